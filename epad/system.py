@@ -1,0 +1,22 @@
+"""The machine's clock and identity: the real implementation of what tests replace."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+class SystemClock:
+    """CLOCK_BOOTTIME to measure with (it counts suspend and no one can set it), UTC to show."""
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def utc(self) -> datetime:
+        return datetime.now(tz=UTC)
+
+
+def boot_id(proc: Path = Path("/proc")) -> str:
+    """Identify this boot of the machine; a monotonic time or a pid means nothing in another one."""
+    return (proc / "sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,1 @@
+"""One file per thing watched; each turns what it sees into findings."""

@@ -1,0 +1,61 @@
+"""What the supervisor tells the probes about subsystems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class SubsystemState(StrEnum):
+    """What a subsystem is doing. The gateway-only kind is always running or quarantined."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    THROTTLED = "throttled"
+    QUARANTINED = "quarantined"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True, slots=True)
+class SubsystemSnapshot:
+    """A subsystem as of now, for status, metrics and probes. Times are `Clock.monotonic()` seconds."""
+
+    name: str
+    kind: str
+    state: SubsystemState
+    essential: bool
+    since: float
+    pid: int | None = None
+    restarts: int = 0
+    hung: bool = False
+    status_text: str = ""
+    progress_done: int | None = None
+    progress_total: int | None = None
+    progressed_at: float | None = None
+    last_exit: str = ""
+
+
+Snapshots = Callable[[], Sequence[SubsystemSnapshot]]
+
+
+@dataclass(frozen=True, slots=True)
+class SubsystemExited:
+    """A supervised process ended. `wanted` if the daemon itself ended it; `will_restart` is the policy's decision."""
+
+    subsystem: str
+    at: float
+    status: str
+    wanted: bool
+    will_restart: bool
+    reason: str
+
+
+class SubsystemObserver(Protocol):
+    """Told about what supervised processes do; every method must be O(1)."""
+
+    def exited(self, event: SubsystemExited) -> None: ...

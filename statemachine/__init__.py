@@ -1,0 +1,1 @@
+"""When the phase changes, and nothing else: pure values and decisions, no I/O."""

@@ -1,0 +1,152 @@
+"""Findings in, anomalies out: raise after m of n, clear after a quiet time, hold longer what flaps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from statemachine.finding import AnomalyKey, Finding, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Hysteresis:
+    """How many bad findings raise an anomaly and how long a quiet time clears it.
+
+    `raise_after` bad ones among the last `out_of` raise. `clear_after_seconds` without a bad one clears.
+    Each time an anomaly comes back within `flap_window_seconds`, the quiet time it must show doubles, up
+    to `flap_hold_max_seconds`: what flaps is held, not released again and again.
+    """
+
+    raise_after: int = 2
+    out_of: int = 3
+    clear_after_seconds: float = 60.0
+    flap_window_seconds: float = 3_600.0
+    flap_hold_max_seconds: float = 1_800.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.raise_after <= self.out_of:
+            message = f"raise_after must be from 1 to out_of ({self.out_of}), not {self.raise_after}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A finding that held. Times are `Clock.monotonic()` seconds; `raises` counts within the flap window."""
+
+    finding: Finding
+    raised_at: float
+    last_bad_at: float
+    raises: int = 1
+
+    @property
+    def key(self) -> AnomalyKey:
+        return self.finding.key
+
+    @property
+    def severity(self) -> Severity:
+        return self.finding.severity
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An anomaly that was not there before, or one that grew more severe."""
+
+    anomaly: Anomaly
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """An anomaly that is gone, and why."""
+
+    anomaly: Anomaly
+    reason: str
+
+
+Change = Raised | Cleared
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of one (probe, subsystem)."""
+
+    recent: deque[bool]
+    raised_at: list[float] = field(default_factory=list)
+
+
+class Assessor:
+    """Holds the active anomalies. Fed findings by `observe`, and time by `sweep`."""
+
+    def __init__(self, rules: Mapping[str, Hysteresis], default: Hysteresis | None = None) -> None:
+        self._rules = dict(rules)
+        self._default = default or Hysteresis()
+        self._tracks: dict[AnomalyKey, _Track] = {}
+        self._active: dict[AnomalyKey, Anomaly] = {}
+
+    @property
+    def active(self) -> tuple[Anomaly, ...]:
+        """The anomalies that hold now, oldest first."""
+        return tuple(sorted(self._active.values(), key=lambda a: (a.raised_at, a.key)))
+
+    def rule(self, probe: str) -> Hysteresis:
+        """The hysteresis of a probe."""
+        return self._rules.get(probe, self._default)
+
+    def quiet_needed(self, anomaly: Anomaly) -> float:
+        """Seconds without a bad finding before this anomaly clears; doubles with each comeback."""
+        rule = self.rule(anomaly.key.probe)
+        doubled = rule.clear_after_seconds * 2.0 ** min(anomaly.raises - 1, 32)
+        return min(doubled, max(rule.flap_hold_max_seconds, rule.clear_after_seconds))
+
+    def observe(self, finding: Finding) -> list[Change]:
+        """Take in one finding and say what it changed."""
+        rule = self.rule(finding.probe)
+        track = self._tracks.setdefault(finding.key, _Track(deque(maxlen=rule.out_of)))
+        track.recent.append(finding.bad)
+        current = self._active.get(finding.key)
+        if current is None:
+            return self._maybe_raise(finding, track, rule)
+        if not finding.bad:
+            return []
+        updated = replace(current, last_bad_at=finding.at)
+        if finding.severity > current.severity:
+            updated = replace(updated, finding=finding)
+        self._active[finding.key] = updated
+        return [Raised(updated)] if finding.severity > current.severity else []
+
+    def _maybe_raise(self, finding: Finding, track: _Track, rule: Hysteresis) -> list[Change]:
+        enough = finding.hard or sum(track.recent) >= rule.raise_after
+        if not (finding.bad and enough):
+            return []
+        horizon = finding.at - rule.flap_window_seconds
+        track.raised_at = [at for at in track.raised_at if at > horizon] + [finding.at]
+        anomaly = Anomaly(finding, finding.at, finding.at, len(track.raised_at))
+        self._active[finding.key] = anomaly
+        return [Raised(anomaly)]
+
+    def sweep(self, now: float, blind_probes: Collection[str] = ()) -> list[Change]:
+        """Clear what has been quiet for long enough; a probe that cannot see is not quiet."""
+        return [
+            self._clear(anomaly, f"quiet for {self.quiet_needed(anomaly):.0f} s")
+            for anomaly in self.active
+            if now - anomaly.last_bad_at >= self.quiet_needed(anomaly)
+            and anomaly.key.probe not in blind_probes
+        ]
+
+    def acknowledge(self, subsystem: str, reason: str) -> list[Change]:
+        """Clear every anomaly of a subsystem because a person or a recovery says so."""
+        return [self._clear(a, reason) for a in self.active if a.key.subsystem == subsystem]
+
+    def _clear(self, anomaly: Anomaly, reason: str) -> Cleared:
+        del self._active[anomaly.key]
+        self._tracks[anomaly.key].recent.clear()
+        return Cleared(anomaly, reason)
+
+    def restore(self, anomalies: Iterable[Anomaly]) -> None:
+        """Take back what a former life of the daemon had raised."""
+        for anomaly in anomalies:
+            rule = self.rule(anomaly.key.probe)
+            self._tracks[anomaly.key] = _Track(
+                deque(maxlen=rule.out_of), [anomaly.raised_at] * anomaly.raises
+            )
+            self._active[anomaly.key] = anomaly

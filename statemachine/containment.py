@@ -1,0 +1,83 @@
+"""The containment ladder: how firmly a subsystem is held, and why that firmly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from statemachine.assessor import Anomaly
+from statemachine.phase import Phase
+
+
+class Rung(IntEnum):
+    """How firmly a subsystem is held; each rung includes the ones below it."""
+
+    OPEN = 0
+    THROTTLE = 1
+    BLOCK = 2
+    FREEZE = 3
+    STOP = 4
+
+    @property
+    def label(self) -> str:
+        """The word used in configuration, events and metrics."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The containment one subsystem should be under, and the sentence that says why."""
+
+    rung: Rung
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Containable:
+    """What the ladder needs to know of a subsystem."""
+
+    name: str
+    essential: bool
+    has_process: bool
+
+
+def desired_holds(
+    subsystems: Iterable[Containable],
+    anomalies: Iterable[Anomaly],
+    phase: Phase,
+    rung_by_probe: Mapping[str, Rung],
+    parked: Mapping[str, str],
+) -> dict[str, Hold]:
+    """Say how each subsystem should be held now.
+
+    A pure function of the facts, so that a daemon that died and came back arrives at the same holds.
+    `rung_by_probe` is the rung each probe's anomaly calls for; `parked` maps subsystems that recovery has
+    given up on to the reason. The highest rung that anything asks for wins.
+    """
+    active = list(anomalies)
+    return {s.name: _desired(s, active, phase, rung_by_probe, parked) for s in subsystems}
+
+
+def _desired(
+    subsystem: Containable,
+    anomalies: list[Anomaly],
+    phase: Phase,
+    rung_by_probe: Mapping[str, Rung],
+    parked: Mapping[str, str],
+) -> Hold:
+    holds = [
+        Hold(rung_by_probe.get(a.key.probe, Rung.BLOCK), a.finding.reason)
+        for a in anomalies
+        if a.key.subsystem == subsystem.name
+    ]
+    if subsystem.name in parked:
+        holds.append(Hold(Rung.STOP, parked[subsystem.name]))
+    if phase is Phase.LIFEBOAT:
+        holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch"))
+    elif phase is Phase.PRESERVATION and not subsystem.essential:
+        holds.append(Hold(Rung.FREEZE, "PRESERVATION: non-essential work is paused"))
+    strongest = max(holds, key=lambda hold: hold.rung, default=Hold(Rung.OPEN))
+    if not subsystem.has_process and strongest.rung > Rung.BLOCK:
+        return Hold(Rung.BLOCK, strongest.reason)
+    return strongest

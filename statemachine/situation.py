@@ -1,0 +1,65 @@
+"""Everything the policy may look at, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from statemachine.phase import Phase
+
+
+class Persist(StrEnum):
+    """What has become of the persist step in this incident."""
+
+    NOT_TRIED = "not_tried"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Order(StrEnum):
+    """What an operator has ordered and is not yet done."""
+
+    NONE = "none"
+    LIFEBOAT = "lifeboat"
+    RELAUNCH = "relaunch"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The thresholds of the policy; the shipped configuration gives each with its reason."""
+
+    dwell_seconds: float = 30.0
+    quarantine_limit_seconds: float = 900.0
+    verify_seconds: float = 30.0
+    recovery_attempts: int = 3
+    recovery_limit_seconds: float = 1_800.0
+    recoveries_per_hour: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The facts at one moment.
+
+    `anomalies` counts the active ones, `held` those of them that are a person's own hold, `critical` the
+    critical ones. `oldest_anomaly_seconds` is the age of the oldest one that is not a person's hold (0 if
+    none). `quiet_seconds` is the time since anything other than a person's hold was wrong.
+    `degraded` counts what needs repair. `attempts` are the recovery attempts begun in this incident,
+    `since_attempt_seconds` the time since the last one ended, `recent_recoveries` the recoveries begun
+    within the last hour.
+    """
+
+    phase: Phase
+    in_phase_seconds: float = 0.0
+    anomalies: int = 0
+    held: int = 0
+    critical: int = 0
+    oldest_anomaly_seconds: float = 0.0
+    quiet_seconds: float = 0.0
+    degraded: int = 0
+    persist: Persist = Persist.NOT_TRIED
+    attempt_running: bool = False
+    attempts: int = 0
+    since_attempt_seconds: float = 0.0
+    recent_recoveries: int = 0
+    order: Order = Order.NONE
