@@ -74,7 +74,8 @@ class Database:
         def transaction() -> T:
             connection = self._open_connection()
             with connection:
-                return work(connection)
+                result = work(connection)
+            return result
 
         return await self._run(transaction)
 

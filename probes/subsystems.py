@@ -45,7 +45,7 @@ Snapshots = Callable[[], Sequence[SubsystemSnapshot]]
 
 @dataclass(frozen=True, slots=True)
 class SubsystemExited:
-    """A supervised process ended. `wanted` if the daemon itself ended it; `will_restart` is the policy's decision."""
+    """A supervised process ended: `wanted` if the daemon ended it, `will_restart` as the policy decided."""
 
     subsystem: str
     at: float

@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class TurnAdmitted:
-    """A request was let through. `prompt_digest` identifies the request body; `retry` counts the client's own retry."""
+    """A request was let through. `prompt_digest` identifies its body; `retry` is the client's own count."""
 
     subsystem: str
     at: float

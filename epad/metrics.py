@@ -1,0 +1,106 @@
+"""Every Prometheus series epad exports, declared in one place.
+
+Names follow the Prometheus conventions: one prefix, base units, `_total` for counters, states as one 0/1
+series per state. Label values are subsystem, probe, model and GPU names from the configuration, and closed
+enums: nothing that a client can make up, so the number of series is bounded by the configuration.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Seconds. The lower end resolves what the gateway adds (under a millisecond), the upper a slow model.
+_GATEWAY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_TURN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Metrics:
+    """The series, on a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._declare_daemon(version)
+        self._declare_gateway()
+        self._declare_subsystems()
+        self._declare_probes()
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(name, help_text, labels, registry=self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def _declare_daemon(self, version: str) -> None:
+        self._gauge("epad_build_info", "Always 1; the labels say what runs.", "version").labels(version).set(
+            1
+        )
+        self.phase = self._gauge("epad_phase", "1 for the phase the daemon is in.", "phase")
+        self.phase_entered = self._gauge(
+            "epad_phase_entered_timestamp_seconds", "When the phase was entered."
+        )
+        self.transitions = self._counter(
+            "epad_phase_transitions_total", "Phase transitions.", "source", "destination", "trigger"
+        )
+        self.anomalies = self._gauge("epad_anomaly_active", "1 while an anomaly holds.", "probe", "subsystem")
+        self.steps = self._counter("epad_response_steps_total", "Response steps.", "step", "result")
+        self.checkpoint_verified = self._gauge(
+            "epad_checkpoint_last_verified_timestamp_seconds", "When the newest verified checkpoint was made."
+        )
+
+    def _declare_gateway(self) -> None:
+        self.tokens = self._counter("epad_tokens_total", "Tokens charged.", "subsystem", "kind")
+        self.turns = self._counter("epad_turns_total", "Turns closed.", "subsystem", "outcome")
+        self.refusals = self._counter("epad_refusals_total", "Requests turned away.", "subsystem", "code")
+        self.in_flight = self._gauge("epad_turns_in_flight", "Turns open now.", "subsystem")
+        self.budget_limit = self._gauge(
+            "epad_token_budget_limit_tokens", "The budget.", "subsystem", "window"
+        )
+        self.budget_used = self._gauge(
+            "epad_token_budget_used_tokens", "Spent and reserved within the window.", "subsystem", "window"
+        )
+        self.gateway_seconds = Histogram(
+            "epad_gateway_added_seconds",
+            "Time from a request's arrival to its forwarding: what the gateway adds.",
+            buckets=_GATEWAY_BUCKETS,
+            registry=self.registry,
+        )
+        self.turn_seconds = Histogram(
+            "epad_turn_duration_seconds",
+            "Time from a request's arrival to the end of its answer.",
+            ("subsystem",),
+            buckets=_TURN_BUCKETS,
+            registry=self.registry,
+        )
+
+    def _declare_subsystems(self) -> None:
+        self.subsystem_state = self._gauge(
+            "epad_subsystem_state", "1 for the state a subsystem is in.", "subsystem", "state"
+        )
+        self.restarts = self._counter("epad_subsystem_restarts_total", "Restarts after an exit.", "subsystem")
+        self.exits = self._counter("epad_subsystem_exits_total", "Exits nobody asked for.", "subsystem")
+        self.progress = self._gauge(
+            "epad_subsystem_progress_done", "X_EPAD_PROGRESS as reported.", "subsystem"
+        )
+
+    def _declare_probes(self) -> None:
+        self.probe_success = self._gauge("epad_probe_success", "1 if the probe could see.", "probe")
+        self.probe_duration = self._gauge("epad_probe_duration_seconds", "How long it looked.", "probe")
+        self.probe_last = self._gauge(
+            "epad_probe_last_success_timestamp_seconds", "When the probe last could see.", "probe"
+        )
+        self.token_burn = self._gauge(
+            "epad_token_burn_ratio", "Tokens charged and reserved in the window, of the budget.", "subsystem"
+        )
+        self.ledger_entries = self._gauge("epad_ledger_entries", "Records in the ledger.")
+        self.ledger_intact = self._gauge("epad_ledger_intact", "1 while every record checked is intact.")
+        self.ledger_verified = self._gauge(
+            "epad_ledger_last_verified_timestamp_seconds", "When the tail was last verified."
+        )
+        self.gpu_memory_used = self._gauge("epad_gpu_memory_used_bytes", "VRAM in use.", "gpu")
+        self.gpu_memory_total = self._gauge("epad_gpu_memory_total_bytes", "VRAM of the card.", "gpu")
+
+    def render(self) -> bytes:
+        """The Prometheus text of everything."""
+        return generate_latest(self.registry)
