@@ -8,10 +8,10 @@ libraries in one process damage files, since closing a file drops every POSIX lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -44,6 +44,11 @@ def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
     except apsw.Error as error:
         raise DatabaseError(f"{path}: {error}") from error
     return connection
+
+
+def fetch(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows, typed for callers that know their own columns."""
+    return connection.execute(statement, tuple(bindings)).fetchall()
 
 
 class Database:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from statemachine.finding import Finding
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # Seconds. The lower end resolves what the gateway adds (under a millisecond), the upper a slow model.
@@ -100,6 +102,16 @@ class Metrics:
         )
         self.gpu_memory_used = self._gauge("epad_gpu_memory_used_bytes", "VRAM in use.", "gpu")
         self.gpu_memory_total = self._gauge("epad_gpu_memory_total_bytes", "VRAM of the card.", "gpu")
+
+    def record(self, finding: Finding) -> None:
+        """Show the number a finding was made from, under the series of its probe."""
+        if finding.value is None:
+            return
+        if finding.probe == "token_burn" and finding.limit:
+            self.token_burn.labels(finding.subsystem).set(finding.value / finding.limit)
+        elif finding.probe == "vram" and "gpu" in finding.evidence:
+            self.gpu_memory_used.labels(str(finding.evidence["gpu"])).set(finding.evidence["used_bytes"])
+            self.gpu_memory_total.labels(str(finding.evidence["gpu"])).set(finding.evidence["total_bytes"])
 
     def render(self) -> bytes:
         """The Prometheus text of everything."""

@@ -108,7 +108,7 @@ class Assessor:
             return self._maybe_raise(finding, track, rule)
         if not finding.bad:
             return []
-        updated = replace(current, last_bad_at=finding.at)
+        updated = replace(current, last_bad_at=max(current.last_bad_at, finding.at))
         if finding.severity > current.severity:
             updated = replace(updated, finding=finding)
         self._active[finding.key] = updated
@@ -134,8 +134,12 @@ class Assessor:
         ]
 
     def acknowledge(self, subsystem: str, reason: str) -> list[Change]:
-        """Clear every anomaly of a subsystem because a person or a recovery says so."""
-        return [self._clear(a, reason) for a in self.active if a.key.subsystem == subsystem]
+        """Clear every anomaly of a subsystem because a person says so."""
+        return self.dismiss({a.key for a in self.active if a.key.subsystem == subsystem}, reason)
+
+    def dismiss(self, keys: Collection[AnomalyKey], reason: str) -> list[Change]:
+        """Clear these anomalies: they must be found again to count."""
+        return [self._clear(anomaly, reason) for anomaly in self.active if anomaly.key in keys]
 
     def _clear(self, anomaly: Anomaly, reason: str) -> Cleared:
         del self._active[anomaly.key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from statemachine.assessor import Anomaly
@@ -27,10 +27,14 @@ class Rung(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The containment one subsystem should be under, and the sentence that says why."""
+    """The containment one subsystem should be under, and the sentence that says why.
+
+    `paused` marks a hold for everybody's sake, through no fault of the subsystem's own.
+    """
 
     rung: Rung
     reason: str = ""
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,10 @@ def _desired(
     if subsystem.name in parked:
         holds.append(Hold(Rung.STOP, parked[subsystem.name]))
     if phase is Phase.LIFEBOAT:
-        holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch"))
+        holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch", paused=True))
     elif phase is Phase.PRESERVATION and not subsystem.essential:
-        holds.append(Hold(Rung.FREEZE, "PRESERVATION: non-essential work is paused"))
+        holds.append(Hold(Rung.FREEZE, "PRESERVATION: non-essential work is paused", paused=True))
     strongest = max(holds, key=lambda hold: hold.rung, default=Hold(Rung.OPEN))
     if not subsystem.has_process and strongest.rung > Rung.BLOCK:
-        return Hold(Rung.BLOCK, strongest.reason)
+        return replace(strongest, rung=Rung.BLOCK)
     return strongest

@@ -46,6 +46,9 @@ class Machine:
 
         Raises IllegalTransitionError if the situation does not permit it; the phase is then unchanged.
         """
+        if row not in TABLE:
+            message = f"{row.source} --{row.trigger}--> {row.destination} [{row.guard}] is not in the table"
+            raise IllegalTransitionError(message)
         if situation.phase is not self.phase or not GUARDS[row.guard](situation, limits):
             message = (
                 f"{row.source} --{row.trigger}--> {row.destination} refused in {self.phase}: [{row.guard}]"
@@ -53,8 +56,8 @@ class Machine:
             raise IllegalTransitionError(message)
         try:
             self._table.events[_event(row)].trigger(self)
-        except (KeyError, MachineError) as error:
-            message = f"{row.source} --{row.trigger}--> {row.destination} is not in the table"
+        except MachineError as error:
+            message = f"{row.source} --{row.trigger}--> {row.destination} refused in {self.phase}"
             raise IllegalTransitionError(message) from error
         return self.phase
 

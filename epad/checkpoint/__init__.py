@@ -1,0 +1,1 @@
+"""Bundles: verified copies of the declared critical state, readable without epad."""

@@ -1,0 +1,47 @@
+"""Durable writing, one method for each thing a crash can fall between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+
+class Disk:
+    """The real disk; tests hand in one that fails or dies at a chosen call. All methods raise OSError."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make it and what is missing above it, for the owner alone; it may be there already."""
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a whole file and fsync it; its directory is not."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sync_directory(self, path: Path) -> None:
+        """Make the names in a directory durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, destination: Path) -> None:
+        """Rename within one file system; durable once the parent is synced."""
+        source.rename(destination)
+
+    def remove_file(self, path: Path) -> None:
+        """Remove a file that may be gone already."""
+        path.unlink(missing_ok=True)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a directory and all below it; it may be gone already."""
+        if path.exists():
+            shutil.rmtree(path)

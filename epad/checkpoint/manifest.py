@@ -1,0 +1,111 @@
+"""What a bundle says of itself: MANIFEST.json, and SHA256SUMS for those who have no epad at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from epad.checkpoint.errors import BundleDamagedError
+
+SCHEMA = 1
+MANIFEST_FILE = "MANIFEST.json"
+SUMS_FILE = "SHA256SUMS"
+VERIFIED_FILE = "VERIFIED"
+OWN_FILES = frozenset({MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE, "MANIFEST.sig"})
+
+BundleKind = Literal["checkpoint", "lifeboat"]
+How = Literal["sqlite_backup", "copy", "copy_of_changing", "bytes", "none"]
+Role = Literal["", "database", "ledger"]
+
+_COMPONENT = re.compile(r"[^\x00-\x1f/]{1,255}")
+
+
+class Part(Struct, frozen=True):
+    """One file of a bundle, or what became of a source that could not be copied (`file` is then empty).
+
+    `origin` is where it came from, which is where a restore puts it. `how` says how it was made.
+    """
+
+    name: str
+    file: str
+    size_bytes: int
+    sha256: str
+    how: How
+    origin: str
+    role: Role = ""
+    error: str = ""
+
+
+class Manifest(Struct, frozen=True):
+    """A bundle's table of contents, and why it was made."""
+
+    schema: int
+    epad_version: str
+    id: str
+    kind: BundleKind
+    reason: str
+    at: datetime
+    facts: dict[str, Any]
+    parts: tuple[Part, ...]
+
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """The parts that are there."""
+        return tuple(part for part in self.parts if part.file)
+
+    @property
+    def lost(self) -> tuple[Part, ...]:
+        """The sources that could not be copied, each with its error."""
+        return tuple(part for part in self.parts if part.error)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Render it for people and programs: sorted keys, two spaces, a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
+
+
+def decode(data: bytes, place: Path) -> Manifest:
+    """Read it back. Raises BundleDamagedError, naming `place`."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleDamagedError(f"{place}: not a manifest ({error}); use an older bundle") from error
+    if manifest.schema > SCHEMA:
+        message = f"{place}: schema {manifest.schema} is newer than this epad's {SCHEMA}; use a newer epad"
+        raise BundleDamagedError(message)
+    for part in manifest.files:
+        if not is_safe(part.file):
+            raise BundleDamagedError(f"{place}: part {part.name!r} lies outside the bundle: {part.file!r}")
+    return manifest
+
+
+def is_safe(file: str) -> bool:
+    """Whether it names a file inside the bundle and none of the bundle's own."""
+    components = file.split("/")
+    plain = all(_COMPONENT.fullmatch(c) and c not in {".", ".."} for c in components)
+    return plain and not PurePosixPath(file).is_absolute() and file not in OWN_FILES
+
+
+def sums(manifest: Manifest, encoded: bytes) -> bytes:
+    """Render the list that `sha256sum -c` reads; the manifest's own hash is in it."""
+    hashes = {part.file: part.sha256 for part in manifest.files}
+    hashes[MANIFEST_FILE] = hashlib.sha256(encoded).hexdigest()
+    return "".join(_sum_line(digest, file) for file, digest in sorted(hashes.items())).encode()
+
+
+def verified_mark(encoded: bytes) -> bytes:
+    """Render VERIFIED: bound to this very manifest, and readable by `sha256sum -c` too."""
+    return _sum_line(hashlib.sha256(encoded).hexdigest(), MANIFEST_FILE).encode()
+
+
+def _sum_line(digest: str, file: str) -> str:
+    if "\\" in file:  # coreutils' escape: a leading backslash announces it
+        escaped = file.replace("\\", "\\\\")
+        return f"\\{digest}  {escaped}\n"
+    return f"{digest}  {file}\n"

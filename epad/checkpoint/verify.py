@@ -1,0 +1,154 @@
+"""Child process: read a whole bundle back, and mark it VERIFIED only if every byte is as it was made.
+
+`python -m epad.checkpoint.verify DIRECTORY`. The hashes find every flipped bit since the copy was made; the
+databases are checked as well, because what was copied may have been damaged before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from epad.checkpoint.copying import CHUNK_BYTES, die_with_parent
+from epad.checkpoint.disk import Disk
+from epad.checkpoint.errors import BundleDamagedError
+from epad.checkpoint.manifest import (
+    MANIFEST_FILE,
+    OWN_FILES,
+    SUMS_FILE,
+    VERIFIED_FILE,
+    Manifest,
+    Part,
+    decode,
+    sums,
+    verified_mark,
+)
+
+FAULTS_SHOWN = 20
+LOWEST_PRIORITY = 19  # a check of yesterday's copy must not slow down today's work
+
+
+class Verification(Struct, frozen=True):
+    """What reading a bundle back has shown. A source that could not be copied is no fault of the bundle."""
+
+    ok: bool
+    faults: tuple[str, ...] = ()
+
+
+def verify_bundle(directory: Path, disk: Disk | None = None) -> Verification:
+    """Check everything; set the mark VERIFIED if it is all well, and take it away if not."""
+    disk = disk or Disk()
+    mark = directory / VERIFIED_FILE
+    try:
+        encoded = (directory / MANIFEST_FILE).read_bytes()
+        manifest = decode(encoded, directory / MANIFEST_FILE)
+        faults = tuple(_faults(directory, manifest, encoded))
+        if faults:
+            disk.remove_file(mark)
+        else:
+            disk.write(mark, verified_mark(encoded))
+        disk.sync_directory(directory)
+    except (BundleDamagedError, OSError) as error:
+        disk.remove_file(mark)
+        faults = (str(error),)
+    return Verification(ok=not faults, faults=faults[:FAULTS_SHOWN])
+
+
+def _faults(directory: Path, manifest: Manifest, encoded: bytes) -> Iterator[str]:
+    if (directory / SUMS_FILE).read_bytes() != sums(manifest, encoded):
+        yield f"{directory / SUMS_FILE}: does not match {MANIFEST_FILE}"
+    if manifest.id != directory.name:
+        yield f"{directory}: the manifest is of bundle {manifest.id}"
+    if not manifest.files:
+        yield f"{directory}: holds nothing"
+    expected = {part.file for part in manifest.files} | OWN_FILES
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            file = str((Path(folder) / name).relative_to(directory))
+            if file not in expected:
+                yield f"{file}: not in the manifest"
+    for part in manifest.files:
+        yield from _part_faults(directory / part.file, part)
+
+
+def _part_faults(path: Path, part: Part) -> Iterator[str]:
+    try:
+        size, digest = _hash(path)
+    except OSError as error:
+        yield f"{part.file}: {error.strerror}"
+        return
+    if size != part.size_bytes:
+        yield f"{part.file}: {size} bytes, not {part.size_bytes}"
+    elif digest != part.sha256:
+        yield f"{part.file}: its bytes have changed (SHA-256)"
+    elif part.how == "sqlite_backup":
+        yield from database_faults(path, part)
+    if part.role == "ledger":
+        yield from _ledger_faults(path, part)
+
+
+def _hash(path: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+        return stream.tell(), digest.hexdigest()
+
+
+def database_faults(path: Path, part: Part) -> Iterator[str]:
+    """Check a copy's structure, and its foreign keys if it was declared as a database of the system.
+
+    Immutable, so that looking leaves no -wal, -shm or lock behind.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    try:
+        connection = apsw.Connection(f"file:{quote(str(path))}?immutable=1", flags=flags)
+        try:
+            connection.pragma("trusted_schema", 0)
+            connection.pragma("cell_size_check", 1)
+            for (line,) in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN})"):
+                if line != "ok":
+                    yield f"{part.file}: {line}"
+            if part.role:
+                for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+                    yield f"{part.file}: row {row} of {table} refers to a row of {parent} that is not there"
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        yield f"{part.file}: {error}"
+
+
+def _ledger_faults(path: Path, part: Part) -> Iterator[str]:
+    # Imported here: a bundle without a ledger is verified without loading one.
+    from epad.ledger.errors import LedgerError  # noqa: PLC0415
+    from epad.ledger.verify import verify  # noqa: PLC0415
+
+    try:
+        report = verify(path)
+    except LedgerError as error:
+        yield f"{part.file}: {error}"
+        return
+    for fault in report.faults:
+        yield f"{part.file}: record {fault.seq}: {fault.kind}: {fault.detail}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a child of the daemon, or by hand."""
+    die_with_parent()
+    os.umask(0o077)
+    os.nice(LOWEST_PRIORITY)
+    verification = verify_bundle(Path(arguments[0]))
+    sys.stdout.buffer.write(msgspec.json.encode(verification) + b"\n")
+    return 0 if verification.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

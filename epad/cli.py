@@ -1,0 +1,120 @@
+"""`epad`: run the daemon, check its configuration, print what is built in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from epad import __version__
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+# What `epad check --show` does not repeat: a terminal's scroll-back is no place for a key.
+SECRET_WORDS = ("key", "token", "secret", "password", "credential")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    # Imported here, so that --version and a wrong command line do not wait for the daemon's libraries.
+    from epad.config_load import ConfigError  # noqa: PLC0415
+
+    try:
+        status: int = arguments.command(arguments)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        print(f"epad: {len(error.problems)} error(s) in the configuration", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        print(f"epad: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "epad",
+        description="A kill switch that heals, for people who run AI agents on their own workstation.",
+        epilog="exit status: 0 done, 1 failed, 2 wrong command line, 130 interrupted; epactl talks to the daemon",
+    )
+    parser.add_argument("--version", action="version", version=f"epad {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the daemon in the foreground")
+    check = commands.add_parser("check", help="check the configuration; print every error there is")
+    for command in (run, check):
+        command.add_argument(
+            "--config", metavar="FILE", type=Path, help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
+        )
+    run.add_argument("--state", metavar="DIR", type=Path, help="instead of daemon.state_directory")
+    check.add_argument("--show", action="store_true", help="print every key and the place that set it")
+    diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
+    default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
+    for command, function in ((run, _run), (check, _check), (diagram, _diagram), (default, _default_config)):
+        command.set_defaults(command=function)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from epad import config_load, daemon  # noqa: PLC0415
+
+    loaded = config_load.read(config_load.find(arguments.config))
+    return daemon.run(loaded.config, list(loaded.files), arguments.state)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from epad import config_load  # noqa: PLC0415
+    from epad.config_lines import key_text  # noqa: PLC0415
+
+    loaded = config_load.read(config_load.find(arguments.config))
+    if arguments.show:
+        for path, value in _leaves(msgspec.to_builtins(loaded.config)):
+            origin = loaded.origin(key_text(path))
+            print(f"{key_text(path)} = {_shown(path, value)}  # {origin or 'built in'}")
+    files = ", ".join(str(file) for file in loaded.files) or "no file: the shipped defaults"
+    print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
+    return EXIT_OK
+
+
+def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, key))
+        elif not isinstance(value, dict):
+            yield (*above, key), value
+
+
+def _shown(path: tuple[str, ...], value: Any) -> str:
+    secret = "environment" in path and any(word in path[-1].lower() for word in SECRET_WORDS)
+    return '"(not shown)"' if secret else json.dumps(value, ensure_ascii=False)
+
+
+def _diagram(_: argparse.Namespace) -> int:
+    from statemachine.table import mermaid  # noqa: PLC0415
+
+    print(mermaid(), end="")
+    return EXIT_OK
+
+
+def _default_config(_: argparse.Namespace) -> int:
+    from importlib import resources  # noqa: PLC0415
+
+    print((resources.files("epad") / "default.toml").read_text(), end="")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

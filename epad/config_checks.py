@@ -1,0 +1,169 @@
+"""What no single key can show: the checks that hold parts of a typed configuration against each other."""
+
+from __future__ import annotations
+
+import difflib
+import graphlib
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+
+from apscheduler.triggers.cron import CronTrigger
+
+from epad.config import Config, SubsystemConfig, UpstreamConfig
+from epad.config_lines import KeyPath, key_text
+
+PROBES = frozenset({"operator", "token_burn", "progress", "ledger_integrity", "vram", "cascade"})
+"""The probes that a hysteresis or containment table may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with a key; `others` are the keys it was held against, any of which may be at fault."""
+
+    key: KeyPath
+    text: str
+    others: tuple[KeyPath, ...] = ()
+
+
+_MAX_PORT = 65_535
+_EVERY_HOST = frozenset({"0.0.0.0", "[::]", "[0:0:0:0:0:0:0:0]"})  # noqa: S104 - compared with, not bound
+
+
+def cross_check(config: Config) -> Iterator[Complaint]:
+    """Everything wrong with a configuration whose keys are each right by themselves."""
+    yield from _check_listeners(config)
+    yield from _check_probe_names(config)
+    yield from _check_order(config)
+    yield from _check_schedule(config)
+    for name, upstream in config.upstreams.items():
+        yield from _check_upstream(("upstreams", name), upstream, config)
+    for name, subsystem in config.subsystems.items():
+        yield from _check_subsystem(("subsystems", name), subsystem, config)
+    yield from _check_cycles(config)
+
+
+def _check_listeners(config: Config) -> Iterator[Complaint]:
+    listeners: dict[KeyPath, str] = {("gateway", "listen"): config.gateway.listen}
+    if config.metrics.listen:
+        listeners["metrics", "listen"] = config.metrics.listen
+    sound: dict[KeyPath, tuple[str, int]] = {}
+    for path, address in listeners.items():
+        match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):(\d{1,5})", address)
+        if match is None:
+            yield Complaint(path, f'is "{address}"; give an address "host:port", or "" to turn it off')
+        elif int(match[2]) > _MAX_PORT:
+            yield Complaint(path, f"names port {match[2]}; give one from 0 to {_MAX_PORT}")
+        else:
+            sound[path] = (match[1], int(match[2]))
+    for (other, first), (path, second) in itertools.combinations(sound.items(), 2):
+        if _collide(first, second):
+            text = f"is {listeners[path]}, which {key_text(other)} has too; give one of them another port"
+            yield Complaint(path, text, (other,))
+
+
+def _collide(first: tuple[str, int], second: tuple[str, int]) -> bool:
+    same_host = first[0] == second[0] or first[0] in _EVERY_HOST or second[0] in _EVERY_HOST
+    return same_host and first[1] == second[1] != 0
+
+
+def _check_probe_names(config: Config) -> Iterator[Complaint]:
+    for name in config.hysteresis:
+        if name not in PROBES | {"default"}:
+            yield Complaint(("hysteresis", name), f"names no probe; {_suggest(name, PROBES)}")
+    for name in config.containment:
+        if name not in PROBES:
+            yield Complaint(("containment", name), f"names no probe; {_suggest(name, PROBES)}")
+
+
+def _check_order(config: Config) -> Iterator[Complaint]:
+    """The pairs of which the first must not exceed the second."""
+    tables: list[tuple[KeyPath, object, str, str]] = [
+        (("probes", "vram"), config.probes.vram, "warn_ratio", "limit_ratio"),
+        (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
+    ]
+    for name, rule in config.hysteresis.items():
+        tables.append((("hysteresis", name), rule, "raise_after", "out_of"))
+    for name, subsystem in config.subsystems.items():
+        restart = ("subsystems", name, "restart")
+        tables.append((restart, subsystem.restart, "backoff_seconds", "backoff_max_seconds"))
+    for path, table, low, high in tables:
+        value, limit = getattr(table, low), getattr(table, high)
+        if value > limit:
+            text = f"is {value:g}, above {high}, which is {limit:g}; lower it or raise that"
+            yield Complaint((*path, low), text, ((*path, high),))
+
+
+def _check_schedule(config: Config) -> Iterator[Complaint]:
+    for key in config.schedule.__struct_fields__:
+        expression: str = getattr(config.schedule, key)
+        if not expression:
+            continue
+        try:
+            CronTrigger.from_crontab(expression, timezone=UTC)
+        except ValueError as error:
+            text = f'is "{expression}": {error}; give five cron fields, or "" to turn it off'
+            yield Complaint(("schedule", key), text)
+
+
+def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> Iterator[Complaint]:
+    template = config.gateway.template_tokens
+    if 0 < upstream.context_tokens <= template:
+        yield Complaint(
+            (*path, "context_tokens"),
+            f"is {upstream.context_tokens}, which gateway.template_tokens ({template}) alone fills; "
+            "give the model's whole context, or 0 if it is not known",
+            (("gateway", "template_tokens"),),
+        )
+    if upstream.api_key_file:
+        complaint = _check_key_file(Path(upstream.api_key_file))
+        if complaint:
+            yield Complaint((*path, "api_key_file"), complaint)
+
+
+def _check_key_file(file: Path) -> str:
+    if not file.is_absolute():
+        return f"is {file}, a relative path; give it from the root"
+    if not os.access(file, os.R_OK):
+        return f"is {file}, which is not there or cannot be read; give it to the daemon's user, mode 0400"
+    if not file.is_file() or file.stat().st_size == 0:
+        return f"is {file}, which is not a file with a key in it; write the key into it"
+    return ""
+
+
+def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) -> Iterator[Complaint]:
+    kind, command = (*path, "kind"), (*path, "command")
+    if subsystem.kind == "process" and not subsystem.command:
+        text = 'is missing; give the program and its arguments, or kind = "client"'
+        yield Complaint(command, text, (kind,))
+    if subsystem.kind == "client" and subsystem.command:
+        text = 'is set, but a client has no process; take it out, or kind = "process"'
+        yield Complaint(command, text, (kind,))
+    for name in subsystem.depends_on:
+        if name not in config.subsystems:
+            text = f"names {name}, which is not a subsystem; {_suggest(name, config.subsystems)}"
+            yield Complaint((*path, "depends_on"), text)
+
+
+def _check_cycles(config: Config) -> Iterator[Complaint]:
+    """Report one cycle among the dependencies; the next shows when it is cut."""
+    graph = {
+        name: {other for other in subsystem.depends_on if other in config.subsystems}
+        for name, subsystem in config.subsystems.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        # The cycle runs from a dependency to what depends on it; people read it the other way round.
+        cycle: list[str] = error.args[1][::-1]
+        text = f"is a circle: {' needs '.join(cycle)}; take one of them out"
+        yield Complaint(("subsystems", cycle[0], "depends_on"), text)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(sorted(known)) or 'none'}"

@@ -1,0 +1,1 @@
+"""The API on the Unix socket, and its client."""

@@ -1,0 +1,185 @@
+"""The OpenAPI document of the control API, made from its route table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+MAX_REASON_CHARACTERS = 500
+
+_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer"}
+_NUMBER = {"type": "number"}
+_YES = {"type": "boolean"}
+_ANY_OBJECT = {"type": "object", "additionalProperties": True}
+
+
+class Describable(Protocol):
+    """What the document tells of a route."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+    @property
+    def query(self) -> tuple[str, ...]: ...
+
+
+def document(routes: Iterable[Describable], version: str) -> dict[str, Any]:
+    """Describe exactly these routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "epad control API",
+            "version": version,
+            "description": "HTTP on a Unix socket. The caller's rights come from the socket's credentials.",
+        },
+        "paths": paths,
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def _operation(route: Describable) -> dict[str, Any]:
+    names = re.findall(r"\{(\w+)\}", route.path)
+    parameters = [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names]
+    parameters += [{"name": name, "in": "query", "schema": QUERY[name]} for name in route.query]
+    described: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z]+', '_', route.path)}".rstrip("_"),
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": route.summary, "content": _json(route.answer)},
+            "default": {"description": "Why it was not done.", "content": _json("Error")},
+        },
+    }
+    if route.method == "POST":
+        described["requestBody"] = {"required": True, "content": _json("Order")}
+    return described
+
+
+def _json(schema: str) -> dict[str, Any]:
+    if schema == "EventLines":
+        return {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/Event"}}}
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """An object all of whose properties are there."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _array(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [kind, {"type": "null"}]}
+
+
+QUERY = {
+    "since": {
+        "type": "integer",
+        "description": "Events after this id; -n means the newest n.",
+    },
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100},
+    "follow": {
+        "type": "integer",
+        "enum": [0, 1],
+        "default": 0,
+        "description": "1: go on with events as they happen.",
+    },
+    "subject": {"type": "string", "description": "A subsystem or a probe; without it, the last decision."},
+}
+
+SCHEMAS: dict[str, Any] = {
+    "Order": {
+        "type": "object",
+        "required": ["reason"],
+        "additionalProperties": False,
+        "properties": {
+            "reason": {"type": "string", "minLength": 1, "maxLength": MAX_REASON_CHARACTERS},
+        },
+    },
+    "Error": _object(error=_object(code=_TEXT, message=_TEXT, fix=_TEXT)),
+    "Result": {
+        "type": "object",
+        "required": ["phase", "results"],
+        "properties": {"phase": _TEXT, "results": _array(_TEXT), "subsystem": _TEXT, "failed": _YES},
+    },
+    "Document": _ANY_OBJECT,
+    "Event": _object(id=_WHOLE, at=_TEXT, kind=_TEXT, subsystem=_TEXT, fields=_ANY_OBJECT),
+    "Phase": _object(
+        phase=_TEXT,
+        since=_TEXT,
+        sentence=_TEXT,
+        diagram=_TEXT,
+        history=_array(
+            _object(
+                id=_WHOLE,
+                at=_TEXT,
+                source=_TEXT,
+                destination=_TEXT,
+                trigger=_TEXT,
+                guard=_TEXT,
+                sentence=_TEXT,
+                cause={},
+            )
+        ),
+    ),
+    "Explanation": _object(
+        subject=_TEXT,
+        chain=_array(
+            _object(
+                kind={"type": "string", "enum": ["finding", "anomaly", "rule", "step", "result"]},
+                id={},
+                at=_TEXT,
+                text=_TEXT,
+                fields=_ANY_OBJECT,
+            )
+        ),
+    ),
+    "Anomaly": _object(
+        id={}, probe=_TEXT, subsystem=_TEXT, severity=_TEXT, reason=_TEXT, age_seconds=_NUMBER
+    ),
+    "Subsystem": _object(
+        name=_TEXT,
+        kind=_TEXT,
+        state=_TEXT,
+        essential=_YES,
+        pid=_or_null(_WHOLE),
+        restarts=_WHOLE,
+        uptime_seconds=_or_null(_NUMBER),
+        hung=_YES,
+        status=_TEXT,
+        progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
+        tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
+        budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
+        hold=_object(rung=_TEXT, reason=_TEXT),
+        embedded=_YES,
+    ),
+    "Status": _object(
+        version=_TEXT,
+        pid=_WHOLE,
+        phase=_TEXT,
+        phase_number=_WHOLE,
+        phase_since=_TEXT,
+        phase_seconds=_NUMBER,
+        sentence=_TEXT,
+        uptime_seconds=_NUMBER,
+        anomalies=_array({"$ref": "#/components/schemas/Anomaly"}),
+        subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
+        probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
+        gateway=_object(url=_TEXT),
+        metrics=_object(url=_TEXT),
+        ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),
+        notices=_array(_TEXT),
+    ),
+}

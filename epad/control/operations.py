@@ -1,0 +1,88 @@
+"""What the control API asks of the daemon: the seam between the socket and everything behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from epad.permissions import Operation, Tier
+
+
+class OperationError(Exception):
+    """The daemon could not do what was asked."""
+
+
+class UnknownSubsystemError(OperationError):
+    """There is no subsystem of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no subsystem {name!r}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class ConflictError(OperationError):
+    """What was asked does not fit the present phase or state; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of the socket, as the kernel vouches for it."""
+
+    pid: int
+    uid: int
+    gids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"uid {self.uid} (pid {self.pid})"
+
+
+class Operations(Protocol):
+    """What the daemon can be asked. The dictionaries are the JSON of the API's answers."""
+
+    def status(self) -> dict[str, Any]:
+        """Phase, anomalies, subsystems, probes and notices as of now."""
+        ...
+
+    async def phase(self) -> dict[str, Any]:
+        """The phase, how it came about, and the table as a Mermaid diagram."""
+        ...
+
+    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` events after the id `since`, oldest first; -n means the newest n."""
+        ...
+
+    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+        """Every event from now on. A queue that has been full has missed some, and gets no more."""
+        ...
+
+    async def explain(self, subject: str | None) -> dict[str, Any]:
+        """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError."""
+        ...
+
+    async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Hold a subsystem. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Let a subsystem go. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
+        """Save what is critical and stop everything. Raises ConflictError."""
+        ...
+
+    async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
+        """Leave the lifeboat. Raises ConflictError."""
+        ...
+
+    async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
+        """Make a checkpoint now. Raises ConflictError."""
+        ...
+
+    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+        """Take note of one decision of the gate, before it is acted on."""
+        ...

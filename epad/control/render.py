@@ -1,0 +1,245 @@
+"""The API's answers as text for people: pure functions from JSON to lines.
+
+Names, reasons and status texts come from children and models, so nothing of them reaches the terminal
+unless it is printable: an escape sequence in a status line must not be able to forge one.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+NOT_AN_LLM = "embedded models: not an LLM"
+
+MAX_CELL = 60
+
+_RESET = "\x1b[0m"
+_STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
+_PHASE_STYLE = {"NORMAL": "green", "QUARANTINE": "yellow", "PRESERVATION": "yellow", "RECOVERY": "yellow"}
+_STATE_STYLE = {"running": "green", "failed": "red", "quarantined": "yellow", "throttled": "yellow"}
+
+
+class Style:
+    """Colours, or none."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def paint(self, text: str, name: str) -> str:
+        code = _STYLES.get(name, "")
+        return f"{code}{text}{_RESET}" if self._colour and code else text
+
+
+PLAIN = Style(colour=False)
+
+
+def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
+    """Everything: the phase, what is wrong, the subsystems, the rest."""
+    phase = str(status["phase"])
+    painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
+    lines = [f"{painted} for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"]
+    lines += anomaly_lines(status["anomalies"], style)
+    lines += ["", *subsystem_table(status["subsystems"], style)]
+    if any(subsystem["embedded"] for subsystem in status["subsystems"]):
+        lines.append(NOT_AN_LLM)
+    lines += ["", *_foot_lines(status, style)]
+    return lines
+
+
+def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """One line an anomaly, the gravest in red."""
+    return [
+        "  "
+        + style.paint(clean(a["severity"]), "red" if a["severity"] == "critical" else "yellow")
+        + f" {clean(a['probe'])}/{clean(a['subsystem'])} for {duration(a['age_seconds'])}: "
+        + clean(a["reason"])
+        for a in anomalies
+    ]
+
+
+def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """The subsystems, one a row; the hold stands last, since it is a sentence."""
+    heads = ("NAME", "STATE", "PID", "UP", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
+    if not subsystems:
+        return ["no subsystems"]
+    return table(heads, [_subsystem_row(subsystem) for subsystem in subsystems], style)
+
+
+def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
+    state = str(subsystem["state"]) + (" (hung)" if subsystem["hung"] else "")
+    tokens = subsystem["tokens"]
+    return (
+        str(subsystem["name"]),
+        state,
+        str(subsystem["pid"] or "-"),
+        duration(subsystem["uptime_seconds"]),
+        str(subsystem["restarts"]),
+        progress(subsystem["progress"]),
+        count(tokens.get("input", 0) + tokens.get("output", 0)),
+        budget(subsystem["budget"]),
+        hold(subsystem["hold"]),
+    )
+
+
+def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any]]) -> list[str]:
+    """One subsystem, in full."""
+    tokens = subsystem["tokens"]
+    essential = ", essential" if subsystem["essential"] else ""
+    lines = [
+        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}{' (hung)' if subsystem['hung'] else ''}",
+        f"  kind      {clean(subsystem['kind'])}{essential}",
+        f"  pid       {subsystem['pid'] or '-'}, up {duration(subsystem['uptime_seconds'])}",
+        f"  restarts  {subsystem['restarts']}",
+        f"  status    {clean(subsystem['status']) or '-'}",
+        f"  progress  {progress(subsystem['progress'])}",
+        f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
+        f"  turns     {tokens.get('turns', 0)}",
+        f"  budget    {budget(subsystem['budget'])}",
+        f"  hold      {hold(subsystem['hold'])}",
+    ]
+    if subsystem["embedded"]:
+        lines.append(f"  {NOT_AN_LLM}")
+    return lines + anomaly_lines([a for a in anomalies if a["subsystem"] == subsystem["name"]])
+
+
+def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
+    ledger = status["ledger"]
+    verdict = style.paint(clean(ledger["verdict"]), "green" if ledger["verdict"] == "ok" else "yellow")
+    detail = f" ({clean(ledger['detail'])})" if ledger["detail"] else ""
+    blind = [clean(probe["name"]) for probe in status["probes"] if not probe["success"]]
+    lines = [
+        f"ledger   {ledger['records']} records, {verdict}{detail}",
+        f"probes   {len(status['probes']) - len(blind)} of {len(status['probes'])} see"
+        + (f"; blind: {', '.join(blind)}" if blind else ""),
+        f"gateway  {clean(status['gateway']['url']) or 'off'}",
+        f"metrics  {clean(status['metrics']['url']) or 'off'}",
+        f"epad     {clean(status['version'])}, pid {status['pid']}, up {duration(status['uptime_seconds'])}",
+    ]
+    return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event."""
+    fields = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
+    about = f" {clean(event['subsystem'])}" if event["subsystem"] else ""
+    return f"{event['id']:>6}  {clean(event['at'])}  {clean(event['kind'])}{about}  {fields}".rstrip()
+
+
+def explain_lines(explanation: dict[str, Any], style: Style = PLAIN) -> list[str]:
+    """The chain, one link a line, with the ids that join to events, ledger and logs."""
+    chain = explanation["chain"]
+    subject = clean(explanation.get("subject") or "the last decision")
+    if not chain:
+        return [f"{subject}: nothing has been decided about it"]
+    lines = [f"why: {style.paint(subject, 'bold')}"]
+    for link in chain:
+        lines.append(
+            f"  {clean(link['at'])}  {clean(link['kind']):<8} {clean(link['text'])}  [{clean(link['id'])}]"
+        )
+        fields = {key: value for key, value in link["fields"].items() if value not in (None, "", {}, [])}
+        if fields:
+            text = " ".join(f"{clean(key)}={_value(value)}" for key, value in fields.items())
+            lines.append(style.paint(f"      {text}", "dim"))
+    return lines
+
+
+def phase_lines(phase: dict[str, Any], style: Style = PLAIN) -> list[str]:
+    """The phase and the transitions that led to it, oldest first."""
+    name = str(phase["phase"])
+    painted = style.paint(clean(name), _PHASE_STYLE.get(name, "red"))
+    lines = [f"{painted} since {clean(phase['since'])}: {clean(phase['sentence'])}"]
+    if phase["history"]:
+        rows = [
+            (
+                str(row["id"]),
+                str(row["at"]),
+                f"{row['source']} -> {row['destination']}",
+                f"{row['trigger']} [{row['guard']}]",
+                str(row["sentence"]),
+            )
+            for row in phase["history"]
+        ]
+        lines += ["", *table(("ID", "AT", "TRANSITION", "TRIGGER", "BECAUSE"), rows, style)]
+    return lines
+
+
+def result_lines(result: dict[str, Any]) -> list[str]:
+    """What became of an order."""
+    about = clean(result.get("subsystem", "")) or "host"
+    texts = [clean(text) for text in result.get("results", [])] or ["done"]
+    phase = clean(result.get("phase", ""))
+    return [f"{about}: {text}" for text in texts] + ([f"phase: {phase}"] if phase else [])
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PLAIN) -> list[str]:
+    """Columns as wide as what stands in them; the last one runs free."""
+    cells = [
+        [_cut(clean(cell), MAX_CELL if i < len(row) - 1 else 200) for i, cell in enumerate(row)]
+        for row in rows
+    ]
+    widths = [max(len(row[i]) for row in [list(heads), *cells]) for i in range(len(heads))]
+    lines = [style.paint(_join(heads, widths), "bold")]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        painted = [style.paint(cell, _STATE_STYLE.get(cell.strip(), "")) for cell in padded]
+        lines.append("  ".join(painted).rstrip())
+    return lines
+
+
+def _join(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def duration(seconds: float | None) -> str:
+    """A time as people say it: its two largest units."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
+
+
+def count(number: int) -> str:
+    """A number in at most four digits."""
+    if number < 10_000:
+        return str(number)
+    return f"{number / 1_000:.0f}k" if number < 10_000_000 else f"{number / 1_000_000:.0f}M"
+
+
+def progress(value: dict[str, Any] | None) -> str:
+    """Done of total, as far as they are known."""
+    if not value:
+        return "-"
+    return f"{value['done']}/{value['total']}" if value["total"] else str(value["done"])
+
+
+def budget(windows: dict[str, dict[str, int]]) -> str:
+    """Used of limit for each window that has one."""
+    limited = [(name, window) for name, window in windows.items() if window["limit"]]
+    return " ".join(f"{count(w['used'])}/{count(w['limit'])} per {name}" for name, w in limited) or "-"
+
+
+def hold(value: dict[str, str]) -> str:
+    """How firmly it is held, and why."""
+    return "-" if value["rung"] == "open" else f"{value['rung']}: {value['reason']}"
+
+
+def clean(text: object) -> str:
+    """Text without anything that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def _value(value: object) -> str:
+    text = clean(value)
+    return f'"{text}"' if " " in text and isinstance(value, str) else text
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

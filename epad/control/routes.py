@@ -1,0 +1,172 @@
+"""The route table: all that can be asked on the control socket, each under its operation of the gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+
+import epad
+from epad.control import openapi
+from epad.control.errors import ApiError
+from epad.control.follow import LINES, Followers, json_lines
+from epad.control.operations import Operations
+from epad.permissions import Operation
+
+MAX_EVENTS = 1_000
+DEFAULT_EVENTS = 100
+BODY_SECONDS = 10.0
+
+_MAX_ID = 2**63 - 1
+
+Answer = dict[str, Any] | web.StreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that the gate has let through."""
+
+    request: web.Request
+    operations: Operations
+    followers: Followers
+    by: str
+
+    @property
+    def name(self) -> str:
+        """The subsystem named in the path."""
+        return self.request.match_info["name"]
+
+    async def reason(self) -> str:
+        """The reason that every order must give. Raises ApiError."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                order = msgspec.json.decode(await self.request.read(), type=_Order)
+        except TimeoutError as error:
+            raise ApiError(408, "timeout", "the body did not arrive", "send it at once") from error
+        except msgspec.MsgspecError as error:
+            raise _bad_reason(str(error)) from error
+        if not order.reason.strip():
+            raise _bad_reason("the reason is blank")
+        return order.reason.strip()
+
+
+class _Order(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of every order."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=openapi.MAX_REASON_CHARACTERS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One thing that can be asked; `answer` names the schema of what comes back."""
+
+    method: str
+    path: str
+    operation: Operation
+    handler: Callable[[Call], Awaitable[Answer]]
+    answer: str
+    summary: str
+    query: tuple[str, ...] = ()
+
+
+async def _status(call: Call) -> Answer:
+    return call.operations.status()
+
+
+async def _phase(call: Call) -> Answer:
+    return await call.operations.phase()
+
+
+async def _explain(call: Call) -> Answer:
+    return await call.operations.explain(call.request.query.get("subject") or None)
+
+
+async def _openapi(_: Call) -> Answer:
+    return openapi.document(ROUTES, epad.__version__)
+
+
+async def _events(call: Call) -> Answer:
+    query = call.request.query
+    limit = _whole(query, "limit", DEFAULT_EVENTS, 1, MAX_EVENTS)
+    since = _whole(query, "since", -limit, -MAX_EVENTS, _MAX_ID)
+    if _whole(query, "follow", 0, 0, 1):
+        return await call.followers.follow(call.request, since, limit)
+    return web.Response(body=json_lines(await call.operations.events(since, limit)), headers=LINES)
+
+
+async def _quarantine(call: Call) -> Answer:
+    return await call.operations.quarantine(call.name, await call.reason(), call.by)
+
+
+async def _release(call: Call) -> Answer:
+    return await call.operations.release(call.name, await call.reason(), call.by)
+
+
+async def _lifeboat(call: Call) -> Answer:
+    return await call.operations.lifeboat(await call.reason(), call.by)
+
+
+async def _relaunch(call: Call) -> Answer:
+    return await call.operations.relaunch(await call.reason(), call.by)
+
+
+async def _checkpoint(call: Call) -> Answer:
+    return await call.operations.checkpoint(await call.reason(), call.by)
+
+
+_SUBSYSTEM = "/v1/subsystems/{name}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", Operation.STATUS_READ, _status, "Status", "Everything, as of now."),
+    Route("GET", "/v1/phase", Operation.STATUS_READ, _phase, "Phase", "The phase and its history."),
+    Route(
+        "GET",
+        "/v1/events",
+        Operation.EVENTS_READ,
+        _events,
+        "EventLines",
+        "What happened, one event a line.",
+        ("since", "limit", "follow"),
+    ),
+    Route(
+        "GET",
+        "/v1/explain",
+        Operation.EXPLAIN_READ,
+        _explain,
+        "Explanation",
+        "Why it is as it is: finding, anomaly, rule, step, result.",
+        ("subject",),
+    ),
+    Route("GET", "/v1/openapi.json", Operation.STATUS_READ, _openapi, "Document", "This document."),
+    Route(
+        "POST", f"{_SUBSYSTEM}/quarantine", Operation.QUARANTINE, _quarantine, "Result", "Hold a subsystem."
+    ),
+    Route("POST", f"{_SUBSYSTEM}/release", Operation.RELEASE, _release, "Result", "Let a subsystem go."),
+    Route(
+        "POST", "/v1/lifeboat", Operation.LIFEBOAT, _lifeboat, "Result", "Save what is critical, stop all."
+    ),
+    Route("POST", "/v1/relaunch", Operation.RELAUNCH, _relaunch, "Result", "Leave the lifeboat."),
+    Route("POST", "/v1/checkpoint", Operation.CHECKPOINT, _checkpoint, "Result", "Make a checkpoint now."),
+)
+
+
+def _bad_reason(message: str) -> ApiError:
+    fix = f'send {{"reason": "..."}}, 1 to {openapi.MAX_REASON_CHARACTERS} characters'
+    return ApiError(400, "bad_request", message, fix)
+
+
+def _whole(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query. Raises ApiError."""
+    text = query.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = high + 1
+    if not low <= value <= high:
+        fix = f"give a whole number from {low} to {high}"
+        raise ApiError(400, "bad_request", f"{name} is {text[:40]!r}", fix)
+    return value

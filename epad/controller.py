@@ -1,0 +1,172 @@
+"""The control path: findings and orders in, phases and response steps out.
+
+One consumer, one queue. Each turn of the loop takes in one stimulus, lets the decider work out what follows,
+writes that to the journal, and only then acts. It ends in one sentence that is logged and shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from epad.database import DatabaseError
+from epad.events import EventKind, EventLog
+from epad.metrics import Metrics
+from epad.response.decider import Decider, Ordered, Released, Requested, Stimulus, World
+from epad.response.journal import Decision, Journal
+from epad.response.responder import Responder
+from epad.response.step import Lane, Operation, OperationEnded
+from statemachine.assessor import Change, Raised
+from statemachine.clock import Clock
+from statemachine.finding import Finding
+from statemachine.phase import Phase
+from statemachine.situation import Situation
+from statemachine.table import Row
+
+# Phases one stimulus may move through before the loop looks at the next one.
+MAX_MOVES = 5
+# How long to wait before a decision that could not be written is tried again; nothing is forwarded meanwhile.
+RETRY_SECONDS = 1.0
+
+Ending = tuple[Lane, asyncio.Future[OperationEnded]]
+"""An operation that has been handed to the responder, and the end of it."""
+
+
+class Controller:
+    """Runs the control loop; nobody else changes the phase."""
+
+    def __init__(
+        self,
+        decider: Decider,
+        journal: Journal,
+        world: World,
+        clock: Clock,
+        events: EventLog,
+        metrics: Metrics,
+    ) -> None:
+        self._decider = decider
+        self._journal = journal
+        self._world = world
+        self._clock = clock
+        self._events = events
+        self._metrics = metrics
+        self._log = structlog.get_logger("epad.controller")
+        self._queue: asyncio.Queue[tuple[Stimulus, asyncio.Future[list[Ending]] | None]] = asyncio.Queue()
+        self._responder: Responder | None = None
+        self.cycles = 0
+        self.sentence = "started"
+
+    def attach(self, responder: Responder, open_operations: Sequence[Operation]) -> None:
+        """Connect the hands, and give them what a former life left undone."""
+        self._responder = responder
+        for operation in open_operations:
+            responder.submit(operation)
+        self._show_phase()
+
+    def push(self, finding: Finding) -> None:
+        """Take in a finding; never waits."""
+        self._queue.put_nowait((finding, None))
+
+    def operation_ended(self, ended: OperationEnded) -> None:
+        """Take in the end of an operation; never waits."""
+        self._queue.put_nowait((ended, None))
+
+    async def order(
+        self, stimulus: Finding | Released | Ordered | Requested, wait_for: Lane = Lane.CONTAINMENT
+    ) -> list[OperationEnded]:
+        """Carry out an order and return what its steps in one lane came to."""
+        decided: asyncio.Future[list[Ending]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((stimulus, decided))
+        return [await ending for lane, ending in await decided if lane is wait_for]
+
+    async def run(self, tick_seconds: float) -> None:
+        """Work until cancelled; time alone is looked at every `tick_seconds`."""
+        while True:
+            try:
+                async with asyncio.timeout(tick_seconds):
+                    stimulus, decided = await self._queue.get()
+            except TimeoutError:
+                stimulus, decided = None, None
+            endings = await self._turn(stimulus)
+            if decided is not None and not decided.done():
+                decided.set_result(endings)
+            self.cycles += 1
+
+    async def _turn(self, stimulus: Stimulus) -> list[Ending]:
+        """Take in one stimulus and act until nothing more follows from it."""
+        if isinstance(stimulus, Finding):
+            self._metrics.record(stimulus)
+        changes = self._decider.absorb(stimulus)
+        requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
+        begun: list[Ending] = []
+        for _ in range(MAX_MOVES):
+            situation = self._decider.situation()
+            decision = self._decider.next_decision(changes, situation, requested)
+            if decision is None:
+                break
+            begun += await self._carry_out(decision, situation)
+            if decision.row is None:
+                break
+            changes, requested = [], []
+        return begun
+
+    async def _carry_out(self, decision: Decision, situation: Situation) -> list[Ending]:
+        """Journal first, then act."""
+        operations = await self._commit(decision)
+        for change in decision.changes:
+            self._announce_change(change)
+        if decision.row is not None:
+            self._decider.move(decision.row, situation)
+            self._announce_phase(decision.row)
+        if self._responder is None:
+            return []
+        return [(operation.lane, self._responder.submit(operation)) for operation in operations]
+
+    async def _commit(self, decision: Decision) -> Sequence[Operation]:
+        """Write a decision, however long it takes; until it is written nothing is forwarded."""
+        failed = False
+        while True:
+            try:
+                operations = await self._journal.commit(decision)
+            except DatabaseError as error:
+                failed = True
+                self._world.close_gateway(f"the journal cannot be written: {error}")
+                self._log.error("journal.unwritable", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                self.cycles += 1
+            else:
+                if failed:
+                    self._world.reopen_gateway()
+                return operations
+
+    def _announce_phase(self, row: Row) -> None:
+        troubles = "; ".join(a.finding.reason for a in self._decider.assessor.active)
+        self.sentence = f"{row.sentence}: {troubles}" if troubles else row.sentence
+        self._show_phase()
+        self._metrics.transitions.labels(row.source, row.destination, row.trigger).inc()
+        fields = {
+            "source": row.source,
+            "destination": row.destination,
+            "trigger": row.trigger,
+            "guard": row.guard,
+            "sentence": self.sentence,
+        }
+        self._log.warning(EventKind.PHASE_CHANGED, **fields)
+        self._events.emit(EventKind.PHASE_CHANGED, **fields)
+
+    def _show_phase(self) -> None:
+        for phase in Phase:
+            self._metrics.phase.labels(phase).set(phase is self._decider.phase)
+        self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
+
+    def _announce_change(self, change: Change) -> None:
+        anomaly = change.anomaly
+        raised = isinstance(change, Raised)
+        self._metrics.anomalies.labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
+        reason = anomaly.finding.reason if isinstance(change, Raised) else change.reason
+        kind = EventKind.ANOMALY_RAISED if raised else EventKind.ANOMALY_CLEARED
+        fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}
+        self._log.warning(kind, subsystem=anomaly.key.subsystem, **fields)
+        self._events.emit(kind, anomaly.key.subsystem, **fields, evidence=dict(anomaly.finding.evidence))

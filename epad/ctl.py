@@ -1,0 +1,197 @@
+"""`epactl`, the operator's hand. Standard library only, and little of it: it starts in two blinks.
+
+A command imports more only where it cannot do without (`ledger verify`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+
+from epad import __version__, ctl_commands
+from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
+from epad.control.terminal import Terminal
+from epad.ctl_commands import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_RUNNING,
+    EXIT_REFUSED,
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+    Call,
+    UsageError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_REASON_CHARACTERS = 500  # as the API has it; importing that would import the daemon
+
+EXIT_CODES = """exit status:
+  0    done; for `status --check`: the phase is NORMAL
+  1    the daemon could not do it, or the ledger is damaged
+  2    the command line is wrong
+  3    no daemon is running
+  4    unknown: no such subsystem, or the daemon does not answer
+  5    refused: this user may not do that
+  10   `status --check`: the phase is not NORMAL
+
+environment:
+  EPAD_SOCKET   the control socket; otherwise the first there is of /run/epad, $XDG_RUNTIME_DIR/epad and
+                ~/.local/state/epad/run
+  NO_COLOR      no colours
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    terminal = Terminal(os.environ, as_json=arguments.output == "json")
+    try:
+        return _run(Call(arguments, os.environ, terminal))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone; without this, the interpreter complains once more when it flushes at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _run(call: Call) -> int:
+    command: Callable[[Call], int] = call.arguments.run
+    try:
+        return command(call)
+    except UsageError as error:
+        call.terminal.say(str(error))
+        return EXIT_USAGE
+    except ClientError as error:
+        call.terminal.say(f"{error}; {error.fix}" if error.fix else str(error))
+        return exit_status(error)
+
+
+def exit_status(error: ClientError) -> int:
+    """The exit status that says what kind of failure it was."""
+    match error:
+        case NotRunningError():
+            return EXIT_NOT_RUNNING
+        case RefusedError():
+            return EXIT_REFUSED
+        case UnknownNameError() | UnreachableError():
+            return EXIT_UNKNOWN
+        case _:
+            return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "epactl",
+        description="Look at a running epad and give it orders.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"epactl {__version__}")
+    _add_common(parser, socket=None, output="table")
+    # After the command too, where people write them; suppressed defaults leave what came before alone.
+    common = argparse.ArgumentParser(add_help=False)
+    _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_readings(commands, common)
+    _add_orders(commands, common)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, socket: str | None, output: str) -> None:
+    parser.add_argument("--socket", metavar="PATH", default=socket, help="the daemon's control socket")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default=output, help="how to answer")
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    name: str,
+    run: Callable[[Call], int],
+    words: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, parents=[common], help=words, description=words)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_readings(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    status = _add(
+        commands, common, "status", ctl_commands.status, "The phase, the subsystems, what is wrong."
+    )
+    status.add_argument("name", metavar="NAME", nargs="?", help="one subsystem, in full")
+    status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
+    phase = _add(commands, common, "phase", ctl_commands.phase, "The phase and how it came about.")
+    phase.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
+    explain = _add(commands, common, "explain", ctl_commands.explain, "Why: from finding to result.")
+    explain.add_argument("subject", metavar="SUBJECT", nargs="?", help="a subsystem, a phase, or an id")
+    events = _add(commands, common, "events", ctl_commands.events, "What happened.")
+    events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
+    events.add_argument("--since", metavar="ID", type=_whole(0), help="what followed this event")
+    events.add_argument(
+        "-n", "--count", metavar="N", type=_whole(1), default=20, help="the newest N (20), without --since"
+    )
+    ledger = commands.add_parser("ledger", help="The turn ledger.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    verify = _add(ledger, common, "verify", ctl_commands.ledger_verify, "Check every record.")
+    verify.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+
+
+def _add_orders(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    quarantine = _add(commands, common, "quarantine", ctl_commands.quarantine, "Hold a subsystem.")
+    release = _add(commands, common, "release", ctl_commands.release, "Let a subsystem go.")
+    for parser in (quarantine, release):
+        parser.add_argument("name", metavar="NAME", help="the subsystem")
+    lifeboat = commands.add_parser("lifeboat", help="The last resort.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    enter = _add(
+        lifeboat, common, "enter", ctl_commands.lifeboat_enter, "Save what is critical, stop everything."
+    )
+    enter.add_argument("--yes", action="store_true", help="do not ask")
+    relaunch = _add(lifeboat, common, "relaunch", ctl_commands.lifeboat_relaunch, "Start everything again.")
+    checkpoint = commands.add_parser("checkpoint", help="Checkpoints.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
+    for parser in (quarantine, enter, relaunch, create):
+        parser.add_argument(
+            "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
+        )
+    release.add_argument(
+        "--reason", metavar="TEXT", type=_reason, default="no reason given", help="why; it is recorded"
+    )
+
+
+def _whole(low: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) < 2**63:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return int(text)
+
+    return number
+
+
+def _reason(text: str) -> str:
+    if not 1 <= len(text.strip()) <= MAX_REASON_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"give 1 to {MAX_REASON_CHARACTERS} characters")
+    return text.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

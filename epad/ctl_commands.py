@@ -1,0 +1,205 @@
+"""What each command of `epactl` does, and the status it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+from epad.control import render
+from epad.control.client import ControlClient, NotRunningError, UnknownNameError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from epad.control.terminal import Terminal
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+EXIT_UNKNOWN = 4
+EXIT_REFUSED = 5
+EXIT_NOT_NORMAL = 10
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+PAGE = 1_000  # events, the most the API gives at once
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be done that way."""
+
+
+class Call:
+    """One run of `epactl`: what was asked, of which daemon, and where the answer goes."""
+
+    def __init__(self, arguments: Namespace, environment: Mapping[str, str], terminal: Terminal) -> None:
+        self.arguments = arguments
+        self.environment = environment
+        self.terminal = terminal
+
+    @property
+    def client(self) -> ControlClient:
+        """The daemon's API. Raises NotRunningError if no socket is found."""
+        return ControlClient(find_socket(self.arguments.socket, self.environment))
+
+
+def find_socket(chosen: str | None, environment: Mapping[str, str]) -> str:
+    """The socket named by --socket or $EPAD_SOCKET, else the first that is there. Raises NotRunningError."""
+    named = chosen or environment.get("EPAD_SOCKET")
+    if named:
+        return named
+    candidates = [f"{directory}/control.sock" for directory in _runtime_directories(environment)]
+    for path in candidates:
+        if _is_there(path, stat.S_ISSOCK):
+            return path
+    raise NotRunningError(
+        f"no epad is running: looked for {', '.join(candidates)}",
+        "start it (systemctl start epad, or epad run), or name its socket with --socket",
+    )
+
+
+def _runtime_directories(environment: Mapping[str, str]) -> list[str]:
+    own = environment.get("XDG_RUNTIME_DIR")
+    return ["/run/epad", *([f"{own}/epad"] if own else []), f"{_own_state(environment)}/run"]
+
+
+def _own_state(environment: Mapping[str, str]) -> str:
+    home = environment.get("HOME", "/root")
+    return f"{environment.get('XDG_STATE_HOME') or f'{home}/.local/state'}/epad"
+
+
+def _is_there(path: str, kind: Any) -> bool:
+    try:
+        return bool(kind(os.stat(path).st_mode))  # noqa: PTH116 - pathlib takes 10 ms to import
+    except PermissionError:
+        return True  # it may be: to say "not running" of what one may not see would be wrong
+    except OSError:
+        return False
+
+
+def status(call: Call) -> int:
+    """`epactl status [NAME] [--check]`."""
+    answer = call.client.get("/v1/status")
+    name = call.arguments.name
+    if name is None:
+        call.terminal.show(answer, render.status_lines(answer, call.terminal.style))
+    else:
+        chosen = [subsystem for subsystem in answer["subsystems"] if subsystem["name"] == name]
+        if not chosen:
+            known = ", ".join(subsystem["name"] for subsystem in answer["subsystems"]) or "none"
+            raise UnknownNameError(f"there is no subsystem {name!r}", f"there are: {known}")
+        call.terminal.show(chosen[0], render.subsystem_lines(chosen[0], answer["anomalies"]))
+    return EXIT_NOT_NORMAL if call.arguments.check and answer["phase"] != "NORMAL" else EXIT_OK
+
+
+def phase(call: Call) -> int:
+    """`epactl phase [--diagram]`."""
+    answer = call.client.get("/v1/phase")
+    if call.arguments.diagram:
+        call.terminal.show({"diagram": answer["diagram"]}, answer["diagram"].splitlines())
+    else:
+        call.terminal.show(answer, render.phase_lines(answer, call.terminal.style))
+    return EXIT_OK
+
+
+def explain(call: Call) -> int:
+    """`epactl explain [SUBJECT]`."""
+    subject = call.arguments.subject
+    answer = call.client.get("/v1/explain", {"subject": subject} if subject else None)
+    call.terminal.show(answer, render.explain_lines(answer, call.terminal.style))
+    return EXIT_OK
+
+
+def events(call: Call) -> int:
+    """`epactl events [-f] [--since ID] [-n COUNT]`."""
+    arguments, client = call.arguments, call.client
+    since = -arguments.count if arguments.since is None else arguments.since
+    if arguments.follow:
+        query = {"since": str(since), "limit": str(PAGE), "follow": "1"}
+        for event in client.lines("/v1/events", query):
+            _show_event(call, event)
+        raise NotRunningError("the daemon has ended the stream", "is it still running? epactl status")
+    while batch := list(client.lines("/v1/events", {"since": str(since), "limit": str(PAGE)})):
+        for event in batch:
+            _show_event(call, event)
+        since = batch[-1]["id"]
+        if len(batch) < PAGE:
+            break
+    return EXIT_OK
+
+
+def _show_event(call: Call, event: dict[str, Any]) -> None:
+    call.terminal.lines([json.dumps(event) if call.terminal.as_json else render.event_line(event)])
+
+
+def quarantine(call: Call) -> int:
+    """`epactl quarantine NAME --reason R`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
+
+
+def release(call: Call) -> int:
+    """`epactl release NAME [--reason R]`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+
+
+def lifeboat_enter(call: Call) -> int:
+    """`epactl lifeboat enter --reason R [--yes]`."""
+    if not call.arguments.yes:
+        if not call.terminal.is_person():
+            raise UsageError("this stops every subsystem, and there is no one to ask: give --yes")
+        if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
+            call.terminal.say("nothing was done")
+            return EXIT_FAILED
+    return _order(call, "/v1/lifeboat")
+
+
+def lifeboat_relaunch(call: Call) -> int:
+    """`epactl lifeboat relaunch --reason R`."""
+    return _order(call, "/v1/relaunch")
+
+
+def checkpoint_create(call: Call) -> int:
+    """`epactl checkpoint create --reason R`."""
+    return _order(call, "/v1/checkpoint")
+
+
+def _order(call: Call, target: str) -> int:
+    answer = call.client.order(target, call.arguments.reason)
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def ledger_verify(call: Call) -> int:
+    """`epactl ledger verify [--state DIR]`: reads the file itself, so it works without the daemon."""
+    path = f"{_find_state(call.arguments.state, call.environment)}/ledger.db"
+    # Imported here: SQLite and the ledger take longer to load than every other command takes to run.
+    import dataclasses  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    from epad.ledger.errors import LedgerError  # noqa: PLC0415
+    from epad.ledger.verify import Verdict, report_lines, verify  # noqa: PLC0415
+
+    def progress(done: int, total: int) -> None:
+        call.terminal.progress(f"{done} of {total} records" if done < total else "")
+
+    if not _is_there(path, stat.S_ISREG):
+        call.terminal.say(f"{path}: there is no ledger; give the state directory with --state")
+        return EXIT_UNKNOWN
+    try:
+        report = verify(Path(path), progress=progress)
+    except LedgerError as error:
+        call.terminal.say(f"{path}: {error}")
+        return EXIT_UNKNOWN
+    call.terminal.show(dataclasses.asdict(report), [path, *report_lines(report)])
+    return EXIT_OK if report.verdict is Verdict.OK else EXIT_FAILED
+
+
+def _find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
+    """The state directory named, else the first with a ledger in it, else the user's own."""
+    candidates: Sequence[str] = [chosen] if chosen else ["/var/lib/epad", _own_state(environment)]
+    return next((d for d in candidates if _is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])

@@ -1,0 +1,208 @@
+"""The daemon: one run loop around the composed house, with an ordered start and an ordered stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from epad import __version__
+from epad.config import Config
+from epad.control.unix import ControlSocketError
+from epad.database import DatabaseError
+from epad.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
+from epad.embedded import with_embedded_default
+from epad.events import EventKind
+from epad.gateway.errors import GatewayError
+from epad.house import House
+from epad.ledger.errors import LedgerError
+from epad.logs import configure
+from epad.notify import notify
+from epad.stores import open_stores
+from epad.supervisor.errors import SupervisorError
+from epad.surface import SurfaceError
+from epad.system import SystemClock, boot_id
+from epad.watchdog import feed, interval_seconds, watch_clock
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+
+class StartError(Exception):
+    """The daemon cannot start; the message names the thing, the place and the fix."""
+
+
+def run(config: Config, config_files: Sequence[Path], state: Path | None) -> int:
+    """Run until told to stop; return the exit status. `state` overrides the configured state directory."""
+    log = configure(config.daemon.log_format, config.daemon.log_level)
+    try:
+        directories = _prepare(config, state)
+        config = with_embedded_default(config, directories)
+        with _only_one(directories):
+            return asyncio.run(Daemon(config, directories, os.environ).run())
+    except (
+        StartError,
+        ControlSocketError,
+        DatabaseError,
+        GatewayError,
+        LedgerError,
+        SupervisorError,
+        SurfaceError,
+    ) as error:
+        log.error("daemon.not_started", error=str(error), config=[str(path) for path in config_files])
+        return EXIT_FAILED
+
+
+def _prepare(config: Config, state: Path | None) -> Directories:
+    if state is not None:
+        fields = {name: getattr(config.daemon, name) for name in config.daemon.__struct_fields__}
+        daemon = type(config.daemon)(**{**fields, "state_directory": str(state)})
+    else:
+        daemon = config.daemon
+    directories = resolve(daemon, os.environ)
+    longest = directories.notify_socket("n" * 32)
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
+        raise StartError(
+            f"{directories.runtime} is too long for a Unix socket (the path of {longest.name} would exceed "
+            f"{MAX_SOCKET_PATH_BYTES} bytes): set daemon.runtime_directory to a shorter one"
+        )
+    try:
+        directories.create()
+    except OSError as error:
+        raise StartError(
+            f"{error.filename}: {error.strerror}: choose another directory with --state"
+        ) from error
+    return directories
+
+
+@contextmanager
+def _only_one(directories: Directories) -> Iterator[None]:
+    """Hold the lock that keeps a second daemon away from the same state."""
+    path = directories.state / "daemon.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartError(
+                f"{path} is held: another epad runs on this state; stop it, or choose another with --state"
+            ) from error
+        yield
+
+
+class Daemon:
+    """Starts the house in order, watches its tasks, and stops it in order."""
+
+    def __init__(self, config: Config, directories: Directories, environment: Mapping[str, str]) -> None:
+        self._config = config
+        self._directories = directories
+        self._environment = environment
+        self._log = structlog.get_logger("epad.daemon")
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start, work until a signal or a failure, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A second signal during an orderly stop changes nothing: the stop has a deadline of its own.
+            loop.add_signal_handler(number, self._stop.set)
+        clock, boot = SystemClock(), boot_id()
+        stores = await open_stores(self._config, self._directories, clock, boot)
+        house = House(self._config, self._directories, stores, clock, boot)
+        try:
+            await self._start(house)
+            failed = await self._until_stopped()
+        except BaseException:
+            await self._leave(house)
+            raise
+        if failed:
+            await self._leave(house)
+            return EXIT_FAILED
+        await self._shut_down(house)
+        return EXIT_OK
+
+    async def _start(self, house: House) -> None:
+        """Readers before writers, doors before guests: what a part needs is up before the part is."""
+        self._spawn("events", house.events.run())
+        gateway_url = await house.start_gateway()
+        for lane, worker in house.lanes():
+            self._spawn(f"lane:{lane}", worker)
+        self._spawn("controller", house.controller.run(self._config.daemon.tick_seconds))
+        metrics_url = await house.start_surfaces()
+        await house.start_subsystems()
+        for name, loop in house.probe_loops.loops():
+            self._spawn(name, loop)
+        self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
+        self._spawn("status", self._tell_systemd(house))
+        interval = interval_seconds(self._environment, os.getpid())
+        if interval is not None:
+            self._spawn("watchdog", feed(interval, lambda: house.controller.cycles, house.ledger_commits))
+        house.schedule.start()
+        house.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
+        notify("READY=1", f"STATUS={house.decider.phase}", f"MAINPID={os.getpid()}")
+        self._log.info(
+            "daemon.ready",
+            version=__version__,
+            phase=house.decider.phase,
+            subsystems=sorted(self._config.subsystems),
+            state=str(self._directories.state),
+            gateway=gateway_url,
+            metrics=metrics_url or "off",
+            status=f"epactl --socket {self._directories.control_socket} status",
+            notices=house.board.notices(),
+        )
+
+    async def _tell_systemd(self, house: House) -> None:
+        """Keep the phase in `systemctl status`, as one sentence."""
+        while True:
+            notify(f"STATUS={house.decider.phase}: {house.controller.sentence}"[:500])
+            await asyncio.sleep(self._config.daemon.tick_seconds * 4)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[task] = name
+
+    async def _until_stopped(self) -> bool:
+        """Wait for a signal, or for a side task to end: none ever should, so that is a failure."""
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop}:
+            self._log.error("task.died", task=task.get_name(), error=repr(task.exception()))
+        stop.cancel()
+        return bool(done - {stop})
+
+    async def _shut_down(self, house: House) -> None:
+        """An orderly stop: nothing new is let in, the children end in order, everything is written."""
+        notify("STOPPING=1", "STATUS=stopping")
+        self._log.info("daemon.stopping")
+        house.events.emit(EventKind.DAEMON_STOPPING)
+        await house.stop_doors()
+        try:
+            async with asyncio.timeout(self._config.daemon.shutdown_seconds):
+                await house.supervisor.stop_all()
+        except TimeoutError:
+            self._log.error("daemon.stop_timed_out", seconds=self._config.daemon.shutdown_seconds)
+        await self._close(house)
+        self._log.info("daemon.stopped")
+
+    async def _leave(self, house: House) -> None:
+        """A failure of ours is not the children's: they live on, and the next daemon adopts them.
+
+        The gateway goes down with us, so nothing is spent meanwhile.
+        """
+        await house.stop_doors()
+        await house.supervisor.detach()
+        await self._close(house)
+
+    async def _close(self, house: House) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await house.close()

@@ -1,0 +1,54 @@
+"""What `epad run` supervises when nothing is configured: a model server, a wargame and a chat client of its own.
+
+No language model runs here. The embedded model server answers from small in-process models without weights,
+and everything that shows one of its results says so.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from epad.config import BudgetConfig, Config, RestartConfig, SubsystemConfig, UpstreamConfig
+from epad.directories import Directories
+
+NOTICE = "embedded models answer here: nothing they say is the result of an LLM"
+# Tokens a minute. The wargame uses about 40,000 at its pace; the chat client about 3,000 (bench/embedded.py).
+WARGAME_BUDGET = 400_000
+CHAT_BUDGET = 20_000
+WARGAME_ROUNDS = 1_000
+LOOP_SWITCH = "loop"
+
+
+def with_embedded_default(config: Config, directories: Directories) -> Config:
+    """Return `config` with the embedded subsystems, if it has none of its own."""
+    if config.subsystems or config.upstreams:
+        return config
+    socket = directories.runtime / "model.sock"
+    upstream = UpstreamConfig(
+        url=f"unix:{socket}", dialects=("openai", "ollama"), models=("embedded-*",), embedded=True
+    )
+    python = (sys.executable, "-m")
+    subsystems = {
+        "model": SubsystemConfig(
+            command=(*python, "runners.model", "--listen", f"unix:{socket}", "--latency-ms", "20"),
+            essential=True,
+            gateway=False,
+        ),
+        "wargame": SubsystemConfig(
+            command=(*python, "runners.wargame", "run", "--rounds", str(WARGAME_ROUNDS), "--pace", "2"),
+            depends_on=("model",),
+            budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
+            restart=RestartConfig(policy="on-failure"),
+        ),
+        "chat": SubsystemConfig(
+            command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),
+            depends_on=("model",),
+            budget=BudgetConfig(tokens_per_minute=CHAT_BUDGET),
+        ),
+    }
+    return _with(config, upstream, subsystems)
+
+
+def _with(config: Config, upstream: UpstreamConfig, subsystems: dict[str, SubsystemConfig]) -> Config:
+    fields = {name: getattr(config, name) for name in config.__struct_fields__}
+    return Config(**{**fields, "upstreams": {"embedded": upstream}, "subsystems": subsystems})

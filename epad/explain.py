@@ -1,0 +1,150 @@
+"""Why: the chain finding -> anomaly -> policy rule -> step -> result, read back from the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from epad.database import Database, fetch
+from statemachine.finding import Severity
+from statemachine.phase import Phase
+
+# Links a chain shows at most, newest kept: more is `epactl events`.
+MAX_LINKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a chain. `id` joins to events, metrics and log lines."""
+
+    kind: str
+    id: str
+    at: str
+    text: str
+    fields: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "id": self.id, "at": self.at, "text": self.text, "fields": self.fields}
+
+
+class History:
+    """Reads the journal for people."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def explain(self, subject: str | None) -> list[dict[str, Any]]:
+        """The chain about a subsystem, a phase (its latest entry), an id such as `anomaly-3`, or the last incident."""
+        return await self._database.read(lambda connection: _explain(connection, subject))
+
+    async def transitions(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest transitions, oldest first."""
+
+        def work(connection: apsw.Connection) -> list[dict[str, Any]]:
+            rows = fetch(
+                connection,
+                "SELECT id, utc, source, destination, trigger, guard, sentence, cause FROM transition"
+                " ORDER BY id DESC LIMIT ?",
+                (limit,),
+            )
+            names = ("id", "at", "source", "destination", "trigger", "guard", "sentence")
+            return [
+                {**dict(zip(names, row[:7], strict=True)), "cause": json.loads(row[7])}
+                for row in reversed(rows)
+            ]
+
+        return await self._database.read(work)
+
+
+def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
+    anomalies = _anomalies_about(connection, subject)
+    links = [link for number in anomalies for link in _anomaly_links(connection, number)]
+    links += _transition_links(connection, anomalies, subject)
+    links += _step_links(connection, anomalies, subject)
+    # Within one millisecond the chain's own order holds.
+    links.sort(key=lambda link: (link.at, _ORDER.index(link.kind)))
+    return [link.as_json() for link in links[-MAX_LINKS:]]
+
+
+_ORDER = ("finding", "anomaly", "rule", "step", "result")
+
+
+def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[int]:
+    if subject is None:
+        return _last_incident(connection)
+    if subject in {phase.value for phase in Phase}:
+        query = "SELECT cause FROM transition WHERE destination = ? ORDER BY id DESC LIMIT 1"
+        return [
+            number
+            for row in fetch(connection, query, (subject,))
+            for number in json.loads(row[0])["anomalies"]
+        ]
+    if subject.startswith("anomaly-"):
+        return [int(subject.removeprefix("anomaly-"))]
+    rows = fetch(
+        connection, "SELECT id FROM anomaly WHERE subsystem = ? ORDER BY id DESC LIMIT 10", (subject,)
+    )
+    return [row[0] for row in reversed(rows)]
+
+
+def _last_incident(connection: apsw.Connection) -> list[int]:
+    """The anomalies of the transitions since NORMAL was last left."""
+    left = fetch(connection, "SELECT max(id) FROM transition WHERE source = ?", (Phase.NORMAL,))[0][0]
+    rows = fetch(connection, "SELECT cause FROM transition WHERE id >= ?", (left or 0,))
+    return sorted({number for row in rows for number in json.loads(row[0])["anomalies"]})
+
+
+def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
+    rows = fetch(
+        connection,
+        "SELECT probe, subsystem, severity, reason, value, limit_value, unit, evidence, raises, raised_utc,"
+        " cleared_utc, cleared_reason FROM anomaly WHERE id = ?",
+        (number,),
+    )
+    for row in rows:
+        name, about = f"anomaly-{number}", f"{row[0]}/{row[1]}"
+        measured = {"value": row[4], "limit": row[5], "unit": row[6], "evidence": json.loads(row[7])}
+        yield Link("finding", name, row[9], f"{about}: {row[3]}", measured)
+        severity = Severity(row[2]).label
+        times = "" if row[8] == 1 else f", for the {row[8]}th time"
+        yield Link("anomaly", name, row[9], f"{about} raised as {severity}{times}", {"severity": severity})
+        if row[10]:
+            yield Link("anomaly", name, row[10], f"{about} cleared: {row[11]}", {})
+
+
+def _transition_links(
+    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None
+) -> Iterable[Link]:
+    wanted = set(anomalies)
+    rows = fetch(
+        connection,
+        "SELECT id, utc, source, destination, trigger, guard, sentence, cause FROM transition"
+        " ORDER BY id DESC LIMIT 500",
+    )
+    for row in rows:
+        cause = json.loads(row[7])
+        if wanted & set(cause["anomalies"]) or subject == row[3]:
+            text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}"
+            yield Link("rule", f"transition-{row[0]}", row[1], text, cause)
+
+
+def _step_links(connection: apsw.Connection, anomalies: Sequence[int], subject: str | None) -> Iterable[Link]:
+    wanted = set(anomalies)
+    rows = fetch(
+        connection,
+        "SELECT s.id, o.utc, s.utc, s.name, s.target, s.arguments, s.state, s.attempts, s.result, o.id, o.cause"
+        " FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
+    )
+    for row in rows:
+        if not wanted & set(json.loads(row[10])["anomalies"]) and subject != row[4]:
+            continue
+        arguments = json.loads(row[5])
+        what = arguments.get("rung", "")
+        fields = {"operation": row[9], "arguments": arguments}
+        yield Link("step", f"step-{row[0]}", row[1], f"{row[3]} {row[4]} {what}".strip(), fields)
+        result = f"{row[3]} {row[4]}: {row[6]} after {row[7]} attempt(s): {row[8]}"
+        yield Link("result", f"step-{row[0]}", row[2], result, {"state": row[6]})

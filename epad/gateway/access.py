@@ -1,0 +1,110 @@
+"""Which subsystems the gateway is open to now, and the hand that severs the turns of one it is not.
+
+What is held here is rebuilt by the daemon from its journal at every start; nothing is decided by memory alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from epad.gateway import refusal
+from epad.gateway.refusal import Refusal
+from statemachine.clock import Clock
+from statemachine.containment import Hold, Rung
+
+# A throttled subsystem gets one request in this time: enough to show life, too few to burn.
+THROTTLE_INTERVAL_SECONDS = 10.0
+
+_OPEN = Hold(Rung.OPEN)
+
+
+class Severable(Protocol):
+    """A turn in flight."""
+
+    def sever(self, why: Refusal) -> None:
+        """Stop the upstream and end the client's answer with its dialect's own error."""
+        ...
+
+
+class Access:
+    """Holds by subsystem, the cuts that concern everyone, and the turns in flight."""
+
+    def __init__(self, clock: Clock, essential: frozenset[str]) -> None:
+        self._clock = clock
+        self._essential = essential
+        self._holds: dict[str, Hold] = {}
+        self._throttled_until: dict[str, float] = {}
+        self._only_essential = ""
+        self._closed = ""
+        self._turns: dict[str, set[Severable]] = {}
+
+    def hold(self, name: str, rung: Rung, reason: str) -> None:
+        """Hold a subsystem at `rung`. Turns in flight drain; `sever` ends them."""
+        if rung is Rung.OPEN:
+            self.release(name)
+        else:
+            self._holds[name] = Hold(rung, reason)
+
+    def release(self, name: str) -> None:
+        """Open to the subsystem again."""
+        self._holds.pop(name, None)
+        self._throttled_until.pop(name, None)
+
+    def held(self, name: str) -> Hold:
+        """Say how a subsystem is held, and why."""
+        return self._holds.get(name, _OPEN)
+
+    def only_essential(self, reason: str) -> None:
+        """Shut to every subsystem that is not essential; an empty reason opens to them again."""
+        self._only_essential = reason
+
+    def close_all(self, reason: str) -> None:
+        """Shut to everyone; an empty reason opens again."""
+        self._closed = reason
+
+    def check(self, name: str) -> Refusal | None:
+        """Decide about one request as it arrives. A throttled subsystem's allowance is taken by it."""
+        return self.shut(name) or self._throttle(name)
+
+    def shut(self, name: str) -> Refusal | None:
+        """Say why the gateway is shut to a subsystem, if it is; takes nothing, so it may be asked again."""
+        if self._closed:
+            return refusal.closed("gateway_closed", self._closed)
+        if self._only_essential and name not in self._essential:
+            return refusal.closed("subsystem_not_essential", self._only_essential)
+        hold = self.held(name)
+        return refusal.quarantined(name, hold.rung, hold.reason) if hold.rung >= Rung.BLOCK else None
+
+    def enter(self, name: str, turn: Severable) -> None:
+        """Remember a turn in flight."""
+        self._turns.setdefault(name, set()).add(turn)
+
+    def leave(self, name: str, turn: Severable) -> None:
+        """Forget a turn that ended."""
+        turns = self._turns.get(name, set())
+        turns.discard(turn)
+        if not turns:
+            self._turns.pop(name, None)
+
+    def sever(self, name: str | None = None, why: Refusal | None = None) -> int:
+        """End the turns in flight of one subsystem, or of all; return how many there were."""
+        names = list(self._turns) if name is None else [name]
+        severed = 0
+        for each in names:
+            reason = why or self.shut(each) or refusal.quarantined(each, Rung.BLOCK, "its turns were severed")
+            turns = list(self._turns.get(each, ()))
+            for turn in turns:
+                turn.sever(reason)
+            severed += len(turns)
+        return severed
+
+    def _throttle(self, name: str) -> Refusal | None:
+        hold = self.held(name)
+        if hold.rung is not Rung.THROTTLE:
+            return None
+        now = self._clock.monotonic()
+        wait = self._throttled_until.get(name, now) - now
+        if wait > 0:
+            return refusal.throttled(name, hold.reason, wait)
+        self._throttled_until[name] = now + THROTTLE_INTERVAL_SECONDS
+        return None

@@ -1,0 +1,65 @@
+"""What a turn costs: the upstream's own count, ours where it gave none, or all that was reserved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epad.gateway.dialects.dialect import TokenUsage
+from epad.ledger.record import UsageSource
+
+# Statuses that an upstream, or a proxy before it, answers without having begun: 4xx beside these.
+_NOT_BEGUN = frozenset({501, 502, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most tokens a turn can have, as reserved."""
+
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The tokens a turn is charged with, and where the numbers come from."""
+
+    input_tokens: int
+    output_tokens: int
+    source: UsageSource
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+NOTHING = Charge(0, 0, UsageSource.COUNTED)
+
+
+def forfeit(bound: Bound) -> Charge:
+    """Charge the whole reservation: what was spent is not known, and it was at most this."""
+    return Charge(bound.input_tokens, bound.output_tokens, UsageSource.RESERVED)
+
+
+def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound) -> Charge:
+    """Charge a streamed answer, whole or broken off; what the upstream did not count, its chunks do."""
+    usage = usage or TokenUsage()
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        return Charge(usage.input_tokens, usage.output_tokens, UsageSource.USAGE)
+    return Charge(
+        bound.input_tokens if usage.input_tokens is None else usage.input_tokens,
+        chunks if usage.output_tokens is None else usage.output_tokens,
+        UsageSource.COUNTED,
+    )
+
+
+def charge_whole(usage: TokenUsage | None, status: int, bound: Bound) -> Charge:
+    """Charge an answer that came in one piece. A failure in the middle of the work has cost something."""
+    if usage is not None and usage.output_tokens is not None:
+        return charge_stream(usage, 0, bound)
+    if 400 <= status < 500 or status in _NOT_BEGUN:
+        return NOTHING
+    return forfeit(bound)

@@ -1,0 +1,43 @@
+"""Cutting a stream into whole events, so that what is forwarded always ends between two of them."""
+
+from __future__ import annotations
+
+import re
+
+# Longer than this and an event is passed on in pieces, unread: memory stays bounded.
+MAX_EVENT_BYTES = 1 << 20
+
+SSE_BOUNDARY = re.compile(rb"\n\r?\n")
+LINE_BOUNDARY = re.compile(rb"\n")
+_LONGEST_BOUNDARY = 3
+
+
+class EventSplitter:
+    """Keeps the unfinished end of what came until the rest of it comes."""
+
+    def __init__(self, boundary: re.Pattern[bytes], max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._boundary = boundary
+        self._max_event_bytes = max_event_bytes
+        self._pending = b""
+        self._searched = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes; return the events that are now whole, each with its boundary."""
+        pending = self._pending + data
+        events = []
+        start = 0
+        for match in self._boundary.finditer(pending, max(0, self._searched - _LONGEST_BOUNDARY + 1)):
+            events.append(pending[start : match.end()])
+            start = match.end()
+        rest = pending[start:]
+        if len(rest) > self._max_event_bytes:
+            events.append(rest)
+            rest = b""
+        self._pending = rest
+        self._searched = len(rest)
+        return events
+
+    def rest(self) -> bytes:
+        """What never became a whole event."""
+        rest, self._pending, self._searched = self._pending, b"", 0
+        return rest

@@ -1,0 +1,27 @@
+"""What may go wrong in the gateway."""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """The gateway cannot do what it is asked."""
+
+
+class IdentityError(GatewayError):
+    """A key could not be issued."""
+
+
+class BudgetError(GatewayError):
+    """A budget was used wrongly: an unknown subsystem, or a reservation settled twice."""
+
+
+class RequestError(GatewayError):
+    """A request's body cannot be read; the message names the place."""
+
+
+class UpstreamError(GatewayError):
+    """A model server could not be reached or broke off. `nothing_spent` if it cannot have begun."""
+
+    def __init__(self, message: str, *, nothing_spent: bool = False) -> None:
+        super().__init__(message)
+        self.nothing_spent = nothing_spent

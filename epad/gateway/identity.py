@@ -1,0 +1,117 @@
+"""Who is asking: a bearer key per subsystem, of which only the hash is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+
+import apsw
+
+from epad.database import Database
+from epad.gateway.errors import IdentityError
+from statemachine.clock import Clock
+
+KEY_SCHEMA = """
+CREATE TABLE IF NOT EXISTS subsystem_key (
+  id INTEGER PRIMARY KEY,
+  subsystem TEXT NOT NULL,
+  key_sha256 BLOB NOT NULL UNIQUE CHECK (length(key_sha256) = 32),
+  issued_utc TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS subsystem_key_by_subsystem ON subsystem_key (subsystem, id);
+"""
+
+_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,31}$")
+_RANDOM_BYTES = 32
+_BEARER = "bearer "
+
+
+class Identities:
+    """The live keys. A subsystem may have several: children adopted after a restart keep theirs.
+
+    The keys are random (256 bits) and looked up by their hash, so the time a lookup takes says nothing
+    about a key that is not already known.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._owner_by_hash: dict[bytes, tuple[bytes, str]] = {}
+
+    async def load(self) -> None:
+        """Read the live keys into memory. Raises DatabaseError."""
+
+        def work(connection: apsw.Connection) -> list[tuple[bytes, str]]:
+            rows = connection.execute("SELECT key_sha256, subsystem FROM subsystem_key")
+            return [(bytes(digest), str(name)) for digest, name in rows]
+
+        rows = await self._database.read(work)
+        self._owner_by_hash = {digest: (digest, name) for digest, name in rows}
+
+    async def issue(self, subsystem: str) -> str:
+        """Make a key, remember its hash, and return the key: this is the only time it is seen.
+
+        Raises IdentityError for an impossible name, DatabaseError if the hash could not be stored.
+        """
+        if not _NAME.match(subsystem):
+            raise IdentityError(f"no key for {subsystem!r}: a subsystem's name matches {_NAME.pattern}")
+        key = f"epad-{subsystem}-{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        digest = _digest(key)
+        issued = self._clock.utc().isoformat(timespec="seconds")
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(
+                "INSERT INTO subsystem_key (subsystem, key_sha256, issued_utc) VALUES (?, ?, ?)",
+                (subsystem, digest, issued),
+            )
+
+        await self._database.write(work)
+        self._owner_by_hash[digest] = (digest, subsystem)
+        return key
+
+    async def revoke(self, subsystem: str, *, except_newest: bool = False) -> int:
+        """Forget a subsystem's keys, from this moment on; return how many. Raises DatabaseError."""
+
+        def work(connection: apsw.Connection) -> list[bytes]:
+            rows = connection.execute(
+                "SELECT key_sha256 FROM subsystem_key WHERE subsystem = ? ORDER BY id DESC", (subsystem,)
+            )
+            doomed = [bytes(digest) for (digest,) in rows][1 if except_newest else 0 :]
+            connection.executemany(
+                "DELETE FROM subsystem_key WHERE key_sha256 = ?", [(digest,) for digest in doomed]
+            )
+            return doomed
+
+        doomed = await self._database.write(work)
+        for digest in doomed:
+            self._owner_by_hash.pop(digest, None)
+        return len(doomed)
+
+    def resolve(self, headers: Mapping[str, str]) -> str | None:
+        """Name the subsystem whose key a request carries; None for no key or an unknown one.
+
+        `headers` must ignore case, as aiohttp's do. `Authorization` decides where it is given.
+        """
+        key = _presented_key(headers)
+        if key is None:
+            return None
+        digest = _digest(key)
+        stored, name = self._owner_by_hash.get(digest, (b"", ""))
+        return name if hmac.compare_digest(stored, digest) else None
+
+
+def _presented_key(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        return headers.get("x-api-key")
+    if authorization[: len(_BEARER)].lower() != _BEARER:
+        return None
+    return authorization[len(_BEARER) :].strip()
+
+
+def _digest(key: str) -> bytes:
+    # Header bytes that are not UTF-8 arrive as lone surrogates; they match no key, but must not raise.
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

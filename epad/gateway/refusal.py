@@ -1,0 +1,191 @@
+"""How the gateway says no: one table, and the constructors that fill it in.
+
+Statuses are chosen by what clients do with them (measured: openai 1.x to 3.x repeat 408, 409, 429 and 5xx
+three times, and nothing else): a refusal that no waiting helps with is one of 400, 401, 402, 403, 404, 413.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from epad.gateway.budget import IN_FLIGHT, Refused
+from statemachine.containment import Rung
+
+# openai 1.x ignores a longer Retry-After and repeats at once; what needs longer is not worth waiting for.
+LONGEST_RETRY_AFTER_SECONDS = 60
+LEDGER_RETRY_SECONDS = 5
+UPSTREAM_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request turned away: what the client is told, in no dialect yet."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    retriable: bool = False
+    retry_after_seconds: int | None = None
+    details: Mapping[str, str | int] = field(default_factory=dict)
+
+    def headers(self) -> dict[str, str]:
+        """The headers that tell a client whether to come back, and when."""
+        headers = {} if self.retriable else {"x-should-retry": "false"}
+        if self.retry_after_seconds is not None:
+            headers["Retry-After"] = str(self.retry_after_seconds)
+        return headers
+
+
+class RefusalError(Exception):
+    """The request in hand is refused; carries the refusal and, for a budget, which limit it would cross."""
+
+    def __init__(self, refusal: Refusal, refused: Refused | None = None, prompt_digest: bytes = b"") -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.refused = refused
+        self.prompt_digest = prompt_digest
+
+
+UNKNOWN_IDENTITY = Refusal(
+    401,
+    "authentication_error",
+    "invalid_api_key",
+    "no subsystem has this key: send the subsystem's own key as 'Authorization: Bearer epad-...'",
+)
+INTERNAL = Refusal(
+    500, "server_error", "internal_error", "the gateway failed on this request; epad's log has the trace"
+)
+STOPPING = Refusal(
+    503, "server_error", "gateway_stopping", "epad is stopping", retriable=True, retry_after_seconds=5
+)
+LEDGER_UNAVAILABLE = Refusal(
+    503,
+    "server_error",
+    "ledger_unavailable",
+    "the turn ledger cannot be written, so nothing is forwarded: see `epactl ledger verify` and the disk",
+    retriable=True,
+    retry_after_seconds=LEDGER_RETRY_SECONDS,
+)
+BODY_TOO_SLOW = Refusal(
+    408, "invalid_request_error", "request_timeout", "the request's body did not arrive in time"
+)
+
+
+def not_metered(method: str, path: str, metered: Iterable[str]) -> Refusal:
+    """A route that epad cannot account for."""
+    message = f"{method} {path[:100]} is not metered, so it is not forwarded; metered: {', '.join(metered)}"
+    return Refusal(403, "permission_error", "route_not_metered", message)
+
+
+def invalid_request(message: str) -> Refusal:
+    """A body that cannot be read, or a value in it that cannot be."""
+    return Refusal(400, "invalid_request_error", "invalid_request", message)
+
+
+def body_too_large(limit_bytes: int) -> Refusal:
+    """A body beyond `max_body_bytes`."""
+    message = f"the request's body is larger than {limit_bytes} bytes ([gateway] max_body_bytes)"
+    return Refusal(413, "invalid_request_error", "request_too_large", message)
+
+
+def unknown_model(model: str, dialect: str, patterns: Iterable[str]) -> Refusal:
+    """A model that no upstream serves in this dialect."""
+    served = ", ".join(patterns) or "nothing"
+    message = f"no upstream serves {model!r} in the {dialect} dialect; [upstreams] serve: {served}"
+    return Refusal(404, "invalid_request_error", "model_not_found", message)
+
+
+def quarantined(name: str, rung: Rung, reason: str) -> Refusal:
+    """A subsystem held at BLOCK or above."""
+    message = f"{name} is quarantined ({rung.label}): {reason}. `epactl release {name}` opens it"
+    return Refusal(403, "permission_error", "subsystem_quarantined", message)
+
+
+def throttled(name: str, reason: str, wait_seconds: float) -> Refusal:
+    """A subsystem held at THROTTLE that came too soon."""
+    message = f"{name} is throttled: {reason}"
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        "subsystem_throttled",
+        message,
+        retriable=True,
+        retry_after_seconds=_whole_seconds(wait_seconds),
+    )
+
+
+def closed(code: str, reason: str) -> Refusal:
+    """The gateway is shut to this subsystem because of the phase, not because of what it did."""
+    return Refusal(403, "permission_error", code, reason)
+
+
+def over_budget(refused: Refused) -> Refusal:
+    """A reservation that would cross a limit: too large ever, too large for long, or worth waiting for."""
+    if refused.limit == IN_FLIGHT:
+        return _too_many_in_flight(refused)
+    details = _figures(refused)
+    what = f"{refused.asked} tokens asked, {refused.used} of {refused.allowed} used ({refused.limit})"
+    if refused.permanent:
+        message = f"{what}: this request never fits; lower its maximum of output tokens or raise the budget"
+        return Refusal(400, "invalid_request_error", "request_exceeds_budget", message, details=details)
+    wait = math.ceil(refused.retry_after_seconds)
+    if wait > LONGEST_RETRY_AFTER_SECONDS:
+        return Refusal(
+            402,
+            "insufficient_quota",
+            "budget_exceeded",
+            f"{what}: the budget is spent",
+            retry_after_seconds=wait,
+            details=details,
+        )
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        "budget_exceeded",
+        f"{what}: wait",
+        retriable=True,
+        retry_after_seconds=_whole_seconds(refused.retry_after_seconds),
+        details=details,
+    )
+
+
+def upstream_failed(message: str) -> Refusal:
+    """The model server could not be reached, broke off, or does not let epad in."""
+    return Refusal(
+        502,
+        "upstream_error",
+        "upstream_error",
+        message,
+        retriable=True,
+        retry_after_seconds=UPSTREAM_RETRY_SECONDS,
+    )
+
+
+def _too_many_in_flight(refused: Refused) -> Refusal:
+    message = f"{refused.used} of {refused.allowed} turns are in flight ({refused.scope} {refused.limit})"
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        "too_many_in_flight",
+        message,
+        retriable=True,
+        retry_after_seconds=_whole_seconds(refused.retry_after_seconds),
+        details=_figures(refused),
+    )
+
+
+def _figures(refused: Refused) -> dict[str, str | int]:
+    return {
+        "scope": refused.scope,
+        "limit": refused.limit,
+        "allowed": refused.allowed,
+        "used": refused.used,
+        "asked": refused.asked,
+    }
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(max(1, math.ceil(seconds)), LONGEST_RETRY_AFTER_SECONDS)

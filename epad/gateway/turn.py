@@ -1,0 +1,250 @@
+"""One turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from uuid import uuid4
+
+from epad.gateway.budget import Refused, Reservation
+from epad.gateway.charge import NOTHING, Bound, Charge, charge_stream, forfeit
+from epad.gateway.dialects.dialect import Ask, Endpoint, StreamMeter
+from epad.gateway.parts import GatewayParts
+from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
+from epad.gateway.upstream import Upstream
+from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.errors import LedgerError
+from epad.ledger.record import Outcome, UsageSource
+from probes.turns import TurnAdmitted, TurnFinished
+
+
+class BrokenTurnError(Exception):
+    """An admitted turn ended before its answer began; carries what the client is told."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that was read and routed."""
+
+    subsystem: str
+    at: float
+    endpoint: Endpoint
+    ask: Ask
+    upstream: Upstream
+    bound: Bound
+    body: bytes
+    body_sha256: bytes
+    idempotency_key: str | None
+    retry: int
+
+
+class Turn:
+    """A turn in flight."""
+
+    def __init__(self, arrival: Arrival, reservation: Reservation) -> None:
+        self.id = uuid4().hex
+        self.arrival = arrival
+        self.reservation = reservation
+        self.opening: asyncio.Task[int] | None = None
+        self.closing: asyncio.Task[None] | None = None
+        self.forwarded = False
+        self.meter: StreamMeter | None = None
+        self.status = 0
+        self.outcome = Outcome.CUT
+        self.reason = "cancelled"
+        self.severed: Refusal | None = None
+        self._task = asyncio.current_task()
+        self._sealed = False
+
+    def sever(self, why: Refusal) -> None:
+        """Interrupt the turn's handler, once, unless it is already past its answer."""
+        if self._task is None or self._sealed or self.severed is not None:
+            return
+        self.severed = why
+        self._task.cancel()
+
+    def seal(self) -> None:
+        """From here on the answer is complete: severing would only spoil it."""
+        self._sealed = True
+
+    def was_severed(self) -> Refusal | None:
+        """Ask, on cancellation, whether `sever` did it: then the handler goes on, to end the answer properly."""
+        if self.severed is not None and self._task is not None and not self._sealed:
+            self._task.uncancel()
+            self._sealed = True
+            return self.severed
+        return None
+
+    def end(self, outcome: Outcome, reason: str = "") -> None:
+        """Say how it went."""
+        self.outcome, self.reason = outcome, reason
+
+    def charge(self) -> Charge:
+        """What it costs as far as is known now."""
+        if not self.forwarded:
+            return NOTHING
+        if self.meter is None:
+            return forfeit(self.arrival.bound)
+        return charge_stream(self.meter.usage, self.meter.chunks, self.arrival.bound)
+
+
+class Turns:
+    """Admits turns, opens them in the ledger, settles and closes them."""
+
+    def __init__(self, parts: GatewayParts) -> None:
+        self._parts = parts
+        self._charges: dict[str, Charge] = {}
+        # asyncio keeps only weak references to tasks; these must live until the ledger has answered.
+        self._tasks: set[asyncio.Task[int] | asyncio.Task[None]] = set()
+
+    def admit(self, arrival: Arrival) -> Turn:
+        """Reserve the turn's worst case and register it, all in one step. Raises RefusalError."""
+        name, digest = arrival.subsystem, arrival.ask.prompt_digest
+        # Asked again: the subsystem may have been quarantined while the body was read.
+        shut = self._parts.access.shut(name)
+        if shut is not None:
+            raise RefusalError(shut, prompt_digest=digest)
+        now = self._parts.clock.monotonic()
+        reservation = self._parts.budgets.reserve(name, arrival.bound.tokens, now)
+        if isinstance(reservation, Refused):
+            raise RefusalError(over_budget(reservation), reservation, digest)
+        turn = Turn(arrival, reservation)
+        self._parts.access.enter(name, turn)
+        self._parts.metrics.in_flight.labels(name).inc()
+        return turn
+
+    async def open(self, turn: Turn) -> None:
+        """Record the turn durably. Raises RefusalError if the ledger does not take it."""
+        arrival = turn.arrival
+        entry = OpenTurn(
+            turn=turn.id,
+            subsystem=arrival.subsystem,
+            dialect=arrival.endpoint.dialect.name,
+            model=arrival.ask.model,
+            prompt_bound=arrival.bound.input_tokens,
+            output_cap=arrival.bound.output_tokens,
+            reserved_tokens=arrival.bound.tokens,
+            request_sha256=arrival.body_sha256,
+            idempotency_key=arrival.idempotency_key,
+            payload=arrival.body,
+        )
+        turn.opening = asyncio.create_task(self._open(entry), name=f"open-turn-{turn.id}")
+        self._keep(turn.opening)
+        try:
+            await asyncio.shield(turn.opening)
+        except LedgerError as error:
+            self._parts.log.error(
+                "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
+            )
+            raise RefusalError(LEDGER_UNAVAILABLE, prompt_digest=arrival.ask.prompt_digest) from error
+
+    def forward(self, turn: Turn) -> None:
+        """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
+        turn.forwarded = True
+        arrival, now = turn.arrival, self._parts.clock.monotonic()
+        self._parts.metrics.gateway_seconds.observe(now - arrival.at)
+        self._parts.observer.admitted(
+            TurnAdmitted(
+                subsystem=arrival.subsystem,
+                at=now,
+                turn=turn.id,
+                model=arrival.ask.model,
+                reserved_tokens=turn.reservation.tokens,
+                prompt_digest=arrival.ask.prompt_digest,
+                retry=arrival.retry,
+            )
+        )
+
+    def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
+        """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
+        settled = self._charges.get(turn.id)
+        if settled is not None:
+            return settled
+        charge = charge or turn.charge()
+        self._charges[turn.id] = charge
+        name = turn.arrival.subsystem
+        excess = self._parts.budgets.settle(turn.reservation, charge.tokens, self._parts.clock.monotonic())
+        if excess:
+            self._parts.log.error("turn.exceeded_reservation", turn=turn.id, subsystem=name, tokens=excess)
+        if charge.source is UsageSource.RESERVED:
+            self._parts.metrics.tokens.labels(name, "forfeited").inc(charge.tokens)
+        else:
+            self._parts.metrics.tokens.labels(name, "input").inc(charge.input_tokens)
+            self._parts.metrics.tokens.labels(name, "output").inc(charge.output_tokens)
+        return charge
+
+    def finish(self, turn: Turn) -> None:
+        """Settle, tell everyone, and have the turn closed by a task of ours. Synchronous, for a `finally`."""
+        turn.seal()
+        self.settle(turn)
+        charge = self._charges.pop(turn.id)
+        if turn.opening is not None:
+            turn.closing = asyncio.create_task(self._close(turn.opening, _entry(turn, charge)))
+            self._keep(turn.closing)
+        arrival, parts = turn.arrival, self._parts
+        name = arrival.subsystem
+        parts.access.leave(name, turn)
+        parts.metrics.in_flight.labels(name).dec()
+        now = parts.clock.monotonic()
+        if turn.forwarded:
+            parts.metrics.turns.labels(name, turn.outcome.value).inc()
+            parts.metrics.turn_seconds.labels(name).observe(now - arrival.at)
+            parts.observer.finished(
+                TurnFinished(
+                    subsystem=name,
+                    at=now,
+                    turn=turn.id,
+                    outcome=turn.outcome.value,
+                    input_tokens=charge.input_tokens,
+                    output_tokens=charge.output_tokens,
+                    charged_tokens=charge.tokens,
+                )
+            )
+
+    async def closed(self, turn: Turn) -> None:
+        """Wait until the closing is on the disk, so that a connection has at most one waiting."""
+        if turn.closing is not None:
+            await asyncio.shield(turn.closing)
+
+    async def drain(self) -> None:
+        """Wait for every record under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _open(self, entry: OpenTurn) -> int:
+        return await self._parts.ledger.open_turn(entry)
+
+    async def _close(self, opening: asyncio.Task[int], entry: CloseTurn) -> None:
+        try:
+            await opening
+        except LedgerError:
+            return  # nothing to close; `open` has said so
+        try:
+            await self._parts.ledger.close_turn(entry)
+        except LedgerError as error:
+            # It stays open in the ledger, and counts as spent in full at the next start.
+            self._parts.log.error(
+                "turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error)
+            )
+
+    def _keep(self, task: asyncio.Task[int] | asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _entry(turn: Turn, charge: Charge) -> CloseTurn:
+    return CloseTurn(
+        turn=turn.id,
+        subsystem=turn.arrival.subsystem,
+        outcome=turn.outcome,
+        input_tokens=charge.input_tokens,
+        output_tokens=charge.output_tokens,
+        charged_tokens=charge.tokens,
+        usage_source=charge.source,
+        http_status=turn.status,
+        reason=turn.reason,
+    )

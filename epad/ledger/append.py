@@ -1,0 +1,279 @@
+"""Appending records: one open file, owned by one thread.
+
+An I/O error ends the connection it came from. The kernel reports a failed fsync once and then calls the lost
+pages clean, so the file is opened again and its tail is read back before anything more is promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from epad.config import LedgerConfig
+from epad.database import DatabaseError, connect, fetch
+from epad.ledger.chain import links_before
+from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
+from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
+from epad.ledger.record import (
+    GENESIS,
+    EpochStarted,
+    Kind,
+    Outcome,
+    Record,
+    columns_of,
+    decode,
+    encode,
+    leaf_hash,
+    link_hash,
+)
+from epad.ledger.rows import INDEXES, TABLES, last_sequence, row_at
+from statemachine.clock import Clock
+
+T = TypeVar("T")
+
+_INSERT = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The connection is still good after these: nothing was written, or the transaction was rolled back.
+_HARMLESS = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.InterruptError)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where the next record goes: after `seq`, resting on `link`."""
+
+    seq: int = 0
+    link: bytes = GENESIS
+
+
+Make = Callable[[Stamp], Record]
+"""Makes a record of the ledger's own, given its stamp."""
+
+
+class Appender:
+    """Writes records to one file, each durable on return. For one thread."""
+
+    def __init__(self, path: Path, config: LedgerConfig, clock: Clock, boot_id: str) -> None:
+        self.tail = Tail()
+        self.epoch = 0
+        self.path = path
+        self._config = config
+        self._clock = clock
+        self._boot_id = boot_id
+        self._connection: apsw.Connection | None = None
+
+    def open(self) -> None:
+        """Open the file and start an epoch. Raises LedgerUnavailableError."""
+        connection = self._connect()
+        try:
+            self.tail, last_epoch = _read_tail(connection)
+            self.epoch = last_epoch + 1
+            closed = fetch(connection, "SELECT value FROM meta WHERE key = 'closed'")
+            clean = self.tail.seq == 0 or bool(closed and closed[0][0] == self.tail.link)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        nonce, previous_link = secrets.token_bytes(16), self.tail.link
+        self.append_own(
+            lambda stamp: EpochStarted(
+                nonce, previous_link, clean, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns, stamp.epoch
+            )
+        )
+
+    def append(self, entries: Sequence[Entry]) -> list[int | LedgerError]:
+        """Append all in one transaction: to each its number, or why this one alone was not taken.
+
+        Raises LedgerUnavailableError when none was.
+        """
+
+        def work(connection: apsw.Connection, start: Tail) -> tuple[list[int | LedgerError], Tail]:
+            results: list[int | LedgerError] = []
+            tail = start
+            for entry in entries:
+                try:
+                    tail = self._append_entry(connection, tail, entry)
+                    results.append(tail.seq)
+                except LedgerError as error:
+                    results.append(error)
+            return results, tail
+
+        return self._transaction(work)
+
+    def append_own(self, make: Make, before: Callable[[apsw.Connection], None] = lambda _: None) -> int:
+        """Append a record of the ledger's own, in one transaction with the work that it records."""
+
+        def work(connection: apsw.Connection, start: Tail) -> tuple[int, Tail]:
+            before(connection)
+            tail = _insert(connection, start, make(self.stamp()))
+            return tail.seq, tail
+
+        return self._transaction(work)
+
+    def connection(self) -> apsw.Connection:
+        """The open file; opened again, and its tail read back, if an I/O error had ended it."""
+        if self._connection is None:
+            connection = self._connect()
+            try:
+                self._check_promises(connection)
+            except apsw.Error as error:
+                raise self._failed(error) from error
+            except LedgerUnavailableError:
+                self.drop()
+                raise
+        if self._connection is None:
+            raise LedgerUnavailableError(f"{self.path} could not be opened")
+        return self._connection
+
+    def close(self) -> None:
+        """End the epoch in order and close the file."""
+        connection, link = self._connection, self.tail.link
+        if connection is None:
+            return
+        try:
+            with connection:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed', ?)", (link,))
+            connection.close()
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._connection = None
+
+    def stamp(self) -> Stamp:
+        wall_ns = (self._clock.utc() - _EPOCH) // timedelta(microseconds=1) * 1_000
+        return Stamp(wall_ns, self._boot_id, int(self._clock.monotonic() * 1e9), self.epoch)
+
+    def _append_entry(self, connection: apsw.Connection, tail: Tail, entry: Entry) -> Tail:
+        if isinstance(entry, OpenTurn):
+            tail = _insert(connection, tail, opened(entry, self.stamp()))
+            if entry.payload is not None and self._config.keep_payloads:
+                keep = "INSERT OR IGNORE INTO payload VALUES (?, ?)"
+                connection.execute(keep, (entry.request_sha256, entry.payload))
+            return tail
+        if entry.outcome is not Outcome.REFUSED and not _was_opened(connection, entry.turn):
+            raise LedgerError(f"turn {entry.turn} cannot be closed as {entry.outcome}: it was never opened")
+        return _insert(connection, tail, closed(entry, self.stamp()))
+
+    def _transaction(self, work: Callable[[apsw.Connection, Tail], tuple[T, Tail]]) -> T:
+        connection = self.connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result, tail = work(connection, self.tail)
+            connection.execute("COMMIT")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        self.tail = tail
+        return result
+
+    def _connect(self) -> apsw.Connection:
+        try:
+            connection = connect(self.path)
+        except DatabaseError as error:
+            raise LedgerUnavailableError(str(error)) from error
+        self._connection = connection
+        try:
+            with connection:
+                connection.execute(TABLES)
+                for statement in INDEXES.values():
+                    connection.execute(statement)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        return connection
+
+    def _check_promises(self, connection: apsw.Connection) -> None:
+        """Read the tail back: what was acknowledged must be there; what was not may be, and then counts."""
+        tail, _ = _read_tail(connection)
+        if self.tail.seq and self.tail.link not in links_before(connection, self.tail.seq + 1):
+            raise LedgerUnavailableError(
+                f"{self.path}: record {self.tail.seq} was acknowledged and is not on the disk as it was; "
+                "restore the newest checkpoint"
+            )
+        self.tail = tail
+
+    def _failed(self, error: apsw.Error) -> LedgerUnavailableError:
+        """Clean up after an error and say it in our words."""
+        if isinstance(error, _HARMLESS):
+            self._roll_back()
+        else:
+            self.drop()
+        fix = "; free space on its file system" if isinstance(error, apsw.FullError) else ""
+        return LedgerUnavailableError(f"{self.path}: {error}{fix}")
+
+    def _roll_back(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.in_transaction:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except apsw.Error:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection without copying the WAL over: its pages can no longer be trusted."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(apsw.Error):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        with contextlib.suppress(apsw.Error):
+            connection.close(force=True)
+
+
+def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
+    """Write a record after the tail; the new tail. Raises LedgerError if it alone cannot be taken."""
+    turn, kind, subsystem, wall_ns = columns_of(record)
+    sequence = tail.seq + 1
+    try:
+        body = encode(record)
+        leaf = leaf_hash(body)
+        link = link_hash(tail.link, sequence, leaf)
+        connection.execute(_INSERT, (sequence, turn, kind, subsystem, wall_ns, body, leaf, link))
+    except apsw.ConstraintError as error:
+        raise LedgerError(f"turn {turn} is {kind.name.lower()} already: {error}") from error
+    except (ValueError, OverflowError, TypeError) as error:
+        raise RecordError(f"turn {turn}: its record cannot be written: {error}") from error
+    return Tail(sequence, link)
+
+
+def _was_opened(connection: apsw.Connection, turn: str) -> bool:
+    found = fetch(connection, "SELECT 1 FROM record WHERE turn = ? AND kind = ?", (turn, int(Kind.OPENED)))
+    return bool(found)
+
+
+def _read_tail(connection: apsw.Connection) -> tuple[Tail, int]:
+    """The newest record's number and link, and the newest epoch."""
+    sequence = last_sequence(connection)
+    if sequence == 0:
+        return Tail(), 0
+    return Tail(sequence, _true_link(connection, sequence)), _newest_epoch(connection)
+
+
+def _true_link(connection: apsw.Connection, sequence: int) -> bytes:
+    """The newest link as it was written: no later record vouches for it, so its parts are weighed."""
+    row = row_at(connection, sequence)
+    if row is None or not isinstance(row.link, bytes):
+        raise LedgerUnavailableError(
+            f"record {sequence}, the newest, has no link: restore the newest checkpoint"
+        )
+    of_body = leaf_hash(row.body) if isinstance(row.body, bytes) else None
+    leaves = [leaf for leaf in (row.leaf, of_body) if isinstance(leaf, bytes)]
+    computed = [
+        link_hash(link, sequence, leaf) for link in links_before(connection, sequence) for leaf in leaves
+    ]
+    if row.link not in computed and computed and row.leaf == of_body:
+        return computed[0]
+    return row.link
+
+
+def _newest_epoch(connection: apsw.Connection) -> int:
+    for sequence, body in connection.execute("SELECT seq, body FROM record ORDER BY seq DESC"):
+        with contextlib.suppress(RecordError):
+            if isinstance(body, bytes) and isinstance(sequence, int):
+                return decode(sequence, body).epoch
+    return 0

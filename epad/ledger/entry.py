@@ -1,0 +1,108 @@
+"""What callers say of a turn; the ledger adds number, time and epoch itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from epad.ledger.errors import RecordError
+from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, UsageSource
+
+_TURN = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn about to be forwarded; `payload` is kept only where `ledger.keep_payloads` says so."""
+
+    turn: str
+    subsystem: str
+    dialect: str
+    model: str
+    prompt_bound: int
+    output_cap: int
+    reserved_tokens: int
+    request_sha256: bytes
+    idempotency_key: str | None = None
+    payload: bytes | None = None
+
+    def __post_init__(self) -> None:
+        _require_turn(self.turn)
+        if len(self.request_sha256) != HASH_BYTES:
+            raise RecordError(
+                f"turn {self.turn}: request_sha256 has {len(self.request_sha256)} bytes, not 32"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTurn:
+    """A turn that has ended. Only a refused one need not have been opened."""
+
+    turn: str
+    subsystem: str
+    outcome: Outcome
+    input_tokens: int
+    output_tokens: int
+    charged_tokens: int
+    usage_source: UsageSource
+    http_status: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _require_turn(self.turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the ledger itself adds to a record."""
+
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+Entry = OpenTurn | CloseTurn
+
+
+def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
+    """The record of an opened turn."""
+    return TurnOpened(
+        turn=entry.turn,
+        subsystem=entry.subsystem,
+        dialect=entry.dialect,
+        model=entry.model,
+        prompt_bound=entry.prompt_bound,
+        output_cap=entry.output_cap,
+        reserved_tokens=entry.reserved_tokens,
+        idempotency_key=entry.idempotency_key,
+        request_sha256=entry.request_sha256,
+        wall_ns=stamp.wall_ns,
+        boot_id=stamp.boot_id,
+        monotonic_ns=stamp.monotonic_ns,
+        epoch=stamp.epoch,
+    )
+
+
+def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
+    """The record of a closed turn."""
+    return TurnClosed(
+        turn=entry.turn,
+        subsystem=entry.subsystem,
+        outcome=entry.outcome,
+        input_tokens=entry.input_tokens,
+        output_tokens=entry.output_tokens,
+        charged_tokens=entry.charged_tokens,
+        usage_source=entry.usage_source,
+        http_status=entry.http_status,
+        reason=entry.reason,
+        wall_ns=stamp.wall_ns,
+        boot_id=stamp.boot_id,
+        monotonic_ns=stamp.monotonic_ns,
+        epoch=stamp.epoch,
+    )
+
+
+def _require_turn(turn: str) -> None:
+    if _TURN.fullmatch(turn) is None:
+        raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, as in uuid4().hex")

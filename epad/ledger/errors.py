@@ -1,0 +1,19 @@
+"""What may go wrong with the turn ledger."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """The ledger did not take, give or check a record."""
+
+
+class RecordError(LedgerError):
+    """A record's bytes cannot be read as a record."""
+
+
+class LedgerBusyError(LedgerError):
+    """More turns wait for the disk than `ledger.waiting_turns` allows."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger's file cannot be read or written now."""

@@ -1,0 +1,114 @@
+"""What the ledger tells about the past: read from bodies, which the chain vouches for, not from copies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apsw
+
+from epad.database import fetch
+from epad.ledger.errors import RecordError
+from epad.ledger.record import TurnClosed, TurnOpened, decode, leaf_hash
+
+# Answered from the index alone: turns are many, those without a closing record few.
+_UNCLOSED = """
+SELECT seq, body, leaf FROM record JOIN (
+    SELECT turn AS open_turn FROM record INDEXED BY record_turn
+    WHERE turn IS NOT NULL GROUP BY turn HAVING max(kind) = 1) ON turn = open_turn AND kind = 1
+ORDER BY seq
+"""
+_CLOSED_SINCE = "SELECT seq, body, leaf, turn FROM record WHERE kind = 2 AND wall_ns >= ? ORDER BY seq"
+_CLOSED_AFTER = "SELECT seq, body, leaf FROM record WHERE kind = 2 AND seq > ? ORDER BY seq"
+_OPENING = "SELECT seq, body, leaf FROM record WHERE turn = ? AND kind = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Tokens spent by a subsystem at a time."""
+
+    subsystem: str
+    wall_ns: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a subsystem's closed turns come to."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    charged_tokens: int = 0
+    turns: int = 0
+
+
+class TotalsReader:
+    """Sums closed turns up, reading each record once."""
+
+    def __init__(self) -> None:
+        self._totals: defaultdict[str, Totals] = defaultdict(Totals)
+        self._through = 0
+
+    def read(self, connection: apsw.Connection) -> dict[str, Totals]:
+        for sequence, body, leaf in fetch(connection, _CLOSED_AFTER, (self._through,)):
+            self._through = sequence
+            record = _sound(sequence, body, leaf)
+            if isinstance(record, TurnClosed):
+                before = self._totals[record.subsystem]
+                self._totals[record.subsystem] = Totals(
+                    before.input_tokens + record.input_tokens,
+                    before.output_tokens + record.output_tokens,
+                    before.charged_tokens + record.charged_tokens,
+                    before.turns + 1,
+                )
+        return dict(self._totals)
+
+
+def lost_turns(connection: apsw.Connection, epoch: int) -> list[TurnOpened]:
+    """Turns opened before this epoch and never closed, oldest first."""
+    return [record for record in _unclosed(connection) if record.epoch < epoch]
+
+
+def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
+    """Closed turns by what they were charged, and the others by all that was reserved for them.
+
+    A turn whose closing record is damaged counts as one that never closed: spending is never guessed low.
+    """
+    spends = []
+    for sequence, body, leaf, turn in fetch(connection, _CLOSED_SINCE, (wall_ns,)):
+        closed = _sound(sequence, body, leaf)
+        if isinstance(closed, TurnClosed):
+            spends.append(Spend(closed.subsystem, closed.wall_ns, closed.charged_tokens))
+        else:
+            spends.extend(_reserved(record) for record in _opening(connection, turn))
+    spends.extend(_reserved(record) for record in _unclosed(connection) if record.wall_ns >= wall_ns)
+    return spends
+
+
+def _reserved(record: TurnOpened) -> Spend:
+    return Spend(record.subsystem, record.wall_ns, record.reserved_tokens)
+
+
+def _unclosed(connection: apsw.Connection) -> Iterator[TurnOpened]:
+    for sequence, body, leaf in fetch(connection, _UNCLOSED):
+        record = _sound(sequence, body, leaf)
+        if isinstance(record, TurnOpened):
+            yield record
+
+
+def _opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
+    for sequence, body, leaf in fetch(connection, _OPENING, (turn,)):
+        record = _sound(sequence, body, leaf)
+        if isinstance(record, TurnOpened):
+            yield record
+
+
+def _sound(sequence: int, body: object, leaf: object) -> object:
+    """A record, or None for a damaged one: the probe reports it, sums go on."""
+    if not isinstance(body, bytes) or leaf_hash(body) != leaf:
+        return None
+    try:
+        return decode(sequence, body)
+    except RecordError:
+        return None

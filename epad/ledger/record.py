@@ -1,0 +1,172 @@
+"""What a record says, its bytes, and how records are chained.
+
+A body is a MessagePack array whose first element names format and kind. Bytes are hashed as stored: nothing
+is ever encoded again to be checked. Fields may be added at the end, with a default; any other change is a new
+FORMAT.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, StrEnum
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+
+from epad.ledger.errors import RecordError
+
+FORMAT = 1
+HASH_BYTES = 32
+GENESIS = bytes(HASH_BYTES)
+"""What the first record links to."""
+
+# 0x00 before a leaf is RFC 6962's: no leaf can be passed off as an inner node of a tree over the same leaves.
+_LEAF_PREFIX = b"\0"
+_LINK_PREFIX = b"epad/turn/1\0"
+_pack_sequence = struct.Struct(">Q").pack
+
+Span = tuple[int, int]
+"""Sequence numbers from the first to the second, both included."""
+
+
+class Kind(IntEnum):
+    """What a record is; the numbers are on disk and never change."""
+
+    OPENED = 1
+    CLOSED = 2
+    EPOCH = 3
+    REPAIRED = 4
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    CUT = "cut"
+
+
+class UsageSource(StrEnum):
+    """Where the charged tokens come from: the upstream's usage, our own count, or the whole reservation."""
+
+    USAGE = "usage"
+    COUNTED = "counted"
+    RESERVED = "reserved"
+
+
+def _tag(kind: Kind) -> int:
+    return FORMAT << 8 | kind
+
+
+class TurnOpened(Struct, frozen=True, array_like=True, tag=_tag(Kind.OPENED)):
+    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost."""
+
+    turn: str
+    subsystem: str
+    dialect: str
+    model: str
+    prompt_bound: int
+    output_cap: int
+    reserved_tokens: int
+    idempotency_key: str | None
+    request_sha256: bytes
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class TurnClosed(Struct, frozen=True, array_like=True, tag=_tag(Kind.CLOSED)):
+    """A turn has ended and this is what it cost. `http_status` is 0 where no answer came."""
+
+    turn: str
+    subsystem: str
+    outcome: Outcome
+    input_tokens: int
+    output_tokens: int
+    charged_tokens: int
+    usage_source: UsageSource
+    http_status: int
+    reason: str
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class EpochStarted(Struct, frozen=True, array_like=True, tag=_tag(Kind.EPOCH)):
+    """The ledger was opened for writing. `clean` says that the epoch before was closed in order."""
+
+    nonce: bytes
+    previous_link: bytes
+    clean: bool
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class Repaired(Struct, frozen=True, array_like=True, tag=_tag(Kind.REPAIRED)):
+    """Damage was dealt with. `lost` records keep their leaf and link where those are known, but no body."""
+
+    restored: tuple[Span, ...]
+    lost: tuple[Span, ...]
+    cause: str
+    source: str
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+Record = TurnOpened | TurnClosed | EpochStarted | Repaired
+_KINDS: dict[type[Record], Kind] = {
+    TurnOpened: Kind.OPENED,
+    TurnClosed: Kind.CLOSED,
+    EpochStarted: Kind.EPOCH,
+    Repaired: Kind.REPAIRED,
+}
+encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def decode(sequence: int, body: bytes) -> Record:
+    """Read a body. Raises RecordError, naming the record."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"ledger record {sequence} is not a record of format {FORMAT}: {error}; "
+            "a newer epad may have written it"
+        ) from error
+
+
+def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
+    """The values that are copied into columns of their own: turn, kind, subsystem, wall_ns."""
+    kind = _KINDS[type(record)]
+    if isinstance(record, TurnOpened | TurnClosed):
+        return record.turn, kind, record.subsystem, record.wall_ns
+    return None, kind, None, record.wall_ns
+
+
+def leaf_hash(body: bytes) -> bytes:
+    """What a body is vouched for by."""
+    return sha256(_LEAF_PREFIX + body).digest()
+
+
+def link_hash(previous_link: bytes, sequence: int, leaf: bytes) -> bytes:
+    """What all records after this one rest on. It runs over leaves: a lost body breaks nothing behind it."""
+    return sha256(_LINK_PREFIX + previous_link + _pack_sequence(sequence) + leaf).digest()
+
+
+def spans_of(sequences: list[int]) -> tuple[Span, ...]:
+    """Fold ascending sequence numbers into spans."""
+    spans: list[Span] = []
+    for sequence in sequences:
+        if spans and spans[-1][1] == sequence - 1:
+            spans[-1] = (spans[-1][0], sequence)
+        else:
+            spans.append((sequence, sequence))
+    return tuple(spans)

@@ -1,0 +1,165 @@
+"""The ledger's tables, and how their rows are read when the file may be damaged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from epad.database import DatabaseError, connect, fetch
+from epad.ledger.errors import LedgerUnavailableError, RecordError
+from epad.ledger.record import Repaired, Span, decode, leaf_hash
+
+RECORD_TABLE = """
+CREATE TABLE IF NOT EXISTS {table}(
+    seq INTEGER PRIMARY KEY, turn TEXT, kind INTEGER NOT NULL, subsystem TEXT, wall_ns INTEGER NOT NULL,
+    body BLOB, leaf BLOB NOT NULL, link BLOB NOT NULL) STRICT;
+"""
+TABLES = f"""
+{RECORD_TABLE.format(table="record")}
+CREATE TABLE IF NOT EXISTS payload(hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS quarantine(
+    id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, cause TEXT NOT NULL, raw BLOB NOT NULL,
+    wall_ns INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value ANY) STRICT;
+"""
+# Indexes stand apart from the table so that a repair can drop and rebuild them.
+INDEXES = {
+    "record_turn": "CREATE UNIQUE INDEX IF NOT EXISTS record_turn ON record(turn, kind)",
+    "record_closed": "CREATE INDEX IF NOT EXISTS record_closed ON record(wall_ns) WHERE kind = 2",
+    "record_repaired": "CREATE INDEX IF NOT EXISTS record_repaired ON record(seq) WHERE kind = 4",
+}
+# Text is read as bytes: a flipped bit may leave invalid UTF-8, and that must be a fault, not a failure.
+COLUMNS = "seq, CAST(turn AS BLOB), kind, CAST(subsystem AS BLOB), wall_ns, body, leaf, link"
+_ROW_AT = f"SELECT {COLUMNS} FROM record WHERE seq = ?"  # noqa: S608  constants only
+_ROWS_FROM = f"SELECT {COLUMNS} FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608  likewise
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError)
+"""What SQLite says when bytes of the file cannot be trusted; an unreadable disk sector is IOError."""
+
+CHUNK_ROWS = 2_000  # of one statement: a reader that stays keeps the WAL from being reset
+LINEAR_SEARCH_ROWS = 1_000  # row by row past damage (a page holds about ten), then in doubling steps
+
+
+class Row(NamedTuple):
+    """A row as stored: any value may be of any type, since a flipped bit may have changed even that."""
+
+    seq: int
+    turn: object
+    kind: object
+    subsystem: object
+    wall_ns: object
+    body: object
+    leaf: object
+    link: object
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Rows that SQLite could not read; `last` is None where the end is not known either."""
+
+    first: int
+    last: int | None
+    detail: str
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open a ledger file to read. Raises LedgerUnavailableError where there is none."""
+    if not path.is_file():
+        raise LedgerUnavailableError(f"{path}: no ledger there; name the state directory's ledger.db")
+    try:
+        return connect(path, readonly=True)
+    except DatabaseError as error:
+        raise LedgerUnavailableError(str(error)) from error
+
+
+def known_last(connection: apsw.Connection) -> int | None:
+    """The newest record's number, None where damage hides it."""
+    try:
+        return last_sequence(connection)
+    except apsw.CorruptError:
+        return None
+
+
+def last_sequence(connection: apsw.Connection) -> int:
+    """The newest record's number, 0 without records."""
+    return int(fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")[0][0])
+
+
+def row_at(connection: apsw.Connection, sequence: int) -> Row | None:
+    """One row by its number. Raises what DAMAGE lists."""
+    found = fetch(connection, _ROW_AT, (sequence,))
+    return Row._make(found[0]) if found else None
+
+
+def read_rows(
+    connection: apsw.Connection, first: int, chunk_rows: int = CHUNK_ROWS
+) -> Iterator[Row | Unreadable]:
+    """Every row from `first` on, in file order, stepping over what cannot be read."""
+    position = first
+    while True:
+        try:
+            rows = _rows_from(connection, position, chunk_rows)
+        except DAMAGE:
+            rows = []
+            while (row := _first_row(connection, position)) is not None and not isinstance(row, Unreadable):
+                yield row
+                position = max(position, row.seq) + 1
+            if row is None:
+                return
+            yield row
+            if row.last is None:
+                return
+            position = row.last + 1
+            continue
+        yield from map(Row._make, rows)
+        if len(rows) < chunk_rows:
+            return
+        position = max(position, int(rows[-1][0])) + 1
+
+
+def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
+    """The records that repairs have given up as lost, from repair records whose bytes are sound."""
+    try:
+        rows = fetch(connection, "SELECT seq, body, leaf FROM record WHERE kind = 4")
+    except DAMAGE:
+        return ()
+    spans: list[Span] = []
+    for sequence, body, leaf in rows:
+        with contextlib.suppress(RecordError):
+            record = decode(sequence, body) if isinstance(body, bytes) and leaf_hash(body) == leaf else None
+            spans.extend(record.lost if isinstance(record, Repaired) else ())
+    return tuple(spans)
+
+
+def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[tuple[Any, ...]]:
+    return fetch(connection, _ROWS_FROM, (position, limit))
+
+
+def _first_row(connection: apsw.Connection, position: int) -> Row | Unreadable | None:
+    try:
+        rows = _rows_from(connection, position, 1)
+    except DAMAGE as error:
+        following = _next_readable(connection, position)
+        return Unreadable(position, None if following is None else following - 1, str(error))
+    return Row._make(rows[0]) if rows else None
+
+
+def _next_readable(connection: apsw.Connection, position: int) -> int | None:
+    """The number of the next row that can be read, None where none is known."""
+    last = known_last(connection)
+    if last is None:
+        return None
+    candidate, step = position + 1, 1
+    while candidate <= last:
+        try:
+            rows = _rows_from(connection, candidate, 1)
+        except DAMAGE:
+            step = 1 if candidate - position < LINEAR_SEARCH_ROWS else step * 2
+            candidate += step
+        else:
+            return int(rows[0][0]) if rows else None
+    return None

@@ -1,0 +1,83 @@
+"""Passes what the gateway and the supervisor see on to the probes and the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from epad.events import EventKind, EventLog
+from epad.metrics import Metrics
+from probes.subsystems import SubsystemExited, SubsystemObserver
+from probes.turns import TurnAdmitted, TurnFinished, TurnObserver, TurnRefused
+from statemachine.clock import Clock
+
+# A refused loop asks thousands of times a second: one event stands for all of the same kind in this time.
+REFUSAL_EVENT_SECONDS = 5.0
+
+
+class TurnFanout:
+    """Tells every observer about turns, and the event log about refusals."""
+
+    def __init__(self, observers: Sequence[TurnObserver], events: EventLog, clock: Clock) -> None:
+        self._observers = observers
+        self._events = events
+        self._clock = clock
+        self._silent: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def admitted(self, event: TurnAdmitted) -> None:
+        for observer in self._observers:
+            observer.admitted(event)
+
+    def refused(self, event: TurnRefused) -> None:
+        for observer in self._observers:
+            observer.refused(event)
+        self._emit_refusal(event)
+
+    def finished(self, event: TurnFinished) -> None:
+        for observer in self._observers:
+            observer.finished(event)
+
+    def _emit_refusal(self, event: TurnRefused) -> None:
+        now = self._clock.monotonic()
+        key = (event.subsystem, event.code)
+        told_at, unsaid = self._silent.get(key, (float("-inf"), 0))
+        if now - told_at < REFUSAL_EVENT_SECONDS:
+            self._silent[key] = (told_at, unsaid + 1)
+            return
+        self._silent[key] = (now, 0)
+        self._events.emit(
+            EventKind.TURN_REFUSED,
+            event.subsystem,
+            code=event.code,
+            limit=event.limit,
+            limit_tokens=event.limit_tokens,
+            used_tokens=event.used_tokens,
+            asked_tokens=event.asked_tokens,
+            also_refused_since_last_event=unsaid,
+        )
+
+
+class ExitFanout:
+    """Tells the cascade probe, the metrics and the event log that a process ended."""
+
+    def __init__(self, observer: SubsystemObserver, events: EventLog, metrics: Metrics) -> None:
+        self._observer = observer
+        self._events = events
+        self._metrics = metrics
+        self._log = structlog.get_logger("epad.supervisor")
+
+    def exited(self, event: SubsystemExited) -> None:
+        self._observer.exited(event)
+        if not event.wanted:
+            self._metrics.exits.labels(event.subsystem).inc()
+        if event.will_restart:
+            self._metrics.restarts.labels(event.subsystem).inc()
+        fields = {
+            "status": event.status,
+            "wanted": event.wanted,
+            "will_restart": event.will_restart,
+            "reason": event.reason,
+        }
+        self._log.info(EventKind.SUBSYSTEM_EXITED, subsystem=event.subsystem, **fields)
+        self._events.emit(EventKind.SUBSYSTEM_EXITED, event.subsystem, **fields)

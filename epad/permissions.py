@@ -1,0 +1,104 @@
+"""The one gate: who may do what, as a table in code. There is no way around it and no flag that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+# What the kernel reports for a peer from a user namespace in which its uid has no name here
+# (/proc/sys/kernel/overflowuid). It may be anyone, so it is no one.
+UNMAPPED_UID = 65_534
+
+
+class Tier(StrEnum):
+    """Who is asking. It comes from the peer's credentials or the subsystem's key, and never changes."""
+
+    OPERATOR = "operator"
+    OBSERVER = "observer"
+    SUBSYSTEM = "subsystem"
+    STRANGER = "stranger"
+
+
+class Operation(StrEnum):
+    """Everything that can be asked of the daemon."""
+
+    STATUS_READ = "status_read"
+    EVENTS_READ = "events_read"
+    EXPLAIN_READ = "explain_read"
+    METRICS_READ = "metrics_read"
+    LEDGER_READ = "ledger_read"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    LIFEBOAT = "lifeboat"
+    RELAUNCH = "relaunch"
+    CHECKPOINT = "checkpoint"
+    MODEL_CALL = "model_call"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate said, and the sentence that says why."""
+
+    allowed: bool
+    reason: str
+
+
+READS = frozenset(
+    {
+        Operation.STATUS_READ,
+        Operation.EVENTS_READ,
+        Operation.EXPLAIN_READ,
+        Operation.METRICS_READ,
+        Operation.LEDGER_READ,
+    }
+)
+ORDERS = frozenset(
+    {
+        Operation.QUARANTINE,
+        Operation.RELEASE,
+        Operation.LIFEBOAT,
+        Operation.RELAUNCH,
+        Operation.CHECKPOINT,
+    }
+)
+
+# A model call is charged to a subsystem, so not even an operator makes one: there is no one to charge.
+_PERMITTED: Mapping[Tier, frozenset[Operation]] = MappingProxyType(
+    {
+        Tier.OPERATOR: READS | ORDERS,
+        Tier.OBSERVER: READS,
+        Tier.SUBSYSTEM: frozenset({Operation.MODEL_CALL}),
+        Tier.STRANGER: frozenset(),
+    }
+)
+
+
+def allow(tier: Tier, operation: Operation) -> Decision:
+    """Decide whether `tier` may do `operation`."""
+    if operation in _PERMITTED[tier]:
+        return Decision(True, f"{tier} may {operation}")
+    return Decision(False, f"{tier} may not {operation}: {_needed(operation)}")
+
+
+def _needed(operation: Operation) -> str:
+    if operation is Operation.MODEL_CALL:
+        return "a model call needs the key of the subsystem it is charged to"
+    if operation in ORDERS:
+        return "it takes root, the daemon's own user, or a member of control.operator_group"
+    return "it takes a local user known to this machine"
+
+
+def tier_of_peer(uid: int, gids: Collection[int], own_uid: int, operator_gid: int | None) -> Tier:
+    """Say who is at the other end of a Unix socket, by the credentials the kernel vouches for.
+
+    `operator_gid` is None when no operator group is configured.
+    """
+    if uid in {0, own_uid}:
+        return Tier.OPERATOR
+    if uid < 0 or uid == UNMAPPED_UID:
+        return Tier.STRANGER
+    if operator_gid is not None and operator_gid in gids:
+        return Tier.OPERATOR
+    return Tier.OBSERVER

@@ -1,0 +1,1 @@
+"""What each phase does: plans of idempotent steps, journalled before they are done."""

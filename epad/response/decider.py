@@ -1,0 +1,291 @@
+"""Everything that follows from a change, worked out and not yet done.
+
+The decider holds what the policy looks at (machine, anomalies, incident, holds) and turns it into decisions.
+It does no I/O: the controller writes a decision to the journal and carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from epad.response.incident import Incident
+from epad.response.journal import Decision, Loaded
+from epad.response.plans import Target, containment_steps, plan_for, recovery_targets
+from epad.response.step import Lane, OperationEnded, Plan, Step, StepState
+from statemachine.assessor import Assessor, Change
+from statemachine.clock import Clock
+from statemachine.containment import Containable, Hold, Rung, desired_holds
+from statemachine.finding import OPERATOR, Finding, Severity
+from statemachine.machine import Machine
+from statemachine.phase import Phase
+from statemachine.policy import decide
+from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.table import Row, Trigger
+
+INCIDENT_NOTE = "incident"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An order to let a subsystem go."""
+
+    subsystem: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order about the whole daemon."""
+
+    order: Order
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """Work asked for by a person or the schedule, which changes no phase."""
+
+    plan: Plan
+
+
+Stimulus = Finding | Released | Ordered | Requested | OperationEnded | None
+"""What the decider takes in; None is the passing of time."""
+
+
+class World(Protocol):
+    """What the decider and the controller ask of the rest of the house."""
+
+    def containables(self) -> Sequence[Containable]:
+        """The subsystems in dependency order, providers first."""
+        ...
+
+    def failed(self) -> frozenset[str]:
+        """Subsystems whose restart budget is spent or that never became ready."""
+        ...
+
+    def damaged(self) -> frozenset[Target]:
+        """What is broken of epad's own."""
+        ...
+
+    def blind_probes(self) -> frozenset[str]:
+        """Probes that could not see at their last look."""
+        ...
+
+    def forget(self, subsystem: str) -> None:
+        """Let every detector start afresh with a subsystem."""
+        ...
+
+    def close_gateway(self, reason: str) -> None:
+        """Forward nothing more, at once and in memory."""
+        ...
+
+    def reopen_gateway(self) -> None:
+        """Undo `close_gateway`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The configured part of deciding."""
+
+    limits: Limits
+    attempts_per_subsystem: int
+    rung_by_probe: Mapping[str, Rung]
+
+
+class Decider:
+    """Owns the machine, the anomalies and the incident."""
+
+    def __init__(self, rules: Rules, assessor: Assessor, world: World, clock: Clock, boot_id: str) -> None:
+        self.assessor = assessor
+        self._rules = rules
+        self._world = world
+        self._clock = clock
+        self._boot_id = boot_id
+        self._machine = Machine()
+        self._incident = Incident()
+        self._entered_at = clock.monotonic()
+        self._last_trouble = clock.monotonic()
+        self._holds: dict[str, Hold] = {}
+
+    @property
+    def phase(self) -> Phase:
+        return self._machine.phase
+
+    @property
+    def phase_seconds(self) -> float:
+        return self._clock.monotonic() - self._entered_at
+
+    @property
+    def incident(self) -> Incident:
+        return self._incident
+
+    @property
+    def holds(self) -> Mapping[str, Hold]:
+        """How each subsystem is held, as of the last decision."""
+        return self._holds
+
+    def restore(self, loaded: Loaded) -> None:
+        """Take up where a former life of the daemon was."""
+        self._machine = Machine(loaded.phase)
+        self.assessor.restore(loaded.anomalies)
+        if INCIDENT_NOTE in loaded.notes:
+            noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
+            self._incident = _resolve(noted, loaded)
+        self._entered_at = loaded.entered_monotonic
+        self._last_trouble = self._clock.monotonic()
+        self._holds = self._desired(self.phase)
+
+    def absorb(self, stimulus: Stimulus) -> list[Change]:
+        """Take in one stimulus, and the time that has passed."""
+        changes = self._absorb(stimulus)
+        changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
+        if any(a.key.probe != OPERATOR for a in self.assessor.active):
+            self._last_trouble = self._clock.monotonic()
+        return changes
+
+    def _absorb(self, stimulus: Stimulus) -> list[Change]:
+        match stimulus:
+            case Finding():
+                return self.assessor.observe(stimulus)
+            case Released(subsystem, reason):
+                self._world.forget(subsystem)
+                self._incident = self._incident.without(subsystem)
+                return self.assessor.acknowledge(subsystem, f"released: {reason}")
+            case Ordered(order, _):
+                self._incident = replace(self._incident, order=order)
+            case OperationEnded():
+                self._absorb_end(stimulus)
+        return []
+
+    def _absorb_end(self, ended: OperationEnded) -> None:
+        if ended.operation.lane is not Lane.PHASE or ended.state is StepState.ABORTED:
+            return
+        if self.phase is Phase.PRESERVATION:
+            persist = Persist.DONE if ended.state is StepState.DONE else Persist.FAILED
+            self._incident = replace(self._incident, persist=persist)
+        if self.phase is Phase.RECOVERY:
+            now = self._clock.monotonic()
+            self._incident = replace(self._incident, attempt_running=False, attempt_ended_at=now)
+
+    def situation(self) -> Situation:
+        """The facts as of now."""
+        now, active = self._clock.monotonic(), self.assessor.active
+        found = [a for a in active if a.key.probe != OPERATOR]
+        return Situation(
+            phase=self.phase,
+            in_phase_seconds=now - self._entered_at,
+            anomalies=len(active),
+            held=len(active) - len(found),
+            critical=sum(a.severity is Severity.CRITICAL for a in found),
+            oldest_anomaly_seconds=max((now - a.raised_at for a in found), default=0.0),
+            quiet_seconds=now - self._last_trouble,
+            degraded=len(self._degraded()),
+            persist=self._incident.persist,
+            attempt_running=self._incident.attempt_running,
+            attempts=self._incident.attempts,
+            since_attempt_seconds=now - self._incident.attempt_ended_at,
+            recent_recoveries=self._incident.recent_recoveries(now),
+            order=self._incident.order,
+        )
+
+    def _degraded(self) -> frozenset[Target]:
+        """What needs repair: failed, troubled too long, or damaged; not what a person holds or is parked."""
+        now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
+        found = [a for a in self.assessor.active if a.key.probe != OPERATOR]
+        outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
+        held = {a.key.subsystem for a in self.assessor.active} - {a.key.subsystem for a in found}
+        known = {c.name for c in self._world.containables()}
+        names = ((self._world.failed() | outlasted) & known) - held - set(self._incident.parked)
+        return frozenset(Target.subsystem(name) for name in names) | self._world.damaged()
+
+    def next_decision(
+        self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
+    ) -> Decision | None:
+        """Work out what follows from the situation; None if nothing does."""
+        before = self._incident
+        row = decide(situation, self._rules.limits)
+        targets: tuple[Target, ...] = ()
+        if row is not None:
+            self._incident = self._incident.after(row, self._clock.monotonic())
+            if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
+                targets = self._choose_targets()
+            changes = [*changes, *self._dismissed_by(row)]
+        phase = row.destination if row else self.phase
+        holds = self._desired(phase)
+        steps = containment_steps(self._world.containables(), self._holds, holds, skip=targets)
+        plans = [*requested, *(plan_for(row, steps, targets) if row else _contain(steps))]
+        self._holds = holds
+        if not (row or changes or plans or self._incident != before):
+            return None
+        return Decision(
+            changes=changes,
+            row=row,
+            cause={"situation": _facts(situation)},
+            plans=plans,
+            notes={INCIDENT_NOTE: self._incident.as_json(self._boot_id)},
+            abort_open=f"the phase moved on to {phase}" if row and phase is Phase.LIFEBOAT else "",
+        )
+
+    def move(self, row: Row, situation: Situation) -> None:
+        """Take a transition that is in the journal."""
+        self._machine.take(row, situation, self._rules.limits)
+        if row.source is not row.destination:
+            self._entered_at = self._clock.monotonic()
+
+    def _choose_targets(self) -> tuple[Target, ...]:
+        """Choose what this recovery works on, and park what has been tried often enough."""
+        essential = {c.name: c.essential for c in self._world.containables()}
+        chosen = []
+        for target in recovery_targets(self._degraded(), self.assessor.active):
+            times = self._incident.tried.get(target.name, 0)
+            expendable = target.is_subsystem and not essential[target.name]
+            if expendable and times >= self._rules.attempts_per_subsystem:
+                reason = f"parked after {times} recoveries; `epactl release {target.name}` lets it go"
+                self._incident = self._incident.with_parked(target.name, reason)
+            else:
+                self._incident = self._incident.with_tried(target.name)
+                chosen.append(target)
+        return tuple(chosen)
+
+    def _dismissed_by(self, row: Row) -> list[Change]:
+        """What a recovery or a relaunch clears: it must be found again to count."""
+        match row.trigger:
+            case Trigger.RECOVER | Trigger.RETRY:
+                keys = {a.key for a in self.assessor.active if a.key.probe != OPERATOR}
+            case Trigger.RELAUNCH:
+                keys = {a.key for a in self.assessor.active}
+            case _:
+                return []
+        for key in keys:
+            self._world.forget(key.subsystem)
+        return self.assessor.dismiss(keys, row.sentence)
+
+    def _desired(self, phase: Phase) -> dict[str, Hold]:
+        return desired_holds(
+            self._world.containables(),
+            self.assessor.active,
+            phase,
+            self._rules.rung_by_probe,
+            self._incident.parked,
+        )
+
+
+def _resolve(incident: Incident, loaded: Loaded) -> Incident:
+    """Settle what was running when the daemon died, unless its operation is open and will report itself."""
+    if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
+        return incident
+    if incident.persist is Persist.RUNNING:
+        done = loaded.last_phase_state is StepState.DONE
+        incident = replace(incident, persist=Persist.DONE if done else Persist.FAILED)
+    return replace(incident, attempt_running=False)
+
+
+def _contain(steps: Sequence[Step]) -> list[Plan]:
+    return [Plan(Lane.CONTAINMENT, "containment", steps)] if steps else []
+
+
+def _facts(situation: Situation) -> dict[str, Any]:
+    return {name: getattr(situation, name) for name in Situation.__slots__}

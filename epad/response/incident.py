@@ -1,0 +1,100 @@
+"""What is remembered between two NORMALs, as one immutable value that survives in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from statemachine.phase import Phase
+from statemachine.situation import Order, Persist
+from statemachine.table import Row, Trigger
+
+HOUR_SECONDS = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """The incident so far.
+
+    `recoveries` are the monotonic times at which recoveries began; they and `parked` outlive the incident,
+    since a crash loop of "successful" recoveries is one trouble, not many.
+    """
+
+    persist: Persist = Persist.NOT_TRIED
+    order: Order = Order.NONE
+    attempts: int = 0
+    attempt_running: bool = False
+    attempt_ended_at: float = 0.0
+    tried: Mapping[str, int] = field(default_factory=dict)
+    parked: Mapping[str, str] = field(default_factory=dict)
+    recoveries: tuple[float, ...] = ()
+
+    def after(self, row: Row, now: float) -> Incident:
+        """The incident once `row` has been taken."""
+        if row.destination is Phase.PRESERVATION:
+            return replace(self, persist=Persist.RUNNING)
+        if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
+            return self._with_attempt(row, now)
+        if row.destination is Phase.LIFEBOAT:
+            return replace(self, order=Order.NONE, attempt_running=False)
+        if row.trigger is Trigger.RELAUNCH:
+            return Incident()
+        if row.destination is Phase.NORMAL:
+            return Incident(parked=self.parked, recoveries=self.recoveries, tried=self.tried)
+        return self
+
+    def _with_attempt(self, row: Row, now: float) -> Incident:
+        recent = tuple(at for at in self.recoveries if now - at < HOUR_SECONDS)
+        began = (*recent, now) if row.trigger is Trigger.RECOVER else recent
+        # The count per subsystem ages with the recoveries: an hour without one is a clean slate.
+        tried = self.tried if recent else {}
+        return replace(self, attempts=self.attempts + 1, attempt_running=True, recoveries=began, tried=tried)
+
+    def recent_recoveries(self, now: float) -> int:
+        """How many recoveries began within the last hour."""
+        return sum(1 for at in self.recoveries if now - at < HOUR_SECONDS)
+
+    def with_tried(self, name: str) -> Incident:
+        """One more recovery of a subsystem."""
+        return replace(self, tried={**self.tried, name: self.tried.get(name, 0) + 1})
+
+    def with_parked(self, name: str, reason: str) -> Incident:
+        """A subsystem that recovery has given up on."""
+        return replace(self, parked={**self.parked, name: reason})
+
+    def without(self, name: str) -> Incident:
+        """A subsystem gets a clean slate, by a person's order."""
+        return replace(
+            self,
+            parked={k: v for k, v in self.parked.items() if k != name},
+            tried={k: v for k, v in self.tried.items() if k != name},
+        )
+
+    def as_json(self, boot_id: str) -> dict[str, Any]:
+        return {
+            "boot_id": boot_id,
+            "persist": self.persist,
+            "order": self.order,
+            "attempts": self.attempts,
+            "attempt_running": self.attempt_running,
+            "attempt_ended_at": self.attempt_ended_at,
+            "tried": dict(self.tried),
+            "parked": dict(self.parked),
+            "recoveries": list(self.recoveries),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], boot_id: str) -> Incident:
+        """Take back what was noted; monotonic times of a former boot mean nothing and are dropped."""
+        same_boot = data["boot_id"] == boot_id
+        return cls(
+            Persist(data["persist"]),
+            Order(data["order"]),
+            data["attempts"],
+            data["attempt_running"],
+            data["attempt_ended_at"] if same_boot else 0.0,
+            data["tried"],
+            data["parked"],
+            tuple(data["recoveries"]) if same_boot else (),
+        )

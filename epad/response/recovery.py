@@ -1,0 +1,53 @@
+"""The steps that make things whole: restart what failed, rebuild what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from epad.gateway.access import Access
+from epad.ledger.errors import LedgerError
+from epad.ledger.repair import RepairOutcome
+from epad.response.quarantine import process_in_words
+from epad.response.step import Operation, Step, StepFailedError
+from epad.supervisor.errors import SupervisorError
+from epad.supervisor.supervisor import Supervisor
+from statemachine.containment import Rung
+
+RepairLedger = Callable[[list[Path]], Awaitable[RepairOutcome]]
+"""Repairs the ledger from these copies of it, and lets its probe look afresh. Raises LedgerError."""
+
+
+class Recovery:
+    """Does the recovery steps. The probes, not these steps, decide whether it worked."""
+
+    def __init__(
+        self, access: Access, supervisor: Supervisor, repair_ledger: RepairLedger, checkpoints: Path
+    ) -> None:
+        self._access = access
+        self._supervisor = supervisor
+        self._repair_ledger = repair_ledger
+        self._checkpoints = checkpoints
+
+    async def restart(self, step: Step, _: Operation) -> str:
+        """Do a `restart` step: stop the tree, start it fresh, open the gateway to it."""
+        try:
+            await self._supervisor.hold(step.target, Rung.OPEN, "")
+            await self._supervisor.restart(step.target)
+        except SupervisorError as error:
+            raise StepFailedError(str(error)) from error
+        self._access.release(step.target)
+        return f"restarted; {process_in_words(self._supervisor, step.target)}; gateway open"
+
+    async def repair_ledger(self, _: Step, __: Operation) -> str:
+        """Do a `repair_ledger` step: damaged rows from the newest copies that the chain vouches for."""
+        copies = sorted(self._checkpoints.glob("*/ledger.db"), reverse=True)
+        try:
+            outcome = await self._repair_ledger(copies)
+        except LedgerError as error:
+            raise StepFailedError(str(error)) from error
+        return f"restored records {_numbers(outcome.restored)}; lost for good {_numbers(outcome.lost)}"
+
+
+def _numbers(sequence_numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(number) for number in sequence_numbers) or "none"

@@ -1,0 +1,116 @@
+"""Runs journalled operations: one worker a lane, steps in order, each tried at most three times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from epad.events import EventKind, EventLog
+from epad.metrics import Metrics
+from epad.response.journal import Journal
+from epad.response.step import (
+    Lane,
+    Operation,
+    OperationEnded,
+    Step,
+    StepFailedError,
+    StepName,
+    StepRecord,
+    StepState,
+)
+
+# A step that failed three times will fail a fourth time: it is recorded as failed and the policy decides.
+MAX_ATTEMPTS = 3
+RETRY_SECONDS = 0.2
+
+StepWork = Callable[[Step, Operation], Awaitable[str]]
+"""Does a step and returns one sentence about the result. Raises StepFailedError."""
+
+
+class Responder:
+    """Takes operations in order, per lane, and reports the end of each."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        work: Mapping[StepName, StepWork],
+        events: EventLog,
+        metrics: Metrics,
+        ended: Callable[[OperationEnded], None],
+    ) -> None:
+        self._journal = journal
+        self._work = work
+        self._events = events
+        self._metrics = metrics
+        self._ended = ended
+        self._log = structlog.get_logger("epad.response")
+        self._lanes: dict[Lane, asyncio.Queue[Operation]] = {lane: asyncio.Queue() for lane in Lane}
+        self._waiting: dict[int, asyncio.Future[OperationEnded]] = {}
+
+    def submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
+        """Queue an operation; the future resolves when it is over."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[operation.id] = future
+        self._lanes[operation.lane].put_nowait(operation)
+        return future
+
+    async def run(self, lane: Lane) -> None:
+        """Work one lane until cancelled. A cancelled step is resumed by the next life of the daemon."""
+        while True:
+            operation = await self._lanes[lane].get()
+            ended = await self._run_operation(operation)
+            self._ended(ended)
+            future = self._waiting.pop(operation.id)
+            if not future.done():
+                future.set_result(ended)
+
+    async def _run_operation(self, operation: Operation) -> OperationEnded:
+        failures = []
+        for record in operation.steps:
+            if record.state is not StepState.PENDING:
+                continue
+            if not await self._journal.is_open(operation.id):
+                return OperationEnded(operation, StepState.ABORTED)
+            failure = await self._run_step(record, operation)
+            if failure:
+                failures.append(failure)
+        state = StepState.FAILED if failures else StepState.DONE
+        await self._journal.operation_ended(operation.id, state)
+        return OperationEnded(operation, state, tuple(failures))
+
+    async def _run_step(self, record: StepRecord, operation: Operation) -> str:
+        """Try a step until it is done or its attempts are spent; return the failure, if any."""
+        step, failure = record.step, "attempts were spent before the daemon was restarted"
+        for attempt in range(record.attempts, MAX_ATTEMPTS):
+            await self._journal.step_tried(record.id)
+            try:
+                result = await self._work[step.name](step, operation)
+            except StepFailedError as error:
+                failure = str(error)
+                self._log.warning("step.failed", step=step.name, target=step.target, error=failure)
+                await asyncio.sleep(RETRY_SECONDS * (attempt + 1))
+            else:
+                await self._end_step(record, operation, StepState.DONE, result)
+                return ""
+        await self._end_step(record, operation, StepState.FAILED, failure)
+        return f"{step.name} {step.target}: {failure}"
+
+    async def _end_step(
+        self, record: StepRecord, operation: Operation, state: StepState, result: str
+    ) -> None:
+        await self._journal.step_ended(record.id, state, result)
+        self._metrics.steps.labels(record.step.name, state).inc()
+        self._log.info(
+            "step.ended", step=record.step.name, target=record.step.target, state=state, result=result
+        )
+        self._events.emit(
+            EventKind.STEP_ENDED,
+            record.step.target,
+            step=record.step.name,
+            step_id=record.id,
+            operation=operation.id,
+            state=state,
+            result=result,
+        )

@@ -1,0 +1,88 @@
+"""The vocabulary of responses: steps, and the operations they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StepName(StrEnum):
+    """Everything a response can do. Each is idempotent: done twice is done once."""
+
+    HOLD = "hold"
+    CHECKPOINT = "checkpoint"
+    RESTART = "restart"
+    REPAIR_LEDGER = "repair_ledger"
+    LIFEBOAT = "lifeboat"
+
+
+class Lane(StrEnum):
+    """Containment must not wait behind a checkpoint, so each has its own worker."""
+
+    CONTAINMENT = "containment"
+    PHASE = "phase"
+    MAINTENANCE = "maintenance"
+
+
+class StepState(StrEnum):
+    """What has become of a step, or of a whole operation."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do to one target. `arguments` hold JSON values."""
+
+    name: StepName
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps to do in order, why, and in which lane."""
+
+    lane: Lane
+    purpose: str
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step as journalled."""
+
+    id: int
+    step: Step
+    state: StepState
+    attempts: int = 0
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A plan as journalled. `key` names what it makes (a checkpoint directory), the same on every retry."""
+
+    id: int
+    key: str
+    lane: Lane
+    purpose: str
+    steps: tuple[StepRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationEnded:
+    """What the responder reports when an operation is over."""
+
+    operation: Operation
+    state: StepState
+    failures: tuple[str, ...] = ()
+
+
+class StepFailedError(Exception):
+    """A step could not be done; the message says what, where and why."""

@@ -1,0 +1,126 @@
+"""The state of everything as one JSON value, read from memory: asking never waits for anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Any, Protocol
+
+from epad import __version__
+from epad.config import Config
+from epad.controller import Controller
+from epad.embedded import NOTICE
+from epad.probe_loop import ProbeLoops
+from epad.response.decider import Decider
+from probes.subsystems import Snapshots, SubsystemSnapshot
+from statemachine.clock import Clock
+from statemachine.containment import Hold, Rung
+
+
+class Spending(Protocol):
+    """What the gateway knows of a subsystem's use."""
+
+    def tokens(self, subsystem: str) -> Mapping[str, int]:
+        """Input and output tokens and turns so far."""
+        ...
+
+    def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
+        """Limit and use, by window."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is known of the ledger's health."""
+
+    records: int
+    verdict: str
+    detail: str
+
+
+@dataclass(slots=True)
+class StatusBoard:
+    """Everything `epactl status` shows. The URLs are known once the doors are open."""
+
+    config: Config
+    clock: Clock
+    started_at: float
+    decider: Decider
+    controller: Controller
+    snapshots: Snapshots
+    spending: Spending
+    probes: ProbeLoops
+    ledger: Callable[[], Ledger]
+    gateway_url: str = ""
+    metrics_url: str = ""
+
+    def render(self) -> dict[str, Any]:
+        """The JSON of `GET /v1/status`."""
+        now, phase = self.clock.monotonic(), self.decider.phase
+        since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
+        ledger = self.ledger()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "phase": phase,
+            "phase_number": phase.number,
+            "phase_since": since.astimezone(UTC).isoformat(timespec="seconds"),
+            "phase_seconds": round(self.decider.phase_seconds, 3),
+            "sentence": self.controller.sentence,
+            "uptime_seconds": round(now - self.started_at, 3),
+            "anomalies": self._anomalies(now),
+            "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
+            "probes": self.probes.snapshot(),
+            "gateway": {"url": self.gateway_url},
+            "metrics": {"url": self.metrics_url},
+            "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
+            "notices": self.notices(),
+        }
+
+    def _anomalies(self, now: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": str(anomaly.key),
+                "probe": anomaly.key.probe,
+                "subsystem": anomaly.key.subsystem,
+                "severity": anomaly.severity.label,
+                "reason": anomaly.finding.reason,
+                "age_seconds": round(now - anomaly.raised_at, 3),
+            }
+            for anomaly in self.decider.assessor.active
+        ]
+
+    def _subsystem(self, snapshot: SubsystemSnapshot, now: float) -> dict[str, Any]:
+        hold = self.decider.holds.get(snapshot.name, Hold(Rung.OPEN))
+        progress = None
+        if snapshot.progress_done is not None:
+            progress = {"done": snapshot.progress_done, "total": snapshot.progress_total}
+        windows = self.spending.budget(snapshot.name)
+        return {
+            "name": snapshot.name,
+            "kind": snapshot.kind,
+            "state": snapshot.state,
+            "essential": snapshot.essential,
+            "pid": snapshot.pid,
+            "restarts": snapshot.restarts,
+            "uptime_seconds": round(now - snapshot.since, 3),
+            "hung": snapshot.hung,
+            "status": snapshot.status_text or snapshot.last_exit,
+            "progress": progress,
+            "tokens": dict(self.spending.tokens(snapshot.name)),
+            "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
+            "hold": {"rung": hold.rung.label, "reason": hold.reason},
+            "embedded": self._uses_embedded_models(snapshot.name),
+        }
+
+    def _uses_embedded_models(self, name: str) -> bool:
+        upstreams = self.config.upstreams.values()
+        spec = self.config.subsystems.get(name)
+        return bool(spec and spec.gateway and upstreams) and all(u.embedded for u in upstreams)
+
+    def notices(self) -> list[str]:
+        """What a person should know beside the state, one plain line each."""
+        notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
+        return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]

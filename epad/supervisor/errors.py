@@ -1,0 +1,19 @@
+"""What can go wrong between a supervisor and its processes."""
+
+from __future__ import annotations
+
+
+class SupervisorError(Exception):
+    """The supervisor could not do what was asked."""
+
+
+class ProcessGoneError(SupervisorError):
+    """The process has ended, or its pid now belongs to another one."""
+
+
+class SpawnError(SupervisorError):
+    """A process could not be started. `permanent` when trying again without a change cannot help."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent

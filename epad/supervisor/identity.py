@@ -1,0 +1,246 @@
+"""Who a process is: its pid, when it started, and in which boot; so that a signal can never hit a stranger."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from epad.supervisor.errors import ProcessGoneError
+
+# States of /proc/PID/stat: a zombie or dead process runs nothing; a stopped or traced one is not running now.
+_DEAD = frozenset("ZXx")
+_STOPPED = frozenset("Tt")
+# Reading the environment takes the memory map's lock, which a process in this state may hold for ever.
+_UNINTERRUPTIBLE = "D"
+_MAX_ENVIRONMENT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process of all that ever were: a pid is used again, a pid with its start time and boot is not."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What /proc/PID/stat says, as far as it is needed here."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    threads: int
+    start_ticks: int
+
+    @property
+    def is_alive(self) -> bool:
+        """A process whose first thread alone has ended shows as a zombie, and runs on."""
+        return self.state not in _DEAD or self.threads > 1
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.state in _STOPPED
+
+
+def parse_stat(text: str) -> ProcessStat | None:
+    """Read one /proc/PID/stat line; None if it is not one.
+
+    The name stands in parentheses and may hold spaces, parentheses and line breaks: only the last one closes.
+    """
+    opening, closing = text.find("("), text.rfind(")")
+    fields = text[closing + 1 :].split()
+    try:
+        return ProcessStat(
+            pid=int(text[:opening]),
+            state=fields[0],
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            threads=int(fields[17]),
+            start_ticks=int(fields[19]),
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+class ProcessTable:
+    """The processes of this machine, read from /proc each time it is asked."""
+
+    def __init__(self, boot_id: str, proc: Path = Path("/proc")) -> None:
+        self._boot_id = boot_id
+        self._proc = str(proc)
+
+    def stat(self, pid: int) -> ProcessStat | None:
+        """Look at one process; None if there is none."""
+        try:
+            with open(f"{self._proc}/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (a walk reads hundreds: Path costs as much as the read)
+                stat = parse_stat(file.read())
+        except OSError:
+            return None
+        return stat if stat is not None and stat.pid == pid else None
+
+    def identity(self, pid: int) -> ProcessIdentity | None:
+        """Say who has this pid now; None if nobody."""
+        stat = self.stat(pid)
+        return None if stat is None else self._identify(stat)
+
+    def current(self, identity: ProcessIdentity) -> ProcessStat | None:
+        """Look at this very process; None if it is gone, even if its pid is in use."""
+        if identity.boot_id != self._boot_id:
+            return None
+        stat = self.stat(identity.pid)
+        return stat if stat is not None and stat.start_ticks == identity.start_ticks else None
+
+    def is_alive(self, identity: ProcessIdentity) -> bool:
+        stat = self.current(identity)
+        return stat is not None and stat.is_alive
+
+    def is_stopped(self, identity: ProcessIdentity) -> bool:
+        """Say whether it is alive but held by SIGSTOP or a tracer."""
+        stat = self.current(identity)
+        return stat is not None and stat.is_stopped
+
+    def open(self, identity: ProcessIdentity) -> int:
+        """Open a pidfd that is certain to be this process's. Raises ProcessGoneError, OSError."""
+        if identity.boot_id != self._boot_id:
+            raise ProcessGoneError(f"pid {identity.pid} was seen before the last boot")
+        try:
+            descriptor = os.pidfd_open(identity.pid)
+        except ProcessLookupError as error:
+            raise ProcessGoneError(f"pid {identity.pid} has ended") from error
+        # From here on the descriptor cannot change its process; now see whether it is the right one.
+        if self.current(identity) is None:
+            os.close(descriptor)
+            raise ProcessGoneError(f"pid {identity.pid} belongs to another process now")
+        return descriptor
+
+    def signal(self, identity: ProcessIdentity, number: signal.Signals) -> bool:
+        """Signal this very process; False if it is gone or not ours to signal."""
+        try:
+            descriptor = self.open(identity)
+        except (ProcessGoneError, OSError):
+            return False
+        try:
+            signal.pidfd_send_signal(descriptor, number)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def snapshot(self) -> dict[int, ProcessStat]:
+        """Look at every process, by pid."""
+        stats = (self.stat(pid) for pid in self._pids())
+        return {stat.pid: stat for stat in stats if stat is not None}
+
+    def tree(
+        self,
+        root: ProcessIdentity | None,
+        marks: Mapping[str, str],
+        known: Collection[ProcessIdentity] = (),
+    ) -> frozenset[ProcessIdentity]:
+        """Find every living process of a subsystem, whatever session or parent it has moved to.
+
+        They are: the root and its session; those whose environment bears the marks; those `known` from
+        before; and all descendants of these. The calling process is never among them.
+        """
+        stats = self.snapshot()
+        seeds = {pid for pid in stats if self._bears(stats[pid], marks)}
+        seeds |= {i.pid for i in known if self._is(stats.get(i.pid), i)}
+        if root is not None:
+            seeds |= _session(stats, root, seeds)
+        members = _with_descendants(stats, seeds - {os.getpid(), 1})
+        return frozenset(self._identify(stats[pid]) for pid in members if stats[pid].is_alive)
+
+    def find_root(self, marks: Mapping[str, str]) -> ProcessIdentity | None:
+        """Find the process that a spawn of these marks began with: a session's leader, the oldest of them."""
+        stats = self.snapshot()
+        marked = {pid for pid in stats if self._bears(stats[pid], marks)} - {os.getpid()}
+        leaders = [
+            stats[pid]
+            for pid in marked
+            if stats[pid].session == pid and stats[pid].parent not in marked and stats[pid].is_alive
+        ]
+        first = min(leaders, key=lambda stat: stat.start_ticks, default=None)
+        return None if first is None else self._identify(first)
+
+    def orphans(self) -> Iterator[ProcessStat]:
+        """Find our own dead children outside our session: what the subreaper has been handed."""
+        own_session = os.getsid(0)
+        for pid in self._own_children():
+            stat = self.stat(pid)
+            if stat is not None and stat.state == "Z" and stat.session != own_session:
+                yield stat
+
+    def _own_children(self) -> set[int]:
+        children: set[int] = set()
+        found = False
+        for file in Path(self._proc, "self/task").glob("*/children"):
+            with suppress(OSError):
+                children.update(int(pid) for pid in file.read_text().split())
+                found = True
+        if found:
+            return children
+        # A kernel without CONFIG_PROC_CHILDREN.
+        return {stat.pid for stat in self.snapshot().values() if stat.parent == os.getpid()}
+
+    def _pids(self) -> list[int]:
+        return [int(name) for name in os.listdir(self._proc) if name.isdecimal()]  # noqa: PTH208 (names, not paths)
+
+    def _identify(self, stat: ProcessStat) -> ProcessIdentity:
+        return ProcessIdentity(stat.pid, stat.start_ticks, self._boot_id)
+
+    def _is(self, stat: ProcessStat | None, identity: ProcessIdentity) -> bool:
+        return (
+            stat is not None
+            and stat.start_ticks == identity.start_ticks
+            and identity.boot_id == self._boot_id
+        )
+
+    def _bears(self, stat: ProcessStat, marks: Mapping[str, str]) -> bool:
+        if not stat.is_alive or stat.state == _UNINTERRUPTIBLE or not marks:
+            return False
+        try:
+            with open(f"{self._proc}/{stat.pid}/environ", "rb") as file:  # noqa: PTH123 (as in stat)
+                variables = set(file.read(_MAX_ENVIRONMENT_BYTES).split(b"\0"))
+        except OSError:
+            return False
+        return all(os.fsencode(f"{name}={value}") in variables for name, value in marks.items())
+
+
+def _session(stats: Mapping[int, ProcessStat], leader: ProcessIdentity, certain: Collection[int]) -> set[int]:
+    """List a leader's session, if its number is certainly still its own.
+
+    The number is not given to another process while the leader, dead but unreaped too, or any member has it.
+    """
+    first = stats.get(leader.pid)
+    if first is not None and first.start_ticks != leader.start_ticks:
+        return set()
+    if first is None and not any(stats[pid].session == leader.pid for pid in certain):
+        return set()
+    members = {stat.pid for stat in stats.values() if stat.session == leader.pid}
+    return members | ({leader.pid} if first is not None else set())
+
+
+def _with_descendants(stats: Mapping[int, ProcessStat], seeds: set[int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for stat in stats.values():
+        children.setdefault(stat.parent, []).append(stat.pid)
+    found: set[int] = set()
+    waiting = list(seeds)
+    while waiting:
+        pid = waiting.pop()
+        if pid in found or pid == os.getpid():
+            continue
+        found.add(pid)
+        # No child is older than its parent: one that is has a parent whose pid was used again mid-walk.
+        waiting.extend(
+            child for child in children.get(pid, ()) if stats[child].start_ticks >= stats[pid].start_ticks
+        )
+    return found

@@ -1,0 +1,126 @@
+"""What a subsystem should be doing, and which step brings it there: values and pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from random import random
+
+from structlog.typing import FilteringBoundLogger
+
+from epad.config import SubsystemConfig
+from epad.directories import Directories
+from epad.supervisor.engine import Engine
+from epad.supervisor.records import ProcessRecords
+from epad.supervisor.tasks import Tasks
+from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
+from statemachine.clock import Clock
+from statemachine.containment import Rung
+
+Environment = Callable[[str], Awaitable[Mapping[str, str]]]
+"""Gives a subsystem's extra environment, asked at each start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The supervisor's own times. A child is told `watchdog_seconds` and sends at least twice within it."""
+
+    watch_seconds: float = 1.0
+    watchdog_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What every subsystem of one supervisor shares."""
+
+    engine: Engine
+    records: ProcessRecords
+    directories: Directories
+    environment: Environment
+    inherited: Mapping[str, str]
+    clock: Clock
+    observer: SubsystemObserver
+    log: FilteringBoundLogger
+    boot_id: str
+    tasks: Tasks
+    settings: Settings
+    chance: Callable[[], float] = random
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The hold a subsystem is under. `paused` tells a pause for everybody's sake from a quarantine."""
+
+    rung: Rung = Rung.OPEN
+    reason: str = ""
+    paused: bool = False
+
+
+class Intent(Enum):
+    """What the process should be: running, frozen, ended, or none of our business any more."""
+
+    RUN = auto()
+    FREEZE = auto()
+    DOWN = auto()
+    LEAVE = auto()
+
+
+class Step(Enum):
+    """One move towards the intent."""
+
+    NOTHING = auto()
+    SPAWN = auto()
+    FREEZE = auto()
+    THAW = auto()
+    STOP = auto()
+
+
+def next_step(intent: Intent, *, has_process: bool, is_frozen: bool, may_start: bool) -> Step:
+    """Choose the next move, from facts alone; NOTHING once the intent is met or cannot be."""
+    match intent, has_process, is_frozen:
+        case Intent.DOWN, True, _:
+            return Step.STOP
+        case Intent.FREEZE, True, False:
+            return Step.FREEZE
+        case Intent.RUN, True, True:
+            return Step.THAW
+        case Intent.RUN, False, _ if may_start:
+            return Step.SPAWN
+        case _:
+            return Step.NOTHING
+
+
+def held_state(held: Held, otherwise: SubsystemState) -> SubsystemState:
+    """Name the state that a hold puts a subsystem in; `otherwise` where it is not held."""
+    match held.rung:
+        case Rung.OPEN:
+            return otherwise
+        case Rung.THROTTLE:
+            return SubsystemState.THROTTLED if otherwise is SubsystemState.RUNNING else otherwise
+        case Rung.STOP:
+            return SubsystemState.STOPPED
+        case _:
+            return SubsystemState.PAUSED if held.paused else SubsystemState.QUARANTINED
+
+
+@dataclass(slots=True)
+class ClientSubsystem:
+    """A subsystem without a process of ours: an identity at the gateway, held there alone."""
+
+    name: str
+    spec: SubsystemConfig
+    since: float
+    held: Held = field(default_factory=Held)
+
+    def hold(self, held: Held, now: float) -> None:
+        if held_state(held, SubsystemState.RUNNING) is not self.state:
+            self.since = now
+        self.held = held
+
+    @property
+    def state(self) -> SubsystemState:
+        return held_state(self.held, SubsystemState.RUNNING)
+
+    def snapshot(self) -> SubsystemSnapshot:
+        return SubsystemSnapshot(self.name, self.spec.kind, self.state, self.spec.essential, self.since)

@@ -1,0 +1,62 @@
+"""What a subsystem's process is given: its environment, its directory, its log, and the marks that it is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from epad.config import SubsystemConfig
+from epad.directories import Directories
+from epad.supervisor.engine import Launch
+from epad.supervisor.intent import Room
+
+# What children inherit of the daemon's environment. A list of what may pass, not of what may not: the daemon's
+# may hold upstream keys and systemd's own variables. `subsystems.NAME.environment` adds anything else.
+INHERITED_NAMES = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "LOGNAME",
+        "PATH",
+        "PYTHONPATH",
+        "SHELL",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "VIRTUAL_ENV",
+    }
+)
+INHERITED_PREFIXES = ("CUDA_", "HF_HOME", "HIP_", "HSA_", "LC_", "NVIDIA_", "ROCR_", "XDG_")
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Pick what children may inherit of the daemon's environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in INHERITED_NAMES or name.startswith(INHERITED_PREFIXES)
+    }
+
+
+def marks(directories: Directories, subsystem: str) -> dict[str, str]:
+    """Return the variables by which a process, wherever it has moved to, is known to be this subsystem's."""
+    return {"EPAD_STATE": str(directories.state), "EPAD_SUBSYSTEM": subsystem}
+
+
+def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:
+    """Say what to start. Later variables win: inherited, `extra`, the configured ones, and epad's own."""
+    own_marks = marks(room.directories, name)
+    environment = {
+        **room.inherited,
+        "PYTHONUNBUFFERED": "1",
+        **extra,
+        **spec.environment,
+        **own_marks,
+        "EPAD_INSTANCE": instance,
+        "NOTIFY_SOCKET": str(room.directories.notify_socket(name)),
+        "WATCHDOG_USEC": str(round(room.settings.watchdog_seconds * 1e6)),
+    }
+    directory = Path(spec.working_directory) if spec.working_directory else room.directories.work(name)
+    return Launch(spec.command, environment, directory, room.directories.log(name), own_marks)

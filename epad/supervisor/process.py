@@ -1,0 +1,310 @@
+"""One process of a subsystem: started or adopted, its record kept ahead of every act, its end judged."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Protocol
+
+from epad.config import SubsystemConfig
+from epad.database import DatabaseError
+from epad.supervisor.engine import UNSEEN, Child, ExitStatus
+from epad.supervisor.errors import ProcessGoneError, SpawnError
+from epad.supervisor.identity import ProcessIdentity
+from epad.supervisor.intent import Room
+from epad.supervisor.launch import launch, marks
+from epad.supervisor.notify import Notification
+from epad.supervisor.records import ProcessRecord, Stage
+from epad.supervisor.report import Report
+from epad.supervisor.restart import Decision, Ending, History, Verdict, decide
+from probes.subsystems import SubsystemExited
+
+# When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
+_STATUS_SECONDS = 1.0
+_NO_HISTORY = History()
+
+
+class ProcessOwner(Protocol):
+    """Who is told what happens to a process by itself."""
+
+    def exited(self, child: Child) -> None: ...
+
+    def overdue(self, child: Child) -> None:
+        """It has not become ready in its time."""
+        ...
+
+    def due(self) -> None:
+        """Its back-off is over."""
+        ...
+
+
+class Process:
+    """The process of one subsystem, if it has one, and what is known of the last.
+
+    Every method is a step that its owner takes under a lock; none decides whether it should be taken.
+    """
+
+    def __init__(self, name: str, spec: SubsystemConfig, room: Room, owner: ProcessOwner) -> None:
+        self.marks = marks(room.directories, name)
+        self.record = ProcessRecord(name, room.boot_id, Stage.WAITING)
+        self.report = Report(ready=False, beating=False, heard_at=room.clock.monotonic())
+        self.child: Child | None = None
+        self.adopted = False
+        self.hung = False
+        self.last_exit = ""
+        self._name = name
+        self._spec = spec
+        self._room = room
+        self._owner = owner
+        self._log = room.log.bind(subsystem=name)
+        self._backoff: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def may_start(self) -> bool:
+        return self.child is None and self.record.stage is Stage.WAITING and self._backoff is None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.child is not None and self.report.ready
+
+    async def adopt(self, root: ProcessIdentity) -> bool:
+        """Take over a process that runs; False if it has ended."""
+        try:
+            child = self._room.engine.adopt(root, self.marks)
+        except ProcessGoneError:
+            return False
+        was_stopping = self.record.stage is Stage.STOPPING
+        self.adopted = True
+        self.record = self.record.of(root)
+        self.report = Report(
+            ready=self.record.ready or not self._spec.notifies,
+            beating=self.record.beating,
+            heard_at=self._room.clock.monotonic(),
+        )
+        if self.record.frozen or self._room.engine.is_stopped(child):
+            self.record = replace(self.record, frozen=True)
+        self._watch(child)
+        self._log.info("subsystem.adopted", pid=root.pid, frozen=self.record.frozen)
+        if was_stopping:
+            await self.stop()
+        elif self.record.frozen:
+            await self.freeze()  # the last daemon may have died before it was done
+        else:
+            await self.save()
+        return True
+
+    async def miss(self, look_for_strays: bool) -> None:
+        """Deal with a process that is not there any more: what it has left, and how it may have ended."""
+        if look_for_strays and await self._clear():
+            return
+        if self.record.stage is Stage.RUNNING:
+            await self._judge(UNSEEN)
+        elif self.record.stage in {Stage.SPAWNING, Stage.STOPPING}:
+            self.record = self._fresh(Stage.WAITING, self.record.history, self.record.restarts)
+
+    async def spawn(self) -> None:
+        now = self._room.clock.monotonic()
+        self.report = Report(ready=not self._spec.notifies, beating=False, heard_at=now)
+        self.adopted = self.hung = False
+        self.record = replace(
+            self._fresh(Stage.SPAWNING, self.record.history, self.record.restarts),
+            instance=uuid.uuid4().hex,
+            started_at=now,
+            ready=self.report.ready,
+        )
+        try:
+            extra = await self._room.environment(self._name)
+            if not self._spec.working_directory:
+                self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The intent first: a daemon that dies right after the spawn finds the process by this instance.
+            await self._room.records.write(self.record)
+            child = self._room.engine.spawn(
+                launch(self._name, self._spec, self._room, extra, self.record.instance)
+            )
+        except SpawnError as error:
+            reason = f"{error}: see subsystems.{self._name}.command"
+            await (self._fail(reason) if error.permanent else self._judge(_failure(reason)))
+        except Exception as error:
+            await self._judge(_failure(f"could not be started: {error}"))
+        else:
+            self._watch(child)
+            self.record = self.record.of(child.identity)
+            self._log.info("subsystem.spawned", pid=child.identity.pid)
+            await self.save()
+
+    async def freeze(self) -> None:
+        if self.child is None:
+            return
+        self.record = replace(self.record, frozen=True)
+        self.hung = False
+        await self.save()
+        if not await self._room.engine.freeze(self.child):
+            self._log.warning("subsystem.freeze_incomplete", pid=self.child.identity.pid)
+
+    async def thaw(self) -> None:
+        if self.child is None:
+            return
+        await self._room.engine.thaw(self.child)
+        self.report.heard_at = self._room.clock.monotonic()
+        self.record = replace(self.record, frozen=False)
+        await self.save()
+        self._await_ready(self.child)
+
+    async def stop(self) -> bool:
+        """End the tree on purpose; True if some of it survived."""
+        if self.child is None:
+            return False
+        self.record = replace(self.record, stage=Stage.STOPPING)
+        await self.save()
+        return await self.bury(self.child, wanted=True)
+
+    async def renew(self) -> None:
+        """Stop it, whatever it does, and make it as if it had never failed."""
+        survivors = await self.stop() if self.child else await self._clear()
+        if not survivors:
+            self.cancel_timers()
+            self.record = self._fresh(Stage.WAITING, restarts=self.record.restarts)
+            await self.save()
+
+    async def give_up_waiting(self, child: Child) -> None:
+        """Deal with a process that has not become ready in its time."""
+        if self.child is not child or self.report.ready or self.record.frozen:
+            return
+        if self.adopted:
+            # Its READY may have been sent while no daemon listened.
+            self.report.ready = True
+            self.record = replace(self.record, ready=True)
+            await self.save()
+            return
+        reason = (
+            f"no READY=1 within {self._spec.ready_seconds:g} s: raise subsystems.{self._name}.ready_seconds, "
+            "or set notifies = false if it does not speak sd_notify"
+        )
+        await self.bury(child, wanted=False, reason=reason)
+
+    async def _clear(self) -> bool:
+        """End what is left of a tree whose root is gone; True if some of it survived."""
+        survivors = await self._room.engine.clear(self.marks, self._spec.stop_seconds)
+        if survivors:
+            await self._fail(_unkillable(survivors))
+        return bool(survivors)
+
+    async def bury(self, child: Child, *, wanted: bool, reason: str = "") -> bool:
+        """End the rest of a tree, take its root's status, and settle what follows; True if some survived."""
+        survivors = await self._room.engine.stop(child, self._spec.stop_seconds)
+        await asyncio.wait([child.exited], timeout=_STATUS_SECONDS)
+        status = child.exited.result() if child.exited.done() else UNSEEN
+        self._room.engine.release(child)
+        self.child = None
+        self.cancel_timers()
+        self.hung = False
+        await self._judge(status, wanted=wanted, reason=_unkillable(survivors) if survivors else reason)
+        return bool(survivors)
+
+    async def _judge(self, status: ExitStatus, *, wanted: bool = False, reason: str = "") -> None:
+        """Decide what follows an exit. A `reason` given is why it has failed, whatever its budget."""
+        now = self._room.clock.monotonic()
+        verdict = decide(
+            self._spec.restart,
+            self.record.history,
+            Ending(now, self.record.started_at, wanted, status.succeeded),
+            self._room.chance(),
+        )
+        again = verdict.decision is Decision.RESTART and not reason
+        self.last_exit = status.text
+        self._log.info("subsystem.exited", status=status.text, wanted=wanted, reason=reason or verdict.reason)
+        self._room.observer.exited(
+            SubsystemExited(self._name, now, status.text, wanted, again, reason or verdict.reason)
+        )
+        if reason:
+            await self._fail(reason)
+        else:
+            await self._follow(verdict, status, wanted=wanted)
+
+    async def _follow(self, verdict: Verdict, status: ExitStatus, *, wanted: bool) -> None:
+        restarts = self.record.restarts
+        match verdict.decision:
+            case Decision.GIVE_UP:
+                rule = self._spec.restart
+                await self._fail(
+                    f"{status.text}; {verdict.reason}: {rule.intensity} in {rule.period_seconds:g} s"
+                )
+                return
+            case Decision.RESTART:
+                self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)
+                loop = asyncio.get_running_loop()
+                self._backoff = loop.call_later(verdict.delay_seconds, self._back_off_ended)
+            case Decision.LEAVE:
+                stage = Stage.WAITING if wanted else Stage.FINISHED
+                self.record = self._fresh(stage, verdict.history, restarts)
+        await self.save()
+
+    async def _fail(self, reason: str) -> None:
+        self._log.error("subsystem.failed", reason=reason)
+        self.record = replace(
+            self._fresh(Stage.FAILED, self.record.history, self.record.restarts), reason=reason
+        )
+        await self.save()
+
+    def _fresh(self, stage: Stage, history: History = _NO_HISTORY, restarts: int = 0) -> ProcessRecord:
+        return ProcessRecord(self._name, self._room.boot_id, stage, history=history, restarts=restarts)
+
+    async def save(self) -> None:
+        """Write the record down. A disk that fails stops no containment: it is said, and gone on from."""
+        try:
+            await self._room.records.write(self.record)
+        except DatabaseError as error:
+            self._log.error("subsystem.unrecorded", error=str(error))
+
+    def hear(self, notification: Notification) -> bool:
+        """Take in what it says; True if the record has changed and should be saved."""
+        news = self.report.add(notification, self._room.clock.monotonic())
+        if news:
+            self.record = replace(self.record, ready=self.report.ready, beating=self.report.beating)
+        if self.report.ready:
+            self._cancel_deadline()
+        return news
+
+    def leave(self) -> None:
+        """Let go of it as it is."""
+        self.cancel_timers()
+        if self.child is not None:
+            self._room.engine.release(self.child)
+
+    def _watch(self, child: Child) -> None:
+        self.child = child
+        child.exited.add_done_callback(lambda ended: None if ended.cancelled() else self._owner.exited(child))
+        self._await_ready(child)
+
+    def _await_ready(self, child: Child) -> None:
+        if not self.report.ready and not self.record.frozen:
+            self._cancel_deadline()
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(self._spec.ready_seconds, self._owner.overdue, child)
+
+    def _back_off_ended(self) -> None:
+        self._backoff = None
+        self._owner.due()
+
+    def cancel_timers(self) -> None:
+        self._cancel_deadline()
+        if self._backoff is not None:
+            self._backoff.cancel()
+            self._backoff = None
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _failure(text: str) -> ExitStatus:
+    return ExitStatus(text, succeeded=False)
+
+
+def _unkillable(survivors: Collection[ProcessIdentity]) -> str:
+    pids = ", ".join(str(identity.pid) for identity in sorted(survivors, key=lambda i: i.pid))
+    return f"SIGKILL does not end pid {pids}: stuck in the kernel; nothing is started in its place"

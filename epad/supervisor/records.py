@@ -1,0 +1,138 @@
+"""The supervisor's memory: which process is which, in `state.db`, written before and after each act."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import apsw
+
+from epad.database import Database, fetch
+from epad.supervisor.identity import ProcessIdentity
+from epad.supervisor.restart import History
+
+PROCESS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS process(
+    subsystem TEXT PRIMARY KEY, boot_id TEXT NOT NULL, stage TEXT NOT NULL, instance TEXT NOT NULL,
+    pid INTEGER, start_ticks INTEGER, started_at REAL NOT NULL, ready INTEGER NOT NULL,
+    beating INTEGER NOT NULL, frozen INTEGER NOT NULL, restarts INTEGER NOT NULL, history TEXT NOT NULL,
+    reason TEXT NOT NULL) STRICT;
+"""
+
+_COLUMNS = (
+    "subsystem, boot_id, stage, instance, pid, start_ticks, started_at, ready, beating, frozen, restarts,"
+    " history, reason"
+)
+
+
+class Stage(StrEnum):
+    """How far a subsystem's process is known to have come."""
+
+    SPAWNING = "spawning"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    WAITING = "waiting"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """One subsystem's row. `beating` is whether it has ever sent a watchdog; times are of this boot."""
+
+    subsystem: str
+    boot_id: str
+    stage: Stage
+    instance: str = ""
+    pid: int | None = None
+    start_ticks: int | None = None
+    started_at: float = 0.0
+    ready: bool = False
+    beating: bool = False
+    frozen: bool = False
+    restarts: int = 0
+    history: History = field(default_factory=History)
+    reason: str = ""
+
+    @property
+    def identity(self) -> ProcessIdentity | None:
+        """The process it speaks of; None before one is known."""
+        if self.pid is None or self.start_ticks is None:
+            return None
+        return ProcessIdentity(self.pid, self.start_ticks, self.boot_id)
+
+    def of(self, identity: ProcessIdentity) -> ProcessRecord:
+        """Return it with its process known."""
+        return replace(self, stage=Stage.RUNNING, pid=identity.pid, start_ticks=identity.start_ticks)
+
+
+class ProcessRecords:
+    """The table `process`."""
+
+    def __init__(self, database: Database, boot_id: str) -> None:
+        self._database = database
+        self._boot_id = boot_id
+
+    async def load(self) -> dict[str, ProcessRecord]:
+        """Return the records of this boot, by subsystem; those of earlier ones mean nothing now."""
+        rows = await self._database.read(
+            lambda connection: fetch(
+                connection,
+                f"SELECT {_COLUMNS} FROM process WHERE boot_id = ?",  # noqa: S608 (a constant)
+                (self._boot_id,),
+            )
+        )
+        return {row[0]: _record(row) for row in rows}
+
+    async def write(self, record: ProcessRecord) -> None:
+        """Write a record; on return it is on the disk. Raises DatabaseError."""
+        values = (
+            record.subsystem,
+            record.boot_id,
+            record.stage.value,
+            record.instance,
+            record.pid,
+            record.start_ticks,
+            record.started_at,
+            int(record.ready),
+            int(record.beating),
+            int(record.frozen),
+            record.restarts,
+            json.dumps([record.history.in_a_row, *record.history.restarted_at]),
+            record.reason,
+        )
+
+        def work(connection: apsw.Connection) -> None:
+            marks = ", ".join("?" * len(values))
+            connection.execute(f"INSERT OR REPLACE INTO process({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608 (constants)
+
+        await self._database.write(work)
+
+    async def forget(self, subsystem: str) -> None:
+        """Delete a record: the subsystem was ended in order. Raises DatabaseError."""
+
+        def work(connection: apsw.Connection) -> None:
+            connection.execute("DELETE FROM process WHERE subsystem = ?", (subsystem,))
+
+        await self._database.write(work)
+
+
+def _record(row: tuple[Any, ...]) -> ProcessRecord:
+    in_a_row, *restarted_at = json.loads(row[11])
+    return ProcessRecord(
+        subsystem=row[0],
+        boot_id=row[1],
+        stage=Stage(row[2]),
+        instance=row[3],
+        pid=row[4],
+        start_ticks=row[5],
+        started_at=row[6],
+        ready=bool(row[7]),
+        beating=bool(row[8]),
+        frozen=bool(row[9]),
+        restarts=row[10],
+        history=History(tuple(restarted_at), in_a_row),
+        reason=row[12],
+    )

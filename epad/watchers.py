@@ -1,0 +1,86 @@
+"""The probes, made from the configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from epad.config import BudgetConfig, Config, HysteresisConfig, ProbesConfig
+from epad.events import EventKind, EventLog
+from epad.integrity import Integrity
+from probes.cascade import Cascade, CascadeThresholds
+from probes.ledger_integrity import LedgerIntegrity
+from probes.probe import Probe, Push
+from probes.progress import Progress, ProgressThresholds
+from probes.subsystems import Snapshots
+from probes.token_burn import TokenBurn, TokenBurnThresholds
+from probes.vram import VramThresholds
+from probes.vram.nvidia import NvidiaVram, NvmlProber, worker
+from statemachine.assessor import Assessor, Hysteresis
+from statemachine.clock import Clock
+from statemachine.finding import OPERATOR
+
+# A person's hold ends by a person's word, never by itself.
+_OPERATOR_RULE = Hysteresis(1, 1, float("inf"), 1.0, float("inf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Every probe there is."""
+
+    token_burn: TokenBurn
+    progress: Progress
+    ledger: LedgerIntegrity
+    cascade: Cascade
+    vram: NvidiaVram
+
+    def all(self) -> list[Probe]:
+        return [self.token_burn, self.progress, self.ledger, self.cascade, self.vram]
+
+
+def make_watchers(
+    config: Config, clock: Clock, push: Push, snapshots: Snapshots, integrity: Integrity, events: EventLog
+) -> Watchers:
+    """Make the probes. Raises ValueError for a threshold that could never be reached."""
+    probes, log = config.probes, structlog.get_logger("epad.probes")
+    budgets: Mapping[str, BudgetConfig] = {name: spec.budget for name, spec in config.subsystems.items()}
+
+    def tokens_per_minute(name: str) -> int:
+        return budgets[name].tokens_per_minute if name in budgets else 0
+
+    def notice(text: str) -> None:
+        log.info(EventKind.NOTICE, text=text)
+        events.emit(EventKind.NOTICE, text=text)
+
+    return Watchers(
+        token_burn=TokenBurn(
+            TokenBurnThresholds(**_fields(probes.token_burn)),
+            budget=tokens_per_minute,
+            clock=clock,
+            push=push,
+        ),
+        progress=Progress(ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock),
+        ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
+        cascade=Cascade(CascadeThresholds(**_fields(probes.cascade)), clock=clock, push=push),
+        vram=_vram(probes, clock, notice),
+    )
+
+
+def _vram(probes: ProbesConfig, clock: Clock, notice: Callable[[str], None]) -> NvidiaVram:
+    prober = NvmlProber(worker(os.environ), timeout_seconds=probes.vram.timeout_seconds)
+    return NvidiaVram(VramThresholds(**_fields(probes.vram)), prober=prober, clock=clock, notice=notice)
+
+
+def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:
+    """The hysteresis of every probe, and a person's."""
+    by_probe = {name: Hysteresis(**_fields(rule)) for name, rule in rules.items() if name != "default"}
+    return Assessor({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
+
+
+def _fields(struct: object) -> dict[str, Any]:
+    names: tuple[str, ...] = getattr(struct, "__struct_fields__")  # noqa: B009  msgspec's own list
+    return {name: getattr(struct, name) for name in names}

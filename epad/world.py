@@ -1,0 +1,70 @@
+"""The house as the decider sees it."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from epad.config import SubsystemConfig
+from epad.gateway.access import Access
+from epad.response.plans import LEDGER, Target
+from epad.supervisor.supervisor import Supervisor
+from statemachine.containment import Containable
+
+
+class Forgetful(Protocol):
+    """A detector that can start afresh with one subsystem."""
+
+    def forget(self, subsystem: str) -> None: ...
+
+
+def dependency_order(subsystems: Mapping[str, SubsystemConfig]) -> list[str]:
+    """Names with providers first; within that, alphabetical, so that two runs agree."""
+    sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in sorted(subsystems.items())})
+    return [name for name in sorter.static_order() if name in subsystems]
+
+
+class WorldView:
+    """Implements `epad.response.decider.World` over the real rooms."""
+
+    def __init__(
+        self,
+        subsystems: Mapping[str, SubsystemConfig],
+        supervisor: Supervisor,
+        access: Access,
+        forgetful: Sequence[Forgetful],
+        ledger_faults: Callable[[], int],
+        blind_probes: Callable[[], frozenset[str]],
+    ) -> None:
+        self._containables = [
+            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
+            for name in dependency_order(subsystems)
+        ]
+        self._supervisor = supervisor
+        self._access = access
+        self._forgetful = forgetful
+        self._ledger_faults = ledger_faults
+        self._blind_probes = blind_probes
+
+    def containables(self) -> Sequence[Containable]:
+        return self._containables
+
+    def failed(self) -> frozenset[str]:
+        return self._supervisor.failed()
+
+    def damaged(self) -> frozenset[Target]:
+        return frozenset({LEDGER}) if self._ledger_faults() else frozenset()
+
+    def blind_probes(self) -> frozenset[str]:
+        return self._blind_probes()
+
+    def forget(self, subsystem: str) -> None:
+        for detector in self._forgetful:
+            detector.forget(subsystem)
+
+    def close_gateway(self, reason: str) -> None:
+        self._access.close_all(reason)
+
+    def reopen_gateway(self) -> None:
+        self._access.close_all("")

@@ -1,0 +1,83 @@
+"""The turn ledger, read back: a hash that does not match is a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from statemachine.clock import Clock
+from statemachine.finding import HOST, Finding, Severity
+
+NAME = "ledger_integrity"
+MAX_NAMED = 20
+"""How many faults the evidence names; a ledger whose every record is bad must not fill an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """What reading the ledger back has shown: each fault is its sequence number, kind and detail.
+
+    A fault that was found stays in every later check until it is repaired: a rolling check that has moved on
+    has not made it good.
+    """
+
+    records: int
+    checked: int
+    faults: Sequence[tuple[int, str, str]] = ()
+
+
+class LedgerIntegrity:
+    """Asks for a check and states what it found, about the host: no subsystem is to blame.
+
+    `check` raises ProbeError when the ledger could not be read at all.
+    """
+
+    def __init__(
+        self, interval_seconds: float, *, check: Callable[[], Awaitable[LedgerCheck]], clock: Clock
+    ) -> None:
+        if interval_seconds <= 0:
+            raise ValueError("probes.ledger_integrity.interval_seconds must be above 0")
+        self._interval_seconds = interval_seconds
+        self._check = check
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._interval_seconds
+
+    async def sample(self) -> Sequence[Finding]:
+        check = await self._check()
+        now = self._clock.monotonic()
+        return [_broken(check, now) if check.faults else _sound(check, now)]
+
+
+def _sound(check: LedgerCheck, now: float) -> Finding:
+    reason = f"{check.checked} of {check.records} records checked, all sound"
+    return Finding(NAME, HOST, Severity.OK, now, reason, value=0, limit=0, unit="records")
+
+
+def _broken(check: LedgerCheck, now: float) -> Finding:
+    faults = sorted(check.faults)
+    sequence, kind, detail = faults[0]
+    others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Finding(
+        NAME,
+        HOST,
+        Severity.CRITICAL,
+        now,
+        f"ledger record {sequence}: {kind}: {detail}{others}",
+        value=len(faults),
+        limit=0,
+        unit="records",
+        evidence={
+            "seqs": [fault[0] for fault in faults[:MAX_NAMED]],
+            "kinds": sorted({fault[1] for fault in faults})[:MAX_NAMED],
+            "records": check.records,
+            "checked": check.checked,
+        },
+        hard=True,
+    )

@@ -1,0 +1,150 @@
+"""Burn without progress: tokens are spent and what is being made does not grow; or a subsystem hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.clock import Clock
+from statemachine.finding import Finding, Severity
+
+NAME = "progress"
+
+# What is frozen or stopped can neither progress nor answer its watchdog: to judge it would hold it for ever.
+_HELD = frozenset(
+    {
+        SubsystemState.QUARANTINED,
+        SubsystemState.PAUSED,
+        SubsystemState.STOPPED,
+        SubsystemState.FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressThresholds:
+    """When burning tokens without progress is a stall."""
+
+    interval_seconds: float = 10.0
+    stall_seconds: float = 600.0
+    min_tokens: int = 2000
+
+    def __post_init__(self) -> None:
+        for key in ("interval_seconds", "stall_seconds", "min_tokens"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"probes.progress.{key} must be above 0")
+
+
+@dataclass(slots=True)
+class _Track:
+    """A subsystem's last progress, and what it has burnt since."""
+
+    done: int
+    total: int | None
+    at: float
+    tokens: int = 0
+    burned_at: float | None = None
+
+
+class Progress:
+    """Told the cost of turns as they end; compares it with the progress that subsystems report.
+
+    Any change of the reported progress is progress, a step back too (work begun anew). A restart that
+    reports the same number again is not.
+    """
+
+    def __init__(self, thresholds: ProgressThresholds, *, snapshots: Snapshots, clock: Clock) -> None:
+        self._thresholds = thresholds
+        self._snapshots = snapshots
+        self._clock = clock
+        self._tracks: dict[str, _Track] = {}
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._thresholds.interval_seconds
+
+    def admitted(self, event: TurnAdmitted) -> None:
+        """Nothing has been burnt yet."""
+
+    def refused(self, event: TurnRefused) -> None:
+        """Nothing was burnt."""
+
+    def finished(self, event: TurnFinished) -> None:
+        track = self._tracks.get(event.subsystem)
+        if track is not None:
+            track.tokens += event.charged_tokens
+            track.burned_at = event.at
+
+    async def sample(self) -> Sequence[Finding]:
+        now = self._clock.monotonic()
+        snapshots = self._snapshots()
+        known = {snapshot.name for snapshot in snapshots}
+        self._tracks = {name: track for name, track in self._tracks.items() if name in known}
+        for snapshot in snapshots:
+            self._follow(snapshot, now)
+        return [self._judge(snapshot, now) for snapshot in snapshots if snapshot.state not in _HELD]
+
+    def forget(self, subsystem: str) -> None:
+        """Start afresh with a subsystem that was released: its stall begins to count anew."""
+        track = self._tracks.get(subsystem)
+        if track is not None:
+            track.at, track.tokens = self._clock.monotonic(), 0
+
+    def _follow(self, snapshot: SubsystemSnapshot, now: float) -> None:
+        done, total = snapshot.progress_done, snapshot.progress_total
+        if done is None:
+            return
+        track = self._tracks.get(snapshot.name)
+        if track is None or (track.done, track.total) != (done, total):
+            progressed_at = now if snapshot.progressed_at is None else snapshot.progressed_at
+            self._tracks[snapshot.name] = _Track(done, total, progressed_at)
+
+    def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
+        track = self._tracks.get(snapshot.name)
+        if snapshot.hung:
+            where = f" at {_position(track)}" if track else ""
+            reason = f"it has stopped answering its watchdog{where}"
+            return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence={"hung": True})
+        if track is None:
+            return Finding(NAME, snapshot.name, Severity.OK, now, "it reports no progress")
+        if track.total is not None and 0 < track.total <= track.done:
+            return self._state(snapshot.name, track, now, Severity.OK, f"finished: {_position(track)}")
+        if not self._stalled(track, now):
+            return self._state(snapshot.name, track, now, Severity.OK, f"at {_position(track)}")
+        reason = f"{track.tokens} tokens in {now - track.at:.0f} s and still at {_position(track)}"
+        return self._state(snapshot.name, track, now, Severity.ANOMALY, reason)
+
+    def _stalled(self, track: _Track, now: float) -> bool:
+        limits = self._thresholds
+        burning = track.burned_at is not None and now - track.burned_at < limits.stall_seconds
+        return burning and track.tokens >= limits.min_tokens and now - track.at >= limits.stall_seconds
+
+    def _state(self, name: str, track: _Track, now: float, severity: Severity, reason: str) -> Finding:
+        evidence = {
+            "done": track.done,
+            "total": track.total,
+            "tokens": track.tokens,
+            "unmoved_seconds": round(now - track.at, 3),
+        }
+        limit = self._thresholds.min_tokens
+        return Finding(
+            NAME,
+            name,
+            severity,
+            now,
+            reason,
+            value=track.tokens,
+            limit=limit,
+            unit="tokens",
+            evidence=evidence,
+        )
+
+
+def _position(track: _Track) -> str:
+    return str(track.done) if track.total is None else f"{track.done}/{track.total}"

@@ -1,0 +1,1 @@
+"""A well-behaved chat client, which can be told to misbehave."""

@@ -1,0 +1,104 @@
+"""A runner's side of epad's contract: environment in, sd_notify datagrams out. Standard library only."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+READY_WAIT_SECONDS: Final = 1.0
+"""READY must arrive, so it may wait for a busy receiver; the others are dropped rather than waited for."""
+
+DEFAULT_HEARTBEAT_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What epad told this process about itself. Every field is empty when there is no epad."""
+
+    gateway_url: str = ""
+    gateway_key: str = ""
+    subsystem: str = ""
+    notify_socket: str = ""
+    watchdog_seconds: float = 0.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Contract:
+        """Read the contract; what is missing stays empty, for a runner works without epad too."""
+        microseconds = environment.get("WATCHDOG_USEC", "")
+        return cls(
+            gateway_url=environment.get("EPAD_GATEWAY_URL", "").rstrip("/"),
+            gateway_key=environment.get("EPAD_GATEWAY_KEY", ""),
+            subsystem=environment.get("EPAD_SUBSYSTEM", ""),
+            notify_socket=environment.get("NOTIFY_SOCKET", ""),
+            watchdog_seconds=int(microseconds) / 1e6 if microseconds.isdecimal() else 0.0,
+        )
+
+    @property
+    def openai_base_url(self) -> str:
+        """What an OpenAI client wants as its base URL; empty without a gateway."""
+        return f"{self.gateway_url}/v1" if self.gateway_url else ""
+
+    @property
+    def ollama_base_url(self) -> str:
+        """What an Ollama client wants as its host; empty without a gateway."""
+        return self.gateway_url
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often to say WATCHDOG: half of what the supervisor waits, as sd_watchdog_enabled(3) advises."""
+        return self.watchdog_seconds / 2 if self.watchdog_seconds else DEFAULT_HEARTBEAT_SECONDS
+
+    def ready(self, status: str = "") -> bool:
+        """Say that the work can begin."""
+        return self._send(["READY=1", *_status(status)], READY_WAIT_SECONDS)
+
+    def status(self, text: str) -> bool:
+        """Say in one line what is being done."""
+        return self._send(_status(text))
+
+    def progress(self, done: int, total: int, status: str = "") -> bool:
+        """Say how far the work has come; a `total` of 0 means that it has no end."""
+        return self._send([f"X_EPAD_PROGRESS={done}/{total}", *_status(status)])
+
+    def watchdog(self) -> bool:
+        """Say that the loop which does the work still turns."""
+        return self._send(["WATCHDOG=1"])
+
+    def stopping(self, status: str = "") -> bool:
+        """Say that the end has been asked for and is being made."""
+        return self._send(["STOPPING=1", *_status(status)])
+
+    def _send(self, lines: list[str], wait_seconds: float = 0.0) -> bool:
+        """Send one datagram and say whether it left. A supervisor that is away never stops the work."""
+        if not self.notify_socket or not lines:
+            return False
+        address = self.notify_socket
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagrams:
+                datagrams.settimeout(wait_seconds)
+                datagrams.sendto("\n".join(lines).encode(), address)
+        except OSError:
+            return False
+        return True
+
+
+def _status(text: str) -> list[str]:
+    """One STATUS line; a line break in the text would start a field of its own."""
+    return [f"STATUS={' '.join(text.split())}"] if text else []
+
+
+def _always() -> bool:
+    return True
+
+
+async def keep_alive(contract: Contract, is_moving: Callable[[], bool] = _always) -> None:
+    """Say WATCHDOG for as long as the work moves; run it beside the work and cancel it with it."""
+    while True:
+        if is_moving():
+            contract.watchdog()
+        await asyncio.sleep(contract.heartbeat_seconds)

@@ -1,0 +1,185 @@
+"""A daemon's worth of answers, held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.permissions import Operation, Tier
+from statemachine.table import mermaid
+
+KNOWN = ("chat", "wargame")
+
+
+def subsystem(name: str, **changes: Any) -> dict[str, Any]:
+    """One subsystem of a status, running well unless told otherwise."""
+    return {
+        "name": name,
+        "kind": "process",
+        "state": "running",
+        "essential": False,
+        "pid": 4242,
+        "restarts": 0,
+        "uptime_seconds": 3_725.0,
+        "hung": False,
+        "status": "round 4",
+        "progress": {"done": 4, "total": 100},
+        "tokens": {"input": 12_000, "output": 345, "turns": 17},
+        "budget": {"minute": {"limit": 6_000, "used": 1_500}, "hour": {"limit": 0, "used": 9}},
+        "hold": {"rung": "open", "reason": ""},
+        "embedded": False,
+        **changes,
+    }
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    """A whole status: one subsystem runs, one is held."""
+    held = subsystem(
+        "wargame",
+        state="quarantined",
+        hold={"rung": "freeze", "reason": "three refusals in a row"},
+        embedded=True,
+    )
+    return {
+        "version": "0.1.0",
+        "pid": 77,
+        "phase": "QUARANTINE",
+        "phase_number": 1,
+        "phase_since": "2026-01-01T00:00:00+00:00",
+        "phase_seconds": 61.0,
+        "sentence": "one subsystem misbehaves",
+        "uptime_seconds": 90_000.0,
+        "anomalies": [
+            {
+                "id": "token_burn/wargame",
+                "probe": "token_burn",
+                "subsystem": "wargame",
+                "severity": "anomaly",
+                "reason": "three refusals in a row",
+                "age_seconds": 60.0,
+            }
+        ],
+        "subsystems": [subsystem("chat"), held],
+        "probes": [
+            {"name": "token_burn", "success": True, "age_seconds": 1.0, "note": ""},
+            {"name": "vram", "success": False, "age_seconds": None, "note": "no NVIDIA driver"},
+        ],
+        "gateway": {"url": "http://127.0.0.1:8700"},
+        "metrics": {"url": ""},
+        "ledger": {"records": 34, "verdict": "ok", "detail": ""},
+        "notices": ["no NVIDIA driver"],
+        **changes,
+    }
+
+
+class FakeOperations:
+    """Implements `Operations`; what was asked of it stands in `orders` and `audits`."""
+
+    def __init__(self) -> None:
+        self.answer = status()
+        self.stored: list[dict[str, Any]] = []
+        self.orders: list[tuple[str, ...]] = []
+        self.audits: list[tuple[Operation, Tier, bool, Peer]] = []
+        self.listeners: set[asyncio.Queue[dict[str, Any]]] = set()
+        self.queue_size = 0
+        self.failure: Exception | None = None
+        self.failed = False
+        self.subscribed = asyncio.Event()
+
+    def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
+        """Store an event, and tell the listeners that keep up."""
+        event = {
+            "id": len(self.stored) + 1,
+            "at": "2026-01-01T00:00:00.000+00:00",
+            "kind": kind,
+            "subsystem": subsystem_name,
+            "fields": fields,
+        }
+        self.stored.append(event)
+        for queue in tuple(self.listeners):
+            if queue.full():
+                self.listeners.discard(queue)
+            else:
+                queue.put_nowait(event)
+
+    def status(self) -> dict[str, Any]:
+        if self.failure:
+            raise self.failure
+        return self.answer
+
+    async def phase(self) -> dict[str, Any]:
+        return {
+            "phase": "QUARANTINE",
+            "since": "2026-01-01T00:00:00+00:00",
+            "sentence": "one subsystem misbehaves",
+            "history": [
+                {
+                    "id": 1,
+                    "at": "2026-01-01T00:00:00+00:00",
+                    "source": "NORMAL",
+                    "destination": "QUARANTINE",
+                    "trigger": "isolate",
+                    "guard": "troubled",
+                    "sentence": "one subsystem misbehaves",
+                    "cause": {"anomalies": [1]},
+                }
+            ],
+            "diagram": mermaid(),
+        }
+
+    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+        start = since if since >= 0 else max(len(self.stored) + since, 0)
+        return self.stored[start : start + limit]
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(self.queue_size)
+        self.listeners.add(queue)
+        self.subscribed.set()
+        try:
+            yield queue
+        finally:
+            self.listeners.discard(queue)
+
+    async def explain(self, subject: str | None) -> dict[str, Any]:
+        if subject is not None:
+            self._check(subject)
+        at = "2026-01-01T00:00:00.000+00:00"
+        return {
+            "subject": subject or "the last incident",
+            "chain": [
+                {"kind": "finding", "id": "anomaly-1", "at": at, "text": "too many", "fields": {"value": 5}},
+                {"kind": "rule", "id": "transition-1", "at": at, "text": "NORMAL -> QUARANTINE", "fields": {}},
+            ],
+        }
+
+    async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("quarantine", name, reason, by)
+
+    async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("release", name, reason, by)
+
+    async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
+        return self._done("lifeboat", "host", reason, by)
+
+    async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
+        raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+
+    async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
+        return self._done("checkpoint", "host", reason, by)
+
+    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+        self.audits.append((operation, tier, allowed, peer))
+
+    def _check(self, name: str) -> None:
+        if name not in KNOWN:
+            raise UnknownSubsystemError(name, KNOWN)
+
+    def _done(self, order: str, name: str, reason: str, by: str) -> dict[str, Any]:
+        self.orders.append((order, name, reason, by))
+        return {"subsystem": name, "phase": "QUARANTINE", "failed": self.failed, "results": [f"{order} done"]}

@@ -1,0 +1,165 @@
+"""Budgets are exact: checked against a model that remembers every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epad.config import BudgetConfig
+from epad.gateway.budget import WINDOWS, Budgets, Refused, Reservation, Spend, Window
+from epad.gateway.errors import BudgetError
+
+LIMITS = BudgetConfig(tokens_per_minute=100, tokens_per_hour=400, tokens_per_day=900, max_in_flight=5)
+
+
+@dataclass
+class Model:
+    """Every settled spend with its time, every open reservation: nothing is ever rounded or forgotten."""
+
+    spends: list[tuple[float, int]] = field(default_factory=list)
+    open: dict[int, Reservation] = field(default_factory=dict)
+
+    def spent(self, seconds: float, end: float) -> int:
+        return sum(tokens for at, tokens in self.spends if end - seconds < at <= end)
+
+    def reserved(self) -> int:
+        return sum(reservation.tokens for reservation in self.open.values())
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "settle", "reserve", "sleep"]),
+        st.integers(0, 130),
+        st.floats(0, 40_000, allow_nan=False) | st.floats(0, 70) | st.floats(0, 2),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS, st.floats(0, 1e6))
+def test_no_window_wherever_laid_exceeds_its_limit(steps: list, start: float) -> None:
+    """Reserve, settle and wait in any order: spent and reserved stay within every limit of the naive model."""
+    budgets, model, now = Budgets({"a": LIMITS}, max_in_flight=100), Model(), start
+    limits = {"tokens_per_minute": 100, "tokens_per_hour": 400, "tokens_per_day": 900}
+    for action, tokens, wait in steps:
+        now += wait
+        if action == "reserve":
+            got = budgets.reserve("a", tokens, now)
+            if isinstance(got, Reservation):
+                model.open[got.number] = got
+            elif got.limit != "max_in_flight" and not got.permanent:
+                # Refused for a reason: with expiry rounded up by a bucket, it would have crossed the limit.
+                shape = next(shape for shape in WINDOWS if shape.limit == got.limit)
+                at_most = model.spent(shape.seconds * (1 + 1 / shape.buckets) + 1e-6, now) + model.reserved()
+                assert at_most + tokens > limits[got.limit]
+        elif action == "settle" and model.open:
+            number = min(model.open)
+            reservation = model.open.pop(number)
+            spent = min(tokens, reservation.tokens)
+            assert budgets.settle(reservation, spent, now) == 0
+            model.spends.append((now, spent))
+        for shape in WINDOWS:
+            held = model.spent(shape.seconds, now) + model.reserved()
+            assert held <= limits[shape.limit]
+            assert budgets.snapshot("a", now)[shape.limit].used >= held
+        assert len(model.open) <= LIMITS.max_in_flight
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 200), st.integers(1, 50)), min_size=1, max_size=20), st.integers(1, 200)
+)
+def test_waiting_as_long_as_told_is_enough(spends: list, asked: int) -> None:
+    """A refusal's Retry-After is true: asked again then, with nothing else happening, the request fits."""
+    budgets, now = Budgets({"a": BudgetConfig(tokens_per_minute=200)}, max_in_flight=100), 0.0
+    for wait, tokens in spends:
+        now += wait
+        reservation = budgets.reserve("a", tokens, now)
+        if isinstance(reservation, Reservation):
+            budgets.settle(reservation, tokens, now)
+    refused = budgets.reserve("a", asked, now)
+    if isinstance(refused, Refused):
+        again = budgets.reserve("a", asked, now + refused.retry_after_seconds + 1e-6)
+        assert isinstance(again, Reservation)
+
+
+@given(st.lists(st.tuples(st.floats(0, 90_000), st.integers(0, 9)), max_size=40), st.sampled_from(WINDOWS))
+def test_a_window_never_counts_less_than_was_spent_in_it(spends: list, shape) -> None:
+    """Expiry errs towards counting too long, and by one bucket at most."""
+    window, now, history = Window(shape), 0.0, []
+    for wait, tokens in spends:
+        now += wait
+        window.add(tokens, now, now)
+        history.append((now, tokens))
+        truth = sum(tokens for at, tokens in history if at > now - shape.seconds)
+        width = shape.seconds / shape.buckets
+        at_most = sum(tokens for at, tokens in history if at > now - shape.seconds - width - 1e-6)
+        assert truth <= window.spent_tokens <= at_most
+
+
+def test_a_reservation_counts_until_it_is_settled() -> None:
+    """However long a turn takes, what was reserved for it does not expire."""
+    budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=9)
+    first = budgets.reserve("a", 80, 0.0)
+    assert isinstance(budgets.reserve("a", 30, 10_000.0), Refused)
+    budgets.settle(first, 10, 10_000.0)
+    assert isinstance(budgets.reserve("a", 90, 10_000.0), Reservation)
+
+
+def test_what_exceeds_the_reservation_is_recorded_in_full() -> None:
+    """An upstream that took more than was reserved is charged for all of it, and the excess is reported."""
+    budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=9)
+    assert budgets.settle(budgets.reserve("a", 40, 0.0), 95, 0.0) == 55
+    assert budgets.snapshot("a", 0.0)["tokens_per_minute"].used == 95
+    assert isinstance(budgets.reserve("a", 6, 0.0), Refused)
+
+
+def test_a_request_beyond_the_whole_limit_is_refused_for_good() -> None:
+    """Waiting cannot help, and the refusal says so."""
+    budgets = Budgets({"a": LIMITS}, max_in_flight=9)
+    refused = budgets.reserve("a", 101, 0.0)
+    assert isinstance(refused, Refused)
+    assert (refused.limit, refused.allowed, refused.asked, refused.permanent) == (
+        "tokens_per_minute", 100, 101, True,
+    )  # fmt: skip
+
+
+def test_turns_in_flight_are_capped_alone_and_together() -> None:
+    """Each subsystem has its cap and everyone together another; settling makes room."""
+    budgets = Budgets({name: BudgetConfig(max_in_flight=2) for name in "ab"}, max_in_flight=3)
+    held = [budgets.reserve("a", 1, 0.0), budgets.reserve("a", 1, 0.0), budgets.reserve("b", 1, 0.0)]
+    own = budgets.reserve("a", 1, 0.0)
+    everyone = budgets.reserve("b", 1, 0.0)
+    assert isinstance(own, Refused)
+    assert isinstance(everyone, Refused)
+    assert (own.scope, everyone.scope) == ("a", "all")
+    budgets.settle(held[0], 0, 0.0)
+    assert isinstance(budgets.reserve("b", 1, 0.0), Reservation)
+
+
+def test_spending_before_a_restart_counts_at_its_age() -> None:
+    """A restart is no way around a budget, and no way to lose one either."""
+    budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100, tokens_per_hour=500)}, max_in_flight=9)
+    now = 5_000.0
+    budgets.restore(
+        [Spend("a", 60, 30.0), Spend("a", 300, 600.0), Spend("a", 9, 4_000.0), Spend("gone", 5, 1.0)], now
+    )
+    snapshot = budgets.snapshot("a", now)
+    assert (snapshot["tokens_per_minute"].used, snapshot["tokens_per_hour"].used) == (60, 360)
+    assert isinstance(budgets.reserve("a", 41, now), Refused)
+    assert isinstance(budgets.reserve("a", 100, now + 32), Reservation)
+
+
+def test_settling_twice_is_a_fault() -> None:
+    """A reservation has one end."""
+    budgets = Budgets({"a": LIMITS}, max_in_flight=9)
+    reservation = budgets.reserve("a", 1, 0.0)
+    budgets.settle(reservation, 1, 0.0)
+    with pytest.raises(BudgetError, match="settled"):
+        budgets.settle(reservation, 1, 0.0)
+    with pytest.raises(BudgetError, match="'b' has no budget"):
+        budgets.reserve("b", 1, 0.0)

@@ -1,0 +1,119 @@
+"""The containment ladder."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine.assessor import Anomaly
+from statemachine.containment import Containable, Hold, Rung, desired_holds
+from statemachine.finding import HOST, Finding, Severity
+from statemachine.phase import Phase
+
+PROCESS = Containable("wargame", essential=False, has_process=True)
+ESSENTIAL = Containable("model", essential=True, has_process=True)
+CLIENT = Containable("chat", essential=False, has_process=False)
+RUNGS = {
+    "burn": Rung.FREEZE,
+    "vram": Rung.BLOCK,
+    "slow": Rung.THROTTLE,
+    "cascade": Rung.STOP,
+    "own": Rung.OPEN,
+}
+
+
+def anomaly(probe: str, subsystem: str) -> Anomaly:
+    return Anomaly(Finding(probe, subsystem, Severity.ANOMALY, 0.0, f"{probe} of {subsystem}"), 0.0, 0.0)
+
+
+def hold(subsystem: Containable, *probes: str, phase: Phase = Phase.QUARANTINE, parked: bool = False) -> Hold:
+    anomalies = [anomaly(probe, subsystem.name) for probe in probes]
+    reasons = {subsystem.name: "parked after 2 attempts"} if parked else {}
+    return desired_holds([subsystem], anomalies, phase, RUNGS, reasons)[subsystem.name]
+
+
+@pytest.mark.parametrize("probes", list(itertools.permutations(["slow", "vram", "burn"])))
+def test_the_highest_rung_wins_with_its_own_reason(probes: tuple[str, ...]) -> None:
+    """Whatever the order, the firmest hold and the sentence that goes with it."""
+    assert hold(PROCESS, *probes) == Hold(Rung.FREEZE, "burn of wargame")
+
+
+def test_without_trouble_nothing_is_held() -> None:
+    """An open hold needs no reason."""
+    for phase in (Phase.NORMAL, Phase.QUARANTINE, Phase.RECOVERY):
+        assert hold(PROCESS, phase=phase) == Hold(Rung.OPEN)
+
+
+def test_an_anomaly_holds_its_own_subsystem_alone() -> None:
+    """Neighbours, and the host's own trouble, leave a subsystem open."""
+    holds = desired_holds(
+        [PROCESS, ESSENTIAL, CLIENT],
+        [anomaly("burn", "wargame"), anomaly("cascade", HOST)],
+        Phase.QUARANTINE,
+        RUNGS,
+        {},
+    )
+    assert {name: h.rung for name, h in holds.items()} == {
+        "wargame": Rung.FREEZE,
+        "model": Rung.OPEN,
+        "chat": Rung.OPEN,
+    }
+
+
+def test_a_probe_without_a_rung_blocks() -> None:
+    """What nobody configured is held where it does no harm and costs nothing."""
+    assert hold(PROCESS, "unheard-of").rung is Rung.BLOCK
+
+
+@pytest.mark.parametrize("probe", ["burn", "cascade"])
+def test_a_client_is_never_held_above_block(probe: str) -> None:
+    """There is no process to freeze or stop; the reason stays."""
+    assert hold(CLIENT, probe) == Hold(Rung.BLOCK, f"{probe} of chat")
+    assert hold(CLIENT, phase=Phase.LIFEBOAT).rung is Rung.BLOCK
+    assert hold(CLIENT, parked=True).rung is Rung.BLOCK
+    assert hold(CLIENT, "slow").rung is Rung.THROTTLE
+
+
+def test_preservation_pauses_only_what_is_not_essential() -> None:
+    """Essential work goes on while the state is made safe; the others freeze, or worse if they must."""
+    assert hold(ESSENTIAL, phase=Phase.PRESERVATION).rung is Rung.OPEN
+    assert hold(PROCESS, phase=Phase.PRESERVATION).rung is Rung.FREEZE
+    assert hold(CLIENT, phase=Phase.PRESERVATION).rung is Rung.BLOCK
+    assert hold(PROCESS, "cascade", phase=Phase.PRESERVATION).rung is Rung.STOP
+    assert hold(ESSENTIAL, "burn", phase=Phase.PRESERVATION).rung is Rung.FREEZE
+
+
+def test_what_recovery_gave_up_on_is_stopped() -> None:
+    """Parked means stopped, with the reason it was parked for."""
+    assert hold(PROCESS, "burn", parked=True) == Hold(Rung.STOP, "parked after 2 attempts")
+
+
+@pytest.mark.parametrize("subsystem", [PROCESS, ESSENTIAL])
+def test_the_lifeboat_stops_everything(subsystem: Containable) -> None:
+    """Essential or not."""
+    assert hold(subsystem, phase=Phase.LIFEBOAT).rung is Rung.STOP
+
+
+@given(
+    st.lists(st.sampled_from([*RUNGS, "unheard-of"]), max_size=6),
+    st.sampled_from(list(Phase)),
+    st.sampled_from([PROCESS, ESSENTIAL, CLIENT]),
+    st.booleans(),
+)
+def test_more_trouble_never_loosens_a_hold(
+    probes: list[str], phase: Phase, subsystem: Containable, parked: bool
+) -> None:
+    """The ladder is monotonic, and each hold above open says why."""
+    all_of_it = hold(subsystem, *probes, phase=phase, parked=parked)
+    for count in range(len(probes)):
+        assert hold(subsystem, *probes[:count], phase=phase).rung <= all_of_it.rung
+    assert all_of_it.rung is Rung.OPEN or all_of_it.reason
+    assert subsystem.has_process or all_of_it.rung <= Rung.BLOCK
+
+
+def test_labels_are_the_words_of_the_configuration() -> None:
+    """open, throttle, block, freeze, stop: in this order."""
+    assert [rung.label for rung in sorted(Rung)] == ["open", "throttle", "block", "freeze", "stop"]

@@ -1,0 +1,35 @@
+"""Real processes in a world of their own, and none of them left in it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from supervisor_world import PATIENCE_SECONDS, World
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="epad-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def world(directory: Path) -> AsyncIterator[World]:
+    world = World(directory)
+    await world.database.open()
+    yield world
+    await world.database.close()
+    left = world.table.tree(None, world.marks)
+    for identity in left:
+        world.table.signal(identity, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while world.living():
+            await asyncio.sleep(0.01)
+    assert not left, "the test left processes behind"

@@ -1,0 +1,129 @@
+"""The files in systemd/: accepted by systemd's own tools, and in step with the daemon."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "systemd"
+LIFEBOAT_EXIT = 70
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"no {name} here")
+    return path
+
+
+def value(key: str) -> str:
+    lines = [line for line in (UNITS / "epad.service").read_text().splitlines() if line.startswith(key + "=")]
+    assert len(lines) == 1, lines
+    return lines[0].partition("=")[2]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units with a program that exists here in place of /opt/epad."""
+    text = (UNITS / "epad.service").read_text()
+    text, replaced = re.subn(
+        r"(?m)^ExecStart=/opt/epad/\.venv/bin/epad ", f"ExecStart={sys.executable} ", text
+    )
+    assert replaced == 1
+    (tmp_path / "epad.service").write_text(text)
+    shutil.copy(UNITS / "epad-children.slice", tmp_path)
+    return tmp_path
+
+
+def test_systemd_accepts_the_units(installed: Path) -> None:
+    """`systemd-analyze verify` has nothing to say."""
+    units = [str(path) for path in sorted(installed.iterdir())]
+    done = subprocess.run(
+        [tool("systemd-analyze"), "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    ours = [line for line in done.stderr.splitlines() if "epad" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+def test_the_exposure_is_known(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The score of `systemd-analyze security` is printed, so that a change of it is seen."""
+    done = subprocess.run(
+        [
+            tool("systemd-analyze"),
+            "security",
+            "--offline=true",
+            "--no-pager",
+            str(installed / "epad.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "offline" in done.stderr:
+        pytest.skip("this systemd-analyze has no --offline")
+    found = re.search(r"Overall exposure level for epad\.service: ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    with capsys.disabled():
+        print(f"\nepad.service: exposure {found[1]} of 10 (systemd-analyze security)")
+
+
+def test_sysusers_and_tmpfiles_are_accepted(tmp_path: Path) -> None:
+    """The user, its groups and the configuration's modes come out as meant."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to create a user in a scratch root")
+    (tmp_path / "etc" / "epad").mkdir(parents=True)
+    (tmp_path / "etc" / "epad" / "epad.toml").touch(mode=0o644)
+    root = f"--root={tmp_path}"
+    subprocess.run([tool("systemd-sysusers"), root, str(UNITS / "epad.sysusers")], check=True)
+    group = (tmp_path / "etc" / "group").read_text()
+    members = dict(line.split(":")[::3] for line in group.splitlines())
+    assert members["video"] == members["render"] == "epad"
+    subprocess.run([tool("systemd-tmpfiles"), root, "--create", str(UNITS / "epad.tmpfiles")], check=True)
+    assert (tmp_path / "etc/epad/epad.toml").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "etc/epad/epad.toml.d").stat().st_mode & 0o777 == 0o750
+
+
+def test_it_is_the_unit_the_daemon_expects() -> None:
+    """Names, exit code and times agree with the daemon's own."""
+    assert (value("Type"), value("NotifyAccess")) == ("notify", "main")
+    assert value("ExecStart") == "/opt/epad/.venv/bin/epad run --config /etc/epad/epad.toml"
+    assert value("ExecReload").endswith("-HUP $MAINPID")
+    assert int(value("RestartPreventExitStatus")) == LIFEBOAT_EXIT
+    for directory in ("State", "Runtime", "Logs", "Configuration"):
+        assert value(f"{directory}Directory") == "epad"
+    shutdown_seconds = tomllib.loads((ROOT / "epad/default.toml").read_text())["daemon"]["shutdown_seconds"]
+    assert int(value("TimeoutStopSec").removesuffix("s")) > shutdown_seconds
+
+
+def test_children_survive_the_daemon_and_can_live_under_its_unit() -> None:
+    """What children inherit leaves them the GPU, a JIT and their files."""
+    assert value("KillMode") == "process"
+    assert value("RuntimeDirectoryPreserve") == "restart"
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(UNITS / "epad.service")
+    harmful = {
+        "MemoryDenyWriteExecute",
+        "PrivateDevices",
+        "DevicePolicy",
+        "ProtectClock",
+        "PrivateTmp",
+        "PrivateUsers",
+        "ProtectProc",
+        "ProcSubset",
+        "ProtectControlGroups",
+        "RestrictNamespaces",
+        "IPAddressDeny",
+        "DynamicUser",
+    }
+    assert not harmful & set(unit["Service"])
+    assert unit["Service"]["RemoveIPC"] == "no"
