@@ -82,10 +82,7 @@ def _factory(chosen: Format, stream: TextIO, journal: Path) -> Callable[..., Str
     """What makes the sink of each `structlog.get_logger(NAME)`."""
     if chosen != "journal":
         return lambda *names: StreamSink(stream, *names)
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    # A journal that does not read must not be able to stop the daemon.
-    channel.setblocking(False)
-    return lambda *names: JournalSink(channel, journal, stream, *names)
+    return lambda *names: JournalSink(journal, stream, *names)
 
 
 def _processors(chosen: Format, stream: TextIO) -> list[Processor]:
@@ -122,15 +119,17 @@ class StreamSink:
 class JournalSink:
     """Sends events to journald by its native protocol; what it does not take goes to a stream, as JSON."""
 
-    def __init__(self, channel: socket.socket, address: Path, fallback: TextIO, name: str = "") -> None:
+    def __init__(self, address: Path, fallback: TextIO, name: str = "") -> None:
         self.name = name
-        self._channel = channel
         self._address = str(address)
         self._fallback = StreamSink(fallback)
 
     def msg(self, /, **event: Any) -> None:
         try:
-            self._channel.sendto(journal_datagram(event), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                # A journal that does not read must not be able to stop the daemon.
+                channel.setblocking(False)
+                channel.sendto(journal_datagram(event), self._address)
         except OSError as error:
             line = {"journal_error": error.strerror, **event}
             self._fallback.msg(json.dumps(line, default=str))

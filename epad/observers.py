@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from probes.subsystems import SubsystemExited, SubsystemObserver
@@ -65,7 +63,6 @@ class ExitFanout:
         self._observer = observer
         self._events = events
         self._metrics = metrics
-        self._log = structlog.get_logger("epad.supervisor")
 
     def exited(self, event: SubsystemExited) -> None:
         self._observer.exited(event)
@@ -79,5 +76,4 @@ class ExitFanout:
             "will_restart": event.will_restart,
             "reason": event.reason,
         }
-        self._log.info(EventKind.SUBSYSTEM_EXITED, subsystem=event.subsystem, **fields)
         self._events.emit(EventKind.SUBSYSTEM_EXITED, event.subsystem, **fields)

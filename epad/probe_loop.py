@@ -89,9 +89,10 @@ class ProbeLoops:
         except ProbeError as error:
             failure = str(error)
         except Exception as error:
-            # A bug in one probe must not take the daemon along; it is blind, and says so.
-            self._log.exception("probe.crashed", probe=probe.name)
+            # A bug in one probe must not take the daemon along; it is blind, and says so once.
             failure = f"{type(error).__name__}: {error}"
+            if self._sights[probe.name].note != failure:
+                self._log.exception("probe.crashed", probe=probe.name)
         else:
             for finding in findings:
                 self._push(finding)

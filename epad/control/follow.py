@@ -67,14 +67,21 @@ class Followers:
                     last = backlog[-1]["id"]
                     yield backlog
                 last = max(last, 0)
-                # A queue that was full has missed events; they are read from the store, as at the start.
-                while not queue.full():
+                while not _has_been_full(queue):
                     event = await _next(queue)
                     if event is None:
                         yield []
-                    elif event["id"] > last:
+                    elif event["id"] > last and not _has_been_full(queue):
                         last = event["id"]
                         yield [event]
+
+
+def _has_been_full(queue: asyncio.Queue[dict[str, Any]]) -> bool:
+    """Whether events may be missing: then they are read from the store, as at the start.
+
+    Nothing is added to a queue that overflowed, so one item after it was full it still shows.
+    """
+    return queue.maxsize > 1 and queue.qsize() >= queue.maxsize - 1
 
 
 async def _next(queue: asyncio.Queue[dict[str, Any]]) -> dict[str, Any] | None:

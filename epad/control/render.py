@@ -223,12 +223,12 @@ def progress(value: dict[str, Any] | None) -> str:
 def budget(windows: dict[str, dict[str, int]]) -> str:
     """Used of limit for each window that has one."""
     limited = [(name, window) for name, window in windows.items() if window["limit"]]
-    return " ".join(f"{count(w['used'])}/{count(w['limit'])} per {name}" for name, w in limited) or "-"
+    return " ".join(f"{count(w['used'])}/{count(w['limit'])} per {clean(name)}" for name, w in limited) or "-"
 
 
 def hold(value: dict[str, str]) -> str:
     """How firmly it is held, and why."""
-    return "-" if value["rung"] == "open" else f"{value['rung']}: {value['reason']}"
+    return "-" if value["rung"] == "open" else clean(f"{value['rung']}: {value['reason']}")
 
 
 def clean(text: object) -> str:

@@ -143,9 +143,9 @@ class Scope:
                 return Refused(
                     self.name, window.shape.limit, limit, self._used(window, now), tokens, 0.0, True
                 )
-        if self.in_flight >= self.limits.max_in_flight:
-            allowed = self.limits.max_in_flight
-            return Refused(self.name, IN_FLIGHT, allowed, self.in_flight, 1, _IN_FLIGHT_RETRY_SECONDS)
+        crowded = self.crowded()
+        if crowded is not None:
+            return crowded
         longest: Refused | None = None
         for window, limit in self._limited:
             used = self._used(window, now)
@@ -154,6 +154,13 @@ class Scope:
                 if longest is None or wait > longest.retry_after_seconds:
                     longest = Refused(self.name, window.shape.limit, limit, used, tokens, wait)
         return longest
+
+    def crowded(self) -> Refused | None:
+        """Say whether as many turns are in flight as may be."""
+        allowed = self.limits.max_in_flight
+        if self.in_flight < allowed:
+            return None
+        return Refused(self.name, IN_FLIGHT, allowed, self.in_flight, 1, _IN_FLIGHT_RETRY_SECONDS)
 
     def hold(self, tokens: int) -> None:
         """Count a reservation."""
@@ -209,6 +216,11 @@ class Budgets:
     def subsystems(self) -> tuple[str, ...]:
         """Every subsystem with a budget."""
         return tuple(self._own)
+
+    def crowded(self, subsystem: str) -> Refused | None:
+        """Foresee, from nothing but who asks, that no reservation can be made: no body need be read for that."""
+        own, everyone = self._scopes(subsystem)
+        return own.crowded() or everyone.crowded()
 
     def reserve(self, subsystem: str, tokens: int, now: float) -> Reservation | Refused:
         """Hold `tokens`, or say which limit they would cross. Raises BudgetError for an unknown subsystem."""

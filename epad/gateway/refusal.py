@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from epad.gateway.budget import IN_FLIGHT, Refused
 from statemachine.containment import Rung
 
-# openai 1.x ignores a longer Retry-After and repeats at once; what needs longer is not worth waiting for.
+# openai 1.x ignores a longer Retry-After and repeats at once.
 LONGEST_RETRY_AFTER_SECONDS = 60
+# The minute's window and the one second its expiry is rounded up by; no client waits longer than that.
+_WORTH_WAITING_SECONDS = 61.0
 LEDGER_RETRY_SECONDS = 5
 UPSTREAM_RETRY_SECONDS = 5
 
@@ -131,14 +133,13 @@ def over_budget(refused: Refused) -> Refusal:
     if refused.permanent:
         message = f"{what}: this request never fits; lower its maximum of output tokens or raise the budget"
         return Refusal(400, "invalid_request_error", "request_exceeds_budget", message, details=details)
-    wait = math.ceil(refused.retry_after_seconds)
-    if wait > LONGEST_RETRY_AFTER_SECONDS:
+    if refused.retry_after_seconds > _WORTH_WAITING_SECONDS:
         return Refusal(
             402,
             "insufficient_quota",
             "budget_exceeded",
             f"{what}: the budget is spent",
-            retry_after_seconds=wait,
+            retry_after_seconds=math.ceil(refused.retry_after_seconds),
             details=details,
         )
     return Refusal(

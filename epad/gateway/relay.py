@@ -18,8 +18,8 @@ TURN_HEADER = "x-epad-turn"
 _NOT_LET_IN = frozenset({401, 407})
 
 
-class ClientGoneError(Exception):
-    """The client disconnected, or has stopped reading."""
+class ClientGoneError(ConnectionResetError):
+    """The client disconnected, or has stopped reading; aiohttp ends the connection on it, saying nothing."""
 
 
 class Relay:

@@ -18,12 +18,10 @@ from epad.gateway.dialects.openai import ChatCompletions, OpenAI
 from epad.gateway.errors import GatewayError, RequestError, UpstreamError
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import Refusal, RefusalError
-from epad.gateway.relay import TURN_HEADER, ClientGoneError, Relay
+from epad.gateway.relay import TURN_HEADER, Relay
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.ledger.record import Outcome
 from probes.turns import TurnRefused
-
-__all__ = ["Gateway", "GatewayError", "GatewayParts"]
 
 # What handlers in flight get after they were severed, before they are cancelled.
 _STOP_SECONDS = 2.0
@@ -103,6 +101,8 @@ class Gateway:
         except RefusalError as error:
             self._note(name, error)
             return _render(dialect, error.refusal)
+        except ConnectionError:
+            raise  # there is no one left to tell
         except Exception as error:  # whatever it is, the client is told in its dialect and the trace kept
             self._parts.log.exception(
                 "gateway.internal_error", subsystem=name, path=request.path, error=str(error)
@@ -131,6 +131,9 @@ class Gateway:
         endpoint = self._endpoints.get(route)
         if endpoint is None:
             raise RefusalError(refuse.not_metered(*route, self._metered))
+        crowded = self._parts.budgets.crowded(name)
+        if crowded is not None:
+            raise RefusalError(refuse.over_budget(crowded), crowded)
         body = await read_body(request, self._parts.config)
         turn = self._turns.admit(self._arrival(request, name, arrived, endpoint, body))
         return await self._take(request, turn)
@@ -144,8 +147,6 @@ class Gateway:
         except BrokenTurnError as broken:
             response = _render(turn.arrival.endpoint.dialect, broken.refusal)
             response.headers[TURN_HEADER] = turn.id
-        except ClientGoneError:
-            response = web.Response(status=499)  # for nobody: the connection is gone
         except asyncio.CancelledError:
             if turn.severed is None:
                 turn.end(Outcome.CUT, "the client disconnected")

@@ -272,7 +272,7 @@ def _true_link(connection: apsw.Connection, sequence: int) -> bytes:
 
 
 def _newest_epoch(connection: apsw.Connection) -> int:
-    for sequence, body in connection.execute("SELECT seq, body FROM record ORDER BY seq DESC"):
+    for sequence, body in connection.execute("SELECT seq, CAST(body AS BLOB) FROM record ORDER BY seq DESC"):
         with contextlib.suppress(RecordError):
             if isinstance(body, bytes) and isinstance(sequence, int):
                 return decode(sequence, body).epoch

@@ -168,7 +168,7 @@ class Walker:
             self._add(FaultKind.UNDECODABLE, str(error))
         else:
             if column is not None:
-                self._add(FaultKind.COLUMN, f"its column {column} is not what its body says")
+                self._add(FaultKind.COLUMN, f"its column {column} is not what its body says it should be")
 
     def _rests(self, row: Row, sequence: int, leaf: bytes) -> bool:
         """Whether the row's link follows from the record before it by this leaf."""
@@ -203,13 +203,15 @@ def differing_column(row: Row) -> str | None:
     """The first copied column that is not what the body says. Raises RecordError."""
     record = decode(row.seq, row.body)  # type: ignore[arg-type]
     turn, kind, subsystem, wall_ns = columns_of(record)
+    if row.mistyped:
+        return row.mistyped
     if row.kind != kind:
         return "kind"
     if row.wall_ns != wall_ns:
         return "wall_ns"
-    if row.turn != (None if turn is None else turn.encode()):
+    if row.turn != turn:
         return "turn"
-    if row.subsystem != (None if subsystem is None else subsystem.encode()):
+    if row.subsystem != subsystem:
         return "subsystem"
     return None
 

@@ -12,16 +12,24 @@ from epad.database import fetch
 from epad.ledger.errors import RecordError
 from epad.ledger.record import TurnClosed, TurnOpened, decode, leaf_hash
 
-# Answered from the index alone: turns are many, those without a closing record few.
+# Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.
+# The first is answered from the index alone: turns are many, those without a closing record few.
 _UNCLOSED = """
-SELECT seq, body, leaf FROM record JOIN (
+SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record JOIN (
     SELECT turn AS open_turn FROM record INDEXED BY record_turn
     WHERE turn IS NOT NULL GROUP BY turn HAVING max(kind) = 1) ON turn = open_turn AND kind = 1
 ORDER BY seq
 """
-_CLOSED_SINCE = "SELECT seq, body, leaf, turn FROM record WHERE kind = 2 AND wall_ns >= ? ORDER BY seq"
-_CLOSED_AFTER = "SELECT seq, body, leaf FROM record WHERE kind = 2 AND seq > ? ORDER BY seq"
-_OPENING = "SELECT seq, body, leaf FROM record WHERE turn = ? AND kind = 1"
+_CLOSED_SINCE = (
+    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB), CAST(turn AS BLOB) FROM record "
+    "WHERE kind = 2 AND wall_ns >= ? ORDER BY seq"
+)
+_CLOSED_AFTER = (
+    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE kind = 2 AND seq > ? ORDER BY seq"
+)
+_OPENING = (
+    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE turn = CAST(? AS TEXT) AND kind = 1"
+)
 
 
 @dataclass(frozen=True, slots=True)

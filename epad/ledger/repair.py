@@ -209,4 +209,10 @@ def _insert_as(connection: apsw.Connection, table: str, sequence: int, row: Row)
 
 
 def _text(value: object) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else None
+    return (
+        value.decode(errors="replace")
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else None
+    )

@@ -33,19 +33,26 @@ INDEXES = {
     "record_closed": "CREATE INDEX IF NOT EXISTS record_closed ON record(wall_ns) WHERE kind = 2",
     "record_repaired": "CREATE INDEX IF NOT EXISTS record_repaired ON record(seq) WHERE kind = 4",
 }
-# Text is read as bytes: a flipped bit may leave invalid UTF-8, and that must be a fault, not a failure.
-COLUMNS = "seq, CAST(turn AS BLOB), kind, CAST(subsystem AS BLOB), wall_ns, body, leaf, link"
-_ROW_AT = f"SELECT {COLUMNS} FROM record WHERE seq = ?"  # noqa: S608  constants only
-_ROWS_FROM = f"SELECT {COLUMNS} FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608  likewise
-DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError)
-"""What SQLite says when bytes of the file cannot be trusted; an unreadable disk sector is IOError."""
+_VALUES = ("turn", "kind", "subsystem", "wall_ns", "body", "leaf", "link")
+_ROWS_FROM = "SELECT *, '' FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"
+# A flipped bit may turn a blob into text that is not UTF-8, which cannot be fetched: then all is read as bytes.
+_CAREFULLY = ", ".join(
+    f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+    for name in _VALUES
+)
+_ROWS_FROM_CAREFULLY = f"SELECT seq, {_CAREFULLY} FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608  constants only
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, apsw.TooBigError)
+"""What SQLite says of damage; an unreadable disk sector is IOError, a flipped length TooBigError."""
 
 CHUNK_ROWS = 2_000  # of one statement: a reader that stays keeps the WAL from being reset
 LINEAR_SEARCH_ROWS = 1_000  # row by row past damage (a page holds about ten), then in doubling steps
 
 
 class Row(NamedTuple):
-    """A row as stored: any value may be of any type, since a flipped bit may have changed even that."""
+    """A row as stored: any value may be of any type, since a flipped bit may have changed even that.
+
+    `mistyped` names a column whose bytes may be right but are stored as a type they cannot have.
+    """
 
     seq: int
     turn: object
@@ -55,6 +62,7 @@ class Row(NamedTuple):
     body: object
     leaf: object
     link: object
+    mistyped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,8 @@ def last_sequence(connection: apsw.Connection) -> int:
 
 def row_at(connection: apsw.Connection, sequence: int) -> Row | None:
     """One row by its number. Raises what DAMAGE lists."""
-    found = fetch(connection, _ROW_AT, (sequence,))
-    return Row._make(found[0]) if found else None
+    rows = _rows_from(connection, sequence, 1)
+    return rows[0] if rows and rows[0].seq == sequence else None
 
 
 def read_rows(
@@ -115,16 +123,18 @@ def read_rows(
                 return
             position = row.last + 1
             continue
-        yield from map(Row._make, rows)
+        yield from rows
         if len(rows) < chunk_rows:
             return
-        position = max(position, int(rows[-1][0])) + 1
+        position = max(position, rows[-1].seq) + 1
 
 
 def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
     """The records that repairs have given up as lost, from repair records whose bytes are sound."""
     try:
-        rows = fetch(connection, "SELECT seq, body, leaf FROM record WHERE kind = 4")
+        rows = fetch(
+            connection, "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE kind = 4"
+        )
     except DAMAGE:
         return ()
     spans: list[Span] = []
@@ -135,8 +145,24 @@ def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[tuple[Any, ...]]:
-    return fetch(connection, _ROWS_FROM, (position, limit))
+def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[Row]:
+    try:
+        return list(map(Row._make, fetch(connection, _ROWS_FROM, (position, limit))))
+    except UnicodeDecodeError:
+        return [_row_of(values) for values in fetch(connection, _ROWS_FROM_CAREFULLY, (position, limit))]
+
+
+def _row_of(values: tuple[Any, ...]) -> Row:
+    """A row from its number, and the type and value of each column."""
+    columns: list[object] = []
+    mistyped = ""
+    for name, kind, value in zip(_VALUES, values[1::2], values[2::2], strict=True):
+        columns.append(value)
+        if kind == "text":
+            with contextlib.suppress(UnicodeDecodeError):
+                columns[-1] = value if name in {"body", "leaf", "link"} else value.decode()
+            mistyped = name if isinstance(columns[-1], bytes) else mistyped
+    return Row._make((values[0], *columns, mistyped))
 
 
 def _first_row(connection: apsw.Connection, position: int) -> Row | Unreadable | None:
@@ -145,7 +171,7 @@ def _first_row(connection: apsw.Connection, position: int) -> Row | Unreadable |
     except DAMAGE as error:
         following = _next_readable(connection, position)
         return Unreadable(position, None if following is None else following - 1, str(error))
-    return Row._make(rows[0]) if rows else None
+    return rows[0] if rows else None
 
 
 def _next_readable(connection: apsw.Connection, position: int) -> int | None:
@@ -161,5 +187,5 @@ def _next_readable(connection: apsw.Connection, position: int) -> int | None:
             step = 1 if candidate - position < LINEAR_SEARCH_ROWS else step * 2
             candidate += step
         else:
-            return int(rows[0][0]) if rows else None
+            return rows[0].seq if rows else None
     return None

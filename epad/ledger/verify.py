@@ -56,8 +56,7 @@ def verify(
     """Check records `first` to `last`, or to the newest. Raises LedgerUnavailableError."""
     connection = open_reader(path)
     try:
-        end = known_last(connection) if last is None else last
-        return _report(_walk(connection, first, end, progress), first)
+        return _report(_walk(connection, first, last, progress), first)
     except DAMAGE as error:
         return Report(Verdict.CORRUPT, 0, first, last or 0, (_unreadable_file(first, error),))
     except apsw.Error as error:
@@ -120,19 +119,17 @@ class Scrubber:
         self._faults.clear()
 
     def _check(self, connection: apsw.Connection) -> Report:
-        known = known_last(connection)
-        newest = self._newest if known is None else known
-        if newest < self._newest:
-            detail = f"acknowledged records are gone; {self._newest} had been seen"
-            self._remember((Fault(newest + 1, FaultKind.GAP, detail, self._newest),))
         walks = [_walk(connection, fault.seq, fault.last_seq) for fault in self._suspects]
         self._suspects = ()
+        known = known_last(connection)
+        first = max(1, (self._newest if known is None else known) - self._config.tail_check_records + 1)
+        tail = _walk(connection, first, None)
+        newest = tail.expected - 1
+        if newest < self._newest and not tail.faults:
+            detail = f"acknowledged records are gone; {self._newest} had been seen"
+            self._remember((Fault(newest + 1, FaultKind.GAP, detail, self._newest),))
         self._newest = max(newest, self._newest)
-        first = max(1, newest - self._config.tail_check_records + 1)
-        walks += [
-            _walk(connection, first, None if known is None else newest),
-            self._slice(connection, newest),
-        ]
+        walks += [tail, self._slice(connection, newest)]
         for walk in walks:
             self._remember(walk.faults)
         return Report(Verdict.OK, sum(walk.checked for walk in walks), first, newest)
@@ -156,7 +153,11 @@ class Scrubber:
 def _walk(
     connection: apsw.Connection, first: int, last: int | None, progress: Progress | None = None
 ) -> Walker:
-    """Check records `first` to `last`, or to where the rows end if damage hides how many there are."""
+    """Check records `first` to `last`, or to where the rows end.
+
+    Where they end is not asked beforehand: the newest row's own number may be what is damaged.
+    """
+    total = last or (known_last(connection) or first if progress is not None else first)
     walker = walker_at(connection, first)
     if last is not None and first > last:
         return walker
@@ -164,7 +165,7 @@ def _walk(
     for item in read_rows(connection, first, chunk_rows):
         walker.step(item)
         if progress is not None and walker.checked % CHUNK_ROWS == 0:
-            progress(walker.checked, (last or walker.expected) - first + 1)
+            progress(walker.checked, max(walker.checked, total - first + 1))
         if last is not None and walker.expected > last:
             break
     walker.finish(last or 0)

@@ -92,9 +92,7 @@ class Journal:
             self._abort(connection, decision.abort_open)
         for key, value in decision.notes.items():
             connection.execute("REPLACE INTO note VALUES (?, ?)", (key, json.dumps(value)))
-        return tuple(
-            self._write_plan(connection, plan, transition, decision.cause) for plan in decision.plans
-        )
+        return tuple(self._write_plan(connection, plan, transition, cause) for plan in decision.plans)
 
     def _write_change(self, connection: apsw.Connection, change: Change) -> Sequence[int]:
         """Write an anomaly's change and return its id."""

@@ -266,6 +266,9 @@ class PlainEngine:
             self._signal(members - asked, signal.SIGCONT)
             asked |= members
             await self._wait(members, deadline)
+        if asked and not members:
+            # In the middle of exec a process shows no environment: one daemonised just now is seen only again.
+            members = await self._walk(child)
         deadline = loop.time() + KILL_SECONDS
         while members and loop.time() < deadline:
             self._signal(members, signal.SIGKILL)

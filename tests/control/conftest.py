@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from control.fake_operations import FakeOperations
 
+from control.fake_operations import FakeOperations
 from epad.control.api import ControlApi
 from epad.control.operations import Peer
+from epad.control.unix import peer_of
 
 
 @dataclass
@@ -34,8 +35,6 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 async def door(directory: Path) -> AsyncIterator[Door]:
-    from epad.control.unix import peer_of
-
     opened = Door(directory / "control.sock", FakeOperations())
     api = ControlApi(
         opened.operations, opened.path, peer_of=lambda connection: opened.peer or peer_of(connection)

@@ -40,7 +40,7 @@ def status(**changes: Any) -> dict[str, Any]:
     held = subsystem(
         "wargame",
         state="quarantined",
-        hold={"rung": "freeze", "reason": "three refusals in a row"},
+        hold={"rung": "freeze", "reason": "three refusals"},
         embedded=True,
     )
     return {
@@ -152,7 +152,13 @@ class FakeOperations:
             "subject": subject or "the last incident",
             "chain": [
                 {"kind": "finding", "id": "anomaly-1", "at": at, "text": "too many", "fields": {"value": 5}},
-                {"kind": "rule", "id": "transition-1", "at": at, "text": "NORMAL -> QUARANTINE", "fields": {}},
+                {
+                    "kind": "rule",
+                    "id": "transition-1",
+                    "at": at,
+                    "text": "NORMAL -> QUARANTINE",
+                    "fields": {},
+                },
             ],
         }
 

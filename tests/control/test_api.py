@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
 import os
 import stat
@@ -11,10 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from control.conftest import Door
-from control.fake_operations import FakeOperations
 
 import epad
+from control.conftest import Door
+from control.fake_operations import FakeOperations
 from epad.control import follow
 from epad.control.api import ControlApi
 from epad.control.errors import MAX_BODY_BYTES
@@ -27,12 +28,14 @@ OBSERVER = Peer(1, 54_321, (54_321,))
 STRANGER = Peer(1, 65_534, (65_534,))
 
 
+def session_at(path: Path) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession("http://epad", connector=aiohttp.UnixConnector(str(path)))
+
+
 async def ask(door: Door, method: str, target: str, **arguments: Any) -> tuple[int, Any]:
     """One request; the status and the JSON (or the JSON lines) of the answer."""
-    connector = aiohttp.UnixConnector(str(door.path))
-    async with aiohttp.ClientSession(connector=connector) as session:
-        async with session.request(method, f"http://epad{target}", **arguments) as response:
-            body = await response.text()
+    async with session_at(door.path) as session, session.request(method, target, **arguments) as response:
+        body = await response.text()
     if response.content_type == "application/x-ndjson":
         return response.status, [json.loads(line) for line in body.splitlines() if line]
     return response.status, json.loads(body)
@@ -88,8 +91,6 @@ async def test_no_route_is_open_to_those_it_is_closed_to(
 
 async def test_a_member_of_the_operator_group_gives_orders(directory: Path) -> None:
     """The configured group, and not being in it, makes the difference."""
-    import grp
-
     group = grp.getgrgid(os.getgid())
     operations = FakeOperations()
     member = Peer(1, 54_321, (54_321, group.gr_gid))
@@ -151,7 +152,7 @@ async def test_a_body_beyond_the_limit_is_refused(door: Door) -> None:
         ("POST", "/v1/relaunch", 409, "conflict"),
         ("GET", "/v1/events?since=x", 400, "bad_request"),
         ("GET", "/v1/events?limit=0", 400, "bad_request"),
-        (f"GET", f"/v1/events?limit={MAX_EVENTS + 1}", 400, "bad_request"),
+        ("GET", f"/v1/events?limit={MAX_EVENTS + 1}", 400, "bad_request"),
         ("GET", f"/v1/events?since={2**63}", 400, "bad_request"),
         ("GET", "/v1/events?since=" + "9" * 5_000, 400, "bad_request"),
         ("GET", "/v1/events?follow=maybe", 400, "bad_request"),
@@ -198,28 +199,29 @@ async def test_events_are_paged_by_id(door: Door) -> None:
 
 async def test_a_follower_misses_nothing_and_reads_nothing_twice(door: Door) -> None:
     """Stored events and live ones make one gapless stream, even for a queue that overflows."""
-    door.operations.queue_size = 2
+    door.operations.queue_size = 3
     for _ in range(3):
         door.operations.happen("old")
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door.path))) as session:
-        async with session.get("http://epad/v1/events?since=1&limit=1&follow=1") as response:
-            ids = [json.loads(await response.content.readline())["id"] for _ in range(2)]
-            await door.operations.subscribed.wait()
-            for _ in range(7):
-                door.operations.happen("new")
-            ids += [json.loads(await response.content.readline())["id"] for _ in range(7)]
-            door.operations.happen("last")
-            ids.append(json.loads(await response.content.readline())["id"])
+    async with (
+        session_at(door.path) as session,
+        session.get("/v1/events?since=1&limit=1&follow=1") as response,
+    ):
+        ids = [json.loads(await response.content.readline())["id"] for _ in range(2)]
+        await door.operations.subscribed.wait()
+        for _ in range(7):
+            door.operations.happen("new")
+        ids += [json.loads(await response.content.readline())["id"] for _ in range(7)]
+        door.operations.happen("last")
+        ids.append(json.loads(await response.content.readline())["id"])
     assert ids == list(range(2, 12))
 
 
 async def test_a_quiet_stream_has_a_heartbeat(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty line now and then finds a follower that has gone, and shows the others a live daemon."""
     monkeypatch.setattr(follow, "HEARTBEAT_SECONDS", 0.01)
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door.path))) as session:
-        async with session.get("http://epad/v1/events?follow=1") as response:
-            assert await response.content.readline() == b"\n"
-        session._connector.close()
+    async with session_at(door.path) as session, session.get("/v1/events?follow=1") as response:
+        assert await response.content.readline() == b"\n"
+        response.close()
     while door.operations.listeners:
         await asyncio.sleep(0.01)
 
@@ -227,13 +229,12 @@ async def test_a_quiet_stream_has_a_heartbeat(door: Door, monkeypatch: pytest.Mo
 async def test_there_is_a_limit_to_followers(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is told so; the ones there are stay."""
     monkeypatch.setattr(follow, "MAX_FOLLOWERS", 1)
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door.path))) as session:
-        async with session.get("http://epad/v1/events?follow=1") as response:
-            code, body = await ask(door, "GET", "/v1/events?follow=1")
-            assert (code, body["error"]["code"]) == (503, "too_many_followers")
-            assert (await ask(door, "GET", "/v1/events"))[0] == 200
-            door.operations.happen("notice")
-            assert json.loads(await response.content.readline())["id"] == 1
+    async with session_at(door.path) as session, session.get("/v1/events?follow=1") as response:
+        code, body = await ask(door, "GET", "/v1/events?follow=1")
+        assert (code, body["error"]["code"]) == (503, "too_many_followers")
+        assert (await ask(door, "GET", "/v1/events"))[0] == 200
+        door.operations.happen("notice")
+        assert json.loads(await response.content.readline())["id"] == 1
 
 
 async def test_stopping_ends_the_streams_and_takes_the_socket_away(directory: Path) -> None:
@@ -241,11 +242,10 @@ async def test_stopping_ends_the_streams_and_takes_the_socket_away(directory: Pa
     operations, path = FakeOperations(), directory / "control.sock"
     api = ControlApi(operations, path)
     await api.start()
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
-        async with session.get("http://epad/v1/events?follow=1") as response:
-            await operations.subscribed.wait()
-            await api.stop()
-            assert await response.content.read() == b""
+    async with session_at(path) as session, session.get("/v1/events?follow=1") as response:
+        await operations.subscribed.wait()
+        await api.stop()
+        assert await response.content.read() == b""
     assert not path.exists()
     assert not operations.listeners
     await api.stop()

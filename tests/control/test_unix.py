@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from control.fake_operations import FakeOperations
 
+from control.fake_operations import FakeOperations
 from epad.control.api import ControlApi
 from epad.control.unix import ControlSocketError, bind, group_id, peer_of
 
@@ -72,16 +72,19 @@ def test_a_path_too_long_for_a_socket_is_named_with_the_fix(directory: Path) -> 
 
 def test_a_missing_directory_is_named(directory: Path) -> None:
     """The message holds the path, not only the errno's words."""
-    with pytest.raises(ControlSocketError, match="absent/control.sock"):
+    with pytest.raises(ControlSocketError, match=r"absent/control\.sock"):
         bind(directory / "absent" / "control.sock", None)
 
 
 def test_nobody_gets_in_before_mode_and_group_are_right(directory: Path) -> None:
     """Until the socket listens, every connection is refused."""
     path = directory / "control.sock"
-    with bind(path, os.getgid()), socket.socket(socket.AF_UNIX) as client:
-        with pytest.raises(ConnectionRefusedError):
-            client.connect(str(path))
+    with (
+        bind(path, os.getgid()),
+        socket.socket(socket.AF_UNIX) as client,
+        pytest.raises(ConnectionRefusedError),
+    ):
+        client.connect(str(path))
 
 
 def test_the_kernel_says_who_connects() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -561,10 +562,12 @@ async def test_no_library_at_all(tmp_path: Path) -> None:
 
 
 async def test_the_worker_ends_with_its_parent(library: Path, tmp_path: Path) -> None:
-    """When the daemon is killed its end of the pipe closes, and the worker goes."""
+    """A session of its own keeps it from the terminal's signals; when the daemon is gone its pipe closes."""
     (tmp_path / "state").write_text("")
     environment = {"LD_LIBRARY_PATH": str(library), "FAKE_NVML_STATE": str(tmp_path / "state")}
     child = await worker(environment)()
+    assert isinstance(child, asyncio.subprocess.Process)
     assert child.stdin is not None
+    assert os.getsid(child.pid) == child.pid
     child.stdin.close()
     assert await child.wait() == 0

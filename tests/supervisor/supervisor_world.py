@@ -27,7 +27,8 @@ READY = """
 import os, socket
 def tell(text):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+    try: s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+    except OSError: pass  # no daemon listens: the work goes on
     s.close()
 """
 

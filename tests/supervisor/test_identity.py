@@ -21,7 +21,9 @@ from epad.system import boot_id
 BOOT = "00000000-0000-0000-0000-000000000001"
 
 
-def stat_line(pid: int, name: str, state: str, parent: int, session: int, ticks: int, threads: int = 1) -> str:
+def stat_line(
+    pid: int, name: str, state: str, parent: int, session: int, ticks: int, threads: int = 1
+) -> str:
     before = [state, str(parent), str(session), str(session)]
     between = ["0"] * 13
     return f"{pid} ({name}) " + " ".join([*before, *between, str(threads), "0", str(ticks), "0", "0"])

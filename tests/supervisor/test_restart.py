@@ -33,7 +33,9 @@ configs = st.builds(
 )
 
 
-def ending(at: float, started_at: float = 0.0, *, wanted: bool = False, succeeded: bool | None = False) -> Ending:
+def ending(
+    at: float, started_at: float = 0.0, *, wanted: bool = False, succeeded: bool | None = False
+) -> Ending:
     return Ending(at, started_at, wanted, succeeded)
 
 
@@ -83,7 +85,7 @@ def test_a_window_that_has_passed_gives_its_budget_back() -> None:
 
 
 def test_a_healthy_time_forgives_everything() -> None:
-    """systemd's back-off never resets (systemd#43813); ours does."""
+    """The back-off of systemd never resets (systemd#43813); ours does."""
     verdict = decide(CONFIG, History((1.0, 2.0, 3.0), in_a_row=30), ending(650.0, 10.0), 0.0)
     assert verdict.delay_seconds == CONFIG.backoff_seconds
     assert verdict.history == History((650.0,), in_a_row=1)

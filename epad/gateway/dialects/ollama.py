@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -22,7 +24,7 @@ class _Answer(Struct):
     done: bool = False
     prompt_eval_count: Tokens | None = None
     eval_count: Tokens | None = None
-    error: Raw | None = None
+    error: Any = None
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -37,7 +39,7 @@ class _Usage(Struct):
 class _Answer(Struct):
     choices: list[Raw] | None = None
     usage: _Usage | None = None
-    error: Raw | None = None
+    error: Any = None
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
@@ -177,9 +179,12 @@ def _wish(fields: Fields) -> int | None:
 
 
 def _choices(fields: Fields) -> int:
-    choices = max(json_body.read(fields, name, int) or 1 for name in ("n", "best_of"))
-    if not 1 <= choices <= json_body.MAX_CHOICES:
-        raise RequestError(f"n: {choices} is not between 1 and {json_body.MAX_CHOICES}")
+    choices = 1
+    for name in ("n", "best_of"):
+        wish = json_body.read(fields, name, int) or 1
+        if not 1 <= wish <= json_body.MAX_CHOICES:
+            raise RequestError(f"{name}: {wish} is not between 1 and {json_body.MAX_CHOICES}")
+        choices = max(choices, wish)
     return choices
 
 

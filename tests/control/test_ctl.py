@@ -1,0 +1,285 @@
+"""`epactl`, from the command line to the socket and back; it stands here because the socket's fixtures do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from control.conftest import Door
+from epad import ctl, ctl_commands
+from epad.control.operations import Peer
+from epad.control.render import NOT_AN_LLM
+from epad.control.terminal import Terminal
+from epad.control.unix import bind
+
+
+@pytest.fixture(autouse=True)
+def no_daemon_of_ones_own(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may talk to a daemon that happens to run on this machine."""
+    for name in ("EPAD_SOCKET", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(directory / "home"))
+
+
+async def epactl(door: Door, *words: str) -> int:
+    return await asyncio.to_thread(ctl.main, ["--socket", str(door.path), *words])
+
+
+async def test_status_is_a_table_for_people(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data on stdout, nothing on stderr, exit 0 although the phase is not NORMAL."""
+    assert await epactl(door, "status") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("QUARANTINE for 1m01s: one subsystem misbehaves\n")
+    assert "freeze: three refusals\n" in out
+    assert NOT_AN_LLM in out
+    assert "\x1b" not in out
+    assert err == ""
+
+
+async def test_status_as_json_is_what_the_daemon_said(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """The option is understood before and after the command."""
+    assert await epactl(door, "status", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == door.operations.answer
+    assert await epactl(door, "-o", "json", "status", "chat") == 0
+    assert json.loads(capsys.readouterr().out) == door.operations.answer["subsystems"][0]
+
+
+async def test_check_tells_a_script_by_the_exit_status(door: Door) -> None:
+    """10 when the phase is not NORMAL, 0 when it is."""
+    assert await epactl(door, "status", "--check") == 10
+    door.operations.answer["phase"] = "NORMAL"
+    assert await epactl(door, "status", "--check") == 0
+
+
+async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each order reaches the daemon as given; a release needs no reason of its own."""
+    assert await epactl(door, "quarantine", "chat", "--reason", "it loops") == 0
+    assert await epactl(door, "release", "chat") == 0
+    assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
+    assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
+    assert [order[:3] for order in door.operations.orders] == [
+        ("quarantine", "chat", "it loops"),
+        ("release", "chat", "no reason given"),
+        ("checkpoint", "host", "before the upgrade"),
+        ("lifeboat", "host", "fire"),
+    ]
+    assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out
+
+
+async def test_an_order_whose_steps_failed_is_a_failure(door: Door) -> None:
+    """The daemon took the order and could not carry it out: exit 1."""
+    door.operations.failed = True
+    assert await epactl(door, "quarantine", "chat", "--reason", "r") == 1
+
+
+async def test_failures_have_different_exit_statuses(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Conflict 1, unknown name 4, refused 5: each with message and fix on stderr, none on stdout."""
+    assert await epactl(door, "lifeboat", "relaunch", "--reason", "r") == 1
+    assert await epactl(door, "quarantine", "nobody", "--reason", "r") == 4
+    assert await epactl(door, "status", "nobody") == 4
+    assert await epactl(door, "explain", "nobody") == 4
+    door.peer = Peer(1, 54_321, ())
+    assert await epactl(door, "quarantine", "chat", "--reason", "r") == 5
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "only LIFEBOAT is left by a relaunch" in err
+    assert "there are: chat, wargame" in err
+    assert "control.operator_group" in err
+
+
+def test_no_daemon_is_3_and_says_where_it_looked(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a missing socket nor a missing directory is a traceback."""
+    assert ctl.main(["--socket", str(directory / "none.sock"), "status"]) == 3
+    assert ctl.main(["status"]) == 3
+    err = capsys.readouterr().err
+    assert "none.sock" in err
+    assert str(directory / "home/.local/state/epad/run/control.sock") in err
+
+
+def test_the_socket_is_found_without_being_named(directory: Path) -> None:
+    """--socket, then $EPAD_SOCKET, then the first that is there; a socket one may not look at counts as there."""
+    own, users = directory / "state/epad/run/control.sock", directory / "run/epad/control.sock"
+    environment = {"XDG_RUNTIME_DIR": str(directory / "run"), "XDG_STATE_HOME": str(directory / "state")}
+    own.parent.mkdir(parents=True)
+    users.parent.mkdir(parents=True)
+    bind(own, None).close()
+    assert ctl_commands.find_socket(None, environment) == str(own)
+    users.write_text("not a socket")
+    assert ctl_commands.find_socket(None, environment) == str(own)
+    users.unlink()
+    bind(users, None).close()
+    assert ctl_commands.find_socket(None, environment) == str(users)
+    assert ctl_commands.find_socket(None, {**environment, "EPAD_SOCKET": "/a"}) == "/a"
+    assert ctl_commands.find_socket("/b", {**environment, "EPAD_SOCKET": "/a"}) == "/b"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["quarantine", "chat"],
+        ["quarantine", "--reason", "r"],
+        ["quarantine", "chat", "--reason", "  "],
+        ["quarantine", "chat", "--reason", "x" * 501],
+        ["status", "-o", "yaml"],
+        ["events", "--since", "-1"],
+        ["events", "--since", "9" * 30],
+        ["events", "-n", "0"],
+        ["lifeboat"],
+        ["ledger"],
+    ],
+)
+def test_a_wrong_command_line_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before anything is asked of a daemon."""
+    assert ctl.main(words) == 2
+    assert "usage: epactl" in capsys.readouterr().err
+
+
+async def test_the_lifeboat_asks_a_person_and_fails_without_one(
+    door: Door, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No terminal and no --yes: nothing is done. On a terminal, only a typed yes is one."""
+    assert await epactl(door, "lifeboat", "enter", "--reason", "r") == 2
+    assert "--yes" in capsys.readouterr().err
+    monkeypatch.setattr(Terminal, "is_person", lambda self: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert await epactl(door, "lifeboat", "enter", "--reason", "r") == 1
+    assert not door.operations.orders
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+    assert await epactl(door, "lifeboat", "enter", "--reason", "r") == 0
+    assert door.operations.orders[0][0] == "lifeboat"
+
+
+async def test_events_are_shown_newest_or_since(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest few, or all that followed an id, however many pages that takes."""
+    for number in range(2_500):
+        door.operations.happen("notice", number=number)
+    assert await epactl(door, "events", "-n", "2", "-o", "json") == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [2_499, 2_500]
+    assert await epactl(door, "events", "--since", "10") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2_490
+    assert lines[0].split()[0] == "11"
+
+
+async def test_explain_and_phase(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """The chain, the history, and the diagram."""
+    assert await epactl(door, "explain", "wargame") == 0
+    assert "[anomaly-1]" in capsys.readouterr().out
+    assert await epactl(door, "phase") == 0
+    assert "NORMAL -> QUARANTINE" in capsys.readouterr().out
+    assert await epactl(door, "phase", "--diagram") == 0
+    assert capsys.readouterr().out == (await door.operations.phase())["diagram"]
+
+
+def test_help_documents_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script may rely on is written where people look."""
+    assert ctl.main(["--help"]) == 0
+    words = capsys.readouterr().out.split()
+    for name in ("OK", "FAILED", "USAGE", "NOT_RUNNING", "UNKNOWN", "REFUSED", "NOT_NORMAL"):
+        assert str(getattr(ctl_commands, f"EXIT_{name}")) in words
+
+
+def test_colour_is_for_terminals_that_want_it() -> None:
+    """NO_COLOR, TERM=dumb and a pipe each turn it off."""
+
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def colours(out: io.StringIO, **environment: str) -> bool:
+        return Terminal(environment, as_json=False, streams=(out, out, out)).style.paint("x", "red") != "x"
+
+    assert colours(Screen(), TERM="xterm")
+    assert not colours(Screen(), TERM="dumb")
+    assert not colours(Screen(), NO_COLOR="1")
+    assert not colours(io.StringIO())
+
+
+def test_a_narrow_encoding_loses_a_character_and_not_the_answer() -> None:
+    """Under LC_ALL=C with a Latin terminal, an answer is still an answer."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    Terminal({}, as_json=False, streams=(out, out, out)).lines(["naïve"])
+    assert raw.getvalue() == b"na?ve\n"
+
+
+HEAVY = (
+    "aiohttp",
+    "msgspec",
+    "structlog",
+    "apsw",
+    "asyncio",
+    "http.client",
+    "dataclasses",
+    "pathlib",
+    "typing",
+)
+
+IMPORTS = """
+import sys
+from epad.ctl import main
+status = main(sys.argv[1:])
+print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+sys.exit(status)
+"""
+
+
+async def test_status_loads_nothing_heavy(door: Door) -> None:
+    """In a process of its own: the answer, the status, and none of the daemon's libraries."""
+    script = IMPORTS.format(heavy=HEAVY)
+    command = [sys.executable, "-I", "-S", "-c", script, "--socket", str(door.path), "status", "--check"]
+    # -S keeps what the environment's .pth files import out of the count; so the path is given by hand.
+    command[4] = f"import sys; sys.path.insert(0, {str(Path(ctl.__file__).parents[1])!r})\n" + command[4]
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.startswith("QUARANTINE for 1m01s")
+    assert ran.stderr == "[]\n"
+    assert ran.returncode == 10
+
+
+async def test_following_ends_with_the_daemon_and_not_with_a_traceback(door: Door) -> None:
+    """As a real process: events as they happen; then the stream ends, and the status says no daemon is there."""
+    door.operations.happen("first")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "epad.ctl", "events", "-f"),
+        env={**os.environ, "EPAD_SOCKET": str(door.path), "PYTHONWARNINGS": ""},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(ctl.__file__).parents[1],
+    )
+    assert process.stdout is not None
+    assert b"first" in await process.stdout.readline()
+    await door.operations.subscribed.wait()
+    door.operations.happen("second")
+    assert b"second" in await process.stdout.readline()
+    for queue in tuple(door.operations.listeners):
+        queue.put_nowait({})  # an event without an id: the stream breaks, as it would if the daemon died
+    _, err = await process.communicate()
+    assert process.returncode == 3
+    assert b"ended the stream" in err
+    assert b"Traceback" not in err
+
+
+async def test_a_reader_that_leaves_early_is_no_error_message(door: Door) -> None:
+    """`epactl events | head -1` is quiet."""
+    for _ in range(5_000):
+        door.operations.happen("notice", text="x" * 100)
+    command = f"{sys.executable} -m epad.ctl events --since 0 | head -1"
+    process = await asyncio.create_subprocess_shell(
+        command,
+        env={**os.environ, "EPAD_SOCKET": str(door.path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(ctl.__file__).parents[1],
+    )
+    out, err = await process.communicate()
+    assert out.count(b"\n") == 1
+    assert err == b""

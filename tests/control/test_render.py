@@ -1,0 +1,154 @@
+"""Answers as text: exact lines for fixed values, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.fake_operations import FakeOperations, status, subsystem
+from epad.control import render
+from epad.control.render import Style
+
+
+def test_a_whole_status() -> None:
+    """The operator's first look: phase, time in it, why, what is wrong, who is held, and the rest."""
+    assert render.status_lines(status()) == [
+        "QUARANTINE for 1m01s: one subsystem misbehaves",
+        "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
+        "",
+        "NAME     STATE        PID   UP     RESTARTS  PROGRESS  TOKENS  BUDGET                HOLD",
+        "chat     running      4242  1h02m  0         4/100     12k     1500/6000 per minute  -",
+        "wargame  quarantined  4242  1h02m  0         4/100     12k     1500/6000 per minute  freeze: three refusals",
+        "embedded models: not an LLM",
+        "",
+        "ledger   34 records, ok",
+        "probes   1 of 2 see; blind: vram",
+        "gateway  http://127.0.0.1:8700",
+        "metrics  off",
+        "epad     0.1.0, pid 77, up 1d01h",
+        "note: no NVIDIA driver",
+    ]
+
+
+def test_nothing_is_said_of_embedded_models_where_there_are_none() -> None:
+    """The line stands exactly where it is true."""
+    lines = render.status_lines(status(subsystems=[subsystem("chat")]))
+    assert render.NOT_AN_LLM not in lines
+    assert render.NOT_AN_LLM in "".join(render.subsystem_lines(subsystem("chat", embedded=True), []))
+
+
+def test_a_daemon_without_subsystems_has_a_status() -> None:
+    """An empty table says so."""
+    assert "no subsystems" in render.status_lines(status(subsystems=[], anomalies=[]))
+
+
+def test_one_subsystem_in_full() -> None:
+    """Everything about one, its own anomalies among it."""
+    chosen = subsystem("wargame", hung=True, essential=True, pid=None, uptime_seconds=None, progress=None)
+    assert render.subsystem_lines(chosen, status()["anomalies"]) == [
+        "wargame: running (hung)",
+        "  kind      process, essential",
+        "  pid       -, up -",
+        "  restarts  0",
+        "  status    round 4",
+        "  progress  -",
+        "  tokens    12000 in, 345 out",
+        "  turns     17",
+        "  budget    1500/6000 per minute",
+        "  hold      -",
+        "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
+    ]
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 10
+
+
+def test_an_event_is_one_line() -> None:
+    """Id, time, kind, subsystem, fields; nothing of a text breaks the line."""
+    operations = FakeOperations()
+    operations.happen("turn.refused", "chat", code="budget_exceeded", note="two\nlines", tokens=7)
+    assert render.event_line(operations.stored[0]) == (
+        "     1  2026-01-01T00:00:00.000+00:00  turn.refused chat"
+        "  code=budget_exceeded note=two?lines tokens=7"
+    )
+
+
+async def test_an_explanation_shows_the_chain_with_its_ids() -> None:
+    """Each link with the id that joins it to events and logs, and its evidence below."""
+    lines = render.explain_lines(await FakeOperations().explain("wargame"))
+    assert lines == [
+        "why: wargame",
+        "  2026-01-01T00:00:00.000+00:00  finding  too many  [anomaly-1]",
+        "      value=5",
+        "  2026-01-01T00:00:00.000+00:00  rule     NORMAL -> QUARANTINE  [transition-1]",
+    ]
+
+
+def test_an_empty_explanation_says_so() -> None:
+    """No chain is an answer too."""
+    assert render.explain_lines({"subject": "chat", "chain": []}) == [
+        "chat: nothing has been decided about it"
+    ]
+
+
+async def test_the_phase_with_its_history() -> None:
+    """From where to where, by which trigger and guard, and because of what."""
+    lines = render.phase_lines(await FakeOperations().phase())
+    assert lines[0] == "QUARANTINE since 2026-01-01T00:00:00+00:00: one subsystem misbehaves"
+    assert lines[2].split() == ["ID", "AT", "TRANSITION", "TRIGGER", "BECAUSE"]
+    assert "NORMAL -> QUARANTINE  isolate [troubled]  one subsystem misbehaves" in lines[3]
+
+
+def test_the_result_of_an_order() -> None:
+    """What came of it, and the phase it left; an order about the whole host needs no name."""
+    assert render.result_lines({"subsystem": "chat", "phase": "NORMAL", "results": ["1 step(s) done"]}) == [
+        "chat: 1 step(s) done",
+        "phase: NORMAL",
+    ]
+    assert render.result_lines({"phase": "LIFEBOAT", "results": []}) == ["host: done", "phase: LIFEBOAT"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.0, "0s"),
+        (59.9, "59s"),
+        (60, "1m00s"),
+        (3_599, "59m59s"),
+        (3_600, "1h00m"),
+        (86_399, "23h59m"),
+        (86_400, "1d00h"),
+        (1e9, "11574d01h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    """Two units, the largest first."""
+    assert render.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (9_999, "9999"), (10_000, "10k"), (9_999_999, "10000k"), (10_000_000, "10M")],
+)
+def test_counts(number: int, text: str) -> None:
+    """Short enough for a column."""
+    assert render.count(number) == text
+
+
+@given(st.text(), st.text(), st.text())
+def test_nothing_that_a_child_says_reaches_the_terminal_as_a_command(one: str, two: str, three: str) -> None:
+    """No control character of a name, a status or a reason is printed, so no line can be forged."""
+    named = subsystem(one or "x", status=two, hold={"rung": "block", "reason": three})
+    shown = status(subsystems=[named], sentence=two, notices=[three])
+    shown["anomalies"][0]["reason"] = one
+    for line in [*render.status_lines(shown), *render.subsystem_lines(named, shown["anomalies"])]:
+        assert line.isprintable()
+
+
+def test_colours_only_when_asked_for() -> None:
+    """The same text either way, apart from the colours."""
+    coloured = "\n".join(render.status_lines(status(), Style(colour=True)))
+    assert "\x1b[33mQUARANTINE\x1b[0m" in coloured
+    for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"):
+        coloured = coloured.replace(code, "")
+    assert [line.rstrip() for line in coloured.split("\n")] == render.status_lines(status())

@@ -1,0 +1,55 @@
+"""The last phase, entered and left only on purpose or when nothing else helps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from installed import Installation
+
+
+def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house: Installation) -> None:
+    """PRESERVATION's persist step runs, children stop, a bundle with the story is there; relaunch starts clean."""
+    house.start()
+    house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
+    assert house.ctl("lifeboat", "enter", "--reason", "a drill").returncode == 2
+    assert house.ctl("lifeboat", "enter", "--reason", "a drill", "--yes").returncode == 0
+    house.wait_phase("LIFEBOAT", 60)
+    house.wait(lambda: house.children() == {}, "every child to be gone")
+    walked = [t["destination"] for t in house.ask("phase")["history"]]
+    assert walked == ["PRESERVATION", "LIFEBOAT"]
+
+    bundles = house.state / "checkpoints"
+    house.wait(lambda: bool(list(bundles.glob("*/REPORT.md"))), "the lifeboat bundle")
+    (report,) = bundles.glob("*/REPORT.md")
+    assert "LIFEBOAT" in report.read_text()
+    house.wait((report.parent / "VERIFIED").exists, "the bundle to be verified")
+    manifest = json.loads((report.parent / "MANIFEST.json").read_text())
+    assert manifest["kind"] == "lifeboat"
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=30)
+
+    assert house.ctl("release", "chat", "--reason", "no").returncode == 1
+    house.kill()
+    house.start()
+    assert house.status()["phase"] == "LIFEBOAT"
+    assert house.children() == {}
+
+    assert house.ctl("lifeboat", "relaunch", "--reason", "the drill is over", "--yes").returncode == 0
+    house.wait_phase("NORMAL")
+    house.wait(lambda: {s["state"] for s in house.status()["subsystems"]} == {"running"}, "everything to run")
+
+
+def test_crash_loop_of_an_expendable_subsystem_is_contained_and_the_rest_goes_on(house: Installation) -> None:
+    """Killed again and again, the chat client is stopped and the wargame plays on."""
+    house.start()
+    house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] >= 1, "a wargame turn")
+    for exits in (1, 2, 3):
+        house.wait(lambda: house.subsystem("chat")["pid"] is not None, "a chat process")
+        subprocess.run(["kill", "-9", str(house.subsystem("chat")["pid"])], check=True)
+        house.wait(
+            lambda exits=exits: len(house.events("subsystem.exited")) >= exits, "the exit to be noticed"
+        )
+    house.wait(lambda: house.subsystem("chat")["state"] == "stopped", "chat to be stopped")
+    assert house.status()["phase"] == "QUARANTINE"
+    turns = house.subsystem("wargame")["tokens"]["turns"]
+    house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] > turns, "the wargame to go on")
