@@ -30,6 +30,7 @@ class Complaint:
     others: tuple[KeyPath, ...] = ()
 
 
+RESERVED_NAMES = frozenset({"host"})
 _MAX_PORT = 65_535
 _EVERY_HOST = frozenset({"0.0.0.0", "[::]", "[0:0:0:0:0:0:0:0]"})  # noqa: S104 - compared with, not bound
 
@@ -143,10 +144,23 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if subsystem.kind == "client" and subsystem.command:
         text = 'is set, but a client has no process; take it out, or kind = "process"'
         yield Complaint(command, text, (kind,))
+    if path[-1] in RESERVED_NAMES:
+        text = f"may not be called {path[-1]}: findings about the machine itself bear that name; take another"
+        yield Complaint(path, text)
+    yield from _check_critical_files((*path, "critical_files"), subsystem.critical_files)
     for name in subsystem.depends_on:
         if name not in config.subsystems:
             text = f"names {name}, which is not a subsystem; {_suggest(name, config.subsystems)}"
             yield Complaint((*path, "depends_on"), text)
+
+
+def _check_critical_files(path: KeyPath, files: tuple[str, ...]) -> Iterator[Complaint]:
+    """Each is a place of its own below the subsystem's directory, and so in a checkpoint."""
+    for file in files:
+        if not file or Path(file).is_absolute() or ".." in Path(file).parts:
+            yield Complaint(path, f'has "{file}"; give paths below the subsystem\'s own directory')
+    if len(set(files)) < len(files):
+        yield Complaint(path, "names a file twice; name each once")
 
 
 def _check_cycles(config: Config) -> Iterator[Complaint]:

@@ -27,6 +27,10 @@ EXIT_NOT_NORMAL = 10
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+# Where systemd puts them: RuntimeDirectory=epad and StateDirectory=epad.
+SYSTEM_RUNTIME = "/run/epad"
+SYSTEM_STATE = "/var/lib/epad"
+
 PAGE = 1_000  # events, the most the API gives at once
 
 
@@ -65,7 +69,7 @@ def find_socket(chosen: str | None, environment: Mapping[str, str]) -> str:
 
 def _runtime_directories(environment: Mapping[str, str]) -> list[str]:
     own = environment.get("XDG_RUNTIME_DIR")
-    return ["/run/epad", *([f"{own}/epad"] if own else []), f"{_own_state(environment)}/run"]
+    return [SYSTEM_RUNTIME, *([f"{own}/epad"] if own else []), f"{_own_state(environment)}/run"]
 
 
 def _own_state(environment: Mapping[str, str]) -> str:
@@ -201,5 +205,5 @@ def ledger_verify(call: Call) -> int:
 
 def _find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
     """The state directory named, else the first with a ledger in it, else the user's own."""
-    candidates: Sequence[str] = [chosen] if chosen else ["/var/lib/epad", _own_state(environment)]
+    candidates: Sequence[str] = [chosen] if chosen else [SYSTEM_STATE, _own_state(environment)]
     return next((d for d in candidates if _is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])

@@ -53,8 +53,10 @@ class Directories:
 
     def create(self) -> None:
         """Make what is missing, readable by the owner alone. Raises OSError."""
-        for directory in (self.state, self.runtime, self.keys, self.checkpoints):
+        for directory in (self.state, self.keys, self.checkpoints):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Others may pass through to the control socket, whose own mode and gate decide about them.
+        self.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
         for name in ("logs", "subsystems"):
             (self.state / name).mkdir(mode=0o700, exist_ok=True)
         (self.runtime / "notify").mkdir(mode=0o700, exist_ok=True)

@@ -129,7 +129,8 @@ def _transition_links(
         cause = json.loads(row[7])
         if wanted & set(cause["anomalies"]) or subject == row[3]:
             text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}"
-            yield Link("rule", f"transition-{row[0]}", row[1], text, cause)
+            facts = {name: fact for name, fact in cause["situation"].items() if fact and name != "phase"}
+            yield Link("rule", f"transition-{row[0]}", row[1], text, facts)
 
 
 def _step_links(connection: apsw.Connection, anomalies: Sequence[int], subject: str | None) -> Iterable[Link]:

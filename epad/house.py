@@ -267,7 +267,7 @@ class House:
             BytesSource("config.json", msgspec.json.format(msgspec.json.encode(self.config))),
         ]
         declared: list[Source] = [
-            FileSource(f"subsystems/{name}/{Path(file).name}", self._directories.work(name) / file)
+            FileSource(f"subsystems/{name}/{file}", self._directories.work(name) / file)
             for name, spec in self.config.subsystems.items()
             for file in spec.critical_files
         ]

@@ -21,6 +21,9 @@ from statemachine.clock import Clock
 
 T = TypeVar("T")
 
+# Rounds of verify and repair, each good for 100 faults; more damage than that is a case for a checkpoint.
+MAX_REPAIRS = 100
+
 
 class Integrity:
     """Runs the scrubber, remembers its verdict, and repairs what it found."""
@@ -56,12 +59,24 @@ class Integrity:
         return await self._run(lambda: verify(self._path))
 
     async def repair(self, copies: Sequence[Path]) -> RepairOutcome:
-        """Repair what was found from these copies, and look afresh. Raises LedgerError."""
-        report = self._last or await self.verify_all()
-        outcome = await self._ledger.repair(report, copies)
+        """Repair what is damaged from these copies, and look afresh. Raises LedgerError.
+
+        A report lists at most 100 faults, so it is done again until nothing more can be put right.
+        """
+        restored: list[int] = []
+        lost: list[int] = []
+        for _ in range(MAX_REPAIRS):
+            report = await self.verify_all()
+            if report.verdict is Verdict.OK:
+                break
+            outcome = await self._ledger.repair(report, copies)
+            if not outcome.restored and not outcome.lost:
+                break
+            restored += outcome.restored
+            lost += outcome.lost
         await self._run(self._scrubber.forget)
         self._note(await self._run(self._scrubber.check))
-        return outcome
+        return RepairOutcome(tuple(restored), tuple(lost))
 
     def status(self) -> LedgerStatus:
         """The verdict as of the last check."""

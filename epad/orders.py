@@ -11,7 +11,7 @@ from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
 from epad.controller import Controller
 from epad.events import EventKind, EventLog
 from epad.explain import History
-from epad.permissions import Operation, Tier
+from epad.permissions import ORDERS, Operation, Tier
 from epad.response.decider import Decider, Ordered, Released, Requested
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.status import StatusBoard
@@ -113,9 +113,11 @@ class Orders:
         return self._answer(HOST, ended)
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
-        self._events.emit(
-            EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
-        )
+        # A permitted look is no news: a status watched all night would drown what happened in it.
+        if operation in ORDERS or not allowed:
+            self._events.emit(
+                EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
+            )
 
     def _names(self) -> Sequence[str]:
         return [snapshot.name for snapshot in self._board.snapshots()]

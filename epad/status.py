@@ -105,7 +105,7 @@ class StatusBoard:
             "essential": snapshot.essential,
             "pid": snapshot.pid,
             "restarts": snapshot.restarts,
-            "uptime_seconds": round(now - snapshot.since, 3),
+            "state_seconds": round(now - snapshot.since, 3),
             "hung": snapshot.hung,
             "status": snapshot.status_text or snapshot.last_exit,
             "progress": progress,

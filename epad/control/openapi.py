@@ -156,7 +156,7 @@ SCHEMAS: dict[str, Any] = {
         essential=_YES,
         pid=_or_null(_WHOLE),
         restarts=_WHOLE,
-        uptime_seconds=_or_null(_NUMBER),
+        state_seconds=_or_null(_NUMBER),
         hung=_YES,
         status=_TEXT,
         progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),

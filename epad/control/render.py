@@ -6,6 +6,8 @@ unless it is printable: an escape sequence in a status line must not be able to 
 
 from __future__ import annotations
 
+import json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,7 +63,7 @@ def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> 
 
 def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
     """The subsystems, one a row; the hold stands last, since it is a sentence."""
-    heads = ("NAME", "STATE", "PID", "UP", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
+    heads = ("NAME", "STATE", "PID", "FOR", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
     if not subsystems:
         return ["no subsystems"]
     return table(heads, [_subsystem_row(subsystem) for subsystem in subsystems], style)
@@ -74,7 +76,7 @@ def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
         str(subsystem["name"]),
         state,
         str(subsystem["pid"] or "-"),
-        duration(subsystem["uptime_seconds"]),
+        duration(subsystem["state_seconds"]),
         str(subsystem["restarts"]),
         progress(subsystem["progress"]),
         count(tokens.get("input", 0) + tokens.get("output", 0)),
@@ -90,7 +92,8 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
     lines = [
         f"{clean(subsystem['name'])}: {clean(subsystem['state'])}{' (hung)' if subsystem['hung'] else ''}",
         f"  kind      {clean(subsystem['kind'])}{essential}",
-        f"  pid       {subsystem['pid'] or '-'}, up {duration(subsystem['uptime_seconds'])}",
+        f"  pid       {subsystem['pid'] or '-'}",
+        f"  for       {duration(subsystem['state_seconds'])}",
         f"  restarts  {subsystem['restarts']}",
         f"  status    {clean(subsystem['status']) or '-'}",
         f"  progress  {progress(subsystem['progress'])}",
@@ -223,7 +226,13 @@ def progress(value: dict[str, Any] | None) -> str:
 def budget(windows: dict[str, dict[str, int]]) -> str:
     """Used of limit for each window that has one."""
     limited = [(name, window) for name, window in windows.items() if window["limit"]]
-    return " ".join(f"{count(w['used'])}/{count(w['limit'])} per {clean(name)}" for name, w in limited) or "-"
+    return (
+        " ".join(
+            f"{count(w['used'])}/{count(w['limit'])} per {clean(name).removeprefix('tokens_per_')}"
+            for name, w in limited
+        )
+        or "-"
+    )
 
 
 def hold(value: dict[str, str]) -> str:
@@ -237,8 +246,10 @@ def clean(text: object) -> str:
 
 
 def _value(value: object) -> str:
-    text = clean(value)
-    return f'"{text}"' if " " in text and isinstance(value, str) else text
+    """A field's value: a word as it is, anything else as JSON."""
+    if isinstance(value, str) and " " not in value and value:
+        return clean(value)
+    return clean(json.dumps(value, ensure_ascii=False))
 
 
 def _cut(text: str, width: int) -> str:

@@ -50,5 +50,5 @@ class Preservation:
         if not verification.ok:
             # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
             return f"{bundle.path.name} written, NOT verified: {'; '.join(verification.faults)}"
-        self._metrics.checkpoint_verified.set(self._clock.utc().timestamp())
+        self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
         return f"{bundle.path.name} written and verified"

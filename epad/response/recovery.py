@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from epad.checkpoint.errors import CheckpointError
+from epad.checkpoint.retention import list_bundles
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
@@ -40,11 +43,12 @@ class Recovery:
         return f"restarted; {process_in_words(self._supervisor, step.target)}; gateway open"
 
     async def repair_ledger(self, _: Step, __: Operation) -> str:
-        """Do a `repair_ledger` step: damaged rows from the newest copies that the chain vouches for."""
-        copies = sorted(self._checkpoints.glob("*/ledger.db"), reverse=True)
+        """Do a `repair_ledger` step: damaged rows from copies the chain vouches for, verified ones first."""
         try:
-            outcome = await self._repair_ledger(copies)
-        except LedgerError as error:
+            bundles = (await asyncio.to_thread(list_bundles, self._checkpoints)).bundles
+            copies = [b.path / "ledger.db" for b in sorted(bundles, key=lambda b: not b.verified)]
+            outcome = await self._repair_ledger([copy for copy in copies if copy.exists()])
+        except (LedgerError, CheckpointError) as error:
             raise StepFailedError(str(error)) from error
         return f"restored records {_numbers(outcome.restored)}; lost for good {_numbers(outcome.lost)}"
 

@@ -52,6 +52,7 @@ class Manners:
     turns: int = 0
     loop_while: Path | None = None
     loop_requests_per_second: float = MOST_LOOP_REQUESTS_PER_SECOND
+    loop_repeats: bool = False
 
     @property
     def is_looping(self) -> bool:
@@ -78,6 +79,7 @@ class Chat:
             self.counts.add(turn)
             self._tell(turn, looping=looping)
             if looping:
+                question = question if self.manners.loop_repeats else next(asked)
                 await asyncio.sleep(1.0 / self.manners.loop_requests_per_second)
                 continue
             if turn.outcome is TurnOutcome.OK:
@@ -125,7 +127,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     key = options.api_key or ("" if options.base_url else contract.gateway_key)
     rate = min(max(options.loop_requests_per_second, 0.1), MOST_LOOP_REQUESTS_PER_SECOND)
-    manners = Manners(options.model, max(0.0, options.interval), options.turns, options.loop_while, rate)
+    manners = Manners(
+        options.model,
+        max(0.0, options.interval),
+        options.turns,
+        options.loop_while,
+        rate,
+        options.loop_repeats,
+    )
     try:
         asyncio.run(_chat(base_url, key, manners, contract, options.seed))
     except asyncio.CancelledError:
@@ -145,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--loop-requests-per-second", type=float, default=MOST_LOOP_REQUESTS_PER_SECOND, help="at most 50"
     )
+    parser.add_argument("--loop-repeats", action="store_true", help="loop with one and the same request")
     return parser
 
 

@@ -23,12 +23,15 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "essential": False,
         "pid": 4242,
         "restarts": 0,
-        "uptime_seconds": 3_725.0,
+        "state_seconds": 3_725.0,
         "hung": False,
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
-        "budget": {"minute": {"limit": 6_000, "used": 1_500}, "hour": {"limit": 0, "used": 9}},
+        "budget": {
+            "tokens_per_minute": {"limit": 6_000, "used": 1_500},
+            "tokens_per_hour": {"limit": 0, "used": 9},
+        },
         "hold": {"rung": "open", "reason": ""},
         "embedded": False,
         **changes,
@@ -151,7 +154,13 @@ class FakeOperations:
         return {
             "subject": subject or "the last incident",
             "chain": [
-                {"kind": "finding", "id": "anomaly-1", "at": at, "text": "too many", "fields": {"value": 5}},
+                {
+                    "kind": "finding",
+                    "id": "anomaly-1",
+                    "at": at,
+                    "text": "too many",
+                    "fields": {"value": 5, "evidence": {"by": "a b"}, "unit": ""},
+                },
                 {
                     "kind": "rule",
                     "id": "transition-1",

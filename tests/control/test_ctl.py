@@ -14,10 +14,14 @@ import pytest
 
 from control.conftest import Door
 from epad import ctl, ctl_commands
+from epad.config_load import load
 from epad.control.operations import Peer
 from epad.control.render import NOT_AN_LLM
 from epad.control.terminal import Terminal
 from epad.control.unix import bind
+from epad.ledger.entry import OpenTurn
+from epad.ledger.store import Ledger
+from statemachine.clock import ManualClock
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +30,8 @@ def no_daemon_of_ones_own(directory: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("EPAD_SOCKET", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(directory / "home"))
+    monkeypatch.setattr(ctl_commands, "SYSTEM_RUNTIME", str(directory / "system/run"))
+    monkeypatch.setattr(ctl_commands, "SYSTEM_STATE", str(directory / "system/state"))
 
 
 async def epactl(door: Door, *words: str) -> int:
@@ -210,6 +216,61 @@ def test_a_narrow_encoding_loses_a_character_and_not_the_answer() -> None:
     out = io.TextIOWrapper(raw, encoding="ascii")
     Terminal({}, as_json=False, streams=(out, out, out)).lines(["naïve"])
     assert raw.getvalue() == b"na?ve\n"
+
+
+async def ledger_with_turns(path: Path, count: int) -> None:
+    ledger = await Ledger.open(path, load().ledger, ManualClock(), "boot")
+    for number in range(count):
+        await ledger.open_turn(
+            OpenTurn(
+                turn=f"{number:032x}",
+                subsystem="chat",
+                dialect="openai",
+                model="embedded",
+                prompt_bound=40,
+                output_cap=60,
+                reserved_tokens=100,
+                request_sha256=bytes(32),
+            )
+        )
+    await ledger.close()
+
+
+async def test_the_ledger_is_verified_without_a_daemon(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole ledger is 0, a damaged one 1 with the record named, none at all 4."""
+    path = directory / "ledger.db"
+    await ledger_with_turns(path, 5)
+    verify = ["ledger", "verify", "--state", str(directory)]
+    assert await asyncio.to_thread(ctl.main, verify) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{path}\nOK: ")
+    assert err == ""
+    damaged = path.read_bytes().replace(b"embedded", b"embedder", 1)
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    assert await asyncio.to_thread(ctl.main, verify) == 1
+    assert "CORRUPT" in capsys.readouterr().out
+    assert await asyncio.to_thread(ctl.main, [*verify, "-o", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "corrupt"
+    assert report["faults"]
+    assert ctl.main(["ledger", "verify", "--state", str(directory / "none")]) == 4
+    assert str(directory / "none/ledger.db") in capsys.readouterr().err
+
+
+async def test_the_ledger_is_found_without_being_named(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's state directory first, then the user's own."""
+    own = directory / "home/.local/state/epad/ledger.db"
+    assert ctl.main(["ledger", "verify"]) == 4
+    assert str(own) in capsys.readouterr().err
+    own.parent.mkdir(parents=True)
+    await ledger_with_turns(own, 1)
+    assert await asyncio.to_thread(ctl.main, ["ledger", "verify"]) == 0
+    assert str(own) in capsys.readouterr().out
 
 
 HEAVY = (

@@ -17,7 +17,7 @@ def test_a_whole_status() -> None:
         "QUARANTINE for 1m01s: one subsystem misbehaves",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
         "",
-        "NAME     STATE        PID   UP     RESTARTS  PROGRESS  TOKENS  BUDGET                HOLD",
+        "NAME     STATE        PID   FOR    RESTARTS  PROGRESS  TOKENS  BUDGET                HOLD",
         "chat     running      4242  1h02m  0         4/100     12k     1500/6000 per minute  -",
         "wargame  quarantined  4242  1h02m  0         4/100     12k     1500/6000 per minute  freeze: three refusals",
         "embedded models: not an LLM",
@@ -45,11 +45,12 @@ def test_a_daemon_without_subsystems_has_a_status() -> None:
 
 def test_one_subsystem_in_full() -> None:
     """Everything about one, its own anomalies among it."""
-    chosen = subsystem("wargame", hung=True, essential=True, pid=None, uptime_seconds=None, progress=None)
+    chosen = subsystem("wargame", hung=True, essential=True, pid=None, state_seconds=None, progress=None)
     assert render.subsystem_lines(chosen, status()["anomalies"]) == [
         "wargame: running (hung)",
         "  kind      process, essential",
-        "  pid       -, up -",
+        "  pid       -",
+        "  for       -",
         "  restarts  0",
         "  status    round 4",
         "  progress  -",
@@ -78,7 +79,7 @@ async def test_an_explanation_shows_the_chain_with_its_ids() -> None:
     assert lines == [
         "why: wargame",
         "  2026-01-01T00:00:00.000+00:00  finding  too many  [anomaly-1]",
-        "      value=5",
+        '      value=5 evidence={"by": "a b"}',
         "  2026-01-01T00:00:00.000+00:00  rule     NORMAL -> QUARANTINE  [transition-1]",
     ]
 

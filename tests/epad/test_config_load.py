@@ -127,10 +127,8 @@ url = "ftp://x"
         "epad.toml:9: subsystems.one.depends_on: names thre, which is not a subsystem; there are: one",
         "epad.toml:9: subsystems.one.depends_on: names two, which is not a subsystem; there are: one",
         'epad.toml:10: subsystems.one.command: is "ls"; give an array of 0 or more, each text in quotes',
-        "epad.toml:11: upstreams.up.dialects: is missing; give an array of 1 or more, "
-        'each one of "ollama", "openai"',
-        'epad.toml:12: upstreams.up.url: is "ftp://x"; give a URL that begins with "http://", '
-        '"https://" or "unix:/"',
+        'epad.toml:11: upstreams.up.dialects: is missing; give an array of 1 or more, each one of "ollama", "openai"',
+        'epad.toml:12: upstreams.up.url: is "ftp://x"; give a URL that begins with "http://", "https://" or "unix:/"',
     ]
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from supervisor_world import READY, SLEEP, World, program, snapshot, until
+from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, snapshot, until
 
 from epad.config import RestartConfig, SubsystemConfig
 from epad.supervisor.engine import PlainEngine
@@ -25,7 +25,7 @@ NOTIFYING = f"""{READY}
 import time
 tell("READY=1")
 while True:
-    tell("WATCHDOG=1\nSTATUS=here")
+    tell("WATCHDOG=1\\nSTATUS=here")
     time.sleep(0.1)
 """
 GRANDPARENT = f"""
@@ -102,8 +102,9 @@ class Daemon:
     async def settle(self) -> None:
         """Wait until it has nothing left to start."""
         wanted = {"ready": "running", "family": "running", "plain": "running", "finished": "stopped"}
-        while await self.say("status") != wanted:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.say("status") != wanted:
+                await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         self.process.kill()

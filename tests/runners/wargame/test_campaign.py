@@ -16,7 +16,7 @@ PAUSING: dict[str, Fault] = {
     "500": status(500),
     "404": status(404),
     "403": status(403),
-    "429": status(429, {"Retry-After": "1"}),
+    "429": status(429, {"Retry-After": "30"}),
     "hang": hang,
     "html": html,
     "closed": closed,

@@ -9,10 +9,10 @@ from wargame_world import content, play, world
 
 from runners.wargame import markdown
 from runners.wargame.engine import BANNER, Engine, detect
+from runners.wargame.report import build
 from runners.wargame.roles import ROLES
 from runners.wargame.settings import Settings
-
-FULL = {"confidence": 99, "category": "other", "evidence_turn": 3}
+from runners.wargame.store import Store
 
 
 @pytest.mark.parametrize("kind", ["attack", "benign"])
@@ -62,12 +62,8 @@ async def test_nothing_attempted_is_not_reportable(tmp_path: Path) -> None:
     """An empty run has no rate and no praise."""
     async with world() as served:
         await play(served, tmp_path / "w.db", rounds=1)
-        from runners.wargame.store import Store
-
         store = Store(tmp_path / "empty.db")
         run = store.begin(Settings().description(), "llm", served.url, 5)
-        from runners.wargame.report import build
-
         report = build(store, run)
         store.close()
     assert report.obstacles
