@@ -15,7 +15,11 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
+Positive = Annotated[float, Meta(gt=0)]
 RungName = Literal["open", "throttle", "block", "freeze", "stop"]
+Tokens = Annotated[int, Meta(ge=0)]
+Dollars = Annotated[float, Meta(ge=0, le=1e9)]  # in micro-USD this fits 53 bits, so it is exact
+Listener = Annotated[str, Meta(pattern=r"^$|^unix:/\S+$|^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +57,10 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connect_seconds: Seconds
     idle_seconds: Seconds
     write_seconds: Seconds
+    anonymous: str
+    refusals_before_close: Count
+    idempotency_seconds: Seconds
+    idempotency_bytes: Count
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +70,13 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     waiting_turns: Count
     tail_check_records: Count
     scrub_records_per_second: Count
-    keep_payloads: bool
+    head_records: Count
+    head_seconds: Seconds
+    seal_records: Count
+    seal_seconds: Seconds
+    payloads: Literal["off", "hashed", "kept"]
+    payload_days: Seconds
+    payload_bytes: Count
 
 
 class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,13 +101,49 @@ class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     flap_hold_max_seconds: Seconds
 
 
+class BurnWindowConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A share of the day's budget within some seconds, and the rung that calls for."""
+
+    seconds: Seconds
+    day_share: Ratio
+    rung: RungName
+
+
 class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When spending is a runaway."""
+    """When spending is a runaway: the thresholds of `probes.token_burn.TokenBurnThresholds`."""
 
     interval_seconds: Seconds
     window_seconds: Seconds
-    identical_prompts: Count
     warn_ratio: Ratio
+    identical_prompts: Count
+    duplicate_ratio: Ratio
+    appended_loops: Count
+    retry_warn_ratio: Ratio
+    retry_ratio: Ratio
+    error_ratio: Ratio
+    min_calls: Count
+    pile_up_ratio: Positive
+    oldest_seconds: Seconds
+    cusum_warn: Positive
+    cusum_act: Positive
+    cusum_history_minutes: Count
+    cusum_patience_seconds: Seconds
+    output_window_characters: Count
+    output_windows: Count
+    output_chunks: Count
+    burn: dict[Name, BurnWindowConfig]
+    rungs: dict[Name, RungName]
+
+
+class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a conversation is unwell, or goes round in a loop."""
+
+    interval_seconds: Seconds
+    window_seconds: Seconds
+    loop_repeats: Count
+    stale_turns: Count
+    max_conversations: Count
+    rung: RungName
 
 
 class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +182,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One table a probe."""
 
     token_burn: TokenBurnConfig
+    conversation: ConversationConfig
     progress: ProgressConfig
     ledger_integrity: LedgerIntegrityConfig
     vram: VramConfig
@@ -156,20 +207,57 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A model server. `models` are glob patterns; the first upstream that matches serves a model."""
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s]+|unix:/[^\s]+)$")]
-    dialects: Annotated[tuple[Literal["openai", "ollama"], ...], Meta(min_length=1)]
+    dialects: Annotated[tuple[Literal["openai", "ollama", "anthropic"], ...], Meta(min_length=1)]
     models: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
     api_key_file: str = ""
+    api_key_credential: str = ""
     context_tokens: Annotated[int, Meta(ge=0)] = 0
+    free: bool = False
     embedded: bool = False
 
 
-class BudgetConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a subsystem may spend; 0 means no limit."""
+class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be spent; 0 means no limit. A month is the last 31 days, so no calendar month exceeds it."""
 
-    tokens_per_minute: Annotated[int, Meta(ge=0)] = 0
-    tokens_per_hour: Annotated[int, Meta(ge=0)] = 0
-    tokens_per_day: Annotated[int, Meta(ge=0)] = 0
+    tokens_per_minute: Tokens = 0
+    tokens_per_hour: Tokens = 0
+    tokens_per_day: Tokens = 0
+    tokens_per_month: Tokens = 0
+    tokens_in_all: Tokens = 0
+    usd_per_minute: Dollars = 0.0
+    usd_per_hour: Dollars = 0.0
+    usd_per_day: Dollars = 0.0
+    usd_per_month: Dollars = 0.0
+    usd_in_all: Dollars = 0.0
+    requests_per_minute: Annotated[int, Meta(ge=0)] = 0
+
+
+class BudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
+    """What a subsystem may spend."""
+
     max_in_flight: Count = 8
+
+
+class SharedBudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
+    """What several subsystems may spend together; each has its own cap of turns in flight beside this one."""
+
+    max_in_flight: Annotated[int, Meta(ge=0)] = 0
+
+
+class GroupConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Subsystems that share a budget, each within its own."""
+
+    budget: SharedBudgetConfig = SharedBudgetConfig()
+
+
+class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """USD per million tokens. What is left out costs as `input`, or for reasoning as `output`."""
+
+    input: Dollars
+    output: Dollars
+    cached_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    reasoning: Dollars | None = None
 
 
 class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,6 +281,9 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     essential: bool = False
     depends_on: tuple[Name, ...] = ()
     gateway: bool = True
+    listen: Listener = ""
+    user: str = ""
+    group: str = ""
     budget: BudgetConfig = BudgetConfig()
     restart: RestartConfig = RestartConfig()
     stop_seconds: Seconds = 10.0
@@ -215,5 +306,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     probes: ProbesConfig
     checkpoint: CheckpointConfig
     schedule: ScheduleConfig
+    budgets: dict[Literal["global"], SharedBudgetConfig] = {}
+    groups: dict[Name, GroupConfig] = {}
+    prices: dict[str, PriceConfig] = {}
     upstreams: dict[Name, UpstreamConfig] = {}
     subsystems: dict[Name, SubsystemConfig] = {}

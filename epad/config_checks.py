@@ -6,28 +6,34 @@ import difflib
 import graphlib
 import itertools
 import os
+import pwd
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
 from apscheduler.triggers.cron import CronTrigger
 
 from epad.config import Config, SubsystemConfig, UpstreamConfig
+from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
+from epad.config_money import check_money
 
-PROBES = frozenset({"operator", "token_burn", "progress", "ledger_integrity", "vram", "cascade"})
+PROBES = frozenset(
+    {
+        "operator",
+        "token_burn",
+        "token_rate",
+        "conversation",
+        "cascade",
+        "identity",
+        "ledger_integrity",
+        "overrun",
+        "progress",
+        "vram",
+    }
+)
 """The probes that a hysteresis or containment table may name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """What is wrong with a key; `others` are the keys it was held against, any of which may be at fault."""
-
-    key: KeyPath
-    text: str
-    others: tuple[KeyPath, ...] = ()
 
 
 RESERVED_NAMES = frozenset({"host"})
@@ -38,11 +44,13 @@ _EVERY_HOST = frozenset({"0.0.0.0", "[::]", "[0:0:0:0:0:0:0:0]"})  # noqa: S104 
 def cross_check(config: Config) -> Iterator[Complaint]:
     """Everything wrong with a configuration whose keys are each right by themselves."""
     yield from _check_listeners(config)
+    yield from _check_identity(config)
     yield from _check_probe_names(config)
     yield from _check_order(config)
     yield from _check_schedule(config)
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
+    yield from check_money(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)
     yield from _check_cycles(config)
@@ -52,6 +60,9 @@ def _check_listeners(config: Config) -> Iterator[Complaint]:
     listeners: dict[KeyPath, str] = {("gateway", "listen"): config.gateway.listen}
     if config.metrics.listen:
         listeners["metrics", "listen"] = config.metrics.listen
+    for name, subsystem in config.subsystems.items():
+        if subsystem.listen and not subsystem.listen.startswith("unix:"):
+            listeners["subsystems", name, "listen"] = subsystem.listen
     sound: dict[KeyPath, tuple[str, int]] = {}
     for path, address in listeners.items():
         match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):(\d{1,5})", address)
@@ -65,6 +76,43 @@ def _check_listeners(config: Config) -> Iterator[Complaint]:
         if _collide(first, second):
             text = f"is {listeners[path]}, which {key_text(other)} has too; give one of them another port"
             yield Complaint(path, text, (other,))
+
+
+def _check_identity(config: Config) -> Iterator[Complaint]:
+    """Who is who: each socket is one subsystem's, and what is named is there."""
+    sockets: dict[str, KeyPath] = {}
+    for name, subsystem in config.subsystems.items():
+        path: KeyPath = ("subsystems", name)
+        if subsystem.listen and not subsystem.gateway:
+            text = "is set, but gateway is false; take one of them out"
+            yield Complaint((*path, "listen"), text, ((*path, "gateway"),))
+        if subsystem.listen.startswith("unix:"):
+            other = sockets.setdefault(subsystem.listen, (*path, "listen"))
+            if other[1] != name:
+                text = f"is {subsystem.listen}, which {key_text(other)} has too; give each its own"
+                yield Complaint((*path, "listen"), text, (other,))
+        if re.search(r":0+$", subsystem.listen):
+            text = f"is {subsystem.listen}; a door of its own is known by its port: give a port above 0"
+            yield Complaint((*path, "listen"), text)
+        if subsystem.group and subsystem.group not in config.groups:
+            text = f"names {subsystem.group}, which is not in [groups]; {_suggest(subsystem.group, config.groups)}"
+            yield Complaint((*path, "group"), text)
+        if subsystem.user and not subsystem.user.isdecimal() and not _is_user(subsystem.user):
+            text = f"names {subsystem.user}, whom this machine does not know; make the user, or give a uid"
+            yield Complaint((*path, "user"), text)
+    anonymous = config.gateway.anonymous
+    chargeable = {name for name, subsystem in config.subsystems.items() if subsystem.gateway}
+    if anonymous and anonymous not in chargeable:
+        text = f"names {anonymous}, which is no subsystem with a gateway; {_suggest(anonymous, chargeable)}"
+        yield Complaint(("gateway", "anonymous"), text)
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _collide(first: tuple[str, int], second: tuple[str, int]) -> bool:
@@ -120,6 +168,9 @@ def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> 
             "give the model's whole context, or 0 if it is not known",
             (("gateway", "template_tokens"),),
         )
+    if upstream.api_key_file and upstream.api_key_credential:
+        text = "is set, and api_key_file too; give one of them"
+        yield Complaint((*path, "api_key_credential"), text, ((*path, "api_key_file"),))
     if upstream.api_key_file:
         complaint = _check_key_file(Path(upstream.api_key_file))
         if complaint:

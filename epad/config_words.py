@@ -10,13 +10,15 @@ from msgspec.inspect import (
     FloatType,
     IntType,
     LiteralType,
+    NoneType,
     StrType,
     Type,
+    UnionType,
     VarTupleType,
     type_info,
 )
 
-from epad.config import Address, Name, UpstreamConfig
+from epad.config import Address, Listener, Name, UpstreamConfig
 
 # Longer values are cut: the message says what is wrong, the file says the rest.
 MAX_SHOWN = 60
@@ -44,6 +46,8 @@ def _describe(kind: Type) -> str:
             words = f"a number{_bounds(kind)}"
         case BoolType():
             words = "true or false"
+        case UnionType(types=types):
+            words = " or ".join(_describe(each) for each in types if not isinstance(each, NoneType))
         case LiteralType(values=values):
             words = f"one of {', '.join(json.dumps(value) for value in values)}"
         case StrType(pattern=pattern):
@@ -67,6 +71,7 @@ def _describe_text(pattern: str | None) -> str:
     known = {
         _pattern(Name): "a name of a-z, 0-9, _ and -, beginning with a letter, at most 32 long",
         _pattern(Address): 'an address "host:port", as in "127.0.0.1:8700"',
+        _pattern(Listener): 'a socket "unix:/path" or an address "host:port"',
         _pattern(get_type_hints(UpstreamConfig, include_extras=True)["url"]): (
             'a URL that begins with "http://", "https://" or "unix:/"'
         ),

@@ -1,6 +1,6 @@
 """`epactl`, the operator's hand. Standard library only, and little of it: it starts in two blinks.
 
-A command imports more only where it cannot do without (`ledger verify`).
+A command imports more only where it cannot do without (those of `ledger`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 
-from epad import __version__, ctl_commands
+from epad import __version__, ctl_commands, ctl_ledger
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -146,8 +146,30 @@ def _add_readings(
     ledger = commands.add_parser("ledger", help="The turn ledger.").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    verify = _add(ledger, common, "verify", ctl_commands.ledger_verify, "Check every record.")
-    verify.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    _add_ledger(ledger, common)
+
+
+def _add_ledger(
+    ledger: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    verify = _add(ledger, common, "verify", ctl_ledger.verify, "Check every record against signed heads.")
+    how = verify.add_mutually_exclusive_group()
+    how.add_argument(
+        "--full", action="store_true", help="also roots, segments, indexes, payloads, every head"
+    )
+    how.add_argument("--segments", action="store_true", help="the sealed segments alone, by their hashes")
+    show = _add(ledger, common, "show", ctl_ledger.show, "Records, the newest or one.")
+    show.add_argument("seq", metavar="SEQ", type=_whole(1), nargs="?", help="one record, in full")
+    show.add_argument("--last", metavar="N", type=_whole(1), default=20, help="the newest N (20)")
+    export = _add(ledger, common, "export", ctl_ledger.export, "All records as JSON lines.")
+    export.add_argument(
+        "--format", choices=("jsonl", "otel"), default="jsonl", help="records, or OpenTelemetry GenAI spans"
+    )
+    head = _add(ledger, common, "head", ctl_ledger.head, "The newest signed head.")
+    prove = _add(ledger, common, "prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
+    prove.add_argument("seq", metavar="SEQ", type=_whole(1), help="the record")
+    for parser in (verify, show, export, head, prove):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def _add_orders(
@@ -156,6 +178,13 @@ def _add_orders(
     quarantine = _add(commands, common, "quarantine", ctl_commands.quarantine, "Hold a subsystem.")
     release = _add(commands, common, "release", ctl_commands.release, "Let a subsystem go.")
     for parser in (quarantine, release):
+        parser.add_argument("name", metavar="NAME", help="the subsystem")
+    key = commands.add_parser("key", help="The gateway keys.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    rotate = _add(key, common, "rotate", ctl_commands.key_rotate, "Give a subsystem a new key.")
+    revoke = _add(key, common, "revoke", ctl_commands.key_revoke, "Take a subsystem's keys away.")
+    for parser in (rotate, revoke):
         parser.add_argument("name", metavar="NAME", help="the subsystem")
     lifeboat = commands.add_parser("lifeboat", help="The last resort.").add_subparsers(
         required=True, metavar="COMMAND"
@@ -169,7 +198,7 @@ def _add_orders(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
-    for parser in (quarantine, enter, relaunch, create):
+    for parser in (quarantine, rotate, revoke, enter, relaunch, create):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )

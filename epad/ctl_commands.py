@@ -59,7 +59,7 @@ def find_socket(chosen: str | None, environment: Mapping[str, str]) -> str:
         return named
     candidates = [f"{directory}/control.sock" for directory in _runtime_directories(environment)]
     for path in candidates:
-        if _is_there(path, stat.S_ISSOCK):
+        if is_there(path, stat.S_ISSOCK):
             return path
     raise NotRunningError(
         f"no epad is running: looked for {', '.join(candidates)}",
@@ -77,7 +77,8 @@ def _own_state(environment: Mapping[str, str]) -> str:
     return f"{environment.get('XDG_STATE_HOME') or f'{home}/.local/state'}/epad"
 
 
-def _is_there(path: str, kind: Any) -> bool:
+def is_there(path: str, kind: Any) -> bool:
+    """Whether a path names something of this kind, as far as one may see."""
     try:
         return bool(kind(os.stat(path).st_mode))  # noqa: PTH116 - pathlib takes 10 ms to import
     except PermissionError:
@@ -151,6 +152,16 @@ def release(call: Call) -> int:
     return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
 
 
+def key_rotate(call: Call) -> int:
+    """`epactl key rotate NAME --reason R`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
+
+
+def key_revoke(call: Call) -> int:
+    """`epactl key revoke NAME --reason R`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+
+
 def lifeboat_enter(call: Call) -> int:
     """`epactl lifeboat enter --reason R [--yes]`."""
     if not call.arguments.yes:
@@ -178,32 +189,7 @@ def _order(call: Call, target: str) -> int:
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
 
 
-def ledger_verify(call: Call) -> int:
-    """`epactl ledger verify [--state DIR]`: reads the file itself, so it works without the daemon."""
-    path = f"{_find_state(call.arguments.state, call.environment)}/ledger.db"
-    # Imported here: SQLite and the ledger take longer to load than every other command takes to run.
-    import dataclasses  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
-
-    from epad.ledger.errors import LedgerError  # noqa: PLC0415
-    from epad.ledger.verify import Verdict, report_lines, verify  # noqa: PLC0415
-
-    def progress(done: int, total: int) -> None:
-        call.terminal.progress(f"{done} of {total} records" if done < total else "")
-
-    if not _is_there(path, stat.S_ISREG):
-        call.terminal.say(f"{path}: there is no ledger; give the state directory with --state")
-        return EXIT_UNKNOWN
-    try:
-        report = verify(Path(path), progress=progress)
-    except LedgerError as error:
-        call.terminal.say(f"{path}: {error}")
-        return EXIT_UNKNOWN
-    call.terminal.show(dataclasses.asdict(report), [path, *report_lines(report)])
-    return EXIT_OK if report.verdict is Verdict.OK else EXIT_FAILED
-
-
-def _find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
+def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
     """The state directory named, else the first with a ledger in it, else the user's own."""
     candidates: Sequence[str] = [chosen] if chosen else [SYSTEM_STATE, _own_state(environment)]
-    return next((d for d in candidates if _is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])
+    return next((d for d in candidates if is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -21,10 +20,14 @@ from epad.environment import Environments
 from epad.events import EventKind, EventLog
 from epad.explain import History
 from epad.gateway.access import Access
+from epad.gateway.idempotency import Answers
+from epad.gateway.listeners import doors
+from epad.gateway.money import Prices
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.integrity import Integrity
+from epad.keys import Keys
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
@@ -71,6 +74,7 @@ class House:
         self.events = EventLog(stores.database, clock)
         self._history = History(stores.database)
         self._environments = Environments(config.subsystems, stores.identities)
+        self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock, frozenset(n for n, s in config.subsystems.items() if s.essential))
         self._integrity = Integrity(
             directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
@@ -153,17 +157,9 @@ class House:
         """Adopt or spawn, each under its hold from the first moment; then finish what was left undone."""
         for name, hold in self.decider.holds.items():
             await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
-        await self._give_keys_to_clients()
+        await self._keys.give_to_clients()
         await self.supervisor.start()
         self.controller.attach(self._responder, self._stores.loaded.open_operations)
-
-    async def _give_keys_to_clients(self) -> None:
-        """A client that epad does not start finds its key in a file, made once, for the owner's eyes."""
-        for name, spec in self.config.subsystems.items():
-            path = self._directories.keys / f"{name}.key"
-            if spec.kind == "client" and spec.gateway and not path.exists():
-                key = await self._stores.identities.issue(name)
-                await asyncio.to_thread(_write_private, path, key)
 
     def lanes(self) -> list[tuple[Lane, Coroutine[Any, Any, None]]]:
         """A worker for each lane of the responder."""
@@ -207,13 +203,28 @@ class House:
                 identities=self._stores.identities,
                 budgets=self._stores.budgets,
                 access=self._access,
-                upstreams=Upstreams(self.config.upstreams, gateway.connect_seconds, gateway.idle_seconds),
+                upstreams=self._make_upstreams(),
                 ledger=self._stores.ledger,
                 observer=TurnFanout(observers, self.events, self.clock),
                 clock=self.clock,
                 metrics=self.metrics,
                 log=structlog.get_logger("epad.gateway"),
+                prices=Prices(self.config.prices),
+                costs=self._stores.costs,
+                doors=doors(self.config.subsystems),
+                answers=Answers(self._stores.database, gateway, self.clock),
+                alarm=self._push,
             )
+        )
+
+    def _make_upstreams(self) -> Upstreams:
+        gateway, credentials = self.config.gateway, os.environ.get("CREDENTIALS_DIRECTORY")
+        return Upstreams(
+            self.config.upstreams,
+            gateway.connect_seconds,
+            gateway.idle_seconds,
+            self.clock,
+            Path(credentials) if credentials else None,
         )
 
     def _make_world(self) -> WorldView:
@@ -221,7 +232,12 @@ class House:
             subsystems=self.config.subsystems,
             supervisor=self.supervisor,
             access=self._access,
-            forgetful=[self._watchers.token_burn, self._watchers.progress, self._watchers.cascade],
+            forgetful=[
+                self._watchers.token_burn,
+                self._watchers.progress,
+                self._watchers.cascade,
+                self._stores.budgets,
+            ],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
         )
@@ -317,10 +333,13 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
+            upstreams=self._gateway.upstreams,
         )
 
     def _make_control(self) -> ControlApi:
-        orders = Orders(self.board, self.controller, self.decider, self._history, self.events, self.clock)
+        orders = Orders(
+            self.board, self.controller, self.decider, self._history, self.events, self.clock, self._keys
+        )
         return ControlApi(orders, self._directories.control_socket, self.config.control.operator_group)
 
 
@@ -330,9 +349,3 @@ def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:
         reason = f"no checkpoint could be written: {'; '.join(ended.failures)}"
         return Finding("checkpoint", HOST, Severity.ANOMALY, now, reason, hard=True)
     return Finding("checkpoint", HOST, Severity.OK, now, "a checkpoint was written")
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")

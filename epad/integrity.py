@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from epad.config import LedgerConfig
+from epad.ledger.chain import FaultKind
 from epad.ledger.errors import LedgerError
+from epad.ledger.everything import verify_everything
 from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
-from epad.ledger.verify import Report, Scrubber, Verdict, verify
+from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.metrics import Metrics
 from epad.status import Ledger as LedgerStatus
-from probes.ledger_integrity import LedgerCheck
+from probes.ledger_integrity import SMALL_TAIL_RECORDS, LedgerCheck
 from probes.probe import ProbeError
 from statemachine.clock import Clock
 
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 # Rounds of verify and repair, each good for 100 faults; more damage than that is a case for a checkpoint.
 MAX_REPAIRS = 100
+MENDED_BESIDE = frozenset({FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
+"""What a repair puts right without touching a record, and without counting one."""
 
 
 class Integrity:
@@ -35,7 +39,7 @@ class Integrity:
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
-        self._scrubber = Scrubber(path, config, clock)
+        self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")
         self._last: Report | None = None
 
@@ -52,11 +56,27 @@ class Integrity:
             raise ProbeError(str(error)) from error
         self._note(report)
         faults = [(fault.seq, str(fault.kind), fault.detail) for fault in report.faults]
-        return LedgerCheck(records=self._ledger.records, checked=report.checked, faults=faults)
+        return LedgerCheck(
+            records=self._ledger.records,
+            checked=report.checked,
+            faults=faults,
+            verdict=report.words(),
+            unanchored=report.unanchored,
+            trouble=self._ledger.trouble,
+        )
 
-    async def verify_all(self) -> Report:
-        """Check every record; for the nightly job. Raises LedgerError."""
-        return await self._run(lambda: verify(self._path))
+    async def verify_all(self, *, full: bool = False) -> Report:
+        """Check every record and every segment; for the nightly job. Raises LedgerError.
+
+        What it finds stays found: the next tick does not know better.
+        """
+
+        def work() -> Report:
+            report = verify_everything(self._path, self._ledger.places, full=full)
+            self._scrubber.remember(report.faults)
+            return report
+
+        return await self._run(work)
 
     async def repair(self, copies: Sequence[Path]) -> RepairOutcome:
         """Repair what is damaged from these copies, and look afresh. Raises LedgerError.
@@ -65,13 +85,16 @@ class Integrity:
         """
         restored: list[int] = []
         lost: list[int] = []
+        tried: set[FaultKind] = set()
         for _ in range(MAX_REPAIRS):
             report = await self.verify_all()
-            if report.verdict is Verdict.OK:
+            if report.verdict.is_sound:
                 break
             outcome = await self._ledger.repair(report, copies)
-            if not outcome.restored and not outcome.lost:
+            beside = {fault.kind for fault in report.faults} & MENDED_BESIDE
+            if not outcome.restored and not outcome.lost and not beside - tried:
                 break
+            tried |= beside
             restored += outcome.restored
             lost += outcome.lost
         await self._run(self._scrubber.forget)
@@ -82,8 +105,13 @@ class Integrity:
         """The verdict as of the last check."""
         if self._last is None:
             return LedgerStatus(self._ledger.records, "unknown", "not checked yet")
-        detail = "; ".join(f"record {f.seq}: {f.kind}" for f in self._last.faults[:3])
-        return LedgerStatus(self._ledger.records, self._last.verdict, detail)
+        details = [f"record {f.seq}: {f.kind}" for f in self._last.faults[:3]]
+        if self._ledger.trouble:
+            details.append(self._ledger.trouble)
+        verdict = self._last.verdict
+        if verdict.is_sound and self._last.unanchored <= SMALL_TAIL_RECORDS:
+            verdict = Verdict.OK  # records of the last second: there always are some while turns come in
+        return LedgerStatus(self._ledger.records, verdict, "; ".join(details))
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
@@ -91,7 +119,7 @@ class Integrity:
     def _note(self, report: Report) -> None:
         self._last = report
         self._metrics.ledger_entries.set(self._ledger.records)
-        self._metrics.ledger_intact.set(report.verdict is Verdict.OK)
+        self._metrics.ledger_intact.set(report.verdict.is_sound)
         self._metrics.ledger_verified.set(self._clock.utc().timestamp())
 
     async def _run(self, work: Callable[[], T]) -> T:

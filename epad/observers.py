@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from probes.subsystems import SubsystemExited, SubsystemObserver
-from probes.turns import TurnAdmitted, TurnFinished, TurnObserver, TurnRefused
+from probes.turns import (
+    StreamObserver,
+    TurnAdmitted,
+    TurnFinished,
+    TurnObserver,
+    TurnRefused,
+    TurnStreamed,
+)
 from statemachine.clock import Clock
 
 # A refused loop asks thousands of times a second: one event stands for all of the same kind in this time.
@@ -15,10 +22,11 @@ REFUSAL_EVENT_SECONDS = 5.0
 
 
 class TurnFanout:
-    """Tells every observer about turns, and the event log about refusals."""
+    """Tells every observer about turns, those that listen to streams about chunks, the event log about refusals."""
 
     def __init__(self, observers: Sequence[TurnObserver], events: EventLog, clock: Clock) -> None:
         self._observers = observers
+        self._stream_observers = [each for each in observers if isinstance(each, StreamObserver)]
         self._events = events
         self._clock = clock
         self._silent: dict[tuple[str, str], tuple[float, int]] = {}
@@ -35,6 +43,10 @@ class TurnFanout:
     def finished(self, event: TurnFinished) -> None:
         for observer in self._observers:
             observer.finished(event)
+
+    def streamed(self, event: TurnStreamed) -> None:
+        for observer in self._stream_observers:
+            observer.streamed(event)
 
     def _emit_refusal(self, event: TurnRefused) -> None:
         now = self._clock.monotonic()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
 from epad.controller import Controller
+from epad.database import DatabaseError
 from epad.events import EventKind, EventLog
 from epad.explain import History
+from epad.gateway.errors import IdentityError
+from epad.keys import Keys
 from epad.permissions import ORDERS, Operation, Tier
 from epad.response.decider import Decider, Ordered, Released, Requested
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
@@ -36,7 +39,9 @@ class Orders:
         history: History,
         events: EventLog,
         clock: Clock,
+        keys: Keys,
     ) -> None:
+        self._keys = keys
         self._board = board
         self._controller = controller
         self._decider = decider
@@ -91,6 +96,23 @@ class Orders:
         return self._answer(
             name, await self._wait(self._controller.order(Released(name, f"{reason} ({by})")))
         )
+
+    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        self._note("rotate_key", name, reason, by)
+        return await self._change_key(name, self._keys.rotate(name))
+
+    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        self._note("revoke_key", name, reason, by)
+        return await self._change_key(name, self._keys.revoke(name))
+
+    async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> dict[str, Any]:
+        try:
+            result, failed = await change, False
+        except (DatabaseError, IdentityError, OSError) as error:
+            result, failed = str(error), True
+        return {"subsystem": name, "phase": self._decider.phase, "failed": failed, "results": [result]}
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         if self._decider.phase is Phase.LIFEBOAT:

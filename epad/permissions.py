@@ -34,6 +34,8 @@ class Operation(StrEnum):
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
     CHECKPOINT = "checkpoint"
+    ROTATE_KEY = "rotate_key"
+    REVOKE_KEY = "revoke_key"
     MODEL_CALL = "model_call"
 
 
@@ -61,6 +63,8 @@ ORDERS = frozenset(
         Operation.LIFEBOAT,
         Operation.RELAUNCH,
         Operation.CHECKPOINT,
+        Operation.ROTATE_KEY,
+        Operation.REVOKE_KEY,
     }
 )
 

@@ -45,6 +45,15 @@ class SpendingBook:
         use = self._uses.get(subsystem, _Use())
         return {"input": use.input_tokens, "output": use.output_tokens, "turns": use.turns}
 
+    def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        """The same for every scope: all together, the groups, the subsystems."""
+        now = self._clock.monotonic()
+        return {
+            scope: {limit: (usage.limit, usage.used) for limit, usage in usages.items()}
+            for scope in self._budgets.scopes
+            if (usages := self._budgets.snapshot(scope, now))
+        }
+
     def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
         """Limit and use of each window that has a limit."""
         if not self._budgets.covers(subsystem):

@@ -30,6 +30,10 @@ class Spending(Protocol):
         """Limit and use, by window."""
         ...
 
+    def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        """The same for every scope: all together, the groups, the subsystems."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -53,6 +57,7 @@ class StatusBoard:
     spending: Spending
     probes: ProbeLoops
     ledger: Callable[[], Ledger]
+    upstreams: Callable[[], list[dict[str, object]]] = list
     gateway_url: str = ""
     metrics_url: str = ""
 
@@ -74,6 +79,11 @@ class StatusBoard:
             "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
             "gateway": {"url": self.gateway_url},
+            "upstreams": self.upstreams(),
+            "budgets": {
+                scope: {name: {"limit": limit, "used": used} for name, (limit, used) in limits.items()}
+                for scope, limits in self.spending.budgets().items()
+            },
             "metrics": {"url": self.metrics_url},
             "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
             "notices": self.notices(),

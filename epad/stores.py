@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from epad.config import Config
+from epad.config import Config, LimitsConfig, SharedBudgetConfig
 from epad.database import Database
 from epad.directories import Directories
 from epad.events import EVENT_SCHEMA
-from epad.gateway.budget import Budgets, Spend
+from epad.gateway.budget import Budgets, SharedBudgets, Spend
+from epad.gateway.costs import COST_SCHEMA, CostBook
+from epad.gateway.idempotency import ANSWER_SCHEMA
 from epad.gateway.identity import KEY_SCHEMA, Identities
+from epad.gateway.limits import LONGEST_WINDOW_SECONDS
+from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
 
-# How far back spending counts against a budget: the longest window there is.
-BUDGET_HORIZON_SECONDS = 86_400.0
-SCHEMA = EVENT_SCHEMA + JOURNAL_SCHEMA + KEY_SCHEMA + PROCESS_SCHEMA
+SCHEMA = EVENT_SCHEMA + JOURNAL_SCHEMA + KEY_SCHEMA + PROCESS_SCHEMA + COST_SCHEMA + ANSWER_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Stores:
     journal: Journal
     identities: Identities
     budgets: Budgets
+    costs: CostBook
     loaded: Loaded
     totals: Mapping[str, Totals]
 
@@ -42,27 +46,48 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     """Open and read. Raises DatabaseError, LedgerError."""
     database = Database(directories.state_database, SCHEMA)
     await database.open()
-    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id)
+    places = Places.under(directories.state, os.environ)
+    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
     journal = Journal(database, clock, boot_id)
     identities = Identities(database, clock)
     await identities.load()
+    costs = CostBook(database, clock)
     return Stores(
         database=database,
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(config, ledger, clock),
+        budgets=await _budgets(config, ledger, costs, clock),
+        costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
     )
 
 
-async def _budgets(config: Config, ledger: Ledger, clock: Clock) -> Budgets:
-    """The budgets with what was spent before: a restart gives nobody a fresh minute."""
+async def _budgets(config: Config, ledger: Ledger, costs: CostBook, clock: Clock) -> Budgets:
+    """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
     limits = {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
-    budgets = Budgets(limits, config.gateway.max_in_flight)
+    shared = SharedBudgets(
+        groups={name: group.budget for name, group in config.groups.items()},
+        group_of={name: spec.group for name, spec in config.subsystems.items()},
+        everyone=config.budgets.get("global", SharedBudgetConfig()),
+    )
+    budgets = Budgets(limits, config.gateway.max_in_flight, shared)
     now_ns = int(clock.utc().timestamp() * 1e9)
-    spends = await ledger.spending_since(now_ns - int(BUDGET_HORIZON_SECONDS * 1e9))
-    aged = [Spend(s.subsystem, s.tokens, (now_ns - s.wall_ns) / 1e9) for s in spends]
-    budgets.restore(aged, clock.monotonic())
+    counted = (*limits.values(), *shared.groups.values(), shared.everyone)
+    spends = [
+        Spend(s.subsystem, s.tokens, (now_ns - s.wall_ns) / 1e9)
+        for s in await ledger.spending_since(max(0, now_ns - _horizon_ns(counted)))
+    ]
+    spends += [
+        Spend(c.subsystem, 0, (now_ns - c.wall_ns) / 1e9, c.microusd, requests=0) for c in await costs.load()
+    ]
+    budgets.restore(spends, clock.monotonic())
     return budgets
+
+
+def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:
+    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month."""
+    if any(budget.tokens_in_all for budget in budgets):
+        return 1 << 62
+    return int(LONGEST_WINDOW_SECONDS * 1e9)

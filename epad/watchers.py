@@ -9,15 +9,18 @@ from typing import Any
 
 import structlog
 
-from epad.config import BudgetConfig, Config, HysteresisConfig, ProbesConfig
+from epad.config import Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
+from epad.world import Forgetful
 from probes.cascade import Cascade, CascadeThresholds
+from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import Probe, Push
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import Snapshots
-from probes.token_burn import TokenBurn, TokenBurnThresholds
+from probes.token_burn import BurnWindow, SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.turns import TurnObserver
 from probes.vram import VramThresholds
 from probes.vram.nvidia import NvidiaVram, NvmlProber, worker
 from statemachine.assessor import Assessor, Hysteresis
@@ -33,13 +36,22 @@ class Watchers:
     """Every probe there is."""
 
     token_burn: TokenBurn
+    conversation: ConversationHealth
     progress: Progress
     ledger: LedgerIntegrity
     cascade: Cascade
     vram: NvidiaVram
 
     def all(self) -> list[Probe]:
-        return [self.token_burn, self.progress, self.ledger, self.cascade, self.vram]
+        return [self.token_burn, self.conversation, self.progress, self.ledger, self.cascade, self.vram]
+
+    def turn_observers(self) -> list[TurnObserver]:
+        """Those that the gateway tells about turns."""
+        return [self.token_burn, self.conversation, self.progress]
+
+    def forgetful(self) -> list[Forgetful]:
+        """Those that start afresh with a subsystem that was released."""
+        return [self.token_burn, self.conversation, self.progress, self.cascade]
 
 
 def make_watchers(
@@ -47,27 +59,39 @@ def make_watchers(
 ) -> Watchers:
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
-    budgets: Mapping[str, BudgetConfig] = {name: spec.budget for name, spec in config.subsystems.items()}
+    budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
 
-    def tokens_per_minute(name: str) -> int:
-        return budgets[name].tokens_per_minute if name in budgets else 0
+    def budget(name: str) -> SubsystemBudget:
+        return budgets.get(name, _NO_BUDGET)
 
     def notice(text: str) -> None:
         log.info(EventKind.NOTICE, text=text)
         events.emit(EventKind.NOTICE, text=text)
 
     return Watchers(
-        token_burn=TokenBurn(
-            TokenBurnThresholds(**_fields(probes.token_burn)),
-            budget=tokens_per_minute,
-            clock=clock,
-            push=push,
+        token_burn=TokenBurn(token_burn_thresholds(probes.token_burn), budget=budget, clock=clock, push=push),
+        conversation=ConversationHealth(
+            ConversationThresholds(**_fields(probes.conversation)), clock=clock, push=push
         ),
         progress=Progress(ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
         cascade=Cascade(CascadeThresholds(**_fields(probes.cascade)), clock=clock, push=push),
         vram=_vram(probes, clock, notice),
     )
+
+
+_NO_BUDGET = SubsystemBudget()
+
+
+def _budget(spec: SubsystemConfig) -> SubsystemBudget:
+    budget = spec.budget
+    return SubsystemBudget(budget.tokens_per_minute, budget.tokens_per_day, budget.max_in_flight)
+
+
+def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
+    """The thresholds of every detector. Raises ValueError for one that could never be reached."""
+    burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
+    return TokenBurnThresholds(**{**_fields(config), "burn": burn})
 
 
 def _vram(probes: ProbesConfig, clock: Clock, notice: Callable[[str], None]) -> NvidiaVram:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+MAX_HISTORY_DIGESTS = 16
+"""How many of a request's history digests an event carries: its size must not grow with the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAdmitted:
-    """A request was let through. `prompt_digest` identifies its body; `retry` is the client's own count."""
+    """A request was let through. `prompt_digest` identifies its body; `retry` is the client's own count.
+
+    `prompt_tokens` is the bound of the prompt alone, 0 if unknown. `last_message` is the digest of the last
+    message alone. `conversation` is the header X-Epad-Conversation, else made from the digest of everything up
+    to and including the first message of a user: one shared system prompt is not one conversation. `messages`
+    counts the messages, and `history` holds the running digests of the lists they make, at most the last
+    MAX_HISTORY_DIGESTS: its last one stands for all messages, the one before for all but the last.
+    What a dialect or an endpoint does not have stays empty.
+    """
 
     subsystem: str
     at: float
@@ -17,6 +28,25 @@ class TurnAdmitted:
     reserved_tokens: int
     prompt_digest: bytes
     retry: int = 0
+    prompt_tokens: int = 0
+    last_message: bytes = b""
+    conversation: str = ""
+    messages: int = 0
+    history: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStreamed:
+    """A piece of an answer passed on its way to the client: the text of one chunk, as it came.
+
+    `output_tokens` are those made so far, as far as is known.
+    """
+
+    subsystem: str
+    at: float
+    turn: str
+    text: str = ""
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +65,11 @@ class TurnRefused:
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged."""
+    """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
+
+    `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant
+    said, its text with white space evened out and its calls of tools; empty if nothing whole was said.
+    """
 
     subsystem: str
     at: float
@@ -44,6 +78,8 @@ class TurnFinished:
     input_tokens: int
     output_tokens: int
     charged_tokens: int
+    http_status: int = 0
+    reply: bytes = b""
 
 
 class TurnObserver(Protocol):
@@ -54,3 +90,10 @@ class TurnObserver(Protocol):
     def refused(self, event: TurnRefused) -> None: ...
 
     def finished(self, event: TurnFinished) -> None: ...
+
+
+@runtime_checkable
+class StreamObserver(Protocol):
+    """Told about answers while they stream; a `TurnObserver` may be one too. O(1) likewise."""
+
+    def streamed(self, event: TurnStreamed) -> None: ...

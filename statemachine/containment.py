@@ -56,8 +56,9 @@ def desired_holds(
     """Say how each subsystem should be held now.
 
     A pure function of the facts, so that a daemon that died and came back arrives at the same holds.
-    `rung_by_probe` is the rung each probe's anomaly calls for; `parked` maps subsystems that recovery has
-    given up on to the reason. The highest rung that anything asks for wins.
+    `rung_by_probe` is the rung each probe's anomaly calls for, unless its finding's evidence names a `rung`
+    of its own; `parked` maps subsystems that recovery has given up on to the reason. The highest rung that
+    anything asks for wins.
     """
     active = list(anomalies)
     return {s.name: _desired(s, active, phase, rung_by_probe, parked) for s in subsystems}
@@ -71,7 +72,7 @@ def _desired(
     parked: Mapping[str, str],
 ) -> Hold:
     holds = [
-        Hold(rung_by_probe.get(a.key.probe, Rung.BLOCK), a.finding.reason)
+        Hold(_called_for(a, rung_by_probe), a.finding.reason)
         for a in anomalies
         if a.key.subsystem == subsystem.name
     ]
@@ -85,3 +86,13 @@ def _desired(
     if not subsystem.has_process and strongest.rung > Rung.BLOCK:
         return replace(strongest, rung=Rung.BLOCK)
     return strongest
+
+
+_RUNG_BY_LABEL = {rung.label: rung for rung in Rung}
+
+
+def _called_for(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> Rung:
+    """The rung that the evidence names; where it names none, or none there is, the probe's."""
+    named = anomaly.finding.evidence.get("rung")
+    rung = _RUNG_BY_LABEL.get(named) if isinstance(named, str) else None
+    return rung_by_probe.get(anomaly.key.probe, Rung.BLOCK) if rung is None else rung

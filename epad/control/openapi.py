@@ -178,6 +178,14 @@ SCHEMAS: dict[str, Any] = {
         subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
         probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
         gateway=_object(url=_TEXT),
+        upstreams=_array(_object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT)),
+        budgets={
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": _object(limit=_WHOLE, used=_WHOLE),
+            },
+        },
         metrics=_object(url=_TEXT),
         ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),
         notices=_array(_TEXT),

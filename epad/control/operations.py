@@ -71,6 +71,14 @@ class Operations(Protocol):
         """Let a subsystem go. Raises UnknownSubsystemError, ConflictError."""
         ...
 
+    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Give a subsystem a new key, and make the former ones worthless. Raises UnknownSubsystemError."""
+        ...
+
+    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Make every key of a subsystem worthless. Raises UnknownSubsystemError."""
+        ...
+
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         """Save what is critical and stop everything. Raises ConflictError."""
         ...

@@ -106,6 +106,14 @@ async def _release(call: Call) -> Answer:
     return await call.operations.release(call.name, await call.reason(), call.by)
 
 
+async def _rotate_key(call: Call) -> Answer:
+    return await call.operations.rotate_key(call.name, await call.reason(), call.by)
+
+
+async def _revoke_key(call: Call) -> Answer:
+    return await call.operations.revoke_key(call.name, await call.reason(), call.by)
+
+
 async def _lifeboat(call: Call) -> Answer:
     return await call.operations.lifeboat(await call.reason(), call.by)
 
@@ -146,6 +154,12 @@ ROUTES: tuple[Route, ...] = (
         "POST", f"{_SUBSYSTEM}/quarantine", Operation.QUARANTINE, _quarantine, "Result", "Hold a subsystem."
     ),
     Route("POST", f"{_SUBSYSTEM}/release", Operation.RELEASE, _release, "Result", "Let a subsystem go."),
+    Route(
+        "POST", f"{_SUBSYSTEM}/key/rotate", Operation.ROTATE_KEY, _rotate_key, "Result", "Give it a new key."
+    ),
+    Route(
+        "POST", f"{_SUBSYSTEM}/key/revoke", Operation.REVOKE_KEY, _revoke_key, "Result", "Take its keys away."
+    ),
     Route(
         "POST", "/v1/lifeboat", Operation.LIFEBOAT, _lifeboat, "Result", "Save what is critical, stop all."
     ),

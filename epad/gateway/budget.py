@@ -1,270 +1,190 @@
-"""What a subsystem may still spend. Pure and synchronous: between the check and the reservation nothing awaits.
+"""What each subsystem may still spend: its own limits, its group's and everyone's, checked and held in one step.
 
-A reservation counts in full until it is settled, however long that takes; a settled turn counts from the
-moment of its settling. Tokens made at any time in a window are therefore covered either by a settlement in
-that window or by a reservation still open at its end, and no window, wherever it is laid, exceeds its limit.
+Pure and synchronous: between the check and the reservation nothing awaits, so a limit is exact under any
+concurrency. What a scope is, and when a limit is crossed, stands in epad/gateway/limits.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from epad.config import BudgetConfig
+from msgspec import structs
+
+from epad.config import BudgetConfig, SharedBudgetConfig
 from epad.gateway.errors import BudgetError
+from epad.gateway.limits import (
+    IN_FLIGHT,
+    LONGEST_WINDOW_SECONDS,
+    OVERRUN,
+    WINDOWS,
+    Refused,
+    Scope,
+    Usage,
+    Window,
+    WindowShape,
+)
+
+__all__ = [
+    "IN_FLIGHT", "LONGEST_WINDOW_SECONDS", "OVERRUN", "WINDOWS", "Budgets", "Refused", "Reservation",
+    "SharedBudgets", "Spend", "Usage", "Window", "WindowShape",
+]  # fmt: skip
 
 GLOBAL_SCOPE = "all"
-IN_FLIGHT = "max_in_flight"
-# How long to wait for turns in flight to settle: nobody knows, so ask again soon.
-_IN_FLIGHT_RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WindowShape:
-    """A sliding window: its limit's name, its length, and into how many buckets it is cut."""
-
-    limit: str
-    seconds: float
-    buckets: int
-
-
-# Expiry is by whole buckets, so a spend counts up to one bucket (1 s, 30 s, 5 min) too long, never too short.
-WINDOWS = (
-    WindowShape("tokens_per_minute", 60.0, 60),
-    WindowShape("tokens_per_hour", 3_600.0, 120),
-    WindowShape("tokens_per_day", 86_400.0, 288),
-)
-LONGEST_WINDOW_SECONDS = max(shape.seconds for shape in WINDOWS)
+GROUP_PREFIX = "group:"
+"""Before a group's name wherever scopes are told apart, since a subsystem may bear the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Tokens held for one turn until it is settled."""
+    """What is held for one turn until it is settled."""
 
     number: int
     subsystem: str
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a reservation was not made. `permanent` means that no waiting helps: the request is too large."""
-
-    scope: str
-    limit: str
-    allowed: int
-    used: int
-    asked: int
-    retry_after_seconds: float
-    permanent: bool = False
+    microusd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Tokens spent before a restart, and how long ago."""
+    """What was spent before a restart, and how long ago."""
 
     subsystem: str
     tokens: int
     age_seconds: float
+    microusd: int = 0
+    requests: int = 1
 
 
-class Usage(NamedTuple):
-    """How much of a limit is spent or reserved; a limit of 0 is none."""
+@dataclass(frozen=True, slots=True)
+class SharedBudgets:
+    """The budgets above a subsystem's own: each group's, and which group a subsystem is in; everyone's."""
 
-    limit: int
-    used: int
-
-
-class Window:
-    """Tokens spent within the last `shape.seconds`, never less than the truth, in constant memory."""
-
-    def __init__(self, shape: WindowShape) -> None:
-        self.shape = shape
-        self.spent_tokens = 0
-        self._width = shape.seconds / shape.buckets
-        # One bucket more than fit: the oldest still overlaps the window while the newest is filling.
-        self._size = shape.buckets + 1
-        self._tokens = [0] * self._size
-        self._newest: int | None = None
-
-    def advance(self, now: float) -> None:
-        """Forget what is older than the window. Time that goes backwards is taken as standing still."""
-        bucket = math.floor(now / self._width)
-        if self._newest is None:
-            self._newest = bucket
-            return
-        for passed in range(self._newest + 1, min(bucket, self._newest + self._size) + 1):
-            self.spent_tokens -= self._tokens[passed % self._size]
-            self._tokens[passed % self._size] = 0
-        self._newest = max(self._newest, bucket)
-
-    def add(self, tokens: int, at: float, now: float) -> None:
-        """Count tokens spent at `at`; those older than the window are not counted."""
-        self.advance(now)
-        if self._newest is None:
-            raise BudgetError("a window that was not advanced has no now")
-        bucket = min(math.floor(at / self._width), self._newest)
-        if bucket > self._newest - self._size:
-            self._tokens[bucket % self._size] += tokens
-            self.spent_tokens += tokens
-
-    def seconds_until_freed(self, tokens: int, now: float) -> float | None:
-        """Say when that many spent tokens will have left the window; None if so many are not in it."""
-        self.advance(now)
-        if self._newest is None or tokens > self.spent_tokens:
-            return None
-        freed = 0
-        for bucket in range(self._newest - self._size + 1, self._newest + 1):
-            freed += self._tokens[bucket % self._size]
-            if freed >= tokens:
-                return max(0.0, (bucket + self._size) * self._width - now)
-        return None
+    groups: Mapping[str, SharedBudgetConfig]
+    group_of: Mapping[str, str]
+    everyone: SharedBudgetConfig
 
 
-class Scope:
-    """One set of limits and what counts against it: a subsystem's own, or everyone's together."""
-
-    def __init__(self, name: str, limits: BudgetConfig) -> None:
-        self.name = name
-        self.limits = limits
-        self.reserved_tokens = 0
-        self.in_flight = 0
-        self._windows = tuple(Window(shape) for shape in WINDOWS)
-        self._limited = tuple(
-            (window, self._limit(window)) for window in self._windows if self._limit(window)
-        )
-
-    def refuses(self, tokens: int, now: float) -> Refused | None:
-        """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""
-        for window, limit in self._limited:
-            if tokens > limit:
-                return Refused(
-                    self.name, window.shape.limit, limit, self._used(window, now), tokens, 0.0, True
-                )
-        crowded = self.crowded()
-        if crowded is not None:
-            return crowded
-        longest: Refused | None = None
-        for window, limit in self._limited:
-            used = self._used(window, now)
-            if used + tokens > limit:
-                wait = _wait(window, used + tokens - limit, now)
-                if longest is None or wait > longest.retry_after_seconds:
-                    longest = Refused(self.name, window.shape.limit, limit, used, tokens, wait)
-        return longest
-
-    def crowded(self) -> Refused | None:
-        """Say whether as many turns are in flight as may be."""
-        allowed = self.limits.max_in_flight
-        if self.in_flight < allowed:
-            return None
-        return Refused(self.name, IN_FLIGHT, allowed, self.in_flight, 1, _IN_FLIGHT_RETRY_SECONDS)
-
-    def hold(self, tokens: int) -> None:
-        """Count a reservation."""
-        self.reserved_tokens += tokens
-        self.in_flight += 1
-
-    def settle(self, reserved: int, spent: int, now: float) -> None:
-        """Replace a reservation by what was spent."""
-        self.reserved_tokens -= reserved
-        self.in_flight -= 1
-        self.spend(spent, now, now)
-
-    def spend(self, tokens: int, at: float, now: float) -> None:
-        """Count tokens spent at `at`."""
-        for window in self._windows:
-            window.add(tokens, at, now)
-
-    def usage(self, now: float) -> dict[str, Usage]:
-        """Report every limit, and the tokens spent or reserved against it."""
-        return {
-            window.shape.limit: Usage(self._limit(window), self._used(window, now))
-            for window in self._windows
-        }
-
-    def _limit(self, window: Window) -> int:
-        limit: int = getattr(self.limits, window.shape.limit)
-        return limit
-
-    def _used(self, window: Window, now: float) -> int:
-        window.advance(now)
-        return window.spent_tokens + self.reserved_tokens
-
-
-def _wait(window: Window, excess_tokens: int, now: float) -> float:
-    wait = window.seconds_until_freed(excess_tokens, now)
-    return _IN_FLIGHT_RETRY_SECONDS if wait is None else wait
+NOTHING_SHARED = SharedBudgets({}, {}, SharedBudgetConfig())
 
 
 class Budgets:
-    """Every subsystem's budget and the cap on all of them together; one owner, one counter."""
+    """Every budget there is; one owner, one counter."""
 
-    def __init__(self, budgets: Mapping[str, BudgetConfig], max_in_flight: int) -> None:
-        self._everyone = Scope(GLOBAL_SCOPE, BudgetConfig(max_in_flight=max_in_flight))
-        self._own = {name: Scope(name, limits) for name, limits in budgets.items()}
+    def __init__(
+        self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
+    ) -> None:
+        most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
+        everyone = Scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
+        self._everyone = (everyone,)
+        groups = {name: Scope(GROUP_PREFIX + name, limits) for name, limits in shared.groups.items()}
+        self._scopes = {
+            name: (
+                Scope(name, limits),
+                *([groups[shared.group_of[name]]] if shared.group_of.get(name) else []),
+                everyone,
+            )
+            for name, limits in budgets.items()
+        }
+        self._all = {
+            GLOBAL_SCOPE: everyone,
+            **{scope.name: scope for scope in groups.values()},
+            **{name: scopes[0] for name, scopes in self._scopes.items()},
+        }
         self._open: dict[int, Reservation] = {}
         self._number = 0
 
     def covers(self, subsystem: str) -> bool:
         """Say whether the subsystem is configured; a key may outlive its subsystem."""
-        return subsystem in self._own
+        return subsystem in self._scopes
+
+    def counts_money(self, subsystem: str) -> bool:
+        """Say whether any budget in money applies to the subsystem."""
+        return any(scope.money.limited for scope in self._of(subsystem))
 
     @property
     def subsystems(self) -> tuple[str, ...]:
         """Every subsystem with a budget."""
-        return tuple(self._own)
+        return tuple(self._scopes)
 
-    def crowded(self, subsystem: str) -> Refused | None:
-        """Foresee, from nothing but who asks, that no reservation can be made: no body need be read for that."""
-        own, everyone = self._scopes(subsystem)
-        return own.crowded() or everyone.crowded()
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Every scope: everyone's, the groups', the subsystems' own."""
+        return tuple(self._all)
 
-    def reserve(self, subsystem: str, tokens: int, now: float) -> Reservation | Refused:
-        """Hold `tokens`, or say which limit they would cross. Raises BudgetError for an unknown subsystem."""
-        if tokens < 0:
-            raise BudgetError(f"{subsystem}: cannot reserve {tokens} tokens")
-        scopes = self._scopes(subsystem)
+    def foresee(self, subsystem: str, now: float) -> Refused | None:
+        """See, from nothing but who asks, that no turn of any size fits: no body need be read for that."""
+        for scope in self._of(subsystem):
+            refused = scope.overrun or scope.crowded(now) or scope.tokens.refuses(1, now)
+            if refused is not None:
+                return refused
+        return None
+
+    def reserve(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Reservation | Refused:
+        """Hold both amounts in every scope, or say which limit they would cross.
+
+        Raises BudgetError for an unknown subsystem.
+        """
+        if tokens < 0 or microusd < 0:
+            raise BudgetError(f"{subsystem}: cannot reserve {tokens} tokens and {microusd} micro-USD")
+        scopes = self._of(subsystem)
         for scope in scopes:
-            refused = scope.refuses(tokens, now)
+            refused = scope.refuses(tokens, microusd, now)
             if refused is not None:
                 return refused
         for scope in scopes:
-            scope.hold(tokens)
+            scope.hold(tokens, microusd, now)
         self._number += 1
-        reservation = Reservation(self._number, subsystem, tokens)
+        reservation = Reservation(self._number, subsystem, tokens, microusd)
         self._open[reservation.number] = reservation
         return reservation
 
-    def settle(self, reservation: Reservation, tokens: int, now: float) -> int:
-        """Replace the reservation by what was spent, all of it; return by how much that exceeds it.
+    def settle(self, reservation: Reservation, tokens: int, now: float, microusd: int = 0) -> int:
+        """Replace the reservation by what was spent, all of it; return by how many tokens that exceeds it.
 
-        Raises BudgetError if the reservation is not open.
+        A spend above its reservation, in either amount, means that the bound is wrong for this upstream: the
+        subsystem is refused from here on, until `forget`. Raises BudgetError if the reservation is not open.
         """
-        if tokens < 0 or self._open.pop(reservation.number, None) is None:
+        if min(tokens, microusd) < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
-        for scope in self._scopes(reservation.subsystem):
-            scope.settle(reservation.tokens, tokens, now)
+        scopes = self._of(reservation.subsystem)
+        for scope in scopes:
+            scope.in_flight -= 1
+            scope.tokens.settle(reservation.tokens, tokens, now)
+            scope.money.settle(reservation.microusd, microusd, now)
+        if tokens > reservation.tokens or microusd > reservation.microusd:
+            scopes[0].overrun = Refused(
+                reservation.subsystem, OVERRUN, reservation.tokens, tokens, 0, 0.0, True
+            )
         return max(0, tokens - reservation.tokens)
+
+    def overrun(self, subsystem: str) -> Refused | None:
+        """The spend that went above its reservation, if one did."""
+        return self._of(subsystem)[0].overrun
+
+    def forget(self, subsystem: str) -> None:
+        """Let a subsystem go on that was refused for an overrun: someone has looked. Its spending stays."""
+        if self.covers(subsystem):
+            self._of(subsystem)[0].overrun = None
 
     def restore(self, spends: Iterable[Spend], now: float) -> None:
         """Count what was spent before a restart, at its age. Those of unknown subsystems count for everyone."""
         for spend in spends:
-            scopes = self._scopes(spend.subsystem) if self.covers(spend.subsystem) else (self._everyone,)
-            for scope in scopes:
-                scope.spend(spend.tokens, now - max(0.0, spend.age_seconds), now)
+            at = now - max(0.0, spend.age_seconds)
+            for scope in self._scopes.get(spend.subsystem, self._everyone):
+                scope.tokens.spend(spend.tokens, at, now)
+                scope.money.spend(spend.microusd, at, now)
+                scope.requests.spend(spend.requests, at, now)
 
-    def snapshot(self, subsystem: str, now: float) -> dict[str, Usage]:
-        """Report the subsystem's limits by name, and what is spent or reserved against each."""
-        return self._scope(subsystem).usage(now)
+    def snapshot(self, scope: str, now: float) -> dict[str, Usage]:
+        """Report a scope's limits by name, and what is spent or reserved against each."""
+        known = self._all.get(scope)
+        if known is None:
+            raise BudgetError(f"{scope!r} has no budget: it is not in [subsystems]")
+        return known.usage(now)
 
-    def _scope(self, subsystem: str) -> Scope:
-        scope = self._own.get(subsystem)
-        if scope is None:
+    def _of(self, subsystem: str) -> tuple[Scope, ...]:
+        scopes = self._scopes.get(subsystem)
+        if scopes is None:
             raise BudgetError(f"{subsystem!r} has no budget: it is not in [subsystems]")
-        return scope
-
-    def _scopes(self, subsystem: str) -> tuple[Scope, ...]:
-        return self._scope(subsystem), self._everyone
+        return scopes

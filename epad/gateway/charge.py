@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.money import Price, TokenCount
 from epad.ledger.record import UsageSource
 
 # Statuses that an upstream, or a proxy before it, answers without having begun: 4xx beside these.
@@ -25,15 +26,37 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """The tokens a turn is charged with, and where the numbers come from."""
+    """The tokens a turn is charged with, and where the numbers come from.
+
+    `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too.
+    """
 
     input_tokens: int
     output_tokens: int
     source: UsageSource
+    cached_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    microusd: int = 0
 
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    def cost(self, price: Price) -> int:
+        """What it costs, in micro-USD: where the upstream gave no count of its own, at the dearest rate."""
+        if self.source is not UsageSource.USAGE:
+            return price.at_most(self.input_tokens, self.output_tokens)
+        cached = self.cached_read_tokens + self.cache_write_tokens
+        return price.cost(
+            TokenCount(
+                input=max(0, self.input_tokens - cached),
+                output=max(0, self.output_tokens - self.reasoning_tokens),
+                cached_read=self.cached_read_tokens,
+                cache_write=self.cache_write_tokens,
+                reasoning=self.reasoning_tokens,
+            )
+        )
 
 
 NOTHING = Charge(0, 0, UsageSource.COUNTED)
@@ -48,10 +71,18 @@ def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound) -> Charge
     """Charge a streamed answer, whole or broken off; what the upstream did not count, its chunks do."""
     usage = usage or TokenUsage()
     if usage.input_tokens is not None and usage.output_tokens is not None:
-        return Charge(usage.input_tokens, usage.output_tokens, UsageSource.USAGE)
+        return Charge(
+            usage.input_tokens,
+            usage.output_tokens,
+            UsageSource.USAGE,
+            usage.cached_read_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+        )
     return Charge(
         bound.input_tokens if usage.input_tokens is None else usage.input_tokens,
-        chunks if usage.output_tokens is None else usage.output_tokens,
+        # The first and the last chunk often carry no token: our count is no evidence of an overrun.
+        min(chunks, bound.output_tokens) if usage.output_tokens is None else usage.output_tokens,
         UsageSource.COUNTED,
     )
 

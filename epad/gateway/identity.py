@@ -103,6 +103,11 @@ class Identities:
         return name if hmac.compare_digest(stored, digest) else None
 
 
+def presents_key(headers: Mapping[str, str]) -> bool:
+    """Say whether a request carries anything that is meant to say who it is."""
+    return "Authorization" in headers or "x-api-key" in headers
+
+
 def _presented_key(headers: Mapping[str, str]) -> str | None:
     authorization = headers.get("Authorization")
     if authorization is None:

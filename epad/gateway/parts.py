@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -10,12 +11,16 @@ from structlog.typing import FilteringBoundLogger
 from epad.config import GatewayConfig
 from epad.gateway.access import Access
 from epad.gateway.budget import Budgets
+from epad.gateway.idempotency import Answers
 from epad.gateway.identity import Identities
+from epad.gateway.listeners import Door
+from epad.gateway.money import Prices
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.metrics import Metrics
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
+from statemachine.finding import Finding
 
 
 class TurnLedger(Protocol):
@@ -30,9 +35,33 @@ class TurnLedger(Protocol):
         ...
 
 
+class TurnCosts(Protocol):
+    """Where the cost of priced turns is written, on the disk when a call returns. Both raise DatabaseError."""
+
+    async def open(self, turn: str, subsystem: str, reserved_microusd: int) -> None:
+        """Record the most that a turn can cost, before it is forwarded."""
+        ...
+
+    async def close(self, turn: str, charged_microusd: int) -> None:
+        """Record what it cost."""
+        ...
+
+
+class NoCosts:
+    """For a gateway without prices."""
+
+    async def open(self, turn: str, subsystem: str, reserved_microusd: int) -> None: ...
+
+    async def close(self, turn: str, charged_microusd: int) -> None: ...
+
+
+def _unheard(finding: Finding) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayParts:
-    """The gateway's configuration and everything it works with."""
+    """The gateway's configuration and everything it works with; without `answers`, none is ever given twice."""
 
     config: GatewayConfig
     identities: Identities
@@ -44,3 +73,8 @@ class GatewayParts:
     clock: Clock
     metrics: Metrics
     log: FilteringBoundLogger
+    prices: Prices = field(default_factory=lambda: Prices({}))
+    costs: TurnCosts = field(default_factory=NoCosts)
+    answers: Answers | None = None
+    doors: tuple[Door, ...] = ()
+    alarm: Callable[[Finding], None] = _unheard

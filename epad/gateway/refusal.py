@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from epad.gateway.budget import IN_FLIGHT, Refused
+from epad.gateway.limits import IN_FLIGHT, OVERRUN, REQUESTS, Refused
+from epad.gateway.money import dollars
 from statemachine.containment import Rung
 
 # openai 1.x ignores a longer Retry-After and repeats at once.
@@ -57,6 +58,14 @@ UNKNOWN_IDENTITY = Refusal(
     "invalid_api_key",
     "no subsystem has this key: send the subsystem's own key as 'Authorization: Bearer epad-...'",
 )
+
+
+def wrong_user(name: str) -> Refusal:
+    """A key, or a door, in the hands of another user than the subsystem's own."""
+    message = f"{name} is another user's: [subsystems.{name}] user says whose"
+    return Refusal(403, "permission_error", "wrong_user", message)
+
+
 INTERNAL = Refusal(
     500, "server_error", "internal_error", "the gateway failed on this request; epad's log has the trace"
 )
@@ -80,6 +89,21 @@ def not_metered(method: str, path: str, metered: Iterable[str]) -> Refusal:
     """A route that epad cannot account for."""
     message = f"{method} {path[:100]} is not metered, so it is not forwarded; metered: {', '.join(metered)}"
     return Refusal(403, "permission_error", "route_not_metered", message)
+
+
+def route_denied(method: str, path: str) -> Refusal:
+    """A route that manages models."""
+    message = (
+        f"{method} {path[:100]} changes what every subsystem is served, so it is denied through the gateway; "
+        "manage models at the model server itself"
+    )
+    return Refusal(403, "permission_error", "route_denied", message)
+
+
+def reservation_exceeded(upstream: str, cap_tokens: int) -> Refusal:
+    """A stream that goes on beyond the most it was asked for."""
+    message = f"upstream {upstream} went on beyond the {cap_tokens} output tokens that it was told to stop at"
+    return Refusal(502, "upstream_error", "reservation_exceeded", message)
 
 
 def invalid_request(message: str) -> Refusal:
@@ -126,10 +150,12 @@ def closed(code: str, reason: str) -> Refusal:
 
 def over_budget(refused: Refused) -> Refusal:
     """A reservation that would cross a limit: too large ever, too large for long, or worth waiting for."""
-    if refused.limit == IN_FLIGHT:
-        return _too_many_in_flight(refused)
+    if refused.limit in {IN_FLIGHT, REQUESTS}:
+        return _too_many(refused)
+    if refused.limit == OVERRUN:
+        return _overrun(refused)
     details = _figures(refused)
-    what = f"{refused.asked} tokens asked, {refused.used} of {refused.allowed} used ({refused.limit})"
+    what = _in_words(refused)
     if refused.permanent:
         message = f"{what}: this request never fits; lower its maximum of output tokens or raise the budget"
         return Refusal(400, "invalid_request_error", "request_exceeds_budget", message, details=details)
@@ -139,7 +165,7 @@ def over_budget(refused: Refused) -> Refusal:
             "insufficient_quota",
             "budget_exceeded",
             f"{what}: the budget is spent",
-            retry_after_seconds=math.ceil(refused.retry_after_seconds),
+            retry_after_seconds=_known(refused.retry_after_seconds),
             details=details,
         )
     return Refusal(
@@ -151,6 +177,21 @@ def over_budget(refused: Refused) -> Refusal:
         retry_after_seconds=_whole_seconds(refused.retry_after_seconds),
         details=details,
     )
+
+
+def not_priced(model: str) -> Refusal:
+    """A model whose cost is not known, for a subsystem whose money is counted."""
+    message = (
+        f'{model!r} has no price, and a budget in USD applies: give [prices."{model}"] input and output '
+        "in USD per million tokens, or mark its upstream free = true"
+    )
+    return Refusal(403, "permission_error", "model_not_priced", message)
+
+
+def key_reused(key: str) -> Refusal:
+    """An Idempotency-Key that stands for another request; 422, since clients repeat a 409."""
+    message = f"Idempotency-Key {key!r} was used with another request: send a new key with a new request"
+    return Refusal(422, "invalid_request_error", "idempotency_key_reused", message)
 
 
 def upstream_failed(message: str) -> Refusal:
@@ -165,17 +206,42 @@ def upstream_failed(message: str) -> Refusal:
     )
 
 
-def _too_many_in_flight(refused: Refused) -> Refusal:
-    message = f"{refused.used} of {refused.allowed} turns are in flight ({refused.scope} {refused.limit})"
+def _too_many(refused: Refused) -> Refusal:
+    """More at once, or within the minute, than the scope may: waiting helps."""
+    in_flight = refused.limit == IN_FLIGHT
+    what = "turns are in flight" if in_flight else "requests of this minute were made"
     return Refusal(
         429,
         "rate_limit_exceeded",
-        "too_many_in_flight",
-        message,
+        "too_many_in_flight" if in_flight else "too_many_requests",
+        f"{refused.used} of {refused.allowed} {what} ({refused.scope} {refused.limit})",
         retriable=True,
         retry_after_seconds=_whole_seconds(refused.retry_after_seconds),
         details=_figures(refused),
     )
+
+
+def _overrun(refused: Refused) -> Refusal:
+    """A turn cost more than was possible, so nothing that is reserved can be trusted any more."""
+    message = (
+        f"a turn of {refused.scope} used {refused.used} tokens where at most {refused.allowed} were possible; "
+        f"see `epactl explain {refused.scope}`; `epactl release {refused.scope}` opens it"
+    )
+    return Refusal(403, "permission_error", "reservation_overrun", message, details=_figures(refused))
+
+
+def _in_words(refused: Refused) -> str:
+    limit = refused.limit
+    if limit.startswith("microusd_"):
+        asked, used, allowed = (dollars(n) for n in (refused.asked, refused.used, refused.allowed))
+        limit = limit.replace("microusd_", "usd_")
+        return f"{asked} asked, {used} of {allowed} used ({refused.scope} {limit})"
+    return f"{refused.asked} tokens asked, {refused.used} of {refused.allowed} used ({refused.scope} {limit})"
+
+
+def _known(seconds: float) -> int | None:
+    """When to come back, unless no time will do."""
+    return math.ceil(seconds) if math.isfinite(seconds) else None
 
 
 def _figures(refused: Refused) -> dict[str, str | int]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 
 from aiohttp import web
 
 from epad.gateway.charge import NOTHING, charge_whole
+from epad.gateway.dialects.dialect import Ask, StreamMeter
 from epad.gateway.errors import UpstreamError
-from epad.gateway.refusal import Refusal, upstream_failed
+from epad.gateway.refusal import Refusal, reservation_exceeded, upstream_failed
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Answer, Upstreams
-from epad.ledger.record import Outcome
+from epad.ledger.record import Outcome, UsageSource
 
 TURN_HEADER = "x-epad-turn"
 _NOT_LET_IN = frozenset({401, 407})
+# asyncio makes a writer wait once 64 KiB are unsent; what stays below half of that never has to.
+_NEVER_WAITS_BYTES = 32 << 10
+# A role, a tool's name, the reason for the end: chunks that no token stands behind, for each choice.
+SLACK_CHUNKS = 16
 
 
 class ClientGoneError(ConnectionResetError):
@@ -36,7 +42,7 @@ class Relay:
         self._turns.forward(turn)
         try:
             answer = await self._upstreams.post(
-                arrival.upstream, arrival.endpoint.path, arrival.ask.body, request.headers
+                arrival.upstream, _target(request, turn), arrival.ask.body, request.headers
             )
             async with answer:
                 turn.status = answer.status
@@ -71,8 +77,7 @@ class Relay:
         headers = answer.headers()
         headers[TURN_HEADER] = turn.id
         response = web.Response(body=body, status=answer.status, reason=answer.reason, headers=headers)
-        await self._write(request, turn, response.prepare(request))
-        await self._write(request, turn, response.write_eof())
+        await self._write(request, turn, _send(request, response), len(body))
         return response
 
     async def _stream(self, request: web.BaseRequest, turn: Turn, answer: Answer) -> web.StreamResponse:
@@ -94,10 +99,10 @@ class Relay:
                 raise
             turn.end(Outcome.CUT, broken.message)
         turn.seal()
-        self._turns.settle(turn)
+        self._settle(turn, turn.meter)
         if broken is not None:
             answer.close()
-            await self._write(request, turn, response.write(turn.arrival.endpoint.dialect.cut(broken)))
+            await self._write(request, turn, response.write(turn.meter.cut(broken)))
         await self._write(request, turn, response.write_eof())
         return response
 
@@ -108,16 +113,23 @@ class Relay:
         meter = turn.meter
         if meter is None:
             raise UpstreamError(f"turn {turn.id} streams without a meter")
+        overrun = False
         async for data in answer.chunks():
             passed = meter.feed(data)
+            if overrun and not meter.complete:
+                broken = reservation_exceeded(turn.arrival.upstream.name, turn.arrival.ask.output_tokens)
+                turn.end(Outcome.CUT, broken.message)
+                return broken
+            # One that has just come to its end is let end: to cut it would save nothing.
+            overrun = _overruns(turn.arrival.ask, meter)
             if meter.complete:
                 # Before the client hears of the end: its next request may come before ours is through.
-                self._turns.settle(turn)
+                self._settle(turn, meter)
             if passed:
-                await self._write(request, turn, response.write(passed))
+                await self._write(request, turn, response.write(passed), len(passed))
         passed = meter.finish()
         if passed:
-            await self._write(request, turn, response.write(passed))
+            await self._write(request, turn, response.write(passed), len(passed))
         if meter.failed:
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
         elif meter.complete or meter.usage is not None:
@@ -128,12 +140,26 @@ class Relay:
             return upstream_failed(message)
         return None
 
-    async def _write(self, request: web.BaseRequest, turn: Turn, writing: Awaitable[object]) -> None:
+    def _settle(self, turn: Turn, meter: StreamMeter) -> None:
+        """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
+        charge = turn.charge()
+        if charge.source is UsageSource.COUNTED and _overruns(turn.arrival.ask, meter):
+            charge = replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
+        self._turns.settle(turn, charge)
+
+    async def _write(
+        self, request: web.BaseRequest, turn: Turn, writing: Awaitable[object], size: int = 0
+    ) -> None:
         """Let the client take its bytes, within its time: one that stalls pins a GPU slot and a reservation.
 
+        A timer takes 4 us, for every event of a stream: where nothing can wait, none is set.
         Raises ClientGoneError.
         """
+        transport = request.transport
         try:
+            if transport is not None and transport.get_write_buffer_size() + size < _NEVER_WAITS_BYTES:
+                await writing
+                return
             async with asyncio.timeout(self._write_seconds):
                 await writing
         except TimeoutError as error:
@@ -144,3 +170,23 @@ class Relay:
         except ConnectionError as error:
             turn.end(Outcome.CUT, "the client disconnected")
             raise ClientGoneError(turn.reason) from error
+
+
+async def _send(request: web.BaseRequest, response: web.Response) -> None:
+    """Write an answer that is whole."""
+    await response.prepare(request)
+    await response.write_eof()
+
+
+def _target(request: web.BaseRequest, turn: Turn) -> str:
+    """The route at the upstream, with the query as it came: Anthropic's beta messages are asked for in it."""
+    query = request.rel_url.raw_query_string
+    return f"{turn.arrival.endpoint.path}?{query}" if query else turn.arrival.endpoint.path
+
+
+def _overruns(ask: Ask, meter: StreamMeter) -> bool:
+    """Say whether more has come than was asked for: by the upstream's own count, or by chunks of a token each."""
+    counted = meter.usage.output_tokens if meter.usage is not None else None
+    if counted is not None:
+        return counted > ask.output_tokens
+    return meter.chunks > ask.output_tokens + SLACK_CHUNKS * ask.choices

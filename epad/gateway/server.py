@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from aiohttp import web
 
 from epad.config import GatewayConfig
+from epad.database import DatabaseError
 from epad.gateway import refusal as refuse
 from epad.gateway.budget import Usage
-from epad.gateway.catalogue import list_models
+from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.charge import Bound
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
-from epad.gateway.dialects.ollama import Chat, Ollama
-from epad.gateway.dialects.openai import ChatCompletions, OpenAI
+from epad.gateway.dialects.routes import Routes
+from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, RequestError, UpstreamError
+from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
+from epad.gateway.listeners import open_door
+from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import Refusal, RefusalError
+from epad.gateway.refusing import Hammering, Rendered
 from epad.gateway.relay import TURN_HEADER, Relay
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
+from epad.gateway.upstream import Route, Upstream
 from epad.ledger.record import Outcome
 from probes.turns import TurnRefused
 
@@ -37,13 +45,12 @@ class Gateway:
         self._turns = Turns(parts)
         self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         limits = OutputLimits(config.default_output_tokens, config.max_output_tokens, config.template_tokens)
-        self._openai, self._ollama = OpenAI(), Ollama()
-        endpoints: tuple[Endpoint, ...] = (ChatCompletions(self._openai, limits), Chat(self._ollama, limits))
-        self._endpoints = {("POST", endpoint.path): endpoint for endpoint in endpoints}
-        self._catalogues: dict[tuple[str, str], Dialect] = {
-            ("GET", dialect.catalogue.path): dialect for dialect in (self._openai, self._ollama)
-        }
-        self._metered = [f"{method} {path}" for method, path in (*self._endpoints, *self._catalogues)]
+        self._routes = Routes(limits)
+        self._doorkeeper = Doorkeeper(
+            parts.identities, parts.doors, config.anonymous, parts.clock, parts.alarm
+        )
+        self._hammering = Hammering(config.refusals_before_close)
+        self._rendered = Rendered()
         self._runner: web.ServerRunner | None = None
         self._stopping = False
 
@@ -69,6 +76,9 @@ class Gateway:
             await self.stop()
             raise GatewayError(f"[gateway] listen: {self._parts.config.listen} cannot be listened on")
         address = self._runner.addresses[0]
+        for door in self._parts.doors:
+            if door.listen:
+                await open_door(self._runner, door)
         return str(address[0]), int(address[1])
 
     async def stop(self) -> None:
@@ -81,6 +91,10 @@ class Gateway:
         await self._turns.drain()
         await self._parts.upstreams.stop()
 
+    def upstreams(self) -> list[dict[str, object]]:
+        """Each upstream: its name, its URL, whether it is healthy, and why not."""
+        return self._parts.upstreams.status()
+
     def spent(self, subsystem: str) -> dict[str, Usage]:
         """The subsystem's limits by name, and what is spent or reserved against each."""
         return self._parts.budgets.snapshot(subsystem, self._parts.clock.monotonic())
@@ -89,18 +103,20 @@ class Gateway:
         """Bring the budget series up to date; for the daemon's tick."""
         for name in self._parts.budgets.subsystems:
             for limit, usage in self.spent(name).items():
+                if not limit.startswith("tokens_"):
+                    continue  # these series count tokens; money and requests are in the status
                 self._parts.metrics.budget_limit.labels(name, limit).set(usage.limit)
                 self._parts.metrics.budget_used.labels(name, limit).set(usage.used)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        dialect: Dialect = self._ollama if request.path.startswith("/api/") else self._openai
+        dialect = self._routes.dialect(request.path, request.headers)
         name = ""
         try:
             name = self._identify(request)
             return await self._answer(request, name)
         except RefusalError as error:
             self._note(name, error)
-            return _render(dialect, error.refusal)
+            return self._refuse(dialect, name, error.refusal)
         except ConnectionError:
             raise  # there is no one left to tell
         except Exception as error:  # whatever it is, the client is told in its dialect and the trace kept
@@ -109,10 +125,22 @@ class Gateway:
             )
             return _render(dialect, refuse.INTERNAL)
 
+    def _refuse(self, dialect: Dialect, name: str, refusal: Refusal) -> web.Response:
+        """Say no. Whoever is told so again and again has to knock anew each time."""
+        response = web.Response(
+            status=refusal.status,
+            body=self._rendered.body(dialect, refusal),
+            headers=refusal.headers(),
+            content_type="application/json",
+        )
+        if self._hammering.counts(name, self._parts.clock.monotonic()):
+            response.force_close()
+        return response
+
     def _identify(self, request: web.BaseRequest) -> str:
         """Name the subsystem that asks. Raises RefusalError."""
-        name = self._parts.identities.resolve(request.headers)
-        if name is None or not self._parts.budgets.covers(name):
+        name = self._doorkeeper.identify(request)
+        if not self._parts.budgets.covers(name):
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
         return name
 
@@ -124,37 +152,82 @@ class Gateway:
         shut = self._parts.access.check(name)
         if shut is not None:
             raise RefusalError(shut)
-        route = (request.method, request.path)
-        catalogue = self._catalogues.get(route)
-        if catalogue is not None:
-            return await self._list_models(catalogue)
-        endpoint = self._endpoints.get(route)
+        method, path = request.method, request.path
+        lookup = self._routes.lookup(method, path, request.headers)
+        if lookup is not None:
+            return await self._look_up(request, lookup)
+        endpoint = self._routes.endpoint(method, path)
         if endpoint is None:
-            raise RefusalError(refuse.not_metered(*route, self._metered))
-        crowded = self._parts.budgets.crowded(name)
+            raise RefusalError(self._routes.refusal(method, path))
+        # An answer that is kept costs nothing, so a spent budget is no reason to withhold it.
+        replayable = self._parts.answers is not None and "Idempotency-Key" in request.headers
+        crowded = None if replayable else self._parts.budgets.foresee(name, arrived)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
         body = await read_body(request, self._parts.config)
-        turn = self._turns.admit(self._arrival(request, name, arrived, endpoint, body))
-        return await self._take(request, turn)
+        arrival = self._arrival(request, name, arrived, endpoint, body)
+        answers = self._parts.answers
+        if arrival.idempotency_key is None or answers is None:
+            return await self._take(request, self._turns.admit(arrival))
+        return await self._take_once(request, arrival, answers, arrival.idempotency_key)
 
-    async def _take(self, request: web.BaseRequest, turn: Turn) -> web.StreamResponse:
+    async def _take_once(
+        self, request: web.BaseRequest, arrival: Arrival, answers: Answers, key: str
+    ) -> web.StreamResponse:
+        """Give the answer that this key has already, or see to it that it has one. Raises RefusalError."""
+        digest = hashlib.sha256(request.path.encode() + b"\0" + arrival.body_sha256).digest()
+        claim = Claim(arrival.subsystem, key, digest)
+        try:
+            async with answers.claim(claim) as kept:
+                if kept is not None:
+                    self._parts.log.info("turn.replayed", turn=kept.turn, subsystem=arrival.subsystem)
+                    return kept.response()
+                copier = Copier(arrival.endpoint)
+                turn = self._turns.admit(replace(arrival, endpoint=copier.endpoint))
+
+                async def keep(response: web.StreamResponse) -> None:
+                    await answers.keep(claim, copier.answer(turn.id, response))
+
+                return await self._take(request, turn, keep)
+        except KeyReusedError as error:
+            raise RefusalError(refuse.key_reused(key), prompt_digest=arrival.ask.prompt_digest) from error
+        except DatabaseError as error:
+            self._parts.log.error("answer.not_read", subsystem=arrival.subsystem, error=str(error))
+            raise RefusalError(refuse.LEDGER_UNAVAILABLE) from error
+
+    async def _take(
+        self,
+        request: web.BaseRequest,
+        turn: Turn,
+        keep: Callable[[web.StreamResponse], Awaitable[None]] | None = None,
+    ) -> web.StreamResponse:
         """See an admitted turn through. Raises RefusalError if the ledger does not take it."""
         response: web.StreamResponse
         try:
             await self._open(turn)
             response = await self._relay.carry(request, turn)
+            if keep is not None and turn.outcome is Outcome.DONE:
+                await self._keep(turn, response, keep)
         except BrokenTurnError as broken:
             response = _render(turn.arrival.endpoint.dialect, broken.refusal)
             response.headers[TURN_HEADER] = turn.id
         except asyncio.CancelledError:
-            if turn.severed is None:
+            if turn.severed is None and turn.outcome is not Outcome.DONE:
                 turn.end(Outcome.CUT, "the client disconnected")
             raise
         finally:
             self._turns.finish(turn)
         await self._turns.closed(turn)
         return response
+
+    async def _keep(
+        self, turn: Turn, response: web.StreamResponse, keep: Callable[[web.StreamResponse], Awaitable[None]]
+    ) -> None:
+        """Keep the answer before the turn is closed: a closed turn is one that is not paid for twice."""
+        try:
+            await keep(response)
+        except DatabaseError as error:
+            self._parts.log.error("answer.not_kept", turn=turn.id, error=str(error))
 
     async def _open(self, turn: Turn) -> None:
         """Open the turn in the ledger. Raises RefusalError, or BrokenTurnError if it is severed meanwhile."""
@@ -177,36 +250,53 @@ class Gateway:
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
-        upstream = self._parts.upstreams.route(ask.model, dialect)
-        if upstream is None:
+        candidates = self._parts.upstreams.routes(ask.model, dialect)
+        if not candidates:
             patterns = [p for each in self._parts.upstreams.of(dialect) for p in each.models]
             raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
-        prompt_tokens = ask.prompt_tokens(upstream.context_tokens)
-        if prompt_tokens is None:
+        # The bound holds wherever the turn ends up; an upstream on which nothing bounds it is no candidate.
+        bounds = {each: ask.prompt_tokens(each.context_tokens) for each in candidates}
+        bounded = {each: tokens for each, tokens in bounds.items() if tokens is not None}
+        if not bounded:
             message = (
                 "images, audio, search and chat templates can only be bounded by the model's context: "
-                f"set [upstreams.{upstream.name}] context_tokens"
+                f"set [upstreams.{candidates[0].name}] context_tokens"
             )
             raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
+        prompt_tokens = max(bounded.values())
         return Arrival(
             subsystem=name,
             at=arrived,
             endpoint=endpoint,
             ask=ask,
-            upstream=upstream,
+            upstream=Route(tuple(bounded)),
             bound=Bound(prompt_tokens, ask.output_tokens),
             body=body,
             body_sha256=hashlib.sha256(body).digest(),
             idempotency_key=key,
             retry=_retry_count(request),
+            price=self._price(name, ask.model, bounded),
         )
 
-    async def _list_models(self, dialect: Dialect) -> web.Response:
+    def _price(self, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
+        """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
+        if all(upstream.free for upstream in candidates):
+            return FREE
+        price = self._parts.prices.of(model)
+        if price is None and self._parts.budgets.counts_money(name):
+            raise RefusalError(refuse.not_priced(model))
+        return price or FREE
+
+    async def _look_up(self, request: web.BaseRequest, lookup: Lookup) -> web.Response:
+        """Answer what costs nothing. Raises RefusalError."""
+        body = await read_body(request, self._parts.config)
         try:
-            body = await list_models(self._parts.upstreams, dialect)
+            reply = await lookup.answer(self._parts.upstreams, Question(body, request.headers))
+        except RequestError as error:
+            raise RefusalError(refuse.invalid_request(str(error))) from error
         except UpstreamError as error:
-            return _render(dialect, refuse.upstream_failed(str(error)))
-        return web.Response(body=body, content_type="application/json")
+            return _render(lookup.dialect, refuse.upstream_failed(str(error)))
+        return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
 
     def _note(self, name: str, error: RefusalError) -> None:
         """Count a refusal, and tell the probes whose it was."""
@@ -236,6 +326,11 @@ async def read_body(request: web.BaseRequest, config: GatewayConfig) -> bytes:
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
+    if request.content.is_eof() and request.content.exception() is None:
+        body = request.content.read_nowait()  # it came with its headers: nothing to wait for
+        if len(body) > config.max_body_bytes:
+            raise too_large
+        return body
     parts = []
     size = 0
     try:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from uuid import uuid4
+from dataclasses import dataclass, replace
+from secrets import token_hex
 
+from epad.database import DatabaseError
 from epad.gateway.budget import Refused, Reservation
 from epad.gateway.charge import NOTHING, Bound, Charge, charge_stream, forfeit
 from epad.gateway.dialects.dialect import Ask, Endpoint, StreamMeter
+from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
-from epad.gateway.upstream import Upstream
+from epad.gateway.upstream import Route
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
 from probes.turns import TurnAdmitted, TurnFinished
+from statemachine.finding import Finding, Severity
+
+OVERRUN_PROBE = "overrun"
 
 
 class BrokenTurnError(Exception):
@@ -34,19 +39,25 @@ class Arrival:
     at: float
     endpoint: Endpoint
     ask: Ask
-    upstream: Upstream
+    upstream: Route
     bound: Bound
     body: bytes
     body_sha256: bytes
     idempotency_key: str | None
     retry: int
+    price: Price = FREE
+
+    @property
+    def most_microusd(self) -> int:
+        """The most that the turn can cost."""
+        return self.price.at_most(self.bound.input_tokens, self.bound.output_tokens)
 
 
 class Turn:
     """A turn in flight."""
 
     def __init__(self, arrival: Arrival, reservation: Reservation) -> None:
-        self.id = uuid4().hex
+        self.id = token_hex(16)
         self.arrival = arrival
         self.reservation = reservation
         self.opening: asyncio.Task[int] | None = None
@@ -83,6 +94,10 @@ class Turn:
         """Say how it went."""
         self.outcome, self.reason = outcome, reason
 
+    def cost(self, charge: Charge) -> int:
+        """What a charge comes to, in micro-USD: nothing, if a free upstream served the turn."""
+        return 0 if self.arrival.upstream.served_by.free else charge.cost(self.arrival.price)
+
     def charge(self) -> Charge:
         """What it costs as far as is known now."""
         if not self.forwarded:
@@ -109,7 +124,7 @@ class Turns:
         if shut is not None:
             raise RefusalError(shut, prompt_digest=digest)
         now = self._parts.clock.monotonic()
-        reservation = self._parts.budgets.reserve(name, arrival.bound.tokens, now)
+        reservation = self._parts.budgets.reserve(name, arrival.bound.tokens, now, arrival.most_microusd)
         if isinstance(reservation, Refused):
             raise RefusalError(over_budget(reservation), reservation, digest)
         turn = Turn(arrival, reservation)
@@ -132,11 +147,13 @@ class Turns:
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
         )
-        turn.opening = asyncio.create_task(self._open(entry), name=f"open-turn-{turn.id}")
+        turn.opening = asyncio.create_task(
+            self._open(entry, turn.reservation.microusd), name=f"open-turn-{turn.id}"
+        )
         self._keep(turn.opening)
         try:
             await asyncio.shield(turn.opening)
-        except LedgerError as error:
+        except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
             )
@@ -165,11 +182,12 @@ class Turns:
         if settled is not None:
             return settled
         charge = charge or turn.charge()
+        charge = replace(charge, microusd=turn.cost(charge))
         self._charges[turn.id] = charge
-        name = turn.arrival.subsystem
-        excess = self._parts.budgets.settle(turn.reservation, charge.tokens, self._parts.clock.monotonic())
-        if excess:
-            self._parts.log.error("turn.exceeded_reservation", turn=turn.id, subsystem=name, tokens=excess)
+        name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
+        self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd)
+        if charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd:
+            self._tell_overrun(turn, charge, now)
         if charge.source is UsageSource.RESERVED:
             self._parts.metrics.tokens.labels(name, "forfeited").inc(charge.tokens)
         else:
@@ -183,7 +201,9 @@ class Turns:
         self.settle(turn)
         charge = self._charges.pop(turn.id)
         if turn.opening is not None:
-            turn.closing = asyncio.create_task(self._close(turn.opening, _entry(turn, charge)))
+            turn.closing = asyncio.create_task(
+                self._close(turn.opening, _entry(turn, charge), turn.reservation.microusd, charge.microusd)
+            )
             self._keep(turn.closing)
         arrival, parts = turn.arrival, self._parts
         name = arrival.subsystem
@@ -215,21 +235,61 @@ class Turns:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _open(self, entry: OpenTurn) -> int:
+    def _tell_overrun(self, turn: Turn, charge: Charge, now: float) -> None:
+        """The bound was none: it is recorded in full, the budget refuses the subsystem, and someone is told."""
+        arrival, held = turn.arrival, turn.reservation
+        evidence = {
+            "turn": turn.id,
+            "upstream": arrival.upstream.name,
+            "model": arrival.ask.model,
+            "reserved_tokens": held.tokens,
+            "charged_tokens": charge.tokens,
+            "reserved_microusd": held.microusd,
+            "charged_microusd": charge.microusd,
+        }
+        self._parts.log.error("turn.exceeded_reservation", subsystem=arrival.subsystem, **evidence)
+        reason = (
+            f"upstream {arrival.upstream.name} counted {charge.tokens} tokens where at most {held.tokens} "
+            f"were possible (turn {turn.id}): its count or [gateway] template_tokens is wrong"
+        )
+        self._parts.alarm(
+            Finding(
+                OVERRUN_PROBE,
+                arrival.subsystem,
+                Severity.ANOMALY,
+                now,
+                reason,
+                charge.tokens,
+                held.tokens,
+                "tokens",
+                evidence,
+                hard=True,
+            )
+        )
+
+    async def _open(self, entry: OpenTurn, reserved_microusd: int) -> int:
+        if reserved_microusd:
+            await self._parts.costs.open(entry.turn, entry.subsystem, reserved_microusd)
         return await self._parts.ledger.open_turn(entry)
 
-    async def _close(self, opening: asyncio.Task[int], entry: CloseTurn) -> None:
+    async def _close(
+        self, opening: asyncio.Task[int], entry: CloseTurn, reserved_microusd: int, charged_microusd: int
+    ) -> None:
+        """Write how it ended; what cannot be written stays open, and counts in full at the next start."""
         try:
             await opening
-        except LedgerError:
-            return  # nothing to close; `open` has said so
-        try:
             await self._parts.ledger.close_turn(entry)
-        except LedgerError as error:
-            # It stays open in the ledger, and counts as spent in full at the next start.
-            self._parts.log.error(
-                "turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error)
-            )
+        except (LedgerError, DatabaseError) as error:
+            self._tell_not_closed(entry, error)
+        if not reserved_microusd:
+            return
+        try:
+            await self._parts.costs.close(entry.turn, charged_microusd)
+        except DatabaseError as error:
+            self._tell_not_closed(entry, error)
+
+    def _tell_not_closed(self, entry: CloseTurn, error: Exception) -> None:
+        self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
 
     def _keep(self, task: asyncio.Task[int] | asyncio.Task[None]) -> None:
         self._tasks.add(task)

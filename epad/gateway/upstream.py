@@ -17,10 +17,15 @@ from yarl import URL
 
 from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
+from epad.gateway.health import Health
+from statemachine.clock import Clock
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
 _KEEPALIVE_SECONDS = 4.0
 _CATALOGUE_SECONDS = 10.0
+_LOOK_EVERY_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+_LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 # A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
 MAX_ANSWER_BYTES = 64 << 20
 
@@ -38,7 +43,7 @@ _NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
 _NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Upstream:
     """A configured model server."""
 
@@ -48,8 +53,10 @@ class Upstream:
     models: tuple[str, ...]
     patterns: tuple[re.Pattern[str], ...]
     context_tokens: int
+    free: bool
     session: aiohttp.ClientSession
     authorization: str
+    health: Health
 
     def serves(self, model: str, dialect: str) -> bool:
         """Say whether a request for this model goes here."""
@@ -60,6 +67,19 @@ class Upstream:
         if path.startswith("/v1/") and self.base.endswith("/v1"):
             path = path.removeprefix("/v1")
         return URL(self.base + path, encoded=True)
+
+
+class Route:
+    """The upstreams that one turn may go to, in order. It ends at the first that can be reached."""
+
+    def __init__(self, candidates: tuple[Upstream, ...]) -> None:
+        self.candidates = candidates
+        self.served_by = candidates[0]
+
+    @property
+    def name(self) -> str:
+        """Of the upstream that is asked."""
+        return self.served_by.name
 
 
 class Answer:
@@ -128,9 +148,17 @@ class Upstreams:
     """The configured model servers, in order: the first that matches a model serves it."""
 
     def __init__(
-        self, config: Mapping[str, UpstreamConfig], connect_seconds: float, idle_seconds: float
+        self,
+        config: Mapping[str, UpstreamConfig],
+        connect_seconds: float,
+        idle_seconds: float,
+        clock: Clock,
+        credentials: Path | None = None,
     ) -> None:
         self._config = config
+        self._clock = clock
+        self._credentials = credentials
+        self._looking: asyncio.Task[None] | None = None
         # The total would count while an answer streams; how long a model may be silent is what is limited.
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_seconds, sock_read=idle_seconds
@@ -140,13 +168,18 @@ class Upstreams:
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
-        keys = await asyncio.to_thread(_read_keys, self._config)
+        keys = await asyncio.to_thread(_read_keys, self._config, self._credentials)
         self._upstreams = tuple(
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
+        self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
         """Close every connection."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait({looking})
         sessions, self._sessions, self._upstreams = self._sessions, {}, ()
         for session in sessions.values():
             await session.close()
@@ -155,18 +188,90 @@ class Upstreams:
         """Choose the upstream for a model; None if none serves it."""
         return next((upstream for upstream in self._upstreams if upstream.serves(model, dialect)), None)
 
+    def routes(self, model: str, dialect: str) -> tuple[Upstream, ...]:
+        """Every upstream that serves a model: the healthy ones first, each kind in the configured order."""
+        serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
+        return tuple(sorted(serving, key=lambda upstream: bool(upstream.health.reason)))
+
+    def status(self) -> list[dict[str, object]]:
+        """Each upstream as people see it; the URL without whatever secret may be in it."""
+        return [
+            {
+                "name": upstream.name,
+                "url": _without_secrets(self._config[upstream.name].url),
+                "healthy": not upstream.health.reason,
+                "reason": upstream.health.reason,
+            }
+            for upstream in self._upstreams
+        ]
+
     def of(self, dialect: str) -> tuple[Upstream, ...]:
         """Every upstream that speaks a dialect."""
         return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
 
     async def post(
+        self, route: Route | Upstream, path: str, body: bytes, client_headers: Mapping[str, str]
+    ) -> Answer:
+        """Forward a request; return when its answer begins. Raises UpstreamError.
+
+        The next upstream is asked only where the one before cannot have begun: no turn is ever made twice.
+        """
+        if isinstance(route, Upstream):
+            route = Route((route,))
+        failure = UpstreamError(f"upstream {route.name} is not asked now", nothing_spent=True)
+        for upstream in route.candidates:
+            if not upstream.health.ask():
+                failure = _kept_away(upstream)
+                continue
+            route.served_by = upstream
+            try:
+                return await self._post(upstream, path, body, client_headers)
+            except UpstreamError as error:
+                if not error.nothing_spent:
+                    raise
+                failure = error
+        raise failure
+
+    async def _post(
         self, upstream: Upstream, path: str, body: bytes, client_headers: Mapping[str, str]
     ) -> Answer:
-        """Forward a request; return when its answer begins. Raises UpstreamError."""
+        """Ask one upstream, and remember how it went. Raises UpstreamError."""
         headers = _without(client_headers, _NOT_FORWARDED)
         headers.setdefault("Content-Type", "application/json")
         headers["Accept-Encoding"] = "identity"
-        return await self._request("POST", upstream, path, body, headers)
+        try:
+            answer = await self._request("POST", upstream, path, body, headers)
+        except UpstreamError as error:
+            upstream.health.failed(str(error))
+            raise
+        if answer.status >= 500:
+            upstream.health.failed(f"it answered {answer.status}")
+        else:
+            upstream.health.succeeded()
+        return answer
+
+    async def _look_at_all(self) -> None:
+        """Look at every upstream again and again; a look that fails is what it is for, and ends nothing."""
+        while True:
+            await asyncio.gather(*(self._look(upstream) for upstream in self._upstreams))
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    async def _look(self, upstream: Upstream) -> None:
+        dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)
+        headers = CIMultiDict({"Accept-Encoding": "identity"})
+        failure = ""
+        try:
+            async with (
+                asyncio.timeout(_LOOK_SECONDS),
+                await self._request("GET", upstream, _LOOK_PATHS[dialect], None, headers) as answer,
+            ):
+                # 404 and 401 come from a server that is there; what it says of turns, turns will tell.
+                failure = f"a look at it got {answer.status}" if answer.status >= 500 else ""
+        except TimeoutError:
+            failure = f"a look at it took longer than {_LOOK_SECONDS:g} s"
+        except UpstreamError as error:
+            failure = str(error)
+        upstream.health.looked(failure)
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""
@@ -194,7 +299,9 @@ class Upstreams:
                 method, url, data=body, headers=headers, allow_redirects=False
             )
         except _NOTHING_SENT as error:
-            message = f"upstream {upstream.name} cannot be reached at {upstream.base}: {error}"
+            message = (
+                f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"
+            )
             raise UpstreamError(message, nothing_spent=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _broke_off(upstream, error) from error
@@ -209,8 +316,10 @@ class Upstreams:
             models=config.models,
             patterns=tuple(re.compile(fnmatch.translate(pattern)) for pattern in config.models),
             context_tokens=config.context_tokens,
+            free=config.free or config.embedded,
             session=self._session(rest if scheme == "unix" else ""),
             authorization=f"Bearer {key}" if key else "",
+            health=Health(self._clock),
         )
 
     def _session(self, socket_path: str) -> aiohttp.ClientSession:
@@ -230,14 +339,38 @@ class Upstreams:
         return self._sessions[socket_path]
 
 
-def _read_keys(config: Mapping[str, UpstreamConfig]) -> dict[str, str]:
-    keys = {}
-    for name, upstream in config.items():
-        try:
-            keys[name] = Path(upstream.api_key_file).read_text().strip() if upstream.api_key_file else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise UpstreamError(f"[upstreams.{name}] api_key_file: {error}") from error
-    return keys
+def _read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
+    return {name: _read_key(name, upstream, credentials) for name, upstream in config.items()}
+
+
+def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:
+    """An upstream's key, from a file or from what systemd hands over. Raises UpstreamError."""
+    credential = upstream.api_key_credential
+    if credential and credentials is None:
+        raise UpstreamError(
+            f"[upstreams.{name}] api_key_credential: there is no $CREDENTIALS_DIRECTORY; give the unit "
+            f"LoadCredential={credential}:/path/of/the/key, or use api_key_file"
+        )
+    key = "api_key_credential" if credential else "api_key_file"
+    try:
+        if credential and credentials is not None:
+            return (credentials / credential).read_text().strip()
+        return Path(upstream.api_key_file).read_text().strip() if upstream.api_key_file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UpstreamError(f"[upstreams.{name}] {key}: {error}") from error
+
+
+def _kept_away(upstream: Upstream) -> UpstreamError:
+    seconds = upstream.health.seconds_until_asked()
+    reason = upstream.health.reason or "another turn tries it"
+    message = f"upstream {upstream.name} is not asked for another {seconds:.0f} s: {reason}"
+    return UpstreamError(message, nothing_spent=True)
+
+
+def _without_secrets(url: str) -> str:
+    if url.startswith("unix:"):
+        return url
+    return str(URL(url).with_user(None).with_query(None).with_fragment(None))
 
 
 def _broke_off(upstream: Upstream, error: Exception) -> UpstreamError:

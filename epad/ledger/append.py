@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,11 +18,15 @@ import apsw
 
 from epad.config import LedgerConfig
 from epad.database import DatabaseError, connect, fetch
+from epad.ledger.anchor import Heads
 from epad.ledger.chain import links_before
 from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
+from epad.ledger.grow import grow
+from epad.ledger.payload import keep_payload
 from epad.ledger.record import (
     GENESIS,
+    HASH_BYTES,
     EpochStarted,
     Kind,
     Outcome,
@@ -34,6 +38,7 @@ from epad.ledger.record import (
     link_hash,
 )
 from epad.ledger.rows import INDEXES, TABLES, last_sequence, row_at
+from epad.ledger.tree import Frontier
 from statemachine.clock import Clock
 
 T = TypeVar("T")
@@ -59,13 +64,19 @@ Make = Callable[[Stamp], Record]
 class Appender:
     """Writes records to one file, each durable on return. For one thread."""
 
-    def __init__(self, path: Path, config: LedgerConfig, clock: Clock, boot_id: str) -> None:
+    def __init__(
+        self, path: Path, config: LedgerConfig, clock: Clock, boot_id: str, heads: Heads | None = None
+    ) -> None:
         self.tail = Tail()
+        self.frontier: Frontier | None = None
+        self.withheld = ""
         self.epoch = 0
         self.path = path
         self._config = config
         self._clock = clock
         self._boot_id = boot_id
+        self._heads = heads
+        self._leaves: list[bytes] = []
         self._connection: apsw.Connection | None = None
 
     def open(self) -> None:
@@ -73,6 +84,9 @@ class Appender:
         connection = self._connect()
         try:
             self.tail, last_epoch = _read_tail(connection)
+            if self._heads is not None:
+                self.tail = _after_heads(self.tail, self._heads)
+                self.regrow()
             self.epoch = last_epoch + 1
             closed = fetch(connection, "SELECT value FROM meta WHERE key = 'closed'")
             clean = self.tail.seq == 0 or bool(closed and closed[0][0] == self.tail.link)
@@ -84,6 +98,20 @@ class Appender:
                 nonce, previous_link, clean, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns, stamp.epoch
             )
         )
+
+    def regrow(self) -> None:
+        """Derive the tree anew and hold it against the newest head; until they agree no head may be signed."""
+        if self._heads is None:
+            return
+        if self._heads.newest is None and self._heads.faults:
+            self.frontier, self.withheld = None, self._heads.faults[0]
+            return
+        grown = grow(self.connection(), self.tail.seq, self._heads.newest)
+        self.frontier, self.withheld = grown.frontier, grown.why_not
+
+    def forget_heads(self, heads: Heads) -> None:
+        """Go by these heads from now on: what was damaged of them has been put aside."""
+        self._heads = heads
 
     def append(self, entries: Sequence[Entry]) -> list[int | LedgerError]:
         """Append all in one transaction: to each its number, or why this one alone was not taken.
@@ -109,7 +137,7 @@ class Appender:
 
         def work(connection: apsw.Connection, start: Tail) -> tuple[int, Tail]:
             before(connection)
-            tail = _insert(connection, start, make(self.stamp()))
+            tail = self._insert(connection, start, make(self.stamp()))
             return tail.seq, tail
 
         return self._transaction(work)
@@ -147,18 +175,26 @@ class Appender:
         return Stamp(wall_ns, self._boot_id, int(self._clock.monotonic() * 1e9), self.epoch)
 
     def _append_entry(self, connection: apsw.Connection, tail: Tail, entry: Entry) -> Tail:
+        stamp = self.stamp()
         if isinstance(entry, OpenTurn):
-            tail = _insert(connection, tail, opened(entry, self.stamp()))
-            if entry.payload is not None and self._config.keep_payloads:
-                keep = "INSERT OR IGNORE INTO payload VALUES (?, ?)"
-                connection.execute(keep, (entry.request_sha256, entry.payload))
+            if self._config.payloads == "off":
+                entry = replace(entry, request_sha256=bytes(HASH_BYTES))
+            tail = self._insert(connection, tail, opened(entry, stamp))
+            if entry.payload is not None and self._config.payloads == "kept":
+                keep_payload(connection, entry.payload, stamp.wall_ns)
             return tail
         if entry.outcome is not Outcome.REFUSED and not _was_opened(connection, entry.turn):
             raise LedgerError(f"turn {entry.turn} cannot be closed as {entry.outcome}: it was never opened")
-        return _insert(connection, tail, closed(entry, self.stamp()))
+        return self._insert(connection, tail, closed(entry, stamp))
+
+    def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
+        after, leaf = _insert(connection, tail, record)
+        self._leaves.append(leaf)
+        return after
 
     def _transaction(self, work: Callable[[apsw.Connection, Tail], tuple[T, Tail]]) -> T:
         connection = self.connection()
+        self._leaves.clear()
         try:
             connection.execute("BEGIN IMMEDIATE")
             result, tail = work(connection, self.tail)
@@ -169,7 +205,13 @@ class Appender:
             self._roll_back()
             raise
         self.tail = tail
+        if self.frontier is not None:
+            self.frontier.extend(self._leaves)
         return result
+
+    def write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Do something durable that is no record: notes, seals, payloads."""
+        return self._transaction(lambda connection, tail: (work(connection), tail))
 
     def _connect(self) -> apsw.Connection:
         try:
@@ -194,7 +236,11 @@ class Appender:
                 f"{self.path}: record {self.tail.seq} was acknowledged and is not on the disk as it was; "
                 "restore the newest checkpoint"
             )
-        self.tail = tail
+        if tail != self.tail:
+            self.tail = tail
+            self.frontier = None
+            self._connection = connection
+            self.regrow()
 
     def _failed(self, error: apsw.Error) -> LedgerUnavailableError:
         """Clean up after an error and say it in our words."""
@@ -225,8 +271,11 @@ class Appender:
             connection.close(force=True)
 
 
-def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
-    """Write a record after the tail; the new tail. Raises LedgerError if it alone cannot be taken."""
+def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> tuple[Tail, bytes]:
+    """Write a record after the tail; the new tail and its leaf.
+
+    Raises LedgerError if it alone cannot be taken.
+    """
     turn, kind, subsystem, wall_ns = columns_of(record)
     sequence = tail.seq + 1
     try:
@@ -238,7 +287,13 @@ def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
         raise LedgerError(f"turn {turn} is {kind.name.lower()} already: {error}") from error
     except (ValueError, OverflowError, TypeError) as error:
         raise RecordError(f"turn {turn}: its record cannot be written: {error}") from error
-    return Tail(sequence, link)
+    return Tail(sequence, link), leaf
+
+
+def _after_heads(tail: Tail, heads: Heads) -> Tail:
+    """Where to go on: behind what was signed. What is missing in between stays a gap that can be restored."""
+    newest = heads.newest
+    return Tail(newest.size, newest.link) if newest is not None and newest.size > tail.seq else tail
 
 
 def _was_opened(connection: apsw.Connection, turn: str) -> bool:

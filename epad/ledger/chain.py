@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
 import apsw
+import msgspec
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import GENESIS, Span, columns_of, decode, leaf_hash, link_hash
-from epad.ledger.rows import DAMAGE, Row, Unreadable, repaired_spans, row_at
+from epad.ledger.record import (
+    GENESIS,
+    KINDS,
+    LEAF_PREFIX,
+    LINK_PREFIX,
+    Span,
+    columns_of,
+    decode,
+    decode_body,
+    leaf_hash,
+    link_hash,
+    pack_sequence,
+)
+from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at
 
 MAX_FAULTS = 100
 """Faults that are named; the rest are counted. One bad disk must not fill the memory with its description."""
@@ -26,6 +40,16 @@ class FaultKind(StrEnum):
     COLUMN = "column"
     UNDECODABLE = "undecodable"
     UNREADABLE = "unreadable"
+    TRUNCATED = "truncated"
+    FORKED = "forked"
+    INDEX = "index"
+    HEAD = "head"
+    SEGMENT = "segment"
+    PAYLOAD = "payload"
+
+
+BESIDE = frozenset({FaultKind.FORKED, FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
+"""Faults of what stands beside the records, or of all of them: no single record is to be restored."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,6 +98,15 @@ class Walker:
         self._links = links
         self._lost = lost
         self._blind = False
+
+    def step_all(self, rows: Sequence[Values]) -> bool:
+        """Check rows all at once, at three times the speed; False, and nothing done, unless all are sound."""
+        if len(self._links) != 1 or not are_sound(rows, self.expected, self._links[0]):
+            return False
+        self._links = (rows[-1][7],)
+        self.checked += len(rows)
+        self.expected += len(rows)
+        return True
 
     def step(self, item: Row | Unreadable) -> int | None:
         """Check the next row; its true number, None where it has none."""
@@ -192,6 +225,33 @@ class Walker:
             self.faults.append(Fault(self.expected, kind, detail, through))
         else:
             self.unlisted += 1
+
+
+def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
+    """Whether these rows are `first` and following, resting on `link`, and every column is as it was written.
+
+    Column by column, since a call and a tuple a row cost more than its hashes do.
+    """
+    seqs, turns, kinds, subsystems, walls, bodies, leaves, links = zip(*rows, strict=True)
+    if seqs != tuple(range(first, first + len(rows))):
+        return False
+    try:
+        hashed = [sha256(LEAF_PREFIX + body).digest() for body in bodies]
+        chained = [
+            sha256(LINK_PREFIX + previous + pack_sequence(sequence) + leaf).digest()
+            for previous, sequence, leaf in zip((link, *links[:-1]), seqs, leaves, strict=True)
+        ]
+        if hashed != list(leaves) or chained != list(links):
+            return False
+        records = list(map(decode_body, bodies))
+        return (
+            [record.wall_ns for record in records] == list(walls)
+            and [KINDS[type(record)] for record in records] == list(kinds)
+            and [getattr(record, "turn", None) for record in records] == list(turns)
+            and [getattr(record, "subsystem", None) for record in records] == list(subsystems)
+        )
+    except (TypeError, UnicodeDecodeError, msgspec.MsgspecError):
+        return False
 
 
 def walker_at(connection: apsw.Connection, first: int) -> Walker:

@@ -17,3 +17,11 @@ class LedgerBusyError(LedgerError):
 
 class LedgerUnavailableError(LedgerError):
     """The ledger's file cannot be read or written now."""
+
+
+class HeadError(LedgerError):
+    """A head cannot be read, or not be believed."""
+
+
+class SegmentError(LedgerError):
+    """A sealed segment is not what was sealed."""

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import apsw
+from typing import Protocol
 
 from epad.ledger.append import Tail
 from epad.ledger.chain import differing_column
 from epad.ledger.errors import RecordError
 from epad.ledger.record import GENESIS, HASH_BYTES, leaf_hash, link_hash
-from epad.ledger.rows import Row, row_at
+from epad.ledger.rows import Row
 
 Parts = tuple[bytes | None, bytes, bytes]
 """A record's body (None: lost), leaf and link."""
+
+
+class Copy(Protocol):
+    """Somewhere else where the records may stand too: a segment, a checkpoint."""
+
+    @property
+    def name(self) -> str: ...
+
+    def row(self, sequence: int) -> Row | None:
+        """The record there, None where it is not; only its body, leaf and link count."""
 
 
 @dataclass(slots=True)
@@ -36,7 +45,7 @@ class Mender:
         rows: Mapping[int, Row],
         damaged: Sequence[int],
         tail: Tail,
-        copies: Sequence[tuple[str, apsw.Connection]],
+        copies: Sequence[Copy],
     ) -> None:
         self._rows = rows
         self._damaged = damaged
@@ -91,10 +100,10 @@ class Mender:
     def _mend_absent(self, run: Sequence[int]) -> None:
         """Restore a run of missing rows as a whole: only its two ends are held by the chain."""
         previous = self._link_of(run[0] - 1)
-        for name, copy in self._copies if previous is not None else ():
+        for copy in self._copies if previous is not None else ():
             parts = list(_chained(copy, run, previous))
             if len(parts) == len(run) and self._is_rested_on(run[-1], parts[-1][2]):
-                self._mended.sources.add(name)
+                self._mended.sources.add(copy.name)
                 for sequence, part in zip(run, parts, strict=True):
                     self._links[sequence] = part[2]
                     self._restore(sequence, part)
@@ -110,10 +119,10 @@ class Mender:
         return None
 
     def _copies_of(self, sequence: int) -> Iterator[tuple[str, Row]]:
-        for name, connection in self._copies:
-            row = _row_of_copy(connection, sequence)
+        for copy in self._copies:
+            row = copy.row(sequence)
             if row is not None:
-                yield name, row
+                yield copy.name, row
 
     def _is_rested_on(self, sequence: int, link: bytes) -> bool:
         """Whether the record after this one follows from `link`; the writer vouches for the newest."""
@@ -163,22 +172,15 @@ def _runs(damaged: Sequence[int], rows: Mapping[int, Row]) -> Iterator[list[int]
         yield run
 
 
-def _chained(connection: apsw.Connection, run: Sequence[int], previous: bytes | None) -> Iterator[Parts]:
+def _chained(copy: Copy, run: Sequence[int], previous: bytes | None) -> Iterator[Parts]:
     """The copy's records of a run, for as long as each follows from the one before."""
     for sequence in run:
-        row = _row_of_copy(connection, sequence)
+        row = copy.row(sequence)
         if row is None or previous is None or not isinstance(row.body, bytes):
             return
         leaf = leaf_hash(row.body)
         previous = link_hash(previous, sequence, leaf)
         yield row.body, leaf, previous
-
-
-def _row_of_copy(connection: apsw.Connection, sequence: int) -> Row | None:
-    try:
-        return row_at(connection, sequence)
-    except apsw.Error:
-        return None
 
 
 def _column_is_off(sequence: int, row: Row) -> bool:

@@ -15,12 +15,13 @@ import apsw
 import msgspec
 
 from epad.ledger.append import Appender
-from epad.ledger.chain import walker_at
+from epad.ledger.chain import BESIDE, Fault, FaultKind, walker_at
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
-from epad.ledger.mend import Mended, Mender
+from epad.ledger.mend import Copy, Mended, Mender
 from epad.ledger.record import Repaired, columns_of, decode, spans_of
 from epad.ledger.rows import DAMAGE, INDEXES, RECORD_TABLE, Row, Unreadable, open_reader, read_rows
+from epad.ledger.segment import DatabaseCopy, SegmentsCopy
 from epad.ledger.verify import Report
 
 _REPLACE = "INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -43,23 +44,41 @@ class _Survey:
     rebuild: bool
 
 
-def repair(appender: Appender, report: Report, sources: Sequence[Path]) -> RepairOutcome:
+def repair(
+    appender: Appender, report: Report, sources: Sequence[Path], segments: Path | None = None
+) -> RepairOutcome:
     """Repair what `report` names; on the writer's thread. Raises LedgerUnavailableError, changing nothing.
 
     A fault that remains is one that this cannot mend: two histories that disagree are not made one here.
     """
-    damaged = sorted({seq for fault in report.faults for seq in range(fault.seq, fault.last_seq + 1)})
+    if any(fault.kind is FaultKind.INDEX for fault in report.faults):
+        appender.write(_reindex)
+    damaged = sorted({seq for fault in report.faults for seq in _records(fault, appender.tail.seq)})
     if not damaged:
         return RepairOutcome()
     survey = _survey(appender.path, damaged)
     with contextlib.ExitStack() as stack:
-        copies = [copy for path in sources for copy in _open_copy(path, stack)]
+        copies: list[Copy] = [SegmentsCopy(segments)] if segments is not None else []
+        copies += [copy for path in sources for copy in _open_copy(path, stack)]
         mended = Mender(survey.rows, damaged, appender.tail, copies).mend()
     if not mended.changes and not mended.absent:
         return RepairOutcome()
     cause = ", ".join(sorted({fault.kind for fault in report.faults}))
     _Writing(appender, survey, mended, cause).run()
     return RepairOutcome(tuple(mended.restored), tuple(mended.lost))
+
+
+def _records(fault: Fault, last: int) -> range:
+    """The records that a fault is about. What ends the ledger is a gap as soon as there is a record behind it."""
+    if fault.kind in BESIDE:
+        return range(0)
+    return range(fault.seq, min(fault.last_seq, last) + 1)
+
+
+def _reindex(connection: apsw.Connection) -> None:
+    for name in INDEXES:
+        connection.execute(f"DROP INDEX IF EXISTS {name}")
+    _make_indexes(connection)
 
 
 def _survey(path: Path, damaged: Sequence[int]) -> _Survey:
@@ -89,7 +108,7 @@ def _read_survey(connection: apsw.Connection, damaged: Sequence[int]) -> _Survey
     return _Survey(rows, rebuild)
 
 
-def _open_copy(path: Path, stack: contextlib.ExitStack) -> Iterator[tuple[str, apsw.Connection]]:
+def _open_copy(path: Path, stack: contextlib.ExitStack) -> Iterator[Copy]:
     """Open a copy, if it can be, without writing anything beside it: it may belong to a signed bundle."""
     immutable = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -98,7 +117,7 @@ def _open_copy(path: Path, stack: contextlib.ExitStack) -> Iterator[tuple[str, a
     except apsw.Error:
         return
     stack.callback(connection.close)
-    yield str(path), connection
+    yield DatabaseCopy(str(path), connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,11 @@ CREATE TABLE IF NOT EXISTS {table}(
 """
 TABLES = f"""
 {RECORD_TABLE.format(table="record")}
-CREATE TABLE IF NOT EXISTS payload(hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS payload_kept(
+    hash BLOB PRIMARY KEY, codec INTEGER NOT NULL, wall_ns INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS seal(
+    no INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    trailer BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS quarantine(
     id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, cause TEXT NOT NULL, raw BLOB NOT NULL,
     wall_ns INTEGER NOT NULL) STRICT;
@@ -34,7 +38,7 @@ INDEXES = {
     "record_repaired": "CREATE INDEX IF NOT EXISTS record_repaired ON record(seq) WHERE kind = 4",
 }
 _VALUES = ("turn", "kind", "subsystem", "wall_ns", "body", "leaf", "link")
-_ROWS_FROM = "SELECT *, '' FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"
+_ROWS_FROM = "SELECT * FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"
 # A flipped bit may turn a blob into text that is not UTF-8, which cannot be fetched: then all is read as bytes.
 _CAREFULLY = ", ".join(
     f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
@@ -44,8 +48,12 @@ _ROWS_FROM_CAREFULLY = f"SELECT seq, {_CAREFULLY} FROM record WHERE seq >= ? ORD
 DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, apsw.TooBigError)
 """What SQLite says of damage; an unreadable disk sector is IOError, a flipped length TooBigError."""
 
-CHUNK_ROWS = 2_000  # of one statement: a reader that stays keeps the WAL from being reset
+CHUNK_ROWS = 250  # of one statement: what fits a core's cache, and the WAL can be reset between two
 LINEAR_SEARCH_ROWS = 1_000  # row by row past damage (a page holds about ten), then in doubling steps
+
+
+Values = tuple[Any, ...]
+"""A row's columns as SQLite gave them: seq, turn, kind, subsystem, wall_ns, body, leaf, link."""
 
 
 class Row(NamedTuple):
@@ -107,26 +115,52 @@ def read_rows(
     connection: apsw.Connection, first: int, chunk_rows: int = CHUNK_ROWS
 ) -> Iterator[Row | Unreadable]:
     """Every row from `first` on, in file order, stepping over what cannot be read."""
+    for item in read_chunks(connection, first, chunk_rows):
+        if isinstance(item, list):
+            yield from (Row(*values) for values in item)
+        else:
+            yield item
+
+
+def read_chunks(
+    connection: apsw.Connection, first: int, chunk_rows: int = CHUNK_ROWS
+) -> Iterator[list[Values] | Row | Unreadable]:
+    """Every row from `first` on: as lists of raw rows, and one by one around what is damaged."""
     position = first
     while True:
         try:
-            rows = _rows_from(connection, position, chunk_rows)
-        except DAMAGE:
-            rows = []
-            while (row := _first_row(connection, position)) is not None and not isinstance(row, Unreadable):
-                yield row
-                position = max(position, row.seq) + 1
-            if row is None:
+            rows = fetch(connection, _ROWS_FROM, (position, chunk_rows))
+        except (UnicodeDecodeError, *DAMAGE):
+            ended = True
+            for item in _carefully(connection, position, chunk_rows):
+                ended = False
+                yield item
+                if isinstance(item, Row):
+                    position = max(position, item.seq) + 1
+                elif item.last is None:
+                    return
+                else:
+                    position = item.last + 1
+            if ended:
                 return
-            yield row
-            if row.last is None:
-                return
-            position = row.last + 1
             continue
-        yield from rows
+        if rows:
+            yield rows
         if len(rows) < chunk_rows:
             return
-        position = max(position, rows[-1].seq) + 1
+        position = max(position, rows[-1][0]) + 1
+
+
+def _carefully(connection: apsw.Connection, position: int, limit: int) -> Iterator[Row | Unreadable]:
+    """Some rows one by one, past one stretch of damage at the most."""
+    for _ in range(limit):
+        item = _first_row(connection, position)
+        if item is None:
+            return
+        yield item
+        if isinstance(item, Unreadable):
+            return
+        position = max(position, item.seq) + 1
 
 
 def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
@@ -147,7 +181,7 @@ def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
 
 def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[Row]:
     try:
-        return list(map(Row._make, fetch(connection, _ROWS_FROM, (position, limit))))
+        return [Row(*values) for values in fetch(connection, _ROWS_FROM, (position, limit))]
     except UnicodeDecodeError:
         return [_row_of(values) for values in fetch(connection, _ROWS_FROM_CAREFULLY, (position, limit))]
 

@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -18,11 +19,14 @@ from typing import Any, TypeVar
 import apsw
 
 from epad.config import LedgerConfig
-from epad.database import fetch
 from epad.ledger import query
+from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
+from epad.ledger.keeping import Keeping
+from epad.ledger.payload import keep_payload, kept_payload, prune_payloads
+from epad.ledger.places import Places
 from epad.ledger.query import Spend, Totals
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
@@ -33,6 +37,8 @@ from statemachine.clock import Clock
 __all__ = ["CloseTurn", "Ledger", "OpenTurn", "Spend", "Totals"]
 
 T = TypeVar("T")
+
+DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +52,18 @@ class _Call:
     """Something else for the writer's thread to do; `last` ends the thread."""
 
     work: Callable[[], Any]
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | None
     last: bool = False
 
 
 class Ledger:
     """The turns of this daemon. Make one with `Ledger.open`."""
 
-    def __init__(self, path: Path, config: LedgerConfig, appender: Appender) -> None:
+    def __init__(self, path: Path, config: LedgerConfig, appender: Appender, keeping: Keeping | None) -> None:
         self._path = path
         self._config = config
         self._appender = appender
+        self._keeping = keeping
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Append | _Call] = SimpleQueue()
         self._waiting = 0
@@ -67,13 +74,23 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path, config: LedgerConfig, clock: Clock, boot_id: str) -> Ledger:
-        """Open or make the file and start an epoch. Raises LedgerUnavailableError."""
-        appender = Appender(path, config, clock, boot_id)
-        ledger = cls(path, config, appender)
+    async def open(
+        cls, path: Path, config: LedgerConfig, clock: Clock, boot_id: str, places: Places | None = None
+    ) -> Ledger:
+        """Open or make the file and start an epoch; heads and segments are kept where `places` says.
+
+        Raises LedgerUnavailableError, HeadError.
+        """
+        anchor = None if places is None else await asyncio.to_thread(Anchor.open, places)
+        heads = None if anchor is None else await asyncio.to_thread(anchor.read)
+        appender = Appender(path, config, clock, boot_id, heads)
+        keeping = None
+        if anchor is not None and places is not None:
+            keeping = Keeping(path, config, clock, appender, anchor, places)
+        ledger = cls(path, config, appender, keeping)
         ledger._thread.start()
         try:
-            await ledger._call(appender.open)
+            await ledger._call(ledger._begin)
         except BaseException:
             ledger._closed = True
             ledger._queue.put(_Call(appender.drop, ledger._loop.create_future(), last=True))
@@ -95,6 +112,16 @@ class Ledger:
     def records(self) -> int:
         """The newest record's number, which is how many there are."""
         return self._appender.tail.seq
+
+    @property
+    def places(self) -> Places | None:
+        """Where heads and segments are kept, if they are."""
+        return self._keeping.places if self._keeping else None
+
+    @property
+    def trouble(self) -> str:
+        """Why no heads or segments are being kept; empty while they are, and where none are wanted."""
+        return self._keeping.trouble if self._keeping else ""
 
     @property
     def epoch(self) -> int:
@@ -126,18 +153,40 @@ class Ledger:
 
         return await self._read(work)
 
-    async def payload(self, request_sha256: bytes) -> bytes | None:
-        """A request's body, if payloads are kept."""
+    async def put_payload(self, payload: bytes) -> bytes:
+        """Keep a payload if payloads are kept; its SHA-256 in any case. Raises LedgerError."""
+        digest = sha256(payload).digest()
+        if self._config.payloads == "kept":
+            stamp = self._appender.stamp()
+            await self._call(
+                lambda: self._appender.write(lambda db: keep_payload(db, payload, stamp.wall_ns))
+            )
+        return digest
 
-        def work(connection: apsw.Connection) -> bytes | None:
-            rows = fetch(connection, "SELECT body FROM payload WHERE hash = ?", (request_sha256,))
-            return rows[0][0] if rows else None
+    async def payload(self, digest: bytes) -> bytes | None:
+        """A payload by its SHA-256, if it is kept and whole."""
+        return await self._read(lambda connection: kept_payload(connection, digest))
 
-        return await self._read(work)
+    async def prune_payloads(self) -> int:
+        """Drop payloads that are too old or too many by the configuration; how many went."""
+        before = self._appender.stamp().wall_ns - int(self._config.payload_days * DAY_NS)
+        limit = self._config.payload_bytes
+        return await self._call(lambda: self._appender.write(lambda db: prune_payloads(db, before, limit)))
 
     async def repair(self, report: Report, sources: Sequence[Path]) -> RepairOutcome:
-        """Put right what `report` names, from these copies of the file. Raises LedgerUnavailableError."""
-        outcome: RepairOutcome = await self._call(lambda: repair(self._appender, report, sources))
+        """Put right what `report` names, from the segments and these copies of the file.
+
+        Raises LedgerUnavailableError.
+        """
+        segments = self._keeping.places.segments if self._keeping else None
+
+        def work() -> RepairOutcome:
+            outcome = repair(self._appender, report, sources, segments)
+            if self._keeping is not None:
+                self._keeping.mend(report)
+            return outcome
+
+        outcome: RepairOutcome = await self._call(work)
         self._totals = query.TotalsReader()
         return outcome
 
@@ -147,7 +196,7 @@ class Ledger:
             return
         self._closed = True
         try:
-            await self._enqueue_call(_Call(self._appender.close, self._loop.create_future(), last=True))
+            await self._enqueue_call(_Call(self._end, self._loop.create_future(), last=True))
         finally:
             await asyncio.to_thread(self._thread.join)
 
@@ -169,7 +218,24 @@ class Ledger:
 
     async def _enqueue_call(self, call: _Call) -> Any:
         self._queue.put(call)
-        return await call.future
+        return await call.future if call.future is not None else None
+
+    def _begin(self) -> None:
+        """On the writer's thread, first of all."""
+        self._appender.open()
+        if self._keeping is not None:
+            self._keeping.begin(self._enqueue_note)
+
+    def _end(self) -> None:
+        """On the writer's thread, last of all: the last head is written when the last record is."""
+        try:
+            if self._keeping is not None:
+                self._keeping.end()
+        finally:
+            self._appender.close()
+
+    def _enqueue_note(self, work: Callable[[], Any]) -> None:
+        self._queue.put(_Call(work, None))
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a query beside the writer, which is never made to wait for it."""
@@ -198,7 +264,14 @@ class Ledger:
             if batch:
                 self._commit(batch)
             if call is not None:
-                self._answer([(call.future, _outcome(call.work))], appended=0)
+                outcome = _outcome(call.work)
+                self._notice()
+                self._answer([(call.future, outcome)] if call.future is not None else [], appended=0)
+
+    def _notice(self) -> None:
+        """Tell who keeps heads and segments how far the disk is."""
+        if self._keeping is not None:
+            self._keeping.committed()
 
     def _take(self) -> tuple[list[_Append], _Call | None]:
         """Wait for work; then take what is there, up to a call or a full batch."""
@@ -220,6 +293,7 @@ class Ledger:
             results = [type(results)(*results.args) for _ in batch]
         else:
             self._commits += 1
+        self._notice()
         answers = [(item.future, result) for item, result in zip(batch, results, strict=True)]
         self._answer(answers, appended=len(batch))
 

@@ -10,7 +10,7 @@ from epad.checkpoint.disk import Disk
 from epad.checkpoint.manifest import VERIFIED_FILE
 from epad.checkpoint.source import BytesSource, SqliteSource
 from epad.checkpoint.verify import verify_bundle
-from epad.config import LedgerConfig
+from epad.config_load import load
 from epad.ledger.entry import OpenTurn
 from epad.ledger.store import Ledger
 from statemachine.clock import ManualClock
@@ -32,9 +32,7 @@ def opening(number: int) -> OpenTurn:
 
 
 async def ledger_file(path: Path) -> Path:
-    ledger = await Ledger.open(
-        path, LedgerConfig(256, 4096, 1000, 5000, keep_payloads=False), ManualClock(), "boot"
-    )
+    ledger = await Ledger.open(path, load().ledger, ManualClock(), "boot")
     for number in range(TURNS):
         await ledger.open_turn(opening(number))
     await ledger.close()

@@ -70,6 +70,10 @@ def status(**changes: Any) -> dict[str, Any]:
             {"name": "token_burn", "success": True, "age_seconds": 1.0, "note": ""},
             {"name": "vram", "success": False, "age_seconds": None, "note": "no NVIDIA driver"},
         ],
+        "upstreams": [
+            {"name": "local", "url": "http://127.0.0.1:11434", "healthy": False, "reason": "it broke off"}
+        ],
+        "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
         "gateway": {"url": "http://127.0.0.1:8700"},
         "metrics": {"url": ""},
         "ledger": {"records": 34, "verdict": "ok", "detail": ""},
@@ -178,6 +182,14 @@ class FakeOperations:
     async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("release", name, reason, by)
+
+    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("rotate_key", name, reason, by)
+
+    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("revoke_key", name, reason, by)
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("lifeboat", "host", reason, by)

@@ -55,6 +55,8 @@ async def test_status_phase_and_explain_are_the_daemons_own_words(door: Door) ->
         ("/v1/subsystems/chat/release", "release"),
         ("/v1/lifeboat", "lifeboat"),
         ("/v1/checkpoint", "checkpoint"),
+        ("/v1/subsystems/chat/key/rotate", "rotate_key"),
+        ("/v1/subsystems/chat/key/revoke", "revoke_key"),
     ],
 )
 async def test_an_order_arrives_with_its_reason_and_its_giver(door: Door, target: str, order: str) -> None:

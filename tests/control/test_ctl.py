@@ -69,11 +69,15 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert await epactl(door, "quarantine", "chat", "--reason", "it loops") == 0
     assert await epactl(door, "release", "chat") == 0
     assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
+    assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
+    assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
     assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
     assert [order[:3] for order in door.operations.orders] == [
         ("quarantine", "chat", "it loops"),
         ("release", "chat", "no reason given"),
         ("checkpoint", "host", "before the upgrade"),
+        ("rotate_key", "chat", "yearly"),
+        ("revoke_key", "chat", "stolen"),
         ("lifeboat", "host", "fire"),
     ]
     assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out

@@ -127,7 +127,10 @@ url = "ftp://x"
         "epad.toml:9: subsystems.one.depends_on: names thre, which is not a subsystem; there are: one",
         "epad.toml:9: subsystems.one.depends_on: names two, which is not a subsystem; there are: one",
         'epad.toml:10: subsystems.one.command: is "ls"; give an array of 0 or more, each text in quotes',
-        'epad.toml:11: upstreams.up.dialects: is missing; give an array of 1 or more, each one of "ollama", "openai"',
+        (
+            "epad.toml:11: upstreams.up.dialects: is missing; give an array of 1 or more, "
+            'each one of "anthropic", "ollama", "openai"'
+        ),
         'epad.toml:12: upstreams.up.url: is "ftp://x"; give a URL that begins with "http://", "https://" or "unix:/"',
     ]
 
@@ -148,7 +151,11 @@ url = "ftp://x"
         ("[gateway]\nmax_in_flight = 1.5", "2: gateway.max_in_flight: is 1.5; give a whole number"),
         ("[gateway]\nmax_in_flight = 2026-01-01", '2: gateway.max_in_flight: is "2026-01-01"; give a whole'),
         ("[gateway]\ndefault_output_tokens = 20000", "2: gateway.default_output_tokens: is 20000, above max"),
-        ("[ledger]\nkeep_payloads = 'no'", '2: ledger.keep_payloads: is "no"; give true or false'),
+        (
+            "[subsystems.a]\ncommand = ['x']\ngateway = 'no'",
+            '3: subsystems.a.gateway: is "no"; give true or false',
+        ),
+        ("[ledger]\npayloads = 'some'", '2: ledger.payloads: is "some"; give one of'),
         ("[probes.vram]\nwarn_ratio = 1.5", "2: probes.vram.warn_ratio: is 1.5; give a number from 0 to 1"),
         ("[probes.vram]\nlimit_ratio = 0.5", "2: probes.vram.warn_ratio: is 0.9, above limit_ratio"),
         ("[hysteresis.vran]\nout_of = 9", "1: hysteresis.vran: names no probe; did you mean vram?"),

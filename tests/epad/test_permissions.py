@@ -22,6 +22,8 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.LIFEBOAT),
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),
+    (Tier.OPERATOR, Operation.ROTATE_KEY),
+    (Tier.OPERATOR, Operation.REVOKE_KEY),
     (Tier.OBSERVER, Operation.STATUS_READ),
     (Tier.OBSERVER, Operation.EVENTS_READ),
     (Tier.OBSERVER, Operation.EXPLAIN_READ),

@@ -211,6 +211,10 @@ def gateway_config(**overrides: Any) -> GatewayConfig:
         "connect_seconds": 5.0,
         "idle_seconds": 30.0,
         "write_seconds": 30.0,
+        "anonymous": "",
+        "refusals_before_close": 100_000,
+        "idempotency_seconds": 3_600.0,
+        "idempotency_bytes": 1 << 20,
         **overrides,
     }
     return GatewayConfig(**values)
@@ -299,7 +303,7 @@ async def world(
             identities=identities,
             budgets=Budgets(limits, config.max_in_flight),
             access=Access(clock, essential),
-            upstreams=Upstreams(served, config.connect_seconds, config.idle_seconds),
+            upstreams=Upstreams(served, config.connect_seconds, config.idle_seconds, clock),
             ledger=ledger or MemoryLedger(),
             observer=Recorder(),
             clock=clock,

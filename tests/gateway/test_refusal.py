@@ -8,8 +8,8 @@ import pytest
 
 from epad.gateway import refusal
 from epad.gateway.budget import Refused
-from epad.gateway.dialects.ollama import Ollama
-from epad.gateway.dialects.openai import OpenAI
+from epad.gateway.dialects.ollama import LineStream, Ollama
+from epad.gateway.dialects.openai import ChunkStream, OpenAI
 from epad.gateway.refusal import Refusal
 from statemachine.containment import Rung
 
@@ -65,7 +65,7 @@ def test_each_dialect_has_its_own_shape_and_its_own_end() -> None:
     openai, ollama = OpenAI(), Ollama()
     assert set(json.loads(openai.error_body(said))["error"]) == {"message", "type", "param", "code"}
     assert json.loads(ollama.error_body(said))["error"] == said.message
-    event, done, rest = openai.cut(said).split(b"\n\n")
+    event, done, rest = ChunkStream(openai, b"", keep_usage=True).cut(said).split(b"\n\n")
     assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "subsystem_quarantined"
     assert (done, rest) == (b"data: [DONE]", b"")
-    assert json.loads(ollama.cut(said))["error"] == said.message
+    assert json.loads(LineStream(ollama).cut(said))["error"] == said.message

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from gateway_world import MemoryLedger, gateway_config, world
+from msgspec import structs
 
-from epad.config import BudgetConfig, LedgerConfig, UpstreamConfig
+from epad.config import BudgetConfig, UpstreamConfig
+from epad.config_load import load
 from epad.gateway.errors import UpstreamError
 from epad.gateway.upstream import Upstreams
 from epad.ledger.record import Outcome, UsageSource
@@ -71,7 +73,7 @@ async def test_an_upstreams_missing_key_is_named_at_the_start() -> None:
         "x": UpstreamConfig(url="http://127.0.0.1:1", dialects=("openai",), api_key_file="/nowhere/key")
     }
     with pytest.raises(UpstreamError, match=r"\[upstreams\.x\] api_key_file: .*/nowhere/key"):
-        await Upstreams(config, 1.0, 1.0).start()
+        await Upstreams(config, 1.0, 1.0, ManualClock()).start()
 
 
 async def test_nobody_gets_nothing(tmp_path: Path) -> None:
@@ -94,8 +96,9 @@ async def test_nobody_gets_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/embeddings"), ("POST", "/v1/completions"), ("POST", "/api/generate"), ("DELETE", "/api/delete"),
-     ("POST", "/api/pull"), ("GET", "/v1/chat/completions"), ("POST", "/v1/chat/completions/"), ("GET", "/")],
+    [("POST", "/v1/moderations"), ("POST", "/v1/batches"), ("POST", "/api/embeddings"), ("GET", "/v1/files"),
+     ("POST", "/v1/messages/batches"), ("GET", "/v1/chat/completions"),
+     ("POST", "/v1/chat/completions/"), ("GET", "/")],
 )  # fmt: skip
 async def test_a_route_that_is_not_metered_is_refused(tmp_path: Path, method: str, path: str) -> None:
     """Nothing passes that cannot be accounted for; the refusal lists what does."""
@@ -103,6 +106,21 @@ async def test_a_route_that_is_not_metered_is_refused(tmp_path: Path, method: st
         async with w.http.request(method, w.url + path, headers=w.headers(), data=b"{}") as response:
             assert response.status == 403
             assert "POST /v1/chat/completions" in await response.text()
+        assert w.stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/pull"), ("POST", "/api/push"), ("POST", "/api/create"), ("POST", "/api/copy"),
+     ("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:00"), ("HEAD", "/api/blobs/sha256:00"),
+     ("DELETE", "/v1/models/tiny"), ("POST", "/v1/load_lora_adapter")],
+)  # fmt: skip
+async def test_a_route_that_manages_models_is_denied(tmp_path: Path, method: str, path: str) -> None:
+    """One subsystem does not change what the others are served; no client asks again."""
+    async with world(tmp_path) as w:
+        async with w.http.request(method, w.url + path, headers=w.headers(), data=b"{}") as response:
+            assert (response.status, response.headers["x-should-retry"]) == (403, "false")
+        assert [event.code for event in w.recorder.refusals] == ["route_denied"]
         assert w.stub.requests == []
 
 
@@ -191,13 +209,8 @@ async def test_nothing_is_forwarded_when_the_ledger_cannot_be_written(tmp_path: 
 
 async def test_turns_are_written_to_the_real_ledger(tmp_path: Path) -> None:
     """Opened and closed durably: none is lost, and the ledger's sums are the budget's."""
-    config = LedgerConfig(
-        batch_turns=16,
-        waiting_turns=64,
-        tail_check_records=10,
-        scrub_records_per_second=10,
-        keep_payloads=True,
-    )
+    limits = {"batch_turns": 16, "waiting_turns": 64, "tail_check_records": 10, "scrub_records_per_second": 10}
+    config = structs.replace(load().ledger, payloads="kept", **limits)
     ledger = await Ledger.open(tmp_path / "ledger.db", config, ManualClock(), "boot")
     async with world(tmp_path, ledger=ledger, budgets=BUDGET) as w:
         answers = await asyncio.gather(*(w.chat(stream=bool(n % 2)) for n in range(6)))

@@ -10,6 +10,7 @@ import apsw
 
 from epad.config import LedgerConfig
 from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.places import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
 from statemachine.clock import ManualClock
@@ -35,20 +36,31 @@ print(flipped)
 """
 
 
-def config(**changes: int | bool) -> LedgerConfig:
+def config(**changes: float | str) -> LedgerConfig:
     """The ledger's configuration, small enough to reach its limits."""
-    values: dict[str, int | bool] = {
+    values: dict[str, float | str] = {
         "batch_turns": 256,
         "waiting_turns": 4096,
         "tail_check_records": 1000,
         "scrub_records_per_second": 5000,
-        "keep_payloads": False,
+        "head_records": 256,
+        "head_seconds": 0.02,
+        "seal_records": 65_536,
+        "seal_seconds": 86_400.0,
+        "payloads": "hashed",
+        "payload_days": 30.0,
+        "payload_bytes": 1 << 30,
     }
     return LedgerConfig(**(values | changes))  # type: ignore[arg-type]
 
 
-async def open_ledger(path: Path, **changes: int | bool) -> Ledger:
-    return await Ledger.open(path, config(**changes), ManualClock(), BOOT)
+async def open_ledger(path: Path, places: Places | None = None, **changes: float | str) -> Ledger:
+    return await Ledger.open(path, config(**changes), ManualClock(), BOOT, places)
+
+
+def places(path: Path) -> Places:
+    """Heads, key and segments beside a ledger's file."""
+    return Places.under(path.parent, {})
 
 
 def turn_id(number: int) -> str:
@@ -81,10 +93,12 @@ def closing(number: int, subsystem: str = "chat", charged_tokens: int = 30) -> C
     )
 
 
-async def fill(path: Path, turns: int) -> None:
+async def fill(
+    path: Path, turns: int, where: Places | None = None, first: int = 0, **changes: float | str
+) -> None:
     """A ledger of so many closed turns, itself closed: records 2 and 3 are the first turn's."""
-    ledger = await open_ledger(path)
-    for number in range(turns):
+    ledger = await open_ledger(path, where, **changes)
+    for number in range(first, first + turns):
         await ledger.open_turn(opening(number))
         await ledger.close_turn(closing(number))
     await ledger.close()

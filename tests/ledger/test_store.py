@@ -214,17 +214,6 @@ async def test_totals_go_on_from_where_they_were(path):
     await ledger.close()
 
 
-async def test_payloads_are_kept_only_when_told_so(path):
-    """Prompts are private unless replay is wanted."""
-    for keep, expected in ((False, None), (True, b"{}")):
-        ledger = await open_ledger(path, keep_payloads=keep)
-        turn = opening(ledger.records)
-        object.__setattr__(turn, "payload", b"{}")
-        await ledger.open_turn(turn)
-        assert await ledger.payload(turn.request_sha256) == expected
-        await ledger.close()
-
-
 async def test_a_full_disk_fails_those_who_wait_and_no_one_else(path):
     """SQLITE_FULL rolls back: what was acknowledged stays, and writing goes on when there is room again."""
     ledger = await open_ledger(path)

@@ -263,7 +263,7 @@ def test_a_report_names_record_kind_and_next_step():
     fault = Fault(4, FaultKind.GAP, "records are missing", 6)
     lines = report_lines(Report(Verdict.CORRUPT, 9, 1, 12, (fault,), tombstones=2))
 
-    assert lines[0] == "CORRUPT: 9 checked, records 1 to 12"
+    assert lines[0] == "CORRUPT(4, gap): 9 checked, records 1 to 12"
     assert "  record 4 to 6: gap: records are missing" in lines
     assert any("lost to former damage" in line for line in lines)
     assert any("repairs" in line for line in lines)

@@ -53,3 +53,22 @@ async def test_an_unreadable_ledger_is_unknown_not_broken() -> None:
 
     with pytest.raises(ProbeError, match="disk I/O error"):
         await LedgerIntegrity(2.0, check=unreadable, clock=ManualClock()).sample()
+
+
+async def test_a_tail_that_no_head_covers_is_a_warning() -> None:
+    """Small ones always are; a large one, or no heads at all, is worth knowing and no emergency."""
+    small = LedgerCheck(5000, 1000, verdict="UNANCHORED_TAIL(40)", unanchored=40)
+    assert (await look(small)).severity is Severity.OK
+    large = LedgerCheck(9000, 1000, verdict="UNANCHORED_TAIL(5000)", unanchored=5000)
+    finding = await look(large)
+    assert (finding.severity, finding.value) == (Severity.WARNING, 5000)
+    withheld = await look(LedgerCheck(10, 10, unanchored=1, trouble="the key is gone"))
+    assert withheld.severity is Severity.WARNING
+    assert "the key is gone" in withheld.reason
+
+
+async def test_the_verdict_is_in_the_evidence() -> None:
+    """Whoever explains the anomaly later reads it in a word."""
+    finding = await look(LedgerCheck(5, 5, [(3, "truncated", "gone")], verdict="TRUNCATED(3)"))
+    assert finding.severity is Severity.CRITICAL
+    assert finding.evidence["verdict"] == "TRUNCATED(3)"

@@ -1,17 +1,28 @@
+"""What the probe states, when, and how often; each detector's own rules are in test_token_burn_detectors.py."""
+
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Callable
+import gc
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.token_burn import WINDOW_SLOTS, TokenBurn, TokenBurnThresholds, WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
-from statemachine.assessor import Assessor, Hysteresis, Raised
+from probes.token_burn import (
+    GENTLE_NAME,
+    BurnWindow,
+    Detector,
+    SubsystemBudget,
+    TokenBurn,
+    TokenBurnThresholds,
+)
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
+from statemachine.assessor import Anomaly, Assessor, Hysteresis, Raised
 from statemachine.clock import ManualClock
+from statemachine.containment import Containable, Rung, desired_holds
 from statemachine.finding import Finding, Severity
+from statemachine.phase import Phase
 
 RULE = Hysteresis(raise_after=3, out_of=5, clear_after_seconds=120)
 
@@ -19,30 +30,56 @@ RULE = Hysteresis(raise_after=3, out_of=5, clear_after_seconds=120)
 class Bench:
     """A probe with a clock of its own, a budget of 1000, and an assessor that hears all it says."""
 
-    def __init__(self, thresholds: TokenBurnThresholds | None = None, budget: int = 1000) -> None:
+    def __init__(
+        self, thresholds: TokenBurnThresholds | None = None, budget: int = 1000, day: int = 0
+    ) -> None:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
         self.raised: list[Raised] = []
-        self.assessor = Assessor({"token_burn": RULE})
+        self.assessor = Assessor({"token_burn": RULE, "token_rate": Hysteresis(1, 1)})
+        self.turns = 0
         self.probe = TokenBurn(
-            thresholds or TokenBurnThresholds(), budget=lambda _: budget, clock=self.clock, push=self.push
+            thresholds or TokenBurnThresholds(),
+            budget=lambda _: SubsystemBudget(budget, day),
+            clock=self.clock,
+            push=self.push,
         )
 
     def push(self, finding: Finding) -> None:
         self.pushed.append(finding)
         self.raised += [c for c in self.assessor.observe(finding) if isinstance(c, Raised)]
 
-    def admit(self, prompt: bytes = b"", subsystem: str = "agent", retry: int = 0) -> None:
-        at = self.clock.monotonic()
-        self.probe.admitted(TurnAdmitted(subsystem, at, "t1", "model", 100, prompt, retry))
+    def admit(
+        self, prompt: bytes = b"", subsystem: str = "agent", retry: int = 0, reserved: int = 100
+    ) -> str:
+        """A turn that stays in flight until it is finished by the name that is returned."""
+        at, self.turns = self.clock.monotonic(), self.turns + 1
+        turn = f"t{self.turns}"
+        self.probe.admitted(TurnAdmitted(subsystem, at, turn, "model", reserved, prompt, retry))
+        return turn
 
-    def refuse(self, code: str = "budget_exceeded", subsystem: str = "agent", asked: int = 200) -> None:
-        at = self.clock.monotonic()
-        self.probe.refused(TurnRefused(subsystem, at, code, "tokens_per_minute", 1000, 900, asked, b"\x0a"))
+    def ask(self, prompt: bytes = b"", retry: int = 0, tokens: int = 0, *, failed: bool = False) -> None:
+        """A turn that is over at once."""
+        self.finish(tokens, turn=self.admit(prompt, retry=retry), failed=failed)
 
-    def finish(self, tokens: int, subsystem: str = "agent") -> None:
+    def refuse(
+        self,
+        code: str = "budget_exceeded",
+        subsystem: str = "agent",
+        asked: int = 200,
+        limit: str = "tokens_per_minute",
+        allowed: int = 1000,
+    ) -> None:
         at = self.clock.monotonic()
-        self.probe.finished(TurnFinished(subsystem, at, "t1", "done", tokens, 0, tokens))
+        self.probe.refused(TurnRefused(subsystem, at, code, limit, allowed, 900, asked, b"\x0a"))
+
+    def finish(self, tokens: int, subsystem: str = "agent", turn: str = "t", *, failed: bool = False) -> None:
+        at, outcome, status = self.clock.monotonic(), "failed" if failed else "done", 503 if failed else 200
+        self.probe.finished(TurnFinished(subsystem, at, turn, outcome, tokens, 0, tokens, status))
+
+    def detectors(self) -> set[str]:
+        """Those that have stated something bad."""
+        return {str(finding.evidence["detector"]) for finding in self.pushed if finding.bad}
 
     async def sample(self) -> list[Finding]:
         findings = list(await self.probe.sample())
@@ -104,7 +141,7 @@ async def test_one_refusal_a_minute_is_normal_life() -> None:
     for _ in range(30):
         bench.refuse()
         bench.clock.advance(20)
-        bench.admit()
+        bench.ask()
         for _ in range(8):
             bench.clock.advance(5)
             await bench.sample()
@@ -116,7 +153,10 @@ def test_an_admission_is_stated_only_after_something_bad(events: list[str]) -> N
     """Every refusal is pushed; an OK exactly where the last word was bad."""
     bench, expected = Bench(), []
     for event in events:
-        getattr(bench, event)()
+        if event == "admit":
+            bench.finish(0, turn=bench.admit())
+        else:
+            bench.refuse()
         if event == "refuse":
             expected.append(Severity.ANOMALY)
         elif expected and expected[-1] is Severity.ANOMALY:
@@ -128,62 +168,47 @@ def test_the_same_prompt_in_a_row_raises_at_the_configured_count() -> None:
     """The fifth identical prompt is an anomaly by itself, no sooner."""
     bench = Bench()
     for _ in range(4):
-        bench.admit(b"again")
+        bench.ask(b"again")
         bench.clock.advance(8)
     assert bench.pushed == []
-    bench.admit(b"again")
+    bench.ask(b"again")
     assert bench.pushed[0].evidence["in_a_row"] == 5
     assert [raised.anomaly.finding.severity for raised in bench.raised] == [Severity.ANOMALY]
-
-
-@given(st.lists(st.integers(0, 2), max_size=80), st.integers(2, 6))
-def test_runs_are_counted_as_a_naive_reader_would(prompts: list[int], limit: int) -> None:
-    """A prompt is stated exactly when it ends a run of at least the limit."""
-    bench = Bench(TokenBurnThresholds(identical_prompts=limit))
-    for place, prompt in enumerate(prompts):
-        before = len([f for f in bench.pushed if f.bad])
-        bench.admit(bytes([prompt]))
-        run = len(prompts[: place + 1]) - next(
-            (i + 1 for i in range(place, -1, -1) if prompts[i] != prompt), 0
-        )
-        assert len([f for f in bench.pushed if f.bad]) - before == (run >= limit)
 
 
 def test_an_hourly_job_with_one_prompt_is_no_loop() -> None:
     """A run needs its prompts to follow each other; a slow model's answer counts as following."""
     bench = Bench()
     for _ in range(24):
-        bench.admit(b"status?")
+        bench.ask(b"status?")
         bench.clock.advance(3600)
     assert bench.pushed == []
     for _ in range(5):
-        bench.admit(b"status?")
+        turn = bench.admit(b"status?")
         bench.clock.advance(300)
-        bench.finish(10)
+        bench.finish(10, turn=turn)
     assert [f.severity for f in bench.pushed] == [Severity.ANOMALY]
 
 
 def test_honest_retries_are_not_a_run_and_endless_ones_are() -> None:
     """An SDK that counts 0, 1, 2 has asked once; one that always claims a first retry is looping."""
-    honest, liar = Bench(), Bench()
+    honest, liar, counting = Bench(), Bench(), Bench()
     for _ in range(4):
         for retry in (0, 1, 2):
-            honest.admit(b"p", retry=retry)
-    assert honest.pushed == []
+            honest.ask(b"p", retry=retry)
+    assert "identical_prompts" not in honest.detectors()
     for _ in range(8):
-        liar.admit(b"p", retry=1)
-    assert any(finding.bad for finding in liar.pushed)
-    counting = Bench()
+        liar.ask(b"p", retry=1)
     for retry in range(12):
-        counting.admit(b"p", retry=retry)
-    assert any(finding.bad for finding in counting.pushed)
+        counting.ask(b"p", retry=retry)
+    assert "identical_prompts" in liar.detectors() & counting.detectors()
 
 
 def test_unknown_prompts_are_never_identical() -> None:
     """Without a digest there is nothing to compare."""
     bench = Bench()
     for _ in range(50):
-        bench.admit(b"")
+        bench.ask(b"")
     assert bench.pushed == []
 
 
@@ -210,67 +235,190 @@ async def test_forgetting_starts_afresh() -> None:
     """A released subsystem has neither burn nor run behind it."""
     bench = Bench()
     for _ in range(4):
-        bench.admit(b"p")
+        bench.ask(b"p")
     bench.finish(900)
     bench.probe.forget("agent")
     bench.probe.forget("nobody")
     assert await bench.sample() == []
-    bench.admit(b"p")
+    bench.ask(b"p")
     assert bench.pushed == []
 
 
-@pytest.mark.parametrize(
-    ("make", "key"),
-    [
-        (lambda: TokenBurnThresholds(identical_prompts=1), "identical_prompts"),
-        (lambda: TokenBurnThresholds(warn_ratio=1.2), "warn_ratio"),
-        (lambda: TokenBurnThresholds(warn_ratio=0), "warn_ratio"),
-        (lambda: TokenBurnThresholds(window_seconds=1), "window_seconds"),
-        (lambda: TokenBurnThresholds(interval_seconds=0), "interval_seconds"),
-    ],
-)
-def test_a_threshold_that_is_never_or_always_reached_is_refused(
-    make: Callable[[], TokenBurnThresholds], key: str
-) -> None:
-    """The error names the key to change."""
-    with pytest.raises(ValueError, match=f"probes.token_burn.{key}"):
-        make()
+def test_every_finding_names_its_detector_and_a_rung() -> None:
+    """And what calls for less than a closed gateway goes by the other name."""
+    bench = Bench()
+    for _ in range(12):
+        bench.ask(b"p", failed=True)
+    bench.refuse()
+    seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
+    assert seen == {
+        ("token_burn", "identical_prompts", "freeze", True),
+        ("token_rate", "duplicate_prompts", "throttle", True),
+        ("token_rate", "error_ratio", "throttle", True),
+        ("token_burn", "hard_limit", "freeze", False),
+    }
+    assert all(f.reason and f.limit is not None and f.unit for f in bench.pushed if f.bad)
 
 
-EVENTS = st.lists(st.tuples(st.floats(0, 30), st.integers(0, 1000)), max_size=200)
+def test_a_runaway_that_goes_on_under_its_throttle_is_frozen() -> None:
+    """The second anomaly stands beside the first, and the firmer one wins."""
+    bench = Bench(day=1_000_000)
+
+    def held() -> Rung:
+        anomalies: tuple[Anomaly, ...] = bench.assessor.active
+        agent = Containable("agent", essential=False, has_process=True)
+        rungs = {"token_burn": Rung.FREEZE, GENTLE_NAME: Rung.THROTTLE}
+        return desired_holds([agent], anomalies, Phase.QUARANTINE, rungs, {})["agent"].rung
+
+    for minute in range(15):
+        for number in range(6):
+            bench.ask(f"{minute}.{number}".encode(), tokens=1_400)
+            bench.clock.advance(10)
+        if minute == 5:
+            assert held() is Rung.THROTTLE
+    assert held() is Rung.FREEZE
 
 
-@given(EVENTS, st.floats(1, 600))
-def test_a_window_sum_is_the_naive_sum_to_one_slot(events: list[tuple[float, int]], seconds: float) -> None:
-    """It counts everything younger than the window less a slot, and nothing older than the window."""
-    window, slot, now = WindowSum(seconds), seconds / WINDOW_SLOTS, 0.0
-    seen: list[tuple[float, int]] = []
-    for gap, amount in events:
-        now += gap
-        window.add(now, amount)
-        seen.append((now, amount))
-        young = sum(n for at, n in seen if now - at < seconds - slot * 1.001)
-        not_old = sum(n for at, n in seen if now - at <= seconds * 1.001)
-        assert young <= window.total(now) <= not_old
-        assert len(window._slots) <= WINDOW_SLOTS
+def test_the_request_that_goes_too_far_is_told_on_before_anything_is_spent() -> None:
+    """Reserved tokens count in full: forty admitted at once are a burn, though none has finished."""
+    bench = Bench(day=10_000_000)
+    for number in range(40):
+        assert "burn_rate" not in bench.detectors() or number * 10_000 > 300_000
+        bench.admit(b"%d" % number, reserved=10_000)
+    burning = [f for f in bench.pushed if f.evidence.get("detector") == "burn_rate"]
+    assert burning[0].value == 310_000
+    assert burning[0].evidence["reserved_tokens"] == 310_000
 
 
-async def test_memory_is_bounded() -> None:
-    """100,000 events leave no more behind than the first few thousand did."""
-    probe = TokenBurn(TokenBurnThresholds(), budget=lambda _: 1000, clock=ManualClock(), push=lambda _: None)
+def test_a_stream_is_judged_as_it_comes() -> None:
+    """The answer has not ended, and its loop is stated; a chunk of an unknown turn is nobody's."""
+    bench = Bench()
+    turn = bench.admit(b"p")
+    for number in range(100):
+        assert "looping_output" not in bench.detectors()
+        bench.clock.advance(0.05)
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), turn, "no ", number))
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), "unknown", "no "))
+        bench.probe.streamed(TurnStreamed("nobody", bench.clock.monotonic(), turn, "no "))
+    assert "looping_output" in bench.detectors()
+    finding = bench.pushed[-1]
+    assert (finding.probe, finding.evidence["turn"], finding.evidence["rung"]) == (
+        "token_burn",
+        turn,
+        "freeze",
+    )
+    assert "no " not in finding.reason
 
-    def events(first: int, last: int) -> None:
-        for n in range(first, last):
-            name, at, prompt = f"s{n % 3}", n * 0.01, (n // 7).to_bytes(4, "big")
-            probe.admitted(TurnAdmitted(name, at, "t", "m", 1, prompt))
-            probe.refused(TurnRefused(name, at, "budget_exceeded", "tokens_per_minute", 10, 9, 8, prompt))
-            probe.finished(TurnFinished(name, at, "t", "done", 1, 1, 2))
 
-    events(0, 6_000)
-    tracemalloc.start()
-    try:
-        events(6_000, 40_000)
-        grown = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert grown < 64 * 1024
+def test_a_detector_says_the_same_once_a_second() -> None:
+    """A thousand requests a second are a thousand events, not a thousand findings."""
+    bench = Bench()
+    for _ in range(1_000):
+        bench.ask(b"p")
+        bench.clock.advance(0.005)
+    assert 4 <= sum(f.evidence["detector"] == "identical_prompts" for f in bench.pushed) <= 6
+
+
+async def test_a_turn_that_does_not_end_is_found_by_a_sample() -> None:
+    """Nothing happens, and that is what is wrong."""
+    bench = Bench(TokenBurnThresholds(oldest_seconds=100))
+    turn = bench.admit(b"p")
+    assert [f.severity for f in await bench.sample()] == [Severity.OK]
+    bench.clock.advance(101)
+    finding = (await bench.sample())[0]
+    assert (finding.severity, finding.evidence["detector"]) == (Severity.ANOMALY, "pile_up")
+    assert turn in finding.reason
+    bench.finish(10, turn=turn)
+    bench.clock.advance(61)
+    assert [f.severity for f in await bench.sample()] == [Severity.OK]
+
+
+def test_refusals_at_the_cap_count_only_against_whose_cap_it_is() -> None:
+    """The cap on everyone together says nothing about one; nor does a client that waits its second."""
+    bench = Bench()
+    for _ in range(8):
+        bench.admit()
+    for _ in range(40):
+        bench.refuse("too_many_in_flight", limit="max_in_flight", allowed=256)
+    assert bench.pushed == []
+    for _ in range(60):
+        for _ in range(4):
+            bench.refuse("too_many_in_flight", limit="max_in_flight", allowed=8)
+        bench.clock.advance(1.1)
+    assert bench.pushed == []
+    for _ in range(9):
+        bench.refuse("too_many_in_flight", limit="max_in_flight", allowed=8)
+    assert bench.detectors() == {"pile_up"}
+
+
+async def test_a_warning_is_shown_and_holds_nobody() -> None:
+    """One retry in five is worth a look; the sample says so where the burn itself is calm."""
+    bench = Bench(TokenBurnThresholds(cusum_warn=0.5, cusum_act=50.0, cusum_history_minutes=10))
+    for minute in range(14):
+        bench.admit(reserved=1_000 if minute < 13 else 1_500)
+        bench.clock.advance(60)
+    bench.admit(reserved=2_000)
+    finding = (await bench.sample())[0]
+    assert (finding.severity, finding.evidence["detector"]) == (Severity.WARNING, "busy_cusum")
+    assert bench.raised == []
+
+
+def test_rungs_are_as_configured() -> None:
+    """What is set to open is told of and holds nobody."""
+    rungs = {Detector.IDENTICAL_PROMPTS.value: "open"}
+    burn = {"only": BurnWindow(300.0, 0.03, "stop")}
+    bench = Bench(TokenBurnThresholds(rungs=rungs, burn=burn), day=100)
+    for _ in range(10):
+        bench.ask(b"p", tokens=1)
+    found = {str(f.evidence["detector"]): (f.probe, f.evidence["rung"]) for f in bench.pushed if f.bad}
+    assert found["identical_prompts"] == ("token_rate", "open")
+    assert found["burn_rate"] == ("token_burn", "stop")
+
+
+def everything(probe: TokenBurn, first: int, last: int) -> None:
+    """Events of every kind: turns that end and turns that never do, streams, refusals, new conversations."""
+    for n in range(first, last):
+        name, at, prompt = f"s{n % 3}", n * 0.01, (n // 7).to_bytes(4, "big")
+        turn, history = f"t{n}", (prompt,) * 16
+        probe.admitted(
+            TurnAdmitted(name, at, turn, "m", 1, prompt, n % 3, n, prompt, f"c{n // 5}", n, history)
+        )
+        probe.streamed(TurnStreamed(name, at, turn, "words and words " * 20))
+        probe.refused(TurnRefused(name, at, "budget_exceeded", "tokens_per_minute", 10, 9, 8, prompt))
+        probe.refused(TurnRefused(name, at, "too_many_in_flight", "max_in_flight", 8, 8, 1))
+        if n % 2:
+            probe.finished(TurnFinished(name, at, turn, "failed", 1, 1, 2, 503))
+
+
+def footprint(root: object) -> int:
+    """The bytes of everything that can be reached from an object, code apart."""
+    size, seen, waiting = 0, {id(root)}, [root]
+    while waiting:
+        thing = waiting.pop()
+        size += sys.getsizeof(thing)
+        for other in gc.get_referents(thing):
+            code = isinstance(other, type | FunctionType | BuiltinFunctionType | ModuleType)
+            if id(other) not in seen and not code:
+                seen.add(id(other))
+                waiting.append(other)
+    return size
+
+
+def test_the_footprint_would_show_a_leak() -> None:
+    """What the test below measures with sees what a probe could hoard."""
+    assert footprint([[b"x" * 1000, {"key": "y" * 1000}]]) > 2_000
+
+
+def test_memory_is_bounded_under_a_hundred_thousand_events() -> None:
+    """What half of them left behind, the other half adds nothing to: every second turn stays in flight."""
+    probe = TokenBurn(
+        TokenBurnThresholds(),
+        budget=lambda _: SubsystemBudget(1000, 1000),
+        clock=ManualClock(),
+        push=lambda _: None,
+    )
+    everything(probe, 0, 11_500)
+    half = footprint(probe)
+    everything(probe, 11_500, 23_000)
+    assert half < 16 << 20
+    assert footprint(probe) < half + 64 * 1024

@@ -114,6 +114,37 @@ def test_more_trouble_never_loosens_a_hold(
     assert subsystem.has_process or all_of_it.rung <= Rung.BLOCK
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("throttle", Rung.THROTTLE),
+        ("freeze", Rung.FREEZE),
+        ("open", Rung.OPEN),
+        ("THROTTLE", Rung.BLOCK),
+        ("harder", Rung.BLOCK),
+        (3, Rung.BLOCK),
+        (["freeze"], Rung.BLOCK),
+        (None, Rung.BLOCK),
+    ],
+)
+def test_a_finding_may_name_its_own_rung(named: object, expected: Rung) -> None:
+    """It stands for the probe's rung, looser or firmer; what is no rung's label is as good as nothing."""
+    finding = Finding("vram", "wargame", Severity.ANOMALY, 0.0, "why", evidence={"rung": named})
+    holds = desired_holds([PROCESS], [Anomaly(finding, 0.0, 0.0)], Phase.QUARANTINE, RUNGS, {})
+    assert holds["wargame"].rung is expected
+
+
+def test_a_named_rung_does_not_loosen_what_another_anomaly_asks_for() -> None:
+    """The firmest still wins, and a client is still not held above block."""
+    gentle = Finding("vram", "wargame", Severity.ANOMALY, 0.0, "why", evidence={"rung": "throttle"})
+    anomalies = [Anomaly(gentle, 0.0, 0.0), anomaly("burn", "wargame")]
+    holds = desired_holds([PROCESS], anomalies, Phase.QUARANTINE, RUNGS, {})
+    assert holds["wargame"] == Hold(Rung.FREEZE, "burn of wargame")
+    firm = Finding("slow", "chat", Severity.ANOMALY, 0.0, "why", evidence={"rung": "stop"})
+    holds = desired_holds([CLIENT], [Anomaly(firm, 0.0, 0.0)], Phase.QUARANTINE, RUNGS, {})
+    assert holds["chat"] == Hold(Rung.BLOCK, "why")
+
+
 def test_labels_are_the_words_of_the_configuration() -> None:
     """open, throttle, block, freeze, stop: in this order."""
     assert [rung.label for rung in sorted(Rung)] == ["open", "throttle", "block", "freeze", "stop"]

@@ -1,9 +1,12 @@
-"""Reading JSON requests without touching what is not ours: values stay the bytes they came as."""
+"""Reading JSON requests without touching what is not ours: what is written goes between the bytes that came."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +15,7 @@ from msgspec import Raw
 from epad.gateway.errors import RequestError
 
 T = TypeVar("T")
-Fields = dict[str, Raw]
+Span = tuple[int, int]
 
 MAX_MODEL_LENGTH = 256
 MAX_CHOICES = 128
@@ -20,33 +23,78 @@ MAX_CHOICES = 128
 _MAX_DIAGNOSED_BYTES = 1 << 20
 _NULL = b"null"
 
-_decode_fields = msgspec.json.Decoder(Fields).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]*:[ \t\n\r]*')
+_END = re.compile(rb"[ \t\n\r]*\}")
 
 
-def read_fields(body: bytes) -> Fields:
-    """The top-level fields of a JSON object, each as its own bytes. Raises RequestError naming the place."""
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A JSON object: each field's value as its own bytes, and where it lies among those of the object."""
+
+    text: bytes
+    values: Mapping[str, Raw]
+    spans: Mapping[str, Span]
+
+    def has(self, name: str) -> bool:
+        """Say whether a field is there and not null."""
+        raw = self.values.get(name)
+        return raw is not None and bytes(raw) != _NULL
+
+    def raw(self, name: str) -> bytes:
+        """A field's value as it came; null if it is absent."""
+        return bytes(self.values.get(name, _NULL))
+
+    def read(self, name: str, kind: type[T]) -> T | None:
+        """One field's value; None if it is absent or null. Raises RequestError naming the field."""
+        raw = self.values.get(name)
+        if raw is None or bytes(raw) == _NULL:
+            return None
+        return decode(raw, name, kind)
+
+    def child(self, name: str, ours: frozenset[str]) -> JsonObject | None:
+        """A field that is an object itself; None if it is absent or null. Raises RequestError."""
+        return read_object(self.raw(name), ours, name) if self.has(name) else None
+
+    def splice(self, edits: Mapping[str, bytes]) -> bytes:
+        """The object with these values; every byte that is not one of a replaced value is as it came."""
+        parts, at = [], 0
+        for start, end, name in sorted((*self.spans[name], name) for name in edits if name in self.spans):
+            parts += [self.text[at:start], edits[name]]
+            at = end
+        added = b",".join(json.dumps(n).encode() + b":" + edits[n] for n in edits if n not in self.spans)
+        last = max((end for _, end in self.spans.values()), default=None)
+        if not added:
+            insert = len(self.text)
+        elif last is None:
+            insert = self.text.index(b"{") + 1
+        else:
+            insert, added = last, b"," + added
+        return b"".join([*parts, self.text[at:insert], added, self.text[insert:]])
+
+
+def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> JsonObject:
+    """Read a JSON object as every server would, or not at all. Raises RequestError naming the place.
+
+    `ours` are the fields that metering rests on. Go's JSON takes `OPTIONS` for `options`, and parsers differ
+    about which of two values of one field counts: a cap could be smuggled past, so both are refused.
+    """
     try:
-        return _decode_fields(body)
+        values = _decode_fields(text)
     except msgspec.ValidationError as error:
-        raise RequestError(f"the body is not a JSON object: {error}") from error
+        raise RequestError(f"{what} is not a JSON object: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"the body is not valid JSON: {_place(body, error)}") from error
+        raise RequestError(f"{what} is not valid JSON: {_place(text, error)}") from error
+    for name in values:
+        if name not in ours and (folded := name.casefold()) in ours:
+            raise RequestError(f"{name[:80]}: some servers take it for {folded!r}; write {folded!r}")
+    spans = _spans(text, values)
+    if spans is None:
+        raise RequestError(f"{what} has a field twice, and servers differ about which of the two counts")
+    return JsonObject(text, values, spans)
 
 
-def write_fields(fields: Fields) -> bytes:
-    """The JSON object of these fields; those that were not replaced keep their bytes."""
-    return msgspec.json.encode(fields)
-
-
-def read(fields: Fields, name: str, kind: type[T]) -> T | None:
-    """One field's value; None if it is absent or null. Raises RequestError naming the field."""
-    raw = fields.get(name)
-    if raw is None or bytes(raw) == _NULL:
-        return None
-    return decode(raw, name, kind)
-
-
-def decode(raw: Raw, name: str, kind: type[T]) -> T:
+def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
     """Read a value as `kind`. Raises RequestError naming the field."""
     try:
         return msgspec.json.decode(raw, type=kind)
@@ -54,9 +102,17 @@ def decode(raw: Raw, name: str, kind: type[T]) -> T:
         raise RequestError(f"{name}: {error}") from error
 
 
-def read_model(fields: Fields) -> str:
+def read_answer(body: bytes, kind: type[T]) -> T | None:
+    """An upstream's JSON, as far as it is what was expected."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_model(fields: JsonObject) -> str:
     """The model asked for. Raises RequestError."""
-    model = read(fields, "model", str)
+    model = fields.read("model", str)
     if not model:
         raise RequestError("model: a model's name is needed")
     if len(model) > MAX_MODEL_LENGTH:
@@ -64,30 +120,56 @@ def read_model(fields: Fields) -> str:
     return model
 
 
-def number(value: int) -> Raw:
-    """A number as a field."""
-    return Raw(str(value).encode())
+def read_choices(fields: JsonObject, *names: str) -> int:
+    """How many answers are asked for. Raises RequestError."""
+    choices = 1
+    for name in names:
+        wish = fields.read(name, int) or 1
+        if not 1 <= wish <= MAX_CHOICES:
+            raise RequestError(f"{name}: {wish} is not between 1 and {MAX_CHOICES}")
+        choices = max(choices, wish)
+    return choices
 
 
-def prompt_bound(body: bytes, fields: Fields, template_tokens: int) -> int:
+def prompt_bound(fields: JsonObject, template_tokens: int) -> int:
     """The most tokens a prompt of text can have.
 
     A byte-level BPE never makes more tokens than bytes, and all of the prompt is in the body, escaped or not.
     What a chat template puts around each message (2 to 8 tokens) is fewer than the bytes of the JSON around
     it (26 or more); `template_tokens` covers its preamble, and once more the one for tools.
     """
-    return len(body) + template_tokens * (2 if "tools" in fields else 1)
+    return len(fields.text) + template_tokens * (2 if fields.has("tools") else 1)
 
 
-def prompt_digest(fields: Fields, *names: str) -> bytes:
+def prompt_digest(fields: JsonObject, *names: str) -> bytes:
     """Identify a prompt whatever its seed, sampling and user fields are."""
     digest = hashlib.sha256()
     for name in names:
-        raw = fields.get(name)
+        raw = fields.values.get(name)
         if raw is not None:
             digest.update(name.encode() + b"\0")
             digest.update(raw)
     return digest.digest()
+
+
+def _spans(text: bytes, values: Mapping[str, Raw]) -> dict[str, Span] | None:
+    """Where each value lies; None if there are more fields than values, that is, one of them twice."""
+    spans: dict[str, Span] = {}
+    at = 0
+    for name, raw in values.items():
+        key = _KEY.match(text, at)
+        if key is None or _name(key[1]) != name:
+            return None
+        start, value = key.end(), bytes(raw)
+        if not text.startswith(value, start):
+            return None
+        at = start + len(value)
+        spans[name] = (start, at)
+    return spans if not spans or _END.match(text, at) else None
+
+
+def _name(key: bytes) -> str:
+    return str(msgspec.json.decode(b'"' + key + b'"')) if b"\\" in key else key.decode()
 
 
 def _place(body: bytes, error: Exception) -> str:

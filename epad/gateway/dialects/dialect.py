@@ -33,6 +33,8 @@ class Ask:
     """A request, as far as metering needs. `body` is what is forwarded, with the cap written into it.
 
     `prompt_bound` is None where the body's bytes say nothing about the prompt's tokens: images, audio, search.
+    A request may hold several prompts, each of which fills a context of its own; `context_wish` is the context
+    that the request itself asks the server for.
     """
 
     model: str
@@ -43,12 +45,15 @@ class Ask:
     wants_usage: bool
     body: bytes
     prompt_digest: bytes
+    prompts: int = 1
+    context_wish: int = 0
 
     def prompt_tokens(self, context_tokens: int) -> int | None:
-        """The most tokens the prompt can have on an upstream with this context; None if nothing bounds it."""
+        """The most tokens the prompts can have on an upstream with this context; None if nothing bounds them."""
+        context = max(context_tokens, self.context_wish) * self.prompts if context_tokens else 0
         if self.prompt_bound is None:
-            return context_tokens or None
-        return min(self.prompt_bound, context_tokens) if context_tokens else self.prompt_bound
+            return context or None
+        return min(self.prompt_bound, context) if context else self.prompt_bound
 
     @property
     def output_tokens(self) -> int:
@@ -58,10 +63,20 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """The upstream's own count; None where it gave none, which is not 0."""
+    """The upstream's own count; None where it gave none, which is not 0.
+
+    The same meaning in every dialect: `input_tokens` is the whole prompt, of which `cached_read_tokens` were
+    read from a cache and `cache_write_tokens` written to one; `reasoning_tokens` are among `output_tokens`.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+FREE = TokenUsage(0, 0)
 
 
 class StreamMeter(Protocol):
@@ -80,15 +95,9 @@ class StreamMeter(Protocol):
         """The upstream has ended: return what is left."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The route that lists models: where the list lies in the answer, and a model's name in its entry."""
-
-    path: str
-    entries: str
-    name: str
-    envelope: Mapping[str, str]
+    def cut(self, refusal: Refusal) -> bytes:
+        """The end of a stream that is broken off here: the dialect's error and terminator."""
+        ...
 
 
 class Endpoint(Protocol):
@@ -114,7 +123,7 @@ class Endpoint(Protocol):
 
 
 class Dialect(Protocol):
-    """A family of routes with one shape of errors."""
+    """A family of routes with one shape of errors, and one of its list of models."""
 
     @property
     def name(self) -> str: ...
@@ -126,6 +135,12 @@ class Dialect(Protocol):
         """A refusal as a whole answer."""
         ...
 
-    def cut(self, refusal: Refusal) -> bytes:
-        """The end of a stream that is broken off: the dialect's error and terminator."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A route whose answer is every upstream's list: its place in the answer, a model's name in an entry."""
+
+    path: str
+    entries: str
+    name: str
+    envelope: Mapping[str, object]

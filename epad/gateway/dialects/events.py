@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from epad.gateway.dialects.dialect import TokenUsage
+
 # Longer than this and an event is passed on in pieces, unread: memory stays bounded.
 MAX_EVENT_BYTES = 1 << 20
 
@@ -41,3 +43,41 @@ class EventSplitter:
         """What never became a whole event."""
         rest, self._pending, self._searched = self._pending, b"", 0
         return rest
+
+
+class EventStream:
+    """The half of a stream's meter that every dialect shares: events in, those for the client out.
+
+    `chunks` counts the events that bring the client something; each is one token or more.
+    """
+
+    def __init__(self, boundary: re.Pattern[bytes]) -> None:
+        self.usage: TokenUsage | None = None
+        self.chunks = 0
+        self.complete = False
+        self.failed = False
+        self._events = EventSplitter(boundary)
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join([self._pass(event) for event in self._events.feed(data)])
+
+    def finish(self) -> bytes:
+        rest = self._events.rest()
+        return self._pass(rest) if rest else b""
+
+    def _pass(self, event: bytes) -> bytes:
+        """Take note of an event; return what the client gets of it."""
+        raise NotImplementedError
+
+
+def sse_data(event: bytes) -> bytes:
+    """The data of a server-sent event, put together if it is spread over lines or hidden behind comments."""
+    if event.startswith(b"data:") and event.count(b"\n") <= 2:
+        return event[5:].strip()
+    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def sse_event(name: str, data: bytes) -> bytes:
+    """A server-sent event with a name."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

@@ -1,4 +1,4 @@
-"""Ollama's dialect: /api/chat, plain and as one JSON object a line."""
+"""Ollama's dialect: chat, generate and embed; plain, and as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ import msgspec
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import Fields
-from epad.gateway.dialects.dialect import Ask, Catalogue, OutputLimits, Tokens, TokenUsage
-from epad.gateway.dialects.events import LINE_BOUNDARY, EventSplitter
+from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, Tokens, TokenUsage
+from epad.gateway.dialects.events import LINE_BOUNDARY, EventStream
 from epad.gateway.refusal import Refusal
 
 _CAP = "num_predict"
+_CONTEXT = "num_ctx"
+_CHAT_FIELDS = frozenset({"model", "messages", "tools", "stream", "options"})
+_GENERATE_FIELDS = frozenset({
+    "model", "prompt", "suffix", "system", "template", "context", "images", "stream", "options",
+})  # fmt: skip
+_EMBED_FIELDS = frozenset({"model", "input", "options", "stream"})
+_OPTIONS = frozenset({_CAP, _CONTEXT})
+# What is answered to an empty prompt: the model was put into memory, or out of it, and nothing generated.
+_NOT_GENERATED = frozenset({"load", "unload"})
 
 
 class _Message(Struct):
@@ -22,12 +31,10 @@ class _Message(Struct):
 
 class _Answer(Struct):
     done: bool = False
+    done_reason: str | None = None
     prompt_eval_count: Tokens | None = None
     eval_count: Tokens | None = None
     error: Any = None
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class Ollama:
@@ -39,96 +46,134 @@ class Ollama:
     def error_body(self, refusal: Refusal) -> bytes:
         return msgspec.json.encode({"error": refusal.message, "code": refusal.code})
 
-    def cut(self, refusal: Refusal) -> bytes:
-        return self.error_body(refusal) + b"\n"
+
+class _Generating:
+    """What chat and generate share: the cap among the options, and the counts in the last line."""
+
+    def __init__(self, dialect: Ollama, limits: OutputLimits) -> None:
+        self.dialect = dialect
+        self._limits = limits
+
+    def usage(self, body: bytes) -> TokenUsage | None:
+        answer = json_body.read_answer(body, _Answer)
+        return _token_usage(answer) if answer is not None and answer.done else None
+
+    def meter(self, ask: Ask) -> LineStream:
+        del ask  # its usage is always in the last line
+        return LineStream(self.dialect)
+
+    def _ask(self, fields: JsonObject, bounded: bool, digest: bytes) -> Ask:
+        options = fields.child("options", _OPTIONS)
+        wish = options.read(_CAP, int) if options is not None else None
+        cap = self._limits.cap(wish)
+        return Ask(
+            model=json_body.read_model(fields),
+            stream=fields.read("stream", bool) is not False,  # Ollama streams unless told not to
+            prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
+            output_cap=cap,
+            choices=1,
+            wants_usage=True,
+            body=fields.text if wish == cap else _with_cap(fields, options, cap),
+            prompt_digest=digest,
+            context_wish=_context_wish(options),
+        )
 
 
-class Chat:
+class Chat(_Generating):
     """POST /api/chat."""
 
     path = "/api/chat"
+
+    def parse(self, body: bytes) -> Ask:
+        fields = json_body.read_object(body, _CHAT_FIELDS)
+        messages = fields.read("messages", list[_Message]) or []
+        bounded = not any(message.images for message in messages)
+        return self._ask(fields, bounded, json_body.prompt_digest(fields, "model", "messages", "tools"))
+
+
+class Generate(_Generating):
+    """POST /api/generate. A template of the client's own may repeat the prompt, so that its bytes bound nothing."""
+
+    path = "/api/generate"
+
+    def parse(self, body: bytes) -> Ask:
+        fields = json_body.read_object(body, _GENERATE_FIELDS)
+        bounded = not fields.read("images", list[Raw]) and not fields.read("template", str)
+        digest = json_body.prompt_digest(fields, "model", "system", "prompt", "suffix", "context")
+        return self._ask(fields, bounded, digest)
+
+
+class Embed:
+    """POST /api/embed. It has no output, and its body is never changed."""
+
+    path = "/api/embed"
 
     def __init__(self, dialect: Ollama, limits: OutputLimits) -> None:
         self.dialect = dialect
         self._limits = limits
 
     def parse(self, body: bytes) -> Ask:
-        fields = json_body.read_fields(body)
-        messages = json_body.read(fields, "messages", list[_Message]) or []
-        options = json_body.read(fields, "options", Fields) or {}
-        wish = json_body.read(options, _CAP, int)
-        cap = self._limits.cap(wish)
-        bounded = not any(message.images for message in messages)
-        stream = json_body.read(fields, "stream", bool)
+        fields = json_body.read_object(body, _EMBED_FIELDS)
+        listed = fields.raw("input").startswith(b"[")
         return Ask(
             model=json_body.read_model(fields),
-            stream=stream is not False,  # Ollama streams unless told not to
-            prompt_bound=json_body.prompt_bound(body, fields, self._limits.template_tokens)
-            if bounded
-            else None,
-            output_cap=cap,
+            stream=False,
+            prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens),
+            output_cap=0,
             choices=1,
             wants_usage=True,
-            body=body if wish == cap else _with_cap(fields, options, cap),
-            prompt_digest=json_body.prompt_digest(fields, "model", "messages", "tools"),
+            body=body,
+            prompt_digest=json_body.prompt_digest(fields, "model", "input"),
+            prompts=max(1, len(fields.read("input", list[Raw]) or [])) if listed else 1,
+            context_wish=_context_wish(fields.child("options", _OPTIONS)),
         )
 
     def usage(self, body: bytes) -> TokenUsage | None:
-        answer = _read_answer(body)
-        return _token_usage(answer) if answer is not None and answer.done else None
+        answer = json_body.read_answer(body, _Answer)
+        return (
+            TokenUsage(answer.prompt_eval_count, 0) if answer is not None and answer.error is None else None
+        )
 
-    def meter(self, ask: Ask) -> ChatStream:
-        del ask  # its usage is always in the last line
-        return ChatStream()
+    def meter(self, ask: Ask) -> LineStream:
+        del ask
+        return LineStream(self.dialect)
 
 
-class ChatStream:
+class LineStream(EventStream):
     """Reads the lines of an answer; the last one says `done` and carries the counts."""
 
-    def __init__(self) -> None:
-        self.usage: TokenUsage | None = None
-        self.chunks = 0
-        self.complete = False
-        self.failed = False
-        self._lines = EventSplitter(LINE_BOUNDARY)
+    def __init__(self, dialect: Ollama) -> None:
+        super().__init__(LINE_BOUNDARY)
+        self._dialect = dialect
 
-    def feed(self, data: bytes) -> bytes:
-        lines = self._lines.feed(data)
-        for line in lines:
-            self._note(line)
-        return b"".join(lines)
+    def cut(self, refusal: Refusal) -> bytes:
+        return self._dialect.error_body(refusal) + b"\n"
 
-    def finish(self) -> bytes:
-        rest = self._lines.rest()
-        self._note(rest)
-        return rest
-
-    def _note(self, line: bytes) -> None:
-        answer = _read_answer(line)
+    def _pass(self, event: bytes) -> bytes:
+        answer = json_body.read_answer(event, _Answer)
         if answer is None:
-            return
+            return event
         self.failed = self.failed or answer.error is not None
         if answer.done:
             self.complete = True
             self.usage = _token_usage(answer)
         else:
             self.chunks += 1
-
-
-def _read_answer(body: bytes) -> _Answer | None:
-    try:
-        return _decode_answer(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        return event
 
 
 def _token_usage(answer: _Answer) -> TokenUsage | None:
     """The counts; `prompt_eval_count` is left out by servers that had the whole prompt cached (ollama#3427)."""
     if answer.prompt_eval_count is None and answer.eval_count is None:
-        return None
+        return FREE if answer.done_reason in _NOT_GENERATED else None
     return TokenUsage(answer.prompt_eval_count, answer.eval_count)
 
 
-def _with_cap(fields: Fields, options: Fields, cap: int) -> bytes:
-    capped = Raw(json_body.write_fields({**options, _CAP: json_body.number(cap)}))
-    return json_body.write_fields({**fields, "options": capped})
+def _context_wish(options: JsonObject | None) -> int:
+    return max(0, options.read(_CONTEXT, int) or 0) if options is not None else 0
+
+
+def _with_cap(fields: JsonObject, options: JsonObject | None, cap: int) -> bytes:
+    edit = {_CAP: str(cap).encode()}
+    written = options.splice(edit) if options is not None else b'{"%s":%d}' % (_CAP.encode(), cap)
+    return fields.splice({"options": written})

@@ -1,16 +1,17 @@
-"""OpenAI's dialect: chat completions, plain and as server-sent events."""
+"""OpenAI's dialect: its errors, its list of models, and what its routes have in common."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import Fields
+from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import Ask, Catalogue, OutputLimits, Tokens, TokenUsage
-from epad.gateway.dialects.events import SSE_BOUNDARY, EventSplitter
+from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -18,8 +19,13 @@ _CAPS = ("max_tokens", "max_completion_tokens")
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking"})
 # What these bring into the prompt is not in the body.
 _UNBOUNDED_FIELDS = ("web_search_options", "plugins", "chat_template")
-_TRUE = Raw(b"true")
+_CHAT_FIELDS = frozenset({
+    "model", "messages", "stream", "stream_options", "tools", "n", "best_of", "audio", *_CAPS, *_UNBOUNDED_FIELDS,
+})  # fmt: skip
+_STREAM_OPTIONS = frozenset({"include_usage", "continuous_usage_stats"})
 _DONE = b"[DONE]"
+# OpenAI has it in every chunk of a stream whose usage was asked for. Within a string its quotes are escaped.
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
 class _Part(Struct):
@@ -31,18 +37,42 @@ class _Message(Struct):
     audio: Raw = Raw(b"null")
 
 
-class _Usage(Struct):
+class _PromptDetails(Struct):
+    cached_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+
+
+class _OutputDetails(Struct):
+    reasoning_tokens: Tokens | None = None
+
+
+class Usage(Struct):
+    """What is cached is among the prompt's tokens, what is reasoned among the completion's."""
+
     prompt_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+    def tokens(self) -> TokenUsage:
+        """The same in epad's words."""
+        prompt = self.prompt_tokens_details or _PromptDetails()
+        output = self.completion_tokens_details or _OutputDetails()
+        return TokenUsage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            prompt.cached_tokens or 0,
+            prompt.cache_write_tokens or 0,
+            output.reasoning_tokens or 0,
+        )
 
 
-class _Answer(Struct):
+class Answer(Struct):
+    """What metering reads of an answer, or of one chunk of it."""
+
     choices: list[Raw] | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
     error: Any = None
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class OpenAI:
@@ -52,18 +82,7 @@ class OpenAI:
     catalogue = Catalogue("/v1/models", "data", "id", {"object": "list"})
 
     def error_body(self, refusal: Refusal) -> bytes:
-        error: dict[str, object] = {
-            "message": refusal.message,
-            "type": refusal.type,
-            "param": None,
-            "code": refusal.code,
-        }
-        if refusal.details:
-            error["budget"] = dict(refusal.details)
-        return msgspec.json.encode({"error": error})
-
-    def cut(self, refusal: Refusal) -> bytes:
-        return b"data: " + self.error_body(refusal) + b"\n\ndata: [DONE]\n\n"
+        return msgspec.json.encode({"error": error_fields(refusal)})
 
 
 class ChatCompletions:
@@ -76,93 +95,95 @@ class ChatCompletions:
         self._limits = limits
 
     def parse(self, body: bytes) -> Ask:
-        fields = json_body.read_fields(body)
-        messages = json_body.read(fields, "messages", list[_Message])
+        fields = json_body.read_object(body, _CHAT_FIELDS)
+        messages = fields.read("messages", list[_Message])
         if messages is None:
             raise RequestError("messages: a list of messages is needed")
-        stream = bool(json_body.read(fields, "stream", bool))
-        cap = self._limits.cap(_wish(fields))
-        bounded = not any(name in fields for name in _UNBOUNDED_FIELDS) and all(map(_is_text, messages))
-        wants_usage, forwarded = _forwarded(body, fields, cap, stream)
+        stream = bool(fields.read("stream", bool))
+        # The larger wish where both are given; none where either of them means no limit.
+        given = {name: value for name in _CAPS if (value := fields.read(name, int)) is not None}
+        cap = self._limits.cap(max(given.values(), default=None))
+        bounded = not any(fields.has(name) for name in _UNBOUNDED_FIELDS) and all(map(is_text, messages))
+        wants_usage, usage_edits = ask_for_usage(fields) if stream else (True, {})
+        edits = _cap_edits(given, cap) | usage_edits
         return Ask(
             model=json_body.read_model(fields),
             stream=stream,
-            prompt_bound=json_body.prompt_bound(body, fields, self._limits.template_tokens)
-            if bounded
-            else None,
+            prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
             output_cap=cap,
-            choices=_choices(fields),
+            choices=json_body.read_choices(fields, "n", "best_of"),
             wants_usage=wants_usage,
-            body=forwarded,
+            body=fields.splice(edits) if edits else body,
             prompt_digest=json_body.prompt_digest(fields, "model", "messages", "tools"),
         )
 
     def usage(self, body: bytes) -> TokenUsage | None:
-        answer = _read_answer(body)
-        return _token_usage(answer.usage) if answer is not None and answer.usage is not None else None
+        return usage_of(body)
 
-    def meter(self, ask: Ask) -> ChatStream:
-        return ChatStream(keep_usage_chunk=ask.wants_usage)
+    def meter(self, ask: Ask) -> ChunkStream:
+        return ChunkStream(self.dialect, b'"delta"', keep_usage=ask.wants_usage)
 
 
-class ChatStream:
-    """Reads server-sent chunks; takes out the usage chunk that only epad asked for."""
+class ChunkStream(EventStream):
+    """Reads server-sent chunks; takes out the usage that only epad asked for."""
 
-    def __init__(self, *, keep_usage_chunk: bool) -> None:
-        self.usage: TokenUsage | None = None
-        self.chunks = 0
-        self.complete = False
-        self.failed = False
-        self._keep_usage_chunk = keep_usage_chunk
-        self._events = EventSplitter(SSE_BOUNDARY)
+    def __init__(self, dialect: OpenAI, content: bytes, *, keep_usage: bool) -> None:
+        super().__init__(SSE_BOUNDARY)
+        self._dialect = dialect
+        self._content = content
+        self._keep_usage = keep_usage
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join([event for event in self._events.feed(data) if self._passes(event)])
+    def cut(self, refusal: Refusal) -> bytes:
+        return b"data: " + self._dialect.error_body(refusal) + b"\n\ndata: [DONE]\n\n"
 
-    def finish(self) -> bytes:
-        rest = self._events.rest()
-        return rest if self._passes(rest) else b""
-
-    def _passes(self, event: bytes) -> bool:
-        """Take note of an event, and say whether the client gets it."""
-        payload = _data_of(event)
+    def _pass(self, event: bytes) -> bytes:
+        payload = sse_data(event)
         if payload == _DONE:
             self.complete = True
-            return True
-        if b'"delta"' in payload:
+            return event
+        if self._content in payload:
             self.chunks += 1
         if b'"usage"' not in payload and b'"error"' not in payload:
-            return True
-        answer = _read_answer(payload)
+            return event
+        answer = json_body.read_answer(payload, Answer)
         if answer is None:
-            return True
+            return event
         self.failed = self.failed or answer.error is not None
         if answer.usage is None:
-            return True
-        self.usage = _token_usage(answer.usage)
-        return self._keep_usage_chunk or answer.choices != []
+            return event if self._keep_usage else _NO_USAGE.sub(b"", event)
+        self.usage = answer.usage.tokens()
+        return event if self._keep_usage or answer.choices != [] else b""
 
 
-def _data_of(event: bytes) -> bytes:
-    """The data of an event; one whose data is spread over lines, or hidden behind comments, is put together."""
-    if event.startswith(b"data:") and event.count(b"\n") <= 2:
-        return event[5:].strip()
-    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join(lines)
+def error_fields(refusal: Refusal) -> dict[str, object]:
+    """A refusal as OpenAI's error object; the budget's figures beside it, where one refused."""
+    error: dict[str, object] = {
+        "message": refusal.message,
+        "type": refusal.type,
+        "param": None,
+        "code": refusal.code,
+    }
+    return {**error, "budget": dict(refusal.details)} if refusal.details else error
 
 
-def _read_answer(body: bytes) -> _Answer | None:
-    try:
-        return _decode_answer(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+def usage_of(body: bytes) -> TokenUsage | None:
+    """The usage in a whole answer."""
+    answer = json_body.read_answer(body, Answer)
+    return answer.usage.tokens() if answer is not None and answer.usage is not None else None
 
 
-def _token_usage(usage: _Usage) -> TokenUsage:
-    return TokenUsage(usage.prompt_tokens, usage.completion_tokens)
+def ask_for_usage(fields: JsonObject) -> tuple[bool, dict[str, bytes]]:
+    """Whether the client asked for a stream's usage, and the edit that asks for it where it did not."""
+    options = fields.child("stream_options", _STREAM_OPTIONS)
+    if options is None:
+        return False, {"stream_options": b'{"include_usage":true}'}
+    if options.read("include_usage", bool):
+        return True, {}
+    return False, {"stream_options": options.splice({"include_usage": b"true"})}
 
 
-def _is_text(message: _Message) -> bool:
+def is_text(message: _Message) -> bool:
+    """Say whether all of a message's tokens are in its bytes."""
     if bytes(message.audio) != b"null":
         return False
     if not bytes(message.content).startswith(b"["):
@@ -172,35 +193,9 @@ def _is_text(message: _Message) -> bool:
     )
 
 
-def _wish(fields: Fields) -> int | None:
-    """The client's own maximum; the larger where it gave both, none if either of them means no limit."""
-    given = [value for name in _CAPS if (value := json_body.read(fields, name, int)) is not None]
-    return max(given, default=None)
-
-
-def _choices(fields: Fields) -> int:
-    choices = 1
-    for name in ("n", "best_of"):
-        wish = json_body.read(fields, name, int) or 1
-        if not 1 <= wish <= json_body.MAX_CHOICES:
-            raise RequestError(f"{name}: {wish} is not between 1 and {json_body.MAX_CHOICES}")
-        choices = max(choices, wish)
-    return choices
-
-
-def _forwarded(body: bytes, fields: Fields, cap: int, stream: bool) -> tuple[bool, bytes]:
-    """Write the cap, and for a stream the wish for usage, where the body does not have them already."""
-    edits: Fields = {
-        name: json_body.number(cap)
-        for name in _CAPS
-        if (given := json_body.read(fields, name, int)) is not None and not 0 < given <= cap
-    }
-    if not any(json_body.read(fields, name, int) is not None for name in _CAPS):
-        edits["max_tokens"] = json_body.number(cap)
-    wants_usage = True
-    if stream:
-        options = json_body.read(fields, "stream_options", Fields) or {}
-        wants_usage = bool(json_body.read(options, "include_usage", bool))
-        if not wants_usage:
-            edits["stream_options"] = Raw(json_body.write_fields({**options, "include_usage": _TRUE}))
-    return wants_usage, json_body.write_fields({**fields, **edits}) if edits else body
+def _cap_edits(given: dict[str, int], cap: int) -> dict[str, bytes]:
+    """The cap, where the body does not have it already."""
+    written = str(cap).encode()
+    if not given:
+        return {"max_tokens": written}
+    return {name: written for name, value in given.items() if not 0 < value <= cap}

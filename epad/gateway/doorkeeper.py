@@ -1,0 +1,85 @@
+"""Says whose a request is: by the key, by the door it came in through, and by the uid at its other end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from epad.gateway import refusal as refuse
+from epad.gateway.identity import Identities, presents_key
+from epad.gateway.listeners import Door, local_address, peer_uid
+from epad.gateway.refusal import Refusal, RefusalError
+from statemachine.clock import Clock
+from statemachine.finding import Finding, Severity
+
+IDENTITY_PROBE = "identity"
+# One finding stands for all of the same kind in this time: whoever holds a stolen key may ask often.
+_TOLD_SECONDS = 10.0
+
+
+class Doorkeeper:
+    """Knows the keys, the doors, and who may come through them."""
+
+    def __init__(
+        self,
+        identities: Identities,
+        doors: Sequence[Door],
+        anonymous: str,
+        clock: Clock,
+        alarm: Callable[[Finding], None],
+    ) -> None:
+        self._identities = identities
+        self._anonymous = anonymous
+        self._clock = clock
+        self._alarm = alarm
+        self._uids = {door.subsystem: door.uid for door in doors if door.uid is not None}
+        self._own = {_place(door.listen): door.subsystem for door in doors if door.listen}
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    def identify(self, request: web.BaseRequest) -> str:
+        """Name the subsystem that asks. Raises RefusalError."""
+        keyed = self._identities.resolve(request.headers)
+        own = self._owner_of_door(request) if self._own else None
+        if own is not None and keyed is not None and keyed != own:
+            self._tell(keyed, "door", f"the key of {keyed} was used at the door of {own}")
+            raise RefusalError(refuse.UNKNOWN_IDENTITY)
+        # At its own door a subsystem needs no key; many clients cannot be kept from sending some word as one.
+        name = own or keyed
+        if name is None and self._anonymous and not presents_key(request.headers):
+            name = self._anonymous
+        if name is None:
+            raise RefusalError(refuse.UNKNOWN_IDENTITY)
+        wrong = self._wrong_hands(name, request)
+        if wrong is not None:
+            raise RefusalError(wrong)
+        return name
+
+    def _owner_of_door(self, request: web.BaseRequest) -> str | None:
+        address = local_address(request)
+        return self._own.get(address) or self._own.get(f"*:{address.rpartition(':')[2]}")
+
+    def _wrong_hands(self, name: str, request: web.BaseRequest) -> Refusal | None:
+        """Hold the uid at the other end against the one that is expected."""
+        expected = self._uids.get(name)
+        uid = None if expected is None else peer_uid(request)
+        if uid is None or uid == expected:
+            return None
+        self._tell(name, "uid", f"{name} was asked for by uid {uid}, whose is uid {expected}", uid=uid)
+        return refuse.wrong_user(name)
+
+    def _tell(self, name: str, what: str, reason: str, **evidence: int) -> None:
+        now = self._clock.monotonic()
+        if now - self._told_at.get((name, what), float("-inf")) < _TOLD_SECONDS:
+            return
+        self._told_at[name, what] = now
+        self._alarm(
+            Finding(IDENTITY_PROBE, name, Severity.ANOMALY, now, reason, evidence=evidence, hard=True)
+        )
+
+
+def _place(listen: str) -> str:
+    """A door's address as connections show it: of one on every host, the port alone says which it is."""
+    host, _, port = listen.rpartition(":")
+    everywhere = host in {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not bound
+    return f"*:{port}" if everywhere else listen

@@ -1,0 +1,245 @@
+"""One scope of a budget: its windows, its caps, and which of them a reservation would cross.
+
+A reservation counts in full until it is settled, however long that takes; a settled turn counts from the
+moment of its settling. What is spent at any time in a window is therefore covered either by a settlement in
+that window or by a reservation still open at its end, and no window, wherever it is laid, exceeds its limit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from epad.config import BudgetConfig, LimitsConfig, SharedBudgetConfig
+from epad.gateway.money import microusd
+
+IN_FLIGHT = "max_in_flight"
+REQUESTS = "requests_per_minute"
+OVERRUN = "overrun"
+IN_ALL_SECONDS = math.inf
+# How long to wait for turns in flight to settle: nobody knows, so ask again soon.
+IN_FLIGHT_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowShape:
+    """A sliding window: its limit's name, its length, and into how many buckets it is cut."""
+
+    limit: str
+    seconds: float
+    buckets: int
+
+
+# Expiry is by whole buckets: a spend counts up to one (1 s, 30 s, 5 min, 1 h) too long, never too short.
+_SPANS = (
+    ("per_minute", 60.0, 60),
+    ("per_hour", 3_600.0, 120),
+    ("per_day", 86_400.0, 288),
+    ("per_month", 31 * 86_400.0, 744),
+    ("in_all", IN_ALL_SECONDS, 1),
+)
+WINDOWS = tuple(WindowShape(f"tokens_{name}", seconds, buckets) for name, seconds, buckets in _SPANS)
+MONEY_WINDOWS = tuple(WindowShape(f"microusd_{name}", seconds, buckets) for name, seconds, buckets in _SPANS)
+_REQUEST_WINDOW = WindowShape(REQUESTS, 60.0, 60)
+LONGEST_WINDOW_SECONDS = max(shape.seconds for shape in WINDOWS if math.isfinite(shape.seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a reservation was not made. `permanent` means that no waiting helps: the request is too large."""
+
+    scope: str
+    limit: str
+    allowed: int
+    used: int
+    asked: int
+    retry_after_seconds: float
+    permanent: bool = False
+
+
+class Usage(NamedTuple):
+    """How much of a limit is spent or reserved; a limit of 0 is none."""
+
+    limit: int
+    used: int
+
+
+class Window:
+    """What was spent within the last `shape.seconds`, never less than the truth, in constant memory."""
+
+    def __init__(self, shape: WindowShape) -> None:
+        self.shape = shape
+        self.spent = 0
+        self._width = shape.seconds / shape.buckets
+        # One bucket more than fit: the oldest still overlaps the window while the newest is filling.
+        self._size = shape.buckets + 1
+        self._amounts = [0] * self._size
+        self._newest: int | None = None
+
+    def advance(self, now: float) -> None:
+        """Forget what is older than the window. Time that goes backwards is taken as standing still."""
+        bucket = math.floor(now / self._width)
+        if self._newest is None:
+            self._newest = bucket
+        if bucket <= self._newest:
+            return
+        for passed in range(self._newest + 1, min(bucket, self._newest + self._size) + 1):
+            self.spent -= self._amounts[passed % self._size]
+            self._amounts[passed % self._size] = 0
+        self._newest = bucket
+
+    def add(self, amount: int, at: float, now: float) -> None:
+        """Count what was spent at `at`; what is older than the window is not counted."""
+        self.advance(now)
+        newest = self._newest or 0
+        bucket = min(math.floor(at / self._width), newest)
+        if bucket > newest - self._size:
+            self._amounts[bucket % self._size] += amount
+            self.spent += amount
+
+    def seconds_until_freed(self, amount: int, now: float) -> float | None:
+        """Say when that much will have left the window; None if so much is not in it."""
+        self.advance(now)
+        if amount > self.spent:
+            return None
+        freed, newest = 0, self._newest or 0
+        for bucket in range(newest - self._size + 1, newest + 1):
+            freed += self._amounts[bucket % self._size]
+            if freed >= amount:
+                return max(0.0, (bucket + self._size) * self._width - now)
+        return None
+
+
+class Sum:
+    """What was spent in all: nothing ever leaves it."""
+
+    def __init__(self, shape: WindowShape) -> None:
+        self.shape = shape
+        self.spent = 0
+
+    def advance(self, now: float) -> None:
+        """Time changes nothing."""
+
+    def add(self, amount: int, at: float, now: float) -> None:
+        """Count what was spent."""
+        del at, now
+        self.spent += amount
+
+    def seconds_until_freed(self, amount: int, now: float) -> float | None:
+        """Waiting frees what open reservations give back, and nothing else."""
+        del now
+        return math.inf if amount <= self.spent else None
+
+
+class Meter:
+    """One kind of amount in a scope: what is reserved of it, and its limited windows."""
+
+    def __init__(self, scope: str, limits: dict[WindowShape, int]) -> None:
+        self.reserved = 0
+        self._scope = scope
+        self._limited = tuple(
+            (Sum(shape) if math.isinf(shape.seconds) else Window(shape), limit)
+            for shape, limit in limits.items()
+            if limit
+        )
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit at all."""
+        return bool(self._limited)
+
+    def too_large(self, amount: int, now: float) -> Refused | None:
+        """Say which limit is smaller than the amount alone."""
+        for window, limit in self._limited:
+            if amount > limit:
+                window.advance(now)
+                used = window.spent + self.reserved
+                return Refused(self._scope, window.shape.limit, limit, used, amount, 0.0, True)
+        return None
+
+    def refuses(self, amount: int, now: float) -> Refused | None:
+        """Say which limit would be crossed, the one that takes longest to make room first."""
+        longest: Refused | None = None
+        for window, limit in self._limited:
+            window.advance(now)
+            used = window.spent + self.reserved
+            if used + amount > limit:
+                freed = window.seconds_until_freed(used + amount - limit, now)
+                wait = IN_FLIGHT_RETRY_SECONDS if freed is None else freed
+                if longest is None or wait > longest.retry_after_seconds:
+                    longest = Refused(self._scope, window.shape.limit, limit, used, amount, wait)
+        return longest
+
+    def settle(self, reserved: int, spent: int, now: float) -> None:
+        """Replace a reservation by what was spent."""
+        self.reserved -= reserved
+        self.spend(spent, now, now)
+
+    def spend(self, amount: int, at: float, now: float) -> None:
+        """Count what was spent at `at`."""
+        for window, _ in self._limited:
+            window.add(amount, at, now)
+
+    def usage(self, now: float) -> dict[str, Usage]:
+        """Report every limit, and what is spent or reserved against it."""
+        usages = {}
+        for window, limit in self._limited:
+            window.advance(now)
+            usages[window.shape.limit] = Usage(limit, window.spent + self.reserved)
+        return usages
+
+
+class Scope:
+    """One set of limits and what counts against it: a subsystem's own, its group's, or everyone's."""
+
+    def __init__(self, name: str, limits: BudgetConfig | SharedBudgetConfig) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.overrun: Refused | None = None
+        self._max_in_flight = limits.max_in_flight
+        self.tokens = Meter(name, {shape: _limit(limits, shape) for shape in WINDOWS})
+        self.money = Meter(name, {shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
+        self.requests = Meter(name, {_REQUEST_WINDOW: limits.requests_per_minute})
+
+    def refuses(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
+        """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""
+        return (
+            self.overrun
+            or self.tokens.too_large(tokens, now)
+            or self.money.too_large(amount_microusd, now)
+            or self.crowded(now)
+            or _longer(self.tokens.refuses(tokens, now), self.money.refuses(amount_microusd, now))
+        )
+
+    def crowded(self, now: float) -> Refused | None:
+        """Say whether as many turns are in flight, or began within the minute, as may."""
+        if self._max_in_flight and self.in_flight >= self._max_in_flight:
+            allowed = self._max_in_flight
+            return Refused(self.name, IN_FLIGHT, allowed, self.in_flight, 1, IN_FLIGHT_RETRY_SECONDS)
+        return self.requests.refuses(1, now) if self.requests.limited else None
+
+    def hold(self, tokens: int, amount_microusd: int, now: float) -> None:
+        """Count a reservation."""
+        self.tokens.reserved += tokens
+        self.money.reserved += amount_microusd
+        self.requests.spend(1, now, now)
+        self.in_flight += 1
+
+    def usage(self, now: float) -> dict[str, Usage]:
+        """Report every limit by its name."""
+        return self.tokens.usage(now) | self.money.usage(now) | self.requests.usage(now)
+
+
+def _limit(limits: LimitsConfig, shape: WindowShape) -> int:
+    unit, _, span = shape.limit.partition("_")
+    if unit == "tokens":
+        tokens: int = getattr(limits, shape.limit)
+        return tokens
+    return microusd(getattr(limits, f"usd_{span}"))
+
+
+def _longer(first: Refused | None, second: Refused | None) -> Refused | None:
+    if first is None or second is None:
+        return first or second
+    return max(first, second, key=lambda refused: refused.retry_after_seconds)

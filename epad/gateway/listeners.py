@@ -1,0 +1,117 @@
+"""Where the gateway listens: one door for everyone, and one of its own for each subsystem that has one.
+
+Whoever comes through a subsystem's own door is that subsystem, with or without a key: the kernel says which
+socket it was, and of a Unix socket who is at its other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from epad.config import SubsystemConfig
+from epad.directories import MAX_SOCKET_PATH_BYTES
+from epad.gateway.errors import GatewayError
+
+_UNIX = "unix:"
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A subsystem's own listener, and the uid that alone may use it or the subsystem's key on a Unix socket."""
+
+    subsystem: str
+    listen: str
+    uid: int | None
+
+    @property
+    def path(self) -> Path | None:
+        """The path of its Unix socket."""
+        return Path(self.listen.removeprefix(_UNIX)) if self.listen.startswith(_UNIX) else None
+
+
+def doors(subsystems: Mapping[str, SubsystemConfig]) -> tuple[Door, ...]:
+    """The doors that a configuration asks for; every subsystem with a gateway has its uid among them.
+
+    Raises GatewayError for a user whom this machine does not know.
+    """
+    return tuple(
+        Door(name, spec.listen, _uid(name, spec.user)) for name, spec in subsystems.items() if spec.gateway
+    )
+
+
+async def open_door(runner: web.BaseRunner, door: Door) -> None:
+    """Listen at a door. Raises GatewayError."""
+    path = door.path
+    try:
+        if path is None:
+            host, _, port = door.listen.rpartition(":")
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        else:
+            await web.SockSite(runner, _bind(path, door.uid)).start()
+    except OSError as error:
+        where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
+        raise GatewayError(f"{where} cannot be listened on: {error}") from error
+
+
+def local_address(request: web.BaseRequest) -> str:
+    """Which of our sockets a request came in by, as `Door.listen` has it; empty if its connection is gone."""
+    transport = request.transport
+    if transport is None:
+        return ""
+    name = transport.get_extra_info("sockname")
+    if isinstance(name, str):
+        return _UNIX + name
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peer_uid(request: web.BaseRequest) -> int | None:
+    """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+    connection = request.transport and request.transport.get_extra_info("socket")
+    if not connection or connection.family != socket.AF_UNIX:
+        return None
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[1])
+
+
+def _uid(name: str, user: str) -> int | None:
+    if not user:
+        return None
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise GatewayError(
+            f"[subsystems.{name}] user: this machine knows no {user!r}; make the user"
+        ) from error
+
+
+def _bind(path: Path, uid: int | None) -> socket.socket:
+    """A socket for one user: closed to all others before it listens. Raises OSError."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise OSError(f"a Unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()  # of a former life: the daemon's lock says that no other runs
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        server.bind(str(path))
+        path.chmod(0o600)
+        if uid is not None and uid != os.geteuid():
+            os.chown(path, uid, -1)
+    except OSError:
+        server.close()
+        raise
+    return server

@@ -1,0 +1,109 @@
+"""What tokens cost, in whole micro-USD. Rounding is always up, and a reservation is at the dearest rate.
+
+USD per million tokens is micro-USD per token, so a rate is kept as micro-USD per million tokens, an integer.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from epad.config import PriceConfig
+
+MICROUSD = 1_000_000
+_PER_TOKENS = 1_000_000
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens by what they cost: `input` has no cached ones in it, `output` no reasoning."""
+
+    input: int = 0
+    output: int = 0
+    cached_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One model's rates, in micro-USD per million tokens."""
+
+    input: int
+    output: int
+    cached_read: int
+    cache_write: int
+    reasoning: int
+
+    def cost(self, count: TokenCount) -> int:
+        """What these tokens cost, in micro-USD."""
+        return _up(
+            count.input * self.input
+            + count.output * self.output
+            + count.cached_read * self.cached_read
+            + count.cache_write * self.cache_write
+            + count.reasoning * self.reasoning
+        )
+
+    def at_most(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that so many tokens can cost, whatever they turn out to be."""
+        dearest_input = max(self.input, self.cached_read, self.cache_write)
+        return _up(input_tokens * dearest_input + output_tokens * max(self.output, self.reasoning))
+
+
+FREE = Price(0, 0, 0, 0, 0)
+
+
+class Prices:
+    """The price table: a model's own name first, else the pattern that says most of it."""
+
+    def __init__(self, table: Mapping[str, PriceConfig]) -> None:
+        self._exact = {name: _price(config) for name, config in table.items() if not _WILDCARD.search(name)}
+        patterns = sorted(
+            table.keys() - self._exact.keys(), key=lambda pattern: (-_literal(pattern), pattern)
+        )
+        self._patterns = [
+            (re.compile(fnmatch.translate(pattern)), _price(table[pattern])) for pattern in patterns
+        ]
+
+    def of(self, model: str) -> Price | None:
+        """The price of a model; None if the table does not say."""
+        exact = self._exact.get(model)
+        if exact is not None:
+            return exact
+        return next((price for pattern, price in self._patterns if pattern.match(model)), None)
+
+
+def microusd(usd: float) -> int:
+    """An amount of the configuration as it is counted."""
+    return round(usd * MICROUSD)
+
+
+def dollars(amount_microusd: int) -> str:
+    """An amount as people read it."""
+    return f"${amount_microusd / MICROUSD:.6f}"
+
+
+def _price(config: PriceConfig) -> Price:
+    def rate(usd: float | None, otherwise: float) -> int:
+        return microusd(otherwise if usd is None else usd)
+
+    return Price(
+        input=microusd(config.input),
+        output=microusd(config.output),
+        cached_read=rate(config.cached_read, config.input),
+        cache_write=rate(config.cache_write, config.input),
+        reasoning=rate(config.reasoning, config.output),
+    )
+
+
+def _literal(pattern: str) -> int:
+    """How many characters of a pattern say something."""
+    return len(re.sub(r"\[[^\]]*\]|[*?]", "", pattern))
+
+
+def _up(rated: int) -> int:
+    return -(-rated // _PER_TOKENS)

@@ -1,0 +1,121 @@
+"""Records for other programs: as JSON, and as spans with the attribute names of OpenTelemetry's GenAI conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import msgspec
+
+from epad.ledger.errors import RecordError
+from epad.ledger.record import KINDS, Record, TurnClosed, TurnOpened, decode, leaf_hash
+from epad.ledger.rows import Row, Unreadable, known_last, read_rows, row_at
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A record as it is given out; `record` is None where it is lost or damaged, and `fault` says so."""
+
+    seq: int
+    leaf: bytes
+    record: Record | None
+    fault: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """JSON values; bytes as hex."""
+        fields: dict[str, Any] = {"seq": self.seq, "leaf": self.leaf.hex()}
+        if self.record is None:
+            return fields | {"kind": "unknown", "fault": self.fault}
+        fields["kind"] = KINDS[type(self.record)].name.lower()
+        values = {name: getattr(self.record, name) for name in self.record.__struct_fields__}
+        fields.update(msgspec.to_builtins(values, builtin_types=(bytes,)))
+        return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def records_from(connection: apsw.Connection, first: int, last: int | None = None) -> Iterator[Shown]:
+    """Records in order, damaged ones said to be so."""
+    for item in read_rows(connection, first):
+        if isinstance(item, Unreadable):
+            yield Shown(item.first, b"", None, f"unreadable: {item.detail}")
+        elif last is not None and item.seq > last:
+            return
+        else:
+            yield _shown(item)
+
+
+def newest_records(connection: apsw.Connection, count: int) -> Iterator[Shown]:
+    """The last so many."""
+    last = known_last(connection) or 0
+    return records_from(connection, max(1, last - count + 1))
+
+
+def record_at(connection: apsw.Connection, sequence: int) -> Shown | None:
+    """One record, None where there is none."""
+    row = row_at(connection, sequence)
+    return _shown(row) if row is not None else None
+
+
+def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
+    """One span for each turn that has ended, then one for each that has not."""
+    open_turns: dict[str, TurnOpened] = {}
+    for shown in records_from(connection, 1):
+        match shown.record:
+            case TurnOpened() as opened:
+                open_turns[opened.turn] = opened
+            case TurnClosed() as closed:
+                yield _span(shown.seq, open_turns.pop(closed.turn, None), closed)
+    for opened in open_turns.values():
+        yield _span(0, opened, None)
+
+
+def _shown(row: Row) -> Shown:
+    leaf = row.leaf if isinstance(row.leaf, bytes) else b""
+    if not isinstance(row.body, bytes):
+        return Shown(row.seq, leaf, None, "lost: its body is gone")
+    if leaf_hash(row.body) != leaf:
+        return Shown(row.seq, leaf, None, "damaged: its body does not hash to its leaf")
+    try:
+        return Shown(row.seq, leaf, decode(row.seq, row.body))
+    except RecordError as error:
+        return Shown(row.seq, leaf, None, str(error))
+
+
+def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -> dict[str, Any]:
+    turn = closed or opened
+    if turn is None:
+        raise ValueError("a span of nothing")
+    attributes: dict[str, Any] = {"epad.turn": turn.turn, "epad.subsystem": turn.subsystem}
+    if opened is not None:
+        # The record does not name the operation; a turn that may put out nothing is an embedding.
+        attributes |= {
+            "gen_ai.operation.name": "chat" if opened.output_cap else "embeddings",
+            "gen_ai.provider.name": opened.dialect,
+            "gen_ai.request.model": opened.model,
+            "gen_ai.request.max_tokens": opened.output_cap,
+            "epad.reserved_tokens": opened.reserved_tokens,
+        }
+    if closed is not None:
+        attributes |= {
+            "gen_ai.usage.input_tokens": closed.input_tokens,
+            "gen_ai.usage.output_tokens": closed.output_tokens,
+            "epad.charged_tokens": closed.charged_tokens,
+            "epad.usage_source": closed.usage_source,
+            "epad.ledger.seq": sequence,
+        }
+        if closed.http_status:
+            attributes["http.response.status_code"] = closed.http_status
+        if closed.outcome != "done":
+            attributes["error.type"] = closed.reason or closed.outcome
+    attributes["epad.outcome"] = closed.outcome if closed else "open"
+    model = opened.model if opened else ""
+    return {
+        "name": f"{attributes.get('gen_ai.operation.name', 'chat')} {model}".strip(),
+        "kind": "SPAN_KIND_CLIENT",
+        "trace_id": turn.turn,
+        "span_id": turn.turn[:16],
+        "start_time_unix_nano": (opened or turn).wall_ns,
+        "end_time_unix_nano": closed.wall_ns if closed else None,
+        "attributes": attributes,
+    }

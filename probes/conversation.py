@@ -1,0 +1,285 @@
+"""Conversation health: turns that went missing, came twice, or belong nowhere; and talk that goes round in circles.
+
+A request carries its conversation with it, so each one can be held against what was seen of it before: it
+continues from the last state, from an earlier one (a branch), or from one that never passed here (a gap).
+These are told of, not acted upon: people edit, agents compact. Answers that repeat while the conversation
+grows are acted upon.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from probes.probe import Push
+from probes.token_burn.window import WindowSum
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.clock import Clock
+from statemachine.containment import Rung
+from statemachine.finding import Finding, Severity
+
+NAME = "conversation"
+REMEMBERED_STATES = 12
+REMEMBERED_REPLIES = 12
+LONGEST_PERIOD = 3
+LEAST_LOOP = 6
+"""Answers; so one answer alone must come six times. Four in a row were a plain "done" twice in 26 days of
+bench/detectors.py, and no loop."""
+
+MAX_OPEN_TURNS = 4_096
+"""Turns whose answer is awaited; the gateway lets far fewer be in flight, so what is above was lost."""
+
+
+class Fault(StrEnum):
+    """What can be wrong with the order of a conversation."""
+
+    GAP = "gap"
+    DUPLICATE = "duplicate"
+    ORPHAN = "orphan"
+    BRANCH = "branch"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationThresholds:
+    """When answers go round in circles. Raises ValueError for what could never be reached."""
+
+    interval_seconds: float = 10.0
+    window_seconds: float = 600.0
+    loop_repeats: int = 4
+    stale_turns: int = 8
+    max_conversations: int = 4_096
+    rung: str = "throttle"
+
+    def __post_init__(self) -> None:
+        if self.interval_seconds <= 0:
+            raise ValueError("probes.conversation.interval_seconds must be above 0")
+        if self.window_seconds < self.interval_seconds:
+            raise ValueError(
+                f"probes.conversation.window_seconds ({self.window_seconds}) is shorter than interval_seconds "
+                f"({self.interval_seconds}): a fault between two samples would never be told of"
+            )
+        most = REMEMBERED_REPLIES // LONGEST_PERIOD
+        if not 2 <= self.loop_repeats <= most:
+            raise ValueError(
+                f"probes.conversation.loop_repeats ({self.loop_repeats}) must be from 2 to {most}: of "
+                f"{REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more"
+            )
+        if not 2 <= self.stale_turns <= REMEMBERED_REPLIES:
+            raise ValueError(
+                f"probes.conversation.stale_turns ({self.stale_turns}) must be from 2 to {REMEMBERED_REPLIES}: "
+                "no more answers are remembered"
+            )
+        if self.max_conversations < 1:
+            raise ValueError("probes.conversation.max_conversations must be 1 or more")
+        if self.rung not in {rung.label for rung in Rung}:
+            raise ValueError(f"probes.conversation.rung ({self.rung}) is no rung")
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """The last states of one conversation, newest last, and the last answers."""
+
+    states: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_STATES))
+    replies: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REPLIES))
+    messages: int = 0
+    stale: int = 0
+    answered_state: bytes = b""
+
+    def place(self, event: TurnAdmitted) -> Fault | None:
+        """Where a request stands to what was seen before; None if it continues from the last state, or is new."""
+        if not self.states:
+            return None
+        head = event.history[-1]
+        if head == self.states[-1]:
+            return None if event.retry else Fault.DUPLICATE
+        if self.states[-1] in event.history:
+            return None
+        if head in self.states or any(state in event.history for state in self.states):
+            return Fault.BRANCH
+        return Fault.GAP if event.messages > self.messages else Fault.BRANCH
+
+    def follow(self, event: TurnAdmitted) -> bool:
+        """Take in where it stands now; say whether it has grown."""
+        grown = event.messages > self.messages
+        self.states.append(event.history[-1])
+        self.messages = event.messages
+        return grown
+
+    def answered(self, reply: bytes, state: bytes, *, grown: bool) -> None:
+        """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn."""
+        if state == self.answered_state:
+            return
+        self.answered_state = state
+        if reply not in self.replies:
+            self.stale = 0
+        elif grown:
+            self.stale += 1
+        self.replies.append(reply)
+
+    def period(self, repeats: int) -> int:
+        """The shortest period with which the last answers repeat so often; 0 if none."""
+        replies = list(self.replies)
+        for period in range(1, LONGEST_PERIOD + 1):
+            length = max(period * repeats, LEAST_LOOP)
+            last = replies[-length:]
+            if len(last) == length and last[period:] == last[:-period]:
+                return period
+        return 0
+
+
+@dataclass(slots=True)
+class _OpenTurn:
+    key: tuple[str, str]
+    state: bytes
+    grown: bool
+
+
+class _Counts:
+    """The faults of one subsystem within the window."""
+
+    def __init__(self, seconds: float) -> None:
+        self._sums = {fault: WindowSum(seconds) for fault in Fault}
+        self.last: dict[str, Any] = {}
+
+    def add(self, fault: Fault, at: float, **evidence: Any) -> None:
+        self._sums[fault].add(at, 1)
+        self.last = {"fault": fault.value, **evidence}
+
+    def totals(self, now: float) -> dict[str, int]:
+        return {fault.value: total for fault, sums in self._sums.items() if (total := sums.total(now))}
+
+
+class ConversationHealth:
+    """Told about turns; states a loop at once, and the other faults on schedule.
+
+    Requests without a conversation (completions, embeddings) are none of its business.
+    """
+
+    def __init__(self, thresholds: ConversationThresholds, *, clock: Clock, push: Push) -> None:
+        self._thresholds = thresholds
+        self._clock = clock
+        self._push = push
+        self._conversations: OrderedDict[tuple[str, str], _Conversation] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str], _OpenTurn | None] = OrderedDict()
+        self._counts: dict[str, _Counts] = {}
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._thresholds.interval_seconds
+
+    def admitted(self, event: TurnAdmitted) -> None:
+        turn = (event.subsystem, event.turn)
+        self._open[turn] = None
+        if len(self._open) > MAX_OPEN_TURNS:
+            self._open.popitem(last=False)
+        if not event.conversation or not event.history:
+            return
+        key = (event.subsystem, event.conversation)
+        conversation = self._conversation(key)
+        fault = conversation.place(event)
+        if fault is not None:
+            self._of(event.subsystem).add(
+                fault, event.at, turn=event.turn, conversation=event.conversation, messages=event.messages
+            )
+        self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event))
+
+    def refused(self, event: TurnRefused) -> None:
+        """What was not said is not missing."""
+
+    def finished(self, event: TurnFinished) -> None:
+        turn = (event.subsystem, event.turn)
+        if turn not in self._open:
+            self._of(event.subsystem).add(Fault.ORPHAN, event.at, turn=event.turn)
+            return
+        opened = self._open.pop(turn)
+        conversation = self._conversations.get(opened.key) if opened is not None else None
+        if opened is None or conversation is None or not event.reply:
+            return
+        conversation.answered(event.reply, opened.state, grown=opened.grown)
+        looping = self._looping(event, opened.key[1], conversation)
+        if looping is not None:
+            self._push(looping)
+
+    async def sample(self) -> Sequence[Finding]:
+        now = self._clock.monotonic()
+        return [self._judge(subsystem, counts, now) for subsystem, counts in self._counts.items()]
+
+    def forget(self, subsystem: str) -> None:
+        """Start afresh with a subsystem that was released. Its turns in flight stay known: they will end."""
+        self._counts.pop(subsystem, None)
+        for key in [key for key in self._conversations if key[0] == subsystem]:
+            del self._conversations[key]
+
+    def _conversation(self, key: tuple[str, str]) -> _Conversation:
+        conversation = self._conversations.pop(key, None) or _Conversation()
+        self._conversations[key] = conversation
+        if len(self._conversations) > self._thresholds.max_conversations:
+            self._conversations.popitem(last=False)
+        return conversation
+
+    def _of(self, subsystem: str) -> _Counts:
+        counts = self._counts.get(subsystem)
+        if counts is None:
+            counts = self._counts[subsystem] = _Counts(self._thresholds.window_seconds)
+        return counts
+
+    def _looping(self, event: TurnFinished, name: str, conversation: _Conversation) -> Finding | None:
+        t = self._thresholds
+        period = conversation.period(t.loop_repeats)
+        if period:
+            what = "the same answer" if period == 1 else f"the same {period} answers in turn"
+            reason, value, limit, unit = (
+                f"{what}, {t.loop_repeats} times",
+                t.loop_repeats,
+                t.loop_repeats,
+                "times",
+            )
+        elif conversation.stale >= t.stale_turns:
+            reason = f"{conversation.stale} turns on, nothing has been answered that was not answered before"
+            value, limit, unit = conversation.stale, t.stale_turns, "turns"
+        else:
+            return None
+        evidence = {
+            "detector": "loop" if period else "stale",
+            "rung": t.rung,
+            "conversation": name,
+            "turn": event.turn,
+            "period": period,
+            "messages": conversation.messages,
+        }
+        return Finding(
+            NAME,
+            event.subsystem,
+            Severity.ANOMALY,
+            event.at,
+            f"conversation {name}: {reason}",
+            value=value,
+            limit=limit,
+            unit=unit,
+            evidence=evidence,
+            hard=True,
+        )
+
+    def _judge(self, subsystem: str, counts: _Counts, now: float) -> Finding:
+        totals = counts.totals(now)
+        seconds = self._thresholds.window_seconds
+        if not totals:
+            return Finding(NAME, subsystem, Severity.OK, now, f"nothing amiss for {seconds:.0f} s")
+        told = ", ".join(f"{count} {fault}{'s' if count > 1 else ''}" for fault, count in totals.items())
+        return Finding(
+            NAME,
+            subsystem,
+            Severity.WARNING,
+            now,
+            f"{told.replace('branchs', 'branches')} in its conversations in {seconds:.0f} s",
+            value=sum(totals.values()),
+            unit="faults",
+            evidence={**totals, "last": counts.last},
+        )

@@ -1,0 +1,85 @@
+"""The day's budget, burnt too fast: several windows, each confirmed by its own last twelfth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probes.token_burn.thresholds import BurnWindow, rung_named
+from probes.token_burn.verdict import Detector, Verdict
+from probes.token_burn.window import WindowSum
+from statemachine.finding import Severity
+
+SHORT_SHARE = 12
+"""The short window is this part of the long one (SRE workbook): a verdict ends soon after the burning does."""
+
+MIN_TURNS = 10
+"""Fewer turns than this are no rate: on a small budget a single large reservation is a share of the day."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    name: str
+    window: BurnWindow
+    long: WindowSum
+    short: WindowSum
+    turns: WindowSum
+
+
+class BurnRate:
+    """Counts what was spent, and what is reserved now in full: the request that goes too far is the one told."""
+
+    def __init__(self, windows: dict[str, BurnWindow]) -> None:
+        self._sums = [
+            _Sums(
+                name,
+                window,
+                WindowSum(window.seconds),
+                WindowSum(window.seconds / SHORT_SHARE),
+                WindowSum(window.seconds),
+            )
+            for name, window in windows.items()
+        ]
+
+    def admitted(self, at: float) -> None:
+        """Count a turn; what it reserves is handed to `verdict`, for it may change until it is settled."""
+        for sums in self._sums:
+            sums.turns.add(at, 1)
+
+    def spent(self, at: float, tokens: int) -> None:
+        for sums in self._sums:
+            sums.long.add(at, tokens)
+            sums.short.add(at, tokens)
+
+    def verdict(self, now: float, day_tokens: int, reserved: int) -> Verdict | None:
+        """The firmest window that is over; None without a day's budget, for then there is no share of it."""
+        if not day_tokens:
+            return None
+        over = [v for sums in self._sums if (v := _judge(sums, now, day_tokens, reserved)) is not None]
+        return max(over, key=lambda verdict: (verdict.rung, verdict.value / verdict.limit), default=None)
+
+
+def _judge(sums: _Sums, now: float, day_tokens: int, reserved: int) -> Verdict | None:
+    window = sums.window
+    limit = window.day_share * day_tokens
+    burnt = sums.long.total(now) + reserved
+    lately = sums.short.total(now) + reserved
+    if burnt <= limit or lately <= limit / SHORT_SHARE or sums.turns.total(now) < MIN_TURNS:
+        return None
+    return Verdict(
+        Detector.BURN_RATE,
+        Severity.ANOMALY,
+        rung_named(window.rung),
+        f"{burnt / day_tokens:.1%} of the day's budget in {window.seconds / 60:g} min ({reserved} tokens of it "
+        f"reserved): {burnt * window.pace / limit:.1f} times the pace that lasts a day, "
+        f"{window.pace:.1f} is the limit",
+        burnt,
+        limit,
+        "tokens",
+        {
+            "window": sums.name,
+            "window_seconds": window.seconds,
+            "short_window_tokens": lately,
+            "reserved_tokens": reserved,
+            "day_tokens": day_tokens,
+        },
+    )

@@ -1,0 +1,111 @@
+"""Prices: whole micro-USD, the most specific name, and a reservation that nothing can cost more than."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.config import PriceConfig
+from epad.config_load import ConfigError, load
+from epad.gateway.charge import Bound, Charge, charge_stream
+from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.money import FREE, Price, Prices, TokenCount, dollars
+from epad.ledger.record import UsageSource
+
+RATES = st.integers(0, 600_000_000)
+COUNTS = st.integers(0, 2_000_000)
+
+
+def test_the_published_example_costs_what_the_bill_says() -> None:
+    """1,000 in of which 800 cached, 500 out of which 200 reasoning, at 3 / 0.30 / 15 USD per million."""
+    prices = Prices({"m": PriceConfig(input=3.0, output=15.0, cached_read=0.3)})
+    price = prices.of("m")
+    assert price is not None
+    assert price.cost(TokenCount(input=200, output=300, cached_read=800, reasoning=200)) == 600 + 240 + 7_500
+    usage = TokenUsage(1_000, 500, cached_read_tokens=800, reasoning_tokens=200)
+    charge = charge_stream(usage, 0, Bound(2_000, 500))
+    assert (charge.tokens, charge.cost(price)) == (1_500, 8_340)
+    assert dollars(8_340) == "$0.008340"
+
+
+@given(RATES, RATES, RATES, RATES, RATES, st.lists(COUNTS, min_size=5, max_size=5))
+def test_no_turn_within_its_bound_costs_more_than_was_reserved(
+    one: int, two: int, three: int, four: int, five: int, counts: list[int]
+) -> None:
+    """However the tokens split over the rates: cached, written, reasoned or none of it."""
+    price = Price(one, two, three, four, five)
+    count = TokenCount(*counts)
+    most = price.at_most(count.input + count.cached_read + count.cache_write, count.output + count.reasoning)
+    assert 0 <= price.cost(count) <= most
+
+
+def test_a_fraction_of_a_micro_usd_is_charged_as_a_whole_one() -> None:
+    """Rounding down would let a million tiny turns through for nothing."""
+    price = Prices({"m": PriceConfig(input=0.01, output=0.01)}).of("m")
+    assert price is not None
+    assert price.cost(TokenCount(input=1)) == 1
+    assert price.cost(TokenCount(input=100)) == 1
+    assert price.cost(TokenCount(input=101)) == 2
+    assert FREE.cost(TokenCount(5, 5, 5, 5, 5)) == 0
+
+
+def test_the_most_specific_price_wins_in_whatever_order_it_is_given() -> None:
+    """A model's own name, then the pattern with the most to say; none is None, which is not free."""
+    table = {
+        "*": PriceConfig(input=1.0, output=1.0),
+        "gpt-*": PriceConfig(input=2.0, output=2.0),
+        "gpt-4o*": PriceConfig(input=3.0, output=3.0),
+        "gpt-4o-mini": PriceConfig(input=4.0, output=4.0),
+    }
+    for names in (list(table), list(reversed(table))):
+        prices = Prices({name: table[name] for name in names})
+        found = [prices.of(model) for model in ("gpt-4o-mini", "gpt-4o-2024", "gpt-3", "llama")]
+        assert [price.input for price in found if price] == [4_000_000, 3_000_000, 2_000_000, 1_000_000]
+    assert Prices({"gpt-*": table["*"]}).of("llama") is None
+
+
+def test_what_the_upstream_did_not_count_is_charged_at_the_dearest_rate() -> None:
+    """An estimate never profits from a discount."""
+    price = Price(1_000_000, 2_000_000, 100_000, 1_250_000, 3_000_000)
+    assert Charge(100, 10, UsageSource.RESERVED).cost(price) == 125 + 30
+    assert charge_stream(None, 99, Bound(100, 10)).tokens == 110
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("input = -1\noutput = 1", "prices.m.input: is -1; give a number from 0 to 1e+09"),
+        (
+            "input = 0.0000025\noutput = 10.0",
+            "prices.m.input: is 2.5e-06, which looks like a price per token",
+        ),
+        (
+            "input = 2500000\noutput = 1000000",
+            "prices.m.input: is 2.5e+06 USD per million tokens, over a cent",
+        ),
+        ("input = 0.15\noutput = 60.0", "prices.m.output: is 60, more than 100 times input, which is 0.15"),
+        ("input = 0.15", "prices.m.output: is missing; give a number"),
+    ],
+)
+def test_a_price_that_cannot_be_right_is_refused_with_the_fix(tmp_path: Path, text: str, told: str) -> None:
+    """A million times too much locks the house out for days, a million times too little lets it burn."""
+    path = tmp_path / "epad.toml"
+    path.write_text(f"[prices.m]\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert any(told in str(problem) for problem in caught.value.problems), str(caught.value)
+
+
+def test_real_price_lists_pass(tmp_path: Path) -> None:
+    """From the dearest to the cheapest there are, with cached and written rates far apart."""
+    path = tmp_path / "epad.toml"
+    path.write_text(
+        "[prices.'o1-pro']\ninput = 150\noutput = 600\n"
+        "[prices.'claude-*']\ninput = 3\noutput = 15\ncached_read = 0.3\ncache_write = 6\n"
+        "[prices.'deepseek-*']\ninput = 0.28\noutput = 0.42\ncached_read = 0.028\n"
+        "[prices.'embed']\ninput = 0.01\noutput = 0\n"
+    )
+    assert len(load(path).prices) == 4

@@ -1,0 +1,449 @@
+"""Each detector by itself: what it sees, what it must not, and that it remembers no more than it says."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.token_burn.burn import MIN_TURNS, BurnRate
+from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
+from probes.token_burn.output import FEW_LETTERS, LoopingOutput
+from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
+from probes.token_burn.prompts import (
+    MAX_CONVERSATIONS,
+    AppendedLoops,
+    IdenticalRun,
+    RecentPrompts,
+    Repetition,
+)
+from probes.token_burn.ratios import Ratios
+from probes.token_burn.thresholds import (
+    REMEMBERED_CHARACTERS,
+    REMEMBERED_PROMPTS,
+    BurnWindow,
+    TokenBurnThresholds,
+)
+from probes.token_burn.verdict import Detector
+from probes.token_burn.window import WINDOW_SLOTS, WindowSum
+from probes.turns import TurnAdmitted, TurnFinished, TurnStreamed
+from statemachine.containment import Rung
+from statemachine.finding import Severity
+
+DEFAULT = TokenBurnThresholds()
+
+
+def admitted(
+    at: float = 0.0, prompt: bytes = b"", turn: str = "t", retry: int = 0, **more: object
+) -> TurnAdmitted:
+    return TurnAdmitted("agent", at, turn, "m", 100, prompt, retry, **more)  # type: ignore[arg-type]
+
+
+def finished(at: float, outcome: str = "done", status: int = 200) -> TurnFinished:
+    return TurnFinished("agent", at, "t", outcome, 1, 1, 2, status)
+
+
+# Windows.
+
+EVENTS = st.lists(st.tuples(st.floats(0, 30), st.integers(0, 1000)), max_size=200)
+
+
+@given(EVENTS, st.floats(1, 600))
+def test_a_window_sum_is_the_naive_sum_to_one_slot(events: list[tuple[float, int]], seconds: float) -> None:
+    """It counts everything younger than the window less a slot, and nothing older than the window."""
+    window, slot, now = WindowSum(seconds), seconds / WINDOW_SLOTS, 0.0
+    seen: list[tuple[float, int]] = []
+    for gap, amount in events:
+        now += gap
+        window.add(now, amount)
+        seen.append((now, amount))
+        young = sum(n for at, n in seen if now - at < seconds - slot * 1.001)
+        not_old = sum(n for at, n in seen if now - at <= seconds * 1.001)
+        assert young <= window.total(now) <= not_old
+        assert len(window._slots) <= WINDOW_SLOTS
+
+
+class CountingDeque(deque[tuple[int, int]]):
+    """Counts what is done to it."""
+
+    operations = 0
+
+    def append(self, item: tuple[int, int]) -> None:
+        self.operations += 1
+        super().append(item)
+
+    def popleft(self) -> tuple[int, int]:
+        self.operations += 1
+        return super().popleft()
+
+    def pop(self) -> tuple[int, int]:  # type: ignore[override]
+        self.operations += 1
+        return super().pop()
+
+
+@given(EVENTS)
+def test_a_window_sum_costs_a_constant_number_of_operations(events: list[tuple[float, int]]) -> None:
+    """Amortised: each event adds at most one slot, and each slot is dropped once."""
+    window, now = WindowSum(60), 0.0
+    window._slots = counted = CountingDeque()
+    for gap, amount in events:
+        now += gap
+        window.add(now, amount)
+        window.total(now)
+    assert counted.operations <= 3 * len(events)
+
+
+# Burn rate.
+
+
+def burning(
+    pace: float, seconds: float, *, every: float = 5.0, day: int = 20_000_000
+) -> list[tuple[float, str]]:
+    """Burn at `pace` times the even one; return when each window was over, the first time."""
+    rate = BurnRate(dict(DEFAULT.burn))
+    seen: dict[str, float] = {}
+    at = 0.0
+    while at < seconds:
+        rate.admitted(at)
+        rate.spent(at, int(pace * day * every / 86_400))
+        verdict = rate.verdict(at, day, 0)
+        if verdict is not None:
+            seen.setdefault(str(verdict.evidence["window"]), at)
+        at += every
+    return [(at, name) for name, at in seen.items()]
+
+
+def test_each_burn_window_sees_its_own_pace() -> None:
+    """Just above a window's pace it is over when the window is full; just below, never."""
+    assert burning(8.2, 600) == []
+    assert [(name, 240 <= at <= 320) for at, name in burning(9.5, 400)] == [("fast", True)]
+    assert [(name, 780 <= at <= 920) for at, name in burning(6.2, 1_000)] == [("steady", True)]
+    assert [(name, at >= 6_000) for at, name in burning(3.1, 7_200)] == [("slow", True)]
+    assert burning(2.6, 9_000) == []
+
+
+def test_a_burn_ends_with_the_short_window() -> None:
+    """Half a minute after the burning stopped the verdict is gone, though the long window is full."""
+    rate = BurnRate({"fast": BurnWindow(300.0, 0.03, "throttle")})
+    for at in range(0, 300, 5):
+        rate.admitted(at)
+        rate.spent(at, 1_000)
+    assert rate.verdict(295, 1_000_000, 0) is not None
+    assert rate.verdict(325, 1_000_000, 0) is None
+
+
+def test_reserved_tokens_count_until_they_are_settled() -> None:
+    """In full, and no longer."""
+    rate = BurnRate({"fast": BurnWindow(300.0, 0.03, "throttle")})
+    for _ in range(MIN_TURNS):
+        rate.admitted(0)
+    verdict = rate.verdict(0, 1_000_000, 30_001)
+    assert verdict is not None
+    assert (verdict.value, verdict.limit) == (30_001, 30_000)
+    assert rate.verdict(0, 1_000_000, 30_000) is None
+
+
+def test_one_large_request_on_a_small_budget_is_no_rate() -> None:
+    """And without a day's budget there is no share of it to burn."""
+    rate = BurnRate(dict(DEFAULT.burn))
+    rate.admitted(0)
+    assert rate.verdict(0, 100_000, 60_000) is None
+    for _ in range(MIN_TURNS):
+        rate.admitted(0)
+    assert rate.verdict(0, 100_000, 60_000) is not None
+    assert rate.verdict(0, 0, 60_000) is None
+
+
+# Busy-period CUSUM.
+
+
+@given(st.lists(st.integers(1, 100_000), min_size=2, max_size=100))
+def test_the_reference_is_mean_and_spread(minutes: list[int]) -> None:
+    """Those of the naive formulas, as long as no minute has become old."""
+    reference = BusyMinutes()
+    for tokens in minutes:
+        reference.learn(tokens)
+    mean = sum(minutes) / len(minutes)
+    spread = (sum((n - mean) ** 2 for n in minutes) / len(minutes)) ** 0.5
+    assert reference.mean == pytest.approx(mean)
+    assert reference.spread == pytest.approx(max(spread, mean / 4, 1.0), rel=1e-6)
+
+
+def taught(rng: random.Random, minutes: int = 200) -> tuple[BusyCusum, float]:
+    """A sum that knows busy minutes of 20,000 give or take 5,000, with quiet ones between."""
+    cusum, at = BusyCusum(DEFAULT), 0.0
+    for _ in range(minutes):
+        for _ in range(4):
+            cusum.reserved(at, max(1, int(rng.gauss(5_000, 2_500))))
+            at += 15.0
+        at += 60.0 * rng.choice((0, 0, 1, 10))
+    return cusum, at
+
+
+def test_what_is_usual_is_no_excess_and_twice_as_much_is() -> None:
+    """A usual hour says nothing; twice the usual is warned of, then acted upon, within minutes."""
+    cusum, at = taught(random.Random(1))
+    for _ in range(60):
+        cusum.reserved(at, 20_000)
+        assert cusum.verdict(at) is None
+        at += 60.0
+    severities = []
+    for _ in range(8):
+        for _ in range(4):
+            cusum.reserved(at, 11_000)
+            verdict = cusum.verdict(at)
+            severities.append(Severity.OK if verdict is None else verdict.severity)
+            at += 15.0
+    assert severities == sorted(severities)
+    assert set(severities) == {Severity.OK, Severity.WARNING, Severity.ANOMALY}
+
+
+def test_without_history_it_says_nothing() -> None:
+    """Fewer busy minutes than configured are no reference, however much comes."""
+    cusum = BusyCusum(DEFAULT)
+    for minute in range(DEFAULT.cusum_history_minutes):
+        cusum.reserved(minute * 60.0, 1 if minute < 5 else 10_000_000)
+        assert cusum.verdict(minute * 60.0) is None
+
+
+def test_nothing_is_learnt_from_what_is_wrong() -> None:
+    """Neither from its own excess nor from a minute in which another detector spoke."""
+    cusum, at = taught(random.Random(2))
+    mean = cusum.reference.mean
+    for _ in range(120):
+        cusum.reserved(at, 10_000_000)
+        assert cusum.verdict(at) is not None
+        at += 60.0
+    assert cusum.reference.mean < mean * 1.01
+    at += 36_000.0
+    learnt = cusum.reference.minutes
+    for _ in range(5):
+        cusum.reserved(at, 1_000)
+        cusum.taint()
+        at += 60.0
+    cusum.verdict(at)
+    assert cusum.reference.minutes - learnt <= 1
+    assert cusum.reference.minutes <= MEMORY_MINUTES
+
+
+def test_after_an_excess_the_sum_comes_down_in_minutes() -> None:
+    """It is capped, so an hour of a thousand times too much does not last a day; idle time takes it down."""
+    cusum, at = taught(random.Random(3))
+    for _ in range(60):
+        cusum.reserved(at, 100_000_000)
+        at += 60.0
+    verdict = cusum.verdict(at)
+    assert verdict is not None
+    assert verdict.value <= CEILING * DEFAULT.cusum_act
+    assert cusum.verdict(at + 600.0) is None
+
+
+def test_what_a_throttle_does_not_help_is_frozen() -> None:
+    """After its patience, and not before."""
+    cusum, at = taught(random.Random(4))
+    rungs = []
+    for _ in range(16):
+        cusum.reserved(at, 200_000)
+        verdict = cusum.verdict(at)
+        assert verdict is not None
+        rungs.append(verdict.rung)
+        at += 60.0
+    assert rungs == [Rung.THROTTLE] * 10 + [Rung.FREEZE] * 6
+
+
+# Prompts.
+
+
+@given(st.lists(st.integers(0, 2), max_size=80))
+def test_runs_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
+    """The length is the number of equal prompts at the end."""
+    run = IdenticalRun(60)
+    for place, prompt in enumerate(prompts):
+        naive = place + 1 - next((i + 1 for i in range(place, -1, -1) if prompts[i] != prompt), 0)
+        assert run.admitted(admitted(prompt=bytes([prompt + 1]))) == naive
+
+
+@given(st.lists(st.integers(0, 9), max_size=120))
+def test_duplicates_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
+    """Of the last twenty, those that are not the first of their kind."""
+    recent = RecentPrompts()
+    for place, prompt in enumerate(prompts):
+        last = prompts[max(0, place + 1 - REMEMBERED_PROMPTS) : place + 1]
+        assert recent.add(bytes([prompt])) == len(last) - len(set(last))
+        assert len(recent._prompts) <= REMEMBERED_PROMPTS
+        assert len(recent._counts) == len(set(last))
+
+
+def test_a_loop_of_several_prompts_is_found_by_its_duplicates() -> None:
+    """Eight prompts in turn are no run; half of the last twenty are duplicates after the eighteenth."""
+    repetition = Repetition(DEFAULT)
+    seen = [
+        number
+        for number in range(30)
+        for verdict in repetition.admitted(admitted(number * 5.0, bytes([number % 8])))
+        if verdict.detector is Detector.DUPLICATE_PROMPTS
+    ]
+    assert seen[0] == 17
+    repetition.finished(150.0)
+    assert repetition.admitted(admitted(1_000.0, b"\1")) == []
+
+
+def test_an_appended_loop_is_the_same_message_on_a_growing_prompt() -> None:
+    """In its own conversation, whatever other conversations do meanwhile; without growth it is a retry."""
+    loops = AppendedLoops(60)
+    for number in range(1, 9):
+        looping = admitted(number, last_message=b"error", conversation="a", prompt_tokens=100 * number)
+        assert loops.admitted(looping) == number
+        other = admitted(number, last_message=b"m%d" % number, conversation="b", prompt_tokens=100 * number)
+        assert loops.admitted(other) == 1
+    again = admitted(9, last_message=b"error", conversation="a", prompt_tokens=800)
+    assert loops.admitted(again) == 8
+    assert loops.admitted(admitted(10, last_message=b"", conversation="c", prompt_tokens=1)) == 1
+    assert loops.admitted(admitted(11, last_message=b"", conversation="c", prompt_tokens=2)) == 1
+    assert loops.admitted(admitted(100, last_message=b"error", conversation="a", prompt_tokens=900)) == 1
+
+
+def test_the_conversations_followed_are_bounded() -> None:
+    """The quietest go first."""
+    loops = AppendedLoops(60)
+    for number in range(1_000):
+        loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=number))
+        loops.admitted(admitted(last_message=b"m", conversation=f"c{number}"))
+        assert len(loops) <= MAX_CONVERSATIONS
+    assert loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=1_000)) == 1_000
+
+
+# Ratios.
+
+
+def test_retries_are_warned_of_and_then_acted_upon() -> None:
+    """More than a tenth is a warning, more than three tenths an anomaly, and of nine calls there is no ratio."""
+    ratios = Ratios(DEFAULT)
+    for number in range(9):
+        assert ratios.admitted(admitted(number * 0.1, retry=1)) is None
+    assert ratios.admitted(admitted(1.0, retry=1)) is not None
+    said = [ratios.admitted(admitted(100 + n * 0.1, retry=int(n % 5 == 4))) for n in range(40)]
+    assert {v.severity for v in said[12:] if v is not None} == {Severity.WARNING}
+    said = [ratios.admitted(admitted(200 + n * 0.1, retry=int(n % 3 > 0))) for n in range(40)]
+    assert {v.severity for v in said[12:] if v is not None} == {Severity.ANOMALY}
+
+
+def test_half_of_the_calls_failing_is_an_anomaly() -> None:
+    """By outcome or by the upstream's status; told of as a failure comes, with the last status."""
+    ratios = Ratios(DEFAULT)
+    verdicts = [
+        ratios.finished(finished(n, *(("failed", 503) if n % 2 else ("done", 200)))) for n in range(12)
+    ]
+    assert [v is not None for v in verdicts] == [False] * 9 + [True, False, True]
+    assert verdicts[-1] is not None
+    assert verdicts[-1].evidence["http_status"] == 503
+    assert ratios.finished(finished(100.0, "failed")) is None
+
+
+# In flight.
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=100))
+def test_what_is_reserved_is_the_sum_over_the_turns_in_flight(steps: list[tuple[bool, int]]) -> None:
+    """However turns begin and end, twice or never."""
+    turns, naive = OpenTurns(DEFAULT), dict[int, int]()
+    for begins, number in steps:
+        if begins:
+            turns.admitted(admitted(turn=str(number)))
+            naive[number] = 100
+        else:
+            turns.finished(str(number))
+            naive.pop(number, None)
+        assert turns.reserved_tokens == sum(naive.values())
+        assert len(turns) == len(naive)
+
+
+def test_turns_that_never_end_are_bounded() -> None:
+    """And their reservations with them."""
+    turns = OpenTurns(DEFAULT)
+    for number in range(3 * MAX_OPEN_TURNS):
+        turns.admitted(admitted(turn=str(number)))
+    assert len(turns) == MAX_OPEN_TURNS
+    assert turns.reserved_tokens == 100 * MAX_OPEN_TURNS
+
+
+def test_the_oldest_is_the_oldest() -> None:
+    """Turns end in any order."""
+    turns = OpenTurns(DEFAULT)
+    for number in range(4):
+        turns.admitted(admitted(1_000.0 * number, turn=f"t{number}"))
+    for ended, oldest in ((0, "t1"), (2, "t1"), (1, "t3")):
+        turns.finished(f"t{ended}")
+        verdict = turns.verdict(9_000.0, cap=8)
+        assert verdict is not None
+        assert oldest in verdict.reason
+    turns.finished("t3")
+    assert turns.verdict(9_000.0, cap=8) is None
+
+
+# Looping output.
+
+
+def stream(pieces: list[str], thresholds: TokenBurnThresholds = DEFAULT) -> tuple[int | None, LoopingOutput]:
+    """Feed a stream; return after how many characters it was found to loop."""
+    output, characters = LoopingOutput(thresholds), 0
+    for piece in pieces:
+        characters += len(piece)
+        if output.streamed(TurnStreamed("agent", 0.0, "t", piece)) is not None:
+            return characters, output
+    return None, output
+
+
+@given(st.integers(7, 400), st.integers(1, 30), st.integers(0, 3_000), st.integers(0, 9_999))
+def test_any_loop_is_found_wherever_it_begins_and_however_it_is_cut(
+    period: int, piece: int, before: int, seed: int
+) -> None:
+    """Of up to 400 characters, after ten repeats and a little; cut into chunks of any size."""
+    rng, letters = random.Random(seed), "abcdefghijklmnopqrstuvwxyz ,."
+    unit = "".join(rng.choices(letters, k=period)) + "abcdefg"
+    text = "".join(rng.choices(letters, k=before)) + unit * (12_000 // len(unit))
+    found, _ = stream([text[n : n + piece] for n in range(0, len(text), piece)])
+    assert found is not None
+    step = -(-50 // len(unit)) * len(unit)  # stretches are counted side by side, so from one unit's edge on
+    assert found - before <= 11 * step + 2 * 50 + piece
+
+
+@given(st.integers(1, 30), st.integers(0, 9_999))
+def test_prose_code_and_tables_are_no_loops(piece: int, seed: int) -> None:
+    """Words at random, indented code, a table with its edges, a row of zeros, a divider."""
+    rng = random.Random(seed)
+    words = ["the", "file", "is", "not", "there", "return", "value", "of", "a", "list", "and"]
+    parts = [
+        " ".join(rng.choices(words, k=400)),
+        "".join(f"    {rng.choice(words)} = {rng.randint(0, 99)}\n" for _ in range(100)),
+        "| --- | --- |\n" * 40,
+        "0, " * 300,
+        "-" * 400,
+    ]
+    text = "".join(rng.sample(parts, len(parts)))
+    found, output = stream([text[n : n + piece] for n in range(0, len(text), piece)])
+    assert found is None or output.in_a_row >= DEFAULT.output_chunks
+
+
+def test_a_hundred_identical_chunks_are_a_loop() -> None:
+    """The model that says nothing but one token; ninety-nine are not yet one."""
+    assert stream(["!"] * 99)[0] is None
+    assert stream(["!"] * 100)[0] == 100
+    assert stream((["!"] * 60 + ["?"]) * 3)[0] is None
+    assert stream([""] * 1_000)[0] is None
+    assert len(set("!")) < FEW_LETTERS
+
+
+def test_a_stream_costs_and_keeps_a_bounded_amount() -> None:
+    """100,000 chunks leave the end of the text behind, and are looked through once for every 50 characters."""
+    rng = random.Random(1)
+    pieces = ["".join(rng.choices("abcdefghij", k=3)) for _ in range(100_000)]
+    found, output = stream(pieces)
+    assert found is None
+    assert len(output._tail) == REMEMBERED_CHARACTERS
+    assert output.looked <= 300_000 / DEFAULT.output_window_characters
+    output.streamed(TurnStreamed("agent", 0.0, "t", "x" * 1_000_000))
+    assert len(output._tail) + len(output._chunk) <= 2 * REMEMBERED_CHARACTERS
