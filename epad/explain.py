@@ -110,7 +110,7 @@ def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
         measured = {"value": row[4], "limit": row[5], "unit": row[6], "evidence": json.loads(row[7])}
         yield Link("finding", name, row[9], f"{about}: {row[3]}", measured)
         severity = Severity(row[2]).label
-        times = "" if row[8] == 1 else f", for the {row[8]}th time"
+        times = "" if row[8] == 1 else f", {row[8]} times by now"
         yield Link("anomaly", name, row[9], f"{about} raised as {severity}{times}", {"severity": severity})
         if row[10]:
             yield Link("anomaly", name, row[10], f"{about} cleared: {row[11]}", {})

@@ -51,6 +51,7 @@ class ExitStatus:
 
     text: str
     succeeded: bool | None
+    code: int | None = None
 
 
 UNSEEN = ExitStatus(UNKNOWN_STATUS, None)
@@ -313,7 +314,7 @@ def _exit_status(descriptor: int) -> ExitStatus:
     if result is None:
         return UNSEEN
     if result.si_code == os.CLD_EXITED:
-        return ExitStatus(f"exit {result.si_status}", result.si_status == 0)
+        return ExitStatus(f"exit {result.si_status}", result.si_status == 0, result.si_status)
     return ExitStatus(f"signal {_signal_name(result.si_status)}", succeeded=False)
 
 
