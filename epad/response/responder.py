@@ -79,7 +79,8 @@ class Responder:
             if failure:
                 failures.append(failure)
         state = StepState.FAILED if failures else StepState.DONE
-        await self._journal.operation_ended(operation.id, state)
+        if not await self._journal.operation_ended(operation.id, state):
+            state = StepState.ABORTED
         return OperationEnded(operation, state, tuple(failures))
 
     async def _run_step(self, record: StepRecord, operation: Operation) -> str:

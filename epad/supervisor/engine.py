@@ -165,6 +165,7 @@ class PlainEngine:
         # The pidfd is what waits. Popen must believe it has: else its destructor reaps in our place.
         process.returncode = 0
         self._spawned.add(process.pid)
+        self._table.forgo_oom_protection(process.pid)
         return self._watch_new(process.pid, launch)
 
     def adopt(self, identity: ProcessIdentity, marks: Mapping[str, str]) -> Child:
