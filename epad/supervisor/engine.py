@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Collection, Mapping
@@ -338,8 +339,11 @@ def _why_not(launch: Launch, error: OSError) -> str:
     """Say what could not be started: Popen gives the directory's name where that is what is wrong."""
     if error.filename is not None and os.fspath(error.filename) == str(launch.directory):
         return f"directory {launch.directory}: {error.strerror}"
-    if error.errno == errno.ENOENT:
-        return f"command {launch.command[0]!r} is not found"
+    # A PATH with a directory that may not be searched makes execvp say EACCES for what is nowhere at all.
+    name = launch.command[0]
+    nowhere = "/" not in name and shutil.which(name, path=launch.environment.get("PATH")) is None
+    if error.errno == errno.ENOENT or nowhere:
+        return f"command {name!r} is not found"
     if error.errno == errno.EACCES:
-        return f"command {launch.command[0]!r} is not executable"
+        return f"command {name!r} is not executable"
     return f"command {launch.command[0]!r}: {error.strerror}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from epad.checkpoint.bundle import read_bundle
@@ -73,16 +74,18 @@ async def test_a_source_that_is_gone_does_not_stop_the_rest(bench: Bench, tmp_pa
 
 
 async def test_what_is_damaged_is_saved_as_it_is_and_said(bench: Bench, tmp_path: Path) -> None:
-    """Salvage needs it; but it does not count as verified."""
-    damaged = tmp_path / "ledger.db"
-    damaged.write_bytes(b"SQLite format 3\0" + b"\1" * 4096)
-    bench.sources.append(SqliteSource("ledger.db", damaged, role="ledger"))
+    """Salvage needs it, and the step is done; but it does not count as verified."""
+    connection = apsw.Connection(str(tmp_path / "state.db"))
+    connection.execute(
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY); CREATE TABLE child(parent REFERENCES parent(id));"
+        "INSERT INTO child VALUES (7)"
+    )
+    connection.close()
+    bench.sources.append(SqliteSource("state.db", tmp_path / "state.db"))
     result = await bench.preservation.checkpoint(STEP, operation())
-    if read_bundle(bench.directory / operation().key).partial:
-        assert result.endswith("written and verified")
-    else:
-        assert "NOT verified" in result
-        assert bench.verified_at() == 0.0
+    assert result.startswith("20260101T000000Z-000001 written, NOT verified: state.db: row 1 of child")
+    assert bench.verified_at() == 0.0
+    assert (bench.directory / operation().key / "state.db").stat().st_size > 0
 
 
 async def test_what_cannot_be_written_is_a_failed_step(bench: Bench) -> None:

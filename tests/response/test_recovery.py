@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from epad.checkpoint.bundle import Label, bundle_id, create, verify
+from epad.checkpoint.source import BytesSource
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.repair import RepairOutcome
@@ -30,7 +32,7 @@ class Bench:
     def __init__(self, checkpoints: Path) -> None:
         self.access = Access(ManualClock(), frozenset())
         self.access.hold("chat", Rung.FREEZE, "it loops")
-        self.asked: list[tuple[object, ...]] = []
+        self.asked: list[tuple[Any, ...]] = []
         self.failing = ""
         self.gate: asyncio.Event | None = None
         self.outcome = RepairOutcome()
@@ -89,15 +91,27 @@ async def test_a_hold_that_came_during_the_restart_stays(bench: Bench) -> None:
     assert bench.access.shut("chat") is not None
 
 
-async def test_the_ledger_is_repaired_from_its_copies_newest_first(bench: Bench, tmp_path: Path) -> None:
-    """What has no ledger in it is no copy."""
-    for name in ("20260101T000000Z-000001", "20260102T000000Z-000002"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "ledger.db").touch()
-    (tmp_path / "20260103T000000Z-000003").mkdir()
+async def test_the_ledger_is_repaired_from_verified_copies_first_newest_first(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A bundle without a ledger in it has no copy to give."""
+    clock = ManualClock()
+    for number, content in enumerate((b"old", b"new", b"unverified"), start=1):
+        label = Label(bundle_id(clock.utc(), number), "checkpoint", "a test", clock.utc())
+        sources = [BytesSource("ledger.db", content)]
+        bundle = await create(tmp_path, sources, label, deadline_seconds=30.0)
+        if content != b"unverified":
+            await verify(bundle.path, deadline_seconds=30.0)
+    label = Label(bundle_id(clock.utc(), 4), "checkpoint", "a test", clock.utc())
+    await create(tmp_path, [BytesSource("config.json", b"{}")], label, deadline_seconds=30.0)
     bench.outcome = RepairOutcome(restored=(7, 8), lost=())
     result = await bench.recovery.repair_ledger(Step(StepName.REPAIR_LEDGER, "ledger"), OPERATION)
-    assert bench.asked == [("repair", ["20260102T000000Z-000002", "20260101T000000Z-000001"])]
+    ((_, copies),) = bench.asked
+    assert [(tmp_path / str(name) / "ledger.db").read_bytes() for name in copies] == [
+        b"new",
+        b"old",
+        b"unverified",
+    ]
     assert result == "restored records 7, 8; lost for good none"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -16,7 +17,7 @@ import apsw
 from epad.config import Config
 from epad.config_load import load
 from epad.controller import Controller
-from epad.database import Database, fetch
+from epad.database import Database, DatabaseError, fetch
 from epad.events import EVENT_SCHEMA, EventLog
 from epad.metrics import Metrics
 from epad.response.decider import Decider, Ordered, Released, Rules, Stimulus
@@ -62,11 +63,19 @@ class MemoryDatabase:
         self.connection.execute(schema)
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
-        with self.connection:
+        with self._errors(), self.connection:
             return work(self.connection)
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
-        return work(self.connection)
+        with self._errors():
+            return work(self.connection)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise DatabaseError(f"memory: {error}") from error
 
 
 def memory_database(schema: str = JOURNAL_SCHEMA + EVENT_SCHEMA) -> Database:
