@@ -69,6 +69,8 @@ class Controller:
             responder.submit(operation).add_done_callback(partial(_keep, promised))
         self._early.clear()
         self._show_phase()
+        for anomaly in self._decider.assessor.active:
+            self._metrics.anomalies.labels(*anomaly.key).set(1)
 
     def push(self, finding: Finding) -> None:
         """Take in a finding; never waits."""
