@@ -269,6 +269,7 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
     backoff_seconds: Seconds = 0.5
     backoff_max_seconds: Seconds = 60.0
     healthy_seconds: Seconds = 600.0
+    success_exit_codes: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -55,15 +56,21 @@ class Controller:
         self._log = structlog.get_logger("epad.controller")
         self._queue: asyncio.Queue[tuple[Stimulus, asyncio.Future[list[Ending]] | None]] = asyncio.Queue()
         self._responder: Responder | None = None
+        self._early: list[tuple[Operation, asyncio.Future[OperationEnded]]] = []
         self.cycles = 0
         self.sentence = "started"
 
     def attach(self, responder: Responder, open_operations: Sequence[Operation]) -> None:
-        """Connect the hands, and give them what a former life left undone."""
+        """Connect the hands; give them what a former life left undone, then what was decided since."""
         self._responder = responder
         for operation in open_operations:
             responder.submit(operation)
+        for operation, promised in self._early:
+            responder.submit(operation).add_done_callback(partial(_keep, promised))
+        self._early.clear()
         self._show_phase()
+        for anomaly in self._decider.assessor.active:
+            self._metrics.anomalies.labels(*anomaly.key).set(1)
 
     def push(self, finding: Finding) -> None:
         """Take in a finding; never waits."""
@@ -120,9 +127,17 @@ class Controller:
         if decision.row is not None:
             self._decider.move(decision.row, situation)
             self._announce_phase(decision.row)
-        if self._responder is None:
-            return []
-        return [(operation.lane, self._responder.submit(operation)) for operation in operations]
+        elif decision.changes and not self._decider.assessor.active:
+            self.sentence = "nothing is wrong any more; waiting out the dwell time"
+        return [(operation.lane, self._submit(operation)) for operation in operations]
+
+    def _submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
+        """Hand an operation over; one decided while the subsystems are still starting is kept until then."""
+        if self._responder is not None:
+            return self._responder.submit(operation)
+        promised: asyncio.Future[OperationEnded] = asyncio.get_running_loop().create_future()
+        self._early.append((operation, promised))
+        return promised
 
     async def _commit(self, decision: Decision) -> Sequence[Operation]:
         """Write a decision, however long it takes; until it is written nothing is forwarded."""
@@ -170,3 +185,9 @@ class Controller:
         fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}
         self._log.warning(kind, subsystem=anomaly.key.subsystem, **fields)
         self._events.emit(kind, anomaly.key.subsystem, **fields, evidence=dict(anomaly.finding.evidence))
+
+
+def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[OperationEnded]) -> None:
+    """Resolve the future that an order waits on by the one that the responder gave later."""
+    if not promised.done() and not ended.cancelled():
+        promised.set_result(ended.result())

@@ -113,6 +113,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second signal during an orderly stop changes nothing: the stop has a deadline of its own.
             loop.add_signal_handler(number, self._stop.set)
+        # Its default would end the daemon; somebody who is used to "reload" must not lose it that way.
+        loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
         house = House(self._config, self._directories, stores, clock, boot)
@@ -127,6 +129,9 @@ class Daemon:
             return EXIT_FAILED
         await self._shut_down(house)
         return EXIT_OK
+
+    def _refuse_reload(self) -> None:
+        self._log.warning("daemon.reload_refused", fix="the configuration is read at the start: restart epad")
 
     async def _start(self, house: House) -> None:
         """Readers before writers, doors before guests: what a part needs is up before the part is."""

@@ -89,10 +89,15 @@ class Database:
         return await self._run(lambda: work(self._open_connection()))
 
     async def close(self) -> None:
-        """Close the file; what was written stays written."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._run(connection.close)
+        """Finish what was asked for before, and close the file."""
+
+        def work() -> None:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+        if self._connection is not None:
+            await self._run(work)
         self._thread.shutdown(wait=False)
 
     def _open_connection(self) -> apsw.Connection:

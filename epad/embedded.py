@@ -12,10 +12,13 @@ from epad.config import BudgetConfig, Config, RestartConfig, SubsystemConfig, Up
 from epad.directories import Directories
 
 NOTICE = "embedded models answer here: nothing they say is the result of an LLM"
-# Tokens a minute. The wargame uses about 40,000 at its pace; the chat client about 3,000 (bench/embedded.py).
+# Tokens a minute. At its pace the wargame uses about 85,000 and the chat client about 2,000 (read off
+# `epactl status` after a minute on two cores); a looping chat client reaches its budget within seconds.
 WARGAME_BUDGET = 400_000
-CHAT_BUDGET = 20_000
+CHAT_BUDGET = 8_000
 WARGAME_ROUNDS = 1_000
+# Not reportable, and paused past its limit: what a run came to, which another start would not change.
+WARGAME_VERDICTS = (5, 6)
 LOOP_SWITCH = "loop"
 
 
@@ -38,7 +41,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             command=(*python, "runners.wargame", "run", "--rounds", str(WARGAME_ROUNDS), "--pace", "2"),
             depends_on=("model",),
             budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
-            restart=RestartConfig(policy="on-failure"),
+            restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),

@@ -99,7 +99,10 @@ class EventLog:
         if not batch:
             return
         try:
-            written = await self._database.write(lambda connection: _insert(connection, batch))
+            # What was taken off the queue is written even if the daemon stops here.
+            written = await asyncio.shield(
+                self._database.write(lambda connection: _insert(connection, batch))
+            )
         except DatabaseError as error:
             # The phase journal is what decisions rest on; a lost event is said, not fatal.
             self._log.error("events.lost", count=len(batch), error=str(error))

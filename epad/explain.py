@@ -63,8 +63,9 @@ class History:
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
     anomalies = _anomalies_about(connection, subject)
     links = [link for number in anomalies for link in _anomaly_links(connection, number)]
-    links += _transition_links(connection, anomalies, subject)
-    links += _step_links(connection, anomalies, subject)
+    entry = _latest_entry(connection, subject)
+    links += _transition_links(connection, anomalies, entry)
+    links += _step_links(connection, anomalies, subject, entry)
     # Within one millisecond the chain's own order holds.
     links.sort(key=lambda link: (link.at, _ORDER.index(link.kind)))
     return [link.as_json() for link in links[-MAX_LINKS:]]
@@ -91,6 +92,14 @@ def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[i
     return [row[0] for row in reversed(rows)]
 
 
+def _latest_entry(connection: apsw.Connection, subject: str | None) -> int | None:
+    """The transition that last led to the phase asked about, if it is one."""
+    number: int | None = fetch(
+        connection, "SELECT max(id) FROM transition WHERE destination = ?", (subject,)
+    )[0][0]
+    return number
+
+
 def _last_incident(connection: apsw.Connection) -> list[int]:
     """The anomalies of the transitions since NORMAL was last left."""
     left = fetch(connection, "SELECT max(id) FROM transition WHERE source = ?", (Phase.NORMAL,))[0][0]
@@ -110,14 +119,14 @@ def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
         measured = {"value": row[4], "limit": row[5], "unit": row[6], "evidence": json.loads(row[7])}
         yield Link("finding", name, row[9], f"{about}: {row[3]}", measured)
         severity = Severity(row[2]).label
-        times = "" if row[8] == 1 else f", for the {row[8]}th time"
+        times = "" if row[8] == 1 else f", {row[8]} times by now"
         yield Link("anomaly", name, row[9], f"{about} raised as {severity}{times}", {"severity": severity})
         if row[10]:
             yield Link("anomaly", name, row[10], f"{about} cleared: {row[11]}", {})
 
 
 def _transition_links(
-    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None
+    connection: apsw.Connection, anomalies: Sequence[int], entry: int | None
 ) -> Iterable[Link]:
     wanted = set(anomalies)
     rows = fetch(
@@ -127,21 +136,24 @@ def _transition_links(
     )
     for row in rows:
         cause = json.loads(row[7])
-        if wanted & set(cause["anomalies"]) or subject == row[3]:
+        if wanted & set(cause["anomalies"]) or row[0] == entry:
             text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}"
             facts = {name: fact for name, fact in cause["situation"].items() if fact and name != "phase"}
             yield Link("rule", f"transition-{row[0]}", row[1], text, facts)
 
 
-def _step_links(connection: apsw.Connection, anomalies: Sequence[int], subject: str | None) -> Iterable[Link]:
+def _step_links(
+    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, entry: int | None
+) -> Iterable[Link]:
     wanted = set(anomalies)
     rows = fetch(
         connection,
-        "SELECT s.id, o.utc, s.utc, s.name, s.target, s.arguments, s.state, s.attempts, s.result, o.id, o.cause"
-        " FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
+        "SELECT s.id, o.utc, s.utc, s.name, s.target, s.arguments, s.state, s.attempts, s.result, o.id, o.cause,"
+        " o.transition FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
     )
     for row in rows:
-        if not wanted & set(json.loads(row[10])["anomalies"]) and subject != row[4]:
+        about = row[4] == subject or (entry is not None and row[11] == entry)
+        if not about and not wanted & set(json.loads(row[10])["anomalies"]):
             continue
         arguments = json.loads(row[5])
         what = arguments.get("rung", "")

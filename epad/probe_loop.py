@@ -73,7 +73,7 @@ class ProbeLoops:
         due = loop.time()
         while True:
             await self._look(probe)
-            # A look that took longer than its interval is followed by the next one at the next whole interval.
+            # A look that took longer than its interval is followed by the next at once, but by one only.
             due = max(due + probe.interval_seconds, loop.time())
             await asyncio.sleep(due - loop.time())
 

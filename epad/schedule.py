@@ -44,4 +44,4 @@ class Schedule:
             self._scheduler.wakeup()
 
     def _tell(self, event: JobExecutionEvent) -> None:
-        self._log.error("job.failed", job=event.job_id, error=str(getattr(event, "exception", "missed")))
+        self._log.error("job.failed", job=event.job_id, error=str(event.exception or "missed"))

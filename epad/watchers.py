@@ -12,6 +12,7 @@ import structlog
 from epad.config import Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
+from epad.supervisor.restart import SUCCEEDED
 from epad.world import Forgetful
 from probes.cascade import Cascade, CascadeThresholds
 from probes.conversation import ConversationHealth, ConversationThresholds
@@ -75,7 +76,12 @@ def make_watchers(
         ),
         progress=Progress(ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
-        cascade=Cascade(CascadeThresholds(**_fields(probes.cascade)), clock=clock, push=push),
+        cascade=Cascade(
+            CascadeThresholds(**_fields(probes.cascade)),
+            clock=clock,
+            push=push,
+            completed=lambda event: event.reason == SUCCEEDED,
+        ),
         vram=_vram(probes, clock, notice),
     )
 

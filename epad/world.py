@@ -21,8 +21,14 @@ class Forgetful(Protocol):
 
 def dependency_order(subsystems: Mapping[str, SubsystemConfig]) -> list[str]:
     """Names with providers first; within that, alphabetical, so that two runs agree."""
-    sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in sorted(subsystems.items())})
-    return [name for name in sorter.static_order() if name in subsystems]
+    sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in subsystems.items()})
+    sorter.prepare()
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        order += [name for name in ready if name in subsystems]
+        sorter.done(*ready)
+    return order
 
 
 class WorldView:

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from epad.response.incident import Incident
 from epad.response.journal import Decision, Loaded
 from epad.response.plans import Target, containment_steps, plan_for, recovery_targets
-from epad.response.step import Lane, OperationEnded, Plan, Step, StepState
+from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from statemachine.assessor import Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds
-from statemachine.finding import OPERATOR, Finding, Severity
+from statemachine.finding import HOST, OPERATOR, AnomalyKey, Finding, Severity
 from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
@@ -25,6 +25,7 @@ from statemachine.situation import Limits, Order, Persist, Situation
 from statemachine.table import Row, Trigger
 
 INCIDENT_NOTE = "incident"
+_SAVES = frozenset({StepName.CHECKPOINT, StepName.LIFEBOAT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Decider:
         self._boot_id = boot_id
         self._machine = Machine()
         self._incident = Incident()
+        self._noted = self._incident
         self._entered_at = clock.monotonic()
         self._last_trouble = clock.monotonic()
         self._holds: dict[str, Hold] = {}
@@ -132,8 +134,8 @@ class Decider:
         self._machine = Machine(loaded.phase)
         self.assessor.restore(loaded.anomalies)
         if INCIDENT_NOTE in loaded.notes:
-            noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
-            self._incident = _resolve(noted, loaded)
+            self._noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
+            self._incident = _resolve(self._noted, loaded)
         self._entered_at = loaded.entered_monotonic
         self._last_trouble = self._clock.monotonic()
         self._holds = self._desired(self.phase)
@@ -141,6 +143,7 @@ class Decider:
     def absorb(self, stimulus: Stimulus) -> list[Change]:
         """Take in one stimulus, and the time that has passed."""
         changes = self._absorb(stimulus)
+        changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
         changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
         if any(a.key.probe != OPERATOR for a in self.assessor.active):
             self._last_trouble = self._clock.monotonic()
@@ -160,13 +163,20 @@ class Decider:
                 self._absorb_end(stimulus)
         return []
 
+    def _strangers(self) -> set[AnomalyKey]:
+        """Anomalies of what a former configuration had: nobody could release them, no step reach them."""
+        known = {HOST, *(c.name for c in self._world.containables())}
+        return {a.key for a in self.assessor.active if a.key.subsystem not in known}
+
     def _absorb_end(self, ended: OperationEnded) -> None:
         if ended.operation.lane is not Lane.PHASE or ended.state is StepState.ABORTED:
             return
-        if self.phase is Phase.PRESERVATION:
+        # An operation of a former phase may end late: a lifeboat's bundle is no persist step.
+        saved = {record.step.name for record in ended.operation.steps} & _SAVES
+        if self.phase is Phase.PRESERVATION and StepName.CHECKPOINT in saved:
             persist = Persist.DONE if ended.state is StepState.DONE else Persist.FAILED
             self._incident = replace(self._incident, persist=persist)
-        if self.phase is Phase.RECOVERY:
+        if self.phase is Phase.RECOVERY and not saved:
             now = self._clock.monotonic()
             self._incident = replace(self._incident, attempt_running=False, attempt_ended_at=now)
 
@@ -174,13 +184,17 @@ class Decider:
         """The facts as of now."""
         now, active = self._clock.monotonic(), self.assessor.active
         found = [a for a in active if a.key.probe != OPERATOR]
+        held = self._held_by_a_person()
         return Situation(
             phase=self.phase,
             in_phase_seconds=now - self._entered_at,
             anomalies=len(active),
             held=len(active) - len(found),
             critical=sum(a.severity is Severity.CRITICAL for a in found),
-            oldest_anomaly_seconds=max((now - a.raised_at for a in found), default=0.0),
+            # What a person holds is contained and may not be repaired: its age calls for nothing more.
+            oldest_anomaly_seconds=max(
+                (now - a.raised_at for a in found if a.key.subsystem not in held), default=0.0
+            ),
             quiet_seconds=now - self._last_trouble,
             degraded=len(self._degraded()),
             persist=self._incident.persist,
@@ -196,16 +210,18 @@ class Decider:
         now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
         found = [a for a in self.assessor.active if a.key.probe != OPERATOR]
         outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
-        held = {a.key.subsystem for a in self.assessor.active} - {a.key.subsystem for a in found}
         known = {c.name for c in self._world.containables()}
-        names = ((self._world.failed() | outlasted) & known) - held - set(self._incident.parked)
+        exempt = self._held_by_a_person() | set(self._incident.parked)
+        names = ((self._world.failed() | outlasted) & known) - exempt
         return frozenset(Target.subsystem(name) for name in names) | self._world.damaged()
+
+    def _held_by_a_person(self) -> set[str]:
+        return {a.key.subsystem for a in self.assessor.active if a.key.probe == OPERATOR}
 
     def next_decision(
         self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
     ) -> Decision | None:
         """Work out what follows from the situation; None if nothing does."""
-        before = self._incident
         row = decide(situation, self._rules.limits)
         targets: tuple[Target, ...] = ()
         if row is not None:
@@ -215,18 +231,21 @@ class Decider:
             changes = [*changes, *self._dismissed_by(row)]
         phase = row.destination if row else self.phase
         holds = self._desired(phase)
-        steps = containment_steps(self._world.containables(), self._holds, holds, skip=targets)
+        # LIFEBOAT calls off what is still being done, so it cannot build on any of it.
+        before = {} if row and phase is Phase.LIFEBOAT else self._holds
+        steps = containment_steps(self._world.containables(), before, holds, skip=targets)
         plans = [*requested, *(plan_for(row, steps, targets) if row else _contain(steps))]
         self._holds = holds
-        if not (row or changes or plans or self._incident != before):
+        if not (row or changes or plans or self._incident != self._noted):
             return None
+        self._noted = self._incident
         return Decision(
             changes=changes,
             row=row,
             cause={"situation": _facts(situation)},
             plans=plans,
             notes={INCIDENT_NOTE: self._incident.as_json(self._boot_id)},
-            abort_open=f"the phase moved on to {phase}" if row and phase is Phase.LIFEBOAT else "",
+            abort_open=f"the phase moved on to {phase}" if _calls_off(row) else "",
         )
 
     def move(self, row: Row, situation: Situation) -> None:
@@ -283,9 +302,18 @@ def _resolve(incident: Incident, loaded: Loaded) -> Incident:
     return replace(incident, attempt_running=False)
 
 
+def _calls_off(row: Row | None) -> bool:
+    """Whether what is still being done is to be left: on the way into LIFEBOAT, and out of it."""
+    return row is not None and Phase.LIFEBOAT in {row.source, row.destination}
+
+
 def _contain(steps: Sequence[Step]) -> list[Plan]:
     return [Plan(Lane.CONTAINMENT, "containment", steps)] if steps else []
 
 
 def _facts(situation: Situation) -> dict[str, Any]:
-    return {name: getattr(situation, name) for name in Situation.__slots__}
+    """The situation for the journal; times to the millisecond are exact enough for people."""
+    facts = {name: getattr(situation, name) for name in Situation.__slots__}
+    if not situation.attempts:
+        del facts["since_attempt_seconds"]
+    return {name: round(fact, 3) if isinstance(fact, float) else fact for name, fact in facts.items()}

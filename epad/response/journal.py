@@ -189,11 +189,11 @@ class Journal:
             (state, result, self._now(), step, StepState.PENDING),
         )
 
-    async def operation_ended(self, operation: int, state: StepState) -> None:
-        """Write that nothing of an operation is left to do."""
-        await self._execute(
-            "UPDATE operation SET state = ? WHERE id = ? AND state = ?", (state, operation, StepState.PENDING)
-        )
+    async def operation_ended(self, operation: int, state: StepState) -> bool:
+        """Write that nothing of an operation is left to do; False if it had been aborted meanwhile."""
+        query = "UPDATE operation SET state = ? WHERE id = ? AND state = ? RETURNING id"
+        bindings = (state, operation, StepState.PENDING)
+        return bool(await self._database.write(lambda connection: fetch(connection, query, bindings)))
 
     async def is_open(self, operation: int) -> bool:
         """Whether an operation is still to be done; a later decision may have aborted it."""

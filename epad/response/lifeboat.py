@@ -11,6 +11,7 @@ from epad.checkpoint.bundle import Label, create, verify
 from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.source import BytesSource, Source
 from epad.config import CheckpointConfig
+from epad.database import DatabaseError
 from epad.explain import History
 from epad.response.step import Operation, Step, StepFailedError
 from statemachine.clock import Clock
@@ -30,13 +31,9 @@ class Lifeboat:
     async def save(self, step: Step, operation: Operation) -> str:
         """Do a `lifeboat` step. Raises StepFailedError."""
         sentence, facts, now = step.arguments["sentence"], self.facts(), self.clock.utc()
-        report = render_report(
-            sentence=sentence,
-            at=f"{now:%Y-%m-%d %H:%M:%S} UTC",
-            facts=facts,
-            transitions=await self.history.transitions(),
-            chain=await self.history.explain(None),
-        )
+        at = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+        transitions, chain = await self._story(at)
+        report = render_report(sentence, at, facts, transitions, chain)
         sources = [BytesSource("REPORT.md", report.encode()), *self.sources()]
         label = Label(operation.key, "lifeboat", sentence, now, facts)
         try:
@@ -48,6 +45,13 @@ class Lifeboat:
             raise StepFailedError(str(error)) from error
         state = "verified" if verification.ok else f"NOT verified: {'; '.join(verification.faults)}"
         return f"{bundle.path} written, {state}; `epactl lifeboat relaunch` starts clean"
+
+    async def _story(self, at: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The transitions and the chain; a journal that cannot be read costs the story, not the bundle."""
+        try:
+            return await self.history.transitions(), await self.history.explain(None)
+        except DatabaseError as error:
+            return [], [{"at": at, "kind": "missing", "id": "journal", "text": f"not readable: {error}"}]
 
 
 def render_report(

@@ -44,11 +44,19 @@ class Preservation:
                 self._directory, self._sources(), label, deadline_seconds=self._config.deadline_seconds
             )
             verification = await verify(bundle.path, deadline_seconds=self._config.deadline_seconds)
-            await prune(self._directory, self._config.keep)
         except CheckpointError as error:
             raise StepFailedError(str(error)) from error
         if not verification.ok:
             # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
-            return f"{bundle.path.name} written, NOT verified: {'; '.join(verification.faults)}"
+            faults = "; ".join(verification.faults)
+            return f"{bundle.path.name} written, NOT verified: {faults}{await self._tidy_up()}"
         self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
-        return f"{bundle.path.name} written and verified"
+        return f"{bundle.path.name} written and verified{await self._tidy_up()}"
+
+    async def _tidy_up(self) -> str:
+        """Remove old checkpoints. That they stay is no reason to call the new one failed: it is safe."""
+        try:
+            await prune(self._directory, self._config.keep)
+        except CheckpointError as error:
+            return f"; older ones could not be removed: {error}"
+        return ""

@@ -11,7 +11,7 @@ from epad.checkpoint.retention import list_bundles
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
-from epad.response.quarantine import process_in_words
+from epad.response.quarantine import open_door, process_in_words
 from epad.response.step import Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
@@ -34,13 +34,14 @@ class Recovery:
 
     async def restart(self, step: Step, _: Operation) -> str:
         """Do a `restart` step: stop the tree, start it fresh, open the gateway to it."""
+        door = self._access.held(step.target)
         try:
             await self._supervisor.hold(step.target, Rung.OPEN, "")
             await self._supervisor.restart(step.target)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
-        self._access.release(step.target)
-        return f"restarted; {process_in_words(self._supervisor, step.target)}; gateway open"
+        opened = open_door(self._access, step.target, door)
+        return f"restarted; {process_in_words(self._supervisor, step.target)}; {opened}"
 
     async def repair_ledger(self, _: Step, __: Operation) -> str:
         """Do a `repair_ledger` step: damaged rows from copies the chain vouches for, verified ones first."""

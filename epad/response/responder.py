@@ -69,6 +69,8 @@ class Responder:
     async def _run_operation(self, operation: Operation) -> OperationEnded:
         failures = []
         for record in operation.steps:
+            if record.state is StepState.FAILED:  # in a former life of the daemon
+                failures.append(_failure(record.step, record.result))
             if record.state is not StepState.PENDING:
                 continue
             if not await self._journal.is_open(operation.id):
@@ -77,7 +79,8 @@ class Responder:
             if failure:
                 failures.append(failure)
         state = StepState.FAILED if failures else StepState.DONE
-        await self._journal.operation_ended(operation.id, state)
+        if not await self._journal.operation_ended(operation.id, state):
+            state = StepState.ABORTED
         return OperationEnded(operation, state, tuple(failures))
 
     async def _run_step(self, record: StepRecord, operation: Operation) -> str:
@@ -90,12 +93,13 @@ class Responder:
             except StepFailedError as error:
                 failure = str(error)
                 self._log.warning("step.failed", step=step.name, target=step.target, error=failure)
-                await asyncio.sleep(RETRY_SECONDS * (attempt + 1))
+                if attempt + 1 < MAX_ATTEMPTS:
+                    await asyncio.sleep(RETRY_SECONDS * (attempt + 1))
             else:
                 await self._end_step(record, operation, StepState.DONE, result)
                 return ""
         await self._end_step(record, operation, StepState.FAILED, failure)
-        return f"{step.name} {step.target}: {failure}"
+        return _failure(step, failure)
 
     async def _end_step(
         self, record: StepRecord, operation: Operation, state: StepState, result: str
@@ -114,3 +118,7 @@ class Responder:
             state=state,
             result=result,
         )
+
+
+def _failure(step: Step, reason: str) -> str:
+    return f"{step.name} {step.target}: {reason}"

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Collection, Mapping
@@ -51,6 +52,7 @@ class ExitStatus:
 
     text: str
     succeeded: bool | None
+    code: int | None = None
 
 
 UNSEEN = ExitStatus(UNKNOWN_STATUS, None)
@@ -164,6 +166,7 @@ class PlainEngine:
         # The pidfd is what waits. Popen must believe it has: else its destructor reaps in our place.
         process.returncode = 0
         self._spawned.add(process.pid)
+        self._table.forgo_oom_protection(process.pid)
         return self._watch_new(process.pid, launch)
 
     def adopt(self, identity: ProcessIdentity, marks: Mapping[str, str]) -> Child:
@@ -313,7 +316,7 @@ def _exit_status(descriptor: int) -> ExitStatus:
     if result is None:
         return UNSEEN
     if result.si_code == os.CLD_EXITED:
-        return ExitStatus(f"exit {result.si_status}", result.si_status == 0)
+        return ExitStatus(f"exit {result.si_status}", result.si_status == 0, result.si_status)
     return ExitStatus(f"signal {_signal_name(result.si_status)}", succeeded=False)
 
 
@@ -336,8 +339,11 @@ def _why_not(launch: Launch, error: OSError) -> str:
     """Say what could not be started: Popen gives the directory's name where that is what is wrong."""
     if error.filename is not None and os.fspath(error.filename) == str(launch.directory):
         return f"directory {launch.directory}: {error.strerror}"
-    if error.errno == errno.ENOENT:
-        return f"command {launch.command[0]!r} is not found"
+    # A PATH with a directory that may not be searched makes execvp say EACCES for what is nowhere at all.
+    name = launch.command[0]
+    nowhere = "/" not in name and shutil.which(name, path=launch.environment.get("PATH")) is None
+    if error.errno == errno.ENOENT or nowhere:
+        return f"command {name!r} is not found"
     if error.errno == errno.EACCES:
-        return f"command {launch.command[0]!r} is not executable"
+        return f"command {name!r} is not executable"
     return f"command {launch.command[0]!r}: {error.strerror}"

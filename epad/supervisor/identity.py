@@ -76,6 +76,16 @@ class ProcessTable:
         self._boot_id = boot_id
         self._proc = str(proc)
 
+    def forgo_oom_protection(self, pid: int) -> None:
+        """Let the kernel take this process when memory runs out, though the daemon itself is protected.
+
+        A child inherits the daemon's OOMScoreAdjust=-900. Raising a score needs no privilege.
+        """
+        with suppress(OSError):  # it has ended already, or there is no such file here
+            score = Path(self._proc, str(pid), "oom_score_adj")
+            if int(score.read_text()) < 0:
+                score.write_text("0")
+
     def stat(self, pid: int) -> ProcessStat | None:
         """Look at one process; None if there is none."""
         try:

@@ -210,7 +210,7 @@ class Process:
         verdict = decide(
             self._spec.restart,
             self.record.history,
-            Ending(now, self.record.started_at, wanted, status.succeeded),
+            Ending(now, self.record.started_at, wanted, self._has_succeeded(status)),
             self._room.chance(),
         )
         again = verdict.decision is Decision.RESTART and not reason
@@ -223,6 +223,11 @@ class Process:
             await self._fail(reason)
         else:
             await self._follow(verdict, status, wanted=wanted)
+
+    def _has_succeeded(self, status: ExitStatus) -> bool | None:
+        if status.code is None:
+            return status.succeeded
+        return status.code in self._spec.restart.success_exit_codes
 
     async def _follow(self, verdict: Verdict, status: ExitStatus, *, wanted: bool) -> None:
         restarts = self.record.restarts

@@ -63,10 +63,10 @@ def decide(config: RestartConfig, history: History, ending: Ending, chance: floa
     """
     if ending.wanted:
         return Verdict(Decision.LEAVE, 0.0, ENDED_ON_PURPOSE, history)
+    if config.policy != "always" and ending.succeeded:
+        return Verdict(Decision.LEAVE, 0.0, SUCCEEDED, History())
     if config.policy == "never":
         return Verdict(Decision.LEAVE, 0.0, NEVER, history)
-    if config.policy == "on-failure" and ending.succeeded:
-        return Verdict(Decision.LEAVE, 0.0, SUCCEEDED, History())
     healthy = ending.at - ending.started_at >= config.healthy_seconds
     before = History() if healthy else history
     recent = tuple(at for at in before.restarted_at if ending.at - at < config.period_seconds)

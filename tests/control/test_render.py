@@ -60,7 +60,7 @@ def test_one_subsystem_in_full() -> None:
         "  hold      -",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
     ]
-    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 10
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 11
 
 
 def test_an_event_is_one_line() -> None:

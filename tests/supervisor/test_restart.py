@@ -48,7 +48,7 @@ def ending(
         ("on-failure", ending(5, succeeded=None), Decision.RESTART, WITHIN_BUDGET),
         ("on-failure", ending(5, succeeded=True), Decision.LEAVE, SUCCEEDED),
         ("never", ending(5), Decision.LEAVE, NEVER),
-        ("never", ending(5, succeeded=True), Decision.LEAVE, NEVER),
+        ("never", ending(5, succeeded=True), Decision.LEAVE, SUCCEEDED),
         ("always", ending(5, wanted=True), Decision.LEAVE, ENDED_ON_PURPOSE),
         ("on-failure", ending(5, wanted=True), Decision.LEAVE, ENDED_ON_PURPOSE),
         ("never", ending(5, wanted=True), Decision.LEAVE, ENDED_ON_PURPOSE),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
@@ -13,6 +14,7 @@ from supervisor_world import READY, SLEEP, World, program, snapshot, until
 from epad.config import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import Settings
+from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
@@ -109,6 +111,17 @@ async def test_a_spent_budget_is_a_failure_until_restart(world: World) -> None:
     assert supervisor.failed() == {"it"}
     await supervisor.restart("it")
     await until(lambda: len(world.exits) == 8)
+    await supervisor.stop_all()
+
+
+async def test_an_exit_code_that_is_a_result_is_no_crash(world: World) -> None:
+    """A run that ends with 5 because its result is bad would only end with 5 again."""
+    spec = program("raise SystemExit(5)")
+    spec = msgspec.structs.replace(spec, restart=RestartConfig(success_exit_codes=(0, 5)))
+    supervisor = world.supervisor({"it": spec})
+    await supervisor.start()
+    await until(lambda: is_in(supervisor, SubsystemState.STOPPED))
+    assert (world.exits[0].will_restart, world.exits[0].reason) == (False, SUCCEEDED)
     await supervisor.stop_all()
 
 

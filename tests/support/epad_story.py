@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import apsw
 
+from epad.config import Config
 from epad.config_load import load
 from epad.controller import Controller
-from epad.database import Database, fetch
+from epad.database import Database, DatabaseError, fetch
 from epad.events import EVENT_SCHEMA, EventLog
 from epad.metrics import Metrics
 from epad.response.decider import Decider, Ordered, Released, Rules, Stimulus
@@ -60,11 +63,19 @@ class MemoryDatabase:
         self.connection.execute(schema)
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
-        with self.connection:
+        with self._errors(), self.connection:
             return work(self.connection)
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
-        return work(self.connection)
+        with self._errors():
+            return work(self.connection)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise DatabaseError(f"memory: {error}") from error
 
 
 def memory_database(schema: str = JOURNAL_SCHEMA + EVENT_SCHEMA) -> Database:
@@ -125,9 +136,14 @@ def finding(
     return Finding(probe, subsystem, severity, clock.monotonic(), f"{probe} of {subsystem}", hard=hard)
 
 
+@cache
+def shipped() -> Config:
+    return load()
+
+
 def shipped_rules(**limits: float) -> Rules:
     """The rules as shipped, but for what a test names."""
-    config = load()
+    config = shipped()
     names = Limits.__dataclass_fields__
     values = {name: getattr(config.policy, name) for name in names} | limits
     rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
@@ -146,7 +162,7 @@ class Story:
         self._begin()
 
     def _begin(self) -> None:
-        assessor = make_assessor(load().hysteresis)
+        assessor = make_assessor(shipped().hysteresis)
         self.decider = Decider(self.rules, assessor, self.world, self.clock, BOOT)
         events = EventLog(self.database, self.clock)
         metrics = Metrics("test")
@@ -214,7 +230,7 @@ class Story:
         return OperationEnded(operation, state)
 
     def die_and_return(self) -> None:
-        """kill -9, and the next life: nothing is left but the journal and the world."""
+        """Kill it, and the next life: nothing is left but the journal and the world."""
         self._begin()
 
     # What came of it.
@@ -236,8 +252,11 @@ class Story:
         """The steps that are to be done in a lane."""
         return [(r.step.name, r.step.target) for o in self.operations(lane) for r in o.steps]
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        return at_once(self.database.read(lambda connection: fetch(connection, query)))
+    def rows(self, query: str, *bindings: object) -> list[tuple[Any, ...]]:
+        return at_once(self.database.read(lambda connection: fetch(connection, query, bindings)))
+
+    def is_open(self, operation: int) -> bool:
+        return at_once(self.journal.is_open(operation))
 
     def path(self) -> list[str]:
         """The phases taken, as the journal has them."""
@@ -254,6 +273,52 @@ class Story:
         return holds
 
     def journalled_steps(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        query = f"SELECT name, target, arguments FROM step WHERE state <> '{StepState.ABORTED}' ORDER BY id"
+        query = "SELECT name, target, arguments FROM step WHERE state <> 'aborted' ORDER BY id"
         for name, target, arguments in self.rows(query):
             yield name, target, json.loads(arguments)
+
+
+def into_recovery(story: Story, *broken: str) -> None:
+    """Two troubles and something failed: persisted, and the first attempt is under way."""
+    story.world.broken |= set(broken)
+    story.find("chat")
+    story.find("game")
+    assert story.end() is Phase.RECOVERY
+
+
+def attempt_fails(story: Story, *broken: str) -> None:
+    """An attempt ends, and what it was about is broken again."""
+    story.world.broken |= set(broken)
+    story.end()
+    story.wait(30)
+
+
+def in_normal(story: Story) -> None:
+    into_recovery(story, "game")
+    attempt_fails(story)
+    attempt_fails(story)
+    story.end()
+    story.wait_until(Phase.NORMAL, 120)
+
+
+def in_quarantine(story: Story) -> None:
+    story.quarantine("guest")
+    story.find("chat", "vram")
+
+
+def in_preservation(story: Story) -> None:
+    story.find("chat")
+    story.find("game", "vram")
+
+
+def in_recovery(story: Story) -> None:
+    into_recovery(story, "model")
+    story.quarantine("guest")
+
+
+def in_lifeboat(story: Story) -> None:
+    in_preservation(story)
+    story.end(state=StepState.FAILED)
+
+
+BEGINNINGS = (in_normal, in_quarantine, in_preservation, in_recovery, in_lifeboat)

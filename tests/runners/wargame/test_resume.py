@@ -31,7 +31,7 @@ def model_server() -> Iterator[str]:
         text=True,
     ) as server:
         assert server.stdout is not None
-        yield f"http://{server.stdout.readline().split()[5].rstrip(':')}/v1"
+        yield f"http://{server.stdout.readline().split()[4].rstrip(':')}/v1"
         server.terminate()
         server.wait()
 
@@ -49,7 +49,16 @@ def command(base_url: str, store: Path) -> list[str]:
             "--store",
             str(store),
         ),
-        *("--rounds", str(ROUNDS), "--seed", str(SEED), "--pairs-in-flight", "3"),
+        *(
+            "--rounds",
+            str(ROUNDS),
+            "--seed",
+            str(SEED),
+            "--pairs-in-flight",
+            "3",
+            "--pause-limit-seconds",
+            "20",
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runners.wargame.outcomes import VoteKind
@@ -158,6 +158,7 @@ def test_prose_is_never_a_vote(prose: str) -> None:
     assert isinstance(result, Invalid)
 
 
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -121,7 +121,10 @@ def test_other_settings_are_refused_with_their_names(
     """The same store with another seed is exit 4; with more rounds it goes on."""
     store = str(tmp_path / "w.db")
     assert main(["run", "--rounds", "2", "--store", store]) == Exit.OK
-    assert main(["run", "--rounds", "2", "--store", store, "--seed", "9"]) == Exit.OTHER_SETTINGS
+    assert (
+        main(["run", "--rounds", "2", "--store", store, "--base-url", NOBODY, "--seed", "9"])
+        == Exit.OTHER_SETTINGS
+    )
     assert "seed: 1 -> 9" in capsys.readouterr().err
     assert main(["run", "--rounds", "4", "--store", store]) == Exit.OK
     assert "round 4/4" in capsys.readouterr().out

@@ -167,3 +167,15 @@ def test_a_proc_full_of_nonsense_is_survived(proc: FakeProc) -> None:
     (proc.root / "79").mkdir()
     (proc.root / "79" / "stat").write_text(stat_line(80, "x", "S", 1, 1, 1))
     assert ProcessTable(BOOT, proc.root).snapshot() == {}
+
+
+@pytest.mark.parametrize(("inherited", "left"), [("-900\n", "0"), ("0\n", "0\n"), ("500\n", "500\n")])
+def test_a_child_does_not_keep_the_daemons_oom_protection(proc: FakeProc, inherited: str, left: str) -> None:
+    """The daemon must outlive a workload that eats the memory; one that is more exposed stays so."""
+    proc.add(42, 1, 42, 9)
+    score = proc.root / "42" / "oom_score_adj"
+    score.write_text(inherited)
+    table = ProcessTable(BOOT, proc.root)
+    table.forgo_oom_protection(42)
+    assert score.read_text() == left
+    table.forgo_oom_protection(43)

@@ -1,0 +1,54 @@
+"""How long a person waits for `epactl status`, beside an interpreter that does nothing."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from _harness import Row, run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
+from installed import EPACTL, installation
+
+GOAL_MS = 150.0
+
+
+def seconds(command: Sequence[str | Path]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def measure(quick: bool) -> list[Row]:
+    """Interleave the two, so that whatever else the machine does falls on both."""
+    rounds = 20 if quick else 100
+    status_seconds, nothing_seconds = [], []
+    with installation() as house:
+        house.start()
+        status = [EPACTL, "--socket", house.state / "run/control.sock", "status"]
+        for _ in range(rounds):
+            status_seconds.append(seconds(status))
+            nothing_seconds.append(seconds([sys.executable, "-c", "pass"]))
+        house.stop()
+    value = statistics.median(status_seconds) * 1e3
+    nothing = statistics.median(nothing_seconds) * 1e3
+    return [
+        Row(
+            claim="`epactl status` answers a person at once (median, three subsystems)",
+            value=value,
+            unit="ms",
+            goal=f"at most {GOAL_MS:.0f} ms",
+            met=value <= GOAL_MS,
+            peers={"python -c pass, same interpreter (ms)": nothing, "ratio": value / nothing},
+            n=rounds,
+            command="python bench/epactl.py",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run("epactl", measure))

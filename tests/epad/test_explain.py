@@ -1,0 +1,159 @@
+"""Why: the chain of an incident, as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from epad_story import Story, at_once
+
+from epad import explain as module
+from epad.explain import History
+from epad.response.step import Lane, StepState
+from statemachine.finding import Severity
+from statemachine.phase import Phase
+from statemachine.situation import Order
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def chain(story: Story, subject: str | None = None) -> list[dict[str, object]]:
+    return at_once(History(story.database).explain(subject))
+
+
+def kinds(links: list[dict[str, object]]) -> list[object]:
+    return [link["kind"] for link in links]
+
+
+def test_the_chain_is_finding_anomaly_rule_step_result(story: Story) -> None:
+    """In this order even where all of it happened in one millisecond, each link with its id."""
+    story.find("chat")
+    story.end(Lane.CONTAINMENT)
+    links = chain(story, "chat")
+    assert [(link["kind"], link["id"]) for link in links] == [
+        ("finding", "anomaly-1"),
+        ("anomaly", "anomaly-1"),
+        ("rule", "transition-1"),
+        ("step", "step-1"),
+        ("result", "step-1"),
+    ]
+    assert [link["text"] for link in links] == [
+        "token_burn/chat: token_burn of chat",
+        "token_burn/chat raised as anomaly",
+        "NORMAL -> QUARANTINE by isolate [troubled]: one subsystem misbehaves",
+        "hold chat freeze",
+        "hold chat: done after 0 attempt(s): as the test says",
+    ]
+
+
+def test_what_comes_later_stands_later(story: Story) -> None:
+    """Cleared, released and back in NORMAL: after the quarantine, and with the time."""
+    story.find("chat")
+    story.wait(130)
+    links = chain(story, "chat")
+    assert [link["at"] for link in links] == sorted(str(link["at"]) for link in links)
+    texts = [str(link["text"]) for link in links]
+    assert texts.index("token_burn/chat cleared: quiet for 120 s") > texts.index("hold chat freeze")
+    assert texts.index("hold chat open") > texts.index("hold chat freeze")
+    assert "QUARANTINE -> NORMAL by resume [settled]: the anomaly has cleared" in texts
+
+
+def test_one_subsystem_is_not_told_of_another(story: Story) -> None:
+    """Unless both are part of the same transition."""
+    story.find("chat")
+    story.wait(150)
+    story.find("game")
+    assert not any("chat" in str(link["text"]) for link in chain(story, "game"))
+    story.find("chat")
+    assert any("PRESERVATION" in str(link["text"]) for link in chain(story, "game"))
+
+
+def test_without_a_subject_it_is_the_last_incident(story: Story) -> None:
+    """Everything since NORMAL was last left, and nothing of the one before."""
+    story.find("chat")
+    story.wait(150)
+    story.find("game")
+    story.find("model", "vram", Severity.CRITICAL)
+    texts = [str(link["text"]) for link in chain(story)]
+    assert any("token_burn/game" in text for text in texts)
+    assert any("vram/model" in text for text in texts)
+    assert not any("token_burn/chat" in text for text in texts)
+
+
+def test_a_phase_is_explained_by_its_latest_entry(story: Story) -> None:
+    """With what was found, and what was done."""
+    story.find("chat")
+    story.find("game", "cascade")
+    story.end(state=StepState.FAILED)
+    texts = [str(link["text"]) for link in chain(story, Phase.LIFEBOAT)]
+    assert any("-> LIFEBOAT by abandon [hopeless]" in text for text in texts)
+    assert any(text.startswith("lifeboat host") for text in texts)
+
+
+def test_a_phase_that_was_ordered_is_explained_without_an_anomaly(story: Story) -> None:
+    """Only its latest entry, and what was done then."""
+    for _ in range(2):
+        story.order(Order.LIFEBOAT)
+        story.end()
+        story.order(Order.RELAUNCH)
+    links = chain(story, Phase.PRESERVATION)
+    assert kinds(links).count("rule") == 1
+    assert [str(link["text"]) for link in links if link["kind"] == "step"][-1] == "checkpoint host"
+    assert kinds(links).count("step") == 4
+
+
+def test_an_anomaly_is_explained_by_its_id(story: Story) -> None:
+    """As events and log lines name it."""
+    story.find("chat")
+    story.wait(150)
+    story.find("game")
+    assert {link["id"] for link in chain(story, "anomaly-2") if link["kind"] == "finding"} == {"anomaly-2"}
+    assert chain(story, "anomaly-99") == []
+
+
+def test_a_comeback_is_counted(story: Story) -> None:
+    """A repeated offender is told from a new one."""
+    for _ in range(2):
+        story.find("chat")
+        story.wait(150)
+    assert any("raised as anomaly, 2 times by now" in str(link["text"]) for link in chain(story, "chat"))
+
+
+def test_nothing_happened_is_an_empty_chain(story: Story) -> None:
+    """Not an error."""
+    assert chain(story) == []
+    assert chain(story, "chat") == []
+    assert at_once(History(story.database).transitions()) == []
+
+
+def test_a_long_chain_shows_its_newest_links(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is happening now is what one asks about."""
+    story.find("chat")
+    story.wait(150)
+    whole = chain(story, "chat")
+    monkeypatch.setattr(module, "MAX_LINKS", 3)
+    assert chain(story, "chat") == whole[-3:]
+
+
+def test_transitions_are_told_oldest_first_with_their_facts(story: Story) -> None:
+    """The newest ones, if there are more than asked for."""
+    story.find("chat")
+    story.find("game")
+    history = History(story.database)
+    both = at_once(history.transitions())
+    assert [(t["source"], t["destination"], t["guard"]) for t in both] == [
+        ("NORMAL", "QUARANTINE", "troubled"),
+        ("QUARANTINE", "PRESERVATION", "grave"),
+    ]
+    assert both[1]["cause"]["situation"]["anomalies"] == 2
+    assert at_once(history.transitions(limit=1)) == both[1:]

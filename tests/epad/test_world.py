@@ -1,0 +1,119 @@
+"""The house as the decider sees it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.config import SubsystemConfig
+from epad.gateway.access import Access
+from epad.response.plans import LEDGER
+from epad.supervisor.supervisor import Supervisor
+from epad.world import WorldView, dependency_order
+from statemachine.clock import ManualClock
+from statemachine.containment import Containable
+
+
+class Toys:
+    """A supervisor and a detector."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+        self.faults = 0
+
+    def failed(self) -> frozenset[str]:
+        return frozenset({"chat"})
+
+    def forget(self, subsystem: str) -> None:
+        self.forgotten.append(subsystem)
+
+
+def world(toys: Toys, access: Access) -> WorldView:
+    subsystems = {
+        "chat": SubsystemConfig(command=("x",), depends_on=("model",)),
+        "guest": SubsystemConfig(kind="client"),
+        "model": SubsystemConfig(command=("x",), essential=True),
+    }
+    return WorldView(
+        subsystems,
+        cast("Supervisor", toys),
+        access,
+        [toys, toys],
+        lambda: toys.faults,
+        lambda: frozenset({"vram"}),
+    )
+
+
+def test_containables_come_providers_first() -> None:
+    """With what the ladder needs to know of each."""
+    seen = world(Toys(), Access(ManualClock(), frozenset())).containables()
+    assert list(seen) == [
+        Containable("guest", essential=False, has_process=False),
+        Containable("model", essential=True, has_process=True),
+        Containable("chat", essential=False, has_process=True),
+    ]
+
+
+@given(st.data())
+def test_the_order_has_providers_first_and_is_the_same_however_the_file_is_written(
+    data: st.DataObject,
+) -> None:
+    """Names decide where dependencies do not."""
+    names = [f"s{number}" for number in range(6)]
+    specs = {
+        name: SubsystemConfig(
+            command=("x",),
+            depends_on=tuple(
+                data.draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else ()
+            ),
+        )
+        for index, name in enumerate(names)
+    }
+    order = dependency_order(specs)
+    assert sorted(order) == names
+    for name, spec in specs.items():
+        assert all(order.index(provider) < order.index(name) for provider in spec.depends_on)
+    shuffled = data.draw(st.permutations(names))
+    assert dependency_order({name: specs[name] for name in shuffled}) == order
+
+
+def test_the_order_is_alphabetical_where_nothing_depends() -> None:
+    """A provider that is named by somebody does not come before one that is not."""
+    specs = {
+        "a": SubsystemConfig(command=("x",), depends_on=("z",)),
+        "b": SubsystemConfig(command=("x",)),
+        "z": SubsystemConfig(command=("x",)),
+    }
+    assert dependency_order(specs) == ["b", "z", "a"]
+
+
+def test_a_ledger_with_faults_is_damaged() -> None:
+    """And whole again once they are repaired."""
+    toys = Toys()
+    view = world(toys, Access(ManualClock(), frozenset()))
+    assert view.damaged() == frozenset()
+    toys.faults = 2
+    assert view.damaged() == {LEDGER}
+
+
+def test_a_release_reaches_every_detector() -> None:
+    """None of them goes on counting what was before."""
+    toys = Toys()
+    view = world(toys, Access(ManualClock(), frozenset()))
+    view.forget("chat")
+    assert toys.forgotten == ["chat", "chat"]
+    assert (view.failed(), view.blind_probes()) == ({"chat"}, {"vram"})
+
+
+def test_the_gateway_closes_to_everyone_and_opens_again() -> None:
+    """The holds of single subsystems are not touched by it."""
+    access = Access(ManualClock(), frozenset({"model"}))
+    view = world(Toys(), access)
+    view.close_gateway("the journal cannot be written")
+    refusal = access.check("model")
+    assert refusal is not None
+    assert "the journal cannot be written" in refusal.message
+    view.reopen_gateway()
+    assert access.check("model") is None

@@ -1,0 +1,117 @@
+"""The persist step: a verified bundle under the operation's own name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from epad.checkpoint.bundle import read_bundle
+from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
+from epad.config import CheckpointConfig
+from epad.metrics import Metrics
+from epad.response import preservation as module
+from epad.response.preservation import Preservation
+from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
+from statemachine.clock import ManualClock
+
+STEP = Step(StepName.CHECKPOINT, "host", {"reason": "the trouble is critical"})
+
+
+def operation(number: int = 1) -> Operation:
+    return Operation(number, f"20260101T000000Z-{number:06d}", Lane.PHASE, "a test", ())
+
+
+class Bench:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.sources: list[Source] = [BytesSource("config.json", b"{}")]
+        self.metrics = Metrics("test")
+        self.preservation = Preservation(
+            directory,
+            CheckpointConfig(keep=2, deadline_seconds=30.0),
+            lambda: self.sources,
+            lambda: {"phase": "PRESERVATION"},
+            ManualClock(),
+            self.metrics,
+        )
+
+    def verified_at(self) -> float:
+        name = "epad_checkpoint_last_verified_timestamp_seconds"
+        return self.metrics.registry.get_sample_value(name) or 0.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "checkpoints")
+
+
+async def test_a_checkpoint_is_written_verified_and_counted(bench: Bench) -> None:
+    """Its name is the operation's key, and it says why it was made and in which state."""
+    assert await bench.preservation.checkpoint(STEP, operation()) == (
+        "20260101T000000Z-000001 written and verified"
+    )
+    bundle = read_bundle(bench.directory / operation().key)
+    assert bundle.verified
+    assert bundle.manifest.reason == "the trouble is critical"
+    assert bundle.manifest.facts == {"phase": "PRESERVATION"}
+    assert bench.verified_at() == ManualClock().utc().timestamp()
+
+
+async def test_a_retry_finishes_the_same_one(bench: Bench) -> None:
+    """A step that was done when the daemon died makes no second bundle."""
+    for _ in range(2):
+        await bench.preservation.checkpoint(STEP, operation())
+    assert [path.name for path in bench.directory.iterdir()] == [operation().key]
+
+
+async def test_a_source_that_is_gone_does_not_stop_the_rest(bench: Bench, tmp_path: Path) -> None:
+    """What can be saved is saved."""
+    bench.sources.append(FileSource("subsystems/chat/notes", tmp_path / "missing"))
+    await bench.preservation.checkpoint(STEP, operation())
+    assert read_bundle(bench.directory / operation().key).partial
+
+
+async def test_what_is_damaged_is_saved_as_it_is_and_said(bench: Bench, tmp_path: Path) -> None:
+    """Salvage needs it, and the step is done; but it does not count as verified."""
+    connection = apsw.Connection(str(tmp_path / "state.db"))
+    connection.execute(
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY); CREATE TABLE child(parent REFERENCES parent(id));"
+        "INSERT INTO child VALUES (7)"
+    )
+    connection.close()
+    bench.sources.append(SqliteSource("state.db", tmp_path / "state.db"))
+    result = await bench.preservation.checkpoint(STEP, operation())
+    assert result.startswith("20260101T000000Z-000001 written, NOT verified: state.db: row 1 of child")
+    assert bench.verified_at() == 0.0
+    assert (bench.directory / operation().key / "state.db").stat().st_size > 0
+
+
+async def test_what_cannot_be_written_is_a_failed_step(bench: Bench) -> None:
+    """The policy decides what follows."""
+    bench.directory.write_text("a file stands in the way")
+    with pytest.raises(StepFailedError, match="checkpoints"):
+        await bench.preservation.checkpoint(STEP, operation())
+    assert bench.verified_at() == 0.0
+
+
+async def test_older_ones_are_removed_beyond_those_to_keep(bench: Bench) -> None:
+    """As many as the configuration says."""
+    for number in (1, 2, 3):
+        await bench.preservation.checkpoint(STEP, operation(number))
+    assert sorted(path.name for path in bench.directory.iterdir()) == [operation(n).key for n in (2, 3)]
+
+
+async def test_a_checkpoint_that_is_safe_is_not_failed_by_an_old_one_that_will_not_go(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed persist step means LIFEBOAT: tidying up may not lead there."""
+
+    async def refuse(directory: Path, keep: int) -> list[Path]:
+        raise module.CheckpointError(f"{directory}: read-only")
+
+    monkeypatch.setattr(module, "prune", refuse)
+    result = await bench.preservation.checkpoint(STEP, operation())
+    assert result.startswith("20260101T000000Z-000001 written and verified")
+    assert "read-only" in result
