@@ -195,7 +195,7 @@ class House:
         return Supervisor(self.config.subsystems, surroundings)
 
     def _make_gateway(self) -> Gateway:
-        observers: list[TurnObserver] = [self._watchers.token_burn, self._watchers.progress, self._spending]
+        observers: list[TurnObserver] = [*self._watchers.turn_observers(), self._spending]
         gateway = self.config.gateway
         return Gateway(
             GatewayParts(
@@ -232,12 +232,7 @@ class House:
             subsystems=self.config.subsystems,
             supervisor=self.supervisor,
             access=self._access,
-            forgetful=[
-                self._watchers.token_burn,
-                self._watchers.progress,
-                self._watchers.cascade,
-                self._stores.budgets,
-            ],
+            forgetful=[*self._watchers.forgetful(), self._stores.budgets],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
         )

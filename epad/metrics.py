@@ -107,7 +107,11 @@ class Metrics:
         """Show the number a finding was made from, under the series of its probe."""
         if finding.value is None:
             return
-        if finding.probe == "token_burn" and finding.limit:
+        # A detector's finding has a number of its own; the scheduled one is the burn against the budget.
+        burn = (
+            finding.probe == "token_burn" and finding.unit == "tokens" and "detector" not in finding.evidence
+        )
+        if burn and finding.limit:
             self.token_burn.labels(finding.subsystem).set(finding.value / finding.limit)
         elif finding.probe == "vram" and "gpu" in finding.evidence:
             self.gpu_memory_used.labels(str(finding.evidence["gpu"])).set(finding.evidence["used_bytes"])

@@ -45,6 +45,7 @@ class _Track:
     total: int | None
     at: float
     tokens: int = 0
+    burning_since: float | None = None
     burned_at: float | None = None
 
 
@@ -80,6 +81,8 @@ class Progress:
         if track is not None:
             track.tokens += event.charged_tokens
             track.burned_at = event.at
+            if track.burning_since is None:
+                track.burning_since = event.at
 
     async def sample(self) -> Sequence[Finding]:
         now = self._clock.monotonic()
@@ -94,7 +97,7 @@ class Progress:
         """Start afresh with a subsystem that was released: its stall begins to count anew."""
         track = self._tracks.get(subsystem)
         if track is not None:
-            track.at, track.tokens = self._clock.monotonic(), 0
+            track.at, track.tokens, track.burning_since = self._clock.monotonic(), 0, None
 
     def _follow(self, snapshot: SubsystemSnapshot, now: float) -> None:
         done, total = snapshot.progress_done, snapshot.progress_total
@@ -121,9 +124,13 @@ class Progress:
         return self._state(snapshot.name, track, now, Severity.ANOMALY, reason)
 
     def _stalled(self, track: _Track, now: float) -> bool:
+        """Idle time is no stall: it counts from the first tokens burnt since the last progress."""
         limits = self._thresholds
-        burning = track.burned_at is not None and now - track.burned_at < limits.stall_seconds
-        return burning and track.tokens >= limits.min_tokens and now - track.at >= limits.stall_seconds
+        if track.burning_since is None or track.burned_at is None:
+            return False
+        burns_on = now - track.burned_at < limits.stall_seconds
+        long_enough = now - track.burning_since >= limits.stall_seconds
+        return burns_on and long_enough and track.tokens >= limits.min_tokens
 
     def _state(self, name: str, track: _Track, now: float, severity: Severity, reason: str) -> Finding:
         evidence = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,13 +17,14 @@ from epad.ledger.record import (
     KINDS,
     LEAF_PREFIX,
     LINK_PREFIX,
+    Kind,
     Span,
     columns_of,
     decode,
     decode_body,
     leaf_hash,
     link_hash,
-    pack_sequence,
+    pack_link,
 )
 from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at
 
@@ -238,19 +240,22 @@ def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
     try:
         hashed = [sha256(LEAF_PREFIX + body).digest() for body in bodies]
         chained = [
-            sha256(LINK_PREFIX + previous + pack_sequence(sequence) + leaf).digest()
+            sha256(pack_link(LINK_PREFIX, previous, sequence, leaf)).digest()
             for previous, sequence, leaf in zip((link, *links[:-1]), seqs, leaves, strict=True)
         ]
         if hashed != list(leaves) or chained != list(links):
             return False
         records = list(map(decode_body, bodies))
-        return (
-            [record.wall_ns for record in records] == list(walls)
-            and [KINDS[type(record)] for record in records] == list(kinds)
-            and [getattr(record, "turn", None) for record in records] == list(turns)
-            and [getattr(record, "subsystem", None) for record in records] == list(subsystems)
-        )
-    except (TypeError, UnicodeDecodeError, msgspec.MsgspecError):
+        if [record.wall_ns for record in records] != list(walls):
+            return False
+        if [KINDS[type(record)] for record in records] != list(kinds):
+            return False
+        if max(kinds) <= Kind.CLOSED:
+            named = [(record.turn, record.subsystem) for record in records]  # type: ignore[union-attr]
+        else:
+            named = [columns_of(record)[0:3:2] for record in records]
+        return named == list(zip(turns, subsystems, strict=True))
+    except (TypeError, struct.error, UnicodeDecodeError, msgspec.MsgspecError):
         return False
 
 

@@ -24,7 +24,8 @@ GENESIS = bytes(HASH_BYTES)
 # 0x00 before a leaf is RFC 6962's: no leaf can be passed off as an inner node of a tree over the same leaves.
 LEAF_PREFIX = b"\0"
 LINK_PREFIX = b"epad/turn/1\0"
-pack_sequence = struct.Struct(">Q").pack
+pack_link = struct.Struct(">12s32sQ32s").pack
+"""What a link hashes: prefix, previous link, sequence, leaf. It pads what is short, so the lengths must be right."""
 
 Span = tuple[int, int]
 """Sequence numbers from the first to the second, both included."""
@@ -160,7 +161,7 @@ def leaf_hash(body: bytes) -> bytes:
 
 def link_hash(previous_link: bytes, sequence: int, leaf: bytes) -> bytes:
     """What all records after this one rest on. It runs over leaves: a lost body breaks nothing behind it."""
-    return sha256(LINK_PREFIX + previous_link + pack_sequence(sequence) + leaf).digest()
+    return sha256(LINK_PREFIX + previous_link + sequence.to_bytes(8, "big") + leaf).digest()
 
 
 def spans_of(sequences: list[int]) -> tuple[Span, ...]:
