@@ -1,0 +1,107 @@
+"""The ledger read back for the probe, and repaired for the recovery."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+from damage import flip_one_bit
+from epad_house import BOOT, turn
+from epad_story import shipped
+
+from epad.integrity import Integrity
+from epad.ledger.store import Ledger
+from epad.ledger.verify import Verdict
+from epad.metrics import Metrics
+from epad.status import Ledger as LedgerStatus
+from probes.probe import ProbeError
+from statemachine.clock import ManualClock
+
+DAMAGED = 3
+
+
+class Bench:
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self.path = path
+        self.ledger = ledger
+        self.clock = ManualClock()
+        self.metrics = Metrics("test")
+        self.integrity = Integrity(path, shipped().ledger, ledger, self.clock, self.metrics)
+
+    def series(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+    def copy(self, directory: Path) -> Path:
+        """A copy as a checkpoint holds it."""
+        target = directory / "copy.db"
+        source, copy = apsw.Connection(str(self.path)), apsw.Connection(str(target))
+        with copy.backup("main", source, "main") as backup:
+            backup.step()
+        copy.close()
+        source.close()
+        return target
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    path = tmp_path / "ledger.db"
+    ledger = await Ledger.open(path, shipped().ledger, ManualClock(), BOOT)
+    for number in range(3):
+        await turn(ledger, number)
+    bench = Bench(path, ledger)
+    yield bench
+    bench.integrity.close()
+    await ledger.close()
+
+
+async def test_before_the_first_check_nothing_is_claimed(bench: Bench) -> None:
+    """Neither that it is sound nor that it is not."""
+    assert bench.integrity.status() == LedgerStatus(bench.ledger.records, "unknown", "not checked yet")
+    assert bench.integrity.faults == 0
+
+
+async def test_a_sound_ledger_is_shown_as_one(bench: Bench) -> None:
+    """In the check, the status and the series, with when it was looked at."""
+    check = await bench.integrity.check()
+    assert (check.records, list(check.faults)) == (bench.ledger.records, [])
+    assert check.checked >= check.records
+    assert bench.integrity.status().verdict == "ok"
+    assert bench.series("epad_ledger_intact") == 1
+    assert bench.series("epad_ledger_entries") == bench.ledger.records
+    assert bench.series("epad_ledger_last_verified_timestamp_seconds") == bench.clock.utc().timestamp()
+
+
+async def test_a_damaged_record_is_named_and_stays_until_it_is_repaired(bench: Bench, tmp_path: Path) -> None:
+    """From a copy that the chain vouches for; afterwards the probe sees for itself that it is whole."""
+    copy = bench.copy(tmp_path)
+    flip_one_bit(bench.path, DAMAGED)
+    for _ in range(2):
+        check = await bench.integrity.check()
+        assert [fault[0] for fault in check.faults] == [DAMAGED]
+    assert bench.integrity.faults == 1
+    assert bench.integrity.status().detail.startswith(f"record {DAMAGED}: ")
+    assert bench.series("epad_ledger_intact") == 0
+    outcome = await bench.integrity.repair([copy])
+    assert outcome.restored == (DAMAGED,)
+    assert bench.integrity.faults == 0
+    assert bench.series("epad_ledger_intact") == 1
+    assert list((await bench.integrity.check()).faults) == []
+    assert (await bench.integrity.verify_all()).verdict is Verdict.OK
+
+
+async def test_a_repair_that_nobody_looked_for_looks_first(bench: Bench, tmp_path: Path) -> None:
+    """A resumed step runs before the probe of the new life has."""
+    copy = bench.copy(tmp_path)
+    flip_one_bit(bench.path, DAMAGED)
+    assert (await bench.integrity.repair([copy])).restored == (DAMAGED,)
+
+
+async def test_a_ledger_that_cannot_be_read_is_not_called_broken(bench: Bench, tmp_path: Path) -> None:
+    """Unknown is not broken: the probe is blind, and what was known stays."""
+    await bench.integrity.check()
+    bench.integrity._scrubber._path = tmp_path / "missing" / "ledger.db"
+    with pytest.raises(ProbeError, match=r"ledger\.db"):
+        await bench.integrity.check()
+    assert bench.integrity.status().verdict == "ok"
