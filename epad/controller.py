@@ -7,7 +7,7 @@ writes that to the journal, and only then acts. It ends in one sentence that is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded
 from statemachine.assessor import Change, Raised
 from statemachine.clock import Clock
+from statemachine.containment import Hold, Rung
 from statemachine.finding import Finding
 from statemachine.phase import Phase
 from statemachine.situation import Situation
@@ -57,8 +58,20 @@ class Controller:
         self._queue: asyncio.Queue[tuple[Stimulus, asyncio.Future[list[Ending]] | None]] = asyncio.Queue()
         self._responder: Responder | None = None
         self._early: list[tuple[Operation, asyncio.Future[OperationEnded]]] = []
+        self._holds: Mapping[str, Hold] = {}
         self.cycles = 0
         self.sentence = "started"
+
+    def hold_of(self, name: str) -> Hold:
+        """How a subsystem should be held, as of the last decision that is in the journal."""
+        return self._holds.get(name, Hold(Rung.OPEN))
+
+    def resume(self) -> None:
+        """Take up the phase and the holds of a former life; call once the decider is restored."""
+        self._holds = dict(self._decider.holds)
+        if self._decider.phase is not Phase.NORMAL:
+            self.sentence = _with_troubles(f"resumed in {self._decider.phase}", self._decider)
+        self._show_phase()
 
     def attach(self, responder: Responder, open_operations: Sequence[Operation]) -> None:
         """Connect the hands; give them what a former life left undone, then what was decided since."""
@@ -121,7 +134,9 @@ class Controller:
 
     async def _carry_out(self, decision: Decision, situation: Situation) -> list[Ending]:
         """Journal first, then act."""
+        holds = dict(self._decider.holds)
         operations = await self._commit(decision)
+        self._holds = holds
         for change in decision.changes:
             self._announce_change(change)
         if decision.row is not None:
@@ -157,8 +172,7 @@ class Controller:
                 return operations
 
     def _announce_phase(self, row: Row) -> None:
-        troubles = "; ".join(a.finding.reason for a in self._decider.assessor.active)
-        self.sentence = f"{row.sentence}: {troubles}" if troubles else row.sentence
+        self.sentence = _with_troubles(row.sentence, self._decider)
         self._show_phase()
         self._metrics.transitions.labels(row.source, row.destination, row.trigger).inc()
         fields = {
@@ -191,3 +205,8 @@ def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[Operat
     """Resolve the future that an order waits on by the one that the responder gave later."""
     if not promised.done() and not ended.cancelled():
         promised.set_result(ended.result())
+
+
+def _with_troubles(sentence: str, decider: Decider) -> str:
+    troubles = "; ".join(anomaly.finding.reason for anomaly in decider.assessor.active)
+    return f"{sentence}: {troubles}" if troubles else sentence

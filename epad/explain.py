@@ -134,7 +134,7 @@ def _transition_links(
         "SELECT id, utc, source, destination, trigger, guard, sentence, cause FROM transition"
         " ORDER BY id DESC LIMIT 500",
     )
-    for row in rows:
+    for row in reversed(rows):
         cause = json.loads(row[7])
         if wanted & set(cause["anomalies"]) or row[0] == entry:
             text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}"
@@ -151,7 +151,7 @@ def _step_links(
         "SELECT s.id, o.utc, s.utc, s.name, s.target, s.arguments, s.state, s.attempts, s.result, o.id, o.cause,"
         " o.transition FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
     )
-    for row in rows:
+    for row in reversed(rows):
         about = row[4] == subject or (entry is not None and row[11] == entry)
         if not about and not wanted & set(json.loads(row[10])["anomalies"]):
             continue

@@ -138,12 +138,13 @@ class House:
     async def start_gateway(self) -> str:
         """Listen for turns, with every hold of a former life in place; return the URL. Raises GatewayError."""
         self.decider.restore(self._stores.loaded)
+        self.controller.resume()
         for name, hold in self.decider.holds.items():
             self._access.hold(name, hold.rung, hold.reason)
         host, port = await self._gateway.start(int(self._stores.loaded.notes.get(PORT_NOTE, 0)))
         # Adopted children keep the address they were given, so the next life must listen on it again.
         await self._stores.journal.note(PORT_NOTE, port)
-        self._environments.gateway_url = f"http://{host}:{port}"
+        self._environments.gateway_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self._environments.gateway_url
 
     async def start_surfaces(self) -> str:
@@ -253,9 +254,10 @@ class House:
         return Decider(rules, assessor, self._world, self.clock, self._boot_id)
 
     def _step_work(self) -> dict[StepName, StepWork]:
-        containment = Containment(self._access, self.supervisor)
+        hold_of = self.controller.hold_of
+        containment = Containment(self._access, self.supervisor, hold_of)
         checkpoints = self._directories.checkpoints
-        recovery = Recovery(self._access, self.supervisor, self._integrity.repair, checkpoints)
+        recovery = Recovery(self._access, self.supervisor, hold_of, self._integrity.repair, checkpoints)
         preservation = Preservation(
             checkpoints, self.config.checkpoint, self._sources, self._facts, self.clock, self.metrics
         )
@@ -340,7 +342,7 @@ class House:
 
 def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:
     """A checkpoint that could not be written is an anomaly of the host, before it is needed."""
-    if ended.state is StepState.FAILED:
-        reason = f"no checkpoint could be written: {'; '.join(ended.failures)}"
+    if ended.state is not StepState.DONE:
+        reason = f"no checkpoint could be written: {'; '.join(ended.failures) or ended.state}"
         return Finding("checkpoint", HOST, Severity.ANOMALY, now, reason, hard=True)
     return Finding("checkpoint", HOST, Severity.OK, now, "a checkpoint was written")

@@ -118,7 +118,7 @@ class Orders:
         if self._decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
         self._note("lifeboat", HOST, reason, by)
-        await self._controller.order(Ordered(Order.LIFEBOAT, reason))
+        await self._wait(self._controller.order(Ordered(Order.LIFEBOAT, reason)))
         return {"phase": self._decider.phase, "results": ["ordered; `epactl phase` follows it"]}
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
@@ -161,11 +161,17 @@ class Orders:
         if ended is None:
             results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl explain {name}` follows it"]
         else:
-            failures = [failure for operation in ended for failure in operation.failures]
+            undone = [text for operation in ended for text in _undone(operation)]
             steps = sum(len(operation.operation.steps) for operation in ended)
-            results = failures or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
-        failed = bool(ended) and any(operation.state is StepState.FAILED for operation in ended or ())
+            results = undone or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
+        failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return {"subsystem": name, "phase": self._decider.phase, "failed": failed, "results": results}
+
+
+def _undone(ended: OperationEnded) -> Sequence[str]:
+    if ended.state is StepState.ABORTED:
+        return ["called off: a later decision took its place; `epactl explain` tells which"]
+    return ended.failures
 
 
 def _is_id(subject: str) -> bool:

@@ -39,8 +39,9 @@ class MetricsServer:
             raise SurfaceError(
                 f'metrics.listen = {self._listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        address = self._runner.addresses[0]
-        return f"http://{address[0]}:{address[1]}/metrics"
+        bound = self._runner.addresses[0]
+        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        return f"http://{name}:{bound[1]}/metrics"
 
     async def stop(self) -> None:
         if self._runner is not None:

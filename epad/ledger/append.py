@@ -109,6 +109,10 @@ class Appender:
         grown = grow(self.connection(), self.tail.seq, self._heads.newest)
         self.frontier, self.withheld = grown.frontier, grown.why_not
 
+    def withhold(self, why: str) -> None:
+        """Let no head be signed from now on: what is written goes on, what it rests on is in dispute."""
+        self.frontier, self.withheld = None, why
+
     def forget_heads(self, heads: Heads) -> None:
         """Go by these heads from now on: what was damaged of them has been put aside."""
         self._heads = heads

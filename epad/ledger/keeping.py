@@ -99,6 +99,9 @@ class Keeping:
     def mend(self, report: Report) -> None:
         """Repair what stands beside the records, on the writer's thread. Raises LedgerError."""
         kinds = {fault.kind for fault in report.faults}
+        if FaultKind.FORKED in kinds:
+            self._appender.withhold(report.words())
+            return
         if FaultKind.HEAD in kinds:
             self._anchor.mend()
             self._appender.forget_heads(self._anchor.read())

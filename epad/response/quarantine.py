@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from epad.gateway.access import Access
 from epad.response.step import Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Hold, Rung
 
+HoldOf = Callable[[str], Hold]
+"""How a subsystem should be held, as of the last decision that is in the journal."""
+
 
 class Containment:
-    """Puts a hold into effect, or takes it away. Level-triggered: told the same twice, it does it once."""
+    """Brings a subsystem under its hold. Level-triggered: a step that comes late does what is wanted by now."""
 
-    def __init__(self, access: Access, supervisor: Supervisor) -> None:
+    def __init__(self, access: Access, supervisor: Supervisor, hold_of: HoldOf) -> None:
         self._access = access
         self._supervisor = supervisor
+        self._hold_of = hold_of
 
     async def hold(self, step: Step, _: Operation) -> str:
         """Do a `hold` step. Raises StepFailedError."""
-        rung, reason = Rung[step.arguments["rung"].upper()], step.arguments["reason"]
+        name, hold = step.target, self._hold_of(step.target)
         # The door closes before the process is touched, and opens only when the process is ready to use it.
-        if rung is not Rung.OPEN:
-            self._access.hold(step.target, rung, reason)
-        door = self._access.held(step.target)
-        severed = self._access.sever(step.target) if rung >= Rung.BLOCK else 0
+        if hold.rung is not Rung.OPEN:
+            self._access.hold(name, hold.rung, hold.reason)
+        severed = self._access.sever(name) if hold.rung >= Rung.BLOCK else 0
         try:
-            await self._supervisor.hold(step.target, rung, reason, paused=step.arguments["paused"])
+            await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
-        if rung is Rung.OPEN:
-            return f"{open_door(self._access, step.target, door)}; {self._process(step.target)}"
-        shut = "gateway throttled" if rung is Rung.THROTTLE else f"gateway closed, {severed} turn(s) severed"
-        return f"{shut}; {self._process(step.target)}"
+        if hold.rung is Rung.OPEN:
+            door = open_door(self._access, name, self._hold_of(name))
+        elif hold.rung is Rung.THROTTLE:
+            door = "gateway throttled"
+        else:
+            door = f"gateway closed, {severed} turn(s) severed"
+        return f"{door}; {process_in_words(self._supervisor, name)}"
 
-    def _process(self, name: str) -> str:
-        return process_in_words(self._supervisor, name)
 
-
-def open_door(access: Access, name: str, before: Hold) -> str:
-    """Open the gateway to a subsystem, unless another lane has put it under a new hold since `before`."""
-    if access.held(name) is not before:
-        return f"gateway still closed: {access.held(name).reason}"
+def open_door(access: Access, name: str, wanted: Hold) -> str:
+    """Open the gateway to a subsystem, unless it has come under a hold meanwhile: that hold has its own step."""
+    if wanted.rung is not Rung.OPEN:
+        return f"gateway still closed: {wanted.reason}"
     access.release(name)
     return "gateway open"
 

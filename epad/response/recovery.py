@@ -11,7 +11,7 @@ from epad.checkpoint.retention import list_bundles
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
-from epad.response.quarantine import open_door, process_in_words
+from epad.response.quarantine import HoldOf, open_door, process_in_words
 from epad.response.step import Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
@@ -25,23 +25,36 @@ class Recovery:
     """Does the recovery steps. The probes, not these steps, decide whether it worked."""
 
     def __init__(
-        self, access: Access, supervisor: Supervisor, repair_ledger: RepairLedger, checkpoints: Path
+        self,
+        access: Access,
+        supervisor: Supervisor,
+        hold_of: HoldOf,
+        repair_ledger: RepairLedger,
+        checkpoints: Path,
     ) -> None:
         self._access = access
         self._supervisor = supervisor
+        self._hold_of = hold_of
         self._repair_ledger = repair_ledger
         self._checkpoints = checkpoints
 
     async def restart(self, step: Step, _: Operation) -> str:
-        """Do a `restart` step: stop the tree, start it fresh, open the gateway to it."""
-        door = self._access.held(step.target)
+        """Do a `restart` step: stop the tree, start it fresh, open the gateway to it.
+
+        What has come under a hold since this step was decided is left alone: the hold is newer.
+        """
+        name = step.target
+        if (held := self._hold_of(name)).rung is not Rung.OPEN:
+            return f"not restarted: {held.reason}"
         try:
-            await self._supervisor.hold(step.target, Rung.OPEN, "")
-            await self._supervisor.restart(step.target)
+            await self._supervisor.hold(name, Rung.OPEN, "")
+            await self._supervisor.restart(name)
+            held = self._hold_of(name)
+            await self._supervisor.hold(name, held.rung, held.reason, paused=held.paused)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
-        opened = open_door(self._access, step.target, door)
-        return f"restarted; {process_in_words(self._supervisor, step.target)}; {opened}"
+        door = open_door(self._access, name, self._hold_of(name))
+        return f"restarted; {process_in_words(self._supervisor, name)}; {door}"
 
     async def repair_ledger(self, _: Step, __: Operation) -> str:
         """Do a `repair_ledger` step: damaged rows from copies the chain vouches for, verified ones first."""

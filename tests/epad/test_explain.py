@@ -56,6 +56,17 @@ def test_the_chain_is_finding_anomaly_rule_step_result(story: Story) -> None:
     ]
 
 
+def test_within_one_millisecond_causes_stand_before_effects(story: Story) -> None:
+    """Whatever there was of each."""
+    story.find("chat")
+    story.find("game")
+    story.end(Lane.CONTAINMENT)
+    shown = kinds(chain(story))
+    assert shown == sorted(shown, key=["finding", "anomaly", "rule", "step", "result"].index)
+    assert shown.count("finding") == shown.count("rule") == 2
+    assert shown.count("step") == shown.count("result") > 2
+
+
 def test_what_comes_later_stands_later(story: Story) -> None:
     """Cleared, released and back in NORMAL: after the quarantine, and with the time."""
     story.find("chat")

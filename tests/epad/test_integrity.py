@@ -1,109 +1,107 @@
-"""The ledger as the probe and recovery see it: what was found stays found, and a repair is looked at afresh."""
+"""The ledger read back for the probe, and repaired for the recovery."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
 import pytest
-from ledger_world import closing, config, fill, open_ledger, opening, places
+from damage import flip_one_bit
+from epad_house import BOOT, turn
+from epad_story import shipped
 
 from epad.integrity import Integrity
-from epad.ledger.segment import segment_paths
 from epad.ledger.store import Ledger
+from epad.ledger.verify import Verdict
 from epad.metrics import Metrics
-from probes.ledger_integrity import LedgerIntegrity
+from epad.status import Ledger as LedgerStatus
+from probes.probe import ProbeError
 from statemachine.clock import ManualClock
-from statemachine.finding import Severity
+
+DAMAGED = 3
+
+
+class Bench:
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self.path = path
+        self.ledger = ledger
+        self.clock = ManualClock()
+        self.metrics = Metrics("test")
+        self.integrity = Integrity(path, shipped().ledger, ledger, self.clock, self.metrics)
+
+    def series(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+    def copy(self, directory: Path) -> Path:
+        """A copy as a checkpoint holds it."""
+        target = directory / "copy.db"
+        source, copy = apsw.Connection(str(self.path)), apsw.Connection(str(target))
+        with copy.backup("main", source, "main") as backup:
+            backup.step()
+        copy.close()
+        source.close()
+        return target
 
 
 @pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     path = tmp_path / "ledger.db"
-    await fill(path, 10, places(path), seal_records=8)
-    one = await open_ledger(path, places(path))
-    yield one
-    await one.close()
+    ledger = await Ledger.open(path, shipped().ledger, ManualClock(), BOOT)
+    for number in range(3):
+        await turn(ledger, number)
+    bench = Bench(path, ledger)
+    yield bench
+    bench.integrity.close()
+    await ledger.close()
 
 
-@pytest.fixture
-def integrity(ledger: Ledger, tmp_path: Path):
-    one = Integrity(tmp_path / "ledger.db", config(), ledger, ManualClock(), Metrics("test"))
-    yield one
-    one.close()
+async def test_before_the_first_check_nothing_is_claimed(bench: Bench) -> None:
+    """Neither that it is sound nor that it is not."""
+    assert bench.integrity.status() == LedgerStatus(bench.ledger.records, "unknown", "not checked yet")
+    assert bench.integrity.faults == 0
 
 
-def change(path: Path, statement: str) -> None:
-    connection = apsw.Connection(str(path))
-    connection.execute(statement)
-    connection.close()
+async def test_a_sound_ledger_is_shown_as_one(bench: Bench) -> None:
+    """In the check, the status and the series, with when it was looked at."""
+    check = await bench.integrity.check()
+    assert (check.records, list(check.faults)) == (bench.ledger.records, [])
+    assert check.checked >= check.records
+    assert bench.integrity.status().verdict == "ok"
+    assert bench.series("epad_ledger_intact") == 1
+    assert bench.series("epad_ledger_entries") == bench.ledger.records
+    assert bench.series("epad_ledger_last_verified_timestamp_seconds") == bench.clock.utc().timestamp()
 
 
-async def severity(integrity: Integrity) -> Severity:
-    (finding,) = await LedgerIntegrity(2.0, check=integrity.check, clock=ManualClock()).sample()
-    return finding.severity
-
-
-async def test_a_small_tail_without_a_head_is_ok(integrity: Integrity, ledger: Ledger) -> None:
-    """There always is one while turns come in; nobody is woken for it, and status says ok."""
-    for number in range(100, 110):
-        await ledger.open_turn(opening(number))
-        await ledger.close_turn(closing(number))
-        assert await severity(integrity) is Severity.OK
-    assert integrity.status().verdict == "ok"
-
-
-async def test_a_truncation_under_the_running_daemon_is_critical_and_repaired(
-    integrity: Integrity, ledger: Ledger, tmp_path: Path
-) -> None:
-    """It stays found while nothing is done; copies give the records back; then it is good again."""
-    copy = Path(shutil.copy(tmp_path / "ledger.db", tmp_path / "copy.db"))
-    assert await severity(integrity) is Severity.OK
-    change(tmp_path / "ledger.db", "DELETE FROM record WHERE seq BETWEEN 19 AND 21")
-    for _ in range(3):
-        assert await severity(integrity) is Severity.CRITICAL
-    assert integrity.faults > 0
-
-    outcome = await integrity.repair([copy])
-    assert outcome.restored == (19, 20, 21)
-    assert await severity(integrity) is Severity.OK
-    assert integrity.faults == 0
-
-
-async def test_what_the_nightly_check_finds_the_next_tick_does_not_forget(
-    integrity: Integrity, tmp_path: Path
-) -> None:
-    """A damaged segment is seen by the night alone; it is critical until it is written again."""
-    file = segment_paths(tmp_path / "segments")[0]
-    before = file.read_bytes()
-    file.chmod(0o644)
-    file.write_bytes(before[:-40] + b"x" + before[-39:])
-    assert await severity(integrity) is Severity.OK
-    assert (await integrity.verify_all()).words() == "CORRUPT(1, segment)"
+async def test_a_damaged_record_is_named_and_stays_until_it_is_repaired(bench: Bench, tmp_path: Path) -> None:
+    """From a copy that the chain vouches for; afterwards the probe sees for itself that it is whole."""
+    copy = bench.copy(tmp_path)
+    flip_one_bit(bench.path, DAMAGED)
     for _ in range(2):
-        assert await severity(integrity) is Severity.CRITICAL
+        check = await bench.integrity.check()
+        assert [fault[0] for fault in check.faults] == [DAMAGED]
+    assert bench.integrity.faults == 1
+    assert bench.integrity.status().detail.startswith(f"record {DAMAGED}: ")
+    assert bench.series("epad_ledger_intact") == 0
+    outcome = await bench.integrity.repair([copy])
+    assert outcome.restored == (DAMAGED,)
+    assert bench.integrity.faults == 0
+    assert bench.series("epad_ledger_intact") == 1
+    assert list((await bench.integrity.check()).faults) == []
+    assert (await bench.integrity.verify_all()).verdict is Verdict.OK
 
-    await integrity.repair([])
-    assert file.read_bytes() == before
-    assert await severity(integrity) is Severity.OK
+
+async def test_a_repair_that_nobody_looked_for_looks_first(bench: Bench, tmp_path: Path) -> None:
+    """A resumed step runs before the probe of the new life has."""
+    copy = bench.copy(tmp_path)
+    flip_one_bit(bench.path, DAMAGED)
+    assert (await bench.integrity.repair([copy])).restored == (DAMAGED,)
 
 
-async def test_a_fork_is_not_repaired(integrity: Integrity, ledger: Ledger, tmp_path: Path) -> None:
-    """Repairing changes nothing and ends, and the finding stays for a person."""
-    while ledger._keeping._keeper.size < ledger.records:  # type: ignore[union-attr]
-        await asyncio.sleep(0.005)
-    anchor = places(tmp_path / "ledger.db").anchor
-    other = tmp_path / "other"
-    other.mkdir()
-    await fill(other / "ledger.db", 9, places(other / "ledger.db"), first=500)
-    shutil.rmtree(anchor)
-    shutil.copytree(other / "anchor", anchor)
-    assert await severity(integrity) is Severity.CRITICAL
-    assert (await integrity.verify_all()).words().startswith("FORKED(")
-
-    outcome = await integrity.repair([])
-    assert (outcome.restored, outcome.lost) == ((), ())
-    assert await severity(integrity) is Severity.CRITICAL
+async def test_a_ledger_that_cannot_be_read_is_not_called_broken(bench: Bench, tmp_path: Path) -> None:
+    """Unknown is not broken: the probe is blind, and what was known stays."""
+    await bench.integrity.check()
+    bench.integrity._scrubber._path = tmp_path / "missing" / "ledger.db"
+    with pytest.raises(ProbeError, match=r"ledger\.db"):
+        await bench.integrity.check()
+    assert bench.integrity.status().verdict == "ok"

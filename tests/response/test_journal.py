@@ -108,6 +108,17 @@ async def test_a_transition_names_the_anomalies_it_came_from(path: Path, clock: 
     assert [json.loads(row[0])["anomalies"] for row in rows] == [[1], [2], [1], [1], [2]]
 
 
+async def test_what_still_holds_is_a_cause_too(path: Path, clock: ManualClock) -> None:
+    """Two troubles make a PRESERVATION; only the second is new."""
+    async with opened(path, clock) as journal:
+        await journal.commit(decision(clock))
+        found = finding(clock, "game", "vram")
+        other = Raised(Anomaly(found, clock.monotonic(), clock.monotonic()))
+        await journal.commit(Decision([other], PRESERVE))
+        rows = await journal._database.read(lambda c: fetch(c, "SELECT cause FROM transition ORDER BY id"))
+    assert [json.loads(row[0])["anomalies"] for row in rows] == [[1], [1, 2]]
+
+
 async def test_an_anomaly_that_grows_worse_stays_one(path: Path, clock: ManualClock) -> None:
     """Its severity and reason are the latest; when it was raised is not."""
     async with opened(path, clock) as journal:

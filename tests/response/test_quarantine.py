@@ -14,7 +14,7 @@ from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.clock import ManualClock
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 
 OPERATION = Operation(1, "20260101T000000Z-000001", Lane.CONTAINMENT, "a test", ())
 
@@ -27,7 +27,8 @@ class Recorder:
         self.asked: list[tuple[object, ...]] = []
         self.failing = ""
         self.gate: asyncio.Event | None = None
-        self.containment = Containment(self.access, cast("Supervisor", self))
+        self.wanted = Hold(Rung.OPEN)
+        self.containment = Containment(self.access, cast("Supervisor", self), lambda _: self.wanted)
         self.access.enter("chat", self)
 
     def sever(self, why: Any) -> None:
@@ -51,7 +52,12 @@ class Recorder:
         return self.access.shut("chat") is not None
 
     async def do(self, rung: Rung, reason: str = "it loops", target: str = "chat") -> str:
-        arguments = {"rung": rung.label, "reason": reason, "paused": False}
+        self.wanted = Hold(rung, reason)
+        return await self.step(rung, target)
+
+    async def step(self, rung: Rung, target: str = "chat") -> str:
+        """Do a step that was decided some time ago, whatever is wanted by now."""
+        arguments = {"rung": rung.label, "reason": "", "paused": False}
         return await self.containment.hold(Step(StepName.HOLD, target, arguments), OPERATION)
 
 
@@ -99,10 +105,21 @@ async def test_a_hold_that_came_while_it_was_released_stays(bench: Recorder) -> 
     bench.gate = asyncio.Event()
     releasing = asyncio.create_task(bench.do(Rung.OPEN))
     await asyncio.sleep(0)
-    bench.access.hold("chat", Rung.STOP, "LIFEBOAT")
+    bench.wanted = Hold(Rung.STOP, "LIFEBOAT")
     bench.gate.set()
     assert "gateway still closed: LIFEBOAT" in await releasing
     assert bench.shut()
+
+
+@pytest.mark.parametrize(("late", "wanted"), [(Rung.FREEZE, Rung.OPEN), (Rung.OPEN, Rung.FREEZE)])
+async def test_a_step_that_comes_late_does_what_is_wanted_by_now(
+    bench: Recorder, late: Rung, wanted: Rung
+) -> None:
+    """Steps of two lanes may overtake each other; the last decision in the journal is what holds."""
+    bench.wanted = Hold(wanted, "the last word")
+    await bench.step(late)
+    assert bench.asked[-1][1] is wanted
+    assert bench.shut() == (wanted is Rung.FREEZE)
 
 
 async def test_done_twice_is_done_once(bench: Recorder) -> None:

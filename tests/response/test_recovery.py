@@ -20,7 +20,7 @@ from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.clock import ManualClock
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 
 OPERATION = Operation(1, "20260101T000000Z-000001", Lane.PHASE, "a test", ())
 RESTART = Step(StepName.RESTART, "chat")
@@ -36,9 +36,11 @@ class Bench:
         self.failing = ""
         self.gate: asyncio.Event | None = None
         self.outcome = RepairOutcome()
-        self.recovery = Recovery(self.access, cast("Supervisor", self), self.repair, checkpoints)
+        self.wanted = Hold(Rung.OPEN)
+        supervisor = cast("Supervisor", self)
+        self.recovery = Recovery(self.access, supervisor, lambda _: self.wanted, self.repair, checkpoints)
 
-    async def hold(self, name: str, rung: Rung, reason: str) -> None:
+    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None:
         self.asked.append(("hold", name, rung))
 
     async def restart(self, name: str) -> None:
@@ -67,7 +69,11 @@ def bench(tmp_path: Path) -> Bench:
 async def test_a_restart_opens_the_door_last(bench: Bench) -> None:
     """Nothing of the old process is forwarded, and the new one finds the gateway open."""
     result = await bench.recovery.restart(RESTART, OPERATION)
-    assert bench.asked == [("hold", "chat", Rung.OPEN), ("restart", "chat", True)]
+    assert bench.asked == [
+        ("hold", "chat", Rung.OPEN),
+        ("restart", "chat", True),
+        ("hold", "chat", Rung.OPEN),
+    ]
     assert bench.access.shut("chat") is None
     assert result == "restarted; process 8 recovering; gateway open"
 
@@ -85,10 +91,18 @@ async def test_a_hold_that_came_during_the_restart_stays(bench: Bench) -> None:
     bench.gate = asyncio.Event()
     restarting = asyncio.create_task(bench.recovery.restart(RESTART, OPERATION))
     await asyncio.sleep(0)
-    bench.access.hold("chat", Rung.FREEZE, "held by a person")
+    bench.wanted = Hold(Rung.FREEZE, "held by a person")
     bench.gate.set()
     assert "gateway still closed: held by a person" in await restarting
+    assert bench.asked[-1] == ("hold", "chat", Rung.FREEZE)
     assert bench.access.shut("chat") is not None
+
+
+async def test_what_is_held_by_now_is_not_restarted(bench: Bench) -> None:
+    """A hold that was decided after the restart is the newer word."""
+    bench.wanted = Hold(Rung.STOP, "held by a person")
+    assert await bench.recovery.restart(RESTART, OPERATION) == "not restarted: held by a person"
+    assert bench.asked == []
 
 
 async def test_the_ledger_is_repaired_from_verified_copies_first_newest_first(

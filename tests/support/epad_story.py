@@ -164,9 +164,11 @@ class Story:
     def _begin(self) -> None:
         assessor = make_assessor(shipped().hysteresis)
         self.decider = Decider(self.rules, assessor, self.world, self.clock, BOOT)
-        events = EventLog(self.database, self.clock)
-        metrics = Metrics("test")
-        self.controller = Controller(self.decider, self.journal, self.world, self.clock, events, metrics)
+        self.events = EventLog(self.database, self.clock)
+        self.metrics = Metrics("test")
+        self.controller = Controller(
+            self.decider, self.journal, self.world, self.clock, self.events, self.metrics
+        )
         loaded = at_once(self.journal.load())
         self.decider.restore(loaded)
         self.hands = Hands()

@@ -1,0 +1,223 @@
+"""What a person may ask of the daemon, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+import structlog
+from epad_story import Story, in_lifeboat
+
+from epad import orders as module
+from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.controller import Controller
+from epad.explain import History
+from epad.orders import Orders
+from epad.permissions import Operation as Permitted
+from epad.permissions import Tier
+from epad.response.decider import Ordered, Released, Requested
+from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
+from epad.status import StatusBoard
+from probes.subsystems import SubsystemSnapshot, SubsystemState
+from statemachine.finding import HOST, OPERATOR, Finding
+from statemachine.phase import Phase
+from statemachine.situation import Order
+
+
+def ended(state: StepState, *failures: str) -> OperationEnded:
+    record = StepRecord(1, Step(StepName.HOLD, "chat"), state)
+    return OperationEnded(Operation(1, "key", Lane.CONTAINMENT, "a test", (record,)), state, failures)
+
+
+class Bench:
+    """Orders over a story, with a controller and a board that answer as they are told."""
+
+    def __init__(self) -> None:
+        self.story = Story()
+        self.given: list[tuple[Any, Lane]] = []
+        self.answer: list[OperationEnded] = [ended(StepState.DONE)]
+        self.gate: asyncio.Event | None = None
+        self.orders = Orders(
+            cast("StatusBoard", self),
+            cast("Controller", self),
+            self.story.decider,
+            History(self.story.database),
+            self.story.events,
+            self.story.clock,
+        )
+
+    async def order(self, stimulus: object, wait_for: Lane = Lane.CONTAINMENT) -> list[OperationEnded]:
+        self.given.append((stimulus, wait_for))
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.answer
+
+    def render(self) -> dict[str, Any]:
+        return {"phase": self.story.phase, "phase_since": "since", "sentence": "why"}
+
+    def snapshots(self) -> list[SubsystemSnapshot]:
+        return [
+            SubsystemSnapshot(name, "process", SubsystemState.RUNNING, essential=False, since=0.0)
+            for name in ("chat", "game")
+        ]
+
+    async def written(self) -> list[tuple[str, str, dict[str, Any]]]:
+        await self.story.events.flush()
+        events = await self.story.events.since(0, 50)
+        return [
+            (e["kind"], e["subsystem"], e["fields"]) for e in events if e["kind"].startswith(("or", "ga"))
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_quarantine_is_a_hard_finding_of_a_person(bench: Bench) -> None:
+    """It goes the way of every finding, with who and why; and it is an event."""
+    answer = await bench.orders.quarantine("chat", "it looks odd", "ada")
+    ((finding, lane),) = bench.given
+    assert isinstance(finding, Finding)
+    assert (finding.probe, finding.subsystem, finding.hard, finding.bad) == (OPERATOR, "chat", True, True)
+    assert finding.reason == "held by ada: it looks odd"
+    assert finding.at == bench.story.clock.monotonic()
+    assert lane is Lane.CONTAINMENT
+    assert answer == {
+        "subsystem": "chat",
+        "phase": Phase.NORMAL,
+        "failed": False,
+        "results": ["1 step(s) done"],
+    }
+    assert await bench.written() == [
+        ("order.given", "chat", {"order": "quarantine", "reason": "it looks odd", "by": "ada"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed", "result"),
+    [
+        ([], False, "nothing to do: it was so already"),
+        ([ended(StepState.FAILED, "hold chat: it does not freeze")], True, "hold chat: it does not freeze"),
+        ([ended(StepState.ABORTED)], True, "called off"),
+    ],
+)
+async def test_the_answer_says_what_came_of_it(
+    bench: Bench, answer: list[OperationEnded], failed: bool, result: str
+) -> None:
+    """What was not done is never called done."""
+    bench.answer = answer
+    told = await bench.orders.release("chat", "fixed", "ada")
+    assert told["failed"] is failed
+    assert told["results"][0].startswith(result)
+    assert bench.given == [(Released("chat", "fixed (ada)"), Lane.CONTAINMENT)]
+
+
+async def test_nobody_waits_for_ever_and_the_order_stands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says how to follow it."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
+    bench.gate = asyncio.Event()
+    told = await bench.orders.quarantine("chat", "why", "ada")
+    assert "`epactl explain chat` follows it" in told["results"][0]
+    assert not told["failed"]
+    assert (await bench.orders.lifeboat("a drill", "ada"))["results"] == [
+        "ordered; `epactl phase` follows it"
+    ]
+    bench.gate.set()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("order", ["quarantine", "release"])
+async def test_a_subsystem_that_is_not_there_is_named_with_those_that_are(bench: Bench, order: str) -> None:
+    """And nothing is ordered."""
+    with pytest.raises(UnknownSubsystemError) as error:
+        await getattr(bench.orders, order)("chta", "why", "ada")
+    assert error.value.known == ("chat", "game")
+    assert (bench.given, await bench.written()) == ([], [])
+
+
+async def test_what_does_not_fit_the_phase_is_a_conflict(bench: Bench) -> None:
+    """The message says what does."""
+    with pytest.raises(ConflictError, match="this is NORMAL"):
+        await bench.orders.relaunch("why", "ada")
+    in_lifeboat(bench.story)
+    with pytest.raises(ConflictError, match="epactl lifeboat relaunch"):
+        await bench.orders.release("chat", "why", "ada")
+    with pytest.raises(ConflictError, match="already"):
+        await bench.orders.lifeboat("why", "ada")
+    assert bench.given == []
+
+
+async def test_orders_about_the_whole_daemon(bench: Bench) -> None:
+    """Each is one stimulus."""
+    await bench.orders.lifeboat("a drill", "ada")
+    in_lifeboat(bench.story)
+    await bench.orders.relaunch("all is well", "ada")
+    assert [given for given, _ in bench.given] == [
+        Ordered(Order.LIFEBOAT, "a drill"),
+        Ordered(Order.RELAUNCH, "all is well"),
+    ]
+    assert [(target, fields["order"]) for _, target, fields in await bench.written()] == [
+        (HOST, "lifeboat"),
+        (HOST, "relaunch"),
+    ]
+
+
+async def test_a_checkpoint_is_work_in_its_own_lane(bench: Bench) -> None:
+    """It moves no phase."""
+    await bench.orders.checkpoint("before the upgrade", "ada")
+    ((requested, lane),) = bench.given
+    assert isinstance(requested, Requested)
+    assert (requested.plan.lane, lane) == (Lane.MAINTENANCE, Lane.MAINTENANCE)
+    assert [step.arguments for step in requested.plan.steps] == [{"reason": "before the upgrade"}]
+
+
+async def test_phase_tells_its_history_and_draws_the_table(bench: Bench) -> None:
+    """Beside what it is."""
+    bench.story.find("chat")
+    told = await bench.orders.phase()
+    assert (told["phase"], told["since"], told["sentence"]) == ("QUARANTINE", "since", "why")
+    assert [row["destination"] for row in told["history"]] == ["QUARANTINE"]
+    assert told["diagram"].startswith("stateDiagram-v2")
+
+
+@pytest.mark.parametrize("subject", [None, "chat", "QUARANTINE", HOST, "anomaly-1"])
+async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
+    """A subsystem, a phase, the host, an anomaly by its id, or whatever was last."""
+    bench.story.find("chat")
+    told = await bench.orders.explain(subject)
+    assert told["subject"] == (subject or "the last incident")
+    assert bool(told["chain"]) is (subject != HOST)
+
+
+@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "step-1"])
+async def test_what_cannot_be_explained_is_unknown(bench: Bench, subject: str) -> None:
+    """And the answer says what can."""
+    with pytest.raises(UnknownSubsystemError) as error:
+        await bench.orders.explain(subject)
+    assert {"chat", "game", "NORMAL", HOST} <= set(error.value.known)
+
+
+async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Bench) -> None:
+    """A look that was allowed is no news."""
+    peer = Peer(7, 1_000, (1_000,))
+    looks = [operation for operation in Permitted if operation not in module.ORDERS]
+    for operation in Permitted:
+        await bench.orders.audit(operation, next(iter(Tier)), allowed=True, peer=peer)
+    await bench.orders.audit(looks[0], next(iter(Tier)), allowed=False, peer=peer)
+    written = [
+        (fields["operation"], fields["allowed"], fields["peer"]) for _, _, fields in await bench.written()
+    ]
+    assert {operation for operation, allowed, _ in written if allowed} == set(module.ORDERS)
+    assert [operation for operation, allowed, _ in written if not allowed] == [looks[0]]
+    assert {by for _, _, by in written} == {"uid 1000 (pid 7)"}

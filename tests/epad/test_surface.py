@@ -1,0 +1,97 @@
+"""The HTTP surface for machines: read-only, from memory."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from epad.metrics import CONTENT_TYPE, Metrics
+from epad.surface import MetricsServer, SurfaceError
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.metrics = Metrics("test")
+        self.refreshes = 0
+
+    def refresh(self) -> dict[str, Any]:
+        self.refreshes += 1
+        self.metrics.ledger_entries.set(self.refreshes)
+        return {"phase": "QUARANTINE", "uptime_seconds": 7.5, "secret": "not for everyone"}
+
+    def server(self, listen: str = "127.0.0.1:0") -> MetricsServer:
+        return MetricsServer(listen, self.metrics, self.refresh)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+async def url(bench: Bench) -> AsyncIterator[str]:
+    server = bench.server()
+    yield await server.start()
+    await server.stop()
+
+
+async def test_a_scrape_finds_the_state_of_now(bench: Bench, url: str) -> None:
+    """The series that follow state are brought up to date for each."""
+    async with aiohttp.ClientSession() as session:
+        for expected in (1, 2):
+            async with session.get(url) as answer:
+                assert answer.headers["Content-Type"] == CONTENT_TYPE
+                assert f"epad_ledger_entries {expected}.0" in await answer.text()
+
+
+async def test_health_says_phase_and_uptime_and_no_more(url: str) -> None:
+    """Anyone on the machine may ask."""
+    async with aiohttp.ClientSession() as session, session.get(url.replace("/metrics", "/healthz")) as answer:
+        assert answer.status == 200
+        assert await answer.json() == {"phase": "QUARANTINE", "uptime_seconds": 7.5}
+
+
+async def test_nothing_can_be_changed_from_here(url: str) -> None:
+    """Orders go through the control socket, where the kernel says who asks."""
+    async with aiohttp.ClientSession() as session:
+        for method in ("POST", "PUT", "DELETE"):
+            async with session.request(method, url) as answer:
+                assert answer.status == 405
+        async with session.get(url.replace("/metrics", "/v1/status")) as answer:
+            assert answer.status == 404
+
+
+async def test_it_may_be_turned_off(bench: Bench) -> None:
+    """No address, no port."""
+    server = bench.server("")
+    assert await server.start() == ""
+    await server.stop()
+
+
+async def test_a_port_that_is_taken_is_named_with_the_fix(bench: Bench) -> None:
+    """And can be stopped all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = bench.server(f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(
+            SurfaceError, match=r"metrics\.listen = '127\.0\.0\.1:\d+': .*choose another port"
+        ):
+            await server.start()
+        await server.stop()
+
+
+async def test_an_ipv6_address_is_written_in_brackets(bench: Bench) -> None:
+    """As in the configuration, so in the URL."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    server = bench.server("[::1]:0")
+    url = await server.start()
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+    await server.stop()
+    assert url.startswith("http://[::1]:")
