@@ -313,6 +313,7 @@ class House:
             faults=len(report.faults),
         )
         await self.events.prune()
+        await self._stores.ledger.prune_payloads()
 
     async def _scheduled_checkpoint(self) -> None:
         reason = "scheduled"

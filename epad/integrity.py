@@ -98,6 +98,8 @@ class Integrity:
             restored += outcome.restored
             lost += outcome.lost
         await self._run(self._scrubber.forget)
+        if not report.verdict.is_sound:  # a look at the tail alone might not find it again
+            await self.verify_all()
         self._note(await self._run(self._scrubber.check))
         return RepairOutcome(tuple(restored), tuple(lost))
 

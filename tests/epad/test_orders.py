@@ -14,6 +14,7 @@ from epad import orders as module
 from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
 from epad.controller import Controller
 from epad.explain import History
+from epad.keys import Keys
 from epad.orders import Orders
 from epad.permissions import Operation as Permitted
 from epad.permissions import Tier
@@ -46,6 +47,7 @@ class Bench:
             History(self.story.database),
             self.story.events,
             self.story.clock,
+            cast("Keys", self),
         )
 
     async def order(self, stimulus: object, wait_for: Lane = Lane.CONTAINMENT) -> list[OperationEnded]:

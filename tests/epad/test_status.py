@@ -33,6 +33,9 @@ class Spent:
     def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
         return {"tokens_per_minute": (1_000, 42)} if subsystem == "chat" else {}
 
+    def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        return {"global": {"usd_per_day": (5, 1)}}
+
 
 class NoGpu:
     name, interval_seconds, notice = "vram", 1.0, "no NVIDIA driver: not watched"

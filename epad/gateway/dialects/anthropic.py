@@ -9,6 +9,8 @@ from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data, sse_event
+from epad.gateway.dialects.history import read_history
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -67,6 +69,29 @@ class _Event(Struct):
     usage: _Usage | None = None
 
 
+class _Said(Struct):
+    """A block of an answer, or what is added to one."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    name: str | None = None
+    input: Raw = Raw(b"")
+
+
+class _Begun(Struct):
+    content_block: _Said | None = None
+
+
+class _Added(Struct):
+    delta: _Said | None = None
+
+
+class _Content(Struct):
+    content: list[_Said] | None = None
+
+
 class Anthropic:
     """The errors and the list of models."""
 
@@ -107,11 +132,22 @@ class Messages:
             wants_usage=True,  # every stream has it
             body=body if wish == cap else fields.splice({_CAP: str(cap).encode()}),
             prompt_digest=json_body.prompt_digest(fields, "model", "system", "messages", "tools"),
+            history=read_history(fields, before=("system",)),
         )
 
     def usage(self, body: bytes) -> TokenUsage | None:
         answer = json_body.read_answer(body, _Answer)
         return _token_usage(answer.usage) if answer is not None and answer.usage is not None else None
+
+    def reply(self, body: bytes) -> Reply:
+        answer = json_body.read_answer(body, _Content)
+        reply = Reply()
+        for block in (answer.content if answer is not None else None) or ():
+            reply.think(block.thinking)
+            reply.say(block.text)
+            if block.type == "tool_use":
+                reply.call(block.name, bytes(block.input))
+        return reply
 
     def meter(self, ask: Ask) -> MessageStream:
         del ask
@@ -148,6 +184,10 @@ class CountTokens:
         del body
         return FREE
 
+    def reply(self, body: bytes) -> Reply:
+        del body  # a number is not said
+        return Reply()
+
     def meter(self, ask: Ask) -> MessageStream:
         del ask
         return MessageStream(self.dialect)
@@ -169,6 +209,7 @@ class MessageStream(EventStream):
         payload = sse_data(event)
         if b'"content_block_delta"' in payload:
             self.chunks += 1
+            self._hear(payload)
             return event
         answer = json_body.read_answer(payload, _Event)
         if answer is None:
@@ -178,11 +219,22 @@ class MessageStream(EventStream):
             self._count(answer.message.usage, output=False)
         elif answer.type == "message_delta":
             self._count(answer.usage, output=True)
+        elif answer.type == "content_block_start":
+            begun = json_body.read_answer(payload, _Begun)
+            if begun is not None and begun.content_block is not None:
+                self.reply.call(begun.content_block.name)
         elif answer.type == "message_stop":
             self.complete = True
         elif answer.type == "error":
             self.failed = True
         return event
+
+    def _hear(self, payload: bytes) -> None:
+        added = json_body.read_answer(payload, _Added)
+        if added is not None and added.delta is not None:
+            self.reply.think(added.delta.thinking)
+            self.reply.say(added.delta.text)
+            self.reply.call(arguments=added.delta.partial_json or "")
 
     def _count(self, usage: _Usage | None, *, output: bool) -> None:
         """Take over what is counted; every count is of all so far, and one left out stays as it was."""

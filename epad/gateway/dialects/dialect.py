@@ -8,6 +8,8 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta
 
+from epad.gateway.dialects.history import NO_HISTORY, History
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.refusal import Refusal
 
 Tokens = Annotated[int, Meta(ge=0)]
@@ -47,6 +49,7 @@ class Ask:
     prompt_digest: bytes
     prompts: int = 1
     context_wish: int = 0
+    history: History = NO_HISTORY
 
     def prompt_tokens(self, context_tokens: int) -> int | None:
         """The most tokens the prompts can have on an upstream with this context; None if nothing bounds them."""
@@ -86,6 +89,7 @@ class StreamMeter(Protocol):
     chunks: int
     complete: bool
     failed: bool
+    reply: Reply
 
     def feed(self, data: bytes) -> bytes:
         """Take what came; return what goes on to the client."""
@@ -115,6 +119,10 @@ class Endpoint(Protocol):
 
     def usage(self, body: bytes) -> TokenUsage | None:
         """The usage in a whole answer."""
+        ...
+
+    def reply(self, body: bytes) -> Reply:
+        """What is said in a whole answer."""
         ...
 
     def meter(self, ask: Ask) -> StreamMeter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.dialects.reply import Reply
 
 # Longer than this and an event is passed on in pieces, unread: memory stays bounded.
 MAX_EVENT_BYTES = 1 << 20
@@ -56,6 +57,7 @@ class EventStream:
         self.chunks = 0
         self.complete = False
         self.failed = False
+        self.reply = Reply()
         self._events = EventSplitter(boundary)
 
     def feed(self, data: bytes) -> bytes:

@@ -11,6 +11,8 @@ from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import LINE_BOUNDARY, EventStream
+from epad.gateway.dialects.history import NO_HISTORY, History, read_history
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.refusal import Refusal
 
 _CAP = "num_predict"
@@ -25,7 +27,7 @@ _OPTIONS = frozenset({_CAP, _CONTEXT})
 _NOT_GENERATED = frozenset({"load", "unload"})
 
 
-class _Message(Struct):
+class _Shown(Struct):
     images: list[Raw] | None = None
 
 
@@ -35,6 +37,27 @@ class _Answer(Struct):
     prompt_eval_count: Tokens | None = None
     eval_count: Tokens | None = None
     error: Any = None
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: Raw = Raw(b"")
+
+
+class _Call(Struct):
+    function: _Function | None = None
+
+
+class _Message(Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Said(Struct):
+    message: _Message | None = None
+    response: str | None = None
+    thinking: str | None = None
 
 
 class Ollama:
@@ -58,11 +81,18 @@ class _Generating:
         answer = json_body.read_answer(body, _Answer)
         return _token_usage(answer) if answer is not None and answer.done else None
 
+    def reply(self, body: bytes) -> Reply:
+        reply = Reply()
+        _hear(body, reply)
+        return reply
+
     def meter(self, ask: Ask) -> LineStream:
         del ask  # its usage is always in the last line
         return LineStream(self.dialect)
 
-    def _ask(self, fields: JsonObject, bounded: bool, digest: bytes) -> Ask:
+    def _ask(
+        self, fields: JsonObject, bounded: bool, digest: bytes, history: History = NO_HISTORY
+    ) -> Ask:
         options = fields.child("options", _OPTIONS)
         wish = options.read(_CAP, int) if options is not None else None
         cap = self._limits.cap(wish)
@@ -76,6 +106,7 @@ class _Generating:
             body=fields.text if wish == cap else _with_cap(fields, options, cap),
             prompt_digest=digest,
             context_wish=_context_wish(options),
+            history=history,
         )
 
 
@@ -86,9 +117,10 @@ class Chat(_Generating):
 
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _CHAT_FIELDS)
-        messages = fields.read("messages", list[_Message]) or []
+        messages = fields.read("messages", list[_Shown]) or []
         bounded = not any(message.images for message in messages)
-        return self._ask(fields, bounded, json_body.prompt_digest(fields, "model", "messages", "tools"))
+        digest = json_body.prompt_digest(fields, "model", "messages", "tools")
+        return self._ask(fields, bounded, digest, read_history(fields))
 
 
 class Generate(_Generating):
@@ -134,6 +166,10 @@ class Embed:
             TokenUsage(answer.prompt_eval_count, 0) if answer is not None and answer.error is None else None
         )
 
+    def reply(self, body: bytes) -> Reply:
+        del body  # it says nothing
+        return Reply()
+
     def meter(self, ask: Ask) -> LineStream:
         del ask
         return LineStream(self.dialect)
@@ -159,6 +195,7 @@ class LineStream(EventStream):
             self.usage = _token_usage(answer)
         else:
             self.chunks += 1
+        _hear(event, self.reply)
         return event
 
 
@@ -167,6 +204,19 @@ def _token_usage(answer: _Answer) -> TokenUsage | None:
     if answer.prompt_eval_count is None and answer.eval_count is None:
         return FREE if answer.done_reason in _NOT_GENERATED else None
     return TokenUsage(answer.prompt_eval_count, answer.eval_count)
+
+
+def _hear(line: bytes, reply: Reply) -> None:
+    """Take in what an answer says, or one line of it."""
+    said = json_body.read_answer(line, _Said)
+    if said is None:
+        return
+    message = said.message or _Message()
+    reply.think(message.thinking or said.thinking)
+    reply.say(message.content or said.response)
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            reply.call(call.function.name, bytes(call.function.arguments))
 
 
 def _context_wish(options: JsonObject | None) -> int:

@@ -12,6 +12,8 @@ from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import Ask, Catalogue, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data
+from epad.gateway.dialects.history import read_history
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -75,6 +77,36 @@ class Answer(Struct):
     error: Any = None
 
 
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(Struct):
+    function: _Function | None = None
+
+
+class _Said(Struct):
+    """A message, or a piece of one; vLLM and DeepSeek call what is thought by two names."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: _Said | None = None
+    message: _Said | None = None
+    text: str | None = None
+
+
+class _Choices(Struct):
+    choices: list[_Choice] | None = None
+
+
 class OpenAI:
     """The errors and the list of models."""
 
@@ -115,10 +147,14 @@ class ChatCompletions:
             wants_usage=wants_usage,
             body=fields.splice(edits) if edits else body,
             prompt_digest=json_body.prompt_digest(fields, "model", "messages", "tools"),
+            history=read_history(fields),
         )
 
     def usage(self, body: bytes) -> TokenUsage | None:
         return usage_of(body)
+
+    def reply(self, body: bytes) -> Reply:
+        return reply_of(body)
 
     def meter(self, ask: Ask) -> ChunkStream:
         return ChunkStream(self.dialect, b'"delta"', keep_usage=ask.wants_usage)
@@ -143,6 +179,7 @@ class ChunkStream(EventStream):
             return event
         if self._content in payload:
             self.chunks += 1
+            _hear(payload, self.reply)
         if b'"usage"' not in payload and b'"error"' not in payload:
             return event
         answer = json_body.read_answer(payload, Answer)
@@ -172,6 +209,13 @@ def usage_of(body: bytes) -> TokenUsage | None:
     return answer.usage.tokens() if answer is not None and answer.usage is not None else None
 
 
+def reply_of(body: bytes) -> Reply:
+    """What is said in a whole answer."""
+    reply = Reply()
+    _hear(body, reply)
+    return reply
+
+
 def ask_for_usage(fields: JsonObject) -> tuple[bool, dict[str, bytes]]:
     """Whether the client asked for a stream's usage, and the edit that asks for it where it did not."""
     options = fields.child("stream_options", _STREAM_OPTIONS)
@@ -191,6 +235,24 @@ def is_text(message: _Message) -> bool:
     return all(
         part.type in _TEXT_PARTS for part in json_body.decode(message.content, "messages", list[_Part])
     )
+
+
+def _hear(payload: bytes, reply: Reply) -> None:
+    """Take in the first choice of an answer or of one chunk of it: others beside it are not one answer."""
+    answer = json_body.read_answer(payload, _Choices)
+    for choice in (answer.choices if answer is not None else None) or ():
+        if choice.index:
+            continue
+        reply.say(choice.text)
+        said = choice.delta or choice.message
+        if said is None:
+            continue
+        reply.think(said.reasoning_content or said.reasoning)
+        reply.say(said.content)
+        reply.say(said.refusal)
+        for call in said.tool_calls or ():
+            if call.function is not None:
+                reply.call(call.function.name, call.function.arguments or "")
 
 
 def _cap_edits(given: dict[str, int], cap: int) -> dict[str, bytes]:

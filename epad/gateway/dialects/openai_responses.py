@@ -9,7 +9,9 @@ from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import Ask, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data, sse_event
+from epad.gateway.dialects.history import NO_HISTORY, read_history
 from epad.gateway.dialects.openai import OpenAI, error_fields
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -56,6 +58,31 @@ class _Usage(Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
+class _Part(Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _OutputItem(Struct):
+    type: str = ""
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    content: list[_Part] | None = None
+
+
+class _Output(Struct):
+    output: list[_OutputItem] | None = None
+
+
+class _Ended(Struct):
+    response: _Output | None = None
+
+
+class _Delta(Struct):
+    delta: str | None = None
+
+
 class _Response(Struct):
     id: str = ""
     created_at: float = 0
@@ -83,7 +110,8 @@ class Responses:
         _refuse_what_cannot_be_metered(fields)
         wish = fields.read(_CAP, int)
         cap = self._limits.cap(wish)
-        bounded = not any(fields.has(name) for name in _REMEMBERED_FIELDS) and _is_text(fields)
+        remembers = any(fields.has(name) for name in _REMEMBERED_FIELDS)
+        bounded = not remembers and _is_text(fields)
         return Ask(
             model=json_body.read_model(fields),
             stream=bool(fields.read("stream", bool)),
@@ -95,11 +123,16 @@ class Responses:
             prompt_digest=json_body.prompt_digest(
                 fields, "model", "instructions", "input", "tools", "previous_response_id", "conversation"
             ),
+            # What is said to a server that remembers is a piece of a conversation that does not pass here.
+            history=NO_HISTORY if remembers else read_history(fields, "input", ("instructions",)),
         )
 
     def usage(self, body: bytes) -> TokenUsage | None:
         response = json_body.read_answer(body, _Response)
         return _token_usage(response) if response is not None else None
+
+    def reply(self, body: bytes) -> Reply:
+        return _reply_of(json_body.read_answer(body, _Output))
 
     def meter(self, ask: Ask) -> ResponseStream:
         return ResponseStream(self.dialect, ask.model)
@@ -140,8 +173,14 @@ class ResponseStream(EventStream):
             self._passed += 1  # events are numbered from 0, without a gap
         if b'"delta"' in payload:
             self.chunks += 1
+            delta = json_body.read_answer(payload, _Delta)
+            self.reply.think(delta.delta if delta is not None else None)
         elif b'"response"' in payload or b'"error"' in payload:
             self._note(json_body.read_answer(payload, _Event))
+            if self.complete:
+                ended = json_body.read_answer(payload, _Ended)
+                self.reply = _reply_of(ended.response if ended is not None else None)
+                self.reply.take()  # they were streamed already
         return event
 
     def _note(self, event: _Event | None) -> None:
@@ -153,6 +192,18 @@ class ResponseStream(EventStream):
         if event.type in _LAST:
             self.complete = True
             self.usage = _token_usage(event.response) if event.response is not None else None
+
+
+def _reply_of(answer: _Output | None) -> Reply:
+    """What is said in a whole response; what is thought on the way is none of it."""
+    reply = Reply()
+    for item in (answer.output if answer is not None else None) or ():
+        if item.type == "message":
+            for part in item.content or ():
+                reply.say(part.text or part.refusal)
+        elif item.type in {"function_call", "custom_tool_call"}:
+            reply.call(item.name, item.arguments or item.input or "")
+    return reply
 
 
 def _plain(error: dict[str, object]) -> dict[str, object]:

@@ -7,7 +7,8 @@ from msgspec import Raw
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import Ask, OutputLimits, TokenUsage
-from epad.gateway.dialects.openai import ChunkStream, OpenAI, ask_for_usage, usage_of
+from epad.gateway.dialects.openai import ChunkStream, OpenAI, ask_for_usage, reply_of, usage_of
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 
 _CAP = "max_tokens"
@@ -53,6 +54,9 @@ class Completions:
     def usage(self, body: bytes) -> TokenUsage | None:
         return usage_of(body)
 
+    def reply(self, body: bytes) -> Reply:
+        return reply_of(body)
+
     def meter(self, ask: Ask) -> ChunkStream:
         return ChunkStream(self.dialect, b'"text"', keep_usage=ask.wants_usage)
 
@@ -84,6 +88,10 @@ class Embeddings:
     def usage(self, body: bytes) -> TokenUsage | None:
         usage = usage_of(body)
         return None if usage is None else TokenUsage(usage.input_tokens, usage.output_tokens or 0)
+
+    def reply(self, body: bytes) -> Reply:
+        del body  # it says nothing
+        return Reply()
 
     def meter(self, ask: Ask) -> ChunkStream:
         return ChunkStream(self.dialect, b'"embedding"', keep_usage=ask.wants_usage)

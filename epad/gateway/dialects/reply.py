@@ -1,0 +1,61 @@
+"""What an assistant says, as it comes: the text for those who listen, and a digest of it all."""
+
+from __future__ import annotations
+
+import hashlib
+
+_DIGEST_BYTES = 16
+
+
+class Reply:
+    """Takes in an answer piece by piece; the digest is the same however it was cut into pieces."""
+
+    def __init__(self) -> None:
+        self._text = hashlib.sha256()
+        self._calls = hashlib.sha256()
+        self._pieces: list[str] = []
+        self._said = False
+        self._called = False
+        self._space = False
+
+    def say(self, text: str | None) -> None:
+        """Take in text of the answer; how much white space is between two words makes no difference."""
+        if not text:
+            return
+        self._pieces.append(text)
+        words = text.split()
+        if not words:
+            self._space = True
+            return
+        if self._said and (self._space or text[0].isspace()):
+            self._text.update(b" ")
+        self._text.update(" ".join(words).encode())
+        self._said, self._space = True, text[-1].isspace()
+
+    def think(self, text: str | None) -> None:
+        """Take in text that is no part of what is said, though it may loop as well."""
+        if text:
+            self._pieces.append(text)
+
+    def call(self, name: str | None = None, arguments: str | bytes = "") -> None:
+        """Take in a call of a tool, or a piece of its arguments. Its id is a new one every time: left out."""
+        if name:
+            self._called = True
+            self._calls.update(b"\0" + name.encode() + b"\0")
+        if arguments:
+            self._calls.update(arguments.encode() if isinstance(arguments, str) else arguments)
+            if isinstance(arguments, str):
+                self._pieces.append(arguments)
+
+    def take(self) -> list[str]:
+        """The pieces that came since the last time."""
+        if not self._pieces:
+            return self._pieces
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def digest(self) -> bytes:
+        """Identify what was said; empty if it was nothing."""
+        if not (self._said or self._called):
+            return b""
+        return hashlib.sha256(self._text.digest() + self._calls.digest()).digest()[:_DIGEST_BYTES]
