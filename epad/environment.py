@@ -27,6 +27,8 @@ class Environments:
             "EPAD_GATEWAY_KEY": key,
             "OPENAI_BASE_URL": f"{self.gateway_url}/v1",
             "OPENAI_API_KEY": key,
+            "ANTHROPIC_BASE_URL": self.gateway_url,
+            "ANTHROPIC_API_KEY": key,
             "OLLAMA_HOST": self.gateway_url,
             "OLLAMA_API_KEY": key,
         }

@@ -64,6 +64,7 @@ class TurnFanout:
             limit_tokens=event.limit_tokens,
             used_tokens=event.used_tokens,
             asked_tokens=event.asked_tokens,
+            unit=event.unit,
             also_refused_since_last_event=unsaid,
         )
 

@@ -51,7 +51,10 @@ class TurnStreamed:
 
 @dataclass(frozen=True, slots=True)
 class TurnRefused:
-    """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`."""
+    """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
+
+    `unit` says what the three figures count, whatever their names: tokens, microusd or requests.
+    """
 
     subsystem: str
     at: float
@@ -61,6 +64,7 @@ class TurnRefused:
     used_tokens: int = 0
     asked_tokens: int = 0
     prompt_digest: bytes = b""
+    unit: str = "tokens"
 
 
 @dataclass(frozen=True, slots=True)

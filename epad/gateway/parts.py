@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,14 +24,14 @@ from statemachine.finding import Finding
 
 
 class TurnLedger(Protocol):
-    """Where turns are written, each on the disk when the call returns. Both raise LedgerError."""
+    """Where turns are written, each on the disk when it was waited for, which raises LedgerError if it is not."""
 
-    async def open_turn(self, turn: OpenTurn) -> int:
+    def open_turn(self, turn: OpenTurn) -> Awaitable[int]:
         """Record that a turn is about to be forwarded; return the record's number."""
         ...
 
-    async def close_turn(self, turn: CloseTurn) -> int:
-        """Record how a turn ended; return the record's number."""
+    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> Awaitable[int]:
+        """Record how a turn ended, `lazily` together with the next opening; return the record's number."""
         ...
 
 

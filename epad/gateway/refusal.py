@@ -232,11 +232,18 @@ def _overrun(refused: Refused) -> Refusal:
 
 def _in_words(refused: Refused) -> str:
     limit = refused.limit
-    if limit.startswith("microusd_"):
+    if unit_of(limit) == "microusd":
         asked, used, allowed = (dollars(n) for n in (refused.asked, refused.used, refused.allowed))
         limit = limit.replace("microusd_", "usd_")
         return f"{asked} asked, {used} of {allowed} used ({refused.scope} {limit})"
     return f"{refused.asked} tokens asked, {refused.used} of {refused.allowed} used ({refused.scope} {limit})"
+
+
+def unit_of(limit: str) -> str:
+    """What a limit counts: tokens, microusd or requests."""
+    if limit in {IN_FLIGHT, REQUESTS}:
+        return "requests"
+    return "microusd" if limit.startswith("microusd_") else "tokens"
 
 
 def _known(seconds: float) -> int | None:

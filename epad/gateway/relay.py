@@ -73,6 +73,7 @@ class Relay:
             turn.end(Outcome.FAILED, message)
             raise BrokenTurnError(upstream_failed(message))
         ok = answer.status < 400
+        turn.reply = turn.arrival.endpoint.reply(body).digest() if answer.status == 200 else b""
         turn.end(Outcome.DONE if ok else Outcome.FAILED, "" if ok else f"upstream answered {answer.status}")
         headers = answer.headers()
         headers[TURN_HEADER] = turn.id
@@ -116,6 +117,7 @@ class Relay:
         overrun = False
         async for data in answer.chunks():
             passed = meter.feed(data)
+            self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
                 broken = reservation_exceeded(turn.arrival.upstream.name, turn.arrival.ask.output_tokens)
                 turn.end(Outcome.CUT, broken.message)
@@ -128,12 +130,14 @@ class Relay:
             if passed:
                 await self._write(request, turn, response.write(passed), len(passed))
         passed = meter.finish()
+        self._turns.streamed(turn, meter)
         if passed:
             await self._write(request, turn, response.write(passed), len(passed))
         if meter.failed:
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
         elif meter.complete or meter.usage is not None:
             turn.end(Outcome.DONE)
+            turn.reply = meter.reply.digest()
         else:
             message = f"upstream {turn.arrival.upstream.name} ended its stream without the end of the answer"
             turn.end(Outcome.FAILED, message)

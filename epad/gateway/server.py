@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from epad.config import GatewayConfig
 from epad.database import DatabaseError
+from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.budget import Usage
 from epad.gateway.catalogue import Lookup, Question
@@ -33,7 +36,6 @@ from probes.turns import TurnRefused
 
 # What handlers in flight get after they were severed, before they are cancelled.
 _STOP_SECONDS = 2.0
-_MAX_IDEMPOTENCY_KEY = 255
 
 
 class Gateway:
@@ -66,15 +68,17 @@ class Gateway:
         host, _, configured = self._parts.config.listen.rpartition(":")
         host = host.strip("[]")
         ports = [int(configured)] if int(configured) else list(dict.fromkeys((port_hint, 0)))
+        failure = OSError()
         for port in ports:
             try:
                 await web.TCPSite(self._runner, host, port).start()
                 break
             except OSError as error:
+                failure = error
                 self._parts.log.warning("gateway.port_taken", host=host, port=port, error=str(error))
         else:
             await self.stop()
-            raise GatewayError(f"[gateway] listen: {self._parts.config.listen} cannot be listened on")
+            raise GatewayError(_cannot_listen(self._parts.config.listen, failure))
         address = self._runner.addresses[0]
         for door in self._parts.doors:
             if door.listen:
@@ -160,7 +164,7 @@ class Gateway:
         if endpoint is None:
             raise RefusalError(self._routes.refusal(method, path))
         # An answer that is kept costs nothing, so a spent budget is no reason to withhold it.
-        replayable = self._parts.answers is not None and "Idempotency-Key" in request.headers
+        replayable = self._parts.answers is not None and headers.IDEMPOTENCY_HEADER in request.headers
         crowded = None if replayable else self._parts.budgets.foresee(name, arrived)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
@@ -246,7 +250,8 @@ class Gateway:
         """Read and route a request. Raises RefusalError."""
         try:
             ask = endpoint.parse(body)
-            key = _idempotency_key(request)
+            key = headers.idempotency_key(request.headers)
+            conversation = headers.conversation(request.headers) or ask.history.conversation
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
@@ -274,7 +279,8 @@ class Gateway:
             body=body,
             body_sha256=hashlib.sha256(body).digest(),
             idempotency_key=key,
-            retry=_retry_count(request),
+            retry=headers.retry_count(request.headers),
+            conversation=conversation,
             price=self._price(name, ask.model, bounded),
         )
 
@@ -313,6 +319,7 @@ class Gateway:
                 limit_tokens=refused.allowed if refused else 0,
                 used_tokens=refused.used if refused else 0,
                 asked_tokens=refused.asked if refused else 0,
+                unit=refuse.unit_of(refused.limit) if refused else "tokens",
                 prompt_digest=error.prompt_digest,
             )
         )
@@ -356,14 +363,16 @@ def _render(dialect: Dialect, refusal: Refusal) -> web.Response:
     )
 
 
-def _idempotency_key(request: web.BaseRequest) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and (len(key) > _MAX_IDEMPOTENCY_KEY or not (key.isascii() and key.isprintable())):
-        raise RequestError(f"Idempotency-Key: at most {_MAX_IDEMPOTENCY_KEY} printable ASCII characters")
-    return key or None
-
-
-def _retry_count(request: web.BaseRequest) -> int:
-    """The client's own count, as OpenAI's and Anthropic's libraries send it."""
-    count = request.headers.get("x-stainless-retry-count", "")
-    return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
+def _cannot_listen(listen: str, error: OSError) -> str:
+    """Why the gateway cannot listen, and what to do about it."""
+    where = f"[gateway] listen: {listen} cannot be listened on: "
+    if error.errno == errno.EADDRINUSE:
+        port = listen.rpartition(":")[2]
+        return (
+            f"{where}another program has the port; stop that program (`ss -ltnp 'sport = :{port}'` names it), "
+            "set another port, or port 0 for one that is free"
+        )
+    if error.errno == errno.EACCES:
+        return f"{where}it is for root alone; set a port of 1024 or above, or port 0 for one that is free"
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{where}{reason}; set an address of this machine, such as 127.0.0.1:8700"

@@ -17,7 +17,7 @@ from epad.gateway.upstream import Route
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
-from probes.turns import TurnAdmitted, TurnFinished
+from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
 from statemachine.finding import Finding, Severity
 
 OVERRUN_PROBE = "overrun"
@@ -46,6 +46,7 @@ class Arrival:
     idempotency_key: str | None
     retry: int
     price: Price = FREE
+    conversation: str = ""
 
     @property
     def most_microusd(self) -> int:
@@ -65,6 +66,7 @@ class Turn:
         self.forwarded = False
         self.meter: StreamMeter | None = None
         self.status = 0
+        self.reply = b""
         self.outcome = Outcome.CUT
         self.reason = "cancelled"
         self.severed: Refusal | None = None
@@ -112,6 +114,7 @@ class Turns:
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
+        self._listener = parts.observer if isinstance(parts.observer, StreamObserver) else None
         self._charges: dict[str, Charge] = {}
         # asyncio keeps only weak references to tasks; these must live until the ledger has answered.
         self._tasks: set[asyncio.Task[int] | asyncio.Task[None]] = set()
@@ -163,6 +166,7 @@ class Turns:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
         turn.forwarded = True
         arrival, now = turn.arrival, self._parts.clock.monotonic()
+        history = arrival.ask.history
         self._parts.metrics.gateway_seconds.observe(now - arrival.at)
         self._parts.observer.admitted(
             TurnAdmitted(
@@ -173,8 +177,23 @@ class Turns:
                 reserved_tokens=turn.reservation.tokens,
                 prompt_digest=arrival.ask.prompt_digest,
                 retry=arrival.retry,
+                prompt_tokens=arrival.bound.input_tokens,
+                last_message=history.last_message,
+                conversation=arrival.conversation,
+                messages=history.messages,
+                history=history.digests,
             )
         )
+
+    def streamed(self, turn: Turn, meter: StreamMeter) -> None:
+        """Tell those who listen to streams what has come since the last time."""
+        pieces = meter.reply.take()
+        if not pieces or self._listener is None:
+            return
+        now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
+        tokens = meter.chunks if counted is None else counted
+        for text in pieces:
+            self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, text, tokens))
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
@@ -222,6 +241,8 @@ class Turns:
                     input_tokens=charge.input_tokens,
                     output_tokens=charge.output_tokens,
                     charged_tokens=charge.tokens,
+                    http_status=turn.status,
+                    reply=turn.reply,
                 )
             )
 

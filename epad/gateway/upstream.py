@@ -17,7 +17,9 @@ from yarl import URL
 
 from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
+from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
+from epad.gateway.upstream_key import present_key, read_keys
 from statemachine.clock import Clock
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
@@ -37,6 +39,7 @@ _HOP_BY_HOP = frozenset({
 # answer could not be read.
 _NOT_FORWARDED = _HOP_BY_HOP | {
     "host", "content-length", "content-encoding", "accept-encoding", "authorization", "x-api-key", "cookie", "expect",
+    CONVERSATION_HEADER.lower(),
 }  # fmt: skip
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
 
@@ -55,7 +58,7 @@ class Upstream:
     context_tokens: int
     free: bool
     session: aiohttp.ClientSession
-    authorization: str
+    key: str
     health: Health
 
     def serves(self, model: str, dialect: str) -> bool:
@@ -168,7 +171,7 @@ class Upstreams:
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
-        keys = await asyncio.to_thread(_read_keys, self._config, self._credentials)
+        keys = await asyncio.to_thread(read_keys, self._config, self._credentials)
         self._upstreams = tuple(
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
@@ -291,8 +294,7 @@ class Upstreams:
     async def _request(
         self, method: str, upstream: Upstream, path: str, body: bytes | None, headers: CIMultiDict[str]
     ) -> Answer:
-        if upstream.authorization:
-            headers["Authorization"] = upstream.authorization
+        present_key(headers, upstream.key, upstream.dialects, path)
         url = upstream.url(path)
         try:
             response = await upstream.session.request(
@@ -318,7 +320,7 @@ class Upstreams:
             context_tokens=config.context_tokens,
             free=config.free or config.embedded,
             session=self._session(rest if scheme == "unix" else ""),
-            authorization=f"Bearer {key}" if key else "",
+            key=key,
             health=Health(self._clock),
         )
 
@@ -337,27 +339,6 @@ class Upstreams:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._sessions[socket_path]
-
-
-def _read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
-    return {name: _read_key(name, upstream, credentials) for name, upstream in config.items()}
-
-
-def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:
-    """An upstream's key, from a file or from what systemd hands over. Raises UpstreamError."""
-    credential = upstream.api_key_credential
-    if credential and credentials is None:
-        raise UpstreamError(
-            f"[upstreams.{name}] api_key_credential: there is no $CREDENTIALS_DIRECTORY; give the unit "
-            f"LoadCredential={credential}:/path/of/the/key, or use api_key_file"
-        )
-    key = "api_key_credential" if credential else "api_key_file"
-    try:
-        if credential and credentials is not None:
-            return (credentials / credential).read_text().strip()
-        return Path(upstream.api_key_file).read_text().strip() if upstream.api_key_file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UpstreamError(f"[upstreams.{name}] {key}: {error}") from error
 
 
 def _kept_away(upstream: Upstream) -> UpstreamError:

@@ -174,9 +174,11 @@ class HeadKeeper:
     def committed(self, frontier: Frontier, link: bytes, *, log: bool = False) -> None:
         """These records are on the disk; cheap, for the writer's thread."""
         with self._condition:
+            first = self._pending is None
             self._pending = (frontier.copy(), link)
             self._log_next = self._log_next or log
-            self._condition.notify()
+            if first or self._is_due():  # the thread need not wake for what it would only wait on
+                self._condition.notify()
 
     def stop(self) -> None:
         """Write the last head and end the thread."""

@@ -20,7 +20,7 @@ from epad.config import LedgerConfig
 from epad.database import DatabaseError, connect, fetch
 from epad.ledger.anchor import Heads
 from epad.ledger.chain import links_before
-from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
+from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, closed, opened
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
 from epad.ledger.grow import grow
 from epad.ledger.payload import keep_payload
@@ -77,6 +77,7 @@ class Appender:
         self._boot_id = boot_id
         self._heads = heads
         self._leaves: list[bytes] = []
+        self._open_turns: set[str] = set()  # of this epoch: their closings need not be looked up
         self._connection: apsw.Connection | None = None
 
     def open(self) -> None:
@@ -122,19 +123,28 @@ class Appender:
 
         Raises LedgerUnavailableError when none was.
         """
+        opened_now: set[str] = set()
 
         def work(connection: apsw.Connection, start: Tail) -> tuple[list[int | LedgerError], Tail]:
             results: list[int | LedgerError] = []
-            tail = start
+            tail, stamp = start, self.stamp()
             for entry in entries:
                 try:
-                    tail = self._append_entry(connection, tail, entry)
+                    if isinstance(entry, OpenTurn):
+                        tail = self._append_opening(connection, tail, entry, stamp)
+                        opened_now.add(entry.turn)
+                    else:
+                        known = entry.turn in opened_now or entry.turn in self._open_turns
+                        tail = self._append_closing(connection, tail, entry, stamp, known=known)
                     results.append(tail.seq)
                 except LedgerError as error:
                     results.append(error)
             return results, tail
 
-        return self._transaction(work)
+        results = self._transaction(work)
+        self._open_turns |= opened_now
+        self._open_turns.difference_update(entry.turn for entry in entries if isinstance(entry, CloseTurn))
+        return results
 
     def append_own(self, make: Make, before: Callable[[apsw.Connection], None] = lambda _: None) -> int:
         """Append a record of the ledger's own, in one transaction with the work that it records."""
@@ -178,16 +188,19 @@ class Appender:
         wall_ns = (self._clock.utc() - _EPOCH) // timedelta(microseconds=1) * 1_000
         return Stamp(wall_ns, self._boot_id, int(self._clock.monotonic() * 1e9), self.epoch)
 
-    def _append_entry(self, connection: apsw.Connection, tail: Tail, entry: Entry) -> Tail:
-        stamp = self.stamp()
-        if isinstance(entry, OpenTurn):
-            if self._config.payloads == "off":
-                entry = replace(entry, request_sha256=bytes(HASH_BYTES))
-            tail = self._insert(connection, tail, opened(entry, stamp))
-            if entry.payload is not None and self._config.payloads == "kept":
-                keep_payload(connection, entry.payload, stamp.wall_ns)
-            return tail
-        if entry.outcome is not Outcome.REFUSED and not _was_opened(connection, entry.turn):
+    def _append_opening(self, connection: apsw.Connection, tail: Tail, entry: OpenTurn, stamp: Stamp) -> Tail:
+        if self._config.payloads == "off":
+            entry = replace(entry, request_sha256=bytes(HASH_BYTES))
+        tail = self._insert(connection, tail, opened(entry, stamp))
+        if entry.payload is not None and self._config.payloads == "kept":
+            keep_payload(connection, entry.payload, stamp.wall_ns)
+        return tail
+
+    def _append_closing(
+        self, connection: apsw.Connection, tail: Tail, entry: CloseTurn, stamp: Stamp, *, known: bool
+    ) -> Tail:
+        """Insert a closing; only for a turn that is not `known` to be open the file is asked."""
+        if entry.outcome is not Outcome.REFUSED and not (known or _was_opened(connection, entry.turn)):
             raise LedgerError(f"turn {entry.turn} cannot be closed as {entry.outcome}: it was never opened")
         return self._insert(connection, tail, closed(entry, stamp))
 

@@ -23,6 +23,7 @@ BUDGET_EXCEEDED = "budget_exceeded"
 """The one refusal that is about spending; those of a quarantined subsystem are epad's own doing."""
 
 IN_FLIGHT = "max_in_flight"
+MICROUSD = "microusd"
 RESTATE_SECONDS = 1.0
 """A detector that says the same as before is heard once in this time: a loop may ask a thousand times in it."""
 
@@ -204,15 +205,21 @@ class TokenBurn:
 
     def _over_limit(self, event: TurnRefused, track: _Track) -> Verdict:
         never = 0 < event.limit_tokens < event.asked_tokens
+        money = event.unit == MICROUSD
+        used, allowed = (
+            f"${amount / 1_000_000:.6f}" if money else str(amount)
+            for amount in (event.used_tokens, event.limit_tokens)
+        )
+        asked = f"${event.asked_tokens / 1_000_000:.6f}" if money else f"{event.asked_tokens} {event.unit}"
         return Verdict(
             Detector.HARD_LIMIT,
             Severity.ANOMALY,
             self._thresholds.rung(Detector.HARD_LIMIT),
-            f"asked for {event.asked_tokens} tokens with {event.used_tokens} of {event.limit_tokens} "
-            f"{event.limit or 'budget'} used" + (": a request of this size can never pass" if never else ""),
+            f"asked for {asked} with {used} of {allowed} {event.limit or 'budget'} used"
+            + (": a request of this size can never pass" if never else ""),
             event.used_tokens + event.asked_tokens,
             event.limit_tokens,
-            "tokens",
+            event.unit,
             {
                 "prompt": event.prompt_digest.hex(),
                 "limit": event.limit,

@@ -28,10 +28,13 @@ async def test_a_child_finds_the_gateway_in_every_dialects_words() -> None:
         "EPAD_GATEWAY_KEY": key,
         "OPENAI_BASE_URL": "http://127.0.0.1:8700/v1",
         "OPENAI_API_KEY": key,
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:8700",
+        "ANTHROPIC_API_KEY": key,
         "OLLAMA_HOST": "http://127.0.0.1:8700",
         "OLLAMA_API_KEY": key,
     }
     assert identities.resolve({"Authorization": f"Bearer {key}"}) == "chat"
+    assert identities.resolve({"x-api-key": key}) == "chat"
 
 
 async def test_every_start_revokes_the_key_of_the_one_before() -> None:

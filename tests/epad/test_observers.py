@@ -84,6 +84,7 @@ async def test_a_thousand_refusals_are_one_event_and_then_one_more(bench: Bench)
         "limit_tokens": 1_000,
         "used_tokens": 900,
         "asked_tokens": 200,
+        "unit": "tokens",
         "also_refused_since_last_event": 999,
     }
 

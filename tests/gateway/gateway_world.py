@@ -25,7 +25,7 @@ from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
 from epad.metrics import Metrics
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from probes.turns import TurnAdmitted, TurnFinished, TurnObserver, TurnRefused
 from statemachine.clock import ManualClock
 
 DEFAULT_OUTPUT_TOKENS = 100
@@ -175,7 +175,8 @@ class MemoryLedger:
         self.opened.append(turn)
         return len(self.opened) + len(self.closed)
 
-    async def close_turn(self, turn: CloseTurn) -> int:
+    async def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> int:
+        del lazily
         await asyncio.sleep(0)
         self.closed.append(turn)
         return len(self.opened) + len(self.closed)
@@ -227,7 +228,7 @@ class World:
     gateway: Gateway
     stub: StubUpstream
     ledger: Any
-    recorder: Recorder
+    recorder: Any
     access: Access
     budgets: Budgets
     identities: Identities
@@ -286,6 +287,7 @@ async def world(
     ledger: Any = None,
     upstreams: Mapping[str, UpstreamConfig] | None = None,
     config: GatewayConfig | None = None,
+    observer: TurnObserver | None = None,
 ) -> AsyncIterator[World]:
     """A gateway in front of one stub, with a key for each subsystem."""
     stub, clock = StubUpstream(), ManualClock()
@@ -305,7 +307,7 @@ async def world(
             access=Access(clock, essential),
             upstreams=Upstreams(served, config.connect_seconds, config.idle_seconds, clock),
             ledger=ledger or MemoryLedger(),
-            observer=Recorder(),
+            observer=observer or Recorder(),
             clock=clock,
             metrics=metrics,
             log=structlog.get_logger(),

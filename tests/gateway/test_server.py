@@ -209,7 +209,12 @@ async def test_nothing_is_forwarded_when_the_ledger_cannot_be_written(tmp_path: 
 
 async def test_turns_are_written_to_the_real_ledger(tmp_path: Path) -> None:
     """Opened and closed durably: none is lost, and the ledger's sums are the budget's."""
-    limits = {"batch_turns": 16, "waiting_turns": 64, "tail_check_records": 10, "scrub_records_per_second": 10}
+    limits = {
+        "batch_turns": 16,
+        "waiting_turns": 64,
+        "tail_check_records": 10,
+        "scrub_records_per_second": 10,
+    }
     config = structs.replace(load().ledger, payloads="kept", **limits)
     ledger = await Ledger.open(tmp_path / "ledger.db", config, ManualClock(), "boot")
     async with world(tmp_path, ledger=ledger, budgets=BUDGET) as w:

@@ -163,7 +163,7 @@ async def test_an_upstreams_key_comes_from_systemds_credentials(tmp_path: Path) 
     config = {"up": UpstreamConfig(url=DEAD, dialects=("openai",), api_key_credential="openai")}
     upstreams = Upstreams(config, 1.0, 1.0, ManualClock(), tmp_path)
     await upstreams.start()
-    assert upstreams.of("openai")[0].authorization == "Bearer sk-1"
+    assert upstreams.of("openai")[0].key == "sk-1"
     assert "sk-1" not in str(upstreams.status())
     await upstreams.stop()
     with pytest.raises(UpstreamError, match="LoadCredential=openai:"):

@@ -69,6 +69,56 @@ async def test_a_batch_is_never_larger_than_configured(path):
     await ledger.close()
 
 
+async def test_what_one_turn_of_the_loop_brings_is_one_commit(path):
+    """Records made without a pause between them reach the disk together."""
+    ledger = await open_ledger(path)
+    before = ledger.commits
+
+    await asyncio.gather(*(ledger.open_turn(opening(number)) for number in range(50)))
+    assert ledger.commits == before + 1
+    await ledger.close()
+
+
+async def test_a_lazy_closing_shares_the_commit_of_the_next_opening(path):
+    """It waits for company, comes before the opening that it waited for, and goes alone if none comes."""
+    ledger = await open_ledger(path)
+    await ledger.open_turn(opening(1))
+    before = ledger.commits
+
+    closed = ledger.close_turn(closing(1), lazily=True)
+    assert await ledger.open_turn(opening(2)) == 4
+    assert (await closed, ledger.commits) == (3, before + 1)
+    assert await ledger.close_turn(closing(2), lazily=True) == 5
+    await ledger.close()
+    assert verify(path).verdict is Verdict.OK
+
+
+async def test_a_lazy_closing_is_on_the_disk_when_the_ledger_is_closed(path):
+    """Whoever stops the daemon does not have to wait for it."""
+    ledger = await open_ledger(path)
+    await ledger.open_turn(opening(1))
+
+    closed = ledger.close_turn(closing(1), lazily=True)
+    await ledger.close()
+    assert await closed == 3
+    assert stored(path, 3)[1] == turn_id(1)
+
+
+async def test_a_closing_is_known_by_its_opening_in_the_same_commit_or_on_the_disk(path):
+    """A turn is closed right after its opening, or in a later epoch; one never opened is not, nor one refused."""
+    ledger = await open_ledger(path)
+    both = await asyncio.gather(ledger.open_turn(opening(1)), ledger.close_turn(closing(1)))
+    assert both == [2, 3]
+    await ledger.open_turn(opening(2))
+    await ledger.close()
+
+    ledger = await open_ledger(path)
+    assert await ledger.close_turn(closing(2)) == 6
+    with pytest.raises(LedgerError, match="never opened"):
+        await ledger.close_turn(closing(3))
+    await ledger.close()
+
+
 async def test_more_than_may_wait_are_turned_away(path):
     """A disk that does not keep up is felt at once, and what was taken is still written."""
     ledger = await open_ledger(path, waiting_turns=5)
@@ -84,7 +134,7 @@ async def test_more_than_may_wait_are_turned_away(path):
 async def test_a_cancelled_caller_does_not_lose_the_record(path):
     """Whoever stops waiting has still spoken: the record is written and the chain goes on."""
     ledger = await open_ledger(path)
-    task = asyncio.create_task(ledger.open_turn(opening(1)))
+    task = asyncio.ensure_future(ledger.open_turn(opening(1)))
     await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

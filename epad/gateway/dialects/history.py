@@ -19,7 +19,7 @@ _DIGEST_BYTES = 16
 _END = b"\0"
 # Anthropic's clients move this mark along with the conversation; what is said stays the same.
 _CACHE_MARK = re.compile(
-    rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,'
+    rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
 )
 
 

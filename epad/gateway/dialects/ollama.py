@@ -90,9 +90,7 @@ class _Generating:
         del ask  # its usage is always in the last line
         return LineStream(self.dialect)
 
-    def _ask(
-        self, fields: JsonObject, bounded: bool, digest: bytes, history: History = NO_HISTORY
-    ) -> Ask:
+    def _ask(self, fields: JsonObject, bounded: bool, digest: bytes, history: History = NO_HISTORY) -> Ask:
         options = fields.child("options", _OPTIONS)
         wish = options.read(_CAP, int) if options is not None else None
         cap = self._limits.cap(wish)

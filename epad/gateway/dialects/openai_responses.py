@@ -179,8 +179,11 @@ class ResponseStream(EventStream):
             self._note(json_body.read_answer(payload, _Event))
             if self.complete:
                 ended = json_body.read_answer(payload, _Ended)
+                streamed = self.reply.take()
                 self.reply = _reply_of(ended.response if ended is not None else None)
-                self.reply.take()  # they were streamed already
+                self.reply.take()  # the same once more
+                for piece in streamed:
+                    self.reply.think(piece)
         return event
 
     def _note(self, event: _Event | None) -> None:

@@ -1,0 +1,35 @@
+"""What a client says of its request beside the request itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from epad.gateway.errors import RequestError
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+CONVERSATION_HEADER = "X-Epad-Conversation"
+# Both are kept for a while, and shown to people.
+_MAX_CHARACTERS = 255
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """The key under which the answer is kept. Raises RequestError."""
+    return _name(headers, IDEMPOTENCY_HEADER)
+
+
+def conversation(headers: Mapping[str, str]) -> str | None:
+    """The conversation that the client says this is. Raises RequestError."""
+    return _name(headers, CONVERSATION_HEADER)
+
+
+def retry_count(headers: Mapping[str, str]) -> int:
+    """The client's own count, as OpenAI's and Anthropic's libraries send it."""
+    count = headers.get("x-stainless-retry-count", "")
+    return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
+
+
+def _name(headers: Mapping[str, str], header: str) -> str | None:
+    name = headers.get(header)
+    if name is not None and (len(name) > _MAX_CHARACTERS or not (name.isascii() and name.isprintable())):
+        raise RequestError(f"{header}: at most {_MAX_CHARACTERS} printable ASCII characters")
+    return name or None

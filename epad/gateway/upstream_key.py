@@ -1,0 +1,56 @@
+"""The keys of the model servers: where they come from, and in which header each server looks for its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from multidict import CIMultiDict
+
+from epad.config import UpstreamConfig
+from epad.gateway.errors import UpstreamError
+
+_ANTHROPIC = "anthropic"
+_ANTHROPIC_PREFIX = "/v1/messages"
+_SHARED_PREFIX = "/v1/models"
+# The only version there is; without one, Anthropic answers 400.
+ANTHROPIC_VERSION = "2023-06-01"
+
+
+def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
+    """Every upstream's key, empty where it has none. Raises UpstreamError."""
+    return {name: _read_key(name, upstream, credentials) for name, upstream in config.items()}
+
+
+def present_key(headers: CIMultiDict[str], key: str, dialects: frozenset[str], path: str) -> None:
+    """Put an upstream's key where it is looked for.
+
+    Anthropic takes x-api-key, everyone else Authorization. A server of several dialects gets both where both
+    may be meant: vLLM has /v1/messages too, and looks at Authorization alone.
+    """
+    anthropic = _ANTHROPIC in dialects and path.startswith((_ANTHROPIC_PREFIX, _SHARED_PREFIX))
+    if anthropic and path.startswith(_SHARED_PREFIX):
+        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)  # nobody's request but ours
+    if not key:
+        return
+    if anthropic:
+        headers["x-api-key"] = key
+    if not anthropic or dialects != {_ANTHROPIC}:
+        headers["Authorization"] = f"Bearer {key}"
+
+
+def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:
+    """An upstream's key, from a file or from what systemd hands over. Raises UpstreamError."""
+    credential = upstream.api_key_credential
+    if credential and credentials is None:
+        raise UpstreamError(
+            f"[upstreams.{name}] api_key_credential: there is no $CREDENTIALS_DIRECTORY; give the unit "
+            f"LoadCredential={credential}:/path/of/the/key, or use api_key_file"
+        )
+    key = "api_key_credential" if credential else "api_key_file"
+    try:
+        if credential and credentials is not None:
+            return (credentials / credential).read_text().strip()
+        return Path(upstream.api_key_file).read_text().strip() if upstream.api_key_file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UpstreamError(f"[upstreams.{name}] {key}: {error}") from error
