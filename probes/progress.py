@@ -120,7 +120,8 @@ class Progress:
             return self._state(snapshot.name, track, now, Severity.OK, f"finished: {_position(track)}")
         if not self._stalled(track, now):
             return self._state(snapshot.name, track, now, Severity.OK, f"at {_position(track)}")
-        reason = f"{track.tokens} tokens in {now - track.at:.0f} s and still at {_position(track)}"
+        burning_seconds = now - (track.burning_since or now)
+        reason = f"{track.tokens} tokens in {burning_seconds:.0f} s and still at {_position(track)}"
         return self._state(snapshot.name, track, now, Severity.ANOMALY, reason)
 
     def _stalled(self, track: _Track, now: float) -> bool:

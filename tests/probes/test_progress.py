@@ -46,14 +46,14 @@ async def test_burn_without_progress_is_an_anomaly() -> None:
     bench = Bench()
     bench.progress(4)
     await bench.sample()
-    for _ in range(60):
+    for _ in range(61):
         bench.clock.advance(10)
         bench.burn(100)
     finding = await bench.sample()
     assert finding is not None
     assert finding.severity is Severity.ANOMALY
-    assert finding.reason == "6000 tokens in 600 s and still at 4/1000"
-    assert (finding.value, finding.limit, finding.unit) == (6000, 2000, "tokens")
+    assert finding.reason == "6100 tokens in 600 s and still at 4/1000"
+    assert (finding.value, finding.limit, finding.unit) == (6100, 2000, "tokens")
 
 
 @pytest.mark.parametrize(("tokens", "seconds"), [(1999, 600), (2000, 599)])
@@ -62,8 +62,19 @@ async def test_both_limits_must_be_reached(tokens: int, seconds: float) -> None:
     bench = Bench()
     bench.progress(4)
     await bench.sample()
+    bench.burn(1000)
     bench.clock.advance(seconds)
-    bench.burn(tokens)
+    bench.burn(tokens - 1000)
+    assert await bench.severity() is Severity.OK
+
+
+async def test_idle_time_before_the_work_is_no_stall() -> None:
+    """An agent that waits ten minutes for its user and then works hard has only just begun."""
+    bench = Bench()
+    bench.progress(4)
+    await bench.sample()
+    bench.clock.advance(3600)
+    bench.burn(50_000)
     assert await bench.severity() is Severity.OK
 
 
@@ -121,8 +132,9 @@ async def test_progress_without_a_total_is_shown_as_it_is() -> None:
     bench = Bench()
     bench.progress(4, None)
     await bench.sample()
+    bench.burn(1000)
     bench.clock.advance(600)
-    bench.burn(2000)
+    bench.burn(1000)
     finding = await bench.sample()
     assert finding is not None
     assert finding.reason == "2000 tokens in 600 s and still at 4"
@@ -163,6 +175,7 @@ async def test_forgetting_starts_the_stall_anew() -> None:
     bench = Bench()
     bench.progress(4)
     await bench.sample()
+    bench.burn(1)
     bench.clock.advance(700)
     bench.burn(5000)
     assert await bench.severity() is Severity.ANOMALY
@@ -176,20 +189,20 @@ STEPS = st.lists(st.tuples(st.floats(0, 400), st.integers(0, 3000), st.integers(
 
 @given(STEPS)
 async def test_a_stall_is_what_a_naive_reader_would_call_one(steps: list[tuple[float, int, int]]) -> None:
-    """Sampled after every step, the verdict is the definition's: tokens and time since the last progress."""
+    """Sampled after every step, the verdict is the definition's: tokens and time since the first of them."""
     bench, done, tokens = Bench(), 0, 0
     bench.progress(0)
     await bench.sample()
-    moved_at, burned_at = bench.clock.monotonic(), None
+    burning_since: float | None = None
     for gap, burned, moved in steps:
         bench.clock.advance(gap)
         now = bench.clock.monotonic()
         bench.burn(burned)
-        tokens, burned_at = tokens + burned, now
+        tokens, burning_since = tokens + burned, now if burning_since is None else burning_since
         if moved:
-            done, tokens, moved_at = done + 1, 0, now
+            done, tokens, burning_since = done + 1, 0, None
             bench.progress(done)
-        stalled = tokens >= 2000 and now - moved_at >= 600 and burned_at is not None
+        stalled = tokens >= 2000 and burning_since is not None and now - burning_since >= 600
         assert (await bench.severity() is Severity.ANOMALY) == stalled
 
 
