@@ -289,7 +289,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     restart: RestartConfig = RestartConfig()
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
-    notifies: bool = True
+    notifies: bool = False
     critical_files: tuple[str, ...] = ()
 
 

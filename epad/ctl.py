@@ -198,13 +198,10 @@ def _add_orders(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
-    for parser in (quarantine, rotate, revoke, enter, relaunch, create):
+    for parser in (quarantine, release, rotate, revoke, enter, relaunch, create):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
-    release.add_argument(
-        "--reason", metavar="TEXT", type=_reason, default="no reason given", help="why; it is recorded"
-    )
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -36,16 +36,19 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             command=(*python, "runners.model", "--listen", f"unix:{socket}", "--latency-ms", "20"),
             essential=True,
             gateway=False,
+            notifies=True,
         ),
         "wargame": SubsystemConfig(
             command=(*python, "runners.wargame", "run", "--rounds", str(WARGAME_ROUNDS), "--pace", "2"),
             depends_on=("model",),
+            notifies=True,
             budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
             restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),
             depends_on=("model",),
+            notifies=True,
             budget=BudgetConfig(tokens_per_minute=CHAT_BUDGET),
         ),
     }

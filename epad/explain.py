@@ -63,9 +63,9 @@ class History:
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
     anomalies = _anomalies_about(connection, subject)
     links = [link for number in anomalies for link in _anomaly_links(connection, number)]
-    entry = _latest_entry(connection, subject)
-    links += _transition_links(connection, anomalies, entry)
-    links += _step_links(connection, anomalies, subject, entry)
+    entries = _entries(connection, subject)
+    links += _transition_links(connection, anomalies, entries)
+    links += _step_links(connection, anomalies, subject, entries)
     # Within one millisecond the chain's own order holds.
     links.sort(key=lambda link: (link.at, _ORDER.index(link.kind)))
     return [link.as_json() for link in links[-MAX_LINKS:]]
@@ -76,7 +76,7 @@ _ORDER = ("finding", "anomaly", "rule", "step", "result")
 
 def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[int]:
     if subject is None:
-        return _last_incident(connection)
+        return sorted({number for _, numbers in _last_incident(connection) for number in numbers})
     if subject in {phase.value for phase in Phase}:
         query = "SELECT cause FROM transition WHERE destination = ? ORDER BY id DESC LIMIT 1"
         return [
@@ -92,19 +92,19 @@ def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[i
     return [row[0] for row in reversed(rows)]
 
 
-def _latest_entry(connection: apsw.Connection, subject: str | None) -> int | None:
-    """The transition that last led to the phase asked about, if it is one."""
-    number: int | None = fetch(
-        connection, "SELECT max(id) FROM transition WHERE destination = ?", (subject,)
-    )[0][0]
-    return number
+def _entries(connection: apsw.Connection, subject: str | None) -> set[int]:
+    """The transitions asked about: the last incident's, or the one that last led to a phase."""
+    if subject is None:
+        return {number for number, _ in _last_incident(connection)}
+    query = "SELECT max(id) FROM transition WHERE destination = ?"
+    return {row[0] for row in fetch(connection, query, (subject,)) if row[0] is not None}
 
 
-def _last_incident(connection: apsw.Connection) -> list[int]:
-    """The anomalies of the transitions since NORMAL was last left."""
+def _last_incident(connection: apsw.Connection) -> list[tuple[int, list[int]]]:
+    """The transitions since NORMAL was last left, each with the anomalies that it was about."""
     left = fetch(connection, "SELECT max(id) FROM transition WHERE source = ?", (Phase.NORMAL,))[0][0]
-    rows = fetch(connection, "SELECT cause FROM transition WHERE id >= ?", (left or 0,))
-    return sorted({number for row in rows for number in json.loads(row[0])["anomalies"]})
+    rows = fetch(connection, "SELECT id, cause FROM transition WHERE id >= ?", (left or 0,))
+    return [(row[0], json.loads(row[1])["anomalies"]) for row in rows]
 
 
 def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
@@ -126,7 +126,7 @@ def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
 
 
 def _transition_links(
-    connection: apsw.Connection, anomalies: Sequence[int], entry: int | None
+    connection: apsw.Connection, anomalies: Sequence[int], entries: set[int]
 ) -> Iterable[Link]:
     wanted = set(anomalies)
     rows = fetch(
@@ -136,14 +136,15 @@ def _transition_links(
     )
     for row in reversed(rows):
         cause = json.loads(row[7])
-        if wanted & set(cause["anomalies"]) or row[0] == entry:
-            text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}"
+        if wanted & set(cause["anomalies"]) or row[0] in entries:
+            order = f": {cause['order']}" if cause["order"] else ""
+            text = f"{row[2]} -> {row[3]} by {row[4]} [{row[5]}]: {row[6]}{order}"
             facts = {name: fact for name, fact in cause["situation"].items() if fact and name != "phase"}
             yield Link("rule", f"transition-{row[0]}", row[1], text, facts)
 
 
 def _step_links(
-    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, entry: int | None
+    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, entries: set[int]
 ) -> Iterable[Link]:
     wanted = set(anomalies)
     rows = fetch(
@@ -152,7 +153,7 @@ def _step_links(
         " o.transition FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
     )
     for row in reversed(rows):
-        about = row[4] == subject or (entry is not None and row[11] == entry)
+        about = row[4] == subject or row[11] in entries
         if not about and not wanted & set(json.loads(row[10])["anomalies"]):
             continue
         arguments = json.loads(row[5])

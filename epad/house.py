@@ -331,6 +331,7 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
+            log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
         )
 

@@ -118,14 +118,14 @@ class Orders:
         if self._decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
         self._note("lifeboat", HOST, reason, by)
-        await self._wait(self._controller.order(Ordered(Order.LIFEBOAT, reason)))
+        await self._wait(self._controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
         return {"phase": self._decider.phase, "results": ["ordered; `epactl phase` follows it"]}
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         if self._decider.phase is not Phase.LIFEBOAT:
             raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self._decider.phase}")
         self._note("relaunch", HOST, reason, by)
-        ended = await self._wait(self._controller.order(Ordered(Order.RELAUNCH, reason)))
+        ended = await self._wait(self._controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
         return self._answer(HOST, ended)
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:

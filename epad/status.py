@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from epad import __version__
@@ -58,6 +59,7 @@ class StatusBoard:
     probes: ProbeLoops
     ledger: Callable[[], Ledger]
     upstreams: Callable[[], list[dict[str, object]]] = list
+    log_file: Callable[[str], Path] = Path
     gateway_url: str = ""
     metrics_url: str = ""
 
@@ -122,6 +124,7 @@ class StatusBoard:
             "tokens": dict(self.spending.tokens(snapshot.name)),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},
+            "log": str(self.log_file(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
         }
 

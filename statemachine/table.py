@@ -43,9 +43,13 @@ class Row:
 
 TABLE: tuple[Row, ...] = (
     Row(Phase.NORMAL, Trigger.ABANDON, Phase.LIFEBOAT, "hopeless", "nothing can be persisted any more"),
+    Row(Phase.NORMAL, Trigger.PRESERVE, Phase.PRESERVATION, "boarding", "an operator ordered the lifeboat"),
     Row(Phase.NORMAL, Trigger.PRESERVE, Phase.PRESERVATION, "grave", "the trouble is critical or not alone"),
     Row(Phase.NORMAL, Trigger.ISOLATE, Phase.QUARANTINE, "troubled", "one subsystem misbehaves"),
     Row(Phase.QUARANTINE, Trigger.ABANDON, Phase.LIFEBOAT, "hopeless", "nothing can be persisted any more"),
+    Row(
+        Phase.QUARANTINE, Trigger.PRESERVE, Phase.PRESERVATION, "boarding", "an operator ordered the lifeboat"
+    ),
     Row(
         Phase.QUARANTINE,
         Trigger.PRESERVE,
@@ -117,9 +121,14 @@ def ordered_out(now: Situation, _: Limits) -> bool:
     return now.order is Order.LIFEBOAT and now.persist in {Persist.DONE, Persist.FAILED}
 
 
+def boarding(now: Situation, _: Limits) -> bool:
+    """The operator wants the lifeboat; the persist step comes first."""
+    return now.order is Order.LIFEBOAT
+
+
 def grave(now: Situation, _: Limits) -> bool:
-    """One critical anomaly, two distinct ones, or an operator who wants the lifeboat."""
-    return now.critical > 0 or now.anomalies - now.held >= _SEVERAL or now.order is Order.LIFEBOAT
+    """One critical anomaly, or two distinct ones."""
+    return now.critical > 0 or now.anomalies - now.held >= _SEVERAL
 
 
 def troubled(now: Situation, _: Limits) -> bool:
@@ -144,7 +153,7 @@ def degraded(now: Situation, _: Limits) -> bool:
 
 def eased(now: Situation, limits: Limits) -> bool:
     """Persisted, nothing to repair, and only as much trouble left as a quarantine handles."""
-    calm = not grave(now, limits) and not outlasted(now, limits)
+    calm = not (grave(now, limits) or boarding(now, limits) or outlasted(now, limits))
     return now.persist is Persist.DONE and now.anomalies > 0 and calm and _rested(now, limits)
 
 
@@ -206,6 +215,7 @@ GUARDS: Mapping[str, Guard] = MappingProxyType(
         for guard in (
             hopeless,
             ordered_out,
+            boarding,
             grave,
             troubled,
             outlasted,

@@ -99,7 +99,7 @@ class ControlClient:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             connection.close()
             message = f"no epad listens on {self._path}"
-            raise NotRunningError(message, "start it: systemctl start epad, or epad run") from error
+            raise NotRunningError(message, "start it: make run, epad run, or systemctl start epad") from error
         except PermissionError as error:
             connection.close()
             message = f"{self._path}: you may not open it"

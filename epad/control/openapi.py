@@ -163,6 +163,7 @@ SCHEMAS: dict[str, Any] = {
         tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
         budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
         hold=_object(rung=_TEXT, reason=_TEXT),
+        log=_TEXT,
         embedded=_YES,
     ),
     "Status": _object(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 NOT_AN_LLM = "embedded models: not an LLM"
 
 MAX_CELL = 60
+# What the table shows of why something is held; `epactl status NAME` and `explain` have it all.
+HOLD_CHARACTERS = 40
+LAST_INCIDENT = "the last incident"
 
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
@@ -100,7 +103,8 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
         f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
         f"  turns     {tokens.get('turns', 0)}",
         f"  budget    {budget(subsystem['budget'])}",
-        f"  hold      {hold(subsystem['hold'])}",
+        f"  hold      {hold(subsystem['hold'], characters=500)}",
+        f"  log       {clean(subsystem['log']) or '-'}",
     ]
     if subsystem["embedded"]:
         lines.append(f"  {NOT_AN_LLM}")
@@ -135,7 +139,11 @@ def explain_lines(explanation: dict[str, Any], style: Style = PLAIN) -> list[str
     chain = explanation["chain"]
     subject = clean(explanation.get("subject") or "the last decision")
     if not chain:
-        return [f"{subject}: nothing has been decided about it"]
+        return [
+            "no incident yet"
+            if explanation.get("subject") == LAST_INCIDENT
+            else f"{subject}: nothing was decided"
+        ]
     lines = [f"why: {style.paint(subject, 'bold')}"]
     for link in chain:
         lines.append(
@@ -235,9 +243,13 @@ def budget(windows: dict[str, dict[str, int]]) -> str:
     )
 
 
-def hold(value: dict[str, str]) -> str:
+def hold(value: dict[str, str], characters: int = HOLD_CHARACTERS) -> str:
     """How firmly it is held, and why."""
-    return "-" if value["rung"] == "open" else clean(f"{value['rung']}: {value['reason']}")
+    if value["rung"] == "open":
+        return "-"
+    reason = clean(value["reason"])
+    shown = reason if len(reason) <= characters else reason[: characters - 3] + "..."
+    return f"{clean(value['rung'])}: {shown}"
 
 
 def clean(text: object) -> str:

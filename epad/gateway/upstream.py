@@ -65,6 +65,11 @@ class Upstream:
         """Say whether a request for this model goes here."""
         return dialect in self.dialects and any(pattern.match(model) for pattern in self.patterns)
 
+    def names(self, model: str) -> bool:
+        """Say whether a pattern other than the one for everything matches the model."""
+        pairs = zip(self.models, self.patterns, strict=True)
+        return any(pattern.match(model) for text, pattern in pairs if text != "*")
+
     def url(self, path: str) -> URL:
         """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is not doubled."""
         if path.startswith("/v1/") and self.base.endswith("/v1"):
@@ -192,9 +197,13 @@ class Upstreams:
         return next((upstream for upstream in self._upstreams if upstream.serves(model, dialect)), None)
 
     def routes(self, model: str, dialect: str) -> tuple[Upstream, ...]:
-        """Every upstream that serves a model: the healthy ones first, each kind in the configured order."""
+        """Every upstream that serves a model: the healthy ones first, each kind in the configured order.
+
+        Where one names the model, those that merely take everything do not: `models = ["llama*"]` beats none.
+        """
         serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
-        return tuple(sorted(serving, key=lambda upstream: bool(upstream.health.reason)))
+        naming = [upstream for upstream in serving if upstream.names(model)]
+        return tuple(sorted(naming or serving, key=lambda upstream: bool(upstream.health.reason)))
 
     def status(self) -> list[dict[str, object]]:
         """Each upstream as people see it; the URL without whatever secret may be in it."""

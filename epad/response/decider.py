@@ -157,8 +157,8 @@ class Decider:
                 self._world.forget(subsystem)
                 self._incident = self._incident.without(subsystem)
                 return self.assessor.acknowledge(subsystem, f"released: {reason}")
-            case Ordered(order, _):
-                self._incident = replace(self._incident, order=order)
+            case Ordered(order, reason):
+                self._incident = replace(self._incident, order=order, order_reason=reason)
             case OperationEnded():
                 self._absorb_end(stimulus)
         return []
@@ -223,6 +223,7 @@ class Decider:
     ) -> Decision | None:
         """Work out what follows from the situation; None if nothing does."""
         row = decide(situation, self._rules.limits)
+        ordered = self._incident.order_reason
         targets: tuple[Target, ...] = ()
         if row is not None:
             self._incident = self._incident.after(row, self._clock.monotonic())
@@ -242,7 +243,7 @@ class Decider:
         return Decision(
             changes=changes,
             row=row,
-            cause={"situation": _facts(situation)},
+            cause={"situation": _facts(situation), "order": ordered},
             plans=plans,
             notes={INCIDENT_NOTE: self._incident.as_json(self._boot_id)},
             abort_open=f"the phase moved on to {phase}" if _calls_off(row) else "",

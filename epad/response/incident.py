@@ -23,6 +23,7 @@ class Incident:
 
     persist: Persist = Persist.NOT_TRIED
     order: Order = Order.NONE
+    order_reason: str = ""
     attempts: int = 0
     attempt_running: bool = False
     attempt_ended_at: float = 0.0
@@ -37,7 +38,7 @@ class Incident:
         if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
             return self._with_attempt(row, now)
         if row.destination is Phase.LIFEBOAT:
-            return replace(self, order=Order.NONE, attempt_running=False)
+            return replace(self, order=Order.NONE, order_reason="", attempt_running=False)
         if row.trigger is Trigger.RELAUNCH:
             return Incident()
         if row.destination is Phase.NORMAL:
@@ -76,6 +77,7 @@ class Incident:
             "boot_id": boot_id,
             "persist": self.persist,
             "order": self.order,
+            "order_reason": self.order_reason,
             "attempts": self.attempts,
             "attempt_running": self.attempt_running,
             "attempt_ended_at": self.attempt_ended_at,
@@ -89,12 +91,13 @@ class Incident:
         """Take back what was noted; monotonic times of a former boot mean nothing and are dropped."""
         same_boot = data["boot_id"] == boot_id
         return cls(
-            Persist(data["persist"]),
-            Order(data["order"]),
-            data["attempts"],
-            data["attempt_running"],
-            data["attempt_ended_at"] if same_boot else 0.0,
-            data["tried"],
-            data["parked"],
-            tuple(data["recoveries"]) if same_boot else (),
+            persist=Persist(data["persist"]),
+            order=Order(data["order"]),
+            order_reason=data["order_reason"],
+            attempts=data["attempts"],
+            attempt_running=data["attempt_running"],
+            attempt_ended_at=data["attempt_ended_at"] if same_boot else 0.0,
+            tried=data["tried"],
+            parked=data["parked"],
+            recoveries=tuple(data["recoveries"]) if same_boot else (),
         )

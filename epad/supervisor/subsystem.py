@@ -68,7 +68,7 @@ class ProcessSubsystem:
 
     async def hold(self, held: Held) -> None:
         """Come under a hold; returns when the process is as it demands, or has been found not to obey."""
-        if held != self._held:
+        if held != self._held and (self._held or held.rung is not Rung.OPEN):
             self._log.info("subsystem.held", rung=held.rung.label, reason=held.reason)
         self._held = held
         await self.converge()

@@ -33,6 +33,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
             "tokens_per_hour": {"limit": 0, "used": 9},
         },
         "hold": {"rung": "open", "reason": ""},
+        "log": "/state/logs/chat.log",
         "embedded": False,
         **changes,
     }

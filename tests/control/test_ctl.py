@@ -65,16 +65,16 @@ async def test_check_tells_a_script_by_the_exit_status(door: Door) -> None:
 
 
 async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each order reaches the daemon as given; a release needs no reason of its own."""
+    """Each order reaches the daemon as given."""
     assert await epactl(door, "quarantine", "chat", "--reason", "it loops") == 0
-    assert await epactl(door, "release", "chat") == 0
+    assert await epactl(door, "release", "chat", "--reason", "cured") == 0
     assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
     assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
     assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
     assert [order[:3] for order in door.operations.orders] == [
         ("quarantine", "chat", "it loops"),
-        ("release", "chat", "no reason given"),
+        ("release", "chat", "cured"),
         ("checkpoint", "host", "before the upgrade"),
         ("rotate_key", "chat", "yearly"),
         ("revoke_key", "chat", "stolen"),

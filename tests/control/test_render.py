@@ -58,9 +58,10 @@ def test_one_subsystem_in_full() -> None:
         "  turns     17",
         "  budget    1500/6000 per minute",
         "  hold      -",
+        "  log       /state/logs/chat.log",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
     ]
-    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 11
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 12
 
 
 def test_an_event_is_one_line() -> None:
@@ -86,9 +87,7 @@ async def test_an_explanation_shows_the_chain_with_its_ids() -> None:
 
 def test_an_empty_explanation_says_so() -> None:
     """No chain is an answer too."""
-    assert render.explain_lines({"subject": "chat", "chain": []}) == [
-        "chat: nothing has been decided about it"
-    ]
+    assert render.explain_lines({"subject": "chat", "chain": []}) == ["chat: nothing was decided"]
 
 
 async def test_the_phase_with_its_history() -> None:

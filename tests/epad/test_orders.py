@@ -166,8 +166,8 @@ async def test_orders_about_the_whole_daemon(bench: Bench) -> None:
     in_lifeboat(bench.story)
     await bench.orders.relaunch("all is well", "ada")
     assert [given for given, _ in bench.given] == [
-        Ordered(Order.LIFEBOAT, "a drill"),
-        Ordered(Order.RELAUNCH, "all is well"),
+        Ordered(Order.LIFEBOAT, "a drill (ada)"),
+        Ordered(Order.RELAUNCH, "all is well (ada)"),
     ]
     assert [(target, fields["order"]) for _, target, fields in await bench.written()] == [
         (HOST, "lifeboat"),

@@ -18,6 +18,9 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     house.wait(lambda: house.children() == {}, "every child to be gone")
     walked = [t["destination"] for t in house.ask("phase")["history"]]
     assert walked == ["PRESERVATION", "LIFEBOAT"]
+    explained = house.ctl("explain").stdout
+    assert "an operator ordered the lifeboat: a drill (" in explained
+    assert "the trouble is critical" not in explained
 
     bundles = house.state / "checkpoints"
     house.wait(
@@ -26,7 +29,7 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     (report,) = (
         m.parent / "REPORT.md" for m in bundles.glob("*/VERIFIED") if (m.parent / "REPORT.md").exists()
     )
-    assert "LIFEBOAT" in report.read_text()
+    assert "an operator ordered the lifeboat: a drill (" in report.read_text()
     manifest = json.loads((report.parent / "MANIFEST.json").read_text())
     assert manifest["kind"] == "lifeboat"
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=30)

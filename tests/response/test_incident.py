@@ -76,7 +76,9 @@ def test_recoveries_are_forgotten_after_an_hour_and_with_them_who_was_restarted(
 
 def test_normal_forgets_the_incident_but_not_the_crash_loop() -> None:
     """A recovery that "succeeds" every few minutes is one trouble."""
-    incident = Incident(Persist.DONE, Order.LIFEBOAT, 3, True, 9.0, {"chat": 1}, {"game": "parked"}, (1.0,))
+    incident = Incident(
+        Persist.DONE, Order.LIFEBOAT, "drill", 3, True, 9.0, {"chat": 1}, {"game": "parked"}, (1.0,)
+    )
     after = incident.after(row("verified"), 10.0)
     assert after == Incident(tried={"chat": 1}, parked={"game": "parked"}, recoveries=(1.0,))
 
@@ -84,7 +86,7 @@ def test_normal_forgets_the_incident_but_not_the_crash_loop() -> None:
 def test_a_relaunch_forgets_everything() -> None:
     """A person says that it starts clean."""
     incident = Incident(
-        Persist.FAILED, Order.RELAUNCH, 3, False, 9.0, {"chat": 1}, {"game": "parked"}, (1.0,)
+        Persist.FAILED, Order.RELAUNCH, "again", 3, False, 9.0, {"chat": 1}, {"game": "parked"}, (1.0,)
     )
     assert incident.after(row("relaunched"), 10.0) == Incident()
 

@@ -36,6 +36,10 @@ GRAVE = Case(
     [{"anomalies": 1}, {"held": 1}, {"persist": Persist.FAILED}],
 )
 HOPELESS = Case({"persist": Persist.FAILED}, [{"persist": persist} for persist in (*Persist,)[:3]])
+BOARDING = Case(
+    {"order": Order.LIFEBOAT},
+    [{"order": Order.NONE}, {"order": Order.RELAUNCH}, {"persist": Persist.FAILED}],
+)
 ORDERED_OUT = Case(
     {**ENDED, "order": Order.LIFEBOAT},
     [{"order": Order.NONE}, {"order": Order.RELAUNCH}, {"persist": Persist.RUNNING}],
@@ -43,9 +47,11 @@ ORDERED_OUT = Case(
 
 CASES: dict[tuple[Phase, str], Case] = {
     (Phase.NORMAL, "hopeless"): HOPELESS,
+    (Phase.NORMAL, "boarding"): BOARDING,
     (Phase.NORMAL, "grave"): GRAVE,
     (Phase.NORMAL, "troubled"): Case(TROUBLE, [{"anomalies": 0}, {"critical": 1}, {"anomalies": 2}]),
     (Phase.QUARANTINE, "hopeless"): HOPELESS,
+    (Phase.QUARANTINE, "boarding"): BOARDING,
     (Phase.QUARANTINE, "grave"): GRAVE,
     (Phase.QUARANTINE, "outlasted"): Case(
         {"anomalies": 1, "oldest_anomaly_seconds": LIMITS.quarantine_limit_seconds},
