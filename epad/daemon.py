@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,21 @@ def _only_one(directories: Directories) -> Iterator[None]:
         yield
 
 
+def greeting(status: Mapping[str, Any], directories: Directories) -> str:
+    """What a person at a terminal wants to know first, after the log lines of the start."""
+    names = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "nothing yet"
+    epactl = Path(sys.argv[0]).with_name("epactl")
+    lines = [
+        f"epad {status['version']} watches {names}; the phase is {status['phase']}",
+        f"  status   {epactl} --socket {directories.control_socket} status",
+        f"  gateway  {status['gateway']['url']}",
+        f"  metrics  {status['metrics']['url'] or 'off'}",
+        *(f"  note     {notice}" for notice in status["notices"]),
+        "  Ctrl-C stops it and everything it started",
+    ]
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
 class Daemon:
     """Starts the house in order, watches its tasks, and stops it in order."""
 
@@ -163,6 +179,8 @@ class Daemon:
             status=f"epactl --socket {self._directories.control_socket} status",
             notices=house.board.notices(),
         )
+        if sys.stderr.isatty():
+            sys.stderr.write(greeting(house.board.render(), self._directories))
 
     async def _tell_systemd(self, house: House) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""

@@ -157,7 +157,8 @@ def over_budget(refused: Refused) -> Refusal:
     details = _figures(refused)
     what = _in_words(refused)
     if refused.permanent:
-        message = f"{what}: this request never fits; lower its maximum of output tokens or raise the budget"
+        fix = "shorten its prompt or its maximum of output tokens, or raise the budget"
+        message = f"{what}: this request never fits; {fix}"
         return Refusal(400, "invalid_request_error", "request_exceeds_budget", message, details=details)
     if refused.retry_after_seconds > _WORTH_WAITING_SECONDS:
         return Refusal(
@@ -236,7 +237,8 @@ def _in_words(refused: Refused) -> str:
         asked, used, allowed = (dollars(n) for n in (refused.asked, refused.used, refused.allowed))
         limit = limit.replace("microusd_", "usd_")
         return f"{asked} asked, {used} of {allowed} used ({refused.scope} {limit})"
-    return f"{refused.asked} tokens asked, {refused.used} of {refused.allowed} used ({refused.scope} {limit})"
+    asked = f"up to {refused.asked} tokens asked (a prompt counts one a byte until it is settled)"
+    return f"{asked}, {refused.used} of {refused.allowed} used ({refused.scope} {limit})"
 
 
 def unit_of(limit: str) -> str:
