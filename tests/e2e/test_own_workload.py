@@ -25,6 +25,7 @@ embedded = true
 command = ["{python}", "-m", "runners.model", "--listen", "unix:{directory}/model.sock"]
 essential = true
 gateway = false
+notifies = true
 
 [subsystems.notebook]
 kind = "client"
