@@ -88,9 +88,10 @@ class Relay:
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         turn.meter = turn.arrival.endpoint.meter(turn.arrival.ask)
         broken: Refusal | None = None
+        rest = b""
         try:
             await self._write(request, turn, response.prepare(request))
-            broken = await self._pump(request, turn, answer, response)
+            broken, rest = await self._pump(request, turn, answer, response)
         except UpstreamError as error:
             turn.end(Outcome.FAILED, str(error))
             broken = upstream_failed(str(error))
@@ -103,36 +104,39 @@ class Relay:
         self._settle(turn, turn.meter)
         if broken is not None:
             answer.close()
-            await self._write(request, turn, response.write(turn.meter.cut(broken)))
-        await self._write(request, turn, response.write_eof())
+            rest += turn.meter.cut(broken)
+        await self._write(request, turn, response.write_eof(rest), len(rest))
         return response
 
     async def _pump(
         self, request: web.BaseRequest, turn: Turn, answer: Answer, response: web.StreamResponse
-    ) -> Refusal | None:
-        """Copy events until the upstream ends; say what to tell the client if that was too early."""
+    ) -> tuple[Refusal | None, bytes]:
+        """Copy events until the upstream ends; say what to tell the client if that was too early.
+
+        What came together with the end of the answer is returned, to go out together with it.
+        """
         meter = turn.meter
         if meter is None:
             raise UpstreamError(f"turn {turn.id} streams without a meter")
-        overrun = False
+        overrun, rest = False, b""
         async for data in answer.chunks():
             passed = meter.feed(data)
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
                 broken = reservation_exceeded(turn.arrival.upstream.name, turn.arrival.ask.output_tokens)
                 turn.end(Outcome.CUT, broken.message)
-                return broken
+                return broken, b""
             # One that has just come to its end is let end: to cut it would save nothing.
             overrun = _overruns(turn.arrival.ask, meter)
             if meter.complete:
                 # Before the client hears of the end: its next request may come before ours is through.
                 self._settle(turn, meter)
-            if passed:
+            if answer.ended:
+                rest += passed
+            elif passed:
                 await self._write(request, turn, response.write(passed), len(passed))
-        passed = meter.finish()
+        rest += meter.finish()
         self._turns.streamed(turn, meter)
-        if passed:
-            await self._write(request, turn, response.write(passed), len(passed))
         if meter.failed:
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
         elif meter.complete or meter.usage is not None:
@@ -141,8 +145,8 @@ class Relay:
         else:
             message = f"upstream {turn.arrival.upstream.name} ended its stream without the end of the answer"
             turn.end(Outcome.FAILED, message)
-            return upstream_failed(message)
-        return None
+            return upstream_failed(message), rest
+        return None, rest
 
     def _settle(self, turn: Turn, meter: StreamMeter) -> None:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""

@@ -23,6 +23,7 @@ from epad.gateway.dialects.routes import Routes
 from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, RequestError, UpstreamError
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
+from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
 from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
@@ -53,6 +54,7 @@ class Gateway:
         )
         self._hammering = Hammering(config.refusals_before_close)
         self._rendered = Rendered()
+        self._refusals = Labelled(parts.metrics.refusals.labels)
         self._runner: web.ServerRunner | None = None
         self._stopping = False
 
@@ -130,7 +132,7 @@ class Gateway:
             return _render(dialect, refuse.INTERNAL)
 
     def _refuse(self, dialect: Dialect, name: str, refusal: Refusal) -> web.Response:
-        """Say no. Whoever is told so again and again has to knock anew each time."""
+        """Say no. Whoever is told so again and again has to knock anew now and then."""
         response = web.Response(
             status=refusal.status,
             body=self._rendered.body(dialect, refusal),
@@ -221,7 +223,6 @@ class Gateway:
             raise
         finally:
             self._turns.finish(turn)
-        await self._turns.closed(turn)
         return response
 
     async def _keep(
@@ -306,7 +307,7 @@ class Gateway:
 
     def _note(self, name: str, error: RefusalError) -> None:
         """Count a refusal, and tell the probes whose it was."""
-        self._parts.metrics.refusals.labels(name, error.refusal.code).inc()
+        self._refusals[name, error.refusal.code].inc()
         if not name:
             return
         refused = error.refused

@@ -126,6 +126,11 @@ class Answer:
         """The headers that are passed on to the client."""
         return _without(self._response.headers, _NOT_RETURNED)
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
+        return self._response.content.is_eof() and self._response.content.exception() is None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises UpstreamError."""
         content = self._response.content
@@ -140,6 +145,9 @@ class Answer:
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
+        content = self._response.content
+        if self.ended and content.total_bytes <= MAX_ANSWER_BYTES:
+            return content.read_nowait()  # it came with its headers: nothing to wait for
         parts = []
         size = 0
         async for data in self.chunks():
@@ -370,9 +378,7 @@ def _broke_off(upstream: Upstream, error: Exception) -> UpstreamError:
 
 def _without(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:
     """The headers that are for the other end: neither dropped by name nor by `Connection`."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    return CIMultiDict(
-        (name, value)
-        for name, value in headers.items()
-        if name.lower() not in dropped and name.lower() not in named
-    )
+    connection = headers.get("Connection")
+    if connection:
+        dropped = dropped.union(name.strip().lower() for name in connection.split(","))
+    return CIMultiDict([item for item in headers.items() if item[0].lower() not in dropped])

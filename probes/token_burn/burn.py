@@ -62,8 +62,10 @@ def _judge(sums: _Sums, now: float, day_tokens: int, reserved: int) -> Verdict |
     window = sums.window
     limit = window.day_share * day_tokens
     burnt = sums.long.total(now) + reserved
+    if burnt <= limit:
+        return None
     lately = sums.short.total(now) + reserved
-    if burnt <= limit or lately <= limit / SHORT_SHARE or sums.turns.total(now) < MIN_TURNS:
+    if lately <= limit / SHORT_SHARE or sums.turns.total(now) < MIN_TURNS:
         return None
     return Verdict(
         Detector.BURN_RATE,

@@ -12,25 +12,31 @@ class WindowSum:
 
     def __init__(self, seconds: float) -> None:
         self._slot_seconds = seconds / WINDOW_SLOTS
-        self._slots: deque[tuple[int, int]] = deque()
+        self._slots: deque[list[int]] = deque()
+        self._newest = [-1, 0]  # the last of the slots; before all time where there is none
+        self._dropped_to = -1
         self._total = 0
 
     def add(self, at: float, amount: int) -> None:
         """Count `amount` at `at`; what comes late counts as the newest."""
         slot = int(at // self._slot_seconds)
-        self._drop(slot)
-        if self._slots and self._slots[-1][0] >= slot:
-            newest, sum_of_slot = self._slots.pop()
-            self._slots.append((newest, sum_of_slot + amount))
-        else:
-            self._slots.append((slot, amount))
+        if slot > self._newest[0]:
+            self._drop(slot)
+            self._newest = [slot, 0]
+            self._slots.append(self._newest)
+        self._newest[1] += amount
         self._total += amount
 
     def total(self, now: float) -> int:
         """What has been counted within the window that ends now."""
-        self._drop(int(now // self._slot_seconds))
+        slot = int(now // self._slot_seconds)
+        if slot > self._dropped_to:
+            self._drop(slot)
         return self._total
 
     def _drop(self, slot: int) -> None:
+        self._dropped_to = slot
         while self._slots and self._slots[0][0] <= slot - WINDOW_SLOTS:
             self._total -= self._slots.popleft()[1]
+        if not self._slots:
+            self._newest = [-1, 0]

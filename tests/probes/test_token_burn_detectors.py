@@ -66,20 +66,34 @@ def test_a_window_sum_is_the_naive_sum_to_one_slot(events: list[tuple[float, int
         assert len(window._slots) <= WINDOW_SLOTS
 
 
-class CountingDeque(deque[tuple[int, int]]):
+def test_what_comes_late_counts_as_the_newest_and_leaves_with_it() -> None:
+    """Also when everything had left the window before it came: then it is in it by its own time, or not at all."""
+    window = WindowSum(60)
+    window.add(100.0, 1)
+    window.add(90.0, 2)
+    assert window.total(159.0) == 3
+    assert window.total(160.0) == 0
+    window.add(120.0, 4)
+    assert window.total(161.0) == 4
+    assert window.total(180.0) == 0
+    window.add(90.0, 8)
+    assert window.total(181.0) == 0
+
+
+class CountingDeque(deque[list[int]]):
     """Counts what is done to it."""
 
     operations = 0
 
-    def append(self, item: tuple[int, int]) -> None:
+    def append(self, item: list[int]) -> None:
         self.operations += 1
         super().append(item)
 
-    def popleft(self) -> tuple[int, int]:
+    def popleft(self) -> list[int]:
         self.operations += 1
         return super().popleft()
 
-    def pop(self) -> tuple[int, int]:  # type: ignore[override]
+    def pop(self) -> list[int]:  # type: ignore[override]
         self.operations += 1
         return super().pop()
 

@@ -243,13 +243,18 @@ def _hear(payload: bytes, reply: Reply) -> None:
     for choice in (answer.choices if answer is not None else None) or ():
         if choice.index:
             continue
-        reply.say(choice.text)
+        if choice.text:
+            reply.say(choice.text)
         said = choice.delta or choice.message
         if said is None:
             continue
-        reply.think(said.reasoning_content or said.reasoning)
-        reply.say(said.content)
-        reply.say(said.refusal)
+        # Of these a chunk has one at most: asking first is cheaper than saying nothing.
+        if thought := said.reasoning_content or said.reasoning:
+            reply.think(thought)
+        if said.content:
+            reply.say(said.content)
+        if said.refusal:
+            reply.say(said.refusal)
         for call in said.tool_calls or ():
             if call.function is not None:
                 reply.call(call.function.name, call.function.arguments or "")

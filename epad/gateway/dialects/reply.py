@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 _DIGEST_BYTES = 16
+# What has come is hashed so many characters at a time: chunk by chunk took longer than reading the JSON did.
+_HASHED_CHARACTERS = 4096
 
 
 class Reply:
@@ -14,6 +16,8 @@ class Reply:
         self._text = hashlib.sha256()
         self._calls = hashlib.sha256()
         self._pieces: list[str] = []
+        self._unhashed: list[str] = []
+        self._unhashed_characters = 0
         self._said = False
         self._called = False
         self._space = False
@@ -23,6 +27,17 @@ class Reply:
         if not text:
             return
         self._pieces.append(text)
+        self._unhashed.append(text)
+        self._unhashed_characters += len(text)
+        if self._unhashed_characters >= _HASHED_CHARACTERS:
+            self._hash()
+
+    def _hash(self) -> None:
+        if not self._unhashed:
+            return
+        text = "".join(self._unhashed)
+        self._unhashed.clear()
+        self._unhashed_characters = 0
         words = text.split()
         if not words:
             self._space = True
@@ -56,6 +71,7 @@ class Reply:
 
     def digest(self) -> bytes:
         """Identify what was said; empty if it was nothing."""
+        self._hash()
         if not (self._said or self._called):
             return b""
         return hashlib.sha256(self._text.digest() + self._calls.digest()).digest()[:_DIGEST_BYTES]
