@@ -75,7 +75,7 @@ class House:
         self._history = History(stores.database)
         self._environments = Environments(config.subsystems, stores.identities)
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
-        self._access = Access(clock, frozenset(n for n, s in config.subsystems.items() if s.essential))
+        self._access = Access(clock)
         self._integrity = Integrity(
             directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
         )

@@ -100,9 +100,9 @@ def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
     return TokenBurnThresholds(**{**_fields(config), "burn": burn})
 
 
-def _vram(probes: ProbesConfig, clock: Clock, notice: Callable[[str], None]) -> NvidiaVram:
+def _vram(probes: ProbesConfig, clock: Clock, tell: Callable[[str], None]) -> NvidiaVram:
     prober = NvmlProber(worker(os.environ), timeout_seconds=probes.vram.timeout_seconds)
-    return NvidiaVram(VramThresholds(**_fields(probes.vram)), prober=prober, clock=clock, notice=notice)
+    return NvidiaVram(VramThresholds(**_fields(probes.vram)), prober=prober, clock=clock, tell=tell)
 
 
 def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:

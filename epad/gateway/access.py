@@ -29,12 +29,10 @@ class Severable(Protocol):
 class Access:
     """Holds by subsystem, the cuts that concern everyone, and the turns in flight."""
 
-    def __init__(self, clock: Clock, essential: frozenset[str]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._essential = essential
         self._holds: dict[str, Hold] = {}
         self._throttled_until: dict[str, float] = {}
-        self._only_essential = ""
         self._closed = ""
         self._turns: dict[str, set[Severable]] = {}
 
@@ -54,10 +52,6 @@ class Access:
         """Say how a subsystem is held, and why."""
         return self._holds.get(name, _OPEN)
 
-    def only_essential(self, reason: str) -> None:
-        """Shut to every subsystem that is not essential; an empty reason opens to them again."""
-        self._only_essential = reason
-
     def close_all(self, reason: str) -> None:
         """Shut to everyone; an empty reason opens again."""
         self._closed = reason
@@ -70,8 +64,6 @@ class Access:
         """Say why the gateway is shut to a subsystem, if it is; takes nothing, so it may be asked again."""
         if self._closed:
             return refusal.closed("gateway_closed", self._closed)
-        if self._only_essential and name not in self._essential:
-            return refusal.closed("subsystem_not_essential", self._only_essential)
         hold = self.held(name)
         return refusal.quarantined(name, hold.rung, hold.reason) if hold.rung >= Rung.BLOCK else None
 

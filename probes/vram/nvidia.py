@@ -222,12 +222,12 @@ class NvidiaVram:
         *,
         prober: Prober,
         clock: Clock,
-        notice: Callable[[str], None],
+        tell: Callable[[str], None],
     ) -> None:
         self._thresholds = thresholds
         self._prober = prober
         self._clock = clock
-        self._notice = notice
+        self._tell = tell
         self._noticed = ""
         self._readings: dict[int, GpuReading] = {}
         self._silent_until: float | None = None
@@ -239,6 +239,11 @@ class NvidiaVram:
     @property
     def interval_seconds(self) -> float:
         return self._thresholds.interval_seconds
+
+    @property
+    def notice(self) -> str:
+        """Why nothing is watched here; empty while something is."""
+        return self._noticed if self._silent_until is not None else ""
 
     def readings(self) -> tuple[GpuReading, ...]:
         """The last reading of each GPU, by index, whatever its age: `at` says when it was true."""
@@ -303,7 +308,7 @@ class NvidiaVram:
     def _say_once(self, message: str) -> None:
         if message != self._noticed:
             self._noticed = message
-            self._notice(message)
+            self._tell(message)
 
 
 def _reading(gpu: Mapping[str, Any], at: float) -> GpuReading:

@@ -48,7 +48,7 @@ def world(toys: Toys, access: Access) -> WorldView:
 
 def test_containables_come_providers_first() -> None:
     """With what the ladder needs to know of each."""
-    seen = world(Toys(), Access(ManualClock(), frozenset())).containables()
+    seen = world(Toys(), Access(ManualClock())).containables()
     assert list(seen) == [
         Containable("guest", essential=False, has_process=False),
         Containable("model", essential=True, has_process=True),
@@ -92,7 +92,7 @@ def test_the_order_is_alphabetical_where_nothing_depends() -> None:
 def test_a_ledger_with_faults_is_damaged() -> None:
     """And whole again once they are repaired."""
     toys = Toys()
-    view = world(toys, Access(ManualClock(), frozenset()))
+    view = world(toys, Access(ManualClock()))
     assert view.damaged() == frozenset()
     toys.faults = 2
     assert view.damaged() == {LEDGER}
@@ -101,7 +101,7 @@ def test_a_ledger_with_faults_is_damaged() -> None:
 def test_a_release_reaches_every_detector() -> None:
     """None of them goes on counting what was before."""
     toys = Toys()
-    view = world(toys, Access(ManualClock(), frozenset()))
+    view = world(toys, Access(ManualClock()))
     view.forget("chat")
     assert toys.forgotten == ["chat", "chat"]
     assert (view.failed(), view.blind_probes()) == ({"chat"}, {"vram"})
@@ -109,7 +109,7 @@ def test_a_release_reaches_every_detector() -> None:
 
 def test_the_gateway_closes_to_everyone_and_opens_again() -> None:
     """The holds of single subsystems are not touched by it."""
-    access = Access(ManualClock(), frozenset({"model"}))
+    access = Access(ManualClock())
     view = world(Toys(), access)
     view.close_gateway("the journal cannot be written")
     refusal = access.check("model")

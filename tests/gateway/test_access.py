@@ -20,7 +20,7 @@ class FakeTurn:
 
 def test_a_blocked_subsystem_is_refused_and_another_is_not() -> None:
     """Every rung from BLOCK on shuts the gateway to that subsystem alone, until it is released."""
-    access = Access(ManualClock(), frozenset())
+    access = Access(ManualClock())
     for rung in (Rung.BLOCK, Rung.FREEZE, Rung.STOP):
         access.hold("a", rung, "it loops")
         refusal = access.check("a")
@@ -35,7 +35,7 @@ def test_a_blocked_subsystem_is_refused_and_another_is_not() -> None:
 def test_a_throttled_subsystem_gets_one_request_in_a_while() -> None:
     """429 with the time to wait; asking in vain does not push that time back."""
     clock = ManualClock()
-    access = Access(clock, frozenset())
+    access = Access(clock)
     access.hold("a", Rung.THROTTLE, "burning fast")
     assert access.check("a") is None
     for _ in range(3):
@@ -49,33 +49,27 @@ def test_a_throttled_subsystem_gets_one_request_in_a_while() -> None:
 
 def test_holding_open_is_releasing() -> None:
     """A hold may be lowered as well as raised."""
-    access = Access(ManualClock(), frozenset())
+    access = Access(ManualClock())
     access.hold("a", Rung.BLOCK, "x")
     access.hold("a", Rung.OPEN, "")
     assert access.check("a") is None
     assert access.held("a").rung is Rung.OPEN
 
 
-def test_the_cuts_that_concern_everyone() -> None:
-    """PRESERVATION leaves the essential ones, LIFEBOAT no one; both can be taken back."""
-    access = Access(ManualClock(), frozenset({"vital"}))
-    access.only_essential("PRESERVATION: persisting")
-    refused = access.check("extra")
-    assert refused is not None
-    assert (refused.status, refused.code) == (403, "subsystem_not_essential")
-    assert access.check("vital") is None
+def test_the_cut_that_concerns_everyone() -> None:
+    """LIFEBOAT leaves no one, and it can be taken back."""
+    access = Access(ManualClock())
     access.close_all("LIFEBOAT")
-    everyone = access.check("vital")
-    assert everyone is not None
-    assert everyone.code == "gateway_closed"
+    refused = access.check("vital")
+    assert refused is not None
+    assert (refused.status, refused.code) == (403, "gateway_closed")
     access.close_all("")
-    access.only_essential("")
-    assert access.check("extra") is None
+    assert access.check("vital") is None
 
 
 def test_severing_reaches_the_turns_of_that_subsystem_alone() -> None:
     """Turns that have left are not touched; without a name, all are."""
-    access = Access(ManualClock(), frozenset())
+    access = Access(ManualClock())
     mine, left, other = FakeTurn(), FakeTurn(), FakeTurn()
     access.enter("a", mine)
     access.enter("a", left)

@@ -56,7 +56,7 @@ class Bench:
         self.notices: list[str] = []
         self.prober = Told(*answers)
         self.probe = NvidiaVram(
-            VramThresholds(), prober=self.prober, clock=self.clock, notice=self.notices.append
+            VramThresholds(), prober=self.prober, clock=self.clock, tell=self.notices.append
         )
 
 
@@ -162,10 +162,12 @@ async def test_a_driver_that_disappears_is_unknown_not_absent() -> None:
 
 
 async def test_a_driver_without_a_gpu_is_one_line() -> None:
-    """As where there is no driver."""
+    """As where there is no driver: said once, and shown by the status for as long as it is so."""
     bench = Bench(gpus())
+    assert bench.probe.notice == ""
     assert await bench.probe.sample() == []
     assert bench.notices == ["an NVIDIA driver is here, but no GPU: VRAM is not watched"]
+    assert bench.probe.notice == bench.notices[0]
 
 
 @pytest.mark.parametrize("code", [15, 16])
@@ -420,7 +422,7 @@ class Machine:
         environment = {"LD_LIBRARY_PATH": str(libraries), "FAKE_NVML_STATE": str(state)}
         self.prober = NvmlProber(worker(environment), timeout_seconds=timeout_seconds, start_seconds=30)
         self.probe = NvidiaVram(
-            VramThresholds(), prober=self.prober, clock=ManualClock(), notice=self.notices.append
+            VramThresholds(), prober=self.prober, clock=ManualClock(), tell=self.notices.append
         )
 
     def is_as(self, state: str) -> None:

@@ -23,7 +23,7 @@ class Recorder:
     """A supervisor and a gateway in one, that remember the order in which they were asked."""
 
     def __init__(self) -> None:
-        self.access = Access(ManualClock(), frozenset())
+        self.access = Access(ManualClock())
         self.asked: list[tuple[object, ...]] = []
         self.failing = ""
         self.gate: asyncio.Event | None = None

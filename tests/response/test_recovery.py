@@ -30,7 +30,7 @@ class Bench:
     """A supervisor and a ledger that remember what they were asked."""
 
     def __init__(self, checkpoints: Path) -> None:
-        self.access = Access(ManualClock(), frozenset())
+        self.access = Access(ManualClock())
         self.access.hold("chat", Rung.FREEZE, "it loops")
         self.asked: list[tuple[Any, ...]] = []
         self.failing = ""
