@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from epad.control import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,8 +84,8 @@ def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
         duration(subsystem["state_seconds"]),
         str(subsystem["restarts"]),
         progress(subsystem["progress"]),
-        count(tokens.get("input", 0) + tokens.get("output", 0)),
-        budget(subsystem["budget"]),
+        limits.count(tokens.get("input", 0) + tokens.get("output", 0)),
+        limits.fullest(subsystem["budget"]),
         hold(subsystem["hold"]),
     )
 
@@ -102,7 +104,7 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
         f"  progress  {progress(subsystem['progress'])}",
         f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
         f"  turns     {tokens.get('turns', 0)}",
-        f"  budget    {budget(subsystem['budget'])}",
+        f"  budget    {limits.every(subsystem['budget'])}",
         f"  hold      {hold(subsystem['hold'], characters=500)}",
         f"  log       {clean(subsystem['log']) or '-'}",
     ]
@@ -121,10 +123,30 @@ def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
         f"probes   {len(status['probes']) - len(blind)} of {len(status['probes'])} see"
         + (f"; blind: {', '.join(blind)}" if blind else ""),
         f"gateway  {clean(status['gateway']['url']) or 'off'}",
+        *_upstream_lines(status["upstreams"], style),
+        *_shared_budget_lines(status),
         f"metrics  {clean(status['metrics']['url']) or 'off'}",
         f"epad     {clean(status['version'])}, pid {status['pid']}, up {duration(status['uptime_seconds'])}",
     ]
     return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]
+
+
+def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[str]:
+    """One line for all that answer, and one for each that does not, with the reason."""
+    if not upstreams:
+        return []
+    silent = [upstream for upstream in upstreams if not upstream["healthy"]]
+    line = f"models   {len(upstreams) - len(silent)} of {len(upstreams)} upstreams answer"
+    reasons = [f"         {clean(u['name'])} at {clean(u['url'])}: {clean(u['reason'])}" for u in silent]
+    return [line, *(style.paint(reason, "yellow") for reason in reasons)]
+
+
+def _shared_budget_lines(status: dict[str, Any]) -> list[str]:
+    """What is used of the budgets above the subsystems' own: the groups' and everyone's."""
+    own = {subsystem["name"] for subsystem in status["subsystems"]}
+    shared = {scope: windows for scope, windows in status["budgets"].items() if scope not in own}
+    texts = {scope: limits.fullest(windows) for scope, windows in shared.items()}
+    return [f"budget   {clean(scope)}: {text}" for scope, text in texts.items() if text != "-"]
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -217,30 +239,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
 
 
-def count(number: int) -> str:
-    """A number in at most four digits."""
-    if number < 10_000:
-        return str(number)
-    return f"{number / 1_000:.0f}k" if number < 10_000_000 else f"{number / 1_000_000:.0f}M"
-
-
 def progress(value: dict[str, Any] | None) -> str:
     """Done of total, as far as they are known."""
     if not value:
         return "-"
     return f"{value['done']}/{value['total']}" if value["total"] else str(value["done"])
-
-
-def budget(windows: dict[str, dict[str, int]]) -> str:
-    """Used of limit for each window that has one."""
-    limited = [(name, window) for name, window in windows.items() if window["limit"]]
-    return (
-        " ".join(
-            f"{count(w['used'])}/{count(w['limit'])} per {clean(name).removeprefix('tokens_per_')}"
-            for name, w in limited
-        )
-        or "-"
-    )
 
 
 def hold(value: dict[str, str], characters: int = HOLD_CHARACTERS) -> str:
