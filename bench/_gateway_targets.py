@@ -60,6 +60,8 @@ general_settings: {{master_key: "{key}"}}
 EPAD = """
 [gateway]
 listen = "127.0.0.1:{port}"
+[web]
+listen = ""
 [metrics]
 listen = "127.0.0.1:0"
 [schedule]

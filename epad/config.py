@@ -45,6 +45,14 @@ class MetricsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     listen: str
 
 
+class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The status page; an empty `listen` turns it off."""
+
+    listen: str
+    orders: bool
+    hosts: tuple[str, ...]
+
+
 class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The one way to a model."""
 
@@ -299,6 +307,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     daemon: DaemonConfig
     control: ControlConfig
     metrics: MetricsConfig
+    web: WebConfig
     gateway: GatewayConfig
     ledger: LedgerConfig
     policy: PolicyConfig

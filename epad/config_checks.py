@@ -60,6 +60,8 @@ def _check_listeners(config: Config) -> Iterator[Complaint]:
     listeners: dict[KeyPath, str] = {("gateway", "listen"): config.gateway.listen}
     if config.metrics.listen:
         listeners["metrics", "listen"] = config.metrics.listen
+    if config.web.listen:
+        listeners["web", "listen"] = config.web.listen
     for name, subsystem in config.subsystems.items():
         if subsystem.listen and not subsystem.listen.startswith("unix:"):
             listeners["subsystems", name, "listen"] = subsystem.listen

@@ -31,6 +31,7 @@ from epad.supervisor.errors import SupervisorError
 from epad.surface import SurfaceError
 from epad.system import SystemClock, boot_id
 from epad.watchdog import feed, interval_seconds, watch_clock
+from epad.web.server import WebPageError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -56,6 +57,7 @@ def run(config: Config, config_files: Sequence[Path], state: Path | None) -> int
         LedgerError,
         SupervisorError,
         SurfaceError,
+        WebPageError,
     ) as error:
         log.error("daemon.not_started", error=str(error), config=[str(path) for path in config_files])
         return EXIT_FAILED
@@ -105,6 +107,7 @@ def greeting(status: Mapping[str, Any], directories: Directories) -> str:
         f"epad {status['version']} watches {names}; the phase is {status['phase']}",
         f"  status   {epactl} --socket {directories.control_socket} status",
         f"  gateway  {status['gateway']['url']}",
+        f"  page     {status['web']['url'] or 'off'}",
         f"  metrics  {status['metrics']['url'] or 'off'}",
         *(f"  note     {notice}" for notice in status["notices"]),
         "  Ctrl-C stops it and everything it started",

@@ -39,6 +39,11 @@ class Directories:
     def keys(self) -> Path:
         return self.state / "keys"
 
+    @property
+    def web_token(self) -> Path:
+        """Where the token for orders on the status page stands."""
+        return self.runtime / "web-token"
+
     def log(self, subsystem: str) -> Path:
         """The file that a subsystem's output goes to."""
         return self.state / "logs" / f"{subsystem}.log"

@@ -48,6 +48,8 @@ from epad.supervisor.identity import ProcessTable
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import make_assessor, make_watchers
+from epad.web.reports import Reports
+from epad.web.server import WebPage
 from epad.world import WorldView
 from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
@@ -98,7 +100,11 @@ class House:
         self.schedule = self._make_schedule()
         self._metrics_server = MetricsServer(config.metrics.listen, self.metrics, self._refresh)
         self.board = self._make_board()
-        self._control = self._make_control()
+        self._orders = Orders(
+            self.board, self.controller, self.decider, self._history, self.events, clock, self._keys
+        )
+        self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
+        self._page = self._make_page()
 
     # Joints.
 
@@ -148,9 +154,10 @@ class House:
         return self._environments.gateway_url
 
     async def start_surfaces(self) -> str:
-        """Open the metrics endpoint and the control socket; return the metrics URL."""
+        """Open the metrics endpoint, the status page and the control socket; return the metrics URL."""
         url = await self._metrics_server.start()
         self.board.gateway_url, self.board.metrics_url = self._environments.gateway_url, url
+        self.board.web_url = await self._page.start()
         await self._control.start()
         return url
 
@@ -170,6 +177,7 @@ class House:
         """Let nothing new in: no wall-clock job, no order, no turn."""
         self.schedule.stop()
         await self._control.stop()
+        await self._page.stop()
         await self._gateway.stop()
 
     async def close(self) -> None:
@@ -335,11 +343,9 @@ class House:
             upstreams=self._gateway.upstreams,
         )
 
-    def _make_control(self) -> ControlApi:
-        orders = Orders(
-            self.board, self.controller, self.decider, self._history, self.events, self.clock, self._keys
-        )
-        return ControlApi(orders, self._directories.control_socket, self.config.control.operator_group)
+    def _make_page(self) -> WebPage:
+        directories = self._directories
+        return WebPage(self.config.web, self._orders, Reports(directories.work), directories.web_token)
 
 
 def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:

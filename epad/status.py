@@ -62,6 +62,7 @@ class StatusBoard:
     log_file: Callable[[str], Path] = Path
     gateway_url: str = ""
     metrics_url: str = ""
+    web_url: str = ""
 
     def render(self) -> dict[str, Any]:
         """The JSON of `GET /v1/status`."""
@@ -87,6 +88,7 @@ class StatusBoard:
                 for scope, limits in self.spending.budgets().items()
             },
             "metrics": {"url": self.metrics_url},
+            "web": {"url": self.web_url},
             "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
             "notices": self.notices(),
         }
@@ -115,6 +117,7 @@ class StatusBoard:
             "kind": snapshot.kind,
             "state": snapshot.state,
             "essential": snapshot.essential,
+            "depends_on": self._depends_on(snapshot.name),
             "pid": snapshot.pid,
             "restarts": snapshot.restarts,
             "state_seconds": round(now - snapshot.since, 3),
@@ -127,6 +130,10 @@ class StatusBoard:
             "log": str(self.log_file(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
         }
+
+    def _depends_on(self, name: str) -> list[str]:
+        spec = self.config.subsystems.get(name)
+        return list(spec.depends_on) if spec else []
 
     def _uses_embedded_models(self, name: str) -> bool:
         upstreams = self.config.upstreams.values()

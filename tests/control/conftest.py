@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fake_operations import FakeOperations
 
-from control.fake_operations import FakeOperations
 from epad.control.api import ControlApi
 from epad.control.operations import Peer
 from epad.control.unix import peer_of

@@ -11,10 +11,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from fake_operations import FakeOperations
 
 import epad
 from control.conftest import Door
-from control.fake_operations import FakeOperations
 from epad.control import follow, unix
 from epad.control.api import ControlApi
 from epad.control.errors import MAX_BODY_BYTES

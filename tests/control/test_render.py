@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fake_operations import FakeOperations, status, subsystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.fake_operations import FakeOperations, status, subsystem
 from epad.control import render
 from epad.control.render import Style
 
@@ -29,6 +29,7 @@ def test_a_whole_status() -> None:
         "         local at http://127.0.0.1:11434: it broke off",
         "budget   all: <$0.01/$5.00 per day",
         "metrics  off",
+        "page     off",
         "epad     0.1.0, pid 77, up 1d01h",
         "note: no NVIDIA driver",
     ]

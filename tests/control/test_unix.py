@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
+from fake_operations import FakeOperations
 
-from control.fake_operations import FakeOperations
 from epad.control.api import ControlApi
 from epad.control.unix import ControlSocketError, bind, group_id, peer_of
 

@@ -23,6 +23,8 @@ QUICK = """
 listen = "127.0.0.1:0"
 [metrics]
 listen = "127.0.0.1:0"
+[web]
+listen = "127.0.0.1:0"
 [policy]
 dwell_seconds = 1.0
 verify_seconds = 2.0

@@ -1,0 +1,160 @@
+"""The pages, put together from their parts: pure functions of what the daemon says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from epad.control.render import duration
+from epad.web.graph import dependency_graph
+from epad.web.history import anomaly_list, chain, event_table, transition_list
+from epad.web.html import Html, document, join, tag
+from epad.web.ladder import phase_ladder
+from epad.web.subsystems import subsystem_detail, subsystem_table
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the first page shows."""
+
+    status: dict[str, Any]
+    transitions: Sequence[dict[str, Any]]
+    events: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What the page of one subsystem shows. `token_file` is empty where the page only shows."""
+
+    status: dict[str, Any]
+    subsystem: dict[str, Any]
+    links: Sequence[dict[str, Any]]
+    reports: Sequence[str] = ()
+    token_file: str = ""
+    notices: Sequence[str] = field(default=())
+
+
+def overview_page(view: Overview) -> bytes:
+    """The first page."""
+    phase = view.status["phase"]
+    return _page(f"{phase} · epad", view.status, overview_main(view), live="/main")
+
+
+def overview_main(view: Overview) -> Html:
+    """The part of the first page that changes; the script fetches it anew when something happens."""
+    status = view.status
+    return join(
+        phase_ladder(status),
+        _section("Trouble", anomaly_list(status["anomalies"])),
+        _section("Subsystems", subsystem_table(status["subsystems"]), dependency_graph(status["subsystems"])),
+        _section("House", _house(status)),
+        _section("Transitions", transition_list(view.transitions)),
+        _section("Events", event_table(view.events)),
+    )
+
+
+def detail_page(view: Detail) -> bytes:
+    """The page of one subsystem."""
+    name = view.subsystem["name"]
+    anomalies = [a for a in view.status["anomalies"] if a["subsystem"] == name]
+    main = join(
+        tag("p", tag("a", "← everything", href="/")),
+        tag("h2", name, class_="title"),
+        [tag("p", notice, class_="notice", role="status") for notice in view.notices],
+        _section("Now", anomaly_list(anomalies), subsystem_detail(view.subsystem)),
+        _section("Reports", _reports(name, view.reports)) if view.reports else None,
+        _section("Why", chain(view.links)),
+        _section("Orders", _orders(view)),
+    )
+    return _page(f"{name} · epad", view.status, main)
+
+
+def error_page(status: int, message: str) -> bytes:
+    """A refusal, with what to do instead."""
+    main = join(tag("h2", f"{status}"), tag("p", message), tag("p", tag("a", "← everything", href="/")))
+    return document(_head(f"{status} · epad"), tag("body", tag("main", main)))
+
+
+def _page(title: str, status: dict[str, Any], main: Html, live: str = "") -> bytes:
+    up = f"{status['version']} · pid {status['pid']} · up {duration(status['uptime_seconds'])}"
+    body = tag(
+        "body",
+        tag("a", "to the content", href="#main", class_="skip"),
+        tag(
+            "header",
+            tag("h1", tag("a", "epad", href="/")),
+            tag("p", up),
+            tag("p", "live", class_="pulse", hidden=True, id="pulse", role="status"),
+        ),
+        tag("main", main, id="main", tabindex=-1, data_live=live or None),
+        tag("script", src="/live.js", defer=True) if live else None,
+    )
+    return document(_head(title), body)
+
+
+def _head(title: str) -> Html:
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("link", rel="stylesheet", href="/style.css"),
+        tag("link", rel="icon", href="data:,"),
+    )
+
+
+def _section(title: str, *parts: Html | None) -> Html:
+    anchor = title.lower().replace(" ", "-")
+    return tag("section", tag("h2", title, id=anchor), parts, aria_labelledby=anchor)
+
+
+def _house(status: dict[str, Any]) -> Html:
+    """Ledger, probes, gateway, upstreams, and what a person should know beside them."""
+    ledger, blind = status["ledger"], [p["name"] for p in status["probes"] if not p["success"]]
+    sees = f"{len(status['probes']) - len(blind)} of {len(status['probes'])} see"
+    terms: list[tuple[str, str]] = [
+        ("Ledger", f"{ledger['records']:,} records, {ledger['verdict']} {ledger['detail']}".rstrip()),
+        ("Probes", sees + (f"; blind: {', '.join(blind)}" if blind else "")),
+        ("Gateway", status["gateway"]["url"] or "off"),
+        ("Metrics", status["metrics"]["url"] or "off"),
+    ]
+    terms += [(f"Model {u['name']}", _health(u)) for u in status["upstreams"]]
+    notes = tag("ul", (tag("li", notice) for notice in status["notices"]), class_="notes")
+    return join(
+        tag("dl", ((tag("dt", term), tag("dd", value)) for term, value in terms), class_="facts"),
+        notes if status["notices"] else None,
+    )
+
+
+def _health(upstream: dict[str, Any]) -> str:
+    return f"{upstream['url']} " + ("answers" if upstream["healthy"] else f"does not: {upstream['reason']}")
+
+
+def _reports(name: str, reports: Sequence[str]) -> Html:
+    return tag(
+        "ul",
+        (tag("li", tag("a", report, href=f"/subsystems/{name}/reports/{report}")) for report in reports),
+    )
+
+
+def _orders(view: Detail) -> Html:
+    """Forms where orders are allowed; the command that does the same where they are not."""
+    name = view.subsystem["name"]
+    if not view.token_file:
+        command = tag("code", f"epactl quarantine {name} --reason …")
+        return tag("p", "This page only shows. On the command line: ", command)
+    fields = (
+        tag("label", "Reason", tag("input", name="reason", required=True, maxlength=500, autocomplete="off")),
+        tag(
+            "label",
+            "Token, from ",
+            tag("code", view.token_file),
+            tag("input", name="token", type="password", required=True, autocomplete="off"),
+        ),
+    )
+    buttons = (
+        tag("button", order, name="order", value=order, type="submit") for order in ("quarantine", "release")
+    )
+    return tag("form", fields, tag("p", buttons), method="post", action=f"/subsystems/{name}/orders")

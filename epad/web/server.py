@@ -1,0 +1,222 @@
+"""The status page's HTTP side: who asks is guarded, what they see is rendered, what changes is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from epad.config import WebConfig
+from epad.control.operations import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
+from epad.permissions import Operation, Tier, allow
+from epad.web import guard
+from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page
+from epad.web.reports import REPORT_POLICY, ReportError, Reports
+from epad.web.token import PageToken, make_token
+
+SHOWN_EVENTS = 50
+MAX_FORM_BYTES = 16_384
+MAX_FOLLOWERS = 32
+# A status changes without an event too: time passes, tokens are spent.
+REFRESH_SECONDS = 5.0
+_HTML = "text/html; charset=utf-8"
+_ASSETS = {"style.css": "text/css", "live.js": "text/javascript"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class WebPageError(Exception):
+    """The page's address could not be listened on."""
+
+
+class WebPage:
+    """Serves the page. Reading is for whoever is on this machine, as the metrics are; orders need the token."""
+
+    def __init__(self, config: WebConfig, operations: Operations, reports: Reports, token_file: Path) -> None:
+        self._config = config
+        self._operations = operations
+        self._reports = reports
+        self._token_file = token_file
+        self._token = PageToken()
+        self._hosts = frozenset(config.hosts)
+        self._peer = Peer(os.getpid(), os.geteuid(), ())
+        self._followers: set[asyncio.Task[Any]] = set()
+        self._runner: web.AppRunner | None = None
+        self._log = structlog.get_logger("epad.web")
+
+    async def start(self) -> str:
+        """Listen and return the URL; an empty `listen` means off. Raises WebPageError."""
+        if not self._config.listen:
+            return ""
+        if self._config.orders:
+            try:
+                self._token = make_token(self._token_file)
+            except OSError as error:
+                raise WebPageError(f"{self._token_file}: {error.strerror}: make it writable") from error
+        app = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[self._guarded])
+        app.add_routes(
+            [
+                web.get("/", self._overview),
+                web.get("/main", self._main),
+                web.get("/live", self._live),
+                web.get("/subsystems/{name}", self._detail),
+                web.get("/subsystems/{name}/reports/{report:.+}", self._report),
+                web.post("/subsystems/{name}/orders", self._order),
+                *(web.get(f"/{name}", _asset(name)) for name in _ASSETS),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await self._runner.setup()
+        host, _, port = self._config.listen.rpartition(":")
+        try:
+            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+        except OSError as error:
+            raise WebPageError(
+                f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
+            ) from error
+        bound = self._runner.addresses[0]
+        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        return f"http://{name}:{bound[1]}/"
+
+    async def stop(self) -> None:
+        """End the streams and close."""
+        for task in tuple(self._followers):
+            task.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse strangers' names for us, and put the security headers on every answer."""
+        wrong = guard.refuse_host(request.host, self._hosts)
+        try:
+            response = _error(421, wrong) if wrong else await handler(request)
+        except ConnectionError:
+            raise
+        except web.HTTPException as error:
+            response = _error(error.status, error.reason)
+        except UnknownSubsystemError as error:
+            response = _error(404, str(error))
+        except ReportError as error:
+            response = _error(404, str(error))
+        except Exception:
+            self._log.exception("web.failed", method=request.method, path=request.path)
+            response = _error(500, "this page could not be made; the daemon's log says why")
+        if not response.prepared:
+            for name, value in guard.SECURITY_HEADERS.items():
+                response.headers.setdefault(name, value)
+        return response
+
+    async def _overview(self, _: web.Request) -> web.Response:
+        return _page(overview_page(await self._view()))
+
+    async def _main(self, _: web.Request) -> web.Response:
+        return _page(overview_main(await self._view()).encode())
+
+    async def _view(self) -> Overview:
+        phase = await self._operations.phase()
+        events = await self._operations.events(-SHOWN_EVENTS, SHOWN_EVENTS)
+        return Overview(self._operations.status(), phase["history"][-10:], events)
+
+    async def _detail(self, request: web.Request) -> web.Response:
+        return _page(await self._render_detail(request.match_info["name"]))
+
+    async def _render_detail(self, name: str, *notices: str) -> bytes:
+        status = self._operations.status()
+        known = {subsystem["name"]: subsystem for subsystem in status["subsystems"]}
+        if name not in known:
+            raise UnknownSubsystemError(name, tuple(known))
+        explanation = await self._operations.explain(name)
+        reports = await asyncio.to_thread(self._reports.of, name)
+        view = Detail(status, known[name], explanation["chain"][-100:], reports, self._token.file, notices)
+        return detail_page(view)
+
+    async def _report(self, request: web.Request) -> web.Response:
+        name, report = request.match_info["name"], request.match_info["report"]
+        await self._render_detail(name)  # a subsystem that is not configured has no reports to show
+        content = await asyncio.to_thread(self._reports.read, name, report)
+        return web.Response(
+            body=content, headers={"Content-Type": _HTML, "Content-Security-Policy": REPORT_POLICY}
+        )
+
+    async def _order(self, request: web.Request) -> web.Response:
+        """Carry out an order from the form: same origin, right token, then the gate like everyone's."""
+        name = request.match_info["name"]
+        wrong = guard.refuse_origin(request.headers, request.host)
+        if wrong:
+            return _error(403, wrong)
+        form = await request.post()
+        wrong = guard.refuse_token(str(form.get("token", "")), self._token.value)
+        if wrong:
+            return _error(403, wrong)
+        orders = {"quarantine": Operation.QUARANTINE, "release": Operation.RELEASE}
+        operation, reason = orders.get(str(form.get("order"))), str(form.get("reason", "")).strip()[:500]
+        if operation is None or not reason:
+            return _error(400, "an order is quarantine or release, and gives its reason")
+        # Who has the token can read the daemon's own files, so the tier is its user's.
+        decision = allow(Tier.OPERATOR, operation)
+        await self._operations.audit(operation, Tier.OPERATOR, allowed=decision.allowed, peer=self._peer)
+        work = self._operations.quarantine if operation is Operation.QUARANTINE else self._operations.release
+        try:
+            result = await work(name, reason, "the status page")
+        except ConflictError as error:
+            return _error(409, str(error))
+        except UnknownSubsystemError:
+            raise
+        except OperationError as error:
+            return _error(500, str(error))
+        said = "; ".join(str(text) for text in result["results"])
+        return _page(await self._render_detail(name, f"{operation}: {said}"))
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: an empty word whenever the page should be looked at anew."""
+        task = asyncio.current_task()
+        if task is None or len(self._followers) >= MAX_FOLLOWERS:
+            return _error(503, f"{MAX_FOLLOWERS} pages are open already: close one")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **guard.SECURITY_HEADERS})
+        self._followers.add(task)
+        try:
+            await response.prepare(request)
+            async with self._operations.subscribe() as queue:
+                while True:
+                    await _something(queue)
+                    await response.write(b"data:\n\n")
+        except (asyncio.CancelledError, ConnectionError):
+            pass  # the daemon stops, or the reader has gone: either way the stream ends here
+        finally:
+            self._followers.discard(task)
+        return response
+
+
+async def _something(queue: asyncio.Queue[dict[str, Any]]) -> None:
+    """Wait for an event, or for the time after which the page is stale anyhow; many events at once are one."""
+    try:
+        async with asyncio.timeout(REFRESH_SECONDS):
+            await queue.get()
+    except TimeoutError:
+        return
+    while not queue.empty():
+        queue.get_nowait()
+
+
+def _asset(name: str) -> Handler:
+    content = resources.files("epad.web").joinpath(name).read_bytes()
+
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(body=content, headers={"Content-Type": f"{_ASSETS[name]}; charset=utf-8"})
+
+    return serve
+
+
+def _page(content: bytes) -> web.Response:
+    return web.Response(body=content, headers={"Content-Type": _HTML})
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.Response(status=status, body=error_page(status, message), headers={"Content-Type": _HTML})

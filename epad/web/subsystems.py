@@ -1,0 +1,116 @@
+"""The subsystems: all of them as a table, and one in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epad.control import limits
+from epad.control.render import duration
+from epad.web.html import Html, join, tag
+
+
+def subsystem_table(subsystems: Sequence[dict[str, Any]]) -> Html:
+    """One row a subsystem."""
+    if not subsystems:
+        return tag("p", "No subsystems are configured.")
+    heads = ("Name", "State", "For", "Restarts", "Progress", "Tokens", "Budget", "Hold")
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+            tag("tbody", (_row(subsystem) for subsystem in subsystems)),
+        ),
+        class_="scroll",
+        tabindex=0,
+        role="group",
+        aria_label="subsystems",
+    )
+
+
+def _row(subsystem: dict[str, Any]) -> Html:
+    tokens = subsystem["tokens"]
+    cells = (
+        ("State", state_chip(subsystem)),
+        ("For", duration(subsystem["state_seconds"])),
+        ("Restarts", subsystem["restarts"]),
+        ("Progress", progress_bar(subsystem["progress"])),
+        ("Tokens", limits.count(tokens.get("input", 0) + tokens.get("output", 0))),
+        ("Budget", budget_bar(subsystem["budget"])),
+        ("Hold", _hold(subsystem["hold"])),
+    )
+    name = tag("a", subsystem["name"], href=f"/subsystems/{subsystem['name']}")
+    return tag(
+        "tr",
+        tag("th", name, scope="row"),
+        (tag("td", tag("span", cell), data_label=label) for label, cell in cells),
+    )
+
+
+def state_chip(subsystem: dict[str, Any]) -> Html:
+    """The state as a word; its colour says nothing that the word does not."""
+    state = "hung" if subsystem["hung"] else subsystem["state"]
+    return tag("span", state, class_=f"chip state-{state}")
+
+
+def progress_bar(progress: Mapping[str, int | None] | None) -> Html:
+    """How far it is, as a bar where the end is known."""
+    if not progress or progress["done"] is None:
+        return Html("-")
+    done, total = progress["done"], progress["total"]
+    if not total:
+        return join(done)
+    return tag("span", _bar(done, total, "progress"), f" {done}/{total}", class_="measure")
+
+
+def budget_bar(windows: Mapping[str, Mapping[str, int]]) -> Html:
+    """The fullest budget, as a bar that changes where it becomes tight."""
+    limited = {name: w for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT}
+    if not limited:
+        return Html("-")
+    fullest = max(limited.values(), key=lambda w: w["used"] / w["limit"])
+    bar = _bar(fullest["used"], fullest["limit"], "budget")
+    return tag("span", bar, f" {limits.fullest(windows)}", class_="measure")
+
+
+def _bar(value: int, most: int, kind: str) -> Html:
+    """A bar as SVG: a `style` attribute would need a policy that lets any style through."""
+    share = min(1.0, value / most)
+    tight = " full" if share >= 0.999 else " tight" if share >= 0.8 else ""
+    return tag(
+        "svg",
+        tag("rect", width=100, height=8, rx=2, class_="rail"),
+        tag("rect", width=f"{100 * share:.1f}", height=8, rx=2, class_="fill"),
+        viewBox="0 0 100 8",
+        preserveAspectRatio="none",
+        class_=f"bar {kind}{tight if kind == 'budget' else ''}",
+        aria_hidden="true",
+    )
+
+
+def _hold(hold: Mapping[str, str]) -> Html:
+    if hold["rung"] == "open":
+        return Html("-")
+    return join(tag("strong", hold["rung"]), " ", hold["reason"])
+
+
+def subsystem_detail(subsystem: dict[str, Any]) -> Html:
+    """Everything about one, as a list of terms."""
+    tokens = subsystem["tokens"]
+    terms: list[tuple[str, Html | str | int]] = [
+        ("State", state_chip(subsystem)),
+        ("Since", f"{duration(subsystem['state_seconds'])} ago"),
+        ("Kind", subsystem["kind"] + (", essential" if subsystem["essential"] else "")),
+        ("Process", subsystem["pid"] or "-"),
+        ("Restarts", subsystem["restarts"]),
+        ("Last words", subsystem["status"] or "-"),
+        ("Progress", progress_bar(subsystem["progress"])),
+        ("Tokens", f"{tokens.get('input', 0):,} in, {tokens.get('output', 0):,} out"),
+        ("Turns", f"{tokens.get('turns', 0):,}"),
+        ("Budget", limits.every(subsystem["budget"])),
+        ("Hold", _hold(subsystem["hold"])),
+        ("Depends on", ", ".join(subsystem["depends_on"]) or "-"),
+        ("Log", subsystem["log"] or "-"),
+    ]
+    return tag("dl", ((tag("dt", term), tag("dd", value)) for term, value in terms), class_="facts")

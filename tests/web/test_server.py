@@ -1,0 +1,184 @@
+"""The page over real HTTP: readable by loopback, changed by the token alone, told when something happens."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from fake_operations import FakeOperations
+
+from epad.config import WebConfig
+from epad.control.operations import ConflictError
+from epad.web.reports import Reports
+from epad.web.server import WebPage, WebPageError
+
+
+class Site:
+    """A page that is served, and what stands behind it."""
+
+    def __init__(self, directory: Path, *, orders: bool = True) -> None:
+        self.operations = FakeOperations()
+        self.token_file = directory / "web-token"
+        config = WebConfig("127.0.0.1:0", orders, ())
+        self.page = WebPage(config, self.operations, Reports(lambda name: directory / name), self.token_file)
+        self.url = ""
+
+    @property
+    def origin(self) -> str:
+        return self.url.rstrip("/")
+
+    @property
+    def token(self) -> str:
+        return self.token_file.read_text().strip()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    one = Site(tmp_path)
+    one.url = await one.page.start()
+    yield one
+    await one.page.stop()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("", "<!doctype html>"),
+        ("main", "QUARANTINE"),
+        ("subsystems/chat", "chat"),
+        ("style.css", ":root"),
+        ("live.js", "EventSource"),
+    ],
+)
+async def test_what_is_served(site: Site, session: aiohttp.ClientSession, path: str, text: str) -> None:
+    """Each with the headers that let nothing of it run or call out."""
+    async with session.get(site.url + path) as answer:
+        assert answer.status == 200
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert text in await answer.text()
+
+
+@pytest.mark.parametrize("path", ["subsystems/nobody", "nowhere", "subsystems/chat/reports/x.html"])
+async def test_what_is_not_there(site: Site, session: aiohttp.ClientSession, path: str) -> None:
+    """A page that says so."""
+    async with session.get(site.url + path) as answer:
+        assert answer.status == 404
+        assert "everything" in await answer.text()
+
+
+async def test_a_rebound_name_sees_nothing(site: Site, session: aiohttp.ClientSession) -> None:
+    """The site of another name gets neither page nor state."""
+    async with session.get(site.url, headers={"Host": "evil.example"}) as answer:
+        assert answer.status == 421
+        assert "QUARANTINE" not in await answer.text()
+
+
+async def order(site: Site, session: aiohttp.ClientSession, **changes: str) -> tuple[int, str]:
+    form = {"order": "quarantine", "reason": "looks odd", "token": site.token} | changes
+    headers = {"Origin": form.pop("origin", site.origin)}
+    async with session.post(site.url + "subsystems/chat/orders", data=form, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_an_order_with_the_token(site: Site, session: aiohttp.ClientSession) -> None:
+    """It is carried out, and goes through the gate like everyone's."""
+    status, text = await order(site, session)
+    assert status == 200
+    assert "quarantine: " in text
+    assert site.operations.orders == [("quarantine", "chat", "looks odd", "the status page")]
+    assert len(site.operations.audits) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"token": "wrong"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"order": "lifeboat"}, 400),
+        ({"reason": "  "}, 400),
+    ],
+)
+async def test_an_order_that_is_refused(
+    site: Site, session: aiohttp.ClientSession, changes: dict[str, str], status: int
+) -> None:
+    """Another site, a wrong token, an order that the page does not give, no reason: nothing is done."""
+    assert (await order(site, session, **changes))[0] == status
+    assert site.operations.orders == []
+
+
+async def test_a_conflict_is_told(site: Site, session: aiohttp.ClientSession) -> None:
+    """What does not fit the phase is no fault of the page."""
+
+    async def conflict(*_: str) -> dict[str, object]:
+        raise ConflictError("the daemon is in LIFEBOAT")
+
+    site.operations.quarantine = conflict  # type: ignore[method-assign,assignment]
+    assert (await order(site, session))[0] == 409
+
+
+async def test_a_page_without_orders(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    """There is no token to be right with."""
+    one = Site(tmp_path, orders=False)
+    one.url = await one.page.start()
+    try:
+        assert not one.token_file.exists()
+        form, headers = {"order": "release", "reason": "x", "token": ""}, {"Origin": one.origin}
+        async with session.post(one.url + "subsystems/chat/orders", data=form, headers=headers) as answer:
+            assert answer.status == 403
+    finally:
+        await one.page.stop()
+
+
+async def test_the_token_is_for_its_user_alone(site: Site) -> None:
+    """Whoever can read it may order."""
+    assert stat.S_IMODE(site.token_file.stat().st_mode) == 0o600
+
+
+async def test_an_event_is_told_at_once(site: Site, session: aiohttp.ClientSession) -> None:
+    """One word for however many events: the page then looks anew."""
+    async with session.get(site.url + "live") as answer:
+        assert answer.content_type == "text/event-stream"
+        await site.operations.subscribed.wait()
+        site.operations.happen("notice")
+        site.operations.happen("notice")
+        assert await answer.content.readuntil(b"\n\n") == b"data:\n\n"
+
+
+async def test_a_report_may_do_nothing(site: Site, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """It is made from what models said, so it is shown in a sandbox."""
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat/report.html").write_text("<p>50 rounds</p>")
+    async with session.get(site.url + "subsystems/chat/reports/report.html") as answer:
+        assert "50 rounds" in await answer.text()
+        assert answer.headers["Content-Security-Policy"].startswith("sandbox;")
+
+
+async def test_a_failure_is_a_page_too(site: Site, session: aiohttp.ClientSession) -> None:
+    """Without a traceback for whoever looks."""
+    site.operations.failure = RuntimeError("boom")
+    async with session.get(site.url) as answer:
+        assert answer.status == 500
+        assert "boom" not in await answer.text()
+
+
+async def test_an_address_that_is_taken(tmp_path: Path) -> None:
+    """The error names the key and the fix; an empty address is off."""
+    operations, reports = FakeOperations(), Reports(lambda name: tmp_path / name)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = WebConfig(f"127.0.0.1:{taken.getsockname()[1]}", False, ())
+        page = WebPage(config, operations, reports, tmp_path / "token")
+        with pytest.raises(WebPageError, match=r"web\.listen = .*choose another port"):
+            await page.start()
+        await page.stop()
+    assert await WebPage(WebConfig("", False, ()), operations, reports, tmp_path / "token").start() == ""
