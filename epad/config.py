@@ -50,6 +50,7 @@ class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: str
     orders: bool
+    alerts: bool
     hosts: tuple[str, ...]
 
 
@@ -186,6 +187,14 @@ class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     subsystems: Count
 
 
+class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Alerts from Alertmanager, and what their severity label counts as."""
+
+    interval_seconds: Seconds
+    forget_seconds: Seconds
+    severities: dict[str, Literal["ok", "warning", "anomaly", "critical"]]
+
+
 class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One table a probe."""
 
@@ -195,6 +204,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ledger_integrity: LedgerIntegrityConfig
     vram: VramConfig
     cascade: CascadeConfig
+    alerts: AlertsConfig
 
 
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from epad.config_money import check_money
 
 PROBES = frozenset(
     {
+        "alerts",
         "operator",
         "token_burn",
         "token_rate",

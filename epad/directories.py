@@ -44,6 +44,11 @@ class Directories:
         """Where the token for orders on the status page stands."""
         return self.runtime / "web-token"
 
+    @property
+    def alerts_token(self) -> Path:
+        """Where the token that Alertmanager sends stands; it outlives the daemon."""
+        return self.state / "alerts-token"
+
     def log(self, subsystem: str) -> Path:
         """The file that a subsystem's output goes to."""
         return self.state / "logs" / f"{subsystem}.log"

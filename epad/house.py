@@ -48,6 +48,7 @@ from epad.supervisor.identity import ProcessTable
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import make_assessor, make_watchers
+from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
 from epad.world import WorldView
@@ -345,7 +346,9 @@ class House:
 
     def _make_page(self) -> WebPage:
         directories = self._directories
-        return WebPage(self.config.web, self._orders, Reports(directories.work), directories.web_token)
+        alerts = AlertDoor(directories.alerts_token, self._watchers.alerts.receive)
+        reports = Reports(directories.work)
+        return WebPage(self.config.web, self._orders, reports, directories.web_token, alerts)
 
 
 def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:

@@ -9,11 +9,12 @@ from typing import Any
 
 import structlog
 
-from epad.config import Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
+from epad.config import AlertsConfig, Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
 from epad.supervisor.restart import SUCCEEDED
 from epad.world import Forgetful
+from probes.alerts import Alerts, AlertThresholds
 from probes.cascade import Cascade, CascadeThresholds
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.ledger_integrity import LedgerIntegrity
@@ -26,7 +27,7 @@ from probes.vram import VramThresholds
 from probes.vram.nvidia import NvidiaVram, NvmlProber, worker
 from statemachine.assessor import Assessor, Hysteresis
 from statemachine.clock import Clock
-from statemachine.finding import OPERATOR
+from statemachine.finding import OPERATOR, Severity
 
 # A person's hold ends by a person's word, never by itself.
 _OPERATOR_RULE = Hysteresis(1, 1, float("inf"), 1.0, float("inf"))
@@ -42,9 +43,18 @@ class Watchers:
     ledger: LedgerIntegrity
     cascade: Cascade
     vram: NvidiaVram
+    alerts: Alerts
 
     def all(self) -> list[Probe]:
-        return [self.token_burn, self.conversation, self.progress, self.ledger, self.cascade, self.vram]
+        return [
+            self.token_burn,
+            self.conversation,
+            self.progress,
+            self.ledger,
+            self.cascade,
+            self.vram,
+            self.alerts,
+        ]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
@@ -83,6 +93,7 @@ def make_watchers(
             completed=lambda event: event.reason == SUCCEEDED,
         ),
         vram=_vram(probes, clock, notice),
+        alerts=Alerts(_alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
     )
 
 
@@ -98,6 +109,11 @@ def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
     """The thresholds of every detector. Raises ValueError for one that could never be reached."""
     burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
     return TokenBurnThresholds(**{**_fields(config), "burn": burn})
+
+
+def _alert_thresholds(config: AlertsConfig) -> AlertThresholds:
+    severities = {label: Severity[name.upper()] for label, name in config.severities.items()}
+    return AlertThresholds(config.interval_seconds, config.forget_seconds, severities)
 
 
 def _vram(probes: ProbesConfig, clock: Clock, tell: Callable[[str], None]) -> NvidiaVram:

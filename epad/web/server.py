@@ -16,12 +16,12 @@ from epad.config import WebConfig
 from epad.control.operations import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
 from epad.permissions import Operation, Tier, allow
 from epad.web import guard
+from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
 from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page
 from epad.web.reports import REPORT_POLICY, ReportError, Reports
 from epad.web.token import PageToken, make_token
 
 SHOWN_EVENTS = 50
-MAX_FORM_BYTES = 16_384
 MAX_FOLLOWERS = 32
 # A status changes without an event too: time passes, tokens are spent.
 REFRESH_SECONDS = 5.0
@@ -38,12 +38,20 @@ class WebPageError(Exception):
 class WebPage:
     """Serves the page. Reading is for whoever is on this machine, as the metrics are; orders need the token."""
 
-    def __init__(self, config: WebConfig, operations: Operations, reports: Reports, token_file: Path) -> None:
+    def __init__(
+        self,
+        config: WebConfig,
+        operations: Operations,
+        reports: Reports,
+        token_file: Path,
+        alerts: AlertDoor,
+    ) -> None:
         self._config = config
         self._operations = operations
         self._reports = reports
         self._token_file = token_file
         self._token = PageToken()
+        self._alerts = alerts
         self._hosts = frozenset(config.hosts)
         self._peer = Peer(os.getpid(), os.geteuid(), ())
         self._followers: set[asyncio.Task[Any]] = set()
@@ -54,12 +62,14 @@ class WebPage:
         """Listen and return the URL; an empty `listen` means off. Raises WebPageError."""
         if not self._config.listen:
             return ""
-        if self._config.orders:
-            try:
+        try:
+            if self._config.orders:
                 self._token = make_token(self._token_file)
-            except OSError as error:
-                raise WebPageError(f"{self._token_file}: {error.strerror}: make it writable") from error
-        app = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[self._guarded])
+            if self._config.alerts:
+                self._alerts.open()
+        except OSError as error:
+            raise WebPageError(f"{error.filename}: {error.strerror}: make it writable") from error
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guarded])
         app.add_routes(
             [
                 web.get("/", self._overview),
@@ -68,6 +78,7 @@ class WebPage:
                 web.get("/subsystems/{name}", self._detail),
                 web.get("/subsystems/{name}/reports/{report:.+}", self._report),
                 web.post("/subsystems/{name}/orders", self._order),
+                web.post("/alerts", self._alerts.receive),
                 *(web.get(f"/{name}", _asset(name)) for name in _ASSETS),
             ]
         )

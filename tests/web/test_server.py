@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +13,11 @@ from fake_operations import FakeOperations
 
 from epad.config import WebConfig
 from epad.control.operations import ConflictError
+from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage, WebPageError
+from epad.web.token import keep_token
+from probes.alerts import Alert
 
 
 class Site:
@@ -23,9 +26,17 @@ class Site:
     def __init__(self, directory: Path, *, orders: bool = True) -> None:
         self.operations = FakeOperations()
         self.token_file = directory / "web-token"
-        config = WebConfig("127.0.0.1:0", orders, ())
-        self.page = WebPage(config, self.operations, Reports(lambda name: directory / name), self.token_file)
+        config = WebConfig("127.0.0.1:0", orders, True, ())
+        self.alerts: list[Alert] = []
+        self.alerts_token_file = directory / "alerts-token"
+        door = AlertDoor(self.alerts_token_file, self.take)
+        reports = Reports(lambda name: directory / name)
+        self.page = WebPage(config, self.operations, reports, self.token_file, door)
         self.url = ""
+
+    def take(self, alerts: Sequence[Alert]) -> int:
+        self.alerts += alerts
+        return len(alerts)
 
     @property
     def origin(self) -> str:
@@ -175,10 +186,59 @@ async def test_a_failure_is_a_page_too(site: Site, session: aiohttp.ClientSessio
 async def test_an_address_that_is_taken(tmp_path: Path) -> None:
     """The error names the key and the fix; an empty address is off."""
     operations, reports = FakeOperations(), Reports(lambda name: tmp_path / name)
+    door = AlertDoor(tmp_path / "alerts-token", len)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        config = WebConfig(f"127.0.0.1:{taken.getsockname()[1]}", False, ())
-        page = WebPage(config, operations, reports, tmp_path / "token")
+        config = WebConfig(f"127.0.0.1:{taken.getsockname()[1]}", False, False, ())
+        page = WebPage(config, operations, reports, tmp_path / "token", door)
         with pytest.raises(WebPageError, match=r"web\.listen = .*choose another port"):
             await page.start()
         await page.stop()
-    assert await WebPage(WebConfig("", False, ()), operations, reports, tmp_path / "token").start() == ""
+    off = WebConfig("", False, False, ())
+    assert await WebPage(off, operations, reports, tmp_path / "token", door).start() == ""
+    closed = WebConfig("127.0.0.1:0", True, False, ())
+    page = WebPage(closed, operations, reports, tmp_path / "nowhere/token", door)
+    with pytest.raises(WebPageError, match="make it writable"):
+        await page.start()
+
+
+NOTIFICATION = {
+    "version": "4",
+    "status": "firing",
+    "receiver": "epad",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "DiskSlow", "severity": "critical", "subsystem": "chat"},
+            "annotations": {"summary": "the disk is slow"},
+            "fingerprint": "c0ffee",
+            "startsAt": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("token", "body", "status"),
+    [
+        ("right", NOTIFICATION, 200),
+        ("wrong", NOTIFICATION, 401),
+        ("right", {"version": "3", "alerts": []}, 400),
+        ("right", [], 400),
+    ],
+)
+async def test_alertmanager_posts_with_its_token(
+    site: Site, session: aiohttp.ClientSession, token: str, body: object, status: int
+) -> None:
+    """A notification of the right version from who has the token; 4xx, so that no other is sent again."""
+    secret = site.alerts_token_file.read_text().strip() if token == "right" else token
+    headers = {"Authorization": f"Bearer {secret}"}
+    async with session.post(site.url + "alerts", json=body, headers=headers) as answer:
+        assert answer.status == status
+    assert [alert.name for alert in site.alerts] == (["DiskSlow"] if status == 200 else [])
+
+
+async def test_the_alerts_token_outlives_the_daemon(tmp_path: Path) -> None:
+    """Alertmanager was given it; one that is shut lets no one in."""
+    path = tmp_path / "alerts-token"
+    assert keep_token(path) == keep_token(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
