@@ -81,7 +81,13 @@ class House:
         )
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
-            config, clock, self._push, self.supervisor.snapshots, self._integrity, self.events
+            config,
+            clock,
+            self._push,
+            self.supervisor.snapshots,
+            self._integrity,
+            self.events,
+            upstreams=self._upstream_status,
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -114,6 +120,9 @@ class House:
     def ledger_commits(self) -> int | None:
         """The ledger writer's count of commits, or None while nothing waits for it."""
         return self._stores.ledger.commits if self._stores.ledger.waiting else None
+
+    def _upstream_status(self) -> list[dict[str, object]]:
+        return self._gateway.upstreams()
 
     def _push(self, finding: Finding) -> None:
         self.controller.push(finding)
@@ -236,6 +245,7 @@ class House:
             forgetful=[*self._watchers.forgetful(), self._stores.budgets],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
+            victims=self._watchers.cascade.victims,
         )
 
     def _make_decider(self) -> Decider:
@@ -249,7 +259,7 @@ class House:
             recoveries_per_hour=policy.recoveries_per_hour,
         )
         rungs = {probe: Rung[name.upper()] for probe, name in self.config.containment.items()}
-        rules = Rules(limits, policy.attempts_per_subsystem, rungs)
+        rules = Rules(limits, policy.attempts_per_subsystem, rungs, self.config.probes.cascade.blast_ratio)
         assessor = make_assessor(self.config.hysteresis)
         return Decider(rules, assessor, self._world, self.clock, self._boot_id)
 
@@ -333,6 +343,7 @@ class House:
             ledger=self._integrity.status,
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
+            incidents=self._watchers.cascade.incidents,
         )
 
     def _make_control(self) -> ControlApi:

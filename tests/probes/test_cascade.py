@@ -29,6 +29,10 @@ class Bench:
         at = self.clock.monotonic()
         self.probe.exited(SubsystemExited(subsystem, at, status, wanted, will_restart, "as configured"))
 
+    async def look(self) -> list[Finding]:
+        """Whatever a sample finds that is not quiet."""
+        return [finding for finding in await self.probe.sample() if finding.severity is not Severity.OK]
+
     async def quiet(self) -> set[str]:
         findings = await self.probe.sample()
         assert all(finding.severity is Severity.OK for finding in findings)
@@ -82,13 +86,16 @@ def test_giving_up_is_an_anomaly_by_itself() -> None:
     assert bench.pushed[0].hard
 
 
-def test_several_subsystems_crashing_together_are_critical() -> None:
-    """The host's finding names them in the order of their first crash, whatever crashed last."""
+async def test_several_subsystems_crashing_together_are_critical() -> None:
+    """Once both have had their settle time, the host's finding names them in the order of their first crash."""
     bench = Bench()
     for name in ("model", "agent", "model"):
         bench.exit(name)
+        assert await bench.look() == []
         bench.clock.advance(1)
-    finding = bench.pushed[-1]
+    bench.clock.advance(1)
+    (finding,) = await bench.look()
+    assert await bench.look() == []
     assert (finding.subsystem, finding.severity, finding.hard) == (HOST, Severity.CRITICAL, True)
     assert finding.evidence["subsystems"] == ["model", "agent"]
     assert "model first: model, agent" in finding.reason
@@ -133,7 +140,7 @@ def test_counts_are_those_of_a_naive_reader(
     exits: list[tuple[str, float]], crashes: int, subsystems: int
 ) -> None:
     """Each exit states exactly what a recount of the whole history would."""
-    bench = Bench(CascadeThresholds(crashes=crashes, subsystems=subsystems))
+    bench = Bench(CascadeThresholds(crashes=crashes, subsystems=subsystems, settle_seconds=0))
     history: list[tuple[str, float]] = []
     for name, gap in exits:
         bench.clock.advance(gap)
@@ -154,15 +161,25 @@ async def test_memory_is_bounded() -> None:
     probe = Cascade(CascadeThresholds(), clock=clock, push=lambda _: None)
     for n in range(100_000):
         probe.exited(SubsystemExited(f"s{n % 4}", clock.monotonic(), "exit 1", False, True, ""))
-    assert sum(len(track.crashed_at) for track in probe._tracks.values()) == 4 * MAX_REMEMBERED
+    assert len(probe._crashes) == 4 * MAX_REMEMBERED
     clock.advance(61)
     await probe.sample()
-    assert probe._tracks == {}
+    assert probe._crashes.names() == []
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("crashes", 0), ("crashes", MAX_REMEMBERED + 1), ("subsystems", 1), ("window_seconds", 0)],
+    [
+        ("crashes", 0),
+        ("crashes", MAX_REMEMBERED + 1),
+        ("subsystems", 1),
+        ("window_seconds", 0),
+        ("settle_seconds", 60),
+        ("bad_looks", 4),
+        ("of_looks", 22),
+        ("good_looks", 0),
+        ("blast_ratio", 0),
+    ],
 )
 def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value: int) -> None:
     """The error names the key to change."""

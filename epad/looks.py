@@ -1,0 +1,113 @@
+"""What the cascade probe looks at: processes, turns and upstreams, as nodes of one dependency graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from epad.config import SubsystemConfig, UpstreamConfig
+from probes.cascade import DependencyGraph, Look
+from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.clock import Clock
+from statemachine.finding import HOST
+
+UpstreamStatus = Callable[[], list[dict[str, object]]]
+"""Each upstream with its `name`, whether it is `healthy`, and the `reason` why not."""
+
+# The gateway looks at each upstream this often: more looks at one answer would be no more evidence.
+UPSTREAM_LOOK_SECONDS = 10.0
+_PREFIX = "upstream/"
+_UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
+
+
+def upstream_node(name: str) -> str:
+    """An upstream's node; no subsystem can have this name."""
+    return _PREFIX + name
+
+
+def dependency_graph(
+    subsystems: Mapping[str, SubsystemConfig], upstreams: Mapping[str, UpstreamConfig]
+) -> DependencyGraph:
+    """What the configuration says of who needs whom; whose models a client uses is learnt from its turns."""
+    providers = {name: set(spec.depends_on) for name, spec in subsystems.items()}
+    for name, upstream in upstreams.items():
+        providers[upstream_node(name)] = {upstream.served_by} if upstream.served_by else set()
+    return DependencyGraph(providers)
+
+
+class Looks:
+    """Gives what has been seen since it was last asked. Implements `probes.turns.TurnObserver`."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, UpstreamConfig],
+        graph: DependencyGraph,
+        snapshots: Snapshots,
+        status: UpstreamStatus,
+        clock: Clock,
+    ) -> None:
+        self._upstreams = upstreams
+        self._graph = graph
+        self._snapshots = snapshots
+        self._status = status
+        self._clock = clock
+        self._upstreams_looked_at = float("-inf")
+        self._answered: set[str] = set()
+        self._unanswered: set[str] = set()
+
+    def answers_for(self, node: str) -> str:
+        """The subsystem that a node's trouble is about; HOST for an upstream that is not served from here."""
+        if not node.startswith(_PREFIX):
+            return node
+        return self._upstreams[node.removeprefix(_PREFIX)].served_by or HOST
+
+    def __call__(self) -> Iterator[Look]:
+        now = self._clock.monotonic()
+        for snapshot in self._snapshots():
+            if (look := self._process(snapshot, now)) is not None:
+                yield look
+        self._answered.clear()
+        self._unanswered.clear()
+        if now - self._upstreams_looked_at >= UPSTREAM_LOOK_SECONDS:
+            self._upstreams_looked_at = now
+            for upstream in self._status():
+                yield Look(upstream_node(str(upstream["name"])), now, str(upstream["reason"]))
+
+    def admitted(self, event: TurnAdmitted) -> None:
+        served = (
+            name
+            for name, spec in self._upstreams.items()
+            if any(fnmatchcase(event.model, pattern) for pattern in spec.models)
+        )
+        if (name := next(served, None)) is not None:
+            self._graph.learn(event.subsystem, upstream_node(name))
+
+    def refused(self, event: TurnRefused) -> None:
+        """Nothing to see: a refusal says nothing of who is well."""
+
+    def finished(self, event: TurnFinished) -> None:
+        if event.outcome == "done":
+            self._answered.add(event.subsystem)
+        elif event.outcome == "failed" and (event.http_status == 0 or event.http_status >= 500):
+            self._unanswered.add(event.subsystem)
+
+    def _process(self, snapshot: SubsystemSnapshot, now: float) -> Look | None:
+        """None where there is nothing to judge: it is held, has ended, or has not begun."""
+        name, state = snapshot.name, snapshot.state
+        answered = name in self._answered
+        if state is SubsystemState.FAILED:
+            return Look(name, now, "it failed and is not restarted", hard=True, told=True)
+        if trouble := self._trouble(snapshot, answered=answered):
+            return Look(name, now, trouble, told=True)
+        # A client is seen by its turns alone.
+        seen = state in _UP and (snapshot.pid is not None or answered)
+        return Look(name, now) if seen else None
+
+    def _trouble(self, snapshot: SubsystemSnapshot, *, answered: bool) -> str:
+        if snapshot.hung:
+            return "it hangs"
+        if snapshot.state is SubsystemState.RECOVERING:
+            return "it is not ready again yet"
+        unanswered = snapshot.name in self._unanswered and not answered
+        return "its turns are not answered" if unanswered and snapshot.state in _UP else ""
