@@ -134,7 +134,8 @@ class Cascade:
         """Hold no crash against a victim; and say at once who has become one, or is one no longer."""
         victims = self.victims()
         self._crashes.forget(name for name in self._crashes.names() if self._attribution.is_victim(name))
-        for name in sorted(victims.keys() ^ before.keys()):
+        changed = {name for name, _ in victims.items() ^ before.items()}
+        for name in sorted(changed):
             reason = f"a victim of {victims[name]}" if name in victims else f"{before[name]} is well again"
             self._push(Finding(NAME, name, Severity.OK, now, reason))
 
