@@ -46,7 +46,7 @@ def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
     painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
     lines = [f"{painted} for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"]
     lines += anomaly_lines(status["anomalies"], style)
-    lines += incident_lines(status.get("incidents", ()), style)
+    lines += incident_lines(status["incidents"], style)
     lines += ["", *subsystem_table(status["subsystems"], style)]
     if any(subsystem["embedded"] for subsystem in status["subsystems"]):
         lines.append(NOT_AN_LLM)
