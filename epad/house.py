@@ -28,6 +28,7 @@ from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.integrity import Integrity
 from epad.keys import Keys
+from epad.looks import Sights
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
@@ -52,7 +53,7 @@ from epad.world import WorldView
 from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST, Finding, Severity
 from statemachine.situation import Limits
 
@@ -87,7 +88,7 @@ class House:
             self.supervisor.snapshots,
             self._integrity,
             self.events,
-            upstreams=self._upstream_status,
+            Sights(self._upstream_status, self._hold_of),
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -123,6 +124,9 @@ class House:
 
     def _upstream_status(self) -> list[dict[str, object]]:
         return self._gateway.upstreams()
+
+    def _hold_of(self, subsystem: str) -> Hold:
+        return self.controller.hold_of(subsystem)
 
     def _push(self, finding: Finding) -> None:
         self.controller.push(finding)

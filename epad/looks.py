@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from epad.config import SubsystemConfig, UpstreamConfig
@@ -10,13 +11,27 @@ from probes.cascade import DependencyGraph, Look
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
+from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
 
-UpstreamStatus = Callable[[], list[dict[str, object]]]
-"""Each upstream with its `name`, whether it is `healthy`, and the `reason` why not."""
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """What is known of the house beside its processes.
+
+    `upstreams` gives each with its `name`, whether it is `healthy`, and the `reason` why not; `hold_of`, how
+    a subsystem is held.
+    """
+
+    upstreams: Callable[[], list[dict[str, object]]] = list
+    hold_of: Callable[[str], Hold] = lambda _: Hold(Rung.OPEN)
+
 
 # The gateway looks at each upstream this often: more looks at one answer would be no more evidence.
 UPSTREAM_LOOK_SECONDS = 10.0
+# Between two looks; more turns than this are no more evidence.
+MAX_TURN_LOOKS = 64
+_UNANSWERED = "its turns are not answered"
 _PREFIX = "upstream/"
 _UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
 
@@ -44,17 +59,19 @@ class Looks:
         upstreams: Mapping[str, UpstreamConfig],
         graph: DependencyGraph,
         snapshots: Snapshots,
-        status: UpstreamStatus,
+        sights: Sights,
         clock: Clock,
     ) -> None:
         self._upstreams = upstreams
         self._graph = graph
         self._snapshots = snapshots
-        self._status = status
+        self._sights = sights
         self._clock = clock
         self._upstreams_looked_at = float("-inf")
         self._answered: set[str] = set()
         self._unanswered: set[str] = set()
+        self._open_turns: dict[str, str] = {}
+        self._turn_looks: list[Look] = []
 
     def answers_for(self, node: str) -> str:
         """The subsystem that a node's trouble is about; HOST for an upstream that is not served from here."""
@@ -67,30 +84,41 @@ class Looks:
         for snapshot in self._snapshots():
             if (look := self._process(snapshot, now)) is not None:
                 yield look
+        yield from self._turn_looks
         self._answered.clear()
         self._unanswered.clear()
+        self._turn_looks.clear()
         if now - self._upstreams_looked_at >= UPSTREAM_LOOK_SECONDS:
             self._upstreams_looked_at = now
-            for upstream in self._status():
+            for upstream in self._sights.upstreams():
                 yield Look(upstream_node(str(upstream["name"])), now, str(upstream["reason"]))
 
     def admitted(self, event: TurnAdmitted) -> None:
-        served = (
-            name
-            for name, spec in self._upstreams.items()
-            if any(fnmatchcase(event.model, pattern) for pattern in spec.models)
-        )
-        if (name := next(served, None)) is not None:
-            self._graph.learn(event.subsystem, upstream_node(name))
+        serving = [name for name in self._upstreams if self._serves(name, event.model)]
+        naming = [name for name in serving if self._serves(name, event.model, but="*")]
+        # A model that several serve depends on none of them: where one is down, another is asked.
+        match naming or serving:
+            case [name]:
+                self._graph.learn(event.subsystem, upstream_node(name))
+                self._open_turns[event.turn] = upstream_node(name)
+
+    def _serves(self, upstream: str, model: str, but: str = "") -> bool:
+        patterns = self._upstreams[upstream].models
+        return any(fnmatchcase(model, pattern) for pattern in patterns if pattern != but)
 
     def refused(self, event: TurnRefused) -> None:
         """Nothing to see: a refusal says nothing of who is well."""
 
     def finished(self, event: TurnFinished) -> None:
-        if event.outcome == "done":
+        upstream, done = self._open_turns.pop(event.turn, ""), event.outcome == "done"
+        if done:
             self._answered.add(event.subsystem)
         elif event.outcome == "failed" and (event.http_status == 0 or event.http_status >= 500):
             self._unanswered.add(event.subsystem)
+        # An error of a server that is there may be the request's own doing; no answer at all is not.
+        silent = event.outcome == "failed" and event.http_status == 0
+        if upstream and (done or silent) and len(self._turn_looks) < MAX_TURN_LOOKS:
+            self._turn_looks.append(Look(upstream, event.at, "" if done else _UNANSWERED, told=True))
 
     def _process(self, snapshot: SubsystemSnapshot, now: float) -> Look | None:
         """None where there is nothing to judge: it is held, has ended, or has not begun."""
@@ -105,9 +133,12 @@ class Looks:
         return Look(name, now) if seen else None
 
     def _trouble(self, snapshot: SubsystemSnapshot, *, answered: bool) -> str:
+        hold = self._sights.hold_of(snapshot.name)
+        if hold.rung >= Rung.FREEZE:
+            return "" if hold.paused else f"it is held: {hold.reason}"
         if snapshot.hung:
             return "it hangs"
         if snapshot.state is SubsystemState.RECOVERING:
             return "it is not ready again yet"
         unanswered = snapshot.name in self._unanswered and not answered
-        return "its turns are not answered" if unanswered and snapshot.state in _UP else ""
+        return _UNANSWERED if unanswered and snapshot.state in _UP else ""

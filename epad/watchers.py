@@ -12,7 +12,7 @@ import structlog
 from epad.config import Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
-from epad.looks import Looks, UpstreamStatus, dependency_graph
+from epad.looks import Looks, Sights, dependency_graph
 from epad.supervisor.restart import SUCCEEDED
 from epad.world import Forgetful
 from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
@@ -64,12 +64,12 @@ def make_watchers(
     snapshots: Snapshots,
     integrity: Integrity,
     events: EventLog,
-    upstreams: UpstreamStatus = list,
+    sights: Sights | None = None,
 ) -> Watchers:
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
     graph = dependency_graph(config.subsystems, config.upstreams)
-    looks = Looks(config.upstreams, graph, snapshots, upstreams, clock)
+    looks = Looks(config.upstreams, graph, snapshots, sights or Sights(), clock)
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
 
     def budget(name: str) -> SubsystemBudget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from probes.cascade.attribution import Attribution, CascadeIncident
 from probes.cascade.crashes import Crashes, CrashTrack
@@ -97,12 +97,16 @@ class Cascade:
         if void:
             self._attribution.postpone(now)
         self._excuse_victims(before, now)
-        failing = [self._failing(incident, now) for incident in self._due(now)]
+        due = [incident for incident in self.incidents() if incident.settled and not incident.told]
+        failing = [self._failing(incident, now) for incident in due]
         return [*failing, *self._quiet(now, failing), *self._together(now)]
 
     def incidents(self) -> list[CascadeIncident]:
-        """Every root as of now with its victims, settled or not."""
-        return self._attribution.incidents(self._clock.monotonic())
+        """Every root as of now with the subsystems that are its victims, settled or not."""
+        return [
+            replace(incident, victims=tuple(n for n in incident.victims if self._answers_for(n) == n))
+            for incident in self._attribution.incidents(self._clock.monotonic())
+        ]
 
     def victims(self) -> Mapping[str, str]:
         """The subsystems that suffer from another subsystem's trouble, each with the name of that one.
@@ -113,7 +117,7 @@ class Cascade:
         for incident in self.incidents():
             root = self._answers_for(incident.root)
             for name in incident.victims:
-                if root not in {HOST, name} and self._answers_for(name) == name:
+                if root not in {HOST, name}:
                     found.setdefault(name, root)
         return found
 
@@ -139,9 +143,6 @@ class Cascade:
             reason = f"a victim of {victims[name]}" if name in victims else f"{before[name]} is well again"
             self._push(Finding(NAME, name, Severity.OK, now, reason))
 
-    def _due(self, now: float) -> list[CascadeIncident]:
-        return [i for i in self._attribution.incidents(now) if i.settled and not i.told]
-
     def _quiet(self, now: float, failing: Sequence[Finding]) -> list[Finding]:
         """Say what has become quiet. What is not was stated when it happened."""
         self._crashes.drop(now)
@@ -165,8 +166,8 @@ class Cascade:
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
-        hurt = [n for n in incident.victims if self._answers_for(n) == n] if incident else []
-        too_many = len(hurt) + 1 > self._thresholds.blast_ratio * self._subsystems
+        hurt = len(incident.victims) if incident else 0
+        too_many = hurt + 1 > self._thresholds.blast_ratio * self._subsystems
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
@@ -205,7 +206,7 @@ class Cascade:
             now,
             f"{incident.root} fails: {incident.reason}{_taking_along(incident.victims)}",
             value=1 + len(incident.victims),
-            unit="nodes",
+            unit="subsystems",
             evidence={
                 "root": incident.root,
                 "victims": list(incident.victims),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from epad.config import SubsystemConfig, UpstreamConfig
-from epad.looks import UPSTREAM_LOOK_SECONDS, Looks, dependency_graph, upstream_node
+from epad.looks import MAX_TURN_LOOKS, UPSTREAM_LOOK_SECONDS, Looks, Sights, dependency_graph, upstream_node
 from probes.cascade import Look
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
+from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
 
 SUBSYSTEMS = {
@@ -29,9 +30,16 @@ class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.snapshots: list[SubsystemSnapshot] = []
+        self.held = Hold(Rung.OPEN)
         self.reasons = {"ours": "", "cloud": ""}
         self.graph = dependency_graph(SUBSYSTEMS, UPSTREAMS)
-        self.looks = Looks(UPSTREAMS, self.graph, lambda: self.snapshots, self.upstreams, self.clock)
+        self.looks = Looks(
+            UPSTREAMS,
+            self.graph,
+            lambda: self.snapshots,
+            Sights(self.upstreams, lambda _: self.held),
+            self.clock,
+        )
         list(self.looks())
 
     def upstreams(self) -> list[dict[str, object]]:
@@ -126,7 +134,7 @@ def test_an_upstream_is_shown_as_often_as_the_gateway_looks_at_it(bench: Bench) 
 
 
 def test_a_client_comes_to_need_the_upstream_that_serves_its_model(bench: Bench) -> None:
-    """By the first that matches, as turns are routed; and through it the subsystem that is its server."""
+    """By name before the one for everything, as turns are routed; and through it the subsystem that is its server."""
     for subsystem, model in (("guest", "llama3"), ("agent", "gpt")):
         bench.looks.admitted(TurnAdmitted(subsystem, 0.0, "t", model, 10, b""))
     assert bench.graph.above("guest") == {"upstream/ours", "model"}
@@ -137,3 +145,39 @@ def test_trouble_of_an_upstream_is_its_servers_or_nobodys_here(bench: Bench) -> 
     """An upstream that is not ours is the host's to show."""
     nodes = ("agent", upstream_node("ours"), upstream_node("cloud"))
     assert [bench.looks.answers_for(node) for node in nodes] == ["agent", "model", HOST]
+
+
+def test_a_model_that_several_serve_depends_on_none_of_them() -> None:
+    """Where one is down, the gateway asks the other."""
+    both = {name: UpstreamConfig(url="http://x", dialects=("openai",), served_by="model") for name in "xy"}
+    graph = dependency_graph(SUBSYSTEMS, both)
+    looks = Looks(both, graph, list, Sights(), ManualClock())
+    looks.admitted(TurnAdmitted("guest", 0.0, "t", "llama3", 10, b""))
+    assert graph.above("guest") == frozenset()
+
+
+def test_a_turn_without_any_answer_is_a_bad_look_at_its_upstream_too(bench: Bench) -> None:
+    """Sooner than the gateway's own next look; an error that came is not, since the request may be at fault."""
+    for outcome, status in (("failed", 0), ("failed", 500), ("cut", 0), ("done", 200)):
+        bench.looks.admitted(TurnAdmitted("agent", 0.0, "t", "llama3", 10, b""))
+        bench.finish(outcome, status)
+    looks = [(look.node, look.ok, look.told) for look in bench.looks()]
+    assert looks == [("upstream/ours", False, True), ("upstream/ours", True, True)]
+    assert list(bench.looks()) == []
+
+
+def test_turns_between_two_looks_leave_a_bounded_number_behind(bench: Bench) -> None:
+    """A storm of them is no more evidence than a few."""
+    for _ in range(10 * MAX_TURN_LOOKS):
+        bench.looks.admitted(TurnAdmitted("agent", 0.0, "t", "llama3", 10, b""))
+        bench.finish("failed")
+    assert len(list(bench.looks())) == MAX_TURN_LOOKS
+
+
+def test_what_is_held_for_its_own_sake_is_bad_and_what_is_paused_for_everybodys_is_not(bench: Bench) -> None:
+    """Else the clients of a stopped server would be roots, also in the daemon's next life."""
+    bench.held = Hold(Rung.STOP, "crashed 3 times")
+    (look,) = bench.see(SubsystemState.STOPPED, pid=None)
+    assert (look.reason, look.told, look.hard) == ("it is held: crashed 3 times", True, False)
+    bench.held = Hold(Rung.FREEZE, "PRESERVATION", paused=True)
+    assert bench.see(SubsystemState.PAUSED) == []
