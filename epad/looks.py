@@ -121,24 +121,21 @@ class Looks:
             self._turn_looks.append(Look(upstream, event.at, "" if done else _UNANSWERED, told=True))
 
     def _process(self, snapshot: SubsystemSnapshot, now: float) -> Look | None:
-        """None where there is nothing to judge: it is held, has ended, or has not begun."""
+        """None where there is nothing to judge: it is paused, has ended, or has not begun."""
         name, state = snapshot.name, snapshot.state
         answered = name in self._answered
-        if state is SubsystemState.FAILED:
-            return Look(name, now, "it failed and is not restarted", hard=True, told=True)
-        if trouble := self._trouble(snapshot, answered=answered):
-            return Look(name, now, trouble, told=True)
+        if fact := self._fact(snapshot):
+            return Look(name, now, fact, hard=True, told=True)
+        if state is SubsystemState.RECOVERING or snapshot.hung:
+            return Look(name, now, "it hangs" if snapshot.hung else "it is not ready again yet", told=True)
+        if state in _UP and name in self._unanswered and not answered:
+            return Look(name, now, _UNANSWERED, told=True)
         # A client is seen by its turns alone.
         seen = state in _UP and (snapshot.pid is not None or answered)
         return Look(name, now) if seen else None
 
-    def _trouble(self, snapshot: SubsystemSnapshot, *, answered: bool) -> str:
+    def _fact(self, snapshot: SubsystemSnapshot) -> str:
         hold = self._sights.hold_of(snapshot.name)
-        if hold.rung >= Rung.FREEZE:
-            return "" if hold.paused else f"it is held: {hold.reason}"
-        if snapshot.hung:
-            return "it hangs"
-        if snapshot.state is SubsystemState.RECOVERING:
-            return "it is not ready again yet"
-        unanswered = snapshot.name in self._unanswered and not answered
-        return _UNANSWERED if unanswered and snapshot.state in _UP else ""
+        if hold.rung >= Rung.FREEZE and not hold.paused:
+            return f"it is held: {hold.reason}"
+        return "it failed and is not restarted" if snapshot.state is SubsystemState.FAILED else ""

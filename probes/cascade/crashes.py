@@ -16,9 +16,12 @@ MAX_REMEMBERED = 256
 class CrashTrack:
     """The crashes of one subsystem, oldest first, and how the last one was."""
 
+    last: SubsystemExited
     crashed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
-    last_status: str = ""
-    given_up: bool = False
+
+    @property
+    def given_up(self) -> bool:
+        return not self.last.will_restart
 
 
 class Crashes:
@@ -34,10 +37,9 @@ class Crashes:
 
     def add(self, event: SubsystemExited) -> CrashTrack:
         """Count one crash; the track it belongs to."""
-        track = self._tracks.setdefault(event.subsystem, CrashTrack())
+        track = self._tracks.setdefault(event.subsystem, CrashTrack(event))
+        track.last = event
         track.crashed_at.append(event.at)
-        track.last_status = event.status
-        track.given_up = not event.will_restart
         self.drop(event.at)
         return track
 
@@ -64,6 +66,6 @@ class Crashes:
         """When each subsystem that crashed within the window did so first; first crash first."""
         return sorted((t.crashed_at[0], name) for name, t in self._tracks.items() if t.crashed_at)
 
-    def status(self, name: str) -> str:
-        """How its last crash was."""
-        return self._tracks[name].last_status
+    def last(self, name: str) -> SubsystemExited:
+        """Its last crash."""
+        return self._tracks[name].last

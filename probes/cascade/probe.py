@@ -66,6 +66,7 @@ class Cascade:
         self._looked_at = clock.monotonic()
         self._stated: set[str] = set()
         self._untold_crash = False
+        self._given_up: dict[str, SubsystemExited] = {}
 
     @property
     def name(self) -> str:
@@ -83,8 +84,7 @@ class Cascade:
             self._attribution.forget(name, event.at)
             return
         self._attribution.observe(Look(name, event.at, f"it ended with {event.status}", hard=True, told=True))
-        if not self._attribution.is_victim(name):
-            self._count(event)
+        self._count(event)
         self._excuse_victims(before, event.at)
 
     async def sample(self) -> Sequence[Finding]:
@@ -124,9 +124,13 @@ class Cascade:
     def forget(self, subsystem: str) -> None:
         """Start afresh with a subsystem that was released: its former crashes and looks count no more."""
         self._crashes.forget([subsystem])
+        self._given_up.pop(subsystem, None)
         self._attribution.forget(subsystem, self._clock.monotonic())
 
     def _count(self, event: SubsystemExited) -> None:
+        if self._attribution.is_victim(event.subsystem):
+            self._excuse(event)
+            return
         track = self._crashes.add(event)
         self._untold_crash = True
         if track.given_up or len(track.crashed_at) >= self._thresholds.crashes:
@@ -134,10 +138,19 @@ class Cascade:
         for finding in self._together(event.at):
             self._push(finding)
 
+    def _excuse(self, event: SubsystemExited) -> None:
+        """Hold a crash against nobody; one that is not restarted is stated once its root is well."""
+        if not event.will_restart:
+            self._given_up[event.subsystem] = event
+
     def _excuse_victims(self, before: Mapping[str, str], now: float) -> None:
         """Hold no crash against a victim; and say at once who has become one, or is one no longer."""
         victims = self.victims()
-        self._crashes.forget(name for name in self._crashes.names() if self._attribution.is_victim(name))
+        for name in filter(self._attribution.is_victim, self._crashes.names()):
+            self._excuse(self._crashes.last(name))
+            self._crashes.forget([name])
+        for name in [name for name in self._given_up if not self._attribution.is_victim(name)]:
+            self._count(replace(self._given_up.pop(name), at=now))
         changed = {name for name, _ in victims.items() ^ before.items()}
         for name in sorted(changed):
             reason = f"a victim of {victims[name]}" if name in victims else f"{before[name]} is well again"
@@ -230,7 +243,7 @@ class Cascade:
             evidence={
                 "subsystems": names,
                 "first_crashes": {name: first for first, name in crashed},
-                "statuses": {name: self._crashes.status(name) for name in names},
+                "statuses": {name: self._crashes.last(name).status for name in names},
             },
             hard=True,
         )

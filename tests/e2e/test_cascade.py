@@ -90,7 +90,7 @@ def kill_model_until_reported(house: Installation) -> None:
 
 
 def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Installation) -> None:
-    """One anomaly, about the model alone; both clients are its victims, not started again until it is well."""
+    """One anomaly, about the model alone; its clients wait until it is well, and `kill -9` of epad changes nothing."""
     house.start()
     house.wait(lambda: working(house), "both clients at work")
     kill_model_until_reported(house)
@@ -102,6 +102,8 @@ def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Insta
         assert words in text
     assert {house.subsystem(name)["pid"] for name in VICTIMS} == {None}
     assert "whose victim it is" in house.ctl("explain", "agent").stdout
+    house.kill()
+    house.start()
     turns = {name: house.subsystem(name)["tokens"]["turns"] for name in VICTIMS}
     house.wait(lambda: working(house, since=turns), "both to work again by themselves", 60)
     house.wait_phase("NORMAL")

@@ -178,6 +178,6 @@ def test_what_is_held_for_its_own_sake_is_bad_and_what_is_paused_for_everybodys_
     """Else the clients of a stopped server would be roots, also in the daemon's next life."""
     bench.held = Hold(Rung.STOP, "crashed 3 times")
     (look,) = bench.see(SubsystemState.STOPPED, pid=None)
-    assert (look.reason, look.told, look.hard) == ("it is held: crashed 3 times", True, False)
+    assert (look.reason, look.told, look.hard) == ("it is held: crashed 3 times", True, True)
     bench.held = Hold(Rung.FREEZE, "PRESERVATION", paused=True)
     assert bench.see(SubsystemState.PAUSED) == []

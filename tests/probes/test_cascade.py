@@ -282,10 +282,28 @@ async def test_crashes_of_a_victim_are_held_against_nobody() -> None:
     cluster.exit("model")
     for _ in range(5):
         cluster.exit("a")
-    cluster.exit("b", will_restart=False)
     assert await cluster.pass_seconds(5) == []
     assert cluster.raised == []
     assert cluster.probe.victims() == {}  # the looks were good again
+
+
+@pytest.mark.parametrize("first", ["model", "a"])
+async def test_a_victim_that_is_not_restarted_is_stated_once_its_root_is_well(first: str) -> None:
+    """It does not come back by itself, whichever exit was noticed first; a person's release forgets it."""
+    cluster = Cluster()
+    cluster.bad, cluster.told = {"model": "it is not ready", "a": "down"}, True
+    order = ("model", "a") if first == "model" else ("a", "model")
+    for name in order:
+        cluster.exit(name, will_restart=name != "a")
+    cluster.pushed.clear()
+    await cluster.pass_seconds(5)
+    assert cluster.raised == []
+    cluster.bad = {"a": "down"}
+    await cluster.pass_seconds(3)
+    assert cluster.raised == ["a"]
+    cluster.probe.forget("a")
+    await cluster.pass_seconds(1)
+    assert cluster.raised == ["a"]
 
 
 async def test_crashes_before_the_root_is_known_are_excused() -> None:
