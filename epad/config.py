@@ -179,12 +179,17 @@ class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many crashes are too many."""
+    """How many crashes are too many, and when a failed subsystem is the root of others' failing."""
 
     interval_seconds: Seconds
     window_seconds: Seconds
     crashes: Count
     subsystems: Count
+    settle_seconds: Annotated[float, Meta(ge=0)]
+    bad_looks: Count
+    of_looks: Count
+    good_looks: Count
+    blast_ratio: Annotated[float, Meta(gt=0, le=1)]
 
 
 class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -222,7 +227,10 @@ class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """A model server. `models` are glob patterns; the first upstream that matches serves a model."""
+    """A model server. `models` are glob patterns; the first upstream that matches serves a model.
+
+    `served_by` is the subsystem whose process it is; empty where it is none of ours.
+    """
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s]+|unix:/[^\s]+)$")]
     dialects: Annotated[tuple[Literal["openai", "ollama", "anthropic"], ...], Meta(min_length=1)]
@@ -232,6 +240,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: Annotated[int, Meta(ge=0)] = 0
     free: bool = False
     embedded: bool = False
+    served_by: str = ""
 
 
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):

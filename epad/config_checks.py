@@ -137,6 +137,7 @@ def _check_order(config: Config) -> Iterator[Complaint]:
     tables: list[tuple[KeyPath, object, str, str]] = [
         (("probes", "vram"), config.probes.vram, "warn_ratio", "limit_ratio"),
         (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
+        (("probes", "cascade"), config.probes.cascade, "bad_looks", "of_looks"),
     ]
     for name, rule in config.hysteresis.items():
         tables.append((("hysteresis", name), rule, "raise_after", "out_of"))
@@ -171,6 +172,10 @@ def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> 
             "give the model's whole context, or 0 if it is not known",
             (("gateway", "template_tokens"),),
         )
+    if upstream.served_by and upstream.served_by not in config.subsystems:
+        suggestion = _suggest(upstream.served_by, config.subsystems)
+        text = f"names {upstream.served_by}, which is not a subsystem; {suggestion}"
+        yield Complaint((*path, "served_by"), text)
     if upstream.api_key_file and upstream.api_key_credential:
         text = "is set, and api_key_file too; give one of them"
         yield Complaint((*path, "api_key_credential"), text, ((*path, "api_key_file"),))

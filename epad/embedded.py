@@ -28,7 +28,11 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         return config
     socket = directories.runtime / "model.sock"
     upstream = UpstreamConfig(
-        url=f"unix:{socket}", dialects=("openai", "ollama"), models=("embedded-*",), embedded=True
+        url=f"unix:{socket}",
+        dialects=("openai", "ollama"),
+        models=("embedded-*",),
+        embedded=True,
+        served_by="model",
     )
     python = (sys.executable, "-m")
     subsystems = {

@@ -28,6 +28,7 @@ from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.integrity import Integrity
 from epad.keys import Keys
+from epad.looks import Sights
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
@@ -55,7 +56,7 @@ from epad.world import WorldView
 from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST, Finding, Severity
 from statemachine.situation import Limits
 
@@ -84,7 +85,13 @@ class House:
         )
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
-            config, clock, self._push, self.supervisor.snapshots, self._integrity, self.events
+            config,
+            clock,
+            self._push,
+            self.supervisor.snapshots,
+            self._integrity,
+            self.events,
+            Sights(self._upstream_status, self._hold_of),
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -121,6 +128,12 @@ class House:
     def ledger_commits(self) -> int | None:
         """The ledger writer's count of commits, or None while nothing waits for it."""
         return self._stores.ledger.commits if self._stores.ledger.waiting else None
+
+    def _upstream_status(self) -> list[dict[str, object]]:
+        return self._gateway.upstreams()
+
+    def _hold_of(self, subsystem: str) -> Hold:
+        return self.controller.hold_of(subsystem)
 
     def _push(self, finding: Finding) -> None:
         self.controller.push(finding)
@@ -245,6 +258,7 @@ class House:
             forgetful=[*self._watchers.forgetful(), self._stores.budgets],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
+            victims=self._watchers.cascade.victims,
         )
 
     def _make_decider(self) -> Decider:
@@ -258,7 +272,7 @@ class House:
             recoveries_per_hour=policy.recoveries_per_hour,
         )
         rungs = {probe: Rung[name.upper()] for probe, name in self.config.containment.items()}
-        rules = Rules(limits, policy.attempts_per_subsystem, rungs)
+        rules = Rules(limits, policy.attempts_per_subsystem, rungs, self.config.probes.cascade.blast_ratio)
         assessor = make_assessor(self.config.hysteresis)
         return Decider(rules, assessor, self._world, self.clock, self._boot_id)
 
@@ -342,6 +356,7 @@ class House:
             ledger=self._integrity.status,
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
+            incidents=self._watchers.cascade.incidents,
         )
 
     def _make_page(self) -> WebPage:

@@ -15,6 +15,7 @@ from epad.controller import Controller
 from epad.embedded import NOTICE
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
+from probes.cascade import CascadeIncident
 from probes.subsystems import Snapshots, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
@@ -59,6 +60,7 @@ class StatusBoard:
     probes: ProbeLoops
     ledger: Callable[[], Ledger]
     upstreams: Callable[[], list[dict[str, object]]] = list
+    incidents: Callable[[], list[CascadeIncident]] = list
     log_file: Callable[[str], Path] = Path
     gateway_url: str = ""
     metrics_url: str = ""
@@ -79,6 +81,7 @@ class StatusBoard:
             "sentence": self.controller.sentence,
             "uptime_seconds": round(now - self.started_at, 3),
             "anomalies": self._anomalies(now),
+            "incidents": [_incident(incident, now) for incident in self.incidents()],
             "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
             "gateway": {"url": self.gateway_url},
@@ -144,3 +147,14 @@ class StatusBoard:
         """What a person should know beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
+
+
+def _incident(incident: CascadeIncident, now: float) -> dict[str, Any]:
+    return {
+        "root": incident.root,
+        "reason": incident.reason,
+        "age_seconds": round(now - incident.since, 3),
+        "victims": list(incident.victims),
+        "settled": incident.settled,
+        "flapping": incident.flapping,
+    }

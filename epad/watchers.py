@@ -12,10 +12,11 @@ import structlog
 from epad.config import AlertsConfig, Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
+from epad.looks import Looks, Sights, dependency_graph
 from epad.supervisor.restart import SUCCEEDED
 from epad.world import Forgetful
 from probes.alerts import Alerts, AlertThresholds
-from probes.cascade import Cascade, CascadeThresholds
+from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import Probe, Push
@@ -42,6 +43,7 @@ class Watchers:
     progress: Progress
     ledger: LedgerIntegrity
     cascade: Cascade
+    looks: Looks
     vram: NvidiaVram
     alerts: Alerts
 
@@ -58,7 +60,7 @@ class Watchers:
 
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
-        return [self.token_burn, self.conversation, self.progress]
+        return [self.token_burn, self.conversation, self.progress, self.looks]
 
     def forgetful(self) -> list[Forgetful]:
         """Those that start afresh with a subsystem that was released."""
@@ -66,10 +68,18 @@ class Watchers:
 
 
 def make_watchers(
-    config: Config, clock: Clock, push: Push, snapshots: Snapshots, integrity: Integrity, events: EventLog
+    config: Config,
+    clock: Clock,
+    push: Push,
+    snapshots: Snapshots,
+    integrity: Integrity,
+    events: EventLog,
+    sights: Sights | None = None,
 ) -> Watchers:
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
+    graph = dependency_graph(config.subsystems, config.upstreams)
+    looks = Looks(config.upstreams, graph, snapshots, sights or Sights(), clock)
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
 
     def budget(name: str) -> SubsystemBudget:
@@ -91,7 +101,9 @@ def make_watchers(
             clock=clock,
             push=push,
             completed=lambda event: event.reason == SUCCEEDED,
+            neighbourhood=Neighbourhood(graph, looks, looks.answers_for, len(config.subsystems)),
         ),
+        looks=looks,
         vram=_vram(probes, clock, notice),
         alerts=Alerts(_alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
     )

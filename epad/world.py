@@ -42,6 +42,7 @@ class WorldView:
         forgetful: Sequence[Forgetful],
         ledger_faults: Callable[[], int],
         blind_probes: Callable[[], frozenset[str]],
+        victims: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._containables = [
             Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
@@ -52,6 +53,7 @@ class WorldView:
         self._forgetful = forgetful
         self._ledger_faults = ledger_faults
         self._blind_probes = blind_probes
+        self._victims = victims
 
     def containables(self) -> Sequence[Containable]:
         return self._containables
@@ -64,6 +66,9 @@ class WorldView:
 
     def blind_probes(self) -> frozenset[str]:
         return self._blind_probes()
+
+    def victims(self) -> Mapping[str, str]:
+        return self._victims()
 
     def forget(self, subsystem: str) -> None:
         for detector in self._forgetful:

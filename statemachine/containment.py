@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from types import MappingProxyType
 
 from statemachine.assessor import Anomaly
 from statemachine.phase import Phase
@@ -46,22 +47,27 @@ class Containable:
     has_process: bool
 
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
 def desired_holds(
     subsystems: Iterable[Containable],
     anomalies: Iterable[Anomaly],
     phase: Phase,
     rung_by_probe: Mapping[str, Rung],
     parked: Mapping[str, str],
+    victims: Mapping[str, str] = _NONE,
 ) -> dict[str, Hold]:
     """Say how each subsystem should be held now.
 
     A pure function of the facts, so that a daemon that died and came back arrives at the same holds.
     `rung_by_probe` is the rung each probe's anomaly calls for, unless its finding's evidence names a `rung`
-    of its own; `parked` maps subsystems that recovery has given up on to the reason. The highest rung that
+    of its own; `parked` maps subsystems that recovery has given up on to the reason, `victims` those that fail
+    because another does to that other: they wait, and are not started, until it is well. The highest rung that
     anything asks for wins.
     """
     active = list(anomalies)
-    return {s.name: _desired(s, active, phase, rung_by_probe, parked) for s in subsystems}
+    return {s.name: _desired(s, active, phase, rung_by_probe, parked, victims) for s in subsystems}
 
 
 def _desired(
@@ -70,6 +76,7 @@ def _desired(
     phase: Phase,
     rung_by_probe: Mapping[str, Rung],
     parked: Mapping[str, str],
+    victims: Mapping[str, str],
 ) -> Hold:
     holds = [
         Hold(_called_for(a, rung_by_probe), a.finding.reason)
@@ -78,6 +85,9 @@ def _desired(
     ]
     if subsystem.name in parked:
         holds.append(Hold(Rung.STOP, parked[subsystem.name]))
+    if subsystem.name in victims:
+        root = victims[subsystem.name]
+        holds.append(Hold(Rung.FREEZE, f"it waits for {root}, whose victim it is", paused=True))
     if phase is Phase.LIFEBOAT:
         holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch", paused=True))
     elif phase is Phase.PRESERVATION and not subsystem.essential:

@@ -177,6 +177,16 @@ SCHEMAS: dict[str, Any] = {
         sentence=_TEXT,
         uptime_seconds=_NUMBER,
         anomalies=_array({"$ref": "#/components/schemas/Anomaly"}),
+        incidents=_array(
+            _object(
+                root=_TEXT,
+                reason=_TEXT,
+                age_seconds=_NUMBER,
+                victims=_array(_TEXT),
+                settled=_YES,
+                flapping=_YES,
+            )
+        ),
         subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
         probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
         gateway=_object(url=_TEXT),

@@ -48,6 +48,7 @@ def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
     painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
     lines = [f"{painted} for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"]
     lines += anomaly_lines(status["anomalies"], style)
+    lines += incident_lines(status["incidents"], style)
     lines += ["", *subsystem_table(status["subsystems"], style)]
     if any(subsystem["embedded"] for subsystem in status["subsystems"]):
         lines.append(NOT_AN_LLM)
@@ -64,6 +65,20 @@ def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> 
         + clean(a["reason"])
         for a in anomalies
     ]
+
+
+def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """Each root with its victims under it; one that has taken nobody along is told by its anomaly."""
+    lines = []
+    for incident in incidents:
+        if not incident["victims"]:
+            continue
+        flapping = ", flapping" if incident["flapping"] else ""
+        root = style.paint(f"root {clean(incident['root'])}", "yellow")
+        since = duration(incident["age_seconds"])
+        lines.append(f"  {root} for {since}{flapping}: {clean(incident['reason'])}")
+        lines += [f"    victim {clean(name)}" for name in incident["victims"]]
+    return lines
 
 
 def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:

@@ -12,7 +12,13 @@ from typing import Any, Protocol
 
 from epad.response.incident import Incident
 from epad.response.journal import Decision, Loaded
-from epad.response.plans import Target, containment_steps, plan_for, recovery_targets
+from epad.response.plans import (
+    Target,
+    containment_steps,
+    plan_for,
+    recovery_targets,
+    within_blast_ratio,
+)
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from statemachine.assessor import Assessor, Change
 from statemachine.clock import Clock
@@ -25,6 +31,8 @@ from statemachine.situation import Limits, Order, Persist, Situation
 from statemachine.table import Row, Trigger
 
 INCIDENT_NOTE = "incident"
+SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
+"""Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.LIFEBOAT})
 
 
@@ -74,6 +82,10 @@ class World(Protocol):
         """Probes that could not see at their last look."""
         ...
 
+    def victims(self) -> Mapping[str, str]:
+        """The subsystems that fail because another does, nearest to it first, each with that one's name."""
+        ...
+
     def forget(self, subsystem: str) -> None:
         """Let every detector start afresh with a subsystem."""
         ...
@@ -94,6 +106,7 @@ class Rules:
     limits: Limits
     attempts_per_subsystem: int
     rung_by_probe: Mapping[str, Rung]
+    blast_ratio: float = 1.0
 
 
 class Decider:
@@ -144,6 +157,7 @@ class Decider:
         """Take in one stimulus, and the time that has passed."""
         changes = self._absorb(stimulus)
         changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
+        changes += self._excuse_victims()
         changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
         if any(a.key.probe != OPERATOR for a in self.assessor.active):
             self._last_trouble = self._clock.monotonic()
@@ -152,7 +166,7 @@ class Decider:
     def _absorb(self, stimulus: Stimulus) -> list[Change]:
         match stimulus:
             case Finding():
-                return self.assessor.observe(stimulus)
+                return [] if self._is_excused(stimulus.key) else self.assessor.observe(stimulus)
             case Released(subsystem, reason):
                 self._world.forget(subsystem)
                 self._incident = self._incident.without(subsystem)
@@ -162,6 +176,20 @@ class Decider:
             case OperationEnded():
                 self._absorb_end(stimulus)
         return []
+
+    def _is_excused(self, key: AnomalyKey) -> bool:
+        """Whether it is a symptom of another's trouble, which is the one to be told of."""
+        return key.probe in SYMPTOMS and key.subsystem in self._world.victims()
+
+    def _excuse_victims(self) -> list[Change]:
+        """Take back what was found of a subsystem before it showed itself to be a victim."""
+        changes: list[Change] = []
+        for name, root in self._world.victims().items():
+            keys = {
+                a.key for a in self.assessor.active if a.key.subsystem == name and self._is_excused(a.key)
+            }
+            changes += self.assessor.dismiss(keys, f"it is a victim of {root}")
+        return changes
 
     def _strangers(self) -> set[AnomalyKey]:
         """Anomalies of what a former configuration had: nobody could release them, no step reach them."""
@@ -211,7 +239,7 @@ class Decider:
         found = [a for a in self.assessor.active if a.key.probe != OPERATOR]
         outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
         known = {c.name for c in self._world.containables()}
-        exempt = self._held_by_a_person() | set(self._incident.parked)
+        exempt = self._held_by_a_person() | set(self._incident.parked) | set(self._world.victims())
         names = ((self._world.failed() | outlasted) & known) - exempt
         return frozenset(Target.subsystem(name) for name in names) | self._world.damaged()
 
@@ -259,7 +287,8 @@ class Decider:
         """Choose what this recovery works on, and park what has been tried often enough."""
         essential = {c.name: c.essential for c in self._world.containables()}
         chosen = []
-        for target in recovery_targets(self._degraded(), self.assessor.active):
+        victims = self._world.victims()
+        for target in recovery_targets(self._degraded(), self.assessor.active, victims):
             times = self._incident.tried.get(target.name, 0)
             expendable = target.is_subsystem and not essential[target.name]
             if expendable and times >= self._rules.attempts_per_subsystem:
@@ -290,6 +319,9 @@ class Decider:
             phase,
             self._rules.rung_by_probe,
             self._incident.parked,
+            within_blast_ratio(
+                self._world.victims(), len(self._world.containables()), self._rules.blast_ratio, phase
+            ),
         )
 
 

@@ -25,6 +25,7 @@ class Target(NamedTuple):
 
 
 LEDGER = Target(False, "ledger")
+_UNPERSISTED = frozenset({Phase.NORMAL, Phase.QUARANTINE})
 
 
 def containment_steps(
@@ -54,12 +55,28 @@ def _hold_step(name: str, hold: Hold) -> Step:
     return Step(StepName.HOLD, name, arguments)
 
 
-def recovery_targets(degraded: Iterable[Target], anomalies: Iterable[Anomaly]) -> tuple[Target, ...]:
-    """What a recovery works on: what is degraded or was found to be in trouble, unless a person holds it."""
+def recovery_targets(
+    degraded: Iterable[Target], anomalies: Iterable[Anomaly], victims: Collection[str] = ()
+) -> tuple[Target, ...]:
+    """What a recovery works on: what is degraded or was found to be in trouble, unless a person holds it.
+
+    A victim is not restarted: it comes back by itself once its root does.
+    """
     active = list(anomalies)
     held = {a.key.subsystem for a in active if a.key.probe == OPERATOR}
-    troubled = {a.key.subsystem for a in active} - held - {HOST}
+    troubled = {a.key.subsystem for a in active} - held - {HOST} - set(victims)
     return tuple(sorted({Target.subsystem(name) for name in troubled} | set(degraded)))
+
+
+def within_blast_ratio(
+    victims: Mapping[str, str], subsystems: int, ratio: float, phase: Phase
+) -> dict[str, str]:
+    """The victims that may be paused: no more than a share of all subsystems while nothing has been persisted.
+
+    Those nearest to the root go first; the rest run on and are shown.
+    """
+    most = len(victims) if phase not in _UNPERSISTED else int(ratio * subsystems)
+    return dict(list(victims.items())[:most])
 
 
 def plan_for(row: Row, containment: Sequence[Step], targets: Sequence[Target]) -> list[Plan]:

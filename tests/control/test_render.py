@@ -35,6 +35,18 @@ def test_a_whole_status() -> None:
     ]
 
 
+def test_victims_stand_under_their_root() -> None:
+    """One line each; a root that has taken nobody along is told by its anomaly alone."""
+    root = {"root": "model", "reason": "it ended with signal SIGKILL", "age_seconds": 5.0, "settled": True}
+    alone = {**root, "root": "web", "victims": [], "flapping": False}
+    shown = {**root, "victims": ["agent", "writer"], "flapping": True}
+    assert render.incident_lines([alone, shown]) == [
+        "  root model for 5s, flapping: it ended with signal SIGKILL",
+        "    victim agent",
+        "    victim writer",
+    ]
+
+
 def test_nothing_is_said_of_embedded_models_where_there_are_none() -> None:
     """The line stands exactly where it is true."""
     lines = render.status_lines(status(subsystems=[subsystem("chat")]))
@@ -136,6 +148,9 @@ def test_nothing_that_a_child_says_reaches_the_terminal_as_a_command(one: str, t
     named = subsystem(one or "x", status=two, hold={"rung": "block", "reason": three})
     shown = status(subsystems=[named], sentence=two, notices=[three])
     shown["anomalies"][0]["reason"] = one
+    shown["incidents"] = [
+        {"root": two, "reason": one, "age_seconds": 1.0, "victims": [three], "flapping": True}
+    ]
     for line in [*render.status_lines(shown), *render.subsystem_lines(named, shown["anomalies"])]:
         assert line.isprintable()
 

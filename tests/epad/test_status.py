@@ -16,6 +16,7 @@ from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.embedded import NOTICE
 from epad.probe_loop import ProbeLoops
 from epad.status import Ledger, StatusBoard
+from probes.cascade import CascadeIncident
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
 from statemachine.phase import Phase
@@ -57,6 +58,7 @@ def with_upstreams(**upstreams: bool) -> Config:
 class Bench:
     def __init__(self, config: Config | None = None) -> None:
         self.story = Story()
+        self.incidents: list[CascadeIncident] = []
         self.loops = ProbeLoops(
             [NoGpu()], lambda _: None, self.story.clock, self.story.events, self.story.metrics
         )
@@ -70,6 +72,7 @@ class Bench:
             spending=Spent(),
             probes=self.loops,
             ledger=lambda: Ledger(42, "ok", ""),
+            incidents=lambda: self.incidents,
         )
 
     def snapshots(self) -> list[SubsystemSnapshot]:
@@ -135,6 +138,27 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
         "model": {"rung": "open", "reason": ""},
         "chat": {"rung": "freeze", "reason": "token_burn of chat"},
     }
+
+
+def test_an_incident_is_shown_with_its_victims_and_its_age() -> None:
+    """As the cascade probe sees it now."""
+    bench = Bench()
+    since = bench.story.clock.monotonic()
+    incident = CascadeIncident(
+        "model", since, "it hangs", ("chat",), settled=False, told=True, flapping=False
+    )
+    bench.incidents.append(incident)
+    bench.story.clock.advance(2)
+    assert bench.board.render()["incidents"] == [
+        {
+            "root": "model",
+            "reason": "it hangs",
+            "age_seconds": 2.0,
+            "victims": ["chat"],
+            "settled": False,
+            "flapping": False,
+        }
+    ]
 
 
 def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.cascade import MAX_REMEMBERED, Cascade, CascadeThresholds
+from probes.cascade import (
+    MAX_REMEMBERED,
+    Cascade,
+    CascadeThresholds,
+    DependencyGraph,
+    Look,
+    Neighbourhood,
+)
 from probes.subsystems import SubsystemExited
 from statemachine.clock import ManualClock
 from statemachine.finding import HOST, Finding, Severity
@@ -28,6 +37,10 @@ class Bench:
     ) -> None:
         at = self.clock.monotonic()
         self.probe.exited(SubsystemExited(subsystem, at, status, wanted, will_restart, "as configured"))
+
+    async def look(self) -> list[Finding]:
+        """Whatever a sample finds that is not quiet."""
+        return [finding for finding in await self.probe.sample() if finding.severity is not Severity.OK]
 
     async def quiet(self) -> set[str]:
         findings = await self.probe.sample()
@@ -82,13 +95,16 @@ def test_giving_up_is_an_anomaly_by_itself() -> None:
     assert bench.pushed[0].hard
 
 
-def test_several_subsystems_crashing_together_are_critical() -> None:
-    """The host's finding names them in the order of their first crash, whatever crashed last."""
+async def test_several_subsystems_crashing_together_are_critical() -> None:
+    """Once both have had their settle time, the host's finding names them in the order of their first crash."""
     bench = Bench()
     for name in ("model", "agent", "model"):
         bench.exit(name)
+        assert await bench.look() == []
         bench.clock.advance(1)
-    finding = bench.pushed[-1]
+    bench.clock.advance(1)
+    (finding,) = await bench.look()
+    assert await bench.look() == []
     assert (finding.subsystem, finding.severity, finding.hard) == (HOST, Severity.CRITICAL, True)
     assert finding.evidence["subsystems"] == ["model", "agent"]
     assert "model first: model, agent" in finding.reason
@@ -133,7 +149,7 @@ def test_counts_are_those_of_a_naive_reader(
     exits: list[tuple[str, float]], crashes: int, subsystems: int
 ) -> None:
     """Each exit states exactly what a recount of the whole history would."""
-    bench = Bench(CascadeThresholds(crashes=crashes, subsystems=subsystems))
+    bench = Bench(CascadeThresholds(crashes=crashes, subsystems=subsystems, settle_seconds=0))
     history: list[tuple[str, float]] = []
     for name, gap in exits:
         bench.clock.advance(gap)
@@ -154,17 +170,189 @@ async def test_memory_is_bounded() -> None:
     probe = Cascade(CascadeThresholds(), clock=clock, push=lambda _: None)
     for n in range(100_000):
         probe.exited(SubsystemExited(f"s{n % 4}", clock.monotonic(), "exit 1", False, True, ""))
-    assert sum(len(track.crashed_at) for track in probe._tracks.values()) == 4 * MAX_REMEMBERED
+    assert len(probe._crashes) == 4 * MAX_REMEMBERED
     clock.advance(61)
     await probe.sample()
-    assert probe._tracks == {}
+    assert probe._crashes.names() == []
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("crashes", 0), ("crashes", MAX_REMEMBERED + 1), ("subsystems", 1), ("window_seconds", 0)],
+    [
+        ("crashes", 0),
+        ("crashes", MAX_REMEMBERED + 1),
+        ("subsystems", 1),
+        ("window_seconds", 0),
+        ("settle_seconds", 60),
+        ("bad_looks", 4),
+        ("of_looks", 22),
+        ("good_looks", 0),
+        ("blast_ratio", 0),
+    ],
 )
 def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value: int) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=f"probes.cascade.{key}"):
         CascadeThresholds(**{key: value})
+
+
+class Cluster:
+    """A model server, an upstream that it serves, two clients of it and one that has nothing to do with it."""
+
+    PROVIDERS: ClassVar = {"model": (), "upstream/x": ("model",), "a": ("upstream/x",), "b": ("a",), "c": ()}
+
+    def __init__(self, *, served: bool = True, ratio: float = 0.8) -> None:
+        self.clock = ManualClock()
+        self.pushed: list[Finding] = []
+        self.bad: dict[str, str] = {}
+        self.told = False
+        self.void = False
+        upstream = "model" if served else HOST
+        self.probe = Cascade(
+            CascadeThresholds(blast_ratio=ratio),
+            clock=self.clock,
+            push=self.pushed.append,
+            neighbourhood=Neighbourhood(
+                DependencyGraph(self.PROVIDERS), self.looks, lambda n: upstream if "/" in n else n, 4
+            ),
+            void=lambda since, until: self.void and since < until,
+        )
+
+    def looks(self) -> list[Look]:
+        now = self.clock.monotonic()
+        return [Look(name, now, self.bad.get(name, ""), told=self.told) for name in self.PROVIDERS]
+
+    def exit(self, name: str, *, will_restart: bool = True) -> None:
+        at = self.clock.monotonic()
+        self.probe.exited(
+            SubsystemExited(name, at, "exit 1", wanted=False, will_restart=will_restart, reason="so")
+        )
+
+    async def pass_seconds(self, seconds: int) -> list[Finding]:
+        """Sample every second; what was found at the last one, quiet aside."""
+        found: list[Finding] = []
+        for _ in range(seconds):
+            self.clock.advance(1)
+            found = [f for f in await self.probe.sample() if f.severity is not Severity.OK]
+        return found
+
+    @property
+    def raised(self) -> list[str]:
+        return [finding.subsystem for finding in self.pushed if finding.bad]
+
+
+async def test_a_root_is_stated_once_it_has_settled_and_as_long_as_it_fails() -> None:
+    """Two looks to fail, three seconds to settle; its victims are in the evidence, and nobody else is stated."""
+    cluster = Cluster()
+    cluster.bad = {"upstream/x": "no answer", "a": "its turns fail", "b": "its turns fail"}
+    assert await cluster.pass_seconds(4) == []
+    assert cluster.probe.victims() == {"a": "model", "b": "model"}
+    for _ in range(3):
+        (finding,) = await cluster.pass_seconds(1)
+        assert (finding.subsystem, finding.severity) == ("model", Severity.ANOMALY)
+        assert finding.reason == "upstream/x fails: no answer; a, b suffer from it"
+        assert (finding.evidence["victims"], finding.evidence["rung"]) == (["a", "b"], "open")
+    cluster.bad = {}
+    await cluster.pass_seconds(3)
+    assert cluster.probe.victims() == {}
+    assert cluster.probe.incidents() == []
+
+
+async def test_an_upstream_that_is_not_ours_is_a_warning_and_holds_nobody() -> None:
+    """Nobody here can mend it, and the gateway's breaker answers for it already."""
+    cluster = Cluster(served=False)
+    cluster.bad = {"upstream/x": "no answer", "a": "its turns fail"}
+    (finding,) = await cluster.pass_seconds(6)
+    assert (finding.subsystem, finding.severity) == (HOST, Severity.WARNING)
+    assert cluster.probe.victims() == {}
+    assert [incident.victims for incident in cluster.probe.incidents()] == [("a",)]
+
+
+async def test_trouble_that_others_state_sorts_and_raises_nothing() -> None:
+    """A hung server is the progress probe's to tell; its clients are its victims all the same."""
+    cluster = Cluster()
+    cluster.told, cluster.bad = True, {"model": "it hangs", "a": "its turns fail"}
+    assert await cluster.pass_seconds(10) == []
+    assert cluster.probe.victims() == {"a": "model"}
+
+
+async def test_crashes_of_a_victim_are_held_against_nobody() -> None:
+    """Neither by number, nor by giving up, nor together with its root's."""
+    cluster = Cluster()
+    cluster.exit("model")
+    for _ in range(5):
+        cluster.exit("a")
+    assert await cluster.pass_seconds(5) == []
+    assert cluster.raised == []
+    assert cluster.probe.victims() == {}  # the looks were good again
+
+
+@pytest.mark.parametrize("first", ["model", "a"])
+async def test_a_victim_that_is_not_restarted_is_stated_once_its_root_is_well(first: str) -> None:
+    """It does not come back by itself, whichever exit was noticed first; a person's release forgets it."""
+    cluster = Cluster()
+    cluster.bad, cluster.told = {"model": "it is not ready", "a": "down"}, True
+    order = ("model", "a") if first == "model" else ("a", "model")
+    for name in order:
+        cluster.exit(name, will_restart=name != "a")
+    cluster.pushed.clear()
+    await cluster.pass_seconds(5)
+    assert cluster.raised == []
+    cluster.bad = {"a": "down"}
+    await cluster.pass_seconds(3)
+    assert cluster.raised == ["a"]
+    cluster.probe.forget("a")
+    await cluster.pass_seconds(1)
+    assert cluster.raised == ["a"]
+
+
+async def test_crashes_before_the_root_is_known_are_excused() -> None:
+    """The clients' exits are noticed first: they are no cascade of their own once the server's is."""
+    cluster = Cluster()
+    cluster.exit("a")
+    cluster.exit("b")
+    cluster.exit("model")
+    assert cluster.probe.victims() == {"a": "model", "b": "model"}
+    told = {f.subsystem: f.reason for f in cluster.pushed}
+    assert told == {"a": "a victim of model", "b": "a victim of model"}
+    cluster.bad = dict.fromkeys(("model", "a", "b"), "down")
+    cluster.told = True
+    assert await cluster.pass_seconds(10) == []
+
+
+async def test_a_crash_loop_names_its_victims_and_is_critical_when_it_takes_too_many_along() -> None:
+    """One root and two victims are three of four: more than 0.67 of them, less than 0.8."""
+    for ratio, severity in ((0.8, Severity.ANOMALY), (0.67, Severity.CRITICAL)):
+        cluster = Cluster(ratio=ratio)
+        cluster.exit("a")
+        cluster.exit("b")
+        for _ in range(3):
+            cluster.exit("model")
+        (finding,) = [f for f in cluster.pushed if f.bad]
+        assert (finding.subsystem, finding.severity) == ("model", severity)
+        assert finding.evidence["victims"] == ["a", "b"]
+
+
+async def test_work_that_ended_well_takes_nobody_along() -> None:
+    """A provider that has crashed and then finished is not failed for ever."""
+    cluster = Cluster()
+    cluster.exit("model")
+    at = cluster.clock.monotonic()
+    cluster.probe.exited(
+        SubsystemExited("model", at, "exit 0", wanted=False, will_restart=False, reason="done")
+    )
+    assert cluster.probe.incidents() == []
+
+
+async def test_a_void_stretch_is_no_evidence() -> None:
+    """Looks that epad itself was late for fail nobody, and no root settles meanwhile."""
+    cluster = Cluster()
+    cluster.bad, cluster.void = {"c": "no answer"}, True
+    assert await cluster.pass_seconds(30) == []
+    cluster.void = False
+    await cluster.pass_seconds(2)
+    cluster.void = True
+    assert await cluster.pass_seconds(30) == []
+    cluster.void = False
+    (finding,) = await cluster.pass_seconds(3)
+    assert finding.subsystem == "c"

@@ -429,3 +429,57 @@ def test_a_reboot_forgets_monotonic_times_but_nothing_else(story: Story) -> None
     assert incident.recoveries == ()
     assert incident.attempts == 1
     assert incident.tried == {"chat": 1, "game": 1}
+
+
+def test_victims_wait_until_their_root_is_well_and_are_no_anomalies(story: Story) -> None:
+    """Paused beside the root's quarantine, whatever their symptoms; and open again by themselves."""
+    story.world.suffering = {"chat": "model"}
+    story.find("model", "cascade")
+    for probe in ("cascade", "progress", "token_rate"):
+        assert story.find("chat", probe) is Phase.QUARANTINE
+    assert [a.key.subsystem for a in story.decider.assessor.active] == ["model"]
+    assert story.rungs() == {**OPEN, "model": Rung.STOP, "chat": Rung.FREEZE}
+    assert story.held("chat").paused
+    assert story.held("chat").reason == "it waits for model, whose victim it is"
+    story.world.suffering = {}
+    story.tell()
+    assert story.held("chat").rung is Rung.OPEN
+
+
+def test_a_victims_own_fault_is_not_excused(story: Story) -> None:
+    """Spending is no symptom of a dead model server."""
+    story.world.suffering = {"chat": "model"}
+    story.find("chat", "token_burn")
+    assert [a.key.probe for a in story.decider.assessor.active] == ["token_burn"]
+    assert story.held("chat").reason == "token_burn of chat"
+
+
+def test_what_was_found_of_a_victim_before_its_root_showed_itself_is_taken_back(story: Story) -> None:
+    """A late root takes over: one trouble is left, and it is the root's."""
+    story.find("chat", "progress")
+    story.world.suffering = {"chat": "model"}
+    story.tell()
+    assert story.decider.assessor.active == ()
+    query = "SELECT cleared_reason FROM anomaly WHERE subsystem = 'chat'"
+    assert story.rows(query) == [("it is a victim of model",)]
+
+
+def test_a_recovery_restarts_the_root_and_not_its_victims(story: Story) -> None:
+    """Failed or not, a victim comes back by itself; one that stays failed is a root of its own by then."""
+    story.world.suffering = {"game": "model"}
+    into_recovery(story, "model", "game")
+    assert story.steps() == [(StepName.RESTART, "chat"), (StepName.RESTART, "model")]
+    story.world.suffering = {}
+    story.world.broken.discard("model")
+    story.end()
+    story.wait(DWELL)
+    assert (StepName.RESTART, "game") in story.steps()
+
+
+def test_no_more_than_the_stated_share_is_paused_before_the_state_is_safe(story: Story) -> None:
+    """Two of four at 0.67; the one farthest from the root runs on until PRESERVATION."""
+    story.world.suffering = {"chat": "model", "game": "model", "guest": "model"}
+    story.tell()
+    assert story.rungs() == {**OPEN, "chat": Rung.FREEZE, "game": Rung.FREEZE}
+    assert story.find(HOST, "cascade", Severity.CRITICAL) is Phase.PRESERVATION
+    assert story.held("guest").reason == "it waits for model, whose victim it is"

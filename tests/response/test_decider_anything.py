@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from epad.response.plans import LEDGER
+from epad.response.plans import LEDGER, within_blast_ratio
 from epad.response.step import StepName, StepState
 from statemachine.containment import Hold, Rung, desired_holds
 from statemachine.finding import HOST, OPERATOR, Severity
@@ -38,6 +38,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         super().__init__()
         self.story = Story(recoveries_per_hour=3, quarantine_limit_seconds=300.0)
         self.seen = 0
+        self.seen_by_victims = 0
 
     @initialize(enter=st.sampled_from(BEGINNINGS))
     def it_begins_anywhere(self, enter: Callable[[Story], None]) -> None:
@@ -74,6 +75,11 @@ class AnythingMayHappen(RuleBasedStateMachine):
     @rule(subsystem=st.sampled_from(NAMES[:3]), broken=st.booleans())
     def a_subsystem_fails_or_heals(self, subsystem: str, broken: bool) -> None:
         (self.story.world.broken.add if broken else self.story.world.broken.discard)(subsystem)
+
+    @rule(victims=st.dictionaries(st.sampled_from(NAMES[1:]), st.just("model")))
+    def others_suffer(self, victims: dict[str, str]) -> None:
+        self.story.world.suffering = victims
+        self.story.tell()
 
     @rule(damaged=st.booleans())
     def the_ledger_is_damaged_or_repaired(self, damaged: bool) -> None:
@@ -133,8 +139,25 @@ class AnythingMayHappen(RuleBasedStateMachine):
             decider.phase,
             self.story.rules.rung_by_probe,
             decider.incident.parked,
+            within_blast_ratio(
+                self.story.world.suffering, len(SUBSYSTEMS), self.story.rules.blast_ratio, decider.phase
+            ),
         )
         assert decider.holds == wanted
+
+    @invariant()
+    def no_more_than_the_stated_share_waits_before_the_state_is_safe(self) -> None:
+        waiting = [hold for hold in self.story.decider.holds.values() if "victim" in hold.reason]
+        if self.story.phase in {Phase.NORMAL, Phase.QUARANTINE}:
+            assert len(waiting) <= self.story.rules.blast_ratio * len(SUBSYSTEMS)
+
+    @invariant()
+    def victims_are_not_restarted(self) -> None:
+        steps = list(self.story.journalled_steps())
+        victims = set(self.story.world.suffering)
+        for name, target, _ in steps[self.seen_by_victims :]:
+            assert not (name == StepName.RESTART and target in victims)
+        self.seen_by_victims = len(steps)
 
     @invariant()
     def what_a_person_holds_is_not_restarted(self) -> None:

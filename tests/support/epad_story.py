@@ -90,6 +90,7 @@ class ToyWorld:
     broken: set[str] = field(default_factory=set)
     damage: set[Target] = field(default_factory=set)
     blind: set[str] = field(default_factory=set)
+    suffering: dict[str, str] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)
     gateway: list[str] = field(default_factory=list)
 
@@ -104,6 +105,9 @@ class ToyWorld:
 
     def blind_probes(self) -> frozenset[str]:
         return frozenset(self.blind)
+
+    def victims(self) -> dict[str, str]:
+        return self.suffering
 
     def forget(self, subsystem: str) -> None:
         self.forgotten.append(subsystem)
@@ -147,7 +151,9 @@ def shipped_rules(**limits: float) -> Rules:
     names = Limits.__dataclass_fields__
     values = {name: getattr(config.policy, name) for name in names} | limits
     rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
-    return Rules(Limits(**values), config.policy.attempts_per_subsystem, rungs)
+    return Rules(
+        Limits(**values), config.policy.attempts_per_subsystem, rungs, config.probes.cascade.blast_ratio
+    )
 
 
 class Story:

@@ -67,6 +67,7 @@ def status(**changes: Any) -> dict[str, Any]:
                 "age_seconds": 60.0,
             }
         ],
+        "incidents": [],
         "subsystems": [subsystem("chat"), held],
         "probes": [
             {"name": "token_burn", "success": True, "age_seconds": 1.0, "note": ""},

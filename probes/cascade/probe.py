@@ -1,0 +1,253 @@
+"""The probe: exits and looks in; what keeps crashing, what has failed, and what fails together out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from probes.cascade.attribution import Attribution, CascadeIncident
+from probes.cascade.crashes import Crashes, CrashTrack
+from probes.cascade.graph import DependencyGraph
+from probes.cascade.node import Look
+from probes.cascade.thresholds import CascadeThresholds
+from probes.probe import Push
+from probes.subsystems import SubsystemExited
+from statemachine.clock import Clock
+from statemachine.finding import HOST, Finding, Severity
+
+NAME = "cascade"
+
+
+def exited_cleanly(event: SubsystemExited) -> bool:
+    """Whether a process ended by itself because its work was done: no failure, and no restart wanted."""
+    return event.status == "exit 0" and not event.will_restart
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """What is looked at, and who needs whom.
+
+    `looks` gives what has been seen since it was last asked. `answers_for` names the subsystem that a node's
+    trouble is stated about, HOST for what is not ours. `subsystems` is how many there are.
+    """
+
+    graph: DependencyGraph = field(default_factory=DependencyGraph)
+    looks: Callable[[], Iterable[Look]] = tuple
+    answers_for: Callable[[str], str] = str
+    subsystems: int = 0
+
+
+class Cascade:
+    """Told about every exit, and looks at every node on schedule; states roots and leaves victims alone.
+
+    Exits that the daemon wanted, and those that `completed` says were the end of the work, are no crashes.
+    `void` says whether a stretch of time is no evidence, since epad itself lagged in it.
+    """
+
+    def __init__(
+        self,
+        thresholds: CascadeThresholds,
+        *,
+        clock: Clock,
+        push: Push,
+        completed: Callable[[SubsystemExited], bool] = exited_cleanly,
+        neighbourhood: Neighbourhood | None = None,
+        void: Callable[[float, float], bool] = lambda _, __: False,
+    ) -> None:
+        self._thresholds = thresholds
+        self._clock = clock
+        self._push = push
+        self._completed = completed
+        around = neighbourhood or Neighbourhood()
+        self._looks, self._answers_for, self._subsystems = around.looks, around.answers_for, around.subsystems
+        self._void = void
+        self._crashes = Crashes(thresholds.window_seconds)
+        self._attribution = Attribution(around.graph, thresholds.look_rule, thresholds.settle_seconds)
+        self._looked_at = clock.monotonic()
+        self._stated: set[str] = set()
+        self._untold_crash = False
+        self._given_up: dict[str, SubsystemExited] = {}
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._thresholds.interval_seconds
+
+    def exited(self, event: SubsystemExited) -> None:
+        if event.wanted:
+            return
+        name, before = event.subsystem, self.victims()
+        if self._completed(event):
+            self._attribution.forget(name, event.at)
+            return
+        self._attribution.observe(Look(name, event.at, f"it ended with {event.status}", hard=True, told=True))
+        self._count(event)
+        self._excuse_victims(before, event.at)
+
+    async def sample(self) -> Sequence[Finding]:
+        """Look at every node; state the roots that stand, and what has become quiet."""
+        now, before = self._clock.monotonic(), self.victims()
+        void, self._looked_at = self._void(self._looked_at, now), now
+        for look in self._looks():
+            if look.hard or not void:
+                self._attribution.observe(look)
+        if void:
+            self._attribution.postpone(now)
+        self._excuse_victims(before, now)
+        due = [incident for incident in self.incidents() if incident.settled and not incident.told]
+        failing = [self._failing(incident, now) for incident in due]
+        return [*failing, *self._quiet(now, failing), *self._together(now)]
+
+    def incidents(self) -> list[CascadeIncident]:
+        """Every root as of now with the subsystems that are its victims, settled or not."""
+        return [
+            replace(incident, victims=tuple(n for n in incident.victims if self._answers_for(n) == n))
+            for incident in self._attribution.incidents(self._clock.monotonic())
+        ]
+
+    def victims(self) -> Mapping[str, str]:
+        """The subsystems that suffer from another subsystem's trouble, each with the name of that one.
+
+        Providers stand first. Victims of what is not ours are not among them: nobody here can mend that.
+        """
+        found: dict[str, str] = {}
+        for incident in self.incidents():
+            root = self._answers_for(incident.root)
+            for name in incident.victims:
+                if root not in {HOST, name}:
+                    found.setdefault(name, root)
+        return found
+
+    def forget(self, subsystem: str) -> None:
+        """Start afresh with a subsystem that was released: its former crashes and looks count no more."""
+        self._crashes.forget([subsystem])
+        self._given_up.pop(subsystem, None)
+        self._attribution.forget(subsystem, self._clock.monotonic())
+
+    def _count(self, event: SubsystemExited) -> None:
+        if self._attribution.is_victim(event.subsystem):
+            self._excuse(event)
+            return
+        track = self._crashes.add(event)
+        self._untold_crash = True
+        if track.given_up or len(track.crashed_at) >= self._thresholds.crashes:
+            self._push(self._crashing(event, track))
+        for finding in self._together(event.at):
+            self._push(finding)
+
+    def _excuse(self, event: SubsystemExited) -> None:
+        """Hold a crash against nobody; one that is not restarted is stated once its root is well."""
+        if not event.will_restart:
+            self._given_up[event.subsystem] = event
+
+    def _excuse_victims(self, before: Mapping[str, str], now: float) -> None:
+        """Hold no crash against a victim; and say at once who has become one, or is one no longer."""
+        victims = self.victims()
+        for name in filter(self._attribution.is_victim, self._crashes.names()):
+            self._excuse(self._crashes.last(name))
+            self._crashes.forget([name])
+        for name in [name for name in self._given_up if not self._attribution.is_victim(name)]:
+            self._count(replace(self._given_up.pop(name), at=now))
+        changed = {name for name, _ in victims.items() ^ before.items()}
+        for name in sorted(changed):
+            reason = f"a victim of {victims[name]}" if name in victims else f"{before[name]} is well again"
+            self._push(Finding(NAME, name, Severity.OK, now, reason))
+
+    def _quiet(self, now: float, failing: Sequence[Finding]) -> list[Finding]:
+        """Say what has become quiet. What is not was stated when it happened."""
+        self._crashes.drop(now)
+        seconds = self._thresholds.window_seconds
+        names = set(self._crashes.take_quiet())
+        over, self._stated = self._stated, {finding.subsystem for finding in failing}
+        names |= over
+        if len(self._crashes.firsts()) < self._thresholds.subsystems:
+            names.add(HOST)
+        names -= self._stated | set(self._crashes.names())
+        return [Finding(NAME, n, Severity.OK, now, f"quiet for {seconds:.0f} s") for n in sorted(names)]
+
+    def _together(self, now: float) -> list[Finding]:
+        """Several roots at once are no coincidence; but who is a root shows only after the settle time."""
+        crashed = self._crashes.firsts()
+        settled = [at for at, _ in crashed if now - at >= self._thresholds.settle_seconds]
+        if len(settled) < self._thresholds.subsystems or not self._untold_crash:
+            return []
+        self._untold_crash = False
+        return [self._several(crashed, now)]
+
+    def _severity(self, incident: CascadeIncident | None) -> Severity:
+        """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
+        hurt = len(incident.victims) if incident else 0
+        too_many = hurt + 1 > self._thresholds.blast_ratio * self._subsystems
+        return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
+
+    def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
+        count, seconds = len(track.crashed_at), self._thresholds.window_seconds
+        incident = next((i for i in self.incidents() if i.root == event.subsystem), None)
+        victims = incident.victims if incident else ()
+        reason = f"crashed {count} times in {seconds:.0f} s, last with {event.status}"
+        if track.given_up:
+            reason = f"it ended with {event.status} and is not restarted: {event.reason}"
+        return Finding(
+            NAME,
+            event.subsystem,
+            self._severity(incident),
+            event.at,
+            reason + _taking_along(victims),
+            value=count,
+            limit=self._thresholds.crashes,
+            unit="crashes",
+            evidence={
+                "status": event.status,
+                "crashes": count,
+                "given_up": track.given_up,
+                "victims": list(victims),
+            },
+            hard=True,
+        )
+
+    def _failing(self, incident: CascadeIncident, now: float) -> Finding:
+        """A root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
+        subsystem = self._answers_for(incident.root)
+        severity = Severity.WARNING if subsystem == HOST else self._severity(incident)
+        return Finding(
+            NAME,
+            subsystem,
+            severity,
+            now,
+            f"{incident.root} fails: {incident.reason}{_taking_along(incident.victims)}",
+            value=1 + len(incident.victims),
+            unit="subsystems",
+            evidence={
+                "root": incident.root,
+                "victims": list(incident.victims),
+                "flapping": incident.flapping,
+                "rung": "open",
+            },
+        )
+
+    def _several(self, crashed: list[tuple[float, str]], at: float) -> Finding:
+        names = [name for _, name in crashed]
+        return Finding(
+            NAME,
+            HOST,
+            Severity.CRITICAL,
+            at,
+            f"{len(names)} subsystems crashed within {self._thresholds.window_seconds:.0f} s and none needs "
+            f"another, {names[0]} first: {', '.join(names)}",
+            value=len(names),
+            limit=self._thresholds.subsystems,
+            unit="subsystems",
+            evidence={
+                "subsystems": names,
+                "first_crashes": {name: first for first, name in crashed},
+                "statuses": {name: self._crashes.last(name).status for name in names},
+            },
+            hard=True,
+        )
+
+
+def _taking_along(victims: Sequence[str]) -> str:
+    return f"; {', '.join(victims)} suffer from it" if victims else ""
