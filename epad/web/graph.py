@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,11 @@ def layout(depends_on: Mapping[str, Sequence[str]]) -> dict[str, Place]:
     return places
 
 
-def dependency_graph(subsystems: Sequence[dict[str, Any]]) -> Html:
-    """The graph as SVG, with the same told in words for who cannot see it; nothing if no one depends on anyone."""
+def dependency_graph(subsystems: Sequence[dict[str, Any]], victims: Collection[str] = ()) -> Html:
+    """The graph as SVG, with the same told in words for who cannot see it; nothing if no one depends on anyone.
+
+    Victims of another's failure have a dashed border.
+    """
     depends_on = {s["name"]: s["depends_on"] for s in subsystems}
     if not any(depends_on.values()):
         return Html("")
@@ -66,7 +69,7 @@ def dependency_graph(subsystems: Sequence[dict[str, Any]]) -> Html:
         for other in others
         if other in places
     ]
-    boxes = [_box(subsystem, places[subsystem["name"]]) for subsystem in subsystems]
+    boxes = [_box(s, places[s["name"]], victim=s["name"] in victims) for s in subsystems]
     svg = tag(
         "svg",
         tag("title", "who depends on whom"),
@@ -81,16 +84,16 @@ def dependency_graph(subsystems: Sequence[dict[str, Any]]) -> Html:
     return tag("div", svg, class_="graph", tabindex=0, role="group", aria_label="dependencies")
 
 
-def _box(subsystem: dict[str, Any], place: Place) -> Html:
+def _box(subsystem: dict[str, Any], place: Place, *, victim: bool) -> Html:
     name, state = subsystem["name"], "hung" if subsystem["hung"] else subsystem["state"]
     shown = name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
     return tag(
         "a",
         tag("rect", x=place.x, y=place.y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=4),
         tag("text", shown, x=place.x + 12, y=place.y + 19, class_="name"),
-        tag("text", state, x=place.x + 12, y=place.y + 35, class_="state"),
+        tag("text", f"{state}, victim" if victim else state, x=place.x + 12, y=place.y + 35, class_="state"),
         href=f"/subsystems/{name}",
-        class_=f"node state-{state}",
+        class_=f"node state-{state}{' victim' if victim else ''}",
     )
 
 

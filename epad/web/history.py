@@ -35,6 +35,26 @@ def anomaly_list(anomalies: Sequence[dict[str, Any]]) -> Html:
     )
 
 
+def incident_list(incidents: Sequence[dict[str, Any]]) -> Html | None:
+    """Each root with its victims: only the root needs mending. Nothing, where nobody took anybody along."""
+    if not incidents:
+        return None
+    return tag("ul", (_incident(incident) for incident in incidents), class_="incidents")
+
+
+def _incident(incident: dict[str, Any]) -> Html:
+    names = [tag("a", name, href=f"/subsystems/{name}") for name in incident["victims"]]
+    victims = [part for name in names for part in (", ", name)][1:] or ["nobody"]
+    return tag(
+        "li",
+        tag("strong", "root "),
+        tag("a", incident["root"], href=f"/subsystems/{incident['root']}"),
+        f" · {duration(incident['age_seconds'])}{' · flapping' if incident['flapping'] else ''}",
+        tag("span", incident["reason"], class_="reason"),
+        tag("span", "took along: ", victims, class_="victims"),
+    )
+
+
 def transition_list(transitions: Sequence[dict[str, Any]]) -> Html:
     """How the phase came about, newest first."""
     if not transitions:

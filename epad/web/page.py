@@ -8,7 +8,7 @@ from typing import Any
 
 from epad.control.render import duration
 from epad.web.graph import dependency_graph
-from epad.web.history import anomaly_list, chain, event_table, transition_list
+from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag
 from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
@@ -44,10 +44,12 @@ def overview_page(view: Overview) -> bytes:
 def overview_main(view: Overview) -> Html:
     """The part of the first page that changes; the script fetches it anew when something happens."""
     status = view.status
+    victims = {name for incident in status["incidents"] for name in incident["victims"]}
+    graph = dependency_graph(status["subsystems"], victims)
     return join(
         phase_ladder(status),
-        _section("Trouble", anomaly_list(status["anomalies"])),
-        _section("Subsystems", subsystem_table(status["subsystems"]), dependency_graph(status["subsystems"])),
+        _section("Trouble", incident_list(status["incidents"]), anomaly_list(status["anomalies"])),
+        _section("Subsystems", subsystem_table(status["subsystems"]), graph),
         _section("House", _house(status)),
         _section("Transitions", transition_list(view.transitions)),
         _section("Events", event_table(view.events)),

@@ -36,6 +36,22 @@ async def test_everything_is_told() -> None:
     assert "turn.refused" in page
 
 
+async def test_a_root_and_its_victims() -> None:
+    """Whom to mend stands first; whom it took along is told in words and drawn with a dashed border."""
+    incident = {
+        "root": "model", "reason": "it crashed three times", "age_seconds": 5.0, "victims": ["chat", "wargame"],
+        "settled": True, "flapping": True,
+    }  # fmt: skip
+    page = await overview(
+        incidents=[incident],
+        subsystems=[subsystem("model", state="failed"), subsystem("chat", depends_on=["model"])],
+    )
+    assert "5s · flapping" in page
+    assert "it crashed three times" in page
+    assert 'took along: <a href="/subsystems/chat">chat</a>, <a href="/subsystems/wargame">' in page
+    assert "node state-running victim" in page
+
+
 async def test_a_calm_daemon_says_so() -> None:
     """An empty page would leave the reader to guess."""
     page = await overview(anomalies=[], subsystems=[], notices=[])
