@@ -161,12 +161,39 @@ class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How full a GPU may be, and how long a driver call may take."""
+    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
 
     interval_seconds: Seconds
     timeout_seconds: Seconds
     warn_ratio: Ratio
     limit_ratio: Ratio
+    growth_window_seconds: Seconds
+    exhaustion_seconds: Seconds
+    ghost_bytes: Count
+    root: str
+
+
+class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the machine itself, or the daemon on it, is in trouble.
+
+    Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
+    """
+
+    interval_seconds: Seconds
+    memory_warn_ratio: Ratio
+    memory_limit_ratio: Ratio
+    io_warn_ratio: Ratio
+    cpu_warn_ratio: Ratio
+    disk_warn_ratio: Ratio
+    disk_warn_bytes: Count
+    disk_limit_ratio: Ratio
+    disk_limit_bytes: Count
+    disk_critical_ratio: Ratio
+    disk_critical_bytes: Count
+    inodes_warn_ratio: Ratio
+    inodes_limit_ratio: Ratio
+    lag_seconds: Seconds
+    lag_settle_seconds: Seconds
 
 
 class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,6 +213,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     progress: ProgressConfig
     ledger_integrity: LedgerIntegrityConfig
     vram: VramConfig
+    host: HostConfig
     cascade: CascadeConfig
 
 

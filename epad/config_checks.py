@@ -26,6 +26,7 @@ PROBES = frozenset(
         "token_rate",
         "conversation",
         "cascade",
+        "host",
         "identity",
         "ledger_integrity",
         "overrun",
@@ -133,6 +134,12 @@ def _check_order(config: Config) -> Iterator[Complaint]:
     """The pairs of which the first must not exceed the second."""
     tables: list[tuple[KeyPath, object, str, str]] = [
         (("probes", "vram"), config.probes.vram, "warn_ratio", "limit_ratio"),
+        (("probes", "host"), config.probes.host, "memory_warn_ratio", "memory_limit_ratio"),
+        (("probes", "host"), config.probes.host, "disk_limit_ratio", "disk_warn_ratio"),
+        (("probes", "host"), config.probes.host, "disk_limit_bytes", "disk_warn_bytes"),
+        (("probes", "host"), config.probes.host, "disk_critical_ratio", "disk_limit_ratio"),
+        (("probes", "host"), config.probes.host, "disk_critical_bytes", "disk_limit_bytes"),
+        (("probes", "host"), config.probes.host, "inodes_limit_ratio", "inodes_warn_ratio"),
         (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
     ]
     for name, rule in config.hysteresis.items():

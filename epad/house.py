@@ -26,8 +26,10 @@ from epad.gateway.money import Prices
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
+from epad.host_readings import watch_lag
 from epad.integrity import Integrity
 from epad.keys import Keys
+from epad.machine import MachineView
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
@@ -81,7 +83,13 @@ class House:
         )
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
-            config, clock, self._push, self.supervisor.snapshots, self._integrity, self.events
+            config,
+            clock,
+            self._push,
+            self.supervisor.snapshots,
+            self._integrity,
+            self.events,
+            directories,
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -96,6 +104,7 @@ class House:
             stores.journal, self._step_work(), self.events, self.metrics, self._operation_ended
         )
         self.schedule = self._make_schedule()
+        self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
         self._metrics_server = MetricsServer(config.metrics.listen, self.metrics, self._refresh)
         self.board = self._make_board()
         self._control = self._make_control()
@@ -109,7 +118,17 @@ class House:
     def clock_jumped(self, seconds: float) -> None:
         """Somebody set the wall clock: say so, and let wall-clock jobs look again."""
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
+        self.metrics.clock_jumps.inc()
+        self._watchers.host.clock_jumped(seconds)
         self.schedule.wakeup()
+
+    def watch_own_loop(self) -> Coroutine[Any, Any, None]:
+        """Notice when our own event loop stands still."""
+        return watch_lag(self._watchers.lag, self._lagged)
+
+    def _lagged(self, seconds: float) -> None:
+        self.metrics.loop_lags.inc()
+        self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
 
     def ledger_commits(self) -> int | None:
         """The ledger writer's count of commits, or None while nothing waits for it."""
@@ -131,6 +150,7 @@ class House:
             if snapshot.progress_done is not None:
                 self.metrics.progress.labels(snapshot.name).set(snapshot.progress_done)
         self._gateway.observe_budgets()
+        self._machine.show()
         return self.board.render()
 
     # Opened and closed in order.
@@ -333,6 +353,8 @@ class House:
             ledger=self._integrity.status,
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
+            gpus=self._machine.gpus,
+            host=self._machine.host,
         )
 
     def _make_control(self) -> ControlApi:

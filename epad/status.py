@@ -59,6 +59,8 @@ class StatusBoard:
     probes: ProbeLoops
     ledger: Callable[[], Ledger]
     upstreams: Callable[[], list[dict[str, object]]] = list
+    gpus: Callable[[], list[dict[str, object]]] = list
+    host: Callable[[], dict[str, object]] = dict
     log_file: Callable[[str], Path] = Path
     gateway_url: str = ""
     metrics_url: str = ""
@@ -80,6 +82,8 @@ class StatusBoard:
             "anomalies": self._anomalies(now),
             "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
+            "gpus": self.gpus(),
+            "host": self.host(),
             "gateway": {"url": self.gateway_url},
             "upstreams": self.upstreams(),
             "budgets": {

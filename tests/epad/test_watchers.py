@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -10,6 +11,7 @@ from epad_house import configured
 from epad_story import finding, memory_database, shipped
 
 from epad.config import BudgetConfig, Config, SubsystemConfig
+from epad.directories import Directories
 from epad.events import EventLog
 from epad.integrity import Integrity
 from epad.watchers import Watchers, make_assessor, make_watchers
@@ -27,7 +29,13 @@ class Bench:
         self.pushed: list[Finding] = []
         self.events = EventLog(memory_database(), self.clock)
         self.watchers: Watchers = make_watchers(
-            config, self.clock, self.pushed.append, self.snapshots, cast("Integrity", self), self.events
+            config,
+            self.clock,
+            self.pushed.append,
+            self.snapshots,
+            cast("Integrity", self),
+            self.events,
+            Directories(Path("/tmp"), Path("/tmp")),
         )
 
     def snapshots(self) -> list[SubsystemSnapshot]:
