@@ -12,7 +12,7 @@ from probes.vram.attribution import GpuHistory, GpuState, OwnerOf
 from probes.vram.source import GpuSource
 from probes.vram.verdict import judge, lost, reported
 from statemachine.clock import Clock
-from statemachine.finding import Finding, Severity
+from statemachine.finding import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Vram:
             return [lost(look.gone, now), *said]
         findings = judge(look.states, self._thresholds, now, self._concerned) if look.states else []
         self._concerned = {f.subsystem for f in findings[1:] if f.value}
-        if look.failure and not any(f.severity >= Severity.WARNING for f in (*findings, *said)):
+        if look.failure and not any(finding.bad for finding in (*findings, *said)):
             raise ProbeError(look.failure)
         return [*findings, *said]
 
