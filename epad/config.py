@@ -217,6 +217,15 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     cascade: CascadeConfig
 
 
+class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How VRAM is taken back from a subsystem, and when that is enough."""
+
+    request_seconds: Seconds
+    settle_seconds: Seconds
+    keep_ratio: Annotated[float, Meta(ge=0, lt=1)]
+    sleep_level: Literal[1, 2]
+
+
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How many checkpoints are kept, and how long making one may take."""
 
@@ -310,6 +319,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     essential: bool = False
     depends_on: tuple[Name, ...] = ()
     gateway: bool = True
+    serves: str = ""
     listen: Listener = ""
     user: str = ""
     group: str = ""
@@ -333,6 +343,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     hysteresis: dict[Name, HysteresisConfig]
     containment: dict[Name, RungName]
     probes: ProbesConfig
+    release_vram: ReleaseVramConfig
     checkpoint: CheckpointConfig
     schedule: ScheduleConfig
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}

@@ -205,6 +205,9 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if path[-1] in RESERVED_NAMES:
         text = f"may not be called {path[-1]}: findings about the machine itself bear that name; take another"
         yield Complaint(path, text)
+    if subsystem.serves and subsystem.serves not in config.upstreams:
+        text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
+        yield Complaint((*path, "serves"), text)
     yield from _check_critical_files((*path, "critical_files"), subsystem.critical_files)
     for name in subsystem.depends_on:
         if name not in config.subsystems:

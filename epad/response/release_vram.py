@@ -161,10 +161,12 @@ class VramRelease:
             if attempt is None:
                 continue
             result, ended = attempt
-            now = await self._settled(subsystem, first)
+            # What ignores TERM is being killed already: that is the next rung's to judge.
+            refused = rung is ReleaseRung.TERMINATE and not ended
+            now = await (self._measure(subsystem) if refused else self._settled(subsystem, first))
             seconds = self._clock.monotonic() - began
             rungs.append(RungTaken(rung, result, before.held_bytes, now.held_bytes, seconds))
-            if ended or self._is_enough(first, now):
+            if ended or (not refused and self._is_enough(first, now)):
                 break
         note = _note(first, now, rungs)
         released = None if now.held_bytes is None else self._is_enough(first, now)
