@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from epad.config import Config, SubsystemConfig
+from epad.events import EventKind, EventLog
 from epad.gateway.upstream import Upstream
 from epad.response.release_vram import Measure, ModelServer, ReleaseLimits, VramRelease
+from epad.response.step import StepFailedError
 from epad.supervisor.errors import SupervisorError
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
@@ -50,6 +52,22 @@ class HeldAtStop:
             return False  # nothing is being stopped, or it could not be
         snapshot = next(s for s in self._holder.snapshots() if s.name == subsystem)
         return snapshot.pid is None and snapshot.state is not SubsystemState.FAILED
+
+
+class VramReleaseStep:
+    """The ladder as a part of containment: an event with every rung, and one sentence for the journal."""
+
+    def __init__(self, ladder: VramRelease, events: EventLog) -> None:
+        self._ladder = ladder
+        self._events = events
+
+    async def release(self, subsystem: str) -> str:
+        """Take its VRAM back. Raises StepFailedError where it is not back though every rung was taken."""
+        released = await self._ladder.release(subsystem)
+        self._events.emit(EventKind.VRAM_RELEASED, subsystem, **released.evidence(), note=released.note)
+        if released.released is False:
+            raise StepFailedError(released.sentence)
+        return released.sentence
 
 
 def make_vram_release(

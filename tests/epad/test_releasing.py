@@ -13,16 +13,20 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from epad_house import configured
+from epad_story import memory_database
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
 from epad.config import ReleaseVramConfig, SubsystemConfig
+from epad.events import EventLog
 from epad.gateway.upstream import Upstream
-from epad.releasing import make_vram_release
-from epad.response.release_vram import VramReleased
+from epad.releasing import VramReleaseStep, make_vram_release
+from epad.response.release_vram import ReleaseRung, RungTaken, VramRelease, VramReleased
+from epad.response.step import StepFailedError
 from epad.supervisor.supervisor import Supervisor
 from epad.system import SystemClock
 from probes.subsystems import SubsystemState
 from probes.vram.probe import HeldVram
+from statemachine.clock import ManualClock
 
 DEAF = f"{READY}\nimport signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntell('READY=1')\ntime.sleep(600)"
 
@@ -140,3 +144,40 @@ async def test_one_that_ignores_term_is_killed_after_its_grace(house: House) -> 
         "it was killed",
     ]
     assert house.world.living() == set()
+
+
+class Told:
+    """A ladder that comes to what the test says."""
+
+    def __init__(self, released: bool | None) -> None:
+        rung = RungTaken(ReleaseRung.TERMINATE, "it has ended", 8 << 30, 0, 1.5)
+        self.outcome = VramReleased("it", 8 << 30, 0, released, (rung,), "a note")
+
+    async def release(self, _: str) -> VramReleased:
+        return self.outcome
+
+
+@pytest.mark.parametrize("released", [True, None, False])
+async def test_every_rung_is_in_an_event_and_only_a_failure_fails_the_step(released: bool | None) -> None:
+    """VRAM that cannot be read is no failure: its process has ended."""
+    events = EventLog(memory_database(), ManualClock())
+    step = VramReleaseStep(cast("VramRelease", Told(released)), events)
+    async with events.subscribe() as heard:
+        if released is False:
+            with pytest.raises(StepFailedError, match="VRAM not released: 8192 MiB before, 0 MiB after"):
+                await step.release("it")
+        else:
+            assert "terminate: it has ended" in await step.release("it")
+        await events.flush()
+        event = heard.get_nowait()
+    assert (event["kind"], event["subsystem"]) == ("vram.released", "it")
+    assert event["fields"]["released"] is released
+    assert event["fields"]["rungs"] == [
+        {
+            "rung": "terminate",
+            "result": "it has ended",
+            "before_bytes": 8 << 30,
+            "after_bytes": 0,
+            "seconds": 1.5,
+        }
+    ]
