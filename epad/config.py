@@ -320,6 +320,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     depends_on: tuple[Name, ...] = ()
     gateway: bool = True
     serves: str = ""
+    fills_gpu: bool = False
     listen: Listener = ""
     user: str = ""
     group: str = ""

@@ -112,7 +112,7 @@ def make_watchers(
             push=push,
             completed=lambda event: event.reason == SUCCEEDED,
         ),
-        vram=_vram(probes, _owner_of(snapshots, directories, Path(probes.vram.root)), clock, notice),
+        vram=_vram(config, _owner_of(snapshots, directories, Path(probes.vram.root)), clock, notice),
         host=Host(
             HostThresholds(**_fields(probes.host)),
             read=HostReader(directories.state).read,
@@ -137,14 +137,22 @@ def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
     return TokenBurnThresholds(**{**_fields(config), "burn": burn})
 
 
-def _vram(probes: ProbesConfig, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]) -> Vram:
+def _vram(config: Config, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]) -> Vram:
+    probes = config.probes
     fields, root = _fields(probes.vram), Path(probes.vram.root)
     del fields["root"]
     timeout = probes.vram.timeout_seconds
     nvml = DriverProber(worker("nvml_worker", os.environ), "NVIDIA", timeout_seconds=timeout)
     amdgpu = DriverProber(worker("amd_worker", os.environ, str(root)), "AMD", timeout_seconds=timeout)
     sources: list[GpuSource] = [NvidiaGpus(nvml, clock), AmdGpus(amdgpu, clock, lambda: any(cards(root)))]
-    return Vram(VramThresholds(**fields), sources=sources, owner_of=owner_of, clock=clock, tell=tell)
+    return Vram(
+        VramThresholds(**fields),
+        sources=sources,
+        owner_of=owner_of,
+        clock=clock,
+        tell=tell,
+        fills_by_design=[name for name, spec in config.subsystems.items() if spec.fills_gpu or spec.serves],
+    )
 
 
 def _owner_of(snapshots: Snapshots, directories: Directories, root: Path) -> OwnerOf:

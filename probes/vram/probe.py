@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from probes.probe import ProbeError
@@ -44,12 +44,14 @@ class Vram:
         owner_of: OwnerOf,
         clock: Clock,
         tell: Callable[[str], None],
+        fills_by_design: Collection[str] = (),
     ) -> None:
         self._thresholds = thresholds
         self._sources = sources
         self._owner_of = owner_of
         self._clock = clock
         self._tell = tell
+        self._fills_by_design = frozenset(fills_by_design)
         self._notice = ""
         self._states: dict[str, GpuState] = {}
         self._histories: dict[str, GpuHistory] = {}
@@ -96,11 +98,22 @@ class Vram:
         said = [reported(xid, now) for xid in look.xids]
         if look.gone:
             return [lost(look.gone, now), *said]
-        findings = judge(look.states, self._thresholds, now, self._concerned) if look.states else []
+        findings = self._judge(look.states, now)
         self._concerned = {f.subsystem for f in findings[1:] if f.value}
         if look.failure and not any(finding.bad for finding in (*findings, *said)):
             raise ProbeError(look.failure)
         return [*findings, *said]
+
+    def _judge(self, states: Sequence[GpuState], now: float) -> list[Finding]:
+        if not states:
+            return []
+        return judge(
+            states,
+            self._thresholds,
+            now,
+            concerned=self._concerned,
+            fills_by_design=self._fills_by_design,
+        )
 
     async def measure(self, subsystem: str) -> HeldVram:
         """Look now at what a subsystem holds on all GPUs, and at what nobody does."""

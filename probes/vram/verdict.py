@@ -18,7 +18,12 @@ XID_GRAVE = frozenset({48, 62, 64, 74, 79, 95, 119, 120})
 
 
 def judge(
-    states: Sequence[GpuState], thresholds: VramThresholds, now: float, concerned: Collection[str] = ()
+    states: Sequence[GpuState],
+    thresholds: VramThresholds,
+    now: float,
+    *,
+    concerned: Collection[str] = (),
+    fills_by_design: Collection[str] = (),
 ) -> list[Finding]:
     """State the GPU in most trouble, for all of them: one finding for the host, one for each subsystem.
 
@@ -26,8 +31,12 @@ def judge(
     in every two of three. An anomaly is the subsystem's that gained most, the host's if it is nobody's of ours;
     `concerned` are those that need to hear that it is not theirs.
     """
-    worst = max(states, key=lambda state: (_severity(state, thresholds), state.reading.ratio))
-    severity = _severity(worst, thresholds)
+
+    def severity_of(state: GpuState) -> Severity:
+        return _severity(state, thresholds, fills_by_design)
+
+    worst = max(states, key=lambda state: (severity_of(state), state.reading.ratio))
+    severity = severity_of(worst)
     blamed = worst.culprit if severity >= Severity.ANOMALY else None
     if blamed in {FOREIGN, UNATTRIBUTED}:
         blamed = None
@@ -84,11 +93,19 @@ def reported(xid: Xid, now: float) -> Finding:
     )
 
 
-def _severity(state: GpuState, thresholds: VramThresholds) -> Severity:
-    """A forecast alone warns: work that grows at first and then stays is everyday life."""
+def _severity(state: GpuState, thresholds: VramThresholds, fills_by_design: Collection[str] = ()) -> Severity:
+    """A forecast alone warns, and so does a full card alone.
+
+    Work that grows at first and then stays is everyday life. vLLM takes 0.9 of a card and a desktop the rest: an
+    anomaly that never ends would have the policy freeze the house over it within the hour.
+    """
     ratio, left = state.reading.ratio, state.exhaustion_seconds
     soon = left is not None and left <= thresholds.exhaustion_seconds
-    if ratio >= thresholds.limit_ratio or (soon and ratio >= thresholds.warn_ratio):
+    if soon and ratio >= thresholds.warn_ratio:
+        return Severity.ANOMALY
+    filled_by = state.culprit
+    innocent = {None, FOREIGN, UNATTRIBUTED, *fills_by_design}
+    if ratio >= thresholds.limit_ratio and filled_by not in innocent:
         return Severity.ANOMALY
     ghosts = (state.reading.unattributed_bytes or 0) >= thresholds.ghost_bytes
     return Severity.WARNING if soon or ghosts or ratio >= thresholds.warn_ratio else Severity.OK

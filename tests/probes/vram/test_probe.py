@@ -51,7 +51,7 @@ class Told:
 class Bench:
     """A probe, its clock, and what it said once."""
 
-    def __init__(self, *answers: Mapping[str, Any] | Exception) -> None:
+    def __init__(self, *answers: Mapping[str, Any] | Exception, fills_by_design: Sequence[str] = ()) -> None:
         self.clock = ManualClock()
         self.notices: list[str] = []
         self.prober = Told(*answers)
@@ -62,6 +62,7 @@ class Bench:
             owner_of=self.owners.get,
             clock=self.clock,
             tell=self.notices.append,
+            fills_by_design=fills_by_design,
         )
 
 
@@ -90,8 +91,7 @@ def failed(index: int, code: int, message: str = "GPU is lost") -> dict[str, Any
     [
         (8_599, Severity.OK),
         (8_600, Severity.WARNING),
-        (9_299, Severity.WARNING),
-        (9_300, Severity.ANOMALY),
+        (9_300, Severity.WARNING),
     ],
 )
 async def test_fullness_counts_the_drivers_reserve(used: int, severity: Severity) -> None:
@@ -107,7 +107,7 @@ async def test_one_full_card_among_many_is_the_one_stated() -> None:
     """One finding a sample: cards that are fine must not outvote the full one."""
     bench = Bench(gpus(gpu(0), gpu(1, used=9_590), gpu(2), gpu(3)))
     findings = await bench.probe.sample()
-    assert [(f.severity, f.evidence["gpu"]) for f in findings] == [(Severity.ANOMALY, "1")]
+    assert [(f.severity, f.evidence["gpu"]) for f in findings] == [(Severity.WARNING, "1")]
 
 
 def state(index: int, used: int, total: int) -> GpuState:
@@ -122,7 +122,7 @@ def test_the_verdict_is_that_of_the_fullest(cards: list[tuple[int, int]]) -> Non
     finding = judge([state(n, used, total) for n, (used, total) in enumerate(cards)], thresholds, 0.0)[0]
     worst = max(used / total for used, total in cards)
     assert finding.value == worst
-    assert finding.bad == (worst >= thresholds.limit_ratio)
+    assert not finding.bad  # full, and nobody was seen to fill it
     assert (finding.severity is Severity.OK) == (worst < thresholds.warn_ratio)
 
 
@@ -188,10 +188,12 @@ async def test_a_lost_gpu_is_critical(code: int) -> None:
 
 async def test_a_gpu_that_could_not_be_read_is_unknown() -> None:
     """Unless another is in trouble already, which must not be hidden."""
-    bench = Bench(gpus(gpu(0), failed(1, 17, "Operating System")), gpus(gpu(0, used=9_500), failed(1, 17)))
+    filled = gpu(0, used=9_500, processes=[[7, 9_500 * MIB]])
+    bench = Bench(gpus(gpu(0), failed(1, 17, "Operating System")), gpus(filled, failed(1, 17)))
+    bench.owners[7] = "chat"
     with pytest.raises(ProbeError, match="GPU 1 could not be read: Operating System"):
         await bench.probe.sample()
-    assert (await bench.probe.sample())[0].severity is Severity.ANOMALY
+    assert [f.severity for f in await bench.probe.sample()] == [Severity.WARNING, Severity.ANOMALY]
 
 
 async def test_a_gpu_without_a_memory_figure_is_one_line() -> None:
@@ -273,8 +275,8 @@ async def test_memory_is_bounded() -> None:
 class Filling(Bench):
     """A card of 10,000 MiB whose processes hold what the test says, sample after sample."""
 
-    def __init__(self, owners: Mapping[int, str]) -> None:
-        super().__init__(gpus(gpu()))
+    def __init__(self, owners: Mapping[int, str], fills_by_design: Sequence[str] = ()) -> None:
+        super().__init__(gpus(gpu()), fills_by_design=fills_by_design)
         self.owners.update(owners)
 
     async def samples(self, *mebibytes: Mapping[int, int], seconds: float = 20) -> list[Finding]:
@@ -302,10 +304,10 @@ async def test_who_gained_most_is_blamed_not_who_holds_most() -> None:
 
 
 async def test_a_full_card_that_nobody_of_ours_filled_is_the_hosts() -> None:
-    """A stranger's program is not ours to hold; its pid is in the evidence."""
+    """A stranger's program is not ours to hold: a warning; its pid is in the evidence."""
     bench = Filling({1: "server"})
     findings = await bench.samples({1: 5_000}, {1: 5_000, 77: 4_900})
-    assert verdicts(findings) == {HOST: "anomaly", "server": "ok"}
+    assert verdicts(findings) == {HOST: "warning", "server": "ok"}
     assert "programs that epad did not start gained 4900 MiB" in findings[0].reason
     assert [77, 4_900 * MIB] in findings[0].evidence["processes"]
 
@@ -324,7 +326,7 @@ async def test_a_released_subsystem_is_not_blamed_for_what_it_gained_before() ->
     full = {1: 5_000, 2: 4_900}
     assert verdicts(await bench.samples({1: 5_000}, full))["trainer"] == "anomaly"
     bench.probe.forget("trainer")
-    assert verdicts(await bench.samples(full, full)) == {HOST: "anomaly", "server": "ok", "trainer": "ok"}
+    assert verdicts(await bench.samples(full, full)) == {HOST: "warning", "server": "ok", "trainer": "ok"}
 
 
 async def test_steady_growth_is_forecast_and_acted_on_only_where_little_is_left() -> None:
@@ -344,6 +346,36 @@ async def test_a_model_that_was_loaded_is_no_leak() -> None:
         bench = Filling({1: "server"})
         await bench.samples(*[{1: 500}] * before, {1: 4_000}, {1: 8_000}, *[{1: 8_500}] * 10)
         assert bench.probe.states()[0].exhaustion_seconds is None
+
+
+async def test_a_server_that_fills_a_card_by_design_is_not_blamed_for_that() -> None:
+    """VLLM at 0.95, all night: a warning. Should it leak steadily, that is its own all the same."""
+    bench = Filling({1: "vllm"}, fills_by_design=["vllm"])
+    for held in (500, 9_800, *[9_800] * 90):
+        findings = await bench.samples({1: held})
+        assert all(not finding.bad for finding in findings)
+    leak = await bench.samples(*({1: 9_000 + 20 * n} for n in range(40)))
+    assert verdicts(leak) == {HOST: "warning", "vllm": "anomaly"}
+
+
+async def test_a_card_that_is_full_and_stays_so_is_no_lasting_anomaly() -> None:
+    """Else the policy would take the house to LIFEBOAT over a card that serves well."""
+    bench = Filling({1: "server", 2: "trainer"})
+    full = {1: 5_000, 2: 4_900}
+    assert verdicts(await bench.samples({1: 5_000}, full))["trainer"] == "anomaly"
+    assert verdicts(await bench.samples(*[full] * 32)) == {HOST: "warning", "server": "ok", "trainer": "ok"}
+
+
+async def test_ghosts_that_grow_steadily_are_the_hosts_anomaly() -> None:
+    """The driver leaks: nobody to hold, and little time."""
+    bench = Bench(gpus(gpu()))
+    for number in range(45):
+        used = 8_600 + 20 * number
+        bench.prober.answers = [gpus(gpu(used=used, processes=[[7, 500 * MIB]], reserved_bytes=0))]
+        bench.clock.advance(20)
+        findings = await bench.probe.sample()
+    assert verdicts(findings) == {HOST: "anomaly"}
+    assert "no process that the driver names gained" in findings[0].reason
 
 
 async def test_ghost_memory_is_a_warning_with_its_size() -> None:
