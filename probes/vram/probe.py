@@ -21,7 +21,6 @@ class _Look:
 
     states: tuple[GpuState, ...]
     gone: tuple[GpuFailure, ...]
-    xids: tuple[Xid, ...]
     failure: str
 
 
@@ -56,8 +55,10 @@ class Vram:
         self._states: dict[str, GpuState] = {}
         self._histories: dict[str, GpuHistory] = {}
         self._xids: dict[Xid, float] = {}
+        self._unsaid: list[Xid] = []
         self._concerned: set[str] = set()
         self._asked: dict[GpuSource, asyncio.Task[GpuSample]] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -93,9 +94,8 @@ class Vram:
     async def sample(self) -> Sequence[Finding]:
         look = await self._look()
         now = self._clock.monotonic()
-        for xid in look.xids:
-            self._xids[xid] = self._clock.utc().timestamp()
-        said = [reported(xid, now) for xid in look.xids]
+        said = [reported(xid, now) for xid in self._unsaid]
+        self._unsaid.clear()
         if look.gone:
             return [lost(look.gone, now), *said]
         findings = self._judge(look.states, now)
@@ -117,10 +117,7 @@ class Vram:
 
     async def measure(self, subsystem: str) -> HeldVram:
         """Look now at what a subsystem holds on all GPUs, and at what nobody does."""
-        try:
-            look = await self._look()
-        except ProbeError:
-            return HeldVram(None, None)
+        look = await self._look()
         unknown = look.failure or look.gone or not look.states
         ghosts = [state.reading.unattributed_bytes for state in look.states]
         if unknown or any(size is None for size in ghosts):
@@ -140,11 +137,15 @@ class Vram:
 
     async def _look(self) -> _Look:
         """Ask all sources side by side; one that hangs harms nothing but its own GPUs."""
-        answers = await self._answers()
+        async with self._one_at_a_time:
+            answers = await self._answers()
         samples = [answer for answer in answers if isinstance(answer, GpuSample)]
         errors = [str(answer) for answer in answers if isinstance(answer, ProbeError)]
         readings = [reading for sample in samples for reading in sample.readings]
         failures = [failure for sample in samples for failure in sample.failures]
+        for xid in (xid for sample in samples for xid in sample.xids):
+            self._xids[xid] = self._clock.utc().timestamp()
+            self._unsaid.append(xid)
         states = tuple(self._remember(reading) for reading in readings)
         self._take_note_of_absence(anything=bool(readings or failures or errors))
         unread = [
@@ -153,7 +154,6 @@ class Vram:
         return _Look(
             states,
             tuple(failure for failure in failures if failure.lost),
-            tuple(xid for sample in samples for xid in sample.xids),
             next(iter(errors + unread), ""),
         )
 
