@@ -170,12 +170,39 @@ class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How full a GPU may be, and how long a driver call may take."""
+    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
 
     interval_seconds: Seconds
     timeout_seconds: Seconds
     warn_ratio: Ratio
     limit_ratio: Ratio
+    growth_window_seconds: Seconds
+    exhaustion_seconds: Seconds
+    ghost_bytes: Count
+    root: str
+
+
+class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the machine itself, or the daemon on it, is in trouble.
+
+    Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
+    """
+
+    interval_seconds: Seconds
+    memory_warn_ratio: Ratio
+    memory_limit_ratio: Ratio
+    io_warn_ratio: Ratio
+    cpu_warn_ratio: Ratio
+    disk_warn_ratio: Ratio
+    disk_warn_bytes: Count
+    disk_limit_ratio: Ratio
+    disk_limit_bytes: Count
+    disk_critical_ratio: Ratio
+    disk_critical_bytes: Count
+    inodes_warn_ratio: Ratio
+    inodes_limit_ratio: Ratio
+    lag_seconds: Seconds
+    lag_settle_seconds: Seconds
 
 
 class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,8 +235,18 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     progress: ProgressConfig
     ledger_integrity: LedgerIntegrityConfig
     vram: VramConfig
+    host: HostConfig
     cascade: CascadeConfig
     alerts: AlertsConfig
+
+
+class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How VRAM is taken back from a subsystem, and when that is enough."""
+
+    request_seconds: Seconds
+    settle_seconds: Seconds
+    keep_ratio: Annotated[float, Meta(ge=0, lt=1)]
+    sleep_level: Literal[1, 2]
 
 
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -309,6 +346,8 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     essential: bool = False
     depends_on: tuple[Name, ...] = ()
     gateway: bool = True
+    serves: str = ""
+    fills_gpu: bool = False
     listen: Listener = ""
     user: str = ""
     group: str = ""
@@ -333,6 +372,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     hysteresis: dict[Name, HysteresisConfig]
     containment: dict[Name, RungName]
     probes: ProbesConfig
+    release_vram: ReleaseVramConfig
     checkpoint: CheckpointConfig
     schedule: ScheduleConfig
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}

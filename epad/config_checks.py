@@ -27,6 +27,7 @@ PROBES = frozenset(
         "token_rate",
         "conversation",
         "cascade",
+        "host",
         "identity",
         "ledger_integrity",
         "overrun",
@@ -136,6 +137,12 @@ def _check_order(config: Config) -> Iterator[Complaint]:
     """The pairs of which the first must not exceed the second."""
     tables: list[tuple[KeyPath, object, str, str]] = [
         (("probes", "vram"), config.probes.vram, "warn_ratio", "limit_ratio"),
+        (("probes", "host"), config.probes.host, "memory_warn_ratio", "memory_limit_ratio"),
+        (("probes", "host"), config.probes.host, "disk_limit_ratio", "disk_warn_ratio"),
+        (("probes", "host"), config.probes.host, "disk_limit_bytes", "disk_warn_bytes"),
+        (("probes", "host"), config.probes.host, "disk_critical_ratio", "disk_limit_ratio"),
+        (("probes", "host"), config.probes.host, "disk_critical_bytes", "disk_limit_bytes"),
+        (("probes", "host"), config.probes.host, "inodes_limit_ratio", "inodes_warn_ratio"),
         (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
         (("probes", "cascade"), config.probes.cascade, "bad_looks", "of_looks"),
     ]
@@ -206,6 +213,9 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if path[-1] in RESERVED_NAMES:
         text = f"may not be called {path[-1]}: findings about the machine itself bear that name; take another"
         yield Complaint(path, text)
+    if subsystem.serves and subsystem.serves not in config.upstreams:
+        text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
+        yield Complaint((*path, "serves"), text)
     yield from _check_critical_files((*path, "critical_files"), subsystem.critical_files)
     for name in subsystem.depends_on:
         if name not in config.subsystems:

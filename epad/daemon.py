@@ -163,6 +163,7 @@ class Daemon:
         await house.start_subsystems()
         for name, loop in house.probe_loops.loops():
             self._spawn(name, loop)
+        self._spawn("lag", house.watch_own_loop())
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
         interval = interval_seconds(self._environment, os.getpid())

@@ -26,9 +26,11 @@ from epad.gateway.money import Prices
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
+from epad.host_readings import watch_lag
 from epad.integrity import Integrity
 from epad.keys import Keys
 from epad.looks import Sights
+from epad.machine import MachineView
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
@@ -48,7 +50,7 @@ from epad.supervisor.engine import PlainEngine
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
-from epad.watchers import make_assessor, make_watchers
+from epad.watchers import Senses, make_assessor, make_watchers
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
@@ -86,12 +88,15 @@ class House:
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
             config,
+            Senses(
+                self.supervisor.snapshots,
+                self._integrity,
+                directories,
+                Sights(self._upstream_status, self._hold_of),
+            ),
             clock,
             self._push,
-            self.supervisor.snapshots,
-            self._integrity,
             self.events,
-            Sights(self._upstream_status, self._hold_of),
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -106,6 +111,7 @@ class House:
             stores.journal, self._step_work(), self.events, self.metrics, self._operation_ended
         )
         self.schedule = self._make_schedule()
+        self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
         self._metrics_server = MetricsServer(config.metrics.listen, self.metrics, self._refresh)
         self.board = self._make_board()
         self._orders = Orders(
@@ -123,7 +129,17 @@ class House:
     def clock_jumped(self, seconds: float) -> None:
         """Somebody set the wall clock: say so, and let wall-clock jobs look again."""
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
+        self.metrics.clock_jumps.inc()
+        self._watchers.host.clock_jumped(seconds)
         self.schedule.wakeup()
+
+    def watch_own_loop(self) -> Coroutine[Any, Any, None]:
+        """Notice when our own event loop stands still."""
+        return watch_lag(self._watchers.lag, self._lagged)
+
+    def _lagged(self, seconds: float) -> None:
+        self.metrics.loop_lags.inc()
+        self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
 
     def ledger_commits(self) -> int | None:
         """The ledger writer's count of commits, or None while nothing waits for it."""
@@ -151,6 +167,7 @@ class House:
             if snapshot.progress_done is not None:
                 self.metrics.progress.labels(snapshot.name).set(snapshot.progress_done)
         self._gateway.observe_budgets()
+        self._machine.show()
         return self.board.render()
 
     # Opened and closed in order.
@@ -357,6 +374,8 @@ class House:
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,
+            gpus=self._machine.gpus,
+            host=self._machine.host,
         )
 
     def _make_page(self) -> WebPage:

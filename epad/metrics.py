@@ -27,6 +27,8 @@ class Metrics:
         self._declare_gateway()
         self._declare_subsystems()
         self._declare_probes()
+        self._declare_gpus()
+        self._declare_host()
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(name, help_text, labels, registry=self.registry)
@@ -100,8 +102,46 @@ class Metrics:
         self.ledger_verified = self._gauge(
             "epad_ledger_last_verified_timestamp_seconds", "When the tail was last verified."
         )
+
+    def _declare_gpus(self) -> None:
+        self.gpu_info = self._gauge(
+            "epad_gpu_info", "Always 1; what card it is.", "gpu", "uuid", "vendor", "name"
+        )
+        self.gpu_read = self._gauge(
+            "epad_gpu_last_read_timestamp_seconds", "When the card could last be read.", "gpu"
+        )
         self.gpu_memory_used = self._gauge("epad_gpu_memory_used_bytes", "VRAM in use.", "gpu")
         self.gpu_memory_total = self._gauge("epad_gpu_memory_total_bytes", "VRAM of the card.", "gpu")
+        self.gpu_memory_reserved = self._gauge(
+            "epad_gpu_memory_reserved_bytes", "VRAM that the driver keeps for itself.", "gpu"
+        )
+        self.gpu_memory_unattributed = self._gauge(
+            "epad_gpu_unattributed_memory_bytes", "VRAM in use that no process owns to.", "gpu"
+        )
+        self.gpu_memory_subsystem = self._gauge(
+            "epad_gpu_subsystem_memory_bytes", "VRAM that a subsystem's processes hold.", "gpu", "subsystem"
+        )
+        self.gpu_exhaustion = self._gauge(
+            "epad_gpu_memory_exhaustion_seconds",
+            "Time until no VRAM is left, while it grows steadily.",
+            "gpu",
+        )
+        self.gpu_xid = self._gauge(
+            "epad_gpu_xid_last_timestamp_seconds", "When the driver last reported this error.", "gpu", "xid"
+        )
+
+    def _declare_host(self) -> None:
+        self.pressure = self._gauge(
+            "epad_host_pressure_ratio", "PSI: the share of the last 10 s lost to waiting.", "resource", "kind"
+        )
+        self.disk_free = self._gauge(
+            "epad_state_filesystem_free_bytes", "Room on the state directory's file system."
+        )
+        self.disk_size = self._gauge("epad_state_filesystem_size_bytes", "Size of that file system.")
+        self.inodes_free = self._gauge("epad_state_filesystem_free_inodes", "Inodes left on it.")
+        self.loop_lag = self._gauge("epad_loop_lag_seconds", "How late the event loop was at worst lately.")
+        self.loop_lags = self._counter("epad_loop_lags_total", "Times the event loop stood still.")
+        self.clock_jumps = self._counter("epad_clock_jumps_total", "Times the wall clock was set.")
 
     def record(self, finding: Finding) -> None:
         """Show the number a finding was made from, under the series of its probe."""
@@ -113,9 +153,6 @@ class Metrics:
         )
         if burn and finding.limit:
             self.token_burn.labels(finding.subsystem).set(finding.value / finding.limit)
-        elif finding.probe == "vram" and "gpu" in finding.evidence:
-            self.gpu_memory_used.labels(str(finding.evidence["gpu"])).set(finding.evidence["used_bytes"])
-            self.gpu_memory_total.labels(str(finding.evidence["gpu"])).set(finding.evidence["total_bytes"])
 
     def render(self) -> bytes:
         """The Prometheus text of everything."""

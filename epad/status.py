@@ -61,6 +61,8 @@ class StatusBoard:
     ledger: Callable[[], Ledger]
     upstreams: Callable[[], list[dict[str, object]]] = list
     incidents: Callable[[], list[CascadeIncident]] = list
+    gpus: Callable[[], list[dict[str, object]]] = list
+    host: Callable[[], dict[str, object]] = dict
     log_file: Callable[[str], Path] = Path
     gateway_url: str = ""
     metrics_url: str = ""
@@ -84,6 +86,8 @@ class StatusBoard:
             "incidents": [_incident(incident, now) for incident in self.incidents()],
             "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
+            "gpus": self.gpus(),
+            "host": self.host(),
             "gateway": {"url": self.gateway_url},
             "upstreams": self.upstreams(),
             "budgets": {

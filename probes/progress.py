@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
@@ -21,6 +21,14 @@ _HELD = frozenset(
         SubsystemState.FAILED,
     }
 )
+
+Void = Callable[[float, float], bool]
+"""Whether epad itself stood still at any time between these two."""
+
+
+def never_void(_: float, __: float) -> bool:
+    """A daemon that is always awake."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,22 @@ class Progress:
     """Told the cost of turns as they end; compares it with the progress that subsystems report.
 
     Any change of the reported progress is progress, a step back too (work begun anew). A restart that
-    reports the same number again is not.
+    reports the same number again is not. While epad itself has just stood still nothing is said: what it did not
+    hear is no silence.
     """
 
-    def __init__(self, thresholds: ProgressThresholds, *, snapshots: Snapshots, clock: Clock) -> None:
+    def __init__(
+        self,
+        thresholds: ProgressThresholds,
+        *,
+        snapshots: Snapshots,
+        clock: Clock,
+        void: Void = never_void,
+    ) -> None:
         self._thresholds = thresholds
         self._snapshots = snapshots
         self._clock = clock
+        self._void = void
         self._tracks: dict[str, _Track] = {}
 
     @property
@@ -91,6 +108,8 @@ class Progress:
         self._tracks = {name: track for name, track in self._tracks.items() if name in known}
         for snapshot in snapshots:
             self._follow(snapshot, now)
+        if self._void(now, now):
+            return []
         return [self._judge(snapshot, now) for snapshot in snapshots if snapshot.state not in _HELD]
 
     def forget(self, subsystem: str) -> None:

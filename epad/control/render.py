@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from epad.control import limits
+from epad.control.render_gpu import gpu_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
     lines += ["", *subsystem_table(status["subsystems"], style)]
     if any(subsystem["embedded"] for subsystem in status["subsystems"]):
         lines.append(NOT_AN_LLM)
+    if status["gpus"]:
+        lines += ["", *(clean(line) for line in gpu_lines(status["gpus"]))]
     lines += ["", *_foot_lines(status, style)]
     return lines
 

@@ -1,31 +1,30 @@
-"""GPU memory: what a card holds, how old that knowledge is, and when it is too much."""
+"""GPU memory: what a card holds, whose it is, how old that knowledge is, and when it is too much."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from statemachine.finding import HOST, Finding, Severity
 
 NAME = "vram"
-MAX_NAMED = 16
-"""How many GPUs and processes the evidence names."""
 
 
 @dataclass(frozen=True, slots=True)
 class VramThresholds:
-    """How full a GPU may be, and how long a driver call may take."""
+    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
 
     interval_seconds: float = 5.0
     timeout_seconds: float = 3.0
     warn_ratio: float = 0.90
     limit_ratio: float = 0.97
+    growth_window_seconds: float = 600.0
+    exhaustion_seconds: float = 600.0
+    ghost_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
-        for key in ("interval_seconds", "timeout_seconds"):
+        for key in ("interval_seconds", "timeout_seconds", "growth_window_seconds", "exhaustion_seconds"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"probes.vram.{key} must be above 0")
+        if self.ghost_bytes < 1:
+            raise ValueError("probes.vram.ghost_bytes must be above 0")
         if not 0 < self.warn_ratio <= self.limit_ratio <= 1:
             raise ValueError(
                 f"probes.vram.warn_ratio ({self.warn_ratio}) must be above 0 and at most limit_ratio "
@@ -45,11 +44,12 @@ class GpuProcess:
 class GpuReading:
     """One GPU as it was at `at` (`Clock.monotonic()`).
 
-    `used_bytes` is without what the driver reserves for itself, `reserved_bytes`, where the driver tells
-    them apart (else that is 0). `processes` is None if the driver's table was missing or implausible.
+    `gpu` is what the vendor's tools call it: nvidia-smi's number, or amdgpu's `card1`. `used_bytes` is without
+    what the driver reserves for itself, `reserved_bytes`, where the driver tells them apart (else that is 0).
+    `processes` is None if the driver's table was missing or implausible.
     """
 
-    index: int
+    gpu: str
     uuid: str
     name: str
     total_bytes: int
@@ -57,12 +57,18 @@ class GpuReading:
     reserved_bytes: int
     processes: tuple[GpuProcess, ...] | None
     at: float
+    vendor: str = "nvidia"
 
     @property
     def ratio(self) -> float:
         """The share of the card that no allocation can have any more."""
         # The reserve counts: 400 of 12,227 MiB are 3.3 %, so that used alone never reaches a limit of 0.97.
         return (self.used_bytes + self.reserved_bytes) / self.total_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What an allocation can still have."""
+        return max(0, self.total_bytes - self.used_bytes - self.reserved_bytes)
 
     @property
     def unattributed_bytes(self) -> int | None:
@@ -78,70 +84,26 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class GpuFailure:
-    """One GPU that could not be read: the driver's own code, and its words."""
+    """One GPU that could not be read: the driver's own code, and its words; `lost` if only a reset helps."""
 
-    index: int
+    gpu: str
     code: int
     message: str
+    lost: bool = False
 
 
-def judge(readings: Sequence[GpuReading], thresholds: VramThresholds, now: float) -> Finding:
-    """State the fullest GPU, for all of them.
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """An error that the NVIDIA driver reported of one GPU, by its number."""
 
-    One finding a sample, whatever the number of GPUs: they share one anomaly, and three cards that are fine
-    would outvote a full one in every two of three.
-    """
-    fullest = max(readings, key=lambda reading: reading.ratio)
-    severity, limit = Severity.OK, thresholds.warn_ratio
-    if fullest.ratio >= thresholds.warn_ratio:
-        severity, limit = Severity.WARNING, thresholds.limit_ratio
-    if fullest.ratio >= thresholds.limit_ratio:
-        severity = Severity.ANOMALY
-    return Finding(
-        NAME,
-        HOST,
-        severity,
-        now,
-        f"GPU {fullest.index} ({fullest.name}) is {fullest.ratio:.1%} full: {_mebibytes(fullest)}",
-        value=fullest.ratio,
-        limit=limit,
-        unit="ratio",
-        evidence=_evidence(fullest, readings),
-    )
+    gpu: str
+    number: int
 
 
-def lost(failures: Iterable[GpuFailure], now: float) -> Finding:
-    """State that GPUs are gone until the machine, or the card, is reset: a fact."""
-    gone = list(failures)
-    named = "; ".join(f"GPU {failure.index}: {failure.message}" for failure in gone[:MAX_NAMED])
-    return Finding(
-        NAME,
-        HOST,
-        Severity.CRITICAL,
-        now,
-        f"{named}: it needs a reset or a reboot",
-        value=len(gone),
-        limit=0,
-        unit="gpus",
-        evidence={"gpu": gone[0].index, "code": gone[0].code, "gpus": [f.index for f in gone[:MAX_NAMED]]},
-        hard=True,
-    )
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """All GPUs of one vendor, looked at once."""
 
-
-def _mebibytes(reading: GpuReading) -> str:
-    used, total = reading.used_bytes + reading.reserved_bytes, reading.total_bytes
-    return f"{used >> 20} of {total >> 20} MiB"
-
-
-def _evidence(fullest: GpuReading, readings: Sequence[GpuReading]) -> dict[str, Any]:
-    processes = sorted(fullest.processes or (), key=lambda process: -(process.used_bytes or 0))
-    return {
-        "gpu": fullest.index,
-        "uuid": fullest.uuid,
-        "used_bytes": fullest.used_bytes,
-        "reserved_bytes": fullest.reserved_bytes,
-        "total_bytes": fullest.total_bytes,
-        "unattributed_bytes": fullest.unattributed_bytes,
-        "processes": [[process.pid, process.used_bytes] for process in processes[:MAX_NAMED]],
-        "ratios": [[reading.index, round(reading.ratio, 4)] for reading in readings[:MAX_NAMED]],
-    }
+    readings: tuple[GpuReading, ...] = ()
+    failures: tuple[GpuFailure, ...] = ()
+    xids: tuple[Xid, ...] = ()

@@ -1,23 +1,26 @@
 """`python -m probes.vram.nvml_worker`: reads the GPUs through NVML, in a process that can be killed.
 
 A driver call may hang for ever, and a thread in it cannot be abandoned; the library may crash the process
-when a GPU falls off the bus. So it is called here alone. One JSON line in is one request, one JSON line out
-its answer; the end of the input, or of the parent, is the end.
+when a GPU falls off the bus. So it is called here alone.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pynvml
+
+from probes.vram.serving import main
 
 MAX_PROCESSES = 1024
 """A longer process table of one GPU is not passed on: the reader's line limit is 1 MiB, for all GPUs."""
 
 MAX_PID = 4_194_304  # PID_MAX_LIMIT on 64 bit
+
+MAX_EVENTS = 64
+"""Of Xids between two requests; a card in trouble may report without end."""
 
 _STALE = frozenset({pynvml.NVML_ERROR_UNINITIALIZED, pynvml.NVML_ERROR_UNKNOWN})
 
@@ -27,6 +30,7 @@ class Driver:
 
     def __init__(self) -> None:
         self._ready = False
+        self._events: Any = None
 
     def read(self) -> dict[str, Any]:
         """Read every GPU; what failed is in the answer, with the driver's own code."""
@@ -45,14 +49,35 @@ class Driver:
         if not self._ready:
             pynvml.nvmlInit()
             self._ready = True
+            self._listen()
+        xids = list(self._xids())
         gpus = [_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
         for gpu in gpus:
             if gpu.get("code") in _STALE:
                 raise pynvml.NVMLError(gpu["code"])
-        return {"gpus": gpus}
+        return {"gpus": gpus, "xids": xids}
+
+    def _listen(self) -> None:
+        """Ask to be told of Xids; a driver that cannot (WSL, a virtual GPU) is read without."""
+        with suppress(pynvml.NVMLError):
+            self._events = pynvml.nvmlEventSetCreate()
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                with suppress(pynvml.NVMLError):
+                    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                    pynvml.nvmlDeviceRegisterEvents(
+                        handle, pynvml.nvmlEventTypeXidCriticalError, self._events
+                    )
+
+    def _xids(self) -> Iterator[list[Any]]:
+        """What was reported since the last time; the end of it is an error, a timeout of 0 ms."""
+        with suppress(pynvml.NVMLError):
+            for _ in range(MAX_EVENTS if self._events is not None else 0):
+                event = pynvml.nvmlEventSetWait_v2(self._events, 0)
+                if event.eventType == pynvml.nvmlEventTypeXidCriticalError:
+                    yield [str(pynvml.nvmlDeviceGetIndex(event.device)), int(event.eventData)]
 
     def _forget(self) -> None:
-        self._ready = False
+        self._ready, self._events = False, None
         try:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
@@ -64,7 +89,7 @@ def _gpu(index: int) -> dict[str, Any]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         total, used, reserved = _memory(handle)
         return {
-            "index": index,
+            "gpu": str(index),
             "uuid": str(pynvml.nvmlDeviceGetUUID(handle)),
             "name": str(pynvml.nvmlDeviceGetName(handle)),
             "total_bytes": total,
@@ -73,7 +98,7 @@ def _gpu(index: int) -> dict[str, Any]:
             "processes": _processes(handle, total),
         }
     except pynvml.NVMLError as error:
-        return {"index": index, **_failure(error)}
+        return {"gpu": str(index), **_failure(error)}
 
 
 def _memory(handle: Any) -> tuple[int, int, int]:
@@ -131,16 +156,5 @@ def _failure(error: pynvml.NVMLError) -> dict[str, Any]:
     return {"code": int(error.value), "message": str(error)}
 
 
-def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer until the input ends."""
-    driver = Driver()
-    for line in requests:
-        request = json.loads(line)
-        print(json.dumps({"id": request["id"], **driver.read()}), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    try:
-        serve(sys.stdin, sys.stdout)
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(0)
+    main(Driver().read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_operations import FakeOperations, status, subsystem
+from fake_operations import FakeOperations, gpu, status, subsystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,6 +153,28 @@ def test_nothing_that_a_child_says_reaches_the_terminal_as_a_command(one: str, t
     ]
     for line in [*render.status_lines(shown), *render.subsystem_lines(named, shown["anomalies"])]:
         assert line.isprintable()
+
+
+def test_a_gpu_is_one_line_with_its_owners() -> None:
+    """And its forecast and errors, where there are any."""
+    busy = gpu(
+        "0",
+        foreign_bytes=600 << 20,
+        unattributed_bytes=300 << 20,
+        exhaustion_seconds=90,
+        xids={"79": "2026-01-01T00:00:00+00:00"},
+    )
+    assert (
+        "GPU 0 NVIDIA GeForce RTX 5070: 6400 MiB of 12227 MiB (52%), chat 5000 MiB, others 600 MiB, "
+        "nobody's 300 MiB, full in 90s at this rate, Xid 79 at 2026-01-01T00:00:00+00:00"
+    ) in render.status_lines(status(gpus=[busy]))
+
+
+def test_an_old_figure_of_a_gpu_is_said_to_be_old_first() -> None:
+    """Nobody reads to the end of a line to learn that its number is worth nothing."""
+    lines = render.status_lines(status(gpus=[gpu("0", fresh=False, age_seconds=42.4)]))
+    (line,) = [line for line in lines if line.startswith("GPU")]
+    assert line.startswith("GPU 0 NVIDIA GeForce RTX 5070: not readable; 42s ago 6400 MiB")
 
 
 def test_colours_only_when_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -10,9 +11,10 @@ from epad_house import configured
 from epad_story import finding, memory_database, shipped
 
 from epad.config import BudgetConfig, Config, SubsystemConfig
+from epad.directories import Directories
 from epad.events import EventLog
 from epad.integrity import Integrity
-from epad.watchers import Watchers, make_assessor, make_watchers
+from epad.watchers import Senses, Watchers, make_assessor, make_watchers
 from probes.ledger_integrity import LedgerCheck
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnRefused
@@ -27,7 +29,11 @@ class Bench:
         self.pushed: list[Finding] = []
         self.events = EventLog(memory_database(), self.clock)
         self.watchers: Watchers = make_watchers(
-            config, self.clock, self.pushed.append, self.snapshots, cast("Integrity", self), self.events
+            config,
+            Senses(self.snapshots, cast("Integrity", self), Directories(Path("/tmp"), Path("/tmp"))),
+            self.clock,
+            self.pushed.append,
+            self.events,
         )
 
     def snapshots(self) -> list[SubsystemSnapshot]:

@@ -21,7 +21,13 @@ class Bench:
         self.snapshot = SubsystemSnapshot(
             "quantizer", "process", SubsystemState.RUNNING, essential=False, since=self.clock.monotonic()
         )
-        self.probe = Progress(ProgressThresholds(), snapshots=lambda: [self.snapshot], clock=self.clock)
+        self.lagged = False
+        self.probe = Progress(
+            ProgressThresholds(),
+            snapshots=lambda: [self.snapshot],
+            clock=self.clock,
+            void=lambda since, until: self.lagged,
+        )
 
     def progress(self, done: int | None, total: int | None = 1000) -> None:
         at = None if done is None else self.clock.monotonic()
@@ -237,3 +243,13 @@ def test_thresholds_must_be_above_zero(key: str) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=f"probes.progress.{key}"):
         ProgressThresholds(**{key: 0})
+
+
+async def test_nothing_is_said_of_what_epad_could_not_hear() -> None:
+    """While its own loop stood still, silence is not the subsystem's; afterwards it counts as before."""
+    bench = Bench()
+    bench.snapshot = replace(bench.snapshot, hung=True)
+    bench.lagged = True
+    assert await bench.sample() is None
+    bench.lagged = False
+    assert await bench.severity() is Severity.ANOMALY

@@ -40,6 +40,29 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def gpu(name: str, **changes: Any) -> dict[str, Any]:
+    """One GPU of a status, half full unless told otherwise."""
+    return {
+        "gpu": name,
+        "vendor": "nvidia",
+        "name": "NVIDIA GeForce RTX 5070",
+        "uuid": "GPU-1",
+        "age_seconds": 2.0,
+        "fresh": True,
+        "total_bytes": 12_227 << 20,
+        "used_bytes": 6_000 << 20,
+        "reserved_bytes": 400 << 20,
+        "ratio": 0.5234,
+        "subsystems": {"chat": 5_000 << 20},
+        "foreign_bytes": 0,
+        "unattributed_bytes": 0,
+        "bytes_per_second": None,
+        "exhaustion_seconds": None,
+        "xids": {},
+        **changes,
+    }
+
+
 def status(**changes: Any) -> dict[str, Any]:
     """A whole status: one subsystem runs, one is held."""
     held = subsystem(
@@ -77,6 +100,15 @@ def status(**changes: Any) -> dict[str, Any]:
             {"name": "local", "url": "http://127.0.0.1:11434", "healthy": False, "reason": "it broke off"}
         ],
         "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
+        "gpus": [],
+        "host": {
+            "fresh": True,
+            "pressure": {"memory": {"some": 0.01, "full": 0.0}},
+            "disk_free_bytes": 9 << 30,
+            "disk_total_bytes": 90 << 30,
+            "free_inodes": 1_000_000,
+            "lag_seconds": 0.002,
+        },
         "gateway": {"url": "http://127.0.0.1:8700"},
         "metrics": {"url": ""},
         "web": {"url": ""},

@@ -11,6 +11,7 @@
  *   N.total_mib 12227    N.used_mib 800    N.reserved_mib 400    N.error 15
  *   N.process 1234 512   (repeatable; -1 MiB is "not available")
  *   N.raw_process 1234 1 (likewise, in bytes)
+ *   N.xid 79             reported once, and again when "xid_serial" changes; "no_events 1": not supported
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -26,7 +27,11 @@ typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process_v3;
 
+typedef struct { void *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } event;
+
 static long epoch_at_init;
+static long long xid_serial_seen = -1;
+static int xid_next_gpu;
 
 static long long value_of(long long otherwise, const char *format, ...) {
     char key[64], name[64];
@@ -142,4 +147,29 @@ EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *coun
     (void)rows;
     *count = 0;
     return enter_device(device);
+}
+
+#define XID_EVENT 8ULL
+
+EXPORT int nvmlEventSetCreate(void **set) { *set = (void *)1; return value_of(0, "no_events") ? 3 : 0; }
+EXPORT int nvmlEventSetFree(void *set) { (void)set; return 0; }
+
+EXPORT int nvmlDeviceRegisterEvents(void *device, unsigned long long types, void *set) {
+    (void)set;
+    return types == XID_EVENT ? enter_device(device) : 2;
+}
+
+EXPORT int nvmlDeviceGetIndex(void *device, unsigned *index) { *index = (unsigned)index_of(device); return 0; }
+
+EXPORT int nvmlEventSetWait_v2(void *set, event *found, unsigned milliseconds) {
+    (void)set; (void)milliseconds;
+    long long serial = value_of(0, "xid_serial");
+    if (serial != xid_serial_seen) { xid_serial_seen = serial; xid_next_gpu = 0; }
+    for (int count = (int)value_of(1, "count"); xid_next_gpu < count; xid_next_gpu++) {
+        long long number = value_of(0, "%d.xid", xid_next_gpu);
+        if (!number) continue;
+        *found = (event){(void *)(size_t)(++xid_next_gpu), XID_EVENT, (unsigned long long)number, ~0U, ~0U};
+        return 0;
+    }
+    return 10;
 }

@@ -1,0 +1,231 @@
+"""The machine itself: pressure on its memory, disk and CPUs, room for epad's state, its clock, epad's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probes.loop_lag import LoopLag
+from probes.probe import ProbeError
+from statemachine.clock import Clock
+from statemachine.finding import HOST, Finding, Severity
+
+NAME = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class HostThresholds:
+    """Where the machine's trouble begins. Raises ValueError for marks in the wrong order."""
+
+    interval_seconds: float = 5.0
+    memory_warn_ratio: float = 0.2
+    memory_limit_ratio: float = 0.6
+    io_warn_ratio: float = 0.6
+    cpu_warn_ratio: float = 0.95
+    disk_warn_ratio: float = 0.10
+    disk_warn_bytes: int = 5 << 30
+    disk_limit_ratio: float = 0.05
+    disk_limit_bytes: int = 2 << 30
+    disk_critical_ratio: float = 0.02
+    disk_critical_bytes: int = 512 << 20
+    inodes_warn_ratio: float = 0.10
+    inodes_limit_ratio: float = 0.03
+    lag_seconds: float = 1.0
+    lag_settle_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.interval_seconds <= 0:
+            raise ValueError("probes.host.interval_seconds must be above 0")
+        ordered = [
+            ("memory_warn_ratio", "memory_limit_ratio"),
+            ("disk_limit_ratio", "disk_warn_ratio"),
+            ("disk_limit_bytes", "disk_warn_bytes"),
+            ("disk_critical_ratio", "disk_limit_ratio"),
+            ("disk_critical_bytes", "disk_limit_bytes"),
+            ("inodes_limit_ratio", "inodes_warn_ratio"),
+        ]
+        for low, high in ordered:
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"probes.host.{low} must be at most {high}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """PSI's averages of 10 s, as shares: `some` of the tasks waited, or none ran (`full`)."""
+
+    some: float
+    full: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The file system under the state directory; None inodes where it has no fixed number of them (btrfs)."""
+
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int | None
+    free_inodes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """What was read; `pressure` has cpu, memory and io, and is empty where the kernel keeps no PSI."""
+
+    pressure: Mapping[str, Pressure]
+    disk: Disk
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    severity: Severity
+    reason: str
+    value: float
+    limit: float
+    unit: str
+
+
+class Host:
+    """States the worst of all that is watched; the rest is in the evidence."""
+
+    def __init__(
+        self,
+        thresholds: HostThresholds,
+        *,
+        read: Callable[[], Awaitable[HostReading]],
+        lag: LoopLag,
+        clock: Clock,
+    ) -> None:
+        self._thresholds = thresholds
+        self._read = read
+        self._lag = lag
+        self._clock = clock
+        self._jumps: list[float] = []
+        self._reading: tuple[HostReading, float] | None = None
+        self._worst_lag = 0.0
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._thresholds.interval_seconds
+
+    @property
+    def worst_lag_seconds(self) -> float:
+        """How late the loop was at worst before the last look."""
+        return self._worst_lag
+
+    def fresh_reading(self) -> HostReading | None:
+        """What was last read, if it is still so: not older than two looks."""
+        if self._reading is None:
+            return None
+        reading, at = self._reading
+        age = self._clock.monotonic() - at
+        return reading if age <= 2 * self._thresholds.interval_seconds else None
+
+    def clock_jumped(self, seconds: float) -> None:
+        """Somebody set the wall clock; said with the next look."""
+        self._jumps.append(seconds)
+
+    async def sample(self) -> Sequence[Finding]:
+        try:
+            reading = await self._read()
+        except OSError as error:
+            raise ProbeError(f"{error.filename}: {error.strerror}") from error
+        now = self._clock.monotonic()
+        self._reading = (reading, now)
+        self._worst_lag = self._lag.take_worst()
+        jumps, self._jumps = self._jumps, []
+        statements = [*_pressures(reading, self._thresholds), *_room(reading.disk, self._thresholds)]
+        statements += [*self._lags(), *_clock_jumps(jumps)]
+        worst = max(statements, key=lambda statement: statement.severity)
+        troubles = [one for one in statements if one.severity > Severity.OK]
+        reason = "; ".join(one.reason for one in sorted(troubles, key=lambda one: -one.severity))
+        return [
+            Finding(
+                NAME,
+                HOST,
+                worst.severity,
+                now,
+                reason or worst.reason,
+                value=worst.value,
+                limit=worst.limit,
+                unit=worst.unit,
+                evidence=_evidence(reading, self._worst_lag, jumps),
+            )
+        ]
+
+    def _lags(self) -> Iterator[_Statement]:
+        limit = self._thresholds.lag_seconds
+        if self._worst_lag >= limit:
+            reason = f"epad's own loop was {self._worst_lag:.1f} s late: what it did not hear then counts for nothing"
+            yield _Statement(Severity.WARNING, reason, self._worst_lag, limit, "seconds")
+
+
+def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
+    """Only memory is reason enough to act: a machine that thrashes answers nobody; one that works is busy."""
+    memory, io = reading.pressure.get("memory"), reading.pressure.get("io")
+    cpu = reading.pressure.get("cpu")
+    if memory is not None:
+        severity, limit = Severity.OK, thresholds.memory_warn_ratio
+        if memory.full >= thresholds.memory_warn_ratio:
+            severity, limit = Severity.WARNING, thresholds.memory_limit_ratio
+        if memory.full >= thresholds.memory_limit_ratio:
+            severity = Severity.ANOMALY
+        reason = f"for {memory.full:.0%} of the last 10 s nothing ran for want of memory"
+        yield _Statement(severity, reason, memory.full, limit, "ratio")
+    if io is not None and io.full >= thresholds.io_warn_ratio:
+        reason = f"for {io.full:.0%} of the last 10 s everything waited for a disk"
+        yield _Statement(Severity.WARNING, reason, io.full, thresholds.io_warn_ratio, "ratio")
+    if cpu is not None and cpu.some >= thresholds.cpu_warn_ratio:
+        reason = f"for {cpu.some:.0%} of the last 10 s something waited for a CPU"
+        yield _Statement(Severity.WARNING, reason, cpu.some, thresholds.cpu_warn_ratio, "ratio")
+
+
+def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
+    """The smaller of both marks counts: 5 % of 4 TB is plenty, and so are 2 GiB of a 20 GiB disk."""
+    marks = [
+        (Severity.CRITICAL, thresholds.disk_critical_ratio, thresholds.disk_critical_bytes),
+        (Severity.ANOMALY, thresholds.disk_limit_ratio, thresholds.disk_limit_bytes),
+        (Severity.WARNING, thresholds.disk_warn_ratio, thresholds.disk_warn_bytes),
+    ]
+    bytes_of = [(severity, min(ratio * disk.total_bytes, size)) for severity, ratio, size in marks]
+    severity, mark = next(
+        (pair for pair in bytes_of if disk.free_bytes < pair[1]), (Severity.OK, bytes_of[-1][1])
+    )
+    reason = f"{disk.free_bytes >> 20} MiB are free for epad's state, of {disk.total_bytes >> 20}"
+    yield _Statement(severity, reason, disk.free_bytes, mark, "bytes")
+    if disk.total_inodes and disk.free_inodes is not None:
+        share = disk.free_inodes / disk.total_inodes
+        shares = [
+            (Severity.ANOMALY, thresholds.inodes_limit_ratio),
+            (Severity.WARNING, thresholds.inodes_warn_ratio),
+        ]
+        for level, limit in shares:
+            if share < limit:
+                reason = f"{disk.free_inodes} inodes are free for epad's state, of {disk.total_inodes}"
+                yield _Statement(level, reason, share, limit, "ratio")
+                break
+
+
+def _clock_jumps(jumps: Sequence[float]) -> Iterator[_Statement]:
+    if jumps:
+        reason = f"the wall clock was set by {sum(jumps):+.0f} s: stamps before and after do not compare"
+        yield _Statement(Severity.WARNING, reason, sum(jumps), 0.0, "seconds")
+
+
+def _evidence(reading: HostReading, lag: float, jumps: Sequence[float]) -> dict[str, Any]:
+    disk = reading.disk
+    return {
+        "pressure": {
+            name: {"some": round(one.some, 4), "full": round(one.full, 4)}
+            for name, one in reading.pressure.items()
+        },
+        "disk_free_bytes": disk.free_bytes,
+        "disk_total_bytes": disk.total_bytes,
+        "free_inodes": disk.free_inodes,
+        "lag_seconds": round(lag, 3),
+        "clock_jumped_seconds": round(sum(jumps), 3),
+    }

@@ -1,0 +1,188 @@
+"""AMD's files, as the kernel writes them and as it should not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fake_gpus import FakeAmd
+
+from probes.probe import ProbeError
+from probes.vram import GpuProcess, VramThresholds
+from probes.vram.amd import AmdGpus, cards
+from probes.vram.amd_worker import processes, read
+from probes.vram.probe import Vram
+from probes.vram.prober import DriverProber, worker
+from probes.vram.source import ABSENT_RETRY_SECONDS
+from statemachine.clock import ManualClock
+from statemachine.finding import HOST, Severity
+
+ADDRESS = "0000:03:00.0"
+
+
+@pytest.fixture
+def amd(tmp_path: Path) -> FakeAmd:
+    return FakeAmd(tmp_path)
+
+
+def test_cards_of_other_vendors_and_connectors_are_none_of_ours(amd: FakeAmd) -> None:
+    """NVIDIA's open module has a DRM card too."""
+    amd.card(0, "0000:01:00.0", vendor="0x10de")
+    amd.card(1)
+    assert [card.name for card in cards(amd.root)] == ["card1"]
+
+
+def test_a_card_has_the_kernels_figures(amd: FakeAmd) -> None:
+    """Its name is DRM's, its identity the PCI address where it has no number of its own."""
+    amd.card(1, used=20 << 30)
+    amd.kfd(13, 16 << 30)
+    assert read(amd.root) == {
+        "gpus": [
+            {
+                "gpu": "card1",
+                "uuid": ADDRESS,
+                "name": "AMD 0x744c",
+                "total_bytes": 24 << 30,
+                "used_bytes": 20 << 30,
+                "reserved_bytes": 0,
+                "processes": [[13, 16 << 30]],
+            }
+        ]
+    }
+
+
+def test_a_client_is_counted_once(amd: FakeAmd) -> None:
+    """Duplicated descriptors and a forked child share one client; resident counts, not what is shared."""
+    for pid, descriptor in ((10, 5), (10, 6), (11, 7)):
+        amd.client(pid, descriptor, 1, kibibytes=1 << 20)
+    amd.client(12, 5, 2, kibibytes=512, key="memory")
+    assert processes(amd.root) == {(ADDRESS, 10): 1 << 30, (ADDRESS, 12): 512 << 10}
+
+
+def test_rocm_is_in_kfd_and_the_larger_figure_counts(amd: FakeAmd) -> None:
+    """A process may show in both."""
+    amd.client(13, 5, 1, kibibytes=1 << 10)
+    amd.kfd(13, 16 << 30)
+    amd.client(14, 5, 2, kibibytes=8 << 20)
+    amd.kfd(14, 1 << 30)
+    assert processes(amd.root) == {(ADDRESS, 13): 16 << 30, (ADDRESS, 14): 8 << 30}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        "drm-driver:\tamdgpu\n",
+        "drm-driver: amdgpu\ndrm-pdev: x\ndrm-client-id: 1\ndrm-memory-vram: ?\n",
+    ],
+)
+def test_a_hostile_fdinfo_is_nobodys(amd: FakeAmd, text: str) -> None:
+    """One line that is no size discredits that client alone."""
+    amd.client(10, 5, 1, kibibytes=7)
+    amd.client(11, 5, 2, kibibytes=9)
+    amd.write("proc/10/fdinfo/5", text)
+    assert processes(amd.root) == {(ADDRESS, 11): 9 << 10}
+
+
+def test_a_process_that_is_gone_or_closed_to_us_is_passed_over(amd: FakeAmd) -> None:
+    """Its descriptors are not there any more between two looks."""
+    amd.client(10, 5, 1, kibibytes=7)
+    (amd.root / "proc/10/fdinfo/5").unlink()
+    (amd.root / "proc/11").mkdir()
+    amd.write("proc/uptime", "1 1\n")
+    assert processes(amd.root) == {}
+
+
+@pytest.mark.parametrize("text", ["", "unknown\n", "-1\n"])
+def test_a_card_in_reset_is_a_failure_not_an_empty_card(amd: FakeAmd, text: str) -> None:
+    """EBUSY, EIO, or no number."""
+    amd.card(1)
+    amd.write(f"sys/devices/pci0000:00/{ADDRESS}/mem_info_vram_used", text)
+    (row,) = read(amd.root)["gpus"]
+    assert row["gpu"] == "card1"
+    assert ADDRESS in row["message"]
+
+
+def test_an_impossible_process_discredits_the_table(amd: FakeAmd) -> None:
+    """More than the card has: the card's own figures stand."""
+    amd.card(1, total=1 << 30, used=1 << 20)
+    amd.kfd(13, 16 << 30)
+    (row,) = read(amd.root)["gpus"]
+    assert row["processes"] is None
+    assert row["used_bytes"] == 1 << 20
+
+
+# Through the prober.
+
+
+class Machine:
+    def __init__(self, amd: FakeAmd) -> None:
+        self.clock = ManualClock()
+        self.prober = DriverProber(
+            worker("amd_worker", os.environ, str(amd.root)), "AMD", timeout_seconds=30, start_seconds=30
+        )
+        self.source = AmdGpus(self.prober, self.clock, lambda: any(cards(amd.root)))
+        self.told: list[str] = []
+        self.probe = Vram(
+            VramThresholds(),
+            sources=[self.source],
+            owner_of={13: "server"}.get,
+            clock=self.clock,
+            tell=self.told.append,
+        )
+
+
+@pytest.fixture
+async def machine(amd: FakeAmd) -> AsyncIterator[Machine]:
+    here = Machine(amd)
+    yield here
+    await here.probe.close()
+
+
+async def test_a_full_amd_card_is_stated_with_its_owner(amd: FakeAmd, machine: Machine) -> None:
+    """As an NVIDIA one."""
+    amd.card(1, used=1 << 30)
+    amd.kfd(13, 1 << 30)
+    assert (await machine.probe.sample())[0].severity is Severity.OK
+    amd.uses(24 << 30)
+    amd.kfd(13, 24 << 30)
+    host, server = await machine.probe.sample()
+    assert (host.subsystem, host.severity) == (HOST, Severity.WARNING)
+    assert (server.subsystem, server.severity) == ("server", Severity.ANOMALY)
+    assert machine.probe.readings()[0].processes == (GpuProcess(13, 24 << 30),)
+    assert machine.probe.readings()[0].vendor == "amd"
+
+
+async def test_without_a_card_no_prober_is_started(amd: FakeAmd, machine: Machine) -> None:
+    """One line; a card that comes later is found."""
+    for _ in range(2):
+        assert await machine.probe.sample() == []
+    assert machine.prober._line is None
+    assert machine.told == ["no AMD GPU: VRAM is not watched"]
+    amd.card(1)
+    machine.clock.advance(ABSENT_RETRY_SECONDS)
+    assert (await machine.probe.sample())[0].severity is Severity.OK
+    assert machine.probe.notice == ""
+
+
+async def test_a_card_that_disappears_is_unknown_not_absent(amd: FakeAmd, machine: Machine) -> None:
+    """What was watched before must not look fine."""
+    amd.card(1)
+    await machine.probe.sample()
+    shutil.rmtree(amd.root / "sys/class/drm")
+    with pytest.raises(ProbeError, match="card1 could not be read: it is not there any more"):
+        await machine.probe.sample()
+
+
+async def test_a_card_in_reset_makes_the_probe_blind(amd: FakeAmd, machine: Machine) -> None:
+    """Until it answers again."""
+    amd.card(1)
+    amd.write(f"sys/devices/pci0000:00/{ADDRESS}/mem_info_vram_used", "unknown\n")
+    with pytest.raises(ProbeError, match="card1"):
+        await machine.probe.sample()
+    amd.uses(5)
+    assert (await machine.probe.sample())[0].severity is Severity.OK
