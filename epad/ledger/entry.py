@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from epad.ledger.errors import RecordError
 from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, UsageSource
 
 _TURN = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenTurn:
+class OpenTurn(Struct, frozen=True, gc=False):
     """A turn about to be forwarded; `payload` is kept only where `ledger.keep_payloads` says so."""
 
     turn: str
@@ -34,8 +35,7 @@ class OpenTurn:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTurn:
+class CloseTurn(Struct, frozen=True, gc=False):
     """A turn that has ended. Only a refused one need not have been opened."""
 
     turn: str
@@ -101,6 +101,11 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
     )
+
+
+def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
+    """The record of either."""
+    return opened(entry, stamp) if isinstance(entry, OpenTurn) else closed(entry, stamp)
 
 
 def _require_turn(turn: str) -> None:
