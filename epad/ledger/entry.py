@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -65,6 +66,15 @@ class Stamp:
 Entry = OpenTurn | CloseTurn
 
 
+def new_turn(at_seconds: float) -> str:
+    """A name for a turn that begins at this time of the clock: milliseconds, then chance.
+
+    Turns of one time are neighbours in the index, so a commit of 32 writes two of its pages; by chance alone it
+    wrote 32, which was half the cost of a turn (measured with 60,000 records).
+    """
+    return f"{int(at_seconds * 1_000):012x}{os.urandom(10).hex()}"
+
+
 def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
     """The record of an opened turn."""
     return TurnOpened(
@@ -110,4 +120,4 @@ def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
 
 def _require_turn(turn: str) -> None:
     if _TURN.fullmatch(turn) is None:
-        raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, as in uuid4().hex")
+        raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, see new_turn")
