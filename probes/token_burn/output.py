@@ -48,6 +48,8 @@ class LoopingOutput:
         self._since = 0
         self.looked += 1
         window = self._tail[-t.output_window_characters :]
+        if self._tail.rfind(window, 0, -1) < 0:  # as in most prose; a third of the cost of counting
+            return None
         limit = t.output_windows * (MONOTONOUS if len(set(window)) < FEW_LETTERS else 1)
         limit = min(limit, REMEMBERED_CHARACTERS // t.output_window_characters)
         count = self._tail.count(window)
