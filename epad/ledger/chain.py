@@ -50,9 +50,19 @@ class FaultKind(StrEnum):
     HEAD = "head"
     SEGMENT = "segment"
     PAYLOAD = "payload"
+    FILE = "file"
 
 
-BESIDE = frozenset({FaultKind.FORKED, FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
+BESIDE = frozenset(
+    {
+        FaultKind.FORKED,
+        FaultKind.INDEX,
+        FaultKind.HEAD,
+        FaultKind.SEGMENT,
+        FaultKind.PAYLOAD,
+        FaultKind.FILE,
+    }
+)
 """Faults of what stands beside the records, or of all of them: no single record is to be restored."""
 
 

@@ -114,7 +114,7 @@ def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -
         "name": f"{attributes.get('gen_ai.operation.name', 'chat')} {model}".strip(),
         "kind": "SPAN_KIND_CLIENT",
         "trace_id": turn.turn,
-        "span_id": turn.turn[:16],
+        "span_id": turn.turn[-16:],  # its beginning is the time, which turns may share
         "start_time_unix_nano": (opened or turn).wall_ns,
         "end_time_unix_nano": closed.wall_ns if closed else None,
         "attributes": attributes,
