@@ -152,6 +152,7 @@ class Turns:
             request_sha256=arrival.body_sha256,
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
+            reserved_microusd=turn.reservation.microusd,
         )
         # A future where there is one: a task of its own would cost a fifth of what aiohttp does for a request.
         turn.opening = (
@@ -348,4 +349,5 @@ def _entry(turn: Turn, charge: Charge) -> CloseTurn:
         usage_source=charge.source,
         http_status=turn.status,
         reason=turn.reason,
+        charged_microusd=charge.microusd,
     )

@@ -27,6 +27,7 @@ class OpenTurn(Struct, frozen=True, gc=False):
     request_sha256: bytes
     idempotency_key: str | None = None
     payload: bytes | None = None
+    reserved_microusd: int = 0
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -48,6 +49,7 @@ class CloseTurn(Struct, frozen=True, gc=False):
     usage_source: UsageSource
     http_status: int = 0
     reason: str = ""
+    charged_microusd: int = 0
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -91,6 +93,7 @@ def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
         boot_id=stamp.boot_id,
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
+        reserved_microusd=entry.reserved_microusd,
     )
 
 
@@ -110,6 +113,7 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
         boot_id=stamp.boot_id,
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
+        charged_microusd=entry.charged_microusd,
     )
 
 

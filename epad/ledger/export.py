@@ -95,12 +95,14 @@ def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -
             "gen_ai.request.model": opened.model,
             "gen_ai.request.max_tokens": opened.output_cap,
             "epad.reserved_tokens": opened.reserved_tokens,
+            "epad.reserved_microusd": opened.reserved_microusd,
         }
     if closed is not None:
         attributes |= {
             "gen_ai.usage.input_tokens": closed.input_tokens,
             "gen_ai.usage.output_tokens": closed.output_tokens,
             "epad.charged_tokens": closed.charged_tokens,
+            "epad.charged_microusd": closed.charged_microusd,
             "epad.usage_source": closed.usage_source,
             "epad.ledger.seq": sequence,
         }

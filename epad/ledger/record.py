@@ -63,7 +63,10 @@ def _tag(kind: Kind) -> int:
 
 
 class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED)):
-    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost."""
+    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
+
+    `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0.
+    """
 
     turn: str
     subsystem: str
@@ -78,10 +81,11 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     boot_id: str
     monotonic_ns: int
     epoch: int
+    reserved_microusd: int = 0
 
 
 class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED)):
-    """A turn has ended and this is what it cost. `http_status` is 0 where no answer came."""
+    """A turn has ended and this is what it cost, in tokens and micro-USD. `http_status` is 0 without an answer."""
 
     turn: str
     subsystem: str
@@ -96,6 +100,7 @@ class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.C
     boot_id: str
     monotonic_ns: int
     epoch: int
+    charged_microusd: int = 0
 
 
 class EpochStarted(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.EPOCH)):
