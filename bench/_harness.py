@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -57,6 +58,7 @@ def write(path: Path, name: str, rows: Sequence[Row], *, quick: bool) -> None:
         "measured_utc": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "load_average_1_5_15_min": os.getloadavg(),
         "rows": [asdict(row) for row in rows],
     }
     path.write_text(json.dumps(report, indent=1) + "\n")

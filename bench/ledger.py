@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import sha256
@@ -24,6 +25,7 @@ from msgspec import structs
 
 from epad.config import LedgerConfig
 from epad.config_load import load
+from epad.ledger.entry import new_turn
 from epad.ledger.everything import check_segments
 from epad.ledger.places import Places
 from epad.ledger.record import Outcome, UsageSource
@@ -33,6 +35,7 @@ from epad.ledger.verify import verify
 from epad.system import SystemClock
 
 TURNS_PER_SECOND = 100
+AT_ONCE = 32
 ROUNDS = 5
 BURN = "while True: pass"
 COMMAND = shlex.join(["python", "bench/ledger.py", *sys.argv[1:]])
@@ -54,6 +57,9 @@ def opening(number: int) -> OpenTurn:
 def closing(number: int) -> CloseTurn:
     turn = f"{number:032x}"
     return CloseTurn(turn, "writer", Outcome.DONE, 900, 100, 1_000, UsageSource.USAGE, 200)
+
+
+OPENING, CLOSING = opening(0), closing(0)
 
 
 async def fill(directory: Path, turns: int, config: LedgerConfig) -> None:
@@ -248,6 +254,54 @@ def acknowledgements(directory: Path, seconds: float, cores: int) -> list[Row]:
     return rows
 
 
+async def turns_at_once(directory: Path, turns: int, closed_before: int) -> Row:
+    """Turns named and opened as the gateway does it, 32 callers, each asking again as soon as it may."""
+    places = Places.under(directory, {})
+    clock = SystemClock()
+    ledger = await Ledger.open(directory / "ledger.db", load().ledger, clock, "bench", places)
+
+    async def caller(count: int) -> None:
+        for _ in range(count):
+            turn = new_turn(clock.monotonic())
+            await ledger.open_turn(structs.replace(OPENING, turn=turn))
+            closed = ledger.close_turn(structs.replace(CLOSING, turn=turn), lazily=True)
+        await closed
+
+    await asyncio.gather(*(caller(closed_before // AT_ONCE) for _ in range(AT_ONCE)))
+    rounds = []
+    writer = time.pthread_getcpuclockid(
+        next(t.ident or 0 for t in threading.enumerate() if t.name == "ledger")
+    )
+    for _ in range(ROUNDS):
+        commits, before = (
+            ledger.commits,
+            (time.process_time(), time.thread_time(), time.clock_gettime(writer)),
+        )
+        await asyncio.gather(*(caller(turns // ROUNDS // AT_ONCE) for _ in range(AT_ONCE)))
+        after = (time.process_time(), time.thread_time(), time.clock_gettime(writer))
+        done = turns // ROUNDS // AT_ONCE * AT_ONCE
+        spent = [(end - start) / done * 1e6 for start, end in zip(before, after, strict=True)]
+        rounds.append((*spent, (ledger.commits - commits) / done))
+    await ledger.close()
+    total, loop, writing, commits_a_turn = (statistics.median(column) for column in zip(*rounds, strict=True))
+    peers: dict[str, float | str] = {
+        "of it in the event loop, us": loop,
+        "of it in the writer's thread (hashes, SQLite, fsync), us": writing,
+        "the round with the least, us": min(rounds)[0],
+        "commits a turn": commits_a_turn,
+    }
+    return Row(
+        f"processor time of a turn, opened and closed, {AT_ONCE} at once",
+        total,
+        "us",
+        "<= 60 us",
+        total <= 60,
+        peers,
+        turns,
+        COMMAND,
+    )
+
+
 def measure(quick: bool) -> Sequence[Row]:
     """Everything, in a directory of its own on the disk of the temporary files."""
     turns, seconds = (70_000, 10.0) if quick else (500_000, 60.0)
@@ -255,6 +309,8 @@ def measure(quick: bool) -> Sequence[Row]:
         directory = Path(name)
         asyncio.run(fill(directory, turns, load().ledger))
         rows = [verify_rows(directory), verify_by_segments(directory)]
+        (directory / "at-once").mkdir()
+        rows.append(asyncio.run(turns_at_once(directory / "at-once", turns // 2, closed_before=turns // 5)))
         return [*acknowledgements(directory, seconds, os.cpu_count() or 1), *rows]
 
 

@@ -83,7 +83,12 @@ class House:
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
         self._integrity = Integrity(
-            directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
+            directories.ledger_database,
+            config.ledger,
+            stores.ledger,
+            clock,
+            self.metrics,
+            beside=[directories.state_database],
         )
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(

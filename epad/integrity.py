@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from epad.config import LedgerConfig
-from epad.ledger.chain import FaultKind
+from epad.ledger.chain import Fault, FaultKind
 from epad.ledger.errors import LedgerError
 from epad.ledger.everything import verify_everything
 from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.metrics import Metrics
+from epad.open_file import OpenFile
 from epad.status import Ledger as LedgerStatus
 from probes.ledger_integrity import SMALL_TAIL_RECORDS, LedgerCheck
 from probes.probe import ProbeError
@@ -30,16 +31,26 @@ MENDED_BESIDE = frozenset({FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, F
 
 
 class Integrity:
-    """Runs the scrubber, remembers its verdict, and repairs what it found."""
+    """Runs the scrubber, remembers its verdict, and repairs what it found.
+
+    That the ledger's file, or one of those `beside` it, is no longer found by its name is a fault too.
+    """
 
     def __init__(
-        self, path: Path, config: LedgerConfig, ledger: Ledger, clock: Clock, metrics: Metrics
+        self,
+        path: Path,
+        config: LedgerConfig,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        beside: Sequence[Path] = (),
     ) -> None:
         self._path = path
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
         self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
+        self._files = [OpenFile.at(each) for each in (path, *beside)]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")
         self._last: Report | None = None
 
@@ -51,7 +62,7 @@ class Integrity:
     async def check(self) -> LedgerCheck:
         """Check the tail and the next slice. Raises ProbeError when the file could not be read."""
         try:
-            report = await self._run(self._scrubber.check)
+            report = await self._run(self._scrubbed)
         except LedgerError as error:
             raise ProbeError(str(error)) from error
         self._note(report)
@@ -72,6 +83,9 @@ class Integrity:
         """
 
         def work() -> Report:
+            lost = self._lost_files()
+            if lost:  # what stands there now is not what is written to
+                return self._unseen(lost)
             report = verify_everything(self._path, self._ledger.places, full=full)
             self._scrubber.remember(report.faults)
             return report
@@ -100,7 +114,7 @@ class Integrity:
         await self._run(self._scrubber.forget)
         if not report.verdict.is_sound:  # a look at the tail alone might not find it again
             await self.verify_all()
-        self._note(await self._run(self._scrubber.check))
+        self._note(await self._run(self._scrubbed))
         return RepairOutcome(tuple(restored), tuple(lost))
 
     def status(self) -> LedgerStatus:
@@ -117,6 +131,18 @@ class Integrity:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+
+    def _scrubbed(self) -> Report:
+        lost = self._lost_files()
+        return self._unseen(lost) if lost else self._scrubber.check()
+
+    def _lost_files(self) -> tuple[Fault, ...]:
+        losses = (file.loss() for file in self._files)
+        return tuple(Fault(0, FaultKind.FILE, loss) for loss in losses if loss)
+
+    def _unseen(self, faults: tuple[Fault, ...]) -> Report:
+        """A report of no record: there is nothing to read, or it is not ours."""
+        return Report(Verdict.CORRUPT, 0, 1, self._ledger.records, faults)
 
     def _note(self, report: Report) -> None:
         self._last = report

@@ -26,14 +26,16 @@ class TurnFanout:
 
     def __init__(self, observers: Sequence[TurnObserver], events: EventLog, clock: Clock) -> None:
         self._observers = observers
-        self._stream_observers = [each for each in observers if isinstance(each, StreamObserver)]
+        self._tell_admitted = [each.admitted for each in observers]
+        self._tell_finished = [each.finished for each in observers]
+        self._tell_streamed = [each.streamed for each in observers if isinstance(each, StreamObserver)]
         self._events = events
         self._clock = clock
         self._silent: dict[tuple[str, str], tuple[float, int]] = {}
 
     def admitted(self, event: TurnAdmitted) -> None:
-        for observer in self._observers:
-            observer.admitted(event)
+        for tell in self._tell_admitted:
+            tell(event)
 
     def refused(self, event: TurnRefused) -> None:
         for observer in self._observers:
@@ -41,12 +43,12 @@ class TurnFanout:
         self._emit_refusal(event)
 
     def finished(self, event: TurnFinished) -> None:
-        for observer in self._observers:
-            observer.finished(event)
+        for tell in self._tell_finished:
+            tell(event)
 
     def streamed(self, event: TurnStreamed) -> None:
-        for observer in self._stream_observers:
-            observer.streamed(event)
+        for tell in self._tell_streamed:
+            tell(event)
 
     def _emit_refusal(self, event: TurnRefused) -> None:
         now = self._clock.monotonic()

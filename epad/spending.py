@@ -35,7 +35,9 @@ class SpendingBook:
         """A refusal costs nothing."""
 
     def finished(self, event: TurnFinished) -> None:
-        use = self._uses.setdefault(event.subsystem, _Use())
+        use = self._uses.get(event.subsystem)
+        if use is None:
+            use = self._uses[event.subsystem] = _Use()
         use.input_tokens += event.input_tokens
         use.output_tokens += event.output_tokens
         use.turns += 1

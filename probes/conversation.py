@@ -121,11 +121,13 @@ class _Conversation:
 
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
-        replies = list(self.replies)
+        replies = self.replies
         for period in range(1, LONGEST_PERIOD + 1):
             length = max(period * repeats, LEAST_LOOP)
-            last = replies[-length:]
-            if len(last) == length and last[period:] == last[:-period]:
+            if len(replies) < length or replies[-1] != replies[-1 - period]:
+                continue
+            last = list(replies)[-length:]
+            if last[period:] == last[:-period]:
                 return period
         return 0
 

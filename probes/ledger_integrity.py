@@ -96,7 +96,7 @@ def _broken(check: LedgerCheck, now: float) -> Finding:
         HOST,
         Severity.CRITICAL,
         now,
-        f"ledger record {sequence}: {kind}: {detail}{others}",
+        f"ledger{f' record {sequence}' if sequence else ''}: {kind}: {detail}{others}",
         value=len(faults),
         limit=0,
         unit="records",

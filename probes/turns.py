@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 MAX_HISTORY_DIGESTS = 16
 """How many of a request's history digests an event carries: its size must not grow with the conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnAdmitted:
+class TurnAdmitted(Struct, frozen=True, gc=False):
     """A request was let through. `prompt_digest` identifies its body; `retry` is the client's own count.
 
     `prompt_tokens` is the bound of the prompt alone, 0 if unknown. `last_message` is the digest of the last
@@ -35,8 +35,7 @@ class TurnAdmitted:
     history: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStreamed:
+class TurnStreamed(Struct, frozen=True, gc=False):
     """A piece of an answer passed on its way to the client: the text of one chunk, as it came.
 
     `output_tokens` are those made so far, as far as is known.
@@ -49,8 +48,7 @@ class TurnStreamed:
     output_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRefused:
+class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
     `unit` says what the three figures count, whatever their names: tokens, microusd or requests.
@@ -67,8 +65,7 @@ class TurnRefused:
     unit: str = "tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnFinished:
+class TurnFinished(Struct, frozen=True, gc=False):
     """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
 
     `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant

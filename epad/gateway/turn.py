@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +15,7 @@ from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
 from epad.gateway.upstream import Route
-from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.entry import CloseTurn, OpenTurn, new_turn
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
@@ -60,7 +59,7 @@ class Turn:
     """A turn in flight."""
 
     def __init__(self, arrival: Arrival, reservation: Reservation) -> None:
-        self.id = os.urandom(16).hex()
+        self.id = new_turn(arrival.at)
         self.arrival = arrival
         self.reservation = reservation
         self.opening: asyncio.Future[int] | None = None
@@ -153,6 +152,7 @@ class Turns:
             request_sha256=arrival.body_sha256,
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
+            reserved_microusd=turn.reservation.microusd,
         )
         # A future where there is one: a task of its own would cost a fifth of what aiohttp does for a request.
         turn.opening = (
@@ -349,4 +349,5 @@ def _entry(turn: Turn, charge: Charge) -> CloseTurn:
         usage_source=charge.source,
         http_status=turn.status,
         reason=turn.reason,
+        charged_microusd=charge.microusd,
     )

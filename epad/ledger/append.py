@@ -9,23 +9,23 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
+from msgspec.structs import replace
 
 from epad.config import LedgerConfig
 from epad.database import DatabaseError, connect, fetch
 from epad.ledger.anchor import Heads
+from epad.ledger.batch import Tail, insert, rows_of, tail_of
 from epad.ledger.chain import links_before
-from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, closed, opened
+from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
 from epad.ledger.grow import grow
 from epad.ledger.payload import keep_payload
 from epad.ledger.record import (
-    GENESIS,
     HASH_BYTES,
     EpochStarted,
     Kind,
@@ -49,12 +49,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HARMLESS = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.InterruptError)
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Where the next record goes: after `seq`, resting on `link`."""
-
-    seq: int = 0
-    link: bytes = GENESIS
+class _NotAllTakenError(Exception):
+    """Of a batch not every record can be taken; nothing of it was."""
 
 
 Make = Callable[[Stamp], Record]
@@ -123,27 +119,18 @@ class Appender:
 
         Raises LedgerUnavailableError when none was.
         """
-        opened_now: set[str] = set()
-
-        def work(connection: apsw.Connection, start: Tail) -> tuple[list[int | LedgerError], Tail]:
-            results: list[int | LedgerError] = []
-            tail, stamp = start, self.stamp()
-            for entry in entries:
-                try:
-                    if isinstance(entry, OpenTurn):
-                        tail = self._append_opening(connection, tail, entry, stamp)
-                        opened_now.add(entry.turn)
-                    else:
-                        known = entry.turn in opened_now or entry.turn in self._open_turns
-                        tail = self._append_closing(connection, tail, entry, stamp, known=known)
-                    results.append(tail.seq)
-                except LedgerError as error:
-                    results.append(error)
-            return results, tail
-
-        results = self._transaction(work)
-        self._open_turns |= opened_now
-        self._open_turns.difference_update(entry.turn for entry in entries if isinstance(entry, CloseTurn))
+        if self._config.payloads == "off":
+            entries = [_without_digest(entry) for entry in entries]
+        results: list[int | LedgerError]
+        try:
+            results = [*self._transaction(lambda db, tail: self._append_together(db, tail, entries))]
+        except _NotAllTakenError:
+            results = self._transaction(lambda db, tail: self._append_singly(db, tail, entries))
+        for entry, result in zip(entries, results, strict=True):
+            if isinstance(entry, CloseTurn):
+                self._open_turns.discard(entry.turn)
+            elif isinstance(result, int):
+                self._open_turns.add(entry.turn)
         return results
 
     def append_own(self, make: Make, before: Callable[[apsw.Connection], None] = lambda _: None) -> int:
@@ -188,21 +175,59 @@ class Appender:
         wall_ns = (self._clock.utc() - _EPOCH) // timedelta(microseconds=1) * 1_000
         return Stamp(wall_ns, self._boot_id, int(self._clock.monotonic() * 1e9), self.epoch)
 
-    def _append_opening(self, connection: apsw.Connection, tail: Tail, entry: OpenTurn, stamp: Stamp) -> Tail:
-        if self._config.payloads == "off":
-            entry = replace(entry, request_sha256=bytes(HASH_BYTES))
-        tail = self._insert(connection, tail, opened(entry, stamp))
-        if entry.payload is not None and self._config.payloads == "kept":
-            keep_payload(connection, entry.payload, stamp.wall_ns)
-        return tail
+    def _append_together(
+        self, connection: apsw.Connection, start: Tail, entries: Sequence[Entry]
+    ) -> tuple[range, Tail]:
+        """Insert all at once. Raises _NotAllTakenError where one of them is not to be taken."""
+        stamp, opened_now = self.stamp(), set[str]()
+        try:
+            for entry in entries:
+                if isinstance(entry, OpenTurn):
+                    opened_now.add(entry.turn)
+                else:
+                    self._require_opened(connection, entry, opened_now)
+            rows = rows_of(entries, start, stamp)
+            insert(connection, rows)
+        except (LedgerError, apsw.ConstraintError, ValueError, OverflowError, TypeError) as error:
+            raise _NotAllTakenError from error
+        self._keep_payloads(connection, entries, stamp)
+        self._leaves.extend(row[6] for row in rows)
+        tail = tail_of(rows)
+        return range(start.seq + 1, tail.seq + 1), tail
 
-    def _append_closing(
-        self, connection: apsw.Connection, tail: Tail, entry: CloseTurn, stamp: Stamp, *, known: bool
-    ) -> Tail:
-        """Insert a closing; only for a turn that is not `known` to be open the file is asked."""
-        if entry.outcome is not Outcome.REFUSED and not (known or _was_opened(connection, entry.turn)):
-            raise LedgerError(f"turn {entry.turn} cannot be closed as {entry.outcome}: it was never opened")
-        return self._insert(connection, tail, closed(entry, stamp))
+    def _append_singly(
+        self, connection: apsw.Connection, tail: Tail, entries: Sequence[Entry]
+    ) -> tuple[list[int | LedgerError], Tail]:
+        """Insert one by one, so that what cannot be taken harms only itself."""
+        results: list[int | LedgerError] = []
+        stamp, opened_now = self.stamp(), set[str]()
+        for entry in entries:
+            try:
+                if isinstance(entry, CloseTurn):
+                    self._require_opened(connection, entry, opened_now)
+                tail = self._insert(connection, tail, record_of(entry, stamp))
+                self._keep_payloads(connection, [entry], stamp)
+                if isinstance(entry, OpenTurn):
+                    opened_now.add(entry.turn)
+                results.append(tail.seq)
+            except LedgerError as error:
+                results.append(error)
+        return results, tail
+
+    def _require_opened(self, connection: apsw.Connection, entry: CloseTurn, opened_now: set[str]) -> None:
+        """Raise LedgerError if its turn was never opened; the file is asked only where memory does not know."""
+        turn = entry.turn
+        if turn in self._open_turns or turn in opened_now or entry.outcome is Outcome.REFUSED:
+            return
+        if not _was_opened(connection, turn):
+            raise LedgerError(f"turn {turn} cannot be closed as {entry.outcome}: it was never opened")
+
+    def _keep_payloads(self, connection: apsw.Connection, entries: Sequence[Entry], stamp: Stamp) -> None:
+        if self._config.payloads != "kept":
+            return
+        for entry in entries:
+            if isinstance(entry, OpenTurn) and entry.payload is not None:
+                keep_payload(connection, entry.payload, stamp.wall_ns)
 
     def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
         after, leaf = _insert(connection, tail, record)
@@ -311,6 +336,11 @@ def _after_heads(tail: Tail, heads: Heads) -> Tail:
     """Where to go on: behind what was signed. What is missing in between stays a gap that can be restored."""
     newest = heads.newest
     return Tail(newest.size, newest.link) if newest is not None and newest.size > tail.seq else tail
+
+
+def _without_digest(entry: Entry) -> Entry:
+    """The entry without a trace of what was asked."""
+    return replace(entry, request_sha256=bytes(HASH_BYTES)) if isinstance(entry, OpenTurn) else entry
 
 
 def _was_opened(connection: apsw.Connection, turn: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from itertools import repeat
 
 import apsw
 import msgspec
@@ -15,14 +16,15 @@ from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
     KINDS,
-    LEAF_PREFIX,
     LINK_PREFIX,
     Kind,
+    Record,
     Span,
     columns_of,
     decode,
     decode_body,
     leaf_hash,
+    leaf_hashes,
     link_hash,
     pack_link,
 )
@@ -48,9 +50,19 @@ class FaultKind(StrEnum):
     HEAD = "head"
     SEGMENT = "segment"
     PAYLOAD = "payload"
+    FILE = "file"
 
 
-BESIDE = frozenset({FaultKind.FORKED, FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
+BESIDE = frozenset(
+    {
+        FaultKind.FORKED,
+        FaultKind.INDEX,
+        FaultKind.HEAD,
+        FaultKind.SEGMENT,
+        FaultKind.PAYLOAD,
+        FaultKind.FILE,
+    }
+)
 """Faults of what stands beside the records, or of all of them: no single record is to be restored."""
 
 
@@ -238,25 +250,30 @@ def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
     if seqs != tuple(range(first, first + len(rows))):
         return False
     try:
-        hashed = [sha256(LEAF_PREFIX + body).digest() for body in bodies]
-        chained = [
-            sha256(pack_link(LINK_PREFIX, previous, sequence, leaf)).digest()
-            for previous, sequence, leaf in zip((link, *links[:-1]), seqs, leaves, strict=True)
-        ]
-        if hashed != list(leaves) or chained != list(links):
-            return False
-        records = list(map(decode_body, bodies))
-        if [record.wall_ns for record in records] != list(walls):
-            return False
-        if [KINDS[type(record)] for record in records] != list(kinds):
-            return False
-        if max(kinds) <= Kind.CLOSED:
-            named = [(record.turn, record.subsystem) for record in records]  # type: ignore[union-attr]
-        else:
-            named = [columns_of(record)[0:3:2] for record in records]
-        return named == list(zip(turns, subsystems, strict=True))
+        linked = map(pack_link, repeat(LINK_PREFIX), (link, *links[:-1]), seqs, leaves)
+        return (
+            leaf_hashes(bodies) == list(leaves)
+            and [sha256(parts).digest() for parts in linked] == list(links)
+            and _are_copies(list(map(decode_body, bodies)), turns, kinds, subsystems, walls)
+        )
     except (TypeError, struct.error, UnicodeDecodeError, msgspec.MsgspecError):
         return False
+
+
+def _are_copies(
+    records: list[Record], turns: Values, kinds: Values, subsystems: Values, walls: Values
+) -> bool:
+    """Whether the columns are what the records say."""
+    if [KINDS[type(record)] for record in records] != list(kinds):
+        return False
+    if [record.wall_ns for record in records] != list(walls):
+        return False
+    if max(kinds) > Kind.CLOSED:
+        named = [columns_of(record)[0:3:2] for record in records]
+        return named == list(zip(turns, subsystems, strict=True))
+    turns_said = [record.turn for record in records]  # type: ignore[union-attr]
+    subsystems_said = [record.subsystem for record in records]  # type: ignore[union-attr]
+    return turns_said == list(turns) and subsystems_said == list(subsystems)
 
 
 def walker_at(connection: apsw.Connection, first: int) -> Walker:

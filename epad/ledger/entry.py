@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+
+from msgspec import Struct
 
 from epad.ledger.errors import RecordError
 from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, UsageSource
@@ -11,8 +14,7 @@ from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, Usag
 _TURN = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenTurn:
+class OpenTurn(Struct, frozen=True, gc=False):
     """A turn about to be forwarded; `payload` is kept only where `ledger.keep_payloads` says so."""
 
     turn: str
@@ -25,6 +27,7 @@ class OpenTurn:
     request_sha256: bytes
     idempotency_key: str | None = None
     payload: bytes | None = None
+    reserved_microusd: int = 0
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -34,8 +37,7 @@ class OpenTurn:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTurn:
+class CloseTurn(Struct, frozen=True, gc=False):
     """A turn that has ended. Only a refused one need not have been opened."""
 
     turn: str
@@ -47,6 +49,7 @@ class CloseTurn:
     usage_source: UsageSource
     http_status: int = 0
     reason: str = ""
+    charged_microusd: int = 0
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -65,6 +68,15 @@ class Stamp:
 Entry = OpenTurn | CloseTurn
 
 
+def new_turn(at_seconds: float) -> str:
+    """A name for a turn that begins at this time of the clock: milliseconds, then chance.
+
+    Turns of one time are neighbours in the index, so a commit of 32 writes two of its pages; by chance alone it
+    wrote 32, which was half the cost of a turn (measured with 60,000 records).
+    """
+    return f"{int(at_seconds * 1_000):012x}{os.urandom(10).hex()}"
+
+
 def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
     """The record of an opened turn."""
     return TurnOpened(
@@ -81,6 +93,7 @@ def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
         boot_id=stamp.boot_id,
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
+        reserved_microusd=entry.reserved_microusd,
     )
 
 
@@ -100,9 +113,15 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
         boot_id=stamp.boot_id,
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
+        charged_microusd=entry.charged_microusd,
     )
+
+
+def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
+    """The record of either."""
+    return opened(entry, stamp) if isinstance(entry, OpenTurn) else closed(entry, stamp)
 
 
 def _require_turn(turn: str) -> None:
     if _TURN.fullmatch(turn) is None:
-        raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, as in uuid4().hex")
+        raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, see new_turn")

@@ -95,12 +95,14 @@ def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -
             "gen_ai.request.model": opened.model,
             "gen_ai.request.max_tokens": opened.output_cap,
             "epad.reserved_tokens": opened.reserved_tokens,
+            "epad.reserved_microusd": opened.reserved_microusd,
         }
     if closed is not None:
         attributes |= {
             "gen_ai.usage.input_tokens": closed.input_tokens,
             "gen_ai.usage.output_tokens": closed.output_tokens,
             "epad.charged_tokens": closed.charged_tokens,
+            "epad.charged_microusd": closed.charged_microusd,
             "epad.usage_source": closed.usage_source,
             "epad.ledger.seq": sequence,
         }
@@ -114,7 +116,7 @@ def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -
         "name": f"{attributes.get('gen_ai.operation.name', 'chat')} {model}".strip(),
         "kind": "SPAN_KIND_CLIENT",
         "trace_id": turn.turn,
-        "span_id": turn.turn[:16],
+        "span_id": turn.turn[-16:],  # its beginning is the time, which turns may share
         "start_time_unix_nano": (opened or turn).wall_ns,
         "end_time_unix_nano": closed.wall_ns if closed else None,
         "attributes": attributes,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from epad.ledger.append import Tail
+from epad.ledger.batch import Tail
 from epad.ledger.chain import differing_column
 from epad.ledger.errors import RecordError
 from epad.ledger.record import GENESIS, HASH_BYTES, leaf_hash, link_hash

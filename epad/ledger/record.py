@@ -8,6 +8,7 @@ FORMAT.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
@@ -62,7 +63,10 @@ def _tag(kind: Kind) -> int:
 
 
 class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED)):
-    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost."""
+    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
+
+    `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0.
+    """
 
     turn: str
     subsystem: str
@@ -77,10 +81,11 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     boot_id: str
     monotonic_ns: int
     epoch: int
+    reserved_microusd: int = 0
 
 
 class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED)):
-    """A turn has ended and this is what it cost. `http_status` is 0 where no answer came."""
+    """A turn has ended and this is what it cost, in tokens and micro-USD. `http_status` is 0 without an answer."""
 
     turn: str
     subsystem: str
@@ -95,6 +100,7 @@ class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.C
     boot_id: str
     monotonic_ns: int
     epoch: int
+    charged_microusd: int = 0
 
 
 class EpochStarted(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.EPOCH)):
@@ -130,6 +136,7 @@ KINDS: dict[type[Record], Kind] = {
     Repaired: Kind.REPAIRED,
 }
 encode = msgspec.msgpack.Encoder().encode
+_prefixed = sha256(LEAF_PREFIX).copy
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 decode_body = _decoder.decode
 """`decode` for a caller who handles msgspec's own errors: a million times a second the wrapper counts."""
@@ -157,6 +164,16 @@ def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
 def leaf_hash(body: bytes) -> bytes:
     """What a body is vouched for by."""
     return sha256(LEAF_PREFIX + body).digest()
+
+
+def leaf_hashes(bodies: Iterable[bytes]) -> list[bytes]:
+    """Of many: a copy of a hash that has taken in the prefix costs less than a new one. Raises TypeError."""
+    hashes: list[bytes] = []
+    for body in bodies:
+        leaf = _prefixed()
+        leaf.update(body)
+        hashes.append(leaf.digest())
+    return hashes
 
 
 def link_hash(previous_link: bytes, sequence: int, leaf: bytes) -> bytes:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from epad.database import fetch
-from epad.ledger.chain import Fault, FaultKind, walker_at
+from epad.ledger.chain import Fault, FaultKind, Walker, walker_at
 from epad.ledger.errors import HeadError, SegmentError
 from epad.ledger.head import Head, Signer, Verifier
 from epad.ledger.record import GENESIS, leaf_hash
-from epad.ledger.rows import DAMAGE, Row, Unreadable, read_rows
+from epad.ledger.rows import DAMAGE, Row, Unreadable, read_chunks
 from epad.ledger.segment import (
     Frame,
     Seal,
@@ -44,12 +44,12 @@ class Sealer:
         frontier = before.trailer.frontier() if before else Frontier()
         newest_link = GENESIS
 
-        def frames() -> Iterator[Frame]:
+        def runs() -> Iterator[Sequence[Frame]]:
             nonlocal newest_link
-            for frame in sound_frames(connection, first, last):
-                frontier.append(frame.leaf)
-                newest_link = frame.link
-                yield frame
+            for frames in sound_frames(connection, first, last):
+                frontier.extend(frame.leaf for frame in frames)
+                newest_link = frames[-1].link if frames else newest_link
+                yield frames
 
         def trailer() -> Trailer:
             head = Head(last, frontier.root(), newest_link, wall_ns)
@@ -57,7 +57,7 @@ class Sealer:
             peaks = tuple(frontier.peaks)
             return Trailer(number, first, last, previous, peaks, self.signer.sign(head), wall_ns)
 
-        return write_segment(self.directory, number, frames(), trailer)
+        return write_segment(self.directory, number, runs(), trailer)
 
     def reseal(self, connection: apsw.Connection, seal: Seal) -> bool:
         """Write a damaged segment again from the records; False where they are not those that were sealed."""
@@ -67,8 +67,8 @@ class Sealer:
         if kept.exists():
             kept.replace(aside)
         try:
-            frames = sound_frames(connection, trailer.first, trailer.last)
-            if write_segment(self.directory, trailer.number, frames, lambda: trailer).sha256 == seal.sha256:
+            runs = sound_frames(connection, trailer.first, trailer.last)
+            if write_segment(self.directory, trailer.number, runs, lambda: trailer).sha256 == seal.sha256:
                 return True
         except SegmentError:
             pass
@@ -77,23 +77,37 @@ class Sealer:
         return False
 
 
-def sound_frames(connection: apsw.Connection, first: int, last: int) -> Iterator[Frame]:
-    """Records as they go into a segment. Raises SegmentError at the first that is damaged."""
+def sound_frames(connection: apsw.Connection, first: int, last: int) -> Iterator[Sequence[Frame]]:
+    """Records as they go into a segment, some at a time. Raises SegmentError at the first that is damaged."""
     walker = walker_at(connection, first)
-    for item in read_rows(connection, first):
+    for item in read_chunks(connection, first):
+        rows = [values for values in item if values[0] <= last] if isinstance(item, list) else []
+        if rows and walker.step_all(rows):
+            yield [Frame(values[5], values[6], values[7]) for values in rows]
+        else:
+            for row in [Row(*values) for values in item] if isinstance(item, list) else [item]:
+                yield _frames_at(walker, row, last)
         if walker.expected > last:
             return
-        before = walker.expected
-        sequence = walker.step(item)
-        if walker.faults or isinstance(item, Unreadable) or (sequence is None):
-            break
-        yield from (Frame(None, LOST_LEAF, GENESIS) for _ in range(before, min(sequence, last + 1)))
-        if sequence <= last:
-            yield _frame_of(item)
-    if walker.faults or walker.expected <= last:
-        raise SegmentError(
-            f"records {first} to {last} are not sealed: record {walker.expected} is damaged or missing"
-        )
+    raise _damaged_at(walker.expected)
+
+
+def _frames_at(walker: Walker, row: Row | Unreadable, last: int) -> list[Frame]:
+    """The next record and what is lost before it. Raises SegmentError unless it is sound."""
+    before = walker.expected
+    if before > last:
+        return []
+    sequence = None if isinstance(row, Unreadable) else walker.step(row)
+    if sequence is None or walker.faults:
+        raise _damaged_at(before)
+    frames = [Frame(None, LOST_LEAF, GENESIS) for _ in range(before, min(sequence, last + 1))]
+    if sequence <= last and isinstance(row, Row):
+        frames.append(_frame_of(row))
+    return frames
+
+
+def _damaged_at(sequence: int) -> SegmentError:
+    return SegmentError(f"record {sequence} is damaged or missing")
 
 
 def _frame_of(row: Row) -> Frame:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -26,6 +27,7 @@ from epad.ledger.tree import Frontier
 
 MAGIC = b"epad/segment/1\n"
 _frame = struct.Struct(">I32s32s")  # length of the body, leaf, link
+_pack_frame = _frame.pack
 _length = struct.Struct(">I")
 CHUNK_BYTES = 1 << 20
 NO_BODY = 0xFFFFFFFF
@@ -52,17 +54,20 @@ class Trailer(Struct, frozen=True, array_like=True):
 _decoder = msgspec.msgpack.Decoder(Trailer)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One record; `body` is None where it was lost."""
 
     body: bytes | None
     leaf: bytes
     link: bytes
 
-    def encoded(self) -> bytes:
-        length = NO_BODY if self.body is None else len(self.body)
-        return _frame.pack(length, self.leaf, self.link) + (self.body or b"")
+
+def encode_frames(frames: Iterable[Frame]) -> bytes:
+    """Their bytes, one after another."""
+    return b"".join(
+        _pack_frame(NO_BODY, leaf, link) if body is None else _pack_frame(len(body), leaf, link) + body
+        for body, leaf, link in frames
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,11 @@ def encode_trailer(trailer: Trailer) -> bytes:
 
 
 def write_segment(
-    directory: Path, number: int, frames: Iterable[Frame], finish: Callable[[], Trailer]
+    directory: Path, number: int, runs: Iterable[Sequence[Frame]], finish: Callable[[], Trailer]
 ) -> Seal:
     """Write a segment in one step, durable and read-only on return; the trailer is asked for last.
 
-    Raises OSError, and what `frames` raises.
+    Raises OSError, and what `runs` raises.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{number:08d}{SUFFIX}"
@@ -96,7 +101,7 @@ def write_segment(
     digest = sha256()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        for part in itertools.chain([MAGIC], (frame.encoded() for frame in frames)):
+        for part in itertools.chain([MAGIC], map(encode_frames, runs)):
             digest.update(part)
             file.write(part)
         trailer = finish()

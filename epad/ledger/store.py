@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -45,9 +45,18 @@ CLOSE_WAIT_SECONDS = 0.005
 open one counts with all that it had reserved: never with too little."""
 
 
-class _Append(NamedTuple):
-    entry: Entry
-    future: asyncio.Future[int]
+@dataclass(slots=True)
+class _Batch:
+    """Records on their way to the disk, and who waits for each."""
+
+    entries: list[Entry] = field(default_factory=list)
+    futures: list[asyncio.Future[int]] = field(default_factory=list)
+
+    def parts(self, most: int) -> Iterator[_Batch]:
+        """The same in batches of at most so many."""
+        for start in range(0, len(self.entries), most):
+            end = start + most
+            yield _Batch(self.entries[start:end], self.futures[start:end])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,8 @@ class Ledger:
         self._appender = appender
         self._keeping = keeping
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[list[_Append] | _Call] = SimpleQueue()
-        self._gathered: list[_Append] = []
+        self._queue: SimpleQueue[_Batch | _Call] = SimpleQueue()
+        self._gathered = _Batch()
         self._handing_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
@@ -228,7 +237,8 @@ class Ledger:
             future.set_exception(LedgerBusyError(f"{self._path}: {why}"))
         else:
             self._waiting += 1
-            self._gathered.append(_Append(entry, future))
+            self._gathered.entries.append(entry)
+            self._gathered.futures.append(future)
         return future
 
     def _hand_over_soon(self) -> None:
@@ -239,9 +249,9 @@ class Ledger:
 
     def _hand_over(self) -> None:
         self._handing_over = False
-        if self._gathered:
+        if self._gathered.entries:
             self._queue.put(self._gathered)
-            self._gathered = []
+            self._gathered = _Batch()
 
     def _waited(self) -> None:
         self._timer = None
@@ -298,52 +308,51 @@ class Ledger:
         call: _Call | None = None
         while call is None or not call.last:
             batch, call = self._take()
-            most = self._config.batch_turns
-            for start in range(0, len(batch), most):
-                self._commit(batch[start : start + most])
+            for part in batch.parts(self._config.batch_turns):
+                self._commit(part)
             if call is not None:
                 outcome = _outcome(call.work)
                 self._notice()
-                self._answer([(call.future, outcome)] if call.future is not None else [], appended=0)
+                if call.future is not None:
+                    self._answer([call.future], [outcome], appended=0)
 
     def _notice(self) -> None:
         """Tell who keeps heads and segments how far the disk is."""
         if self._keeping is not None:
             self._keeping.committed()
 
-    def _take(self) -> tuple[list[_Append], _Call | None]:
+    def _take(self) -> tuple[_Batch, _Call | None]:
         """Wait for work; then take what is there, up to a call or a full batch."""
-        batch: list[_Append] = []
+        batch = _Batch()
         item = self._queue.get()
         with contextlib.suppress(Empty):
-            while isinstance(item, list):
-                batch += item
-                if len(batch) >= self._config.batch_turns:
+            while isinstance(item, _Batch):
+                batch.entries += item.entries
+                batch.futures += item.futures
+                if len(batch.entries) >= self._config.batch_turns:
                     return batch, None
                 item = self._queue.get_nowait()
             return batch, item
         return batch, None
 
-    def _commit(self, batch: list[_Append]) -> None:
-        entries = [item.entry for item in batch]
-        results = _outcome(lambda: self._appender.append(entries))
+    def _commit(self, batch: _Batch) -> None:
+        results = _outcome(lambda: self._appender.append(batch.entries))
         if isinstance(results, Exception):
-            results = [type(results)(*results.args) for _ in batch]
+            results = [type(results)(*results.args) for _ in batch.entries]
         else:
             self._commits += 1
         self._notice()
-        answers = [(item.future, result) for item, result in zip(batch, results, strict=True)]
-        self._answer(answers, appended=len(batch))
+        self._answer(batch.futures, results, appended=len(results))
 
-    def _answer(self, answers: Sequence[tuple[asyncio.Future[Any], Any]], *, appended: int) -> None:
+    def _answer(self, futures: list[asyncio.Future[Any]], results: list[Any], *, appended: int) -> None:
         # The loop may be gone when the daemon is killed mid-write; what was written stays written.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, answers, appended)
+            self._loop.call_soon_threadsafe(self._deliver, futures, results, appended)
 
-    def _deliver(self, answers: Sequence[tuple[asyncio.Future[Any], Any]], appended: int) -> None:
+    def _deliver(self, futures: list[asyncio.Future[Any]], results: list[Any], appended: int) -> None:
         """On the loop: tell the callers; one that was cancelled has its record all the same."""
         self._waiting -= appended
-        for future, result in answers:
+        for future, result in zip(futures, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, Exception):

@@ -33,17 +33,19 @@ class Frontier:
         self.peaks = list(peaks)
 
     def append(self, leaf: bytes) -> None:
-        """Add a leaf: one peak more for each power of two that is now full."""
-        node, size = leaf, self.size
-        while size & 1:
-            node = node_hash(self.peaks.pop(), node)
-            size >>= 1
-        self.peaks.append(node)
-        self.size += 1
+        """Add a leaf."""
+        self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaves: with each, one peak more for each power of two that is now full."""
+        peaks = self.peaks
         for leaf in leaves:
-            self.append(leaf)
+            node, size = leaf, self.size
+            while size & 1:
+                node = sha256(_NODE_PREFIX + peaks.pop() + node).digest()  # `node_hash`, without its call
+                size >>= 1
+            peaks.append(node)
+            self.size += 1
 
     def root(self) -> bytes:
         if not self.peaks:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from probes.token_burn.thresholds import BurnWindow, rung_named
 from probes.token_burn.verdict import Detector, Verdict
-from probes.token_burn.window import WindowSum
+from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from statemachine.finding import Severity
 
 SHORT_SHARE = 12
@@ -26,7 +27,11 @@ class _Sums:
 
 
 class BurnRate:
-    """Counts what was spent, and what is reserved now in full: the request that goes too far is the one told."""
+    """Counts what was spent, and what is reserved now in full: the request that goes too far is the one told.
+
+    Within a tick, the shortest slot there is, nothing leaves a window: what comes is gathered, and as long as it
+    fits the room that the tick began with, no window is over and none is asked.
+    """
 
     def __init__(self, windows: dict[str, BurnWindow]) -> None:
         self._sums = [
@@ -39,23 +44,60 @@ class BurnRate:
             )
             for name, window in windows.items()
         ]
+        shortest = min((window.seconds for window in windows.values()), default=1.0)
+        self._tick_seconds = shortest / SHORT_SHARE / WINDOW_SLOTS
+        self._tick = -1
+        self._at = 0.0
+        self._gathered_turns = 0
+        self._gathered_tokens = 0
+        self._room: tuple[int, float] | None = None  # for a day's budget of so many tokens, what may come yet
 
     def admitted(self, at: float) -> None:
         """Count a turn; what it reserves is handed to `verdict`, for it may change until it is settled."""
-        for sums in self._sums:
-            sums.turns.add(at, 1)
+        self._roll(at)
+        self._gathered_turns += 1
 
     def spent(self, at: float, tokens: int) -> None:
-        for sums in self._sums:
-            sums.long.add(at, tokens)
-            sums.short.add(at, tokens)
+        self._roll(at)
+        self._gathered_tokens += tokens
 
     def verdict(self, now: float, day_tokens: int, reserved: int) -> Verdict | None:
         """The firmest window that is over; None without a day's budget, for then there is no share of it."""
         if not day_tokens:
             return None
+        self._roll(now)
+        if self._room is None or self._room[0] != day_tokens:
+            self._empty()
+            self._room = (
+                day_tokens,
+                min((_room(sums, now, day_tokens) for sums in self._sums), default=math.inf),
+            )
+        if self._gathered_tokens + reserved <= self._room[1]:
+            return None
+        self._empty()
         over = [v for sums in self._sums if (v := _judge(sums, now, day_tokens, reserved)) is not None]
         return max(over, key=lambda verdict: (verdict.rung, verdict.value / verdict.limit), default=None)
+
+    def _roll(self, at: float) -> None:
+        tick = int(at // self._tick_seconds)
+        if tick > self._tick:
+            self._empty()
+            self._tick, self._at = tick, at
+
+    def _empty(self) -> None:
+        """Put what was gathered into the sums."""
+        turns, tokens = self._gathered_turns, self._gathered_tokens
+        self._gathered_turns, self._gathered_tokens, self._room = 0, 0, None
+        if not turns and not tokens:
+            return
+        for sums in self._sums:
+            sums.turns.add(self._at, turns)
+            sums.long.add(self._at, tokens)
+            sums.short.add(self._at, tokens)
+
+
+def _room(sums: _Sums, now: float, day_tokens: int) -> float:
+    return sums.window.day_share * day_tokens - sums.long.total(now)
 
 
 def _judge(sums: _Sums, now: float, day_tokens: int, reserved: int) -> Verdict | None:

@@ -17,37 +17,39 @@ MONOTONOUS = 8
 class LoopingOutput:
     """Remembers the end of one stream. Its last stretch is counted in it once for each stretch that comes."""
 
-    __slots__ = ("_chunk", "_since", "_tail", "_thresholds", "in_a_row", "looked")
+    __slots__ = ("_chunk", "_new", "_since", "_tail", "_thresholds", "in_a_row", "looked")
 
     def __init__(self, thresholds: TokenBurnThresholds) -> None:
         self._thresholds = thresholds
         self._tail = ""
+        self._new: list[str] = []
         self._since = 0
         self._chunk = ""
         self.in_a_row = 0
         self.looked = 0
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
-        if not event.text:
+        text, t = event.text, self._thresholds
+        if not text:
             return None
-        self.in_a_row = self.in_a_row + 1 if event.text == self._chunk else 1
-        self._chunk = event.text[:REMEMBERED_CHARACTERS]
-        if self.in_a_row >= self._thresholds.output_chunks:
-            return self._state(
-                event, "chunks", self.in_a_row, self._thresholds.output_chunks, event.text[:64]
-            )
-        return self._repeated(event)
+        self.in_a_row = self.in_a_row + 1 if text == self._chunk else 1
+        self._chunk = text[:REMEMBERED_CHARACTERS]
+        if self.in_a_row >= t.output_chunks:
+            return self._state(event, "chunks", self.in_a_row, t.output_chunks, text[:64])
+        self._new.append(text)
+        self._since += len(text)
+        # One look for each stretch that has come, so that many small chunks cost no more than few large ones.
+        return self._repeated(event) if self._since >= t.output_window_characters else None
 
     def _repeated(self, event: TurnStreamed) -> Verdict | None:
         t = self._thresholds
-        self._tail = (self._tail + event.text)[-REMEMBERED_CHARACTERS:]
-        self._since += len(event.text)
-        # One look for each stretch that has come, so that many small chunks cost no more than few large ones.
-        if self._since < t.output_window_characters or len(self._tail) < t.output_window_characters:
-            return None
+        self._tail = (self._tail + "".join(self._new))[-REMEMBERED_CHARACTERS:]
+        self._new.clear()
         self._since = 0
         self.looked += 1
         window = self._tail[-t.output_window_characters :]
+        if self._tail.rfind(window, 0, -1) < 0:  # as in most prose; a third of the cost of counting
+            return None
         limit = t.output_windows * (MONOTONOUS if len(set(window)) < FEW_LETTERS else 1)
         limit = min(limit, REMEMBERED_CHARACTERS // t.output_window_characters)
         count = self._tail.count(window)

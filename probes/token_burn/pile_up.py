@@ -25,7 +25,7 @@ class OpenTurn:
 
     at: float
     reserved_tokens: int
-    output: LoopingOutput
+    output: LoopingOutput | None = None
 
 
 class OpenTurns:
@@ -40,12 +40,18 @@ class OpenTurns:
     def __len__(self) -> int:
         return len(self._turns)
 
-    def __getitem__(self, turn: str) -> OpenTurn | None:
-        return self._turns.get(turn)
+    def output(self, turn: str) -> LoopingOutput | None:
+        """The end of what a turn has streamed; None for one that is not in flight."""
+        open_turn = self._turns.get(turn)
+        if open_turn is None:
+            return None
+        if open_turn.output is None:
+            open_turn.output = LoopingOutput(self._thresholds)
+        return open_turn.output
 
     def admitted(self, event: TurnAdmitted) -> None:
         self.finished(event.turn)
-        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, LoopingOutput(self._thresholds))
+        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens)
         self.reserved_tokens += event.reserved_tokens
         if len(self._turns) > MAX_OPEN_TURNS:
             _, lost = self._turns.popitem(last=False)

@@ -84,7 +84,7 @@ class TokenBurn:
         if retrying is not None:
             verdicts.append(retrying)
         verdicts += self._of_the_moment(event.subsystem, track, event.at)
-        bad = self._state(event.subsystem, track, verdicts, event.at)
+        bad = bool(verdicts) and self._state(event.subsystem, track, verdicts, event.at)
         if not bad and track.bad_at is not None:
             track.bad_at = None
             self._push(Finding(NAME, event.subsystem, Severity.OK, event.at, "a request was admitted again"))
@@ -105,16 +105,18 @@ class TokenBurn:
 
     def streamed(self, event: TurnStreamed) -> None:
         track = self._tracks.get(event.subsystem)
-        turn = track.open[event.turn] if track is not None else None
-        if track is None or turn is None:
+        output = track.open.output(event.turn) if track is not None else None
+        if track is None or output is None:
             return
-        looping = turn.output.streamed(event)
-        verdicts = [looping] if looping is not None else []
+        looping = output.streamed(event)
         # Between two chunks nothing is reserved or spent: only time can have changed what the sums say.
-        if event.at - track.judged_at >= RESTATE_SECONDS:
-            verdicts += self._of_the_moment(event.subsystem, track, event.at)
-        if verdicts:
-            self._state(event.subsystem, track, verdicts, event.at)
+        due = event.at - track.judged_at >= RESTATE_SECONDS
+        if looping is None and not due:
+            return
+        verdicts = self._of_the_moment(event.subsystem, track, event.at) if due else []
+        if looping is not None:
+            verdicts.append(looping)
+        self._state(event.subsystem, track, verdicts, event.at)
 
     def finished(self, event: TurnFinished) -> None:
         track = self._track(event.subsystem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from probes.token_burn.thresholds import LONGEST_RUN, REMEMBERED_PROMPTS, TokenBurnThresholds
@@ -54,18 +54,19 @@ class RecentPrompts:
 
     def __init__(self) -> None:
         self._prompts: deque[bytes] = deque()
-        self._counts: Counter[bytes] = Counter()
+        self._counts: dict[bytes, int] = {}
 
     def add(self, digest: bytes) -> int:
         """Take in a prompt and say how many of the remembered ones are duplicates."""
-        self._prompts.append(digest)
-        self._counts[digest] += 1
-        if len(self._prompts) > REMEMBERED_PROMPTS:
-            oldest = self._prompts.popleft()
-            self._counts[oldest] -= 1
-            if not self._counts[oldest]:
-                del self._counts[oldest]
-        return len(self._prompts) - len(self._counts)
+        prompts, counts = self._prompts, self._counts
+        prompts.append(digest)
+        counts[digest] = counts.get(digest, 0) + 1
+        if len(prompts) > REMEMBERED_PROMPTS:
+            oldest = prompts.popleft()
+            left = counts.pop(oldest) - 1
+            if left:
+                counts[oldest] = left
+        return len(prompts) - len(counts)
 
     def clear(self) -> None:
         self._prompts.clear()

@@ -21,17 +21,23 @@ class Ratios:
 
     def admitted(self, event: TurnAdmitted) -> Verdict | None:
         self._calls.add(event.at, 1)
-        self._retries.add(event.at, event.retry > 0)
+        if event.retry > 0:
+            self._retries.add(event.at, 1)
         return self._retrying(event.at)
 
     def finished(self, event: TurnFinished) -> Verdict | None:
         failed = event.outcome == "failed" or event.http_status >= 400
         self._ends.add(event.at, 1)
-        self._failures.add(event.at, failed)
-        return self._failing(event) if failed else None
+        if not failed:
+            return None
+        self._failures.add(event.at, 1)
+        return self._failing(event)
 
     def _retrying(self, now: float) -> Verdict | None:
-        t, calls, retries = self._thresholds, self._calls.total(now), self._retries.total(now)
+        t, retries = self._thresholds, self._retries.total(now)
+        if not retries:
+            return None
+        calls = self._calls.total(now)
         ratio = retries / calls if calls >= t.min_calls else 0.0
         if ratio <= t.retry_warn_ratio:
             return None

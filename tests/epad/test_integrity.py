@@ -16,8 +16,10 @@ from epad.ledger.store import Ledger
 from epad.ledger.verify import Verdict
 from epad.metrics import Metrics
 from epad.status import Ledger as LedgerStatus
+from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import ProbeError
 from statemachine.clock import ManualClock
+from statemachine.finding import Severity
 
 DAMAGED = 3
 
@@ -105,3 +107,34 @@ async def test_a_ledger_that_cannot_be_read_is_not_called_broken(bench: Bench, t
     with pytest.raises(ProbeError, match=r"ledger\.db"):
         await bench.integrity.check()
     assert bench.integrity.status().verdict == "ok"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_ledger_whose_name_was_taken_is_a_critical_finding(bench: Bench, replaced: bool) -> None:
+    """Records go on into a file that ends with the daemon: no repair makes that good, putting it back does."""
+    kept = bench.copy(bench.path.parent)
+    aside = bench.path.rename(bench.path.with_name("aside.db"))
+    if replaced:
+        kept.rename(bench.path)
+
+    (finding,) = await LedgerIntegrity(2.0, check=bench.integrity.check, clock=bench.clock).sample()
+    assert (finding.severity, finding.hard, finding.evidence["kinds"]) == (Severity.CRITICAL, True, ["file"])
+    assert finding.reason.startswith(f"ledger: file: {bench.path} was ")
+    assert bench.series("epad_ledger_intact") == 0
+    await bench.integrity.repair([])
+    assert bench.integrity.faults == 1
+    aside.rename(bench.path)
+    assert (await bench.integrity.check()).faults == []
+
+
+async def test_a_file_beside_the_ledger_is_missed_too(bench: Bench, tmp_path: Path) -> None:
+    """`state.db` is written to as long as the daemon runs; deleted, it is gone with it."""
+    state = tmp_path / "state.db"
+    state.touch()
+    integrity = Integrity(bench.path, shipped().ledger, bench.ledger, bench.clock, bench.metrics, [state])
+    assert (await integrity.check()).faults == []
+
+    state.unlink()
+    check = await integrity.check()
+    assert [(kind, str(state) in detail) for _, kind, detail in check.faults] == [("file", True)]
+    integrity.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import apsw
 import pytest
 from ledger_world import BOOT, config, open_ledger, opening, places, stored
+from msgspec.structs import replace
 
 from epad.ledger.everything import verify_everything
 from epad.ledger.record import TurnOpened, decode

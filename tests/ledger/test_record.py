@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.ledger.entry import OpenTurn
+from epad.ledger.entry import OpenTurn, new_turn
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
@@ -45,6 +46,7 @@ records = st.one_of(
         reserved_tokens=counts,
         idempotency_key=st.none() | texts,
         request_sha256=hashes,
+        reserved_microusd=counts,
         **stamps,
     ),
     st.builds(
@@ -116,3 +118,28 @@ def test_spans_hold_exactly_their_sequences(sequences):
 
     assert {seq for first, last in folded for seq in range(first, last + 1)} == sequences
     assert all(second[0] > first[1] + 1 for first, second in itertools.pairwise(folded))
+
+
+@given(st.floats(0, 1e9))
+def test_a_new_turn_is_named_by_its_time_and_by_chance(at: float) -> None:
+    """Names of one time stand together and differ; all are names of turns."""
+    first, second = new_turn(at), new_turn(at)
+    assert first[:12] == second[:12] <= new_turn(at + 1)[:12]
+    assert first != second
+    OpenTurn(first, "chat", "openai", "model", 1, 1, 2, bytes(32))
+
+
+def test_records_from_before_there_was_money_cost_nothing() -> None:
+    """A field added at the end is no new format: what was written without it still reads, and hashes as it did."""
+    turn = "0" * 32
+    opened = [0x101, turn, "chat", "openai", "model", 40, 60, 100, None, bytes(32), 7, "boot", 8, 1]
+    closed = [0x102, turn, "chat", "done", 20, 10, 30, "usage", 200, "", 7, "boot", 8, 1]
+
+    before = decode(1, msgspec.msgpack.encode(opened))
+    assert before == TurnOpened(*opened[1:])
+    assert isinstance(before, TurnOpened)
+    assert before.reserved_microusd == 0
+    after = decode(2, msgspec.msgpack.encode(closed))
+    assert isinstance(after, TurnClosed)
+    assert (after.charged_tokens, after.charged_microusd) == (30, 0)
+    assert msgspec.msgpack.decode(encode(after))[:-1] == closed
