@@ -57,7 +57,7 @@ async def with_doors(
             parts.identities, expected or open_doors, anonymous, w.clock, findings.append
         )
         for door in open_doors:
-            await open_door(w.gateway._runner, door)
+            await open_door(w.gateway._server, door)
         yield w, findings
 
 
@@ -127,10 +127,10 @@ async def test_a_door_that_cannot_be_opened_is_named(directory: Path) -> None:
         assert (await ask("http://x", stale))[0] == 200
         for listen in (f"unix:{directory}/none/x.sock", f"unix:/tmp/{'x' * 120}"):
             with pytest.raises(GatewayError, match=r"\[subsystems.reader\] listen: unix:"):
-                await open_door(w.gateway._runner, Door("reader", listen, None))
+                await open_door(w.gateway._server, Door("reader", listen, None))
     (directory / "file").write_text("keep")
     with pytest.raises(GatewayError):
-        await open_door(w.gateway._runner, Door("reader", f"unix:{directory}/file", None))
+        await open_door(w.gateway._server, Door("reader", f"unix:{directory}/file", None))
     assert (directory / "file").read_text() == "keep"
 
 
