@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec import structs
 
 from epad.gateway.charge import NOTHING, charge_whole
 from epad.gateway.dialects.dialect import Ask, StreamMeter
@@ -162,7 +163,7 @@ class Relay:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         charge = turn.charge()
         if charge.source is UsageSource.COUNTED and _overruns(turn.arrival.ask, meter):
-            charge = replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
+            charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
         self._turns.settle(turn, charge)
 
     async def _drain(self, client: Connection, turn: Turn) -> None:

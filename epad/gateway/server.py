@@ -8,8 +8,9 @@ import errno
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from functools import partial
+
+from msgspec import structs
 
 from epad.database import DatabaseError
 from epad.gateway import headers
@@ -216,7 +217,7 @@ class Gateway:
                     self._parts.log.info("turn.replayed", turn=kept.turn, subsystem=arrival.subsystem)
                     return kept.response()
                 copier = Copier(arrival.endpoint)
-                turn = self._turns.admit(replace(arrival, endpoint=copier.endpoint))
+                turn = self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint))
 
                 async def keep(response: Response) -> None:
                     await answers.keep(claim, copier.answer(turn.id, response))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import partial
+
+from msgspec import Struct, structs
 
 from epad.database import DatabaseError
 from epad.gateway.budget import Refused, Reservation
@@ -23,6 +25,7 @@ from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreame
 from statemachine.finding import Finding, Severity
 
 OVERRUN_PROBE = "overrun"
+_IDS_AT_ONCE = 16  # getrandom(2) gives 256 bytes without a break
 
 
 class BrokenTurnError(Exception):
@@ -33,8 +36,7 @@ class BrokenTurnError(Exception):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """A request that was read and routed."""
 
     subsystem: str
@@ -53,14 +55,16 @@ class Arrival:
     @property
     def most_microusd(self) -> int:
         """The most that the turn can cost."""
-        return self.price.at_most(self.bound.input_tokens, self.bound.output_tokens)
+        return (
+            0 if self.price is FREE else self.price.at_most(self.bound.input_tokens, self.bound.output_tokens)
+        )
 
 
 class Turn:
     """A turn in flight."""
 
-    def __init__(self, arrival: Arrival, reservation: Reservation) -> None:
-        self.id = os.urandom(16).hex()
+    def __init__(self, number: str, arrival: Arrival, reservation: Reservation) -> None:
+        self.id = number
         self.arrival = arrival
         self.reservation = reservation
         self.opening: asyncio.Future[int] | None = None
@@ -99,7 +103,8 @@ class Turn:
 
     def cost(self, charge: Charge) -> int:
         """What a charge comes to, in micro-USD: nothing, if a free upstream served the turn."""
-        return 0 if self.arrival.upstream.served_by.free else charge.cost(self.arrival.price)
+        price = self.arrival.price
+        return 0 if price is FREE or self.arrival.upstream.served_by.free else charge.cost(price)
 
     def charge(self) -> Charge:
         """What it costs as far as is known now."""
@@ -119,6 +124,7 @@ class Turns:
         self._charges: dict[str, Charge] = {}
         # asyncio keeps only weak references to tasks; these must live until the ledger has answered.
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
+        self._ids = _random_ids()
         metrics = parts.metrics
         self._in_flight, self._tokens = Labelled(metrics.in_flight.labels), Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
@@ -134,7 +140,7 @@ class Turns:
         reservation = self._parts.budgets.reserve(name, arrival.bound.tokens, now, arrival.most_microusd)
         if isinstance(reservation, Refused):
             raise RefusalError(over_budget(reservation), reservation, digest)
-        turn = Turn(arrival, reservation)
+        turn = Turn(next(self._ids), arrival, reservation)
         self._parts.access.enter(name, turn)
         self._in_flight[name,].inc()
         return turn
@@ -209,7 +215,7 @@ class Turns:
         charge = charge or turn.charge()
         cost = turn.cost(charge)
         if cost != charge.microusd:
-            charge = replace(charge, microusd=cost)
+            charge = structs.replace(charge, microusd=cost)
         self._charges[turn.id] = charge
         name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
         self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd)
@@ -332,6 +338,13 @@ class Turns:
 
     def _tell_not_closed(self, entry: CloseTurn, error: BaseException) -> None:
         self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
+
+
+def _random_ids() -> Iterator[str]:
+    """Turns' ids, as many at a time as one call of the kernel gives: each call lets another thread have the GIL."""
+    while True:
+        drawn = os.urandom(16 * _IDS_AT_ONCE).hex()
+        yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
 
 
 def _succeeded(future: asyncio.Future[int]) -> bool:

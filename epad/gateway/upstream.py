@@ -27,6 +27,7 @@ from statemachine.clock import Clock
 _CATALOGUE_SECONDS = 10.0
 _LOOK_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
+_MOST_ROUTED = 1_024
 _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 # A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
 MAX_ANSWER_BYTES = 64 << 20
@@ -169,6 +170,7 @@ class Upstreams:
         # A total would count while an answer streams; how long a model may be silent is what is limited.
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
+        self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -176,6 +178,7 @@ class Upstreams:
         self._upstreams = tuple(
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
+        self._routed.clear()
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
@@ -185,6 +188,7 @@ class Upstreams:
             looking.cancel()
             await asyncio.wait({looking})
         self._upstreams = ()
+        self._routed.clear()
         await self._pool.close()
 
     def route(self, model: str, dialect: str) -> Upstream | None:
@@ -196,9 +200,17 @@ class Upstreams:
 
         Where one names the model, those that merely take everything do not: `models = ["llama*"]` beats none.
         """
-        serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
-        naming = [upstream for upstream in serving if upstream.names(model)]
-        return tuple(sorted(naming or serving, key=lambda upstream: bool(upstream.health.reason)))
+        routed = self._routed.get((model, dialect))
+        if routed is None:
+            serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
+            naming = [upstream for upstream in serving if upstream.names(model)]
+            routed = tuple(naming or serving)
+            if len(self._routed) >= _MOST_ROUTED:
+                self._routed.clear()  # whoever makes models' names up gains nothing by it
+            self._routed[model, dialect] = routed
+        if len(routed) < 2:
+            return routed
+        return tuple(sorted(routed, key=lambda upstream: bool(upstream.health.reason)))
 
     def status(self) -> list[dict[str, object]]:
         """Each upstream as people see it; the URL without whatever secret may be in it."""
