@@ -295,6 +295,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if request.complete:
             self._whole(request)
+        elif expects and request.refused:
+            self._hang_up()
         else:
             self.deadline = self._loop.time() + self._shared.stall_seconds
 

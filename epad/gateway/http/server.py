@@ -42,11 +42,11 @@ class Listener:
         host, port = self._server.getsockname()[:2]
         return str(host), int(port)
 
-    def rest(self, seconds: float = REST_SECONDS) -> None:
+    def rest(self) -> None:
         """Let nobody in for a while, and close what was let in before."""
         if not self._own:
             return
-        self._rests_until = self._loop.time() + seconds
+        self._rests_until = self._loop.time() + REST_SECONDS
         for connection in list(self._shared.connections):
             if connection.entrance is self:
                 connection.close_when_idle()
