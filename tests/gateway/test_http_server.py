@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -149,6 +150,22 @@ async def test_every_kind_of_request_has_its_answer(
     assert said in answer
     assert bodies(answer) == [body]
     assert len(handler.heard) == (status == b"200")
+
+
+async def test_events_of_a_stream_do_not_wait_for_each_other() -> None:
+    """Nagle's algorithm holds the second of two small writes back until the first is acknowledged: 40 ms."""
+    delays: list[int] = []
+    async with serving() as (handler, port):
+        receive = handler.receive
+
+        def look(request: Request) -> Response | Answering:
+            one = request.connection._transport.get_extra_info("socket")
+            delays.append(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            return receive(request)
+
+        handler.receive = look
+        await talk(port, LAST)
+    assert delays == [1]
 
 
 async def test_a_client_of_http_1_0_may_keep_its_connection() -> None:

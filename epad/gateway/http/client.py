@@ -91,12 +91,16 @@ class Incoming:
             self._waiter.set_result(None)
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """One to a server. `freed` is called whenever it could take another request."""
 
     def __init__(
-        self, freed: Callable[[ClientConnection], None], lost: Callable[[ClientConnection], None]
+        self,
+        buffer: memoryview,
+        freed: Callable[[ClientConnection], None],
+        lost: Callable[[ClientConnection], None],
     ) -> None:
+        self._buffer = buffer
         self.heard_at = 0.0
         self._freed = freed
         self._lost = lost
@@ -160,14 +164,18 @@ class ClientConnection(asyncio.Protocol):
         if self._until_closed:
             self._end(None)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self.heard_at = self._loop.time()
         incoming = self._incoming
         if incoming is None:
             self.abort()  # nothing was asked
             return
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._buffer[:nbytes])
         except httptools.HttpParserUpgrade:
             self.fail(ConnectionResetError("it wants to speak another protocol"))
         except httptools.HttpParserCallbackError:
@@ -176,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
         if not incoming.begun and incoming.failure is None:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.fail(ConnectionResetError(f"its answer's head is larger than {MAX_HEAD_BYTES} bytes"))
 

@@ -20,6 +20,7 @@ from epad.gateway.http.message import (
     Response,
     chunk,
     has_body,
+    read_buffer,
     response_head,
 )
 from epad.gateway.http.request import Answering, Fault, Handler, Request
@@ -50,6 +51,7 @@ class Shared:
     stall_seconds: float
     connections: set[Connection] = field(default_factory=set)
     stopping: bool = False
+    buffer: memoryview = field(default_factory=read_buffer)
     _date: tuple[int, bytes] = (0, b"")
 
     def date(self, now: float) -> bytes:
@@ -60,7 +62,7 @@ class Shared:
         return self._date[1]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client's. Requests that come before the one in hand is answered wait, and are read no further."""
 
     def __init__(self, shared: Shared, entrance: Entrance) -> None:
@@ -210,13 +212,17 @@ class Connection(asyncio.Protocol):
         if self._current is not None and self._ended and self.task is None:
             self._finished()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._lingering:
             return
         idle = self._coming is None and not self._head_bytes
-        self._head_bytes += len(data)
+        self._head_bytes += nbytes
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._shared.buffer[:nbytes])
         except httptools.HttpParserUpgrade:
             self._closing = True  # what follows would be another protocol; the request itself was whole
         except httptools.HttpParserCallbackError:

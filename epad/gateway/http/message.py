@@ -10,6 +10,7 @@ Field = tuple[bytes, bytes]
 
 # Beyond this a head is nobody's honest request or answer; nginx and aiohttp stop at a quarter of it.
 MAX_HEAD_BYTES = 32 << 10
+_READ_BYTES = 64 << 10
 
 _HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -75,6 +76,14 @@ def request_head(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     """The head of a request."""
     lines = [b"%b: %b\r\n" % each for each in fields]
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+
+
+def read_buffer() -> memoryview:
+    """What connections read into, one after the other: each has parsed it before the next one reads.
+
+    asyncio's own way makes 256 KiB for every read, and gives most of it back.
+    """
+    return memoryview(bytearray(_READ_BYTES))
 
 
 def has_body(method: bytes, status: int) -> bool:

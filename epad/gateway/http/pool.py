@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 
 from epad.gateway.http.client import ClientConnection, Incoming
+from epad.gateway.http.message import read_buffer
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
 KEEP_ALIVE_SECONDS = 4.0
@@ -41,6 +42,7 @@ class Pool:
         self._sweep_seconds = min(_LONGEST_SWEEP_SECONDS, silent_seconds / 4)
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._all: dict[ClientConnection, Origin] = {}
+        self._buffer = read_buffer()
         self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -86,7 +88,7 @@ class Pool:
         loop = asyncio.get_running_loop()
 
         def make() -> ClientConnection:
-            return ClientConnection(self._keep, self._forget)
+            return ClientConnection(self._buffer, self._keep, self._forget)
 
         try:
             async with asyncio.timeout(self._connect_seconds):

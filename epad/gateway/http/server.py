@@ -67,6 +67,9 @@ class Listener:
                 await asyncio.sleep(_NO_DESCRIPTORS_SECONDS)
                 continue
             try:
+                if client.family != socket.AF_UNIX:
+                    # asyncio does so only for sockets that say they are TCP; events of a stream waited 40 ms.
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._rested()
                 await self._loop.connect_accepted_socket(lambda: Connection(self._shared, self), client)
             except OSError:
