@@ -288,15 +288,19 @@ class Gateway:
             patterns = [p for each in self._parts.upstreams.of(dialect) for p in each.models]
             raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
         # The bound holds wherever the turn ends up; an upstream on which nothing bounds it is no candidate.
-        bounds = {each: ask.prompt_tokens(each.context_tokens) for each in candidates}
-        bounded = {each: tokens for each, tokens in bounds.items() if tokens is not None}
+        bounded: list[Upstream] = []
+        prompt_tokens = 0
+        for each in candidates:
+            tokens = ask.prompt_tokens(each.context_tokens)
+            if tokens is not None:
+                bounded.append(each)
+                prompt_tokens = max(prompt_tokens, tokens)
         if not bounded:
             message = (
                 "images, audio, search and chat templates can only be bounded by the model's context: "
                 f"set [upstreams.{candidates[0].name}] context_tokens"
             )
             raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
-        prompt_tokens = max(bounded.values())
         return Arrival(
             subsystem=name,
             at=arrived,

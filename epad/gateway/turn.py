@@ -167,7 +167,7 @@ class Turns:
             else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
         )
         try:
-            await asyncio.shield(turn.opening)
+            await _ended(turn.opening)
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -345,6 +345,20 @@ def _random_ids() -> Iterator[str]:
     while True:
         drawn = os.urandom(16 * _IDS_AT_ONCE).hex()
         yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
+
+
+async def _ended(opening: asyncio.Future[int]) -> None:
+    """Wait for an opening, which goes on if whoever waits is cancelled: asyncio.shield, with less ado."""
+    if not opening.done():
+        ended: asyncio.Future[None] = opening.get_loop().create_future()
+        opening.add_done_callback(partial(_tell, ended))
+        await ended
+    opening.result()
+
+
+def _tell(ended: asyncio.Future[None], _: asyncio.Future[int]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _succeeded(future: asyncio.Future[int]) -> bool:

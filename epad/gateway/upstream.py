@@ -19,7 +19,7 @@ from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
-from epad.gateway.http.message import Field, Fields, end_to_end, request_head
+from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
 from epad.gateway.upstream_key import key_fields, read_keys
 from statemachine.clock import Clock
@@ -34,11 +34,11 @@ MAX_ANSWER_BYTES = 64 << 20
 
 # The client's key is ours to know, not the upstream's; the body is ours to frame; and usage in a compressed
 # answer could not be read.
-_NOT_FORWARDED = frozenset({
+_NOT_FORWARDED = HOP_BY_HOP | frozenset({
     b"host", b"content-length", b"content-encoding", b"accept-encoding", b"authorization", b"x-api-key", b"cookie",
     b"expect", CONVERSATION_HEADER.lower().encode(),
 })  # fmt: skip
-_NOT_RETURNED = frozenset({b"content-length"})
+_NOT_RETURNED = HOP_BY_HOP | {b"content-length"}
 _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
 _STREAMS = ("text/event-stream", "application/x-ndjson")
@@ -119,7 +119,7 @@ class Answer:
 
     def fields(self) -> list[Field]:
         """The header fields that are passed on to the client."""
-        return end_to_end(self._incoming.fields, _NOT_RETURNED)
+        return self._incoming.fields.without(_NOT_RETURNED)
 
     @property
     def ended(self) -> bool:
@@ -251,7 +251,7 @@ class Upstreams:
 
     async def _post(self, upstream: Upstream, path: str, body: bytes, client: Fields) -> Answer:
         """Ask one upstream, and remember how it went. Raises UpstreamError."""
-        fields = end_to_end(client, _NOT_FORWARDED)
+        fields = client.without(_NOT_FORWARDED)
         if "content-type" not in client:
             fields.append(_JSON)
         try:

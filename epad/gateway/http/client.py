@@ -65,9 +65,9 @@ class Incoming:
         if not self.ended:
             self._connection.abort()
 
-    def began(self, status: int, reason: bytes, fields: list[Field]) -> None:
+    def began(self, status: int, reason: bytes, fields: Fields) -> None:
         """Take in the head."""
-        self.status, self.reason, self.fields = status, reason, Fields(fields)
+        self.status, self.reason, self.fields = status, reason, fields
         self._wake()
 
     def take(self, data: bytes) -> bool:
@@ -203,12 +203,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         status = self._parser.get_status_code()
         if self._incoming is None or status < 200:
             return
-        names = {name.lower() for name, _ in self._fields}
-        self._until_closed = not names & {b"content-length", b"transfer-encoding"} and status not in {
-            204,
-            304,
-        }
-        self._incoming.began(status, self._reason, self._fields)
+        fields = Fields(self._fields)
+        framed = "content-length" in fields or "transfer-encoding" in fields or status in {204, 304}
+        self._until_closed = not framed
+        self._incoming.began(status, self._reason, fields)
 
     def on_body(self, data: bytes) -> None:
         incoming = self._incoming

@@ -12,7 +12,7 @@ Field = tuple[bytes, bytes]
 MAX_HEAD_BYTES = 32 << 10
 _READ_BYTES = 64 << 10
 
-_HOP_BY_HOP = frozenset({
+HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
     b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
@@ -23,13 +23,14 @@ _NO_BODY = frozenset({204, 304})
 class Fields:
     """A message's header fields, in the order they came in; looked up whatever their case."""
 
-    __slots__ = ("_first", "raw")
+    __slots__ = ("_first", "_names", "raw")
 
     def __init__(self, raw: list[Field]) -> None:
         self.raw = raw
+        self._names = [name.lower() for name, _ in raw]
         self._first: dict[bytes, bytes] = {}
-        for name, value in raw:
-            self._first.setdefault(name.lower(), value)
+        for name, (_, value) in zip(self._names, raw, strict=True):
+            self._first.setdefault(name, value)
 
     def get(self, name: str, /) -> str | None:
         """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
@@ -39,14 +40,12 @@ class Fields:
     def __contains__(self, name: str, /) -> bool:
         return name.lower().encode() in self._first
 
-
-def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[Field]:
-    """The fields that are for the other end: dropped neither by name nor by hop nor by `Connection`."""
-    dropped |= _HOP_BY_HOP
-    connection = fields.get("connection")
-    if connection:
-        dropped |= {name.strip().lower().encode() for name in connection.split(",")}
-    return [each for each in fields.raw if each[0].lower() not in dropped]
+    def without(self, dropped: frozenset[bytes]) -> list[Field]:
+        """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
+        connection = self._first.get(b"connection")
+        if connection:
+            dropped |= {name.strip().lower() for name in connection.split(b",")}
+        return [each for name, each in zip(self._names, self.raw, strict=True) if name not in dropped]
 
 
 @dataclass(slots=True)
