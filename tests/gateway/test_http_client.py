@@ -106,6 +106,15 @@ async def test_a_kept_connection_that_ends_without_a_word_is_no_answer() -> None
     assert script.connections == 3
 
 
+async def test_a_second_answer_to_one_question_ends_the_connection() -> None:
+    """Else it would be taken for that to the next one."""
+    script = Script(OK + OK.replace(b"ok", b"no"), OK)
+    async with serving(script) as (pool, origin):
+        for _ in range(2):
+            assert await whole(await pool.send(origin, GET)) == b"ok"
+    assert script.connections == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "body"),
     [

@@ -152,6 +152,20 @@ async def test_every_kind_of_request_has_its_answer(
     assert len(handler.heard) == (status == b"200")
 
 
+@pytest.mark.parametrize("more", [POST, b"no http", POST.replace(b"/a", b"/no"), b"GET /a HT"])
+@pytest.mark.parametrize("path", [b"/no", b"/a"])
+async def test_what_follows_a_last_request_is_not_heard(
+    path: bytes, more: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One answer, the end of the connection, and nothing in the log of asyncio."""
+    async with serving() as (handler, port):
+        answer = await talk(port, LAST.replace(b"/last", path) + more)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in answer
+    assert len(handler.heard) == (path == b"/a")
+    assert caplog.records == []
+
+
 async def test_events_of_a_stream_do_not_wait_for_each_other() -> None:
     """Nagle's algorithm holds the second of two small writes back until the first is acknowledged: 40 ms."""
     delays: list[int] = []

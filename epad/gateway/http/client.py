@@ -192,6 +192,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         self._reason, self._fields = b"", []
+        if self._incoming is None:
+            self.abort()  # two answers to one question: nobody could tell which is whose from here on
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason

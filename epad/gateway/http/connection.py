@@ -107,6 +107,10 @@ class Connection(asyncio.BufferedProtocol):
         return int(_CREDENTIALS.unpack(raw)[1])
 
     @property
+    def _gone(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
     def busy(self) -> bool:
         """Whether a request is in hand."""
         return self._current is not None
@@ -249,6 +253,8 @@ class Connection(asyncio.BufferedProtocol):
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._gone or self._lingering:
+            return  # more came in one piece with the request after which it was closed
         parser = self._parser
         request = Request(self, parser.get_method(), self._target, self._fields)
         request.keep_alive = parser.should_keep_alive()
@@ -328,7 +334,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finished(self) -> None:
         """Go on to the next request, unless this was the last one, or its answer is not read yet."""
-        if self._transport is None or self._transport.is_closing():
+        if self._gone:
             return
         if self._paused:
             self.deadline = self._loop.time() + self._shared.stall_seconds
@@ -351,6 +357,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _fail(self, request: Request, fault: Fault) -> None:
         """Say what is wrong, and hear no more."""
+        if self._gone:
+            return
         if not request.refused:
             request.refused = True
             response = self._shared.handler.fault(request, fault)
@@ -359,6 +367,8 @@ class Connection(asyncio.BufferedProtocol):
         self._hang_up()
 
     def _malformed(self) -> None:
+        if self._gone or self._lingering:
+            return
         request = self._current
         if request is not None and (request.complete or request.refused):
             self._closing = True  # after the answer in hand
@@ -376,7 +386,7 @@ class Connection(asyncio.BufferedProtocol):
     def _hang_up(self) -> None:
         self._closing = True
         transport = self._transport
-        if transport is None or transport.is_closing() or self._lingering:
+        if transport is None or self._gone or self._lingering:
             return
         if self._current is not None and not self._current.complete and transport.can_write_eof():
             self._lingering = True
