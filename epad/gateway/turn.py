@@ -160,7 +160,7 @@ class Turns:
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
         )
-        # A future where there is one: a task of its own would cost a fifth of what aiohttp does for a request.
+        # A future where there is one, since a task of its own costs more.
         turn.opening = (
             asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
             if turn.reservation.microusd
