@@ -25,7 +25,7 @@ from msgspec import structs
 
 from epad.config import LedgerConfig
 from epad.config_load import load
-from epad.ledger.entry import new_turn
+from epad.ledger.entry import TurnNames
 from epad.ledger.everything import check_segments
 from epad.ledger.places import Places
 from epad.ledger.record import Outcome, UsageSource
@@ -259,10 +259,11 @@ async def turns_at_once(directory: Path, turns: int, closed_before: int) -> Row:
     places = Places.under(directory, {})
     clock = SystemClock()
     ledger = await Ledger.open(directory / "ledger.db", load().ledger, clock, "bench", places)
+    name = TurnNames()
 
     async def caller(count: int) -> None:
         for _ in range(count):
-            turn = new_turn(clock.monotonic())
+            turn = name(clock.monotonic())
             await ledger.open_turn(structs.replace(OPENING, turn=turn))
             closed = ledger.close_turn(structs.replace(CLOSING, turn=turn), lazily=True)
         await closed

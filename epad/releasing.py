@@ -90,7 +90,7 @@ def make_vram_release(
     def server_of(subsystem: str) -> ModelServer | None:
         name = config.subsystems[subsystem].serves
         found = next((upstream for upstream in upstreams() if upstream.name == name), None)
-        return None if found is None else ModelServer(found.base, found.session, found.key)
+        return None if found is None else ModelServer(found.base, found.key, found.origin.path)
 
     return VramRelease(
         limits,

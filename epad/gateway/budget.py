@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from epad.config import BudgetConfig, SharedBudgetConfig
 from epad.gateway.errors import BudgetError
@@ -35,8 +35,7 @@ GROUP_PREFIX = "group:"
 """Before a group's name wherever scopes are told apart, since a subsystem may bear the same name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(Struct, frozen=True):
     """What is held for one turn until it is settled."""
 
     number: int

@@ -6,24 +6,23 @@ A look-up is no turn: no model runs for it, so it is neither budgeted nor kept i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
-from multidict import CIMultiDict
 
 from epad.gateway import refusal as refuse
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.dialect import Catalogue, Dialect
 from epad.gateway.errors import RequestError, UpstreamError
+from epad.gateway.http.message import Field, Fields
 from epad.gateway.refusal import RefusalError
 from epad.gateway.upstream import Route, Upstream, Upstreams
 
 _LOOKUP_SECONDS = 10.0
 _CARD_FIELDS = frozenset({"model", "name"})
-_JSON = {"Content-Type": "application/json"}
+_JSON: Field = (b"Content-Type", b"application/json")
 
 Entry = dict[str, object]
 
@@ -33,7 +32,7 @@ class Question:
     """A look-up as it was asked."""
 
     body: bytes
-    headers: Mapping[str, str]
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Reply:
 
     body: bytes
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=lambda: CIMultiDict(_JSON))
+    fields: list[Field] = field(default_factory=lambda: [_JSON])
 
 
 class Lookup(Protocol):
@@ -168,9 +167,9 @@ class ModelCard:
         try:
             async with (
                 asyncio.timeout(_LOOKUP_SECONDS),
-                await upstreams.post(route, self.path, question.body, question.headers) as answer,
+                await upstreams.post(route, self.path, question.body, question.fields) as answer,
             ):
-                return Reply(await answer.read(), answer.status, answer.headers())
+                return Reply(await answer.read(), answer.status, answer.fields())
         except TimeoutError as error:
             raise UpstreamError(f"upstream {route.name}: no answer on {self.path}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.money import Price, TokenCount
@@ -12,8 +12,7 @@ from epad.ledger.record import UsageSource
 _NOT_BEGUN = frozenset({501, 502, 503})
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """The most tokens a turn can have, as reserved."""
 
     input_tokens: int
@@ -24,8 +23,7 @@ class Bound:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """The tokens a turn is charged with, and where the numbers come from.
 
     `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too.

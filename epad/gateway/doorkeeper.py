@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aiohttp import web
-
 from epad.gateway import refusal as refuse
+from epad.gateway.http.request import Request
 from epad.gateway.identity import Identities, presents_key
-from epad.gateway.listeners import Door, local_address, peer_uid
+from epad.gateway.listeners import Door
 from epad.gateway.refusal import Refusal, RefusalError
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
@@ -37,16 +36,16 @@ class Doorkeeper:
         self._own = {_place(door.listen): door.subsystem for door in doors if door.listen}
         self._told_at: dict[tuple[str, str], float] = {}
 
-    def identify(self, request: web.BaseRequest) -> str:
+    def identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""
-        keyed = self._identities.resolve(request.headers)
+        keyed = self._identities.resolve(request.fields)
         own = self._owner_of_door(request) if self._own else None
         if own is not None and keyed is not None and keyed != own:
             self._tell(keyed, "door", f"the key of {keyed} was used at the door of {own}")
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
         # At its own door a subsystem needs no key; many clients cannot be kept from sending some word as one.
         name = own or keyed
-        if name is None and self._anonymous and not presents_key(request.headers):
+        if name is None and self._anonymous and not presents_key(request.fields):
             name = self._anonymous
         if name is None:
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
@@ -55,14 +54,14 @@ class Doorkeeper:
             raise RefusalError(wrong)
         return name
 
-    def _owner_of_door(self, request: web.BaseRequest) -> str | None:
-        address = local_address(request)
+    def _owner_of_door(self, request: Request) -> str | None:
+        address = request.connection.local_address
         return self._own.get(address) or self._own.get(f"*:{address.rpartition(':')[2]}")
 
-    def _wrong_hands(self, name: str, request: web.BaseRequest) -> Refusal | None:
+    def _wrong_hands(self, name: str, request: Request) -> Refusal | None:
         """Hold the uid at the other end against the one that is expected."""
         expected = self._uids.get(name)
-        uid = None if expected is None else peer_uid(request)
+        uid = None if expected is None else request.connection.peer_uid
         if uid is None or uid == expected:
             return None
         self._tell(name, "uid", f"{name} was asked for by uid {uid}, whose is uid {expected}", uid=uid)

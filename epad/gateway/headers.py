@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Protocol
 
 from epad.gateway.errors import RequestError
 
@@ -12,23 +12,31 @@ CONVERSATION_HEADER = "X-Epad-Conversation"
 _MAX_CHARACTERS = 255
 
 
-def idempotency_key(headers: Mapping[str, str]) -> str | None:
+class Headers(Protocol):
+    """Header fields, looked up whatever their case."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+    def __contains__(self, name: str, /) -> bool: ...
+
+
+def idempotency_key(headers: Headers) -> str | None:
     """The key under which the answer is kept. Raises RequestError."""
     return _name(headers, IDEMPOTENCY_HEADER)
 
 
-def conversation(headers: Mapping[str, str]) -> str | None:
+def conversation(headers: Headers) -> str | None:
     """The conversation that the client says this is. Raises RequestError."""
     return _name(headers, CONVERSATION_HEADER)
 
 
-def retry_count(headers: Mapping[str, str]) -> int:
+def retry_count(headers: Headers) -> int:
     """The client's own count, as OpenAI's and Anthropic's libraries send it."""
-    count = headers.get("x-stainless-retry-count", "")
+    count = headers.get("x-stainless-retry-count") or ""
     return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
 
 
-def _name(headers: Mapping[str, str], header: str) -> str | None:
+def _name(headers: Headers, header: str) -> str | None:
     name = headers.get(header)
     if name is not None and (len(name) > _MAX_CHARACTERS or not (name.isascii() and name.isprintable())):
         raise RequestError(f"{header}: at most {_MAX_CHARACTERS} printable ASCII characters")

@@ -14,12 +14,11 @@ from typing import cast
 
 import apsw
 import msgspec
-from aiohttp import web
-from multidict import CIMultiDict
 
 from epad.config import GatewayConfig
 from epad.database import Database, fetch
 from epad.gateway.dialects.dialect import Ask, Endpoint, StreamMeter
+from epad.gateway.http.message import Response
 from statemachine.clock import Clock
 
 ANSWER_SCHEMA = """
@@ -36,6 +35,8 @@ CREATE TABLE IF NOT EXISTS idempotent_answer (
 ) STRICT;
 """
 _LARGEST_SHARE = 8
+# Header fields are bytes, and kept as text: in this encoding each byte is a character.
+_BYTES = "latin-1"
 REPLAYED_HEADER = "idempotent-replayed"
 _OF_ONE_REPLY = frozenset(
     {"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"}
@@ -70,11 +71,10 @@ class KeptAnswer:
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
-    def response(self) -> web.Response:
+    def response(self) -> Response:
         """The answer once more, with the turn that was paid for it."""
-        headers = CIMultiDict(self.headers)
-        headers[REPLAYED_HEADER] = "true"
-        return web.Response(body=self.body, headers=headers)
+        fields = [(name.encode(_BYTES), value.encode(_BYTES)) for name, value in self.headers]
+        return Response(200, self.body, [*fields, (REPLAYED_HEADER.encode(), b"true")])
 
 
 class KeyReusedError(Exception):
@@ -176,16 +176,15 @@ class Copier:
     def meter(self, ask: Ask) -> StreamMeter:
         return cast("StreamMeter", _CopyingMeter(self._endpoint.meter(ask), self._copied))
 
-    def answer(self, turn: str, response: web.StreamResponse) -> KeptAnswer:
+    def answer(self, turn: str, response: Response) -> KeptAnswer:
         """The answer that was given, whole or in pieces."""
-        whole = response.body if isinstance(response, web.Response) else None
-        body = whole if isinstance(whole, bytes | bytearray) else b"".join(self._copied)
+        body = b"".join(self._copied) if self._copied else response.body
         headers = [
-            (lower, value)
-            for name, value in response.headers.items()
-            if (lower := name.lower()) not in _OF_ONE_REPLY
+            (lower, value.decode(_BYTES))
+            for name, value in response.fields
+            if (lower := name.decode(_BYTES).lower()) not in _OF_ONE_REPLY
         ]
-        return KeptAnswer(turn, tuple(headers), bytes(body))
+        return KeptAnswer(turn, tuple(headers), body)
 
 
 class _CopyingMeter:

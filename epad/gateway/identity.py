@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
 
 import apsw
 
 from epad.database import Database
 from epad.gateway.errors import IdentityError
+from epad.gateway.headers import Headers
 from statemachine.clock import Clock
 
 KEY_SCHEMA = """
@@ -90,10 +90,10 @@ class Identities:
             self._owner_by_hash.pop(digest, None)
         return len(doomed)
 
-    def resolve(self, headers: Mapping[str, str]) -> str | None:
+    def resolve(self, headers: Headers) -> str | None:
         """Name the subsystem whose key a request carries; None for no key or an unknown one.
 
-        `headers` must ignore case, as aiohttp's do. `Authorization` decides where it is given.
+        `headers` must ignore case, as HTTP does. `Authorization` decides where it is given.
         """
         key = _presented_key(headers)
         if key is None:
@@ -103,12 +103,12 @@ class Identities:
         return name if hmac.compare_digest(stored, digest) else None
 
 
-def presents_key(headers: Mapping[str, str]) -> bool:
+def presents_key(headers: Headers) -> bool:
     """Say whether a request carries anything that is meant to say who it is."""
     return "Authorization" in headers or "x-api-key" in headers
 
 
-def _presented_key(headers: Mapping[str, str]) -> str | None:
+def _presented_key(headers: Headers) -> str | None:
     authorization = headers.get("Authorization")
     if authorization is None:
         return headers.get("x-api-key")

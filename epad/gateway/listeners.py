@@ -11,19 +11,16 @@ import os
 import pwd
 import socket
 import stat
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from epad.config import SubsystemConfig
 from epad.directories import MAX_SOCKET_PATH_BYTES
 from epad.gateway.errors import GatewayError
+from epad.gateway.http.server import HttpServer
 
 _UNIX = "unix:"
-_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +47,18 @@ def doors(subsystems: Mapping[str, SubsystemConfig]) -> tuple[Door, ...]:
     )
 
 
-async def open_door(runner: web.BaseRunner, door: Door) -> None:
+async def open_door(server: HttpServer, door: Door) -> None:
     """Listen at a door. Raises GatewayError."""
     path = door.path
     try:
         if path is None:
             host, _, port = door.listen.rpartition(":")
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await server.listen(host.strip("[]"), int(port), own=True)
         else:
-            await web.SockSite(runner, _bind(path, door.uid)).start()
+            server.listen_on(_bind(path, door.uid), own=True)
     except OSError as error:
         where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
         raise GatewayError(f"{where} cannot be listened on: {error}") from error
-
-
-def local_address(request: web.BaseRequest) -> str:
-    """Which of our sockets a request came in by, as `Door.listen` has it; empty if its connection is gone."""
-    transport = request.transport
-    if transport is None:
-        return ""
-    name = transport.get_extra_info("sockname")
-    if isinstance(name, str):
-        return _UNIX + name
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def peer_uid(request: web.BaseRequest) -> int | None:
-    """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
-    connection = request.transport and request.transport.get_extra_info("socket")
-    if not connection or connection.family != socket.AF_UNIX:
-        return None
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(raw)[1])
 
 
 def _uid(name: str, user: str) -> int | None:

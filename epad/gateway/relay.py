@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import replace
 
-from aiohttp import web
+from msgspec import structs
 
 from epad.gateway.charge import NOTHING, charge_whole
 from epad.gateway.dialects.dialect import Ask, StreamMeter
 from epad.gateway.errors import UpstreamError
+from epad.gateway.http.connection import Connection
+from epad.gateway.http.message import Field, Response
+from epad.gateway.http.request import Request
 from epad.gateway.refusal import Refusal, reservation_exceeded, upstream_failed
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Answer, Upstreams
 from epad.ledger.record import Outcome, UsageSource
 
-TURN_HEADER = "x-epad-turn"
+TURN_HEADER = b"x-epad-turn"
 _NOT_LET_IN = frozenset({401, 407})
-# asyncio makes a writer wait once 64 KiB are unsent; what stays below half of that never has to.
-_NEVER_WAITS_BYTES = 32 << 10
 # A role, a tool's name, the reason for the end: chunks that no token stands behind, for each choice.
 SLACK_CHUNKS = 16
 
 
 class ClientGoneError(ConnectionResetError):
-    """The client disconnected, or has stopped reading; aiohttp ends the connection on it, saying nothing."""
+    """The client disconnected, or has stopped reading; there is no one left to tell."""
 
 
 class Relay:
@@ -36,19 +35,22 @@ class Relay:
         self._turns = turns
         self._write_seconds = write_seconds
 
-    async def carry(self, request: web.BaseRequest, turn: Turn) -> web.StreamResponse:
-        """Forward the turn and answer the client. Raises BrokenTurnError, ClientGoneError."""
+    async def carry(self, request: Request, turn: Turn) -> Response:
+        """Forward the turn and answer the client; return the answer that was written, a stream's without its body.
+
+        Raises BrokenTurnError, ClientGoneError.
+        """
         arrival = turn.arrival
         self._turns.forward(turn)
         try:
             answer = await self._upstreams.post(
-                arrival.upstream, _target(request, turn), arrival.ask.body, request.headers
+                arrival.upstream, _target(request, turn), arrival.ask.body, request.fields
             )
             async with answer:
                 turn.status = answer.status
                 if answer.status == 200 and answer.is_stream:
-                    return await self._stream(request, turn, answer)
-                return await self._whole(request, turn, answer)
+                    return await self._stream(request.connection, turn, answer)
+                return await self._whole(request.connection, turn, answer)
         except UpstreamError as error:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
@@ -61,7 +63,7 @@ class Relay:
             turn.end(Outcome.CUT, severed.message)
             raise BrokenTurnError(severed) from None
 
-    async def _whole(self, request: web.BaseRequest, turn: Turn, answer: Answer) -> web.StreamResponse:
+    async def _whole(self, client: Connection, turn: Turn, answer: Answer) -> Response:
         """Pass on an answer in one piece. Raises UpstreamError until it has come, ClientGoneError after."""
         body = await answer.read()
         turn.seal()
@@ -75,26 +77,32 @@ class Relay:
         ok = answer.status < 400
         turn.reply = turn.arrival.endpoint.reply(body).digest() if answer.status == 200 else b""
         turn.end(Outcome.DONE if ok else Outcome.FAILED, "" if ok else f"upstream answered {answer.status}")
-        headers = answer.headers()
-        headers[TURN_HEADER] = turn.id
-        response = web.Response(body=body, status=answer.status, reason=answer.reason, headers=headers)
-        await self._write(request, turn, _send(request, response), len(body))
+        response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
+        try:
+            client.respond(response)
+        except ConnectionError as error:
+            raise _gone(turn) from error
+        await self._drain(client, turn)
         return response
 
-    async def _stream(self, request: web.BaseRequest, turn: Turn, answer: Answer) -> web.StreamResponse:
+    async def _stream(self, client: Connection, turn: Turn, answer: Answer) -> Response:
         """Pass on an answer as it comes; whatever breaks it off, the client is told in its dialect."""
-        headers = answer.headers()
-        headers[TURN_HEADER] = turn.id
-        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        fields = [*answer.fields(), turn_field(turn)]
         turn.meter = turn.arrival.endpoint.meter(turn.arrival.ask)
         broken: Refusal | None = None
         rest = b""
         try:
-            await self._write(request, turn, response.prepare(request))
-            broken, rest = await self._pump(request, turn, answer, response)
+            client.start(answer.status, answer.reason, fields)
+            if not answer.ready:
+                client.flush()
+            broken, rest = await self._pump(client, turn, answer, turn.meter)
         except UpstreamError as error:
             turn.end(Outcome.FAILED, str(error))
             broken = upstream_failed(str(error))
+        except ClientGoneError:
+            raise
+        except ConnectionError as error:
+            raise _gone(turn) from error
         except asyncio.CancelledError:
             broken = turn.was_severed()
             if broken is None:
@@ -105,21 +113,22 @@ class Relay:
         if broken is not None:
             answer.close()
             rest += turn.meter.cut(broken)
-        await self._write(request, turn, response.write_eof(rest), len(rest))
-        return response
+        try:
+            client.end(rest)
+        except ConnectionError as error:
+            raise _gone(turn) from error
+        await self._drain(client, turn)
+        return Response(answer.status, b"", fields, answer.reason)
 
     async def _pump(
-        self, request: web.BaseRequest, turn: Turn, answer: Answer, response: web.StreamResponse
+        self, client: Connection, turn: Turn, answer: Answer, meter: StreamMeter
     ) -> tuple[Refusal | None, bytes]:
         """Copy events until the upstream ends; say what to tell the client if that was too early.
 
         What came together with the end of the answer is returned, to go out together with it.
         """
-        meter = turn.meter
-        if meter is None:
-            raise UpstreamError(f"turn {turn.id} streams without a meter")
         overrun, rest = False, b""
-        async for data in answer.chunks():
+        while data := await answer.more():
             passed = meter.feed(data)
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
@@ -134,7 +143,9 @@ class Relay:
             if answer.ended:
                 rest += passed
             elif passed:
-                await self._write(request, turn, response.write(passed), len(passed))
+                client.write(passed)
+                if client.stalled:
+                    await self._drain(client, turn)
         rest += meter.finish()
         self._turns.streamed(turn, meter)
         if meter.failed:
@@ -152,44 +163,42 @@ class Relay:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         charge = turn.charge()
         if charge.source is UsageSource.COUNTED and _overruns(turn.arrival.ask, meter):
-            charge = replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
+            charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
         self._turns.settle(turn, charge)
 
-    async def _write(
-        self, request: web.BaseRequest, turn: Turn, writing: Awaitable[object], size: int = 0
-    ) -> None:
+    async def _drain(self, client: Connection, turn: Turn) -> None:
         """Let the client take its bytes, within its time: one that stalls pins a GPU slot and a reservation.
 
-        A timer takes 4 us, for every event of a stream: where nothing can wait, none is set.
         Raises ClientGoneError.
         """
-        transport = request.transport
+        if not client.stalled:
+            return
         try:
-            if transport is not None and transport.get_write_buffer_size() + size < _NEVER_WAITS_BYTES:
-                await writing
-                return
             async with asyncio.timeout(self._write_seconds):
-                await writing
+                await client.drain()
         except TimeoutError as error:
-            if request.transport is not None:
-                request.transport.abort()
+            client.abort()
             turn.end(Outcome.CUT, f"the client read nothing for {self._write_seconds:g} s")
             raise ClientGoneError(turn.reason) from error
         except ConnectionError as error:
-            turn.end(Outcome.CUT, "the client disconnected")
-            raise ClientGoneError(turn.reason) from error
+            raise _gone(turn) from error
 
 
-async def _send(request: web.BaseRequest, response: web.Response) -> None:
-    """Write an answer that is whole."""
-    await response.prepare(request)
-    await response.write_eof()
+def turn_field(turn: Turn) -> Field:
+    """The header field that says which turn an answer belongs to."""
+    return TURN_HEADER, turn.id.encode()
 
 
-def _target(request: web.BaseRequest, turn: Turn) -> str:
+def _gone(turn: Turn) -> ClientGoneError:
+    """The client is."""
+    turn.end(Outcome.CUT, "the client disconnected")
+    return ClientGoneError(turn.reason)
+
+
+def _target(request: Request, turn: Turn) -> str:
     """The route at the upstream, with the query as it came: Anthropic's beta messages are asked for in it."""
-    query = request.rel_url.raw_query_string
-    return f"{turn.arrival.endpoint.path}?{query}" if query else turn.arrival.endpoint.path
+    path = turn.arrival.endpoint.path
+    return f"{path}?{request.query.decode('latin-1')}" if request.query else path
 
 
 def _overruns(ask: Ask, meter: StreamMeter) -> bool:

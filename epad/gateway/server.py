@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
+from functools import partial
 
-from aiohttp import web
+from msgspec import structs
 
-from epad.config import GatewayConfig
 from epad.database import DatabaseError
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
@@ -22,6 +22,9 @@ from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, RequestError, UpstreamError
+from epad.gateway.http.message import Field, Fields, Response, json_response
+from epad.gateway.http.request import Answering, Fault, Request
+from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
@@ -29,7 +32,7 @@ from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusing import Hammering, Rendered
-from epad.gateway.relay import TURN_HEADER, Relay
+from epad.gateway.relay import Relay, turn_field
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Route, Upstream
 from epad.ledger.record import Outcome
@@ -55,7 +58,7 @@ class Gateway:
         self._hammering = Hammering(config.refusals_before_close)
         self._rendered = Rendered()
         self._refusals = Labelled(parts.metrics.refusals.labels)
-        self._runner: web.ServerRunner | None = None
+        self._server = HttpServer(self, config.max_body_bytes, config.write_seconds)
         self._stopping = False
 
     async def start(self, port_hint: int = 0) -> tuple[str, int]:
@@ -64,16 +67,13 @@ class Gateway:
         Raises GatewayError if the port is not to be had, UpstreamError if an upstream's key is not.
         """
         await self._parts.upstreams.start()
-        server = web.Server(self._handle, handler_cancellation=True, access_log=None)
-        self._runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
-        await self._runner.setup()
         host, _, configured = self._parts.config.listen.rpartition(":")
         host = host.strip("[]")
         ports = [int(configured)] if int(configured) else list(dict.fromkeys((port_hint, 0)))
         failure = OSError()
         for port in ports:
             try:
-                await web.TCPSite(self._runner, host, port).start()
+                address = await self._server.listen(host, port)
                 break
             except OSError as error:
                 failure = error
@@ -81,19 +81,16 @@ class Gateway:
         else:
             await self.stop()
             raise GatewayError(_cannot_listen(self._parts.config.listen, failure))
-        address = self._runner.addresses[0]
         for door in self._parts.doors:
             if door.listen:
-                await open_door(self._runner, door)
-        return str(address[0]), int(address[1])
+                await open_door(self._server, door)
+        return address
 
     async def stop(self) -> None:
         """Sever what is in flight, each in its dialect; return when every turn is closed in the ledger."""
         self._stopping = True
         self._parts.access.sever(None, refuse.STOPPING)
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._server.stop(_STOP_SECONDS)
         await self._turns.drain()
         await self._parts.upstreams.stop()
 
@@ -114,44 +111,70 @@ class Gateway:
                 self._parts.metrics.budget_limit.labels(name, limit).set(usage.limit)
                 self._parts.metrics.budget_used.labels(name, limit).set(usage.used)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        dialect = self._routes.dialect(request.path, request.headers)
+    def receive(self, request: Request) -> Response | Answering:
+        """Decide on a request by its head: say no before its body is read, or say what is to answer it."""
         name = ""
         try:
             name = self._identify(request)
-            return await self._answer(request, name)
+            return partial(self._handle, request, name, self._admit(request, name))
         except RefusalError as error:
-            self._note(name, error)
-            return self._refuse(dialect, name, error.refusal)
+            return self._refuse(request, name, error)
+        except Exception as error:
+            return self._failed(request, name, error)
+
+    def fault(self, request: Request | None, fault: Fault) -> Response:
+        """Say what is wrong with a request that was not read to its end."""
+        refusal = self._refusal_of(fault)
+        if request is None:
+            return _render(self._routes.dialect("", Fields([])), refusal)
+        name = ""
+        with contextlib.suppress(RefusalError):
+            name = self._identify(request)
+        return self._refuse(request, name, RefusalError(refusal))
+
+    def _refusal_of(self, fault: Fault) -> Refusal:
+        if fault is Fault.TOO_LARGE:
+            return refuse.body_too_large(self._parts.config.max_body_bytes)
+        if fault is Fault.TOO_SLOW:
+            return refuse.BODY_TOO_SLOW
+        return refuse.invalid_request(f"the request cannot be read: {fault.value}")
+
+    async def _handle(self, request: Request, name: str, answering: Answering) -> Response | None:
+        """Answer a request, come what may."""
+        try:
+            return await answering()
+        except RefusalError as error:
+            return self._refuse(request, name, error)
         except ConnectionError:
             raise  # there is no one left to tell
         except Exception as error:  # whatever it is, the client is told in its dialect and the trace kept
-            self._parts.log.exception(
-                "gateway.internal_error", subsystem=name, path=request.path, error=str(error)
-            )
-            return _render(dialect, refuse.INTERNAL)
+            return self._failed(request, name, error)
 
-    def _refuse(self, dialect: Dialect, name: str, refusal: Refusal) -> web.Response:
-        """Say no. Whoever is told so again and again has to knock anew now and then."""
-        response = web.Response(
-            status=refusal.status,
-            body=self._rendered.body(dialect, refusal),
-            headers=refusal.headers(),
-            content_type="application/json",
+    def _failed(self, request: Request, name: str, error: Exception) -> Response:
+        self._parts.log.error(
+            "gateway.internal_error", subsystem=name, path=request.path, error=str(error), exc_info=error
         )
+        return _render(self._routes.dialect(request.path, request.fields), refuse.INTERNAL)
+
+    def _refuse(self, request: Request, name: str, error: RefusalError) -> Response:
+        """Say no. Whoever is told so again and again has to knock anew now and then, and to wait at its own door."""
+        self._note(name, error)
+        dialect, refusal = self._routes.dialect(request.path, request.fields), error.refusal
+        response = json_response(refusal.status, self._rendered.body(dialect, refusal), _fields(refusal))
         if self._hammering.counts(name, self._parts.clock.monotonic()):
-            response.force_close()
+            response.close = True
+            request.connection.entrance.rest()
         return response
 
-    def _identify(self, request: web.BaseRequest) -> str:
+    def _identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""
         name = self._doorkeeper.identify(request)
         if not self._parts.budgets.covers(name):
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
         return name
 
-    async def _answer(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        """Take one request as far as it goes. Raises RefusalError."""
+    def _admit(self, request: Request, name: str) -> Answering:
+        """See what is to answer a request that begins like this. Raises RefusalError."""
         arrived = self._parts.clock.monotonic()
         if self._stopping:
             raise RefusalError(refuse.STOPPING)
@@ -159,27 +182,32 @@ class Gateway:
         if shut is not None:
             raise RefusalError(shut)
         method, path = request.method, request.path
-        lookup = self._routes.lookup(method, path, request.headers)
-        if lookup is not None:
-            return await self._look_up(request, lookup)
         endpoint = self._routes.endpoint(method, path)
         if endpoint is None:
-            raise RefusalError(self._routes.refusal(method, path))
+            lookup = self._routes.lookup(method, path, request.fields)
+            if lookup is None:
+                raise RefusalError(self._routes.refusal(method, path))
+            return partial(self._look_up, request, lookup)
         # An answer that is kept costs nothing, so a spent budget is no reason to withhold it.
-        replayable = self._parts.answers is not None and headers.IDEMPOTENCY_HEADER in request.headers
+        replayable = self._parts.answers is not None and headers.IDEMPOTENCY_HEADER in request.fields
         crowded = None if replayable else self._parts.budgets.foresee(name, arrived)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
-        body = await read_body(request, self._parts.config)
-        arrival = self._arrival(request, name, arrived, endpoint, body)
+        return partial(self._answer, request, name, endpoint, arrived)
+
+    async def _answer(
+        self, request: Request, name: str, endpoint: Endpoint, arrived: float
+    ) -> Response | None:
+        """Take one request as far as it goes; None if its answer is written already. Raises RefusalError."""
+        arrival = self._arrival(request, name, endpoint, arrived)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
             return await self._take(request, self._turns.admit(arrival))
         return await self._take_once(request, arrival, answers, arrival.idempotency_key)
 
     async def _take_once(
-        self, request: web.BaseRequest, arrival: Arrival, answers: Answers, key: str
-    ) -> web.StreamResponse:
+        self, request: Request, arrival: Arrival, answers: Answers, key: str
+    ) -> Response | None:
         """Give the answer that this key has already, or see to it that it has one. Raises RefusalError."""
         digest = hashlib.sha256(request.path.encode() + b"\0" + arrival.body_sha256).digest()
         claim = Claim(arrival.subsystem, key, digest)
@@ -189,9 +217,9 @@ class Gateway:
                     self._parts.log.info("turn.replayed", turn=kept.turn, subsystem=arrival.subsystem)
                     return kept.response()
                 copier = Copier(arrival.endpoint)
-                turn = self._turns.admit(replace(arrival, endpoint=copier.endpoint))
+                turn = self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint))
 
-                async def keep(response: web.StreamResponse) -> None:
+                async def keep(response: Response) -> None:
                     await answers.keep(claim, copier.answer(turn.id, response))
 
                 return await self._take(request, turn, keep)
@@ -203,12 +231,11 @@ class Gateway:
 
     async def _take(
         self,
-        request: web.BaseRequest,
+        request: Request,
         turn: Turn,
-        keep: Callable[[web.StreamResponse], Awaitable[None]] | None = None,
-    ) -> web.StreamResponse:
+        keep: Callable[[Response], Awaitable[None]] | None = None,
+    ) -> Response | None:
         """See an admitted turn through. Raises RefusalError if the ledger does not take it."""
-        response: web.StreamResponse
         try:
             await self._open(turn)
             response = await self._relay.carry(request, turn)
@@ -216,17 +243,18 @@ class Gateway:
                 await self._keep(turn, response, keep)
         except BrokenTurnError as broken:
             response = _render(turn.arrival.endpoint.dialect, broken.refusal)
-            response.headers[TURN_HEADER] = turn.id
+            response.fields.append(turn_field(turn))
+            return response
         except asyncio.CancelledError:
             if turn.severed is None and turn.outcome is not Outcome.DONE:
                 turn.end(Outcome.CUT, "the client disconnected")
             raise
         finally:
             self._turns.finish(turn)
-        return response
+        return None
 
     async def _keep(
-        self, turn: Turn, response: web.StreamResponse, keep: Callable[[web.StreamResponse], Awaitable[None]]
+        self, turn: Turn, response: Response, keep: Callable[[Response], Awaitable[None]]
     ) -> None:
         """Keep the answer before the turn is closed: a closed turn is one that is not paid for twice."""
         try:
@@ -245,14 +273,13 @@ class Gateway:
             turn.end(Outcome.CUT, severed.message)
             raise BrokenTurnError(severed) from None
 
-    def _arrival(
-        self, request: web.BaseRequest, name: str, arrived: float, endpoint: Endpoint, body: bytes
-    ) -> Arrival:
+    def _arrival(self, request: Request, name: str, endpoint: Endpoint, arrived: float) -> Arrival:
         """Read and route a request. Raises RefusalError."""
+        body = request.body
         try:
             ask = endpoint.parse(body)
-            key = headers.idempotency_key(request.headers)
-            conversation = headers.conversation(request.headers) or ask.history.conversation
+            key = headers.idempotency_key(request.fields)
+            conversation = headers.conversation(request.fields) or ask.history.conversation
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
@@ -261,15 +288,19 @@ class Gateway:
             patterns = [p for each in self._parts.upstreams.of(dialect) for p in each.models]
             raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
         # The bound holds wherever the turn ends up; an upstream on which nothing bounds it is no candidate.
-        bounds = {each: ask.prompt_tokens(each.context_tokens) for each in candidates}
-        bounded = {each: tokens for each, tokens in bounds.items() if tokens is not None}
+        bounded: list[Upstream] = []
+        prompt_tokens = 0
+        for each in candidates:
+            tokens = ask.prompt_tokens(each.context_tokens)
+            if tokens is not None:
+                bounded.append(each)
+                prompt_tokens = max(prompt_tokens, tokens)
         if not bounded:
             message = (
                 "images, audio, search and chat templates can only be bounded by the model's context: "
                 f"set [upstreams.{candidates[0].name}] context_tokens"
             )
             raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
-        prompt_tokens = max(bounded.values())
         return Arrival(
             subsystem=name,
             at=arrived,
@@ -280,7 +311,7 @@ class Gateway:
             body=body,
             body_sha256=hashlib.sha256(body).digest(),
             idempotency_key=key,
-            retry=headers.retry_count(request.headers),
+            retry=headers.retry_count(request.fields),
             conversation=conversation,
             price=self._price(name, ask.model, bounded),
         )
@@ -294,16 +325,15 @@ class Gateway:
             raise RefusalError(refuse.not_priced(model))
         return price or FREE
 
-    async def _look_up(self, request: web.BaseRequest, lookup: Lookup) -> web.Response:
+    async def _look_up(self, request: Request, lookup: Lookup) -> Response:
         """Answer what costs nothing. Raises RefusalError."""
-        body = await read_body(request, self._parts.config)
         try:
-            reply = await lookup.answer(self._parts.upstreams, Question(body, request.headers))
+            reply = await lookup.answer(self._parts.upstreams, Question(request.body, request.fields))
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         except UpstreamError as error:
             return _render(lookup.dialect, refuse.upstream_failed(str(error)))
-        return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
+        return Response(reply.status, reply.body, reply.fields)
 
     def _note(self, name: str, error: RefusalError) -> None:
         """Count a refusal, and tell the probes whose it was."""
@@ -326,42 +356,12 @@ class Gateway:
         )
 
 
-async def read_body(request: web.BaseRequest, config: GatewayConfig) -> bytes:
-    """The whole body, within its size and time. Raises RefusalError."""
-    too_large = RefusalError(refuse.body_too_large(config.max_body_bytes))
-    if (request.content_length or 0) > config.max_body_bytes:
-        raise too_large
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer itself has not begun
-    if request.content.is_eof() and request.content.exception() is None:
-        body = request.content.read_nowait()  # it came with its headers: nothing to wait for
-        if len(body) > config.max_body_bytes:
-            raise too_large
-        return body
-    parts = []
-    size = 0
-    try:
-        async with asyncio.timeout(config.write_seconds):
-            while data := await request.content.readany():
-                parts.append(data)
-                size += len(data)
-                if size > config.max_body_bytes:
-                    raise too_large
-    except TimeoutError as error:
-        raise RefusalError(refuse.BODY_TOO_SLOW) from error
-    except web.RequestPayloadError as error:
-        raise RefusalError(refuse.invalid_request(f"the body cannot be read: {error}")) from error
-    return b"".join(parts)
+def _render(dialect: Dialect, refusal: Refusal) -> Response:
+    return json_response(refusal.status, dialect.error_body(refusal), _fields(refusal))
 
 
-def _render(dialect: Dialect, refusal: Refusal) -> web.Response:
-    return web.Response(
-        status=refusal.status,
-        body=dialect.error_body(refusal),
-        headers=refusal.headers(),
-        content_type="application/json",
-    )
+def _fields(refusal: Refusal) -> list[Field]:
+    return [(name.encode(), value.encode()) for name, value in refusal.headers().items()]
 
 
 def _cannot_listen(listen: str, error: OSError) -> str:

@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import fnmatch
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
-from epad.gateway.upstream_key import present_key, read_keys
+from epad.gateway.http.client import Incoming
+from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
+from epad.gateway.http.pool import NotConnectedError, Origin, Pool
+from epad.gateway.upstream_key import key_fields, read_keys
 from statemachine.clock import Clock
 
-# uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
-_KEEPALIVE_SECONDS = 4.0
 _CATALOGUE_SECONDS = 10.0
 _LOOK_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
+_MOST_ROUTED = 1_024
 _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 # A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
 MAX_ANSWER_BYTES = 64 << 20
 
-_HOP_BY_HOP = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
-})  # fmt: skip
 # The client's key is ours to know, not the upstream's; the body is ours to frame; and usage in a compressed
 # answer could not be read.
-_NOT_FORWARDED = _HOP_BY_HOP | {
-    "host", "content-length", "content-encoding", "accept-encoding", "authorization", "x-api-key", "cookie", "expect",
-    CONVERSATION_HEADER.lower(),
-}  # fmt: skip
-_NOT_RETURNED = _HOP_BY_HOP | {"content-length"}
-
-_NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_NOT_FORWARDED = HOP_BY_HOP | frozenset({
+    b"host", b"content-length", b"content-encoding", b"accept-encoding", b"authorization", b"x-api-key", b"cookie",
+    b"expect", CONVERSATION_HEADER.lower().encode(),
+})  # fmt: skip
+_NOT_RETURNED = HOP_BY_HOP | {b"content-length"}
+_JSON: Field = (b"Content-Type", b"application/json")
+_UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
+_STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +50,14 @@ class Upstream:
 
     name: str
     base: str
+    prefix: str
+    own_fields: tuple[Field, ...]
     dialects: frozenset[str]
     models: tuple[str, ...]
     patterns: tuple[re.Pattern[str], ...]
     context_tokens: int
     free: bool
-    session: aiohttp.ClientSession
+    origin: Origin
     key: str
     health: Health
 
@@ -70,11 +70,11 @@ class Upstream:
         pairs = zip(self.models, self.patterns, strict=True)
         return any(pattern.match(model) for text, pattern in pairs if text != "*")
 
-    def url(self, path: str) -> URL:
+    def target(self, path: str) -> bytes:
         """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is not doubled."""
-        if path.startswith("/v1/") and self.base.endswith("/v1"):
+        if path.startswith("/v1/") and self.prefix.endswith("/v1"):
             path = path.removeprefix("/v1")
-        return URL(self.base + path, encoded=True)
+        return (self.prefix + path).encode()
 
 
 class Route:
@@ -93,9 +93,11 @@ class Route:
 class Answer:
     """What an upstream answers, before its body is read. Leaving it unread closes the connection."""
 
-    def __init__(self, upstream: Upstream, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, upstream: Upstream, incoming: Incoming) -> None:
         self._upstream = upstream
-        self._response = response
+        self._incoming = incoming
+        self.status = incoming.status
+        self.reason = incoming.reason
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,57 +109,47 @@ class Answer:
 
     def close(self) -> None:
         """Hang up, which is what tells vLLM and Ollama to stop; after the end of the body it does nothing."""
-        self._response.close()
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def reason(self) -> str | None:
-        return self._response.reason
+        self._incoming.close()
 
     @property
     def is_stream(self) -> bool:
         """Whether events follow one another, rather than one whole body."""
-        return self._response.content_type in {"text/event-stream", "application/x-ndjson"}
+        kind = self._incoming.fields.get("content-type") or ""
+        return kind.lower().startswith(_STREAMS)
 
-    def headers(self) -> CIMultiDict[str]:
-        """The headers that are passed on to the client."""
-        return _without(self._response.headers, _NOT_RETURNED)
+    def fields(self) -> list[Field]:
+        """The header fields that are passed on to the client."""
+        return self._incoming.fields.without(_NOT_RETURNED)
 
     @property
     def ended(self) -> bool:
         """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
-        return self._response.content.is_eof() and self._response.content.exception() is None
+        return self._incoming.ended
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises UpstreamError."""
-        content = self._response.content
-        while True:
-            try:
-                data = await content.readany()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _broke_off(self._upstream, error) from error
-            if not data:
-                return
-            yield data
+    @property
+    def ready(self) -> bool:
+        """Whether more of the body is there already."""
+        return self._incoming.ready
+
+    async def more(self) -> bytes:
+        """The next of the body, as much as has come; empty at its end. Raises UpstreamError."""
+        try:
+            return await self._incoming.read()
+        except OSError as error:
+            raise _broke_off(self._upstream, error) from error
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
-        content = self._response.content
-        if self.ended and content.total_bytes <= MAX_ANSWER_BYTES:
-            return content.read_nowait()  # it came with its headers: nothing to wait for
         parts = []
         size = 0
-        async for data in self.chunks():
+        while data := await self.more():
             parts.append(data)
             size += len(data)
             if size > MAX_ANSWER_BYTES:
                 raise UpstreamError(
                     f"upstream {self._upstream.name}: an answer of over {MAX_ANSWER_BYTES} bytes"
                 )
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Upstreams:
@@ -175,12 +167,10 @@ class Upstreams:
         self._clock = clock
         self._credentials = credentials
         self._looking: asyncio.Task[None] | None = None
-        # The total would count while an answer streams; how long a model may be silent is what is limited.
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_seconds, sock_read=idle_seconds
-        )
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        # A total would count while an answer streams; how long a model may be silent is what is limited.
+        self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
+        self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -188,6 +178,7 @@ class Upstreams:
         self._upstreams = tuple(
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
+        self._routed.clear()
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
@@ -196,9 +187,9 @@ class Upstreams:
         if looking is not None:
             looking.cancel()
             await asyncio.wait({looking})
-        sessions, self._sessions, self._upstreams = self._sessions, {}, ()
-        for session in sessions.values():
-            await session.close()
+        self._upstreams = ()
+        self._routed.clear()
+        await self._pool.close()
 
     def route(self, model: str, dialect: str) -> Upstream | None:
         """Choose the upstream for a model; None if none serves it."""
@@ -209,9 +200,17 @@ class Upstreams:
 
         Where one names the model, those that merely take everything do not: `models = ["llama*"]` beats none.
         """
-        serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
-        naming = [upstream for upstream in serving if upstream.names(model)]
-        return tuple(sorted(naming or serving, key=lambda upstream: bool(upstream.health.reason)))
+        routed = self._routed.get((model, dialect))
+        if routed is None:
+            serving = [upstream for upstream in self._upstreams if upstream.serves(model, dialect)]
+            naming = [upstream for upstream in serving if upstream.names(model)]
+            routed = tuple(naming or serving)
+            if len(self._routed) >= _MOST_ROUTED:
+                self._routed.clear()  # whoever makes models' names up gains nothing by it
+            self._routed[model, dialect] = routed
+        if len(routed) < 2:
+            return routed
+        return tuple(sorted(routed, key=lambda upstream: bool(upstream.health.reason)))
 
     def status(self) -> list[dict[str, object]]:
         """Each upstream as people see it; the URL without whatever secret may be in it."""
@@ -229,9 +228,7 @@ class Upstreams:
         """Every upstream that speaks a dialect."""
         return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
 
-    async def post(
-        self, route: Route | Upstream, path: str, body: bytes, client_headers: Mapping[str, str]
-    ) -> Answer:
+    async def post(self, route: Route | Upstream, path: str, body: bytes, client: Fields) -> Answer:
         """Forward a request; return when its answer begins. Raises UpstreamError.
 
         The next upstream is asked only where the one before cannot have begun: no turn is ever made twice.
@@ -245,22 +242,20 @@ class Upstreams:
                 continue
             route.served_by = upstream
             try:
-                return await self._post(upstream, path, body, client_headers)
+                return await self._post(upstream, path, body, client)
             except UpstreamError as error:
                 if not error.nothing_spent:
                     raise
                 failure = error
         raise failure
 
-    async def _post(
-        self, upstream: Upstream, path: str, body: bytes, client_headers: Mapping[str, str]
-    ) -> Answer:
+    async def _post(self, upstream: Upstream, path: str, body: bytes, client: Fields) -> Answer:
         """Ask one upstream, and remember how it went. Raises UpstreamError."""
-        headers = _without(client_headers, _NOT_FORWARDED)
-        headers.setdefault("Content-Type", "application/json")
-        headers["Accept-Encoding"] = "identity"
+        fields = client.without(_NOT_FORWARDED)
+        if "content-type" not in client:
+            fields.append(_JSON)
         try:
-            answer = await self._request("POST", upstream, path, body, headers)
+            answer = await self._request(b"POST", upstream, path, body, fields)
         except UpstreamError as error:
             upstream.health.failed(str(error))
             raise
@@ -278,12 +273,11 @@ class Upstreams:
 
     async def _look(self, upstream: Upstream) -> None:
         dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)
-        headers = CIMultiDict({"Accept-Encoding": "identity"})
         failure = ""
         try:
             async with (
                 asyncio.timeout(_LOOK_SECONDS),
-                await self._request("GET", upstream, _LOOK_PATHS[dialect], None, headers) as answer,
+                await self._request(b"GET", upstream, _LOOK_PATHS[dialect]) as answer,
             ):
                 # 404 and 401 come from a server that is there; what it says of turns, turns will tell.
                 failure = f"a look at it got {answer.status}" if answer.status >= 500 else ""
@@ -295,11 +289,10 @@ class Upstreams:
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""
-        headers = CIMultiDict({"Accept-Encoding": "identity"})
         try:
             async with (
                 asyncio.timeout(_CATALOGUE_SECONDS),
-                await self._request("GET", upstream, path, None, headers) as answer,
+                await self._request(b"GET", upstream, path) as answer,
             ):
                 body = await answer.read()
         except TimeoutError as error:
@@ -309,53 +302,56 @@ class Upstreams:
         return body
 
     async def _request(
-        self, method: str, upstream: Upstream, path: str, body: bytes | None, headers: CIMultiDict[str]
+        self, method: bytes, upstream: Upstream, path: str, body: bytes = b"", fields: Sequence[Field] = ()
     ) -> Answer:
-        present_key(headers, upstream.key, upstream.dialects, path)
-        url = upstream.url(path)
+        sent = [*upstream.own_fields, *fields, _UNCOMPRESSED]
+        sent += key_fields(upstream.key, upstream.dialects, path)
+        if method == b"POST":
+            sent.append((b"Content-Length", b"%d" % len(body)))
+        request = request_head(method, upstream.target(path), sent) + body
         try:
-            response = await upstream.session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
-            )
-        except _NOTHING_SENT as error:
+            incoming = await self._pool.send(upstream.origin, request, repeatable=method == b"GET")
+        except NotConnectedError as error:
             message = (
                 f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"
             )
             raise UpstreamError(message, nothing_spent=True) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except OSError as error:
             raise _broke_off(upstream, error) from error
-        return Answer(upstream, response)
+        return Answer(upstream, incoming)
 
     def _upstream(self, name: str, config: UpstreamConfig, key: str) -> Upstream:
         scheme, _, rest = config.url.partition(":")
+        base = "http://localhost" if scheme == "unix" else config.url.rstrip("/")
+        url = URL(base, encoded=True)
+        origin = (
+            Origin(path=rest)
+            if scheme == "unix"
+            else Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
+        )
         return Upstream(
             name=name,
-            base="http://localhost" if scheme == "unix" else config.url.rstrip("/"),
+            base=base,
+            prefix=url.raw_path.rstrip("/"),
+            own_fields=_own_fields(url, key),
             dialects=frozenset(config.dialects),
             models=config.models,
             patterns=tuple(re.compile(fnmatch.translate(pattern)) for pattern in config.models),
             context_tokens=config.context_tokens,
             free=config.free or config.embedded,
-            session=self._session(rest if scheme == "unix" else ""),
+            origin=origin,
             key=key,
             health=Health(self._clock),
         )
 
-    def _session(self, socket_path: str) -> aiohttp.ClientSession:
-        """One session for everything on TCP, one for each Unix socket."""
-        if socket_path not in self._sessions:
-            connector: aiohttp.BaseConnector = (
-                aiohttp.UnixConnector(socket_path, limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
-                if socket_path
-                else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
-            )
-            self._sessions[socket_path] = aiohttp.ClientSession(
-                connector=connector,
-                timeout=self._timeout,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._sessions[socket_path]
+
+def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
+    """What every request to an upstream has: whom it is for, and who asks if its URL says so and no key does."""
+    host = (b"Host", url.authority.rpartition("@")[2].encode())
+    if url.user is None or key:
+        return (host,)
+    login = f"{url.user}:{url.password or ''}".encode()
+    return host, (b"Authorization", b"Basic " + base64.b64encode(login))
 
 
 def _kept_away(upstream: Upstream) -> UpstreamError:
@@ -374,11 +370,3 @@ def _without_secrets(url: str) -> str:
 def _broke_off(upstream: Upstream, error: Exception) -> UpstreamError:
     detail = str(error) or type(error).__name__
     return UpstreamError(f"upstream {upstream.name} broke off: {detail}")
-
-
-def _without(headers: Mapping[str, str], dropped: frozenset[str]) -> CIMultiDict[str]:
-    """The headers that are for the other end: neither dropped by name nor by `Connection`."""
-    connection = headers.get("Connection")
-    if connection:
-        dropped = dropped.union(name.strip().lower() for name in connection.split(","))
-    return CIMultiDict([item for item in headers.items() if item[0].lower() not in dropped])

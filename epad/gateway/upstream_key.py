@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from multidict import CIMultiDict
-
 from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
+from epad.gateway.http.message import Field
 
 _ANTHROPIC = "anthropic"
 _ANTHROPIC_PREFIX = "/v1/messages"
 _SHARED_PREFIX = "/v1/models"
 # The only version there is; without one, Anthropic answers 400.
-ANTHROPIC_VERSION = "2023-06-01"
+ANTHROPIC_VERSION = b"2023-06-01"
 
 
 def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
@@ -22,21 +21,21 @@ def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) ->
     return {name: _read_key(name, upstream, credentials) for name, upstream in config.items()}
 
 
-def present_key(headers: CIMultiDict[str], key: str, dialects: frozenset[str], path: str) -> None:
-    """Put an upstream's key where it is looked for.
+def key_fields(key: str, dialects: frozenset[str], path: str) -> list[Field]:
+    """An upstream's key, where it is looked for.
 
     Anthropic takes x-api-key, everyone else Authorization. A server of several dialects gets both where both
     may be meant: vLLM has /v1/messages too, and looks at Authorization alone.
     """
+    fields: list[Field] = []
     anthropic = _ANTHROPIC in dialects and path.startswith((_ANTHROPIC_PREFIX, _SHARED_PREFIX))
     if anthropic and path.startswith(_SHARED_PREFIX):
-        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)  # nobody's request but ours
-    if not key:
-        return
-    if anthropic:
-        headers["x-api-key"] = key
-    if not anthropic or dialects != {_ANTHROPIC}:
-        headers["Authorization"] = f"Bearer {key}"
+        fields.append((b"anthropic-version", ANTHROPIC_VERSION))  # nobody's request but ours
+    if key and anthropic:
+        fields.append((b"x-api-key", key.encode()))
+    if key and (not anthropic or dialects != {_ANTHROPIC}):
+        fields.append((b"Authorization", b"Bearer " + key.encode()))
+    return fields
 
 
 def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:

@@ -45,8 +45,13 @@ class ModelServer:
     """The server that a subsystem is: where it answers, and the key it wants. A URL that ends in /v1 is cut there."""
 
     url: str
-    session: aiohttp.ClientSession
     key: str = ""
+    socket_path: str = ""
+
+    def session(self) -> aiohttp.ClientSession:
+        """A connection of its own: it is asked a few times a year, and not through the gateway's."""
+        connector = aiohttp.UnixConnector(self.socket_path) if self.socket_path else aiohttp.TCPConnector()
+        return aiohttp.ClientSession(connector=connector)
 
     def at(self, path: str) -> str:
         return self.url.rstrip("/").removesuffix("/v1") + path
@@ -228,9 +233,12 @@ class VramRelease:
     ) -> tuple[int, Any]:
         """One request to the server; its status, and its JSON or None. Raises aiohttp.ClientError, TimeoutError."""
         timeout = aiohttp.ClientTimeout(total=self._limits.request_seconds)
-        async with server.session.request(
-            method, server.at(path), json=body, headers=server.headers, timeout=timeout
-        ) as answer:
+        async with (
+            server.session() as session,
+            session.request(
+                method, server.at(path), json=body, headers=server.headers, timeout=timeout
+            ) as answer,
+        ):
             try:
                 return answer.status, await answer.json(content_type=None)
             except ValueError:

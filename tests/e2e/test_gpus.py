@@ -126,7 +126,9 @@ def test_a_leak_is_blamed_on_the_subsystem_that_gained(machine: Machine) -> None
     machine.wait_gpu("0", subsystems={"server": 3_000 * MIB, "trainer": 500 * MIB}, unattributed_bytes=0)
     machine.nvidia(table.format(grandchild, trainer, 8_700, 11_700))
     fields = machine.anomaly("trainer")
-    assert re.search(r"trainer gained 8[27]00 MiB", fields["reason"])  # from its first reading, or from nothing
+    assert re.search(
+        r"trainer gained 8[27]00 MiB", fields["reason"]
+    )  # from its first reading, or from nothing
     assert fields["evidence"]["subsystems"] == {"server": 3_000 * MIB, "trainer": 8_700 * MIB}
     machine.house.wait(lambda: machine.house.subsystem("trainer")["hold"]["rung"] == "block", "the hold")
     assert machine.house.subsystem("server")["hold"]["rung"] == "open"

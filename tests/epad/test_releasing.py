@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
-import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -18,6 +17,7 @@ from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
 from epad.config import ReleaseVramConfig, SubsystemConfig
 from epad.events import EventLog
+from epad.gateway.http.pool import Origin
 from epad.gateway.upstream import Upstream
 from epad.releasing import VramReleaseStep, make_vram_release
 from epad.response.release_vram import ReleaseRung, RungTaken, VramRelease, VramReleased
@@ -36,8 +36,9 @@ class Ollama:
 
     name, key = "local", ""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
+    origin = Origin()
+
+    def __init__(self) -> None:
         self.base = ""
         self.loaded = True
         self.obeys = True
@@ -96,17 +97,16 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="epad-") as directory:
-        async with aiohttp.ClientSession() as session:
-            ollama = Ollama(session)
-            server = await ollama.start()
-            one = House(Path(directory), ollama)
-            await one.world.database.open()
-            try:
-                yield one
-            finally:
-                await one.held.stop_all()
-                await one.world.database.close()
-                await server.close()
+        ollama = Ollama()
+        server = await ollama.start()
+        one = House(Path(directory), ollama)
+        await one.world.database.open()
+        try:
+            yield one
+        finally:
+            await one.held.stop_all()
+            await one.world.database.close()
+            await server.close()
 
 
 def rungs(released: VramReleased) -> list[str]:

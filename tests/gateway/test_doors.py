@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -22,8 +23,10 @@ from epad.config_load import ConfigError, load
 from epad.database import Database
 from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, IdentityError
+from epad.gateway.http import server as http_server
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.listeners import Door, doors, open_door
+from epad.gateway.refusing import Hammering
 from epad.keys import Keys
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -57,7 +60,7 @@ async def with_doors(
             parts.identities, expected or open_doors, anonymous, w.clock, findings.append
         )
         for door in open_doors:
-            await open_door(w.gateway._runner, door)
+            await open_door(w.gateway._server, door)
         yield w, findings
 
 
@@ -110,6 +113,46 @@ async def test_a_key_in_another_users_hands_is_refused_and_told(directory: Path)
         assert w.ledger.opened == []
 
 
+async def hammered_door(w: World, port: int) -> None:
+    """Be refused at a door until its subsystem is let in no more; each answer says why."""
+    w.access.hold("reader", Rung.BLOCK, "it loops")
+    w.gateway._hammering = Hammering(2)
+    for _ in range(3):
+        status, body = await ask(f"http://127.0.0.1:{port}")
+        assert (status, body["error"]["code"]) == (403, "subsystem_quarantined")
+
+
+async def test_a_door_that_is_hammered_rests_and_no_other(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knocks is let in later, while everyone else is served; and nobody else can take the port."""
+    monkeypatch.setattr(http_server, "REST_SECONDS", 3_600.0)
+    port = free_port()
+    async with with_doors(directory, Door("reader", f"127.0.0.1:{port}", None)) as (w, _):
+        await hammered_door(w, port)
+        knocking = asyncio.create_task(ask(f"http://127.0.0.1:{port}"))
+        for _ in range(20):
+            assert (await ask(w.url, key=w.keys["writer"]))[0] == 200
+        assert (await ask(w.url, key=w.keys["reader"]))[0] == 403
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        assert not knocking.done()
+        await w.gateway.stop()
+        with pytest.raises(aiohttp.ClientError):
+            await knocking
+
+
+async def test_a_door_has_rested_after_a_while(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited is told why it is refused; who was released is served, on the same port."""
+    monkeypatch.setattr(http_server, "REST_SECONDS", 0.05)
+    port = free_port()
+    async with with_doors(directory, Door("reader", f"127.0.0.1:{port}", None)) as (w, _):
+        await hammered_door(w, port)
+        assert (await ask(f"http://127.0.0.1:{port}"))[0] == 403
+        w.access.release("reader")
+        assert (await ask(f"http://127.0.0.1:{port}"))[0] == 200
+
+
 async def test_nothing_anonymous_unless_configured(directory: Path) -> None:
     """And then only what shows no key at all: a wrong key is wrong."""
     async with with_doors(directory, anonymous="reader") as (w, _):
@@ -127,10 +170,10 @@ async def test_a_door_that_cannot_be_opened_is_named(directory: Path) -> None:
         assert (await ask("http://x", stale))[0] == 200
         for listen in (f"unix:{directory}/none/x.sock", f"unix:/tmp/{'x' * 120}"):
             with pytest.raises(GatewayError, match=r"\[subsystems.reader\] listen: unix:"):
-                await open_door(w.gateway._runner, Door("reader", listen, None))
+                await open_door(w.gateway._server, Door("reader", listen, None))
     (directory / "file").write_text("keep")
     with pytest.raises(GatewayError):
-        await open_door(w.gateway._runner, Door("reader", f"unix:{directory}/file", None))
+        await open_door(w.gateway._server, Door("reader", f"unix:{directory}/file", None))
     assert (directory / "file").read_text() == "keep"
 
 

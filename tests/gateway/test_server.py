@@ -154,7 +154,7 @@ async def test_a_hold_that_falls_while_the_body_is_read_still_counts(tmp_path: P
         asking = asyncio.create_task(
             w.http.post(w.url + "/v1/chat/completions", data=body(), headers=w.headers())
         )
-        while w.gateway._runner.server.requests_count == 0:
+        while not any(each.busy for each in w.gateway._server.shared.connections):
             await asyncio.sleep(0.001)
         w.access.hold("writer", Rung.BLOCK, "meanwhile")
         half.set()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.ledger.entry import OpenTurn, new_turn
+from epad.ledger.entry import OpenTurn, TurnNames
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
@@ -123,8 +123,9 @@ def test_spans_hold_exactly_their_sequences(sequences):
 @given(st.floats(0, 1e9))
 def test_a_new_turn_is_named_by_its_time_and_by_chance(at: float) -> None:
     """Names of one time stand together and differ; all are names of turns."""
-    first, second = new_turn(at), new_turn(at)
-    assert first[:12] == second[:12] <= new_turn(at + 1)[:12]
+    name = TurnNames()
+    first, second = name(at), name(at)
+    assert first[:12] == second[:12] <= name(at + 1)[:12]
     assert first != second
     OpenTurn(first, "chat", "openai", "model", 1, 1, 2, bytes(32))
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -78,7 +77,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @dataclass
 class Bench:
     machine: Machine
-    session: aiohttp.ClientSession
     asked: list[tuple[str, Any]] = field(default_factory=list)
     key: str = ""
     server: TestServer | None = None
@@ -104,7 +102,7 @@ class Bench:
 
     def release(self, suffix: str = "", **limits: Any) -> VramRelease:
         url = "" if self.server is None else str(self.server.make_url("/")).rstrip("/") + suffix
-        server = ModelServer(url, self.session, "secret") if url else None
+        server = ModelServer(url, "secret") if url else None
         return VramRelease(
             ReleaseLimits(**limits),
             server_of=lambda _: server,
@@ -117,11 +115,10 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    async with aiohttp.ClientSession() as session:
-        one = Bench(Machine(), session)
-        yield one
-        if one.server is not None:
-            await one.server.close()
+    one = Bench(Machine())
+    yield one
+    if one.server is not None:
+        await one.server.close()
 
 
 def answering(value: Any, status: int = 200) -> Handler:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from epad.gateway.errors import RequestError
 
@@ -28,8 +28,7 @@ _KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]
 _END = re.compile(rb"[ \t\n\r]*\}")
 
 
-@dataclass(frozen=True, slots=True)
-class JsonObject:
+class JsonObject(Struct, frozen=True):
     """A JSON object: each field's value as its own bytes, and where it lies among those of the object."""
 
     text: bytes
@@ -94,10 +93,20 @@ def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> Js
     return JsonObject(text, values, spans)
 
 
+@cache
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    """What reads a kind, made once: to make it takes longer than to read what is small."""
+    return msgspec.json.Decoder(kind)
+
+
+def _read(raw: Raw | bytes, kind: type[T]) -> T:
+    return cast("T", _decoder(cast("Hashable", kind)).decode(raw))
+
+
 def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
     """Read a value as `kind`. Raises RequestError naming the field."""
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return _read(raw, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{name}: {error}") from error
 
@@ -105,7 +114,7 @@ def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
 def read_answer(body: bytes, kind: type[T]) -> T | None:
     """An upstream's JSON, as far as it is what was expected."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return _read(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from epad.gateway.dialects.history import NO_HISTORY, History
 from epad.gateway.dialects.reply import Reply
@@ -30,8 +30,7 @@ class OutputLimits:
         return min(wish, self.max_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """A request, as far as metering needs. `body` is what is forwarded, with the cap written into it.
 
     `prompt_bound` is None where the body's bytes say nothing about the prompt's tokens: images, audio, search.
@@ -64,8 +63,7 @@ class Ask:
         return self.choices * self.output_cap
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(Struct, frozen=True):
     """The upstream's own count; None where it gave none, which is not 0.
 
     The same meaning in every dialect: `input_tokens` is the whole prompt, of which `cached_read_tokens` were

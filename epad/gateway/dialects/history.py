@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from dataclasses import dataclass
 
 from msgspec import Raw, Struct
 
@@ -27,8 +26,7 @@ class _Speaker(Struct):
     role: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """The messages of a request; the fields mean what those of `TurnAdmitted` do."""
 
     conversation: str = ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from epad.gateway.catalogue import Lookup, ModelCard, ModelEntry, ModelList, Version
 from epad.gateway.dialects.anthropic import Anthropic, CountTokens, Messages
 from epad.gateway.dialects.dialect import Catalogue, Dialect, Endpoint, OutputLimits
@@ -11,6 +9,7 @@ from epad.gateway.dialects.ollama import Chat, Embed, Generate, Ollama
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
 from epad.gateway.dialects.openai_responses import Responses
 from epad.gateway.dialects.openai_text import Completions, Embeddings
+from epad.gateway.headers import Headers
 from epad.gateway.refusal import Refusal, not_metered, route_denied
 
 # They change what everyone else is served, whatever the method.
@@ -54,7 +53,7 @@ class Routes:
         self._anthropic_models = ModelList(self._anthropic)
         self._metered = [f"POST {path}" for path in self._endpoints]
 
-    def dialect(self, path: str, headers: Mapping[str, str]) -> Dialect:
+    def dialect(self, path: str, headers: Headers) -> Dialect:
         """Who is asking, going by the route: in whose words a refusal is told."""
         endpoint = self._endpoints.get(path)
         if endpoint is not None:
@@ -69,7 +68,7 @@ class Routes:
         """The metered route, if it is one."""
         return self._endpoints.get(path) if method == "POST" else None
 
-    def lookup(self, method: str, path: str, headers: Mapping[str, str]) -> Lookup | None:
+    def lookup(self, method: str, path: str, headers: Headers) -> Lookup | None:
         """The route that only reads what the model servers have, if it is one."""
         if method != "GET" or not path.startswith("/v1/models"):
             return self._lookups.get((method, path))

@@ -1,0 +1,236 @@
+"""The client's half: a connection to a server, which takes one request at a time; and the answer as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
+
+# What an answer may be ahead of its reader; then the server is made to wait.
+_AHEAD_BYTES = 256 << 10
+
+
+class Incoming:
+    """An answer: its head, and its body as far as it has come."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.status = 0
+        self.reason = b""
+        self.fields = Fields([])
+        self.ended = False
+        self.failure: Exception | None = None
+        self._connection = connection
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether its head has come."""
+        return self.status != 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether `read` would not wait."""
+        return bool(self._parts) or self.ended or self.failure is not None
+
+    async def head(self) -> None:
+        """Wait for the head. Raises ConnectionError, TimeoutError."""
+        while not self.begun:
+            if self.failure is not None:
+                raise self.failure
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """What has come since the last time; empty at the end. Raises ConnectionError, TimeoutError."""
+        while not self._parts:
+            if self.failure is not None:
+                raise self.failure
+            if self.ended:
+                return b""
+            await self._wait()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts, self._size = [], 0
+        if not self.ended:
+            self._connection.resume()
+        return data
+
+    def close(self) -> None:
+        """Hang up, unless it has ended."""
+        if not self.ended:
+            self._connection.abort()
+
+    def began(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Take in the head."""
+        self.status, self.reason, self.fields = status, reason, fields
+        self._wake()
+
+    def take(self, data: bytes) -> bool:
+        """Take in a piece of the body; False if there is enough for now."""
+        self._parts.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size <= _AHEAD_BYTES
+
+    def end(self, failure: Exception | None = None) -> None:
+        """Nothing more comes."""
+        self.ended, self.failure = failure is None, failure
+        self._wake()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """One to a server. `freed` is called whenever it could take another request."""
+
+    def __init__(
+        self,
+        buffer: memoryview,
+        freed: Callable[[ClientConnection], None],
+        lost: Callable[[ClientConnection], None],
+    ) -> None:
+        self._buffer = buffer
+        self.heard_at = 0.0
+        self._freed = freed
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._incoming: Incoming | None = None
+        self._reason = b""
+        self._fields: list[Field] = []
+        self._head_bytes = 0
+        self._until_closed = False
+        self._held = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for its server."""
+        return self._incoming is not None and not self._held
+
+    def send(self, message: bytes) -> Incoming:
+        """Send a request. Raises ConnectionResetError if the connection has closed meanwhile."""
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("it closed the connection")
+        incoming = self._incoming = Incoming(self)
+        self._head_bytes = 0
+        self.heard_at = self._loop.time()
+        self._transport.write(message)
+        return incoming
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._held and self._transport is not None:
+            self._held = False
+            self.heard_at = self._loop.time()
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Hang up, which is what tells a model server to stop."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def fail(self, failure: Exception) -> None:
+        """Give the answer up."""
+        self._end(failure)
+        self.abort()
+
+    # asyncio's half.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._end(exc if isinstance(exc, OSError) else ConnectionResetError("it closed the connection"))
+        self._lost(self)
+
+    def eof_received(self) -> None:
+        if self._until_closed:
+            self._end(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.heard_at = self._loop.time()
+        incoming = self._incoming
+        if incoming is None:
+            self.abort()  # nothing was asked
+            return
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except httptools.HttpParserUpgrade:
+            self.fail(ConnectionResetError("it wants to speak another protocol"))
+        except httptools.HttpParserCallbackError:
+            self.abort()
+            raise
+        except httptools.HttpParserError as error:
+            self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
+        if not incoming.begun and incoming.failure is None:
+            self._head_bytes += nbytes
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.fail(ConnectionResetError(f"its answer's head is larger than {MAX_HEAD_BYTES} bytes"))
+
+    # The parser's half.
+
+    def on_message_begin(self) -> None:
+        self._reason, self._fields = b"", []
+        if self._incoming is None:
+            self.abort()  # two answers to one question: nobody could tell which is whose from here on
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._incoming is None or status < 200:
+            return
+        fields = Fields(self._fields)
+        framed = "content-length" in fields or "transfer-encoding" in fields or status in {204, 304}
+        self._until_closed = not framed
+        self._incoming.began(status, self._reason, fields)
+
+    def on_body(self, data: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None or incoming.take(data) or self._held or self._transport is None:
+            return
+        self._held = True
+        self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        incoming = self._incoming
+        if incoming is None or not incoming.begun:
+            return  # 100 Continue, 103 Early Hints
+        keep = self._parser.should_keep_alive() and not self._until_closed
+        self._end(None)
+        if not keep or self._transport is None:
+            self.abort()
+            return
+        self.resume()
+        self._freed(self)
+
+    def _end(self, failure: Exception | None) -> None:
+        incoming, self._incoming = self._incoming, None
+        self._until_closed = False
+        if incoming is not None:
+            incoming.end(failure)

@@ -1,0 +1,422 @@
+"""The server's half: a client's connection, which brings one request after another and takes their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Protocol, cast
+
+import httptools
+
+from epad.gateway.http.message import (
+    LAST_CHUNK,
+    MAX_HEAD_BYTES,
+    Field,
+    Response,
+    chunk,
+    has_body,
+    read_buffer,
+    response_head,
+)
+from epad.gateway.http.request import Answering, Fault, Handler, Request
+
+# A head comes in one piece; a client that takes longer is a slow-loris, or gone.
+HEAD_SECONDS = 30.0
+# Longer than any client keeps a connection that it does not use (Go: 90 s), so that it is never we who race it.
+KEEP_ALIVE_SECONDS = 300.0
+# For the client to read a refusal while it is still sending: closed at once, TCP would reset it away.
+LINGER_SECONDS = 5.0
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Entrance(Protocol):
+    """The socket that a connection came in by."""
+
+    def rest(self) -> None:
+        """Let nobody in for a while."""
+        ...
+
+
+@dataclass(slots=True)
+class Shared:
+    """What a server's connections have in common."""
+
+    handler: Handler
+    max_body_bytes: int
+    stall_seconds: float
+    connections: set[Connection] = field(default_factory=set)
+    stopping: bool = False
+    buffer: memoryview = field(default_factory=read_buffer)
+    _date: tuple[int, bytes] = (0, b"")
+
+    def date(self, now: float) -> bytes:
+        """The time as HTTP writes it, made once a second."""
+        second = int(now)
+        if self._date[0] != second:
+            self._date = (second, formatdate(usegmt=True).encode())
+        return self._date[1]
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's. Requests that come before the one in hand is answered wait, and are read no further."""
+
+    def __init__(self, shared: Shared, entrance: Entrance) -> None:
+        self.entrance = entrance
+        self.deadline = math.inf
+        self._shared = shared
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._target = b""
+        self._fields: list[Field] = []
+        self._head_bytes = 0
+        self._coming: Request | None = None
+        self._current: Request | None = None
+        self._waiting: deque[Request] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self._head = b""
+        self._chunked = False
+        self._ended = False
+        self._closing = False
+        self._lingering = False
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._local: str | None = None
+
+    # What the other end is.
+
+    @property
+    def local_address(self) -> str:
+        """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
+        if self._local is None:
+            self._local = _address(self._transport)
+        return self._local
+
+    @property
+    def peer_uid(self) -> int | None:
+        """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+        peer = self._transport and self._transport.get_extra_info("socket")
+        if not peer or peer.family != socket.AF_UNIX:
+            return None
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(raw)[1])
+
+    @property
+    def _gone(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in hand."""
+        return self._current is not None
+
+    # Writing the answer of the request in hand. All of it raises ConnectionResetError if the client is gone.
+
+    def respond(self, response: Response) -> None:
+        """Write a whole answer, in one piece."""
+        request, transport = self._writing()
+        if response.close:
+            self._closing = True
+        body = response.body if has_body(request.method.encode(), response.status) else b""
+        length = b"Content-Length: %d\r\n" % len(response.body) if response.status not in {204, 304} else b""
+        ours = length + self._own_lines(request, response.fields)
+        transport.write(response_head(response.status, response.reason, response.fields, ours) + body)
+        self._ended = True
+
+    def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
+        """Begin an answer that comes in pieces; its head goes out with the first of them, or by `flush`."""
+        request, _ = self._writing()
+        self._chunked = request.http11
+        framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
+        if not self._chunked:
+            self._closing = True
+        self._head = response_head(status, reason, fields, framing + self._own_lines(request, fields))
+
+    def flush(self) -> None:
+        """Write the head alone: nothing is there yet to go with it."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        if head:
+            transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        transport.write(head + (chunk(data) if self._chunked else data))
+
+    def end(self, data: bytes = b"") -> None:
+        """Write the last piece."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        transport.write(head + (chunk(data) + LAST_CHUNK if self._chunked else data))
+        self._ended = True
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client reads more slowly than it is written to."""
+        return self._paused
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was written."""
+        if self._paused:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Close after the answer in hand, or now."""
+        self._closing = True
+        if self._current is None:
+            self._hang_up()
+
+    def expire(self) -> None:
+        """The deadline has passed: a body that is late is told so, everything else is closed."""
+        self.deadline = math.inf
+        request = self._current
+        if request is None and not self._closing:
+            self._hang_up()
+        elif request is not None and not request.complete and not request.refused:
+            self._fail(request, Fault.TOO_SLOW)
+        else:
+            self.abort()
+
+    # asyncio's half.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._shared.connections.add(self)
+        self.deadline = self._loop.time() + KEEP_ALIVE_SECONDS
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._transport = None
+        self._shared.connections.discard(self)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(ConnectionResetError("the client disconnected"))
+        if self.task is not None:
+            self.task.cancel()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self._current is not None and self._ended and self.task is None:
+            self._finished()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._lingering:
+            return
+        idle = self._coming is None and not self._head_bytes
+        self._head_bytes += nbytes
+        try:
+            self._parser.feed_data(self._shared.buffer[:nbytes])
+        except httptools.HttpParserUpgrade:
+            self._closing = True  # what follows would be another protocol; the request itself was whole
+        except httptools.HttpParserCallbackError:
+            self.abort()
+            raise
+        except httptools.HttpParserError:
+            self._malformed()
+        if self._coming is not None:
+            self._head_bytes = 0
+        elif self._head_bytes > MAX_HEAD_BYTES:
+            self._malformed()
+        elif idle and self._head_bytes and self._current is None:
+            self.deadline = self._loop.time() + HEAD_SECONDS
+
+    # The parser's half.
+
+    def on_message_begin(self) -> None:
+        self._target, self._fields = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._gone or self._lingering:
+            return  # more came in one piece with the request after which it was closed
+        parser = self._parser
+        request = Request(self, parser.get_method(), self._target, self._fields)
+        request.keep_alive = parser.should_keep_alive()
+        request.http11 = parser.get_http_version() != "1.0"
+        self._coming = request
+        if self._current is None and not self._waiting:
+            self._begin(request)
+            return
+        self._waiting.append(request)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def on_body(self, data: bytes) -> None:
+        request = self._coming
+        if request is None or self._lingering:
+            return
+        request.take(data)
+        if request.size > self._shared.max_body_bytes and request is self._current:
+            self._fail(request, Fault.TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        request, self._coming = self._coming, None
+        self._head_bytes = 0
+        if request is None or self._lingering:
+            return
+        request.complete = True
+        if request is self._current:
+            self._whole(request)
+
+    # A request's way.
+
+    def _begin(self, request: Request) -> None:
+        self._current, self._ended = request, False
+        if not request.keep_alive or self._shared.stopping:
+            self._closing = True
+        declared = request.fields.get("content-length") or "0"
+        if request.size > self._shared.max_body_bytes or int(declared) > self._shared.max_body_bytes:
+            self._fail(request, Fault.TOO_LARGE)
+            return
+        expects = (request.fields.get("expect") or "").lower() == "100-continue"
+        decided = self._shared.handler.receive(request)
+        if isinstance(decided, Response):
+            # Whether a body that was to wait for leave comes all the same, nobody can tell.
+            decided.close = decided.close or expects
+            request.refused = True
+            self.respond(decided)
+        else:
+            request.answering = decided
+        if expects and not request.refused and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if request.complete:
+            self._whole(request)
+        elif expects and request.refused:
+            self._hang_up()
+        else:
+            self.deadline = self._loop.time() + self._shared.stall_seconds
+
+    def _whole(self, request: Request) -> None:
+        if request.answering is None:
+            self._finished()
+            return
+        self.deadline = math.inf
+        self.task = self._loop.create_task(self._answer(request.answering))
+
+    async def _answer(self, answering: Answering) -> None:
+        try:
+            response = await answering()
+            if response is not None:
+                self.respond(response)
+        except ConnectionError:
+            self.abort()
+        finally:
+            self.task = None
+            if not self._ended:
+                self.abort()
+            self._finished()
+
+    def _finished(self) -> None:
+        """Go on to the next request, unless this was the last one, or its answer is not read yet."""
+        if self._gone:
+            return
+        if self._paused:
+            self.deadline = self._loop.time() + self._shared.stall_seconds
+            return
+        self._current = None
+        if self._closing or self._shared.stopping:
+            self._hang_up()
+            return
+        self.deadline = self._loop.time() + KEEP_ALIVE_SECONDS
+        if self._waiting:
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._transport is None or self._current is not None or not self._waiting:
+            return
+        request = self._waiting.popleft()
+        if not self._waiting:
+            self._transport.resume_reading()
+        self._begin(request)
+
+    def _fail(self, request: Request, fault: Fault) -> None:
+        """Say what is wrong, and hear no more."""
+        if self._gone:
+            return
+        if not request.refused:
+            request.refused = True
+            response = self._shared.handler.fault(request, fault)
+            response.close = True
+            self.respond(response)
+        self._hang_up()
+
+    def _malformed(self) -> None:
+        if self._gone or self._lingering:
+            return
+        request = self._current
+        if request is not None and (request.complete or request.refused):
+            self._closing = True  # after the answer in hand
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
+        if request is None:
+            request = self._current = Request(self, b"GET", b"*", [])
+            self._ended = False
+            response = self._shared.handler.fault(None, Fault.MALFORMED)
+            response.close = request.refused = True
+            self.respond(response)
+        self._fail(request, Fault.MALFORMED)
+
+    def _hang_up(self) -> None:
+        self._closing = True
+        transport = self._transport
+        if transport is None or self._gone or self._lingering:
+            return
+        if self._current is not None and not self._current.complete and transport.can_write_eof():
+            self._lingering = True
+            transport.write_eof()
+        else:
+            transport.close()
+        self.deadline = self._loop.time() + LINGER_SECONDS
+
+    def _writing(self) -> tuple[Request, asyncio.Transport]:
+        if self._current is None or self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("the client disconnected")
+        return self._current, self._transport
+
+    def _own_lines(self, request: Request, fields: list[Field]) -> bytes:
+        """What is said for this connection alone, and the date where nobody gave one."""
+        lines = b""
+        if self._closing or self._shared.stopping:
+            lines = b"Connection: close\r\n"
+        elif not request.http11:
+            lines = b"Connection: keep-alive\r\n"
+        if not any(name.lower() == b"date" for name, _ in fields):
+            lines += b"Date: %b\r\n" % self._shared.date(self._loop.time())
+        return lines
+
+
+def _address(transport: asyncio.Transport | None) -> str:
+    if transport is None:
+        return ""
+    name = transport.get_extra_info("sockname")
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

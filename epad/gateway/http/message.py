@@ -1,0 +1,98 @@
+"""What HTTP sends: fields as the bytes they came in, a request, an answer, and the head before either's body."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Field = tuple[bytes, bytes]
+
+# Beyond this a head is nobody's honest request or answer; nginx and aiohttp stop at a quarter of it.
+MAX_HEAD_BYTES = 32 << 10
+_READ_BYTES = 64 << 10
+
+HOP_BY_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+    b"trailer", b"transfer-encoding", b"upgrade",
+})  # fmt: skip
+_REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+_NO_BODY = frozenset({204, 304})
+
+
+class Fields:
+    """A message's header fields, in the order they came in; looked up whatever their case."""
+
+    __slots__ = ("_first", "_names", "raw")
+
+    def __init__(self, raw: list[Field]) -> None:
+        self.raw = raw
+        self._names = [name.lower() for name, _ in raw]
+        self._first: dict[bytes, bytes] = {}
+        for name, (_, value) in zip(self._names, raw, strict=True):
+            self._first.setdefault(name, value)
+
+    def get(self, name: str, /) -> str | None:
+        """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
+        value = self._first.get(name.lower().encode())
+        return None if value is None else value.decode("utf-8", "surrogateescape")
+
+    def __contains__(self, name: str, /) -> bool:
+        return name.lower().encode() in self._first
+
+    def without(self, dropped: frozenset[bytes]) -> list[Field]:
+        """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
+        connection = self._first.get(b"connection")
+        if connection:
+            dropped |= {name.strip().lower() for name in connection.split(b",")}
+        return [each for name, each in zip(self._names, self.raw, strict=True) if name not in dropped]
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    fields: list[Field] = field(default_factory=list)
+    reason: bytes = b""
+    close: bool = False
+
+
+def json_response(status: int, body: bytes, fields: Iterable[Field] = ()) -> Response:
+    """A whole answer of ours."""
+    return Response(status, body, [*fields, (b"Content-Type", b"application/json")])
+
+
+def response_head(status: int, reason: bytes, fields: list[Field], ours: bytes) -> bytes:
+    """The head of an answer; `ours` are lines about this connection, each with its end."""
+    phrase = reason or _REASONS.get(status, b"")
+    lines = [b"%b: %b\r\n" % each for each in fields]
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, b"".join(lines), ours)
+
+
+def request_head(method: bytes, target: bytes, fields: list[Field]) -> bytes:
+    """The head of a request."""
+    lines = [b"%b: %b\r\n" % each for each in fields]
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+
+
+def read_buffer() -> memoryview:
+    """What connections read into, one after the other: each has parsed it before the next one reads.
+
+    asyncio's own way makes 256 KiB for every read, and gives most of it back.
+    """
+    return memoryview(bytearray(_READ_BYTES))
+
+
+def has_body(method: bytes, status: int) -> bool:
+    """Say whether an answer of this status to this method may have one."""
+    return method != b"HEAD" and status >= 200 and status not in _NO_BODY
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a body whose length is not known; an empty one would be its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,153 @@
+"""A server's sockets, the connections that come in by them, and the one timer that watches over these."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import structlog
+
+from epad.gateway.http.connection import Connection, Shared
+from epad.gateway.http.request import Handler
+
+BACKLOG = 128
+# How long nobody is let in at a socket whose only user does nothing but be refused.
+REST_SECONDS = 1.0
+_NO_DESCRIPTORS_SECONDS = 1.0
+_LONGEST_SWEEP_SECONDS = 1.0
+
+
+class Listener:
+    """One socket, which may rest.
+
+    A subsystem with a socket of its own that hammers although it is refused is let in at a bounded rate: its
+    connections are closed, and the socket accepts nothing for a while. It is not closed: another program could
+    take the port, and a client that asks now and then would get no reason any more, in whatever dialect.
+    """
+
+    def __init__(self, server: socket.socket, shared: Shared, *, own: bool) -> None:
+        """`own` if it is one subsystem's alone; a socket that others use too never rests."""
+        self._own = own
+        self._server = server
+        self._shared = shared
+        self._rests_until = 0.0
+        self._loop = asyncio.get_running_loop()
+        server.setblocking(False)
+        server.listen(BACKLOG)
+        self._task = asyncio.create_task(self._accept_all(), name="accept")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens on TCP."""
+        host, port = self._server.getsockname()[:2]
+        return str(host), int(port)
+
+    def rest(self) -> None:
+        """Let nobody in for a while, and close what was let in before."""
+        if not self._own:
+            return
+        self._rests_until = self._loop.time() + REST_SECONDS
+        for connection in list(self._shared.connections):
+            if connection.entrance is self:
+                connection.close_when_idle()
+
+    async def close(self) -> None:
+        """Listen no more."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        self._server.close()
+
+    async def _accept_all(self) -> None:
+        while True:
+            try:
+                client, _ = await self._loop.sock_accept(self._server)
+            except OSError as error:
+                # No descriptors left, most likely: one that waits is served when there are some again.
+                structlog.get_logger("epad.gateway").error("gateway.not_accepted", error=str(error))
+                await asyncio.sleep(_NO_DESCRIPTORS_SECONDS)
+                continue
+            try:
+                if client.family != socket.AF_UNIX:
+                    # asyncio does so only for sockets that say they are TCP; events of a stream waited 40 ms.
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await self._rested()
+                await self._loop.connect_accepted_socket(lambda: Connection(self._shared, self), client)
+            except OSError:
+                client.close()  # it is gone again
+            except asyncio.CancelledError:
+                client.close()
+                raise
+
+    async def _rested(self) -> None:
+        """Wait for the end of the rest, which may be put off meanwhile."""
+        rest = self._rests_until - self._loop.time()
+        while rest > 0:
+            await asyncio.sleep(rest)
+            rest = self._rests_until - self._loop.time()
+
+
+class HttpServer:
+    """Listens in any number of places, with one handler behind them all."""
+
+    def __init__(self, handler: Handler, max_body_bytes: int, stall_seconds: float) -> None:
+        """`stall_seconds` is how long a client may take to send a body, or to read what was written to it."""
+        self.shared = Shared(handler, max_body_bytes, stall_seconds)
+        self._listeners: list[Listener] = []
+        self._sweep_seconds = min(_LONGEST_SWEEP_SECONDS, stall_seconds / 4)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def listen(self, host: str, port: int, *, own: bool = False) -> tuple[str, int]:
+        """Listen on every address of a host, on one port; return the first. Raises OSError."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        sockets: list[socket.socket] = []
+        try:
+            for family, _, _, _, place in dict.fromkeys(found):
+                chosen = sockets[0].getsockname()[1] if sockets else place[1]
+                sockets.append(socket.create_server((place[0], chosen), family=family, backlog=BACKLOG))
+        except OSError:
+            for each in sockets:
+                each.close()
+            raise
+        listeners = [self.listen_on(each, own=own) for each in sockets]
+        return listeners[0].address
+
+    def listen_on(self, server: socket.socket, *, own: bool = False) -> Listener:
+        """Listen on a socket that is bound."""
+        listener = Listener(server, self.shared, own=own)
+        self._listeners.append(listener)
+        if self._sweeping is None:
+            self._sweeping = asyncio.create_task(self._sweep(), name="connections")
+        return listener
+
+    async def stop(self, seconds: float) -> None:
+        """Listen no more, give what is in hand so long, interrupt the rest, and close every connection."""
+        self.shared.stopping = True
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            await listener.close()
+        for connection in list(self.shared.connections):
+            connection.close_when_idle()
+        tasks = {task for each in self.shared.connections if (task := each.task) is not None}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=seconds)
+        for connection in list(self.shared.connections):
+            connection.abort()
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None:
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
+
+    async def _sweep(self) -> None:
+        """Close what is past its deadline: one timer for all, where one for each took 4 us a request."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._sweep_seconds)
+            now = loop.time()
+            for connection in list(self.shared.connections):
+                if connection.deadline <= now:
+                    connection.expire()
