@@ -23,6 +23,7 @@ from epad.gateway.access import Access
 from epad.gateway.idempotency import Answers
 from epad.gateway.listeners import doors
 from epad.gateway.money import Prices
+from epad.gateway.one_token import OneToken
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
@@ -44,7 +45,9 @@ from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
 from epad.supervisor.engine import PlainEngine
+from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
+from epad.supervisor.launch import inherited
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import make_assessor, make_watchers
@@ -79,9 +82,16 @@ class House:
         self._integrity = Integrity(
             directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
         )
+        self._upstreams = self._make_upstreams()
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
-            config, clock, self._push, self.supervisor.snapshots, self._integrity, self.events
+            config,
+            clock,
+            self._push,
+            self.supervisor.snapshots,
+            self._integrity,
+            self.events,
+            lambda: self.decider.incident.parked,
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -192,6 +202,7 @@ class House:
             observer=self,
             log=structlog.get_logger("epad.supervisor"),
             boot_id=self._boot_id,
+            checker=HealthChecker(OneToken(self._upstreams).ask, inherited(os.environ)),
         )
         return Supervisor(self.config.subsystems, surroundings)
 
@@ -204,7 +215,7 @@ class House:
                 identities=self._stores.identities,
                 budgets=self._stores.budgets,
                 access=self._access,
-                upstreams=self._make_upstreams(),
+                upstreams=self._upstreams,
                 ledger=self._stores.ledger,
                 observer=TurnFanout(observers, self.events, self.clock),
                 clock=self.clock,

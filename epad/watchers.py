@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from epad.world import Forgetful
 from probes.cascade import Cascade, CascadeThresholds
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.ledger_integrity import LedgerIntegrity
+from probes.liveness import Liveness
 from probes.probe import Probe, Push
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import Snapshots
@@ -39,12 +40,21 @@ class Watchers:
     token_burn: TokenBurn
     conversation: ConversationHealth
     progress: Progress
+    liveness: Liveness
     ledger: LedgerIntegrity
     cascade: Cascade
     vram: NvidiaVram
 
     def all(self) -> list[Probe]:
-        return [self.token_burn, self.conversation, self.progress, self.ledger, self.cascade, self.vram]
+        return [
+            self.token_burn,
+            self.conversation,
+            self.progress,
+            self.liveness,
+            self.ledger,
+            self.cascade,
+            self.vram,
+        ]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
@@ -56,9 +66,18 @@ class Watchers:
 
 
 def make_watchers(
-    config: Config, clock: Clock, push: Push, snapshots: Snapshots, integrity: Integrity, events: EventLog
+    config: Config,
+    clock: Clock,
+    push: Push,
+    snapshots: Snapshots,
+    integrity: Integrity,
+    events: EventLog,
+    parked: Callable[[], Collection[str]],
 ) -> Watchers:
-    """Make the probes. Raises ValueError for a threshold that could never be reached."""
+    """Make the probes; `parked` names what recovery has given up on.
+
+    Raises ValueError for a threshold that could never be reached.
+    """
     probes, log = config.probes, structlog.get_logger("epad.probes")
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
 
@@ -75,6 +94,7 @@ def make_watchers(
             ConversationThresholds(**_fields(probes.conversation)), clock=clock, push=push
         ),
         progress=Progress(ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock),
+        liveness=Liveness(probes.liveness.interval_seconds, snapshots=snapshots, parked=parked, clock=clock),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
         cascade=Cascade(
             CascadeThresholds(**_fields(probes.cascade)),

@@ -73,7 +73,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) 
 
 
 def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
-    state = str(subsystem["state"]) + (" (hung)" if subsystem["hung"] else "")
+    state = str(subsystem["state"])
     tokens = subsystem["tokens"]
     return (
         str(subsystem["name"]),
@@ -93,7 +93,7 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
     tokens = subsystem["tokens"]
     essential = ", essential" if subsystem["essential"] else ""
     lines = [
-        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}{' (hung)' if subsystem['hung'] else ''}",
+        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}",
         f"  kind      {clean(subsystem['kind'])}{essential}",
         f"  pid       {subsystem['pid'] or '-'}",
         f"  for       {duration(subsystem['state_seconds'])}",

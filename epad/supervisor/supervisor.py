@@ -17,6 +17,7 @@ from epad.database import Database
 from epad.directories import Directories
 from epad.supervisor.engine import Engine
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
 from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
@@ -40,6 +41,7 @@ class Surroundings:
     log: FilteringBoundLogger
     boot_id: str
     settings: Settings = field(default_factory=Settings)
+    checker: Checker = field(default_factory=NoChecker)
 
 
 class Supervisor:
@@ -190,4 +192,5 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         boot_id=surroundings.boot_id,
         tasks=tasks,
         settings=surroundings.settings,
+        checker=surroundings.checker,
     )

@@ -27,7 +27,13 @@ class Bench:
         self.pushed: list[Finding] = []
         self.events = EventLog(memory_database(), self.clock)
         self.watchers: Watchers = make_watchers(
-            config, self.clock, self.pushed.append, self.snapshots, cast("Integrity", self), self.events
+            config,
+            self.clock,
+            self.pushed.append,
+            self.snapshots,
+            cast("Integrity", self),
+            self.events,
+            frozenset,
         )
 
     def snapshots(self) -> list[SubsystemSnapshot]:
