@@ -44,6 +44,8 @@ class EventKind(StrEnum):
     GATE_DECIDED = "gate.decided"
     PROBE_BLIND = "probe.blind"
     PROBE_SEES = "probe.sees"
+    CONFIG_RELOADED = "config.reloaded"
+    CONFIG_REFUSED = "config.refused"
     CLOCK_JUMPED = "clock.jumped"
     LEDGER_VERIFIED = "ledger.verified"
     NOTICE = "notice"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import structlog
 
 from epad import __version__
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
-from epad.config import Config
+from epad.config import Config, LogConfig
 from epad.control.api import ControlApi
 from epad.controller import Controller
 from epad.directories import Directories
@@ -33,6 +33,7 @@ from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
+from epad.reload import Changes, Reloader
 from epad.response.decider import Decider, Requested, Rules
 from epad.response.lifeboat import Lifeboat
 from epad.response.preservation import Preservation
@@ -44,13 +45,15 @@ from epad.schedule import Schedule
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
+from epad.supervisor.child_logs import LogKeeper
 from epad.supervisor.engine import PlainEngine
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
+from epad.supervisor.intent import Held
 from epad.supervisor.launch import inherited
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
-from epad.watchers import make_assessor, make_watchers
+from epad.watchers import configure_assessor, make_assessor, make_watchers
 from epad.world import WorldView
 from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
@@ -66,7 +69,13 @@ class House:
     """The composed daemon. Parts that tell each other things are joined by its own small methods."""
 
     def __init__(
-        self, config: Config, directories: Directories, stores: Stores, clock: Clock, boot_id: str
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        directories: Directories,
+        stores: Stores,
+        clock: Clock,
+        boot_id: str,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -79,6 +88,9 @@ class House:
         self._environments = Environments(config.subsystems, stores.identities)
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
+        self.logs = LogKeeper(directories.log, structlog.get_logger("epad.supervisor"))
+        self.logs.configure(_log_configs(config))
+        self.reloader = Reloader(config, read, self._apply, self.events)
         self._integrity = Integrity(
             directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
         )
@@ -142,6 +154,33 @@ class House:
                 self.metrics.progress.labels(snapshot.name).set(snapshot.progress_done)
         self._gateway.observe_budgets()
         return self.board.render()
+
+    async def _apply(self, changes: Changes) -> None:
+        """Bring the house from its configuration to a changed one: nothing new is let in to what goes."""
+        subsystems = changes.config.subsystems
+        for name in changes.removed:
+            self._access.hold(name, Rung.BLOCK, "it is configured no more")
+            self._access.sever(name)
+        await self._stores.change_budgets(changes.config, self.clock)
+        self.config = self.board.config = changes.config
+        for part in (self._environments, self._keys, self._world, self._watchers):
+            part.configure(subsystems)
+        self.logs.configure(_log_configs(changes.config))
+        self.decider.configure(_rules(changes.config))
+        configure_assessor(self.decider.assessor, changes.config.hysteresis)
+        await self._keys.give_to_clients()
+        holds = {name: self.decider.hold_for(name) for name in changes.added}
+        for name, hold in holds.items():
+            self._access.hold(name, hold.rung, hold.reason)
+        await self.supervisor.reconfigure(
+            subsystems, {name: Held(hold.rung, hold.reason, hold.paused) for name, hold in holds.items()}
+        )
+        for name in changes.restarted:
+            await self.supervisor.restart(name)
+        for name in changes.removed:
+            await self._keys.forget(name)
+            self._access.release(name)
+            self.metrics.forget(name)
 
     # Opened and closed in order.
 
@@ -250,19 +289,8 @@ class House:
         )
 
     def _make_decider(self) -> Decider:
-        policy = self.config.policy
-        limits = Limits(
-            dwell_seconds=policy.dwell_seconds,
-            quarantine_limit_seconds=policy.quarantine_limit_seconds,
-            verify_seconds=policy.verify_seconds,
-            recovery_attempts=policy.recovery_attempts,
-            recovery_limit_seconds=policy.recovery_limit_seconds,
-            recoveries_per_hour=policy.recoveries_per_hour,
-        )
-        rungs = {probe: Rung[name.upper()] for probe, name in self.config.containment.items()}
-        rules = Rules(limits, policy.attempts_per_subsystem, rungs)
         assessor = make_assessor(self.config.hysteresis)
-        return Decider(rules, assessor, self._world, self.clock, self._boot_id)
+        return Decider(_rules(self.config), assessor, self._world, self.clock, self._boot_id)
 
     def _step_work(self) -> dict[StepName, StepWork]:
         hold_of = self.controller.hold_of
@@ -348,9 +376,36 @@ class House:
 
     def _make_control(self) -> ControlApi:
         orders = Orders(
-            self.board, self.controller, self.decider, self._history, self.events, self.clock, self._keys
+            self.board,
+            self.controller,
+            self.decider,
+            self._history,
+            self.events,
+            self.clock,
+            self._keys,
+            self.logs,
+            self.reloader.reload,
         )
         return ControlApi(orders, self._directories.control_socket, self.config.control.operator_group)
+
+
+def _rules(config: Config) -> Rules:
+    """The configured part of deciding."""
+    policy = config.policy
+    limits = Limits(
+        dwell_seconds=policy.dwell_seconds,
+        quarantine_limit_seconds=policy.quarantine_limit_seconds,
+        verify_seconds=policy.verify_seconds,
+        recovery_attempts=policy.recovery_attempts,
+        recovery_limit_seconds=policy.recovery_limit_seconds,
+        recoveries_per_hour=policy.recoveries_per_hour,
+    )
+    rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
+    return Rules(limits, policy.attempts_per_subsystem, rungs)
+
+
+def _log_configs(config: Config) -> dict[str, LogConfig]:
+    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
 
 
 def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:

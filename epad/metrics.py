@@ -117,6 +117,17 @@ class Metrics:
             self.gpu_memory_used.labels(str(finding.evidence["gpu"])).set(finding.evidence["used_bytes"])
             self.gpu_memory_total.labels(str(finding.evidence["gpu"])).set(finding.evidence["total_bytes"])
 
+    def forget(self, subsystem: str) -> None:
+        """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
+        for gauge in (
+            self.subsystem_state,
+            self.progress,
+            self.budget_limit,
+            self.budget_used,
+            self.token_burn,
+        ):
+            gauge.remove_by_labels({"subsystem": subsystem})
+
     def render(self) -> bytes:
         """The Prometheus text of everything."""
         return generate_latest(self.registry)

@@ -44,6 +44,12 @@ class Watchers:
     ledger: LedgerIntegrity
     cascade: Cascade
     vram: NvidiaVram
+    budgets: dict[str, SubsystemBudget]
+
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Go by the budgets of these from now on."""
+        self.budgets.clear()
+        self.budgets.update({name: _budget(spec) for name, spec in subsystems.items()})
 
     def all(self) -> list[Probe]:
         return [
@@ -103,6 +109,7 @@ def make_watchers(
             completed=lambda event: event.reason == SUCCEEDED,
         ),
         vram=_vram(probes, clock, notice),
+        budgets=budgets,
     )
 
 
@@ -127,8 +134,15 @@ def _vram(probes: ProbesConfig, clock: Clock, tell: Callable[[str], None]) -> Nv
 
 def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:
     """The hysteresis of every probe, and a person's."""
+    assessor = Assessor({})
+    configure_assessor(assessor, rules)
+    return assessor
+
+
+def configure_assessor(assessor: Assessor, rules: Mapping[str, HysteresisConfig]) -> None:
+    """Give an assessor these rules."""
     by_probe = {name: Hysteresis(**_fields(rule)) for name, rule in rules.items() if name != "default"}
-    return Assessor({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
+    assessor.configure({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
 
 
 def _fields(struct: object) -> dict[str, Any]:

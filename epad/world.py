@@ -43,15 +43,19 @@ class WorldView:
         ledger_faults: Callable[[], int],
         blind_probes: Callable[[], frozenset[str]],
     ) -> None:
-        self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
-            for name in dependency_order(subsystems)
-        ]
+        self.configure(subsystems)
         self._supervisor = supervisor
         self._access = access
         self._forgetful = forgetful
         self._ledger_faults = ledger_faults
         self._blind_probes = blind_probes
+
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Be the view of these from now on."""
+        self._containables = [
+            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
+            for name in dependency_order(subsystems)
+        ]
 
     def containables(self) -> Sequence[Containable]:
         return self._containables

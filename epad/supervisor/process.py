@@ -64,6 +64,10 @@ class Process:
         self._backoff: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
+    def configure(self, spec: SubsystemConfig) -> None:
+        """Go by this specification from now on."""
+        self._spec = spec
+
     @property
     def may_start(self) -> bool:
         return self.child is None and self.record.stage is Stage.WAITING and self._backoff is None

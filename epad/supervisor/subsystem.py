@@ -63,6 +63,11 @@ class ProcessSubsystem:
                 self._held = Held(Rung.FREEZE, "it was found frozen, and no hold has been given yet")
         await self.converge()
 
+    def configure(self, spec: SubsystemConfig) -> None:
+        """Go by this specification from now on; what is asked of a process only at its start waits for that."""
+        self.spec = spec
+        self._process.configure(spec)
+
     async def launch(self) -> None:
         """Start it, unless it runs, has ended for good, or is held."""
         self._launched = True
@@ -252,8 +257,12 @@ class ProcessSubsystem:
             self._intent(),
             has_process=self._process.child is not None,
             is_frozen=self._process.record.frozen,
-            may_start=self._launched and self._process.may_start,
+            may_start=self._launched and self._process.may_start and not self._bars_start(),
         )
+
+    def _bars_start(self) -> bool:
+        """Whether a process that has ended stays away: GPU memory that was freed must not be taken again."""
+        return self._held is not None and self._held.rung is Rung.RELEASE_VRAM
 
     def _state(self) -> SubsystemState:
         record = self._process.record
@@ -278,7 +287,7 @@ class ProcessSubsystem:
             self._log.info("subsystem.state", state=state.value, before=self._shown.value)
             self._shown, self._since = state, self._room.clock.monotonic()
         ended = self._process.record.stage in _ENDED_STAGES
-        if self._process.is_ready or ended or self._intent() is not Intent.RUN:
+        if self._process.is_ready or ended or self._bars_start() or self._intent() is not Intent.RUN:
             self.settled.set()
         else:
             self.settled.clear()
