@@ -16,6 +16,7 @@ from epad.events import EventKind, EventLog
 from epad.explain import History
 from epad.gateway.errors import IdentityError
 from epad.keys import Keys
+from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
 from epad.response.decider import Decider, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
@@ -119,7 +120,7 @@ class Orders:
             results, failed = await self.apply_configuration(), False
         except ConfigError as error:
             results, failed = ["nothing was changed", *map(str, error.problems)], True
-        except (DatabaseError, SupervisorError) as error:
+        except (DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
         return {"phase": self.decider.phase, "failed": failed, "results": results}
 

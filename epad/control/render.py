@@ -23,7 +23,13 @@ LAST_INCIDENT = "the last incident"
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
 _PHASE_STYLE = {"NORMAL": "green", "QUARANTINE": "yellow", "PRESERVATION": "yellow", "RECOVERY": "yellow"}
-_STATE_STYLE = {"running": "green", "failed": "red", "quarantined": "yellow", "throttled": "yellow"}
+_STATE_STYLE = {
+    "running": "green",
+    "failed": "red",
+    "hung": "red",
+    "quarantined": "yellow",
+    "throttled": "yellow",
+}
 
 
 class Style:
