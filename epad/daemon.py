@@ -173,8 +173,8 @@ class Daemon:
                 await house.reloader.reload()
             except ConfigError:
                 pass  # it has been logged, with every place; what was in force still is
-            except (DatabaseError, LedgerError, SupervisorError) as error:
-                self._log.error("daemon.reload_broken_off", error=str(error))
+            except (DatabaseError, LedgerError, SupervisorError):
+                pass  # so has this, and the next reload takes up what it has left undone
 
     async def _start(self, house: House) -> None:
         """Readers before writers, doors before guests: what a part needs is up before the part is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -175,8 +176,7 @@ class House:
         await self.supervisor.reconfigure(
             subsystems, {name: Held(hold.rung, hold.reason, hold.paused) for name, hold in holds.items()}
         )
-        for name in changes.restarted:
-            await self.supervisor.restart(name)
+        await asyncio.gather(*(self.supervisor.restart(name) for name in changes.restarted))
         for name in changes.removed:
             await self._keys.forget(name)
             self._access.release(name)

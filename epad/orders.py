@@ -116,8 +116,14 @@ class Orders:
 
     async def reload(self, reason: str, by: str) -> dict[str, Any]:
         self._note("reload", HOST, reason, by)
+        applying = asyncio.ensure_future(self.apply_configuration())
+        await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
+        if not applying.done():
+            applying.add_done_callback(_heed)
+            results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl events` tells of its end"]
+            return {"phase": self.decider.phase, "failed": False, "results": results}
         try:
-            results, failed = await self.apply_configuration(), False
+            results, failed = applying.result(), False
         except ConfigError as error:
             results, failed = ["nothing was changed", *map(str, error.problems)], True
         except (DatabaseError, LedgerError, SupervisorError) as error:
@@ -206,6 +212,12 @@ class Orders:
             results = undone or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+
+
+def _heed(applied: asyncio.Future[list[str]]) -> None:
+    """Take note of a failure that nobody waits for any more: the reloader has logged it."""
+    if not applied.cancelled():
+        applied.exception()
 
 
 def _undone(ended: OperationEnded) -> Sequence[str]:

@@ -159,7 +159,12 @@ class Reloader:
             raise
         changes = compare(self._config, after)
         if changes.anything:
-            await self._apply(changes)
+            try:
+                await self._apply(changes)
+            except Exception as error:
+                # What was in force is compared with again, so the next reload does what this one has not.
+                self._log.error("config.reload_broken_off", error=str(error))
+                raise
             self._config = changes.config
         sentences = changes.sentences()
         self._log.info(EventKind.CONFIG_RELOADED, changes=sentences)

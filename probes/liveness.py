@@ -48,11 +48,19 @@ class Liveness:
     def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
         evidence = {"pid": snapshot.pid, "restarts": snapshot.restarts, "last_exit": snapshot.last_exit}
         if snapshot.state is SubsystemState.FAILED:
-            # What can be spared must not pause the rest of the house, as a critical finding does.
-            severity = Severity.CRITICAL if snapshot.essential else Severity.ANOMALY
             reason = f"it has failed: {snapshot.status_text}"
-            return Finding(NAME, snapshot.name, severity, now, reason, evidence=evidence, hard=True)
+            return Finding(NAME, snapshot.name, _gravity(snapshot), now, reason, evidence=evidence, hard=True)
         if snapshot.state is SubsystemState.HUNG:
             reason = f"it hangs: {snapshot.hung_reason}"
             return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence=evidence)
         return Finding(NAME, snapshot.name, Severity.OK, now, f"it is {snapshot.state}")
+
+
+def _gravity(failed: SubsystemSnapshot) -> Severity:
+    """How bad a failure is. What can be spared must not pause the rest of the house.
+
+    Of an exit the cascade probe has told; the same told twice would count as two troubles.
+    """
+    if failed.essential:
+        return Severity.CRITICAL
+    return Severity.WARNING if failed.last_exit else Severity.ANOMALY

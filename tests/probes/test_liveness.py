@@ -41,6 +41,15 @@ async def test_each_state_has_its_severity(
     assert finding.severity is severity
 
 
+async def test_what_the_cascade_probe_has_told_is_not_told_twice() -> None:
+    """Two anomalies about one crash loop would be several troubles, and pause everything else."""
+    failed = replace(RUNNING, state=SubsystemState.FAILED, essential=False, last_exit="exit 1")
+    (finding,) = await look(failed)
+    assert finding.severity is Severity.WARNING
+    (finding,) = await look(replace(failed, essential=True))
+    assert finding.severity is Severity.CRITICAL
+
+
 async def test_the_reason_is_the_supervisors() -> None:
     """A person reads why, not only that."""
     (hung,) = await look(replace(RUNNING, state=SubsystemState.HUNG, hung_reason="no WATCHDOG=1 for 20 s"))
