@@ -23,11 +23,11 @@ PRINTER = r"""
 import os, time
 count = 0
 while True:
-    print("x" * 10_000, count)
+    print("x" * 5_000, count)
     count += 1
     open("count.new", "w").write(str(count))
     os.replace("count.new", "count")
-    time.sleep(0.02)
+    time.sleep(0.04)
 """
 
 BOMB = r"""
@@ -107,7 +107,7 @@ def small_disk(place: Path) -> Iterator[None]:
 
 
 def test_full_disk_log_neither_blocks_nor_kills_the_child() -> None:
-    """It prints three megabytes onto a full disk, alive and unrestarted; the daemon says what was dropped."""
+    """It prints more onto a full disk than was reserved, alive and unrestarted; the daemon says what was dropped."""
     with installation(QUICK + subsystem("it", PRINTER)) as house, small_disk(house.state / "logs"):
         house.start()
         counter = house.state / "subsystems/it/count"
@@ -118,7 +118,7 @@ def test_full_disk_log_neither_blocks_nor_kills_the_child() -> None:
         with pytest.raises(OSError, match="No space"):
             (house.state / "logs/hog").write_bytes(b"x" * (8 << 20))
         begun, pid = int(counter.read_text()), house.subsystem("it")["pid"]
-        house.wait(lambda: int(counter.read_text()) > begun + 300, "300 lines on a full disk", 60)
+        house.wait(lambda: int(counter.read_text()) > begun + 300, "300 lines on a full disk", 90)
         it = house.subsystem("it")
         assert (it["state"], it["pid"], it["restarts"]) == ("running", pid, 0)
         assert "child_log.dropped" in house.log.read_text()
