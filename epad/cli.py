@@ -69,8 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from epad import config_load, daemon  # noqa: PLC0415
 
-    loaded = config_load.read(config_load.find(arguments.config))
-    return daemon.run(loaded.config, list(loaded.files), arguments.state)
+    def read() -> config_load.Loaded:
+        return config_load.read(config_load.find(arguments.config))
+
+    return daemon.run(read, arguments.state)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -16,10 +16,13 @@ Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
 Positive = Annotated[float, Meta(gt=0)]
-RungName = Literal["open", "throttle", "block", "freeze", "stop"]
+RungName = Literal["open", "throttle", "block", "freeze", "release_vram", "stop"]
 Tokens = Annotated[int, Meta(ge=0)]
 Dollars = Annotated[float, Meta(ge=0, le=1e9)]  # in micro-USD this fits 53 bits, so it is exact
 Listener = Annotated[str, Meta(pattern=r"^$|^unix:/\S+$|^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
+
+CheckUrl = Annotated[str, Meta(pattern=r"^$|^https?://\S+$")]
+CheckAddress = Annotated[str, Meta(pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +166,12 @@ class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
     min_tokens: Count
 
 
+class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How soon a subsystem that hangs or has failed is found."""
+
+    interval_seconds: Seconds
+
+
 class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How often the ledger is read back."""
 
@@ -233,6 +242,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     token_burn: TokenBurnConfig
     conversation: ConversationConfig
     progress: ProgressConfig
+    liveness: LivenessConfig
     ledger_integrity: LedgerIntegrityConfig
     vram: VramConfig
     host: HostConfig
@@ -333,7 +343,36 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
     backoff_seconds: Seconds = 0.5
     backoff_max_seconds: Seconds = 60.0
     healthy_seconds: Seconds = 600.0
+    hung_seconds: Annotated[float, Meta(ge=0)] = 0.0  # 0: a hung process is reported and left alone
     success_exit_codes: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)
+
+
+class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to ask a subsystem whether it works: one of four ways, or none.
+
+    `http` is a URL that must answer below 400, `tcp` an address that must take a connection, `command` a program
+    that must exit with 0, `inference` a model that must give one token through the upstream that serves it.
+    """
+
+    http: CheckUrl = ""
+    tcp: CheckAddress = ""
+    command: tuple[str, ...] = ()
+    inference: str = ""
+    interval_seconds: Seconds = 10.0
+    timeout_seconds: Seconds = 5.0
+    failures: Count = 3
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways that are configured; more than one is an error."""
+        return tuple(way for way in ("http", "tcp", "command", "inference") if getattr(self, way))
+
+
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a process's output is kept: the present file, and so many former ones."""
+
+    max_bytes: Annotated[int, Meta(ge=65_536)] = 10_485_760
+    keep: Annotated[int, Meta(ge=0, le=99)] = 3
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -353,10 +392,17 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     budget: BudgetConfig = BudgetConfig()
     restart: RestartConfig = RestartConfig()
+    health: HealthConfig = HealthConfig()
+    log: LogConfig = LogConfig()
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
     notifies: bool = False
     critical_files: tuple[str, ...] = ()
+
+    @property
+    def ready_at_once(self) -> bool:
+        """Whether it counts as ready as soon as it runs: it neither says when, nor can it be asked."""
+        return not self.notifies and not self.health.ways
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ PROBES = frozenset(
         "host",
         "identity",
         "ledger_integrity",
+        "liveness",
         "overrun",
         "progress",
         "vram",
@@ -216,11 +217,26 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if subsystem.serves and subsystem.serves not in config.upstreams:
         text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
         yield Complaint((*path, "serves"), text)
+    yield from _check_health(path, subsystem)
     yield from _check_critical_files((*path, "critical_files"), subsystem.critical_files)
     for name in subsystem.depends_on:
         if name not in config.subsystems:
             text = f"names {name}, which is not a subsystem; {_suggest(name, config.subsystems)}"
             yield Complaint((*path, "depends_on"), text)
+
+
+def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
+    """One way to ask, of something that epad can restart, and no restart that the policy forbids."""
+    ways = [(*path, "health", way) for way in subsystem.health.ways]
+    if len(ways) > 1:
+        text = f"is set, and {key_text(ways[0])} too; one way to ask is enough: take one of them out"
+        yield Complaint(ways[1], text, (ways[0],))
+    if ways and subsystem.kind == "client":
+        text = 'is set, but a client has no process to be well; take it out, or kind = "process"'
+        yield Complaint(ways[0], text, ((*path, "kind"),))
+    if subsystem.restart.hung_seconds and subsystem.restart.policy == "never":
+        text = "is set, but policy is never; set it to 0, or choose another policy"
+        yield Complaint((*path, "restart", "hung_seconds"), text, ((*path, "restart", "policy"),))
 
 
 def _check_critical_files(path: KeyPath, files: tuple[str, ...]) -> Iterator[Complaint]:

@@ -18,7 +18,7 @@ from msgspec.inspect import (
     type_info,
 )
 
-from epad.config import Address, Listener, Name, UpstreamConfig
+from epad.config import Address, CheckAddress, CheckUrl, Listener, Name, UpstreamConfig
 
 # Longer values are cut: the message says what is wrong, the file says the rest.
 MAX_SHOWN = 60
@@ -71,6 +71,8 @@ def _describe_text(pattern: str | None) -> str:
     known = {
         _pattern(Name): "a name of a-z, 0-9, _ and -, beginning with a letter, at most 32 long",
         _pattern(Address): 'an address "host:port", as in "127.0.0.1:8700"',
+        _pattern(CheckAddress): 'an address "host:port", or "" for none',
+        _pattern(CheckUrl): 'a URL that begins with "http://" or "https://", or "" for none',
         _pattern(Listener): 'a socket "unix:/path" or an address "host:port"',
         _pattern(get_type_hints(UpstreamConfig, include_extras=True)["url"]): (
             'a URL that begins with "http://", "https://" or "unix:/"'

@@ -15,7 +15,16 @@ import structlog
 from epad.database import DatabaseError
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
-from epad.response.decider import Decider, Ordered, Released, Requested, Stimulus, World
+from epad.response.decider import (
+    Decider,
+    Ordered,
+    Paused,
+    Released,
+    Requested,
+    Resumed,
+    Stimulus,
+    World,
+)
 from epad.response.journal import Decision, Journal
 from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded
@@ -94,7 +103,9 @@ class Controller:
         self._queue.put_nowait((ended, None))
 
     async def order(
-        self, stimulus: Finding | Released | Ordered | Requested, wait_for: Lane = Lane.CONTAINMENT
+        self,
+        stimulus: Finding | Released | Paused | Resumed | Ordered | Requested,
+        wait_for: Lane = Lane.CONTAINMENT,
     ) -> list[OperationEnded]:
         """Carry out an order and return what its steps in one lane came to."""
         decided: asyncio.Future[list[Ending]] = asyncio.get_running_loop().create_future()

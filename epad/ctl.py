@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 
 from epad import __version__, ctl_commands, ctl_ledger
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
@@ -29,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_REASON_CHARACTERS = 500  # as the API has it; importing that would import the daemon
 
 EXIT_CODES = """exit status:
@@ -143,6 +145,18 @@ def _add_readings(
     events.add_argument(
         "-n", "--count", metavar="N", type=_whole(1), default=20, help="the newest N (20), without --since"
     )
+    logs = _add(commands, common, "logs", ctl_commands.logs, "What a subsystem has printed.")
+    logs.add_argument("name", metavar="NAME", help="the subsystem")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
+    logs.add_argument(
+        "-n", "--lines", metavar="N", type=_whole(0), help="the last N lines (100; with --since, all)"
+    )
+    logs.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=moment,
+        help="what was printed after: 90s, 10m, 2h, 1d, or an ISO time",
+    )
     ledger = commands.add_parser("ledger", help="The turn ledger.").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -177,8 +191,14 @@ def _add_orders(
 ) -> None:
     quarantine = _add(commands, common, "quarantine", ctl_commands.quarantine, "Hold a subsystem.")
     release = _add(commands, common, "release", ctl_commands.release, "Let a subsystem go.")
-    for parser in (quarantine, release):
+    pause = _add(commands, common, "pause", ctl_commands.pause, "Let a subsystem rest; nothing is wrong.")
+    resume = _add(commands, common, "resume", ctl_commands.resume, "End a rest.")
+    for parser in (quarantine, release, pause, resume):
         parser.add_argument("name", metavar="NAME", help="the subsystem")
+    reload = _add(commands, common, "reload", ctl_commands.reload, "Read the configuration again.")
+    reload.add_argument(
+        "--reason", metavar="TEXT", type=_reason, default="asked for", help="why; it is recorded"
+    )
     key = commands.add_parser("key", help="The gateway keys.").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -198,7 +218,7 @@ def _add_orders(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
-    for parser in (quarantine, release, rotate, revoke, enter, relaunch, create):
+    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
@@ -211,6 +231,20 @@ def _whole(low: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def moment(text: str, now: Callable[[], float] = time.time) -> float:
+    """Read a time as seconds of UTC: so long ago, or an ISO time (local, if it names no zone)."""
+    number, unit = text[:-1], text[-1:]
+    if number.isdecimal() and unit in _UNITS:
+        return now() - int(number) * _UNITS[unit]
+    import datetime as dt  # noqa: PLC0415 - it takes as long to load as everything else here
+
+    try:
+        return dt.datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        fix = "give 90s, 10m, 2h, 1d, or an ISO time such as 2026-01-31T03:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: {fix}") from None
 
 
 def _reason(text: str) -> str:

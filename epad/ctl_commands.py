@@ -32,6 +32,8 @@ SYSTEM_RUNTIME = "/run/epad"
 SYSTEM_STATE = "/var/lib/epad"
 
 PAGE = 1_000  # events, the most the API gives at once
+USUAL_LINES = 100
+MOST_LINES = 10_000  # of a log, the most the API gives at once
 
 
 class UsageError(Exception):
@@ -150,6 +152,37 @@ def quarantine(call: Call) -> int:
 def release(call: Call) -> int:
     """`epactl release NAME [--reason R]`."""
     return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+
+
+def pause(call: Call) -> int:
+    """`epactl pause NAME --reason R`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
+
+
+def resume(call: Call) -> int:
+    """`epactl resume NAME --reason R`."""
+    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
+
+
+def reload(call: Call) -> int:
+    """`epactl reload --reason R`."""
+    return _order(call, "/v1/reload")
+
+
+def logs(call: Call) -> int:
+    """`epactl logs NAME [-f] [-n LINES] [--since WHEN]`."""
+    arguments = call.arguments
+    since, most = arguments.since, MOST_LINES if arguments.since is not None else USUAL_LINES
+    query = {
+        "lines": str(most if arguments.lines is None else arguments.lines),
+        "after": str(-1 if since is None else int(since)),
+        "follow": "1" if arguments.follow else "0",
+    }
+    for item in call.client.lines(f"/v1/subsystems/{quote(arguments.name)}/logs", query):
+        call.terminal.lines([json.dumps(item) if call.terminal.as_json else render.clean(item["line"])])
+    if arguments.follow:
+        raise NotRunningError("the daemon has ended the stream", "is it still running? epactl status")
+    return EXIT_OK
 
 
 def key_rotate(call: Call) -> int:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import structlog
 
 from epad import __version__
 from epad.config import Config
+from epad.config_load import ConfigError, Loaded
 from epad.control.unix import ControlSocketError
 from epad.database import DatabaseError
 from epad.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
@@ -41,14 +42,22 @@ class StartError(Exception):
     """The daemon cannot start; the message names the thing, the place and the fix."""
 
 
-def run(config: Config, config_files: Sequence[Path], state: Path | None) -> int:
-    """Run until told to stop; return the exit status. `state` overrides the configured state directory."""
-    log = configure(config.daemon.log_format, config.daemon.log_level)
+def run(read: Callable[[], Loaded], state: Path | None) -> int:
+    """Run until told to stop; return the exit status. `state` overrides the configured state directory.
+
+    The configuration is read now, and again at each reload. Raises ConfigError for the first.
+    """
+    loaded = read()
+    log = configure(loaded.config.daemon.log_format, loaded.config.daemon.log_level)
     try:
-        directories = _prepare(config, state)
-        config = with_embedded_default(config, directories)
+        directories = _prepare(loaded.config, state)
+
+        def read_config() -> Config:
+            return with_embedded_default(read().config, directories)
+
+        config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):
-            return asyncio.run(Daemon(config, directories, os.environ).run())
+            return asyncio.run(Daemon(config, read_config, directories, os.environ).run())
     except (
         StartError,
         ControlSocketError,
@@ -59,7 +68,7 @@ def run(config: Config, config_files: Sequence[Path], state: Path | None) -> int
         SurfaceError,
         WebPageError,
     ) as error:
-        log.error("daemon.not_started", error=str(error), config=[str(path) for path in config_files])
+        log.error("daemon.not_started", error=str(error), config=[str(path) for path in loaded.files])
         return EXIT_FAILED
 
 
@@ -118,8 +127,15 @@ def greeting(status: Mapping[str, Any], directories: Directories) -> str:
 class Daemon:
     """Starts the house in order, watches its tasks, and stops it in order."""
 
-    def __init__(self, config: Config, directories: Directories, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        directories: Directories,
+        environment: Mapping[str, str],
+    ) -> None:
         self._config = config
+        self._read = read
         self._directories = directories
         self._environment = environment
         self._log = structlog.get_logger("epad.daemon")
@@ -132,11 +148,11 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second signal during an orderly stop changes nothing: the stop has a deadline of its own.
             loop.add_signal_handler(number, self._stop.set)
-        # Its default would end the daemon; somebody who is used to "reload" must not lose it that way.
-        loop.add_signal_handler(signal.SIGHUP, self._refuse_reload)
+        # Its default would end the daemon. Before there is anything to reload it says no more than that.
+        loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
-        house = House(self._config, self._directories, stores, clock, boot)
+        house = House(self._config, self._read, self._directories, stores, clock, boot)
         try:
             await self._start(house)
             failed = await self._until_stopped()
@@ -149,8 +165,19 @@ class Daemon:
         await self._shut_down(house)
         return EXIT_OK
 
-    def _refuse_reload(self) -> None:
-        self._log.warning("daemon.reload_refused", fix="the configuration is read at the start: restart epad")
+    async def _reload_when_told(self, house: House) -> None:
+        """Reload at each SIGHUP; several that come during one reload are one more."""
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
+        while True:
+            await told.wait()
+            told.clear()
+            try:
+                await house.reloader.reload()
+            except ConfigError:
+                pass  # it has been logged, with every place; what was in force still is
+            except (DatabaseError, LedgerError, SupervisorError):
+                pass  # so has this, and the next reload takes up what it has left undone
 
     async def _start(self, house: House) -> None:
         """Readers before writers, doors before guests: what a part needs is up before the part is."""
@@ -164,6 +191,8 @@ class Daemon:
         for name, loop in house.probe_loops.loops():
             self._spawn(name, loop)
         self._spawn("lag", house.watch_own_loop())
+        self._spawn("reload", self._reload_when_told(house))
+        self._spawn("child logs", house.logs.run(lambda: house.clock.utc().timestamp()))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
         interval = interval_seconds(self._environment, os.getpid())

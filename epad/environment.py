@@ -16,6 +16,10 @@ class Environments:
         self._identities = identities
         self.gateway_url = ""
 
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Make the environments of these from now on."""
+        self._subsystems = subsystems
+
     async def of(self, name: str) -> dict[str, str]:
         """The variables for one start of a subsystem. Raises DatabaseError."""
         if not self._subsystems[name].gateway:

@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     PROBE_SEES = "probe.sees"
     VRAM_RELEASED = "vram.released"
     LOOP_LAGGED = "loop.lagged"
+    CONFIG_RELOADED = "config.reloaded"
+    CONFIG_REFUSED = "config.refused"
     CLOCK_JUMPED = "clock.jumped"
     LEDGER_VERIFIED = "ledger.verified"
     NOTICE = "notice"

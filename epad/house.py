@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import structlog
 
 from epad import __version__
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
-from epad.config import Config
+from epad.chores import Chores, checkpoint_finding
+from epad.config import Config, LogConfig
 from epad.control.api import ControlApi
 from epad.controller import Controller
 from epad.directories import Directories
@@ -23,6 +25,7 @@ from epad.gateway.access import Access
 from epad.gateway.idempotency import Answers
 from epad.gateway.listeners import doors
 from epad.gateway.money import Prices
+from epad.gateway.one_token import OneToken
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
@@ -35,22 +38,29 @@ from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
-from epad.response.decider import Decider, Requested, Rules
+from epad.releasing import VramReleaseStep, make_vram_release
+from epad.reload import Changes, Reloader
+from epad.response.decider import Decider
 from epad.response.lifeboat import Lifeboat
 from epad.response.preservation import Preservation
 from epad.response.quarantine import Containment
 from epad.response.recovery import Recovery
 from epad.response.responder import Responder, StepWork
-from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.step import Lane, OperationEnded, StepName
+from epad.rules import make_rules
 from epad.schedule import Schedule
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
+from epad.supervisor.child_logs import LogKeeper
 from epad.supervisor.engine import PlainEngine
+from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
+from epad.supervisor.intent import Held
+from epad.supervisor.launch import inherited
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
-from epad.watchers import Senses, make_assessor, make_watchers
+from epad.watchers import Senses, configure_assessor, make_assessor, make_watchers
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
@@ -59,8 +69,7 @@ from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
-from statemachine.finding import HOST, Finding, Severity
-from statemachine.situation import Limits
+from statemachine.finding import Finding
 
 PORT_NOTE = "gateway_port"
 
@@ -69,7 +78,13 @@ class House:
     """The composed daemon. Parts that tell each other things are joined by its own small methods."""
 
     def __init__(
-        self, config: Config, directories: Directories, stores: Stores, clock: Clock, boot_id: str
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        directories: Directories,
+        stores: Stores,
+        clock: Clock,
+        boot_id: str,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -82,6 +97,9 @@ class House:
         self._environments = Environments(config.subsystems, stores.identities)
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
+        self.logs = LogKeeper(directories.log, structlog.get_logger("epad.supervisor"))
+        self.logs.configure(_log_configs(config))
+        self.reloader = Reloader(config, read, self._apply, self.events)
         self._integrity = Integrity(
             directories.ledger_database,
             config.ledger,
@@ -90,6 +108,7 @@ class House:
             self.metrics,
             beside=[directories.state_database],
         )
+        self._upstreams = self._make_upstreams()
         self.supervisor = self._make_supervisor()
         self._watchers = make_watchers(
             config,
@@ -97,6 +116,7 @@ class House:
                 self.supervisor.snapshots,
                 self._integrity,
                 directories,
+                lambda: self.decider.incident.parked,
                 Sights(self._upstream_status, self._hold_of),
             ),
             clock,
@@ -119,9 +139,7 @@ class House:
         self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
         self._metrics_server = MetricsServer(config.metrics.listen, self.metrics, self._refresh)
         self.board = self._make_board()
-        self._orders = Orders(
-            self.board, self.controller, self.decider, self._history, self.events, clock, self._keys
-        )
+        self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()
 
@@ -162,7 +180,7 @@ class House:
     def _operation_ended(self, ended: OperationEnded) -> None:
         self.controller.operation_ended(ended)
         if ended.operation.lane is Lane.MAINTENANCE:
-            self._push(_checkpoint_finding(ended, self.clock.monotonic()))
+            self._push(checkpoint_finding(ended, self.clock.monotonic()))
 
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
@@ -174,6 +192,32 @@ class House:
         self._gateway.observe_budgets()
         self._machine.show()
         return self.board.render()
+
+    async def _apply(self, changes: Changes) -> None:
+        """Bring the house from its configuration to a changed one: nothing new is let in to what goes."""
+        subsystems = changes.config.subsystems
+        for name in changes.removed:
+            self._access.hold(name, Rung.BLOCK, "it is configured no more")
+            self._access.sever(name)
+        await self._stores.change_budgets(changes.config, self.clock)
+        self.config = self.board.config = changes.config
+        for part in (self._environments, self._keys, self._world, self._watchers):
+            part.configure(subsystems)
+        self.logs.configure(_log_configs(changes.config))
+        self.decider.configure(make_rules(changes.config))
+        configure_assessor(self.decider.assessor, changes.config.hysteresis)
+        await self._keys.give_to_clients()
+        holds = {name: self.decider.hold_for(name) for name in changes.added}
+        for name, hold in holds.items():
+            self._access.hold(name, hold.rung, hold.reason)
+        await self.supervisor.reconfigure(
+            subsystems, {name: Held(hold.rung, hold.reason, hold.paused) for name, hold in holds.items()}
+        )
+        await asyncio.gather(*(self.supervisor.restart(name) for name in changes.restarted))
+        for name in changes.removed:
+            await self._keys.forget(name)
+            self._access.release(name)
+            self.metrics.forget(name)
 
     # Opened and closed in order.
 
@@ -236,6 +280,7 @@ class House:
             observer=self,
             log=structlog.get_logger("epad.supervisor"),
             boot_id=self._boot_id,
+            checker=HealthChecker(OneToken(self._upstreams).ask, inherited(os.environ)),
         )
         return Supervisor(self.config.subsystems, surroundings)
 
@@ -248,7 +293,7 @@ class House:
                 identities=self._stores.identities,
                 budgets=self._stores.budgets,
                 access=self._access,
-                upstreams=self._make_upstreams(),
+                upstreams=self._upstreams,
                 ledger=self._stores.ledger,
                 observer=TurnFanout(observers, self.events, self.clock),
                 clock=self.clock,
@@ -284,23 +329,12 @@ class House:
         )
 
     def _make_decider(self) -> Decider:
-        policy = self.config.policy
-        limits = Limits(
-            dwell_seconds=policy.dwell_seconds,
-            quarantine_limit_seconds=policy.quarantine_limit_seconds,
-            verify_seconds=policy.verify_seconds,
-            recovery_attempts=policy.recovery_attempts,
-            recovery_limit_seconds=policy.recovery_limit_seconds,
-            recoveries_per_hour=policy.recoveries_per_hour,
-        )
-        rungs = {probe: Rung[name.upper()] for probe, name in self.config.containment.items()}
-        rules = Rules(limits, policy.attempts_per_subsystem, rungs, self.config.probes.cascade.blast_ratio)
         assessor = make_assessor(self.config.hysteresis)
-        return Decider(rules, assessor, self._world, self.clock, self._boot_id)
+        return Decider(make_rules(self.config), assessor, self._world, self.clock, self._boot_id)
 
     def _step_work(self) -> dict[StepName, StepWork]:
         hold_of = self.controller.hold_of
-        containment = Containment(self._access, self.supervisor, hold_of)
+        containment = Containment(self._access, self.supervisor, hold_of, self._make_vram_release())
         checkpoints = self._directories.checkpoints
         recovery = Recovery(self._access, self.supervisor, hold_of, self._integrity.repair, checkpoints)
         preservation = Preservation(
@@ -316,6 +350,16 @@ class House:
             StepName.REPAIR_LEDGER: recovery.repair_ledger,
             StepName.LIFEBOAT: lifeboat.save,
         }
+
+    def _make_vram_release(self) -> VramReleaseStep:
+        ladder = make_vram_release(
+            self.config,
+            upstreams=self._upstreams.all,
+            holder=self.supervisor,
+            measure=self._watchers.vram.measure,
+            clock=self.clock,
+        )
+        return VramReleaseStep(ladder, self.events)
 
     def _sources(self) -> list[Source]:
         """Critical state, small and irreplaceable things first."""
@@ -342,28 +386,8 @@ class House:
         }
 
     def _make_schedule(self) -> Schedule:
-        return Schedule(
-            {
-                "nightly": (self.config.schedule.nightly_verify, self._nightly),
-                "checkpoint": (self.config.schedule.checkpoint, self._scheduled_checkpoint),
-            }
-        )
-
-    async def _nightly(self) -> None:
-        report = await self._integrity.verify_all()
-        self.events.emit(
-            EventKind.LEDGER_VERIFIED,
-            verdict=report.verdict,
-            checked=report.checked,
-            faults=len(report.faults),
-        )
-        await self.events.prune()
-        await self._stores.ledger.prune_payloads()
-
-    async def _scheduled_checkpoint(self) -> None:
-        reason = "scheduled"
-        plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
-        await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
+        chores = Chores(self._integrity, self._stores.ledger, self.events, self.controller)
+        return chores.schedule(self.config.schedule)
 
     def _make_board(self) -> StatusBoard:
         return StatusBoard(
@@ -383,6 +407,19 @@ class House:
             host=self._machine.host,
         )
 
+    def _make_orders(self) -> Orders:
+        return Orders(
+            self.board,
+            self.controller,
+            self.decider,
+            self._history,
+            self.events,
+            self.clock,
+            self._keys,
+            self.logs,
+            self.reloader.reload,
+        )
+
     def _make_page(self) -> WebPage:
         directories = self._directories
         alerts = AlertDoor(directories.alerts_token, self._watchers.alerts.receive)
@@ -390,9 +427,5 @@ class House:
         return WebPage(self.config.web, self._orders, reports, directories.web_token, alerts)
 
 
-def _checkpoint_finding(ended: OperationEnded, now: float) -> Finding:
-    """A checkpoint that could not be written is an anomaly of the host, before it is needed."""
-    if ended.state is not StepState.DONE:
-        reason = f"no checkpoint could be written: {'; '.join(ended.failures) or ended.state}"
-        return Finding("checkpoint", HOST, Severity.ANOMALY, now, reason, hard=True)
-    return Finding("checkpoint", HOST, Severity.OK, now, "a checkpoint was written")
+def _log_configs(config: Config) -> dict[str, LogConfig]:
+    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}

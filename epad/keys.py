@@ -22,6 +22,15 @@ class Keys:
         self._identities = identities
         self._directory = directory
 
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Handle the keys of these from now on."""
+        self._subsystems = subsystems
+
+    async def forget(self, name: str) -> None:
+        """Make every key of a subsystem that is configured no more worthless. Raises DatabaseError."""
+        await self._identities.revoke(name)
+        await asyncio.to_thread(self._file(name).unlink, missing_ok=True)
+
     async def give_to_clients(self) -> None:
         """A client that epad does not start finds its key in a file, made once. Raises OSError, DatabaseError.
 

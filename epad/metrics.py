@@ -154,6 +154,17 @@ class Metrics:
         if burn and finding.limit:
             self.token_burn.labels(finding.subsystem).set(finding.value / finding.limit)
 
+    def forget(self, subsystem: str) -> None:
+        """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
+        for gauge in (
+            self.subsystem_state,
+            self.progress,
+            self.budget_limit,
+            self.budget_used,
+            self.token_burn,
+        ):
+            gauge.remove_by_labels({"subsystem": subsystem})
+
     def render(self) -> bytes:
         """The Prometheus text of everything."""
         return generate_latest(self.registry)

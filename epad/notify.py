@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
+
+
+def reloading() -> tuple[str, str]:
+    """The lines that begin a reload; READY=1 ends it (sd_notify(3))."""
+    microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+    return "RELOADING=1", f"MONOTONIC_USEC={microseconds}"
 
 
 def notify(*lines: str, environment: Mapping[str, str] = os.environ) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
+from epad.config_load import ConfigError
 from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
 from epad.controller import Controller
 from epad.database import DatabaseError
@@ -14,10 +16,14 @@ from epad.events import EventKind, EventLog
 from epad.explain import History
 from epad.gateway.errors import IdentityError
 from epad.keys import Keys
+from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
-from epad.response.decider import Decider, Ordered, Released, Requested
+from epad.response.decider import Decider, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.status import StatusBoard
+from epad.supervisor.child_logs import ChildLog, LogKeeper
+from epad.supervisor.errors import SupervisorError
+from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
@@ -28,51 +34,48 @@ from statemachine.table import mermaid
 ANSWER_SECONDS = 30.0
 
 
+Reload = Callable[[], Awaitable[list[str]]]
+"""Reads the configuration again and applies it; a sentence for each thing done. Raises ConfigError."""
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """Implements `epad.control.operations.Operations`."""
 
-    def __init__(
-        self,
-        board: StatusBoard,
-        controller: Controller,
-        decider: Decider,
-        history: History,
-        events: EventLog,
-        clock: Clock,
-        keys: Keys,
-    ) -> None:
-        self._keys = keys
-        self._board = board
-        self._controller = controller
-        self._decider = decider
-        self._history = history
-        self._events = events
-        self._clock = clock
+    board: StatusBoard
+    controller: Controller
+    decider: Decider
+    history: History
+    event_log: EventLog
+    clock: Clock
+    keys: Keys
+    logs: LogKeeper
+    apply_configuration: Reload
 
     def status(self) -> dict[str, Any]:
-        return self._board.render()
+        return self.board.render()
 
     async def phase(self) -> dict[str, Any]:
-        status = self._board.render()
+        status = self.board.render()
         return {
             "phase": status["phase"],
             "since": status["phase_since"],
             "sentence": status["sentence"],
-            "history": await self._history.transitions(),
+            "history": await self.history.transitions(),
             "diagram": mermaid(),
         }
 
     async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
-        return await self._events.since(since, limit)
+        return await self.event_log.since(since, limit)
 
     def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
-        return self._events.subscribe()
+        return self.event_log.subscribe()
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
         known = [*self._names(), *Phase, HOST]
         if subject is not None and subject not in known and not _is_id(subject):
             raise UnknownSubsystemError(subject, known)
-        return {"subject": subject or "the last incident", "chain": await self._history.explain(subject)}
+        return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
 
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
@@ -81,75 +84,118 @@ class Orders:
             probe=OPERATOR,
             subsystem=name,
             severity=Severity.ANOMALY,
-            at=self._clock.monotonic(),
+            at=self.clock.monotonic(),
             reason=f"held by {by}: {reason}",
             evidence={"by": by},
             hard=True,
         )
-        return self._answer(name, await self._wait(self._controller.order(finding)))
+        return self._answer(name, await self._wait(self.controller.order(finding)))
 
     async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
-        if self._decider.phase is Phase.LIFEBOAT:
+        if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note("release", name, reason, by)
+        return self._answer(name, await self._wait(self.controller.order(Released(name, f"{reason} ({by})"))))
+
+    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if name in self.decider.paused:
+            raise ConflictError(f"{name} is paused already; `epactl resume {name}` ends that")
+        self._note("pause", name, reason, by)
         return self._answer(
-            name, await self._wait(self._controller.order(Released(name, f"{reason} ({by})")))
+            name, await self._wait(self.controller.order(Paused(name, f"paused by {by}: {reason}")))
         )
+
+    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if name not in self.decider.paused:
+            raise ConflictError(f"{name} is not paused; `epactl release {name}` ends a quarantine")
+        self._note("resume", name, reason, by)
+        return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
+
+    async def reload(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("reload", HOST, reason, by)
+        applying = asyncio.ensure_future(self.apply_configuration())
+        await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
+        if not applying.done():
+            applying.add_done_callback(_heed)
+            results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl events` tells of its end"]
+            return {"phase": self.decider.phase, "failed": False, "results": results}
+        try:
+            results, failed = applying.result(), False
+        except ConfigError as error:
+            results, failed = ["nothing was changed", *map(str, error.problems)], True
+        except (DatabaseError, LedgerError, SupervisorError) as error:
+            results, failed = [f"broken off: {error}"], True
+        return {"phase": self.decider.phase, "failed": failed, "results": results}
+
+    async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
+        return await asyncio.to_thread(last_lines, self._log_of(name), count, since)
+
+    def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
+        return follow(self._log_of(name))
+
+    def _log_of(self, name: str) -> ChildLog:
+        self._check(name)
+        try:
+            return self.logs.of(name)
+        except KeyError:
+            raise ConflictError(f"{name} is no process of epad's, so nothing it prints is kept") from None
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         self._note("rotate_key", name, reason, by)
-        return await self._change_key(name, self._keys.rotate(name))
+        return await self._change_key(name, self.keys.rotate(name))
 
     async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         self._note("revoke_key", name, reason, by)
-        return await self._change_key(name, self._keys.revoke(name))
+        return await self._change_key(name, self.keys.revoke(name))
 
     async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> dict[str, Any]:
         try:
             result, failed = await change, False
         except (DatabaseError, IdentityError, OSError) as error:
             result, failed = str(error), True
-        return {"subsystem": name, "phase": self._decider.phase, "failed": failed, "results": [result]}
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
-        if self._decider.phase is Phase.LIFEBOAT:
+        if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
         self._note("lifeboat", HOST, reason, by)
-        await self._wait(self._controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
-        return {"phase": self._decider.phase, "results": ["ordered; `epactl phase` follows it"]}
+        await self._wait(self.controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
+        return {"phase": self.decider.phase, "results": ["ordered; `epactl phase` follows it"]}
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
-        if self._decider.phase is not Phase.LIFEBOAT:
-            raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self._decider.phase}")
+        if self.decider.phase is not Phase.LIFEBOAT:
+            raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self.decider.phase}")
         self._note("relaunch", HOST, reason, by)
-        ended = await self._wait(self._controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
+        ended = await self._wait(self.controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
         return self._answer(HOST, ended)
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         self._note("checkpoint", HOST, reason, by)
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
-        ended = await self._controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
+        ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
         return self._answer(HOST, ended)
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.
         if operation in ORDERS or not allowed:
-            self._events.emit(
+            self.event_log.emit(
                 EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
             )
 
     def _names(self) -> Sequence[str]:
-        return [snapshot.name for snapshot in self._board.snapshots()]
+        return [snapshot.name for snapshot in self.board.snapshots()]
 
     def _check(self, name: str) -> None:
         if name not in self._names():
             raise UnknownSubsystemError(name, self._names())
 
     def _note(self, order: str, target: str, reason: str, by: str) -> None:
-        self._events.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
+        self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
 
     async def _wait(self, ordered: Any) -> list[OperationEnded] | None:
         """Wait for an order's steps, but not for ever; the order stands either way."""
@@ -165,7 +211,13 @@ class Orders:
             steps = sum(len(operation.operation.steps) for operation in ended)
             results = undone or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
-        return {"subsystem": name, "phase": self._decider.phase, "failed": failed, "results": results}
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+
+
+def _heed(applied: asyncio.Future[list[str]]) -> None:
+    """Take note of a failure that nobody waits for any more: the reloader has logged it."""
+    if not applied.cancelled():
+        applied.exception()
 
 
 def _undone(ended: OperationEnded) -> Sequence[str]:

@@ -29,8 +29,12 @@ class Operation(StrEnum):
     EXPLAIN_READ = "explain_read"
     METRICS_READ = "metrics_read"
     LEDGER_READ = "ledger_read"
+    LOGS_READ = "logs_read"
     QUARANTINE = "quarantine"
     RELEASE = "release"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RELOAD = "reload"
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
     CHECKPOINT = "checkpoint"
@@ -56,10 +60,15 @@ READS = frozenset(
         Operation.LEDGER_READ,
     }
 )
+# What a workload prints may hold its prompts and its secrets: not for every local user.
+CONFIDENTIAL = frozenset({Operation.LOGS_READ})
 ORDERS = frozenset(
     {
         Operation.QUARANTINE,
         Operation.RELEASE,
+        Operation.PAUSE,
+        Operation.RESUME,
+        Operation.RELOAD,
         Operation.LIFEBOAT,
         Operation.RELAUNCH,
         Operation.CHECKPOINT,
@@ -71,7 +80,7 @@ ORDERS = frozenset(
 # A model call is charged to a subsystem, so not even an operator makes one: there is no one to charge.
 _PERMITTED: Mapping[Tier, frozenset[Operation]] = MappingProxyType(
     {
-        Tier.OPERATOR: READS | ORDERS,
+        Tier.OPERATOR: READS | CONFIDENTIAL | ORDERS,
         Tier.OBSERVER: READS,
         Tier.SUBSYSTEM: frozenset({Operation.MODEL_CALL}),
         Tier.STRANGER: frozenset(),
@@ -89,7 +98,7 @@ def allow(tier: Tier, operation: Operation) -> Decision:
 def _needed(operation: Operation) -> str:
     if operation is Operation.MODEL_CALL:
         return "a model call needs the key of the subsystem it is charged to"
-    if operation in ORDERS:
+    if operation in ORDERS | CONFIDENTIAL:
         return "it takes root, the daemon's own user, or a member of control.operator_group"
     return "it takes a local user known to this machine"
 

@@ -129,7 +129,7 @@ class StatusBoard:
             "restarts": snapshot.restarts,
             "state_seconds": round(now - snapshot.since, 3),
             "hung": snapshot.hung,
-            "status": snapshot.status_text or snapshot.last_exit,
+            "status": snapshot.hung_reason or snapshot.status_text or snapshot.last_exit,
             "progress": progress,
             "tokens": dict(self.spending.tokens(snapshot.name)),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},

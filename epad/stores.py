@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from epad.config import Config, LimitsConfig, SharedBudgetConfig
+from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
 from epad.database import Database
 from epad.directories import Directories
 from epad.events import EVENT_SCHEMA
@@ -37,6 +37,16 @@ class Stores:
     loaded: Loaded
     totals: Mapping[str, Totals]
 
+    async def change_budgets(self, config: Config, clock: Clock) -> None:
+        """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError.
+
+        A window that gets its first limit is told by the ledger what was spent in it. A turn in flight then
+        counts there twice until it has left the window: too much, never too little.
+        """
+        self.budgets.configure(_limits(config), config.gateway.max_in_flight, _shared(config))
+        spends = await _spends(config, self.ledger, self.costs, clock)
+        self.budgets.restore_fresh(spends, clock.monotonic())
+
     async def close(self) -> None:
         await self.ledger.close()
         await self.database.close()
@@ -66,24 +76,35 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
 
 async def _budgets(config: Config, ledger: Ledger, costs: CostBook, clock: Clock) -> Budgets:
     """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
-    limits = {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
-    shared = SharedBudgets(
+    budgets = Budgets(_limits(config), config.gateway.max_in_flight, _shared(config))
+    budgets.restore(await _spends(config, ledger, costs, clock), clock.monotonic())
+    return budgets
+
+
+def _limits(config: Config) -> dict[str, BudgetConfig]:
+    return {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
+
+
+def _shared(config: Config) -> SharedBudgets:
+    return SharedBudgets(
         groups={name: group.budget for name, group in config.groups.items()},
         group_of={name: spec.group for name, spec in config.subsystems.items()},
         everyone=config.budgets.get("global", SharedBudgetConfig()),
     )
-    budgets = Budgets(limits, config.gateway.max_in_flight, shared)
+
+
+async def _spends(config: Config, ledger: Ledger, costs: CostBook, clock: Clock) -> list[Spend]:
+    """What the ledger knows to be spent, as far back as any limit reaches; an open turn counts as all it may."""
+    shared = _shared(config)
     now_ns = int(clock.utc().timestamp() * 1e9)
-    counted = (*limits.values(), *shared.groups.values(), shared.everyone)
+    counted = (*_limits(config).values(), *shared.groups.values(), shared.everyone)
     spends = [
         Spend(s.subsystem, s.tokens, (now_ns - s.wall_ns) / 1e9)
         for s in await ledger.spending_since(max(0, now_ns - _horizon_ns(counted)))
     ]
-    spends += [
+    return spends + [
         Spend(c.subsystem, 0, (now_ns - c.wall_ns) / 1e9, c.microusd, requests=0) for c in await costs.load()
     ]
-    budgets.restore(spends, clock.monotonic())
-    return budgets
 
 
 def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:

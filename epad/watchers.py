@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.host import Host, HostThresholds
 from probes.ledger_integrity import LedgerIntegrity
+from probes.liveness import Liveness
 from probes.loop_lag import LoopLag
 from probes.probe import Probe, Push
 from probes.progress import Progress, ProgressThresholds
@@ -53,6 +54,7 @@ class Watchers:
     token_burn: TokenBurn
     conversation: ConversationHealth
     progress: Progress
+    liveness: Liveness
     ledger: LedgerIntegrity
     cascade: Cascade
     looks: Looks
@@ -60,12 +62,19 @@ class Watchers:
     host: Host
     alerts: Alerts
     lag: LoopLag
+    budgets: dict[str, SubsystemBudget]
+
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Go by the budgets of these from now on."""
+        self.budgets.clear()
+        self.budgets.update({name: _budget(spec) for name, spec in subsystems.items()})
 
     def all(self) -> list[Probe]:
         detectors: list[Probe] = [
             self.token_burn,
             self.conversation,
             self.progress,
+            self.liveness,
             self.ledger,
             self.cascade,
         ]
@@ -82,11 +91,12 @@ class Watchers:
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What the probes look at."""
+    """What the probes look at; `parked` names what recovery has given up on."""
 
     snapshots: Snapshots
     integrity: Integrity
     directories: Directories
+    parked: Callable[[], Collection[str]] = frozenset
     sights: Sights = field(default_factory=Sights)
 
 
@@ -114,6 +124,13 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         progress=Progress(
             ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock, void=lag.void
         ),
+        liveness=Liveness(
+            probes.liveness.interval_seconds,
+            snapshots=snapshots,
+            parked=senses.parked,
+            clock=clock,
+            void=lag.void,
+        ),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
         cascade=Cascade(
             CascadeThresholds(**_fields(probes.cascade)),
@@ -133,6 +150,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             clock=clock,
         ),
         lag=lag,
+        budgets=budgets,
     )
 
 
@@ -191,8 +209,15 @@ def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:
 
 def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:
     """The hysteresis of every probe, and a person's."""
+    assessor = Assessor({})
+    configure_assessor(assessor, rules)
+    return assessor
+
+
+def configure_assessor(assessor: Assessor, rules: Mapping[str, HysteresisConfig]) -> None:
+    """Give an assessor these rules."""
     by_probe = {name: Hysteresis(**_fields(rule)) for name, rule in rules.items() if name != "default"}
-    return Assessor({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
+    assessor.configure({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
 
 
 def _fields(struct: object) -> dict[str, Any]:

@@ -44,16 +44,20 @@ class WorldView:
         blind_probes: Callable[[], frozenset[str]],
         victims: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
-            for name in dependency_order(subsystems)
-        ]
+        self.configure(subsystems)
         self._supervisor = supervisor
         self._access = access
         self._forgetful = forgetful
         self._ledger_faults = ledger_faults
         self._blind_probes = blind_probes
         self._victims = victims
+
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Be the view of these from now on."""
+        self._containables = [
+            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
+            for name in dependency_order(subsystems)
+        ]
 
     def containables(self) -> Sequence[Containable]:
         return self._containables

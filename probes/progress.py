@@ -1,4 +1,4 @@
-"""Burn without progress: tokens are spent and what is being made does not grow; or a subsystem hangs."""
+"""Burn without progress: tokens are spent and what is being made does not grow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statemachine.finding import Finding, Severity
 
 NAME = "progress"
 
-# What is frozen or stopped can neither progress nor answer its watchdog: to judge it would hold it for ever.
+# What is frozen or stopped cannot progress: to judge it would hold it for ever.
 _HELD = frozenset(
     {
         SubsystemState.QUARANTINED,
@@ -129,10 +129,6 @@ class Progress:
 
     def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
         track = self._tracks.get(snapshot.name)
-        if snapshot.hung:
-            where = f" at {_position(track)}" if track else ""
-            reason = f"it has stopped answering its watchdog{where}"
-            return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence={"hung": True})
         if track is None:
             return Finding(NAME, snapshot.name, Severity.OK, now, "it reports no progress")
         if track.total is not None and 0 < track.total <= track.done:

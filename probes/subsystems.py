@@ -13,6 +13,7 @@ class SubsystemState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    HUNG = "hung"
     THROTTLED = "throttled"
     QUARANTINED = "quarantined"
     PAUSED = "paused"
@@ -33,6 +34,7 @@ class SubsystemSnapshot:
     pid: int | None = None
     restarts: int = 0
     hung: bool = False
+    hung_reason: str = ""
     status_text: str = ""
     progress_done: int | None = None
     progress_total: int | None = None

@@ -83,6 +83,13 @@ class Assessor:
         self._tracks: dict[AnomalyKey, _Track] = {}
         self._active: dict[AnomalyKey, Anomaly] = {}
 
+    def configure(self, rules: Mapping[str, Hysteresis], default: Hysteresis) -> None:
+        """Go by these rules from the next finding on; what is raised stays raised until it clears by them."""
+        self._rules = dict(rules)
+        self._default = default
+        for key, track in self._tracks.items():
+            track.recent = deque(track.recent, maxlen=self.rule(key.probe).out_of)
+
     @property
     def active(self) -> tuple[Anomaly, ...]:
         """The anomalies that hold now, oldest first."""

@@ -12,13 +12,17 @@ from statemachine.phase import Phase
 
 
 class Rung(IntEnum):
-    """How firmly a subsystem is held; each rung includes the ones below it."""
+    """How firmly a subsystem is held; each rung shuts the gateway at least as far as the ones below it.
+
+    RELEASE_VRAM stands above FREEZE although the process runs on under it: a frozen process keeps its GPU memory.
+    """
 
     OPEN = 0
     THROTTLE = 1
     BLOCK = 2
     FREEZE = 3
-    STOP = 4
+    RELEASE_VRAM = 4
+    STOP = 5
 
     @property
     def label(self) -> str:
@@ -30,7 +34,7 @@ class Rung(IntEnum):
 class Hold:
     """The containment one subsystem should be under, and the sentence that says why.
 
-    `paused` marks a hold for everybody's sake, through no fault of the subsystem's own.
+    `paused` marks a hold through no fault of the subsystem's own: for everybody's sake, or a person's wish.
     """
 
     rung: Rung
@@ -47,7 +51,7 @@ class Containable:
     has_process: bool
 
 
-_NONE: Mapping[str, str] = MappingProxyType({})
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def desired_holds(
@@ -56,18 +60,19 @@ def desired_holds(
     phase: Phase,
     rung_by_probe: Mapping[str, Rung],
     parked: Mapping[str, str],
-    victims: Mapping[str, str] = _NONE,
+    paused: Mapping[str, str] = _NOBODY,
+    victims: Mapping[str, str] = _NOBODY,
 ) -> dict[str, Hold]:
     """Say how each subsystem should be held now.
 
     A pure function of the facts, so that a daemon that died and came back arrives at the same holds.
     `rung_by_probe` is the rung each probe's anomaly calls for, unless its finding's evidence names a `rung`
-    of its own; `parked` maps subsystems that recovery has given up on to the reason, `victims` those that fail
-    because another does to that other: they wait, and are not started, until it is well. The highest rung that
-    anything asks for wins.
+    of its own; `parked` maps subsystems that recovery has given up on to the reason, `paused` those that a
+    person has told to rest, `victims` those that fail because another does to that other: they wait, and are
+    not started, until it is well. The highest rung that anything asks for wins.
     """
     active = list(anomalies)
-    return {s.name: _desired(s, active, phase, rung_by_probe, parked, victims) for s in subsystems}
+    return {s.name: _desired(s, active, phase, rung_by_probe, parked, paused, victims) for s in subsystems}
 
 
 def _desired(
@@ -76,6 +81,7 @@ def _desired(
     phase: Phase,
     rung_by_probe: Mapping[str, Rung],
     parked: Mapping[str, str],
+    paused: Mapping[str, str],
     victims: Mapping[str, str],
 ) -> Hold:
     holds = [
@@ -85,6 +91,8 @@ def _desired(
     ]
     if subsystem.name in parked:
         holds.append(Hold(Rung.STOP, parked[subsystem.name]))
+    if subsystem.name in paused:
+        holds.append(Hold(Rung.FREEZE, paused[subsystem.name], paused=True))
     if subsystem.name in victims:
         root = victims[subsystem.name]
         holds.append(Hold(Rung.FREEZE, f"it waits for {root}, whose victim it is", paused=True))

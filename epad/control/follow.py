@@ -1,4 +1,4 @@
-"""Events as they happen, as a stream of JSON lines."""
+"""Events and log lines as they happen, as streams of JSON lines."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ MAX_FOLLOWERS = 32
 # An empty line this often finds a follower that has gone, since nothing else may be written for hours.
 HEARTBEAT_SECONDS = 15.0
 
+Batches = AsyncGenerator[list[dict[str, Any]], None]
+
 LINES = {"Content-Type": "application/x-ndjson"}
 
 
@@ -32,6 +34,10 @@ class Followers:
 
     async def follow(self, request: web.Request, since: int, limit: int) -> web.StreamResponse:
         """Answer with every event after `since` until either side ends it. Raises ApiError."""
+        return await self.stream(request, self._live(since, limit))
+
+    async def stream(self, request: web.Request, batches: Batches) -> web.StreamResponse:
+        """Answer with batches as they come, an empty one as a heartbeat. Raises ApiError."""
         task = asyncio.current_task()
         if task is None or len(self._tasks) >= MAX_FOLLOWERS:
             message = f"{MAX_FOLLOWERS} followers are listening already"
@@ -40,9 +46,9 @@ class Followers:
         self._tasks.add(task)
         try:
             await response.prepare(request)
-            async with aclosing(self._live(since, limit)) as batches:
-                async for events in batches:
-                    await response.write(json_lines(events) or b"\n")
+            async with aclosing(batches):
+                async for batch in batches:
+                    await response.write(json_lines(batch) or b"\n")
         except (asyncio.CancelledError, ConnectionError):
             pass  # the daemon stops, or the follower has hung up: either way the stream ends here
         except Exception:
@@ -57,7 +63,7 @@ class Followers:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def _live(self, since: int, limit: int) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def _live(self, since: int, limit: int) -> Batches:
         """Every event after `since`, without a gap; an empty list is a heartbeat."""
         last = since
         while True:
@@ -93,6 +99,6 @@ async def _next(queue: asyncio.Queue[dict[str, Any]]) -> dict[str, Any] | None:
         return None
 
 
-def json_lines(events: list[dict[str, Any]]) -> bytes:
-    """One line of JSON an event."""
-    return "".join(json.dumps(event) + "\n" for event in events).encode()
+def json_lines(items: list[dict[str, Any]]) -> bytes:
+    """One line of JSON each."""
+    return "".join(json.dumps(item) + "\n" for item in items).encode()

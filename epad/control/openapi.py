@@ -66,8 +66,8 @@ def _operation(route: Describable) -> dict[str, Any]:
 
 
 def _json(schema: str) -> dict[str, Any]:
-    if schema == "EventLines":
-        return {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/Event"}}}
+    if schema in _STREAMS:
+        return {"application/x-ndjson": {"schema": {"$ref": f"#/components/schemas/{_STREAMS[schema]}"}}}
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
@@ -84,6 +84,8 @@ def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [kind, {"type": "null"}]}
 
 
+_STREAMS = {"EventLines": "Event", "LogLines": "LogLine"}
+
 QUERY = {
     "since": {
         "type": "integer",
@@ -94,8 +96,10 @@ QUERY = {
         "type": "integer",
         "enum": [0, 1],
         "default": 0,
-        "description": "1: go on with events as they happen.",
+        "description": "1: go on with what happens, as it does.",
     },
+    "lines": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 100},
+    "after": {"type": "integer", "description": "Lines printed since this second of UTC; -1 means all."},
     "subject": {"type": "string", "description": "A subsystem or a probe; without it, the last decision."},
 }
 
@@ -116,6 +120,7 @@ SCHEMAS: dict[str, Any] = {
     },
     "Document": _ANY_OBJECT,
     "Event": _object(id=_WHOLE, at=_TEXT, kind=_TEXT, subsystem=_TEXT, fields=_ANY_OBJECT),
+    "LogLine": _object(line=_TEXT),
     "Phase": _object(
         phase=_TEXT,
         since=_TEXT,

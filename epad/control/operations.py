@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,6 +69,29 @@ class Operations(Protocol):
 
     async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Let a subsystem go. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Let a subsystem rest; the phase stays. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """End a rest. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def reload(self, reason: str, by: str) -> dict[str, Any]:
+        """Read the configuration again and apply what has changed; a broken one changes nothing."""
+        ...
+
+    async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
+        """The last lines a subsystem has printed, of those since a time in seconds of UTC.
+
+        Raises UnknownSubsystemError, ConflictError.
+        """
+        ...
+
+    def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
+        """Every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
         ...
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:

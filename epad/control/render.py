@@ -26,7 +26,13 @@ LAST_INCIDENT = "the last incident"
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
 _PHASE_STYLE = {"NORMAL": "green", "QUARANTINE": "yellow", "PRESERVATION": "yellow", "RECOVERY": "yellow"}
-_STATE_STYLE = {"running": "green", "failed": "red", "quarantined": "yellow", "throttled": "yellow"}
+_STATE_STYLE = {
+    "running": "green",
+    "failed": "red",
+    "hung": "red",
+    "quarantined": "yellow",
+    "throttled": "yellow",
+}
 
 
 class Style:
@@ -93,7 +99,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) 
 
 
 def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
-    state = str(subsystem["state"]) + (" (hung)" if subsystem["hung"] else "")
+    state = str(subsystem["state"])
     tokens = subsystem["tokens"]
     return (
         str(subsystem["name"]),
@@ -113,7 +119,7 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
     tokens = subsystem["tokens"]
     essential = ", essential" if subsystem["essential"] else ""
     lines = [
-        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}{' (hung)' if subsystem['hung'] else ''}",
+        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}",
         f"  kind      {clean(subsystem['kind'])}{essential}",
         f"  pid       {subsystem['pid'] or '-'}",
         f"  for       {duration(subsystem['state_seconds'])}",

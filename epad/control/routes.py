@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,12 +14,14 @@ from aiohttp import web
 import epad
 from epad.control import openapi
 from epad.control.errors import ApiError
-from epad.control.follow import LINES, Followers, json_lines
+from epad.control.follow import LINES, Batches, Followers, json_lines
 from epad.control.operations import Operations
 from epad.permissions import Operation
+from epad.supervisor.log_reader import MAX_LINES
 
 MAX_EVENTS = 1_000
 DEFAULT_EVENTS = 100
+DEFAULT_LINES = 100
 BODY_SECONDS = 10.0
 
 _MAX_ID = 2**63 - 1
@@ -106,6 +109,41 @@ async def _release(call: Call) -> Answer:
     return await call.operations.release(call.name, await call.reason(), call.by)
 
 
+async def _pause(call: Call) -> Answer:
+    return await call.operations.pause(call.name, await call.reason(), call.by)
+
+
+async def _resume(call: Call) -> Answer:
+    return await call.operations.resume(call.name, await call.reason(), call.by)
+
+
+async def _reload(call: Call) -> Answer:
+    return await call.operations.reload(await call.reason(), call.by)
+
+
+async def _logs(call: Call) -> Answer:
+    query = call.request.query
+    count = _whole(query, "lines", DEFAULT_LINES, 0, MAX_LINES)
+    at = _whole(query, "after", -1, -1, _MAX_ID)
+    # Before the backlog is read: what is printed in between is in both, rather than in neither.
+    live = call.operations.follow_log(call.name) if _whole(query, "follow", 0, 0, 1) else None
+    lines = await call.operations.log_lines(call.name, count, None if at < 0 else float(at))
+    if live is None:
+        return web.Response(body=json_lines(_as_objects(lines)), headers=LINES)
+    return await call.followers.stream(call.request, _after(lines, live))
+
+
+async def _after(lines: list[str], live: AsyncGenerator[list[str], None]) -> Batches:
+    yield _as_objects(lines)
+    async with aclosing(live):
+        async for batch in live:
+            yield _as_objects(batch)
+
+
+def _as_objects(lines: list[str]) -> list[dict[str, Any]]:
+    return [{"line": line} for line in lines]
+
+
 async def _rotate_key(call: Call) -> Answer:
     return await call.operations.rotate_key(call.name, await call.reason(), call.by)
 
@@ -154,6 +192,18 @@ ROUTES: tuple[Route, ...] = (
         "POST", f"{_SUBSYSTEM}/quarantine", Operation.QUARANTINE, _quarantine, "Result", "Hold a subsystem."
     ),
     Route("POST", f"{_SUBSYSTEM}/release", Operation.RELEASE, _release, "Result", "Let a subsystem go."),
+    Route("POST", f"{_SUBSYSTEM}/pause", Operation.PAUSE, _pause, "Result", "Let a subsystem rest."),
+    Route("POST", f"{_SUBSYSTEM}/resume", Operation.RESUME, _resume, "Result", "End its rest."),
+    Route("POST", "/v1/reload", Operation.RELOAD, _reload, "Result", "Read the configuration again."),
+    Route(
+        "GET",
+        f"{_SUBSYSTEM}/logs",
+        Operation.LOGS_READ,
+        _logs,
+        "LogLines",
+        "What it has printed, one line an object.",
+        ("lines", "after", "follow"),
+    ),
     Route(
         "POST", f"{_SUBSYSTEM}/key/rotate", Operation.ROTATE_KEY, _rotate_key, "Result", "Give it a new key."
     ),

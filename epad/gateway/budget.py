@@ -73,13 +73,30 @@ class Budgets:
     def __init__(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
+        self._scopes: dict[str, tuple[Scope, ...]] = {}
+        self._all: dict[str, Scope] = {}
+        self._former: dict[str, tuple[Scope, ...]] = {}
+        self._everyone: tuple[Scope, ...] = ()
+        self._open: dict[int, Reservation] = {}
+        self._number = 0
+        self.configure(budgets, max_in_flight, shared)
+
+    def configure(
+        self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
+    ) -> None:
+        """Have these budgets from now on: what was spent and is reserved in a scope stays.
+
+        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it.
+        """
         most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
-        everyone = Scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
+        everyone = self._scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
+        groups = {name: self._scope(GROUP_PREFIX + name, limits) for name, limits in shared.groups.items()}
+        # A turn of a subsystem that is configured no more has still to be settled.
+        self._former |= self._scopes
         self._everyone = (everyone,)
-        groups = {name: Scope(GROUP_PREFIX + name, limits) for name, limits in shared.groups.items()}
         self._scopes = {
             name: (
-                Scope(name, limits),
+                self._scope(name, limits),
                 *([groups[shared.group_of[name]]] if shared.group_of.get(name) else []),
                 everyone,
             )
@@ -90,8 +107,16 @@ class Budgets:
             **{scope.name: scope for scope in groups.values()},
             **{name: scopes[0] for name, scopes in self._scopes.items()},
         }
-        self._open: dict[int, Reservation] = {}
-        self._number = 0
+
+    def _scope(self, name: str, limits: BudgetConfig | SharedBudgetConfig) -> Scope:
+        """The scope of that name with these limits, be it there already or not."""
+        known = self._all.get(name)
+        if known is None and name in self._former:
+            known = self._former[name][0]
+        if known is None:
+            return Scope(name, limits)
+        known.change(limits)
+        return known
 
     def covers(self, subsystem: str) -> bool:
         """Say whether the subsystem is configured; a key may outlive its subsystem."""
@@ -146,7 +171,7 @@ class Budgets:
         """
         if min(tokens, microusd) < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
-        scopes = self._of(reservation.subsystem)
+        scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:
             scope.in_flight -= 1
             scope.tokens.settle(reservation.tokens, tokens, now)
@@ -174,6 +199,15 @@ class Budgets:
                 scope.tokens.spend(spend.tokens, at, now)
                 scope.money.spend(spend.microusd, at, now)
                 scope.requests.spend(spend.requests, at, now)
+
+    def restore_fresh(self, spends: Iterable[Spend], now: float) -> None:
+        """Count what was spent before a change, in the windows that the change has given a limit."""
+        for spend in spends:
+            at = now - max(0.0, spend.age_seconds)
+            for scope in self._scopes.get(spend.subsystem, self._everyone):
+                scope.tokens.spent_before(spend.tokens, at, now)
+                scope.money.spent_before(spend.microusd, at, now)
+                scope.requests.spent_before(spend.requests, at, now)
 
     def snapshot(self, scope: str, now: float) -> dict[str, Usage]:
         """Report a scope's limits by name, and what is spent or reserved against each."""

@@ -138,11 +138,17 @@ class Meter:
     def __init__(self, scope: str, limits: dict[WindowShape, int]) -> None:
         self.reserved = 0
         self._scope = scope
+        self._limited: tuple[tuple[Window | Sum, int], ...] = ()
+        self._fresh: frozenset[WindowShape] = frozenset()
+        self.change(limits)
+
+    def change(self, limits: dict[WindowShape, int]) -> None:
+        """Have these limits from now on. A window that had one before keeps its count, a new one is fresh."""
+        counted = {window.shape: window for window, _ in self._limited}
         self._limited = tuple(
-            (Sum(shape) if math.isinf(shape.seconds) else Window(shape), limit)
-            for shape, limit in limits.items()
-            if limit
+            (counted.get(shape) or _window(shape), limit) for shape, limit in limits.items() if limit
         )
+        self._fresh = frozenset(window.shape for window, _ in self._limited) - set(counted)
 
     @property
     def limited(self) -> bool:
@@ -181,6 +187,12 @@ class Meter:
         for window, _ in self._limited:
             window.add(amount, at, now)
 
+    def spent_before(self, amount: int, at: float, now: float) -> None:
+        """Count in the fresh windows alone what was spent before they were there."""
+        for window, _ in self._limited:
+            if window.shape in self._fresh:
+                window.add(amount, at, now)
+
     def usage(self, now: float) -> dict[str, Usage]:
         """Report every limit, and what is spent or reserved against it."""
         usages = {}
@@ -197,10 +209,17 @@ class Scope:
         self.name = name
         self.in_flight = 0
         self.overrun: Refused | None = None
+        self.tokens = Meter(name, {})
+        self.money = Meter(name, {})
+        self.requests = Meter(name, {})
+        self.change(limits)
+
+    def change(self, limits: BudgetConfig | SharedBudgetConfig) -> None:
+        """Have these limits from now on; what was spent and is reserved stays."""
         self._max_in_flight = limits.max_in_flight
-        self.tokens = Meter(name, {shape: _limit(limits, shape) for shape in WINDOWS})
-        self.money = Meter(name, {shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
-        self.requests = Meter(name, {_REQUEST_WINDOW: limits.requests_per_minute})
+        self.tokens.change({shape: _limit(limits, shape) for shape in WINDOWS})
+        self.money.change({shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
+        self.requests.change({_REQUEST_WINDOW: limits.requests_per_minute})
 
     def refuses(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
         """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""
@@ -229,6 +248,10 @@ class Scope:
     def usage(self, now: float) -> dict[str, Usage]:
         """Report every limit by its name."""
         return self.tokens.usage(now) | self.money.usage(now) | self.requests.usage(now)
+
+
+def _window(shape: WindowShape) -> Window | Sum:
+    return Sum(shape) if math.isinf(shape.seconds) else Window(shape)
 
 
 def _limit(limits: LimitsConfig, shape: WindowShape) -> int:

@@ -224,6 +224,10 @@ class Upstreams:
             for upstream in self._upstreams
         ]
 
+    def all(self) -> tuple[Upstream, ...]:
+        """Every upstream, in the configured order."""
+        return self._upstreams
+
     def of(self, dialect: str) -> tuple[Upstream, ...]:
         """Every upstream that speaks a dialect."""
         return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)

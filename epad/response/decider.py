@@ -33,6 +33,7 @@ from statemachine.table import Row, Trigger
 INCIDENT_NOTE = "incident"
 SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
 """Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
+PAUSED_NOTE = "paused"
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.LIFEBOAT})
 
 
@@ -42,6 +43,21 @@ class Released:
 
     subsystem: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """An order to let a subsystem rest: nothing is wrong with it, so the phase does not change."""
+
+    subsystem: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """An order to end a rest. What else holds the subsystem goes on holding it."""
+
+    subsystem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,7 @@ class Requested:
     plan: Plan
 
 
-Stimulus = Finding | Released | Ordered | Requested | OperationEnded | None
+Stimulus = Finding | Released | Paused | Resumed | Ordered | Requested | OperationEnded | None
 """What the decider takes in; None is the passing of time."""
 
 
@@ -121,9 +137,19 @@ class Decider:
         self._machine = Machine()
         self._incident = Incident()
         self._noted = self._incident
+        self._paused: dict[str, str] = {}
+        self._noted_paused: dict[str, str] = {}
         self._entered_at = clock.monotonic()
         self._last_trouble = clock.monotonic()
         self._holds: dict[str, Hold] = {}
+
+    def configure(self, rules: Rules) -> None:
+        """Decide by these rules from now on."""
+        self._rules = rules
+
+    def hold_for(self, subsystem: str) -> Hold:
+        """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
+        return self._desired(self.phase)[subsystem]
 
     @property
     def phase(self) -> Phase:
@@ -138,6 +164,11 @@ class Decider:
         return self._incident
 
     @property
+    def paused(self) -> Mapping[str, str]:
+        """The subsystems that a person lets rest, and why."""
+        return self._paused
+
+    @property
     def holds(self) -> Mapping[str, Hold]:
         """How each subsystem is held, as of the last decision."""
         return self._holds
@@ -149,6 +180,8 @@ class Decider:
         if INCIDENT_NOTE in loaded.notes:
             self._noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
             self._incident = _resolve(self._noted, loaded)
+        self._paused = dict(loaded.notes.get(PAUSED_NOTE, {}))
+        self._noted_paused = dict(self._paused)
         self._entered_at = loaded.entered_monotonic
         self._last_trouble = self._clock.monotonic()
         self._holds = self._desired(self.phase)
@@ -171,6 +204,10 @@ class Decider:
                 self._world.forget(subsystem)
                 self._incident = self._incident.without(subsystem)
                 return self.assessor.acknowledge(subsystem, f"released: {reason}")
+            case Paused(subsystem, reason):
+                self._paused[subsystem] = reason
+            case Resumed(subsystem):
+                self._paused.pop(subsystem, None)
             case Ordered(order, reason):
                 self._incident = replace(self._incident, order=order, order_reason=reason)
             case OperationEnded():
@@ -239,7 +276,12 @@ class Decider:
         found = [a for a in self.assessor.active if a.key.probe != OPERATOR]
         outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
         known = {c.name for c in self._world.containables()}
-        exempt = self._held_by_a_person() | set(self._incident.parked) | set(self._world.victims())
+        exempt = (
+            self._held_by_a_person()
+            | set(self._incident.parked)
+            | set(self._paused)
+            | set(self._world.victims())
+        )
         names = ((self._world.failed() | outlasted) & known) - exempt
         return frozenset(Target.subsystem(name) for name in names) | self._world.damaged()
 
@@ -265,15 +307,19 @@ class Decider:
         steps = containment_steps(self._world.containables(), before, holds, skip=targets)
         plans = [*requested, *(plan_for(row, steps, targets) if row else _contain(steps))]
         self._holds = holds
-        if not (row or changes or plans or self._incident != self._noted):
+        news = self._incident != self._noted or self._paused != self._noted_paused
+        if not (row or changes or plans or news):
             return None
-        self._noted = self._incident
+        self._noted, self._noted_paused = self._incident, dict(self._paused)
         return Decision(
             changes=changes,
             row=row,
             cause={"situation": _facts(situation), "order": ordered},
             plans=plans,
-            notes={INCIDENT_NOTE: self._incident.as_json(self._boot_id)},
+            notes={
+                INCIDENT_NOTE: self._incident.as_json(self._boot_id),
+                PAUSED_NOTE: dict(self._paused),
+            },
             abort_open=f"the phase moved on to {phase}" if _calls_off(row) else "",
         )
 
@@ -319,6 +365,7 @@ class Decider:
             phase,
             self._rules.rung_by_probe,
             self._incident.parked,
+            self._paused,
             within_blast_ratio(
                 self._world.victims(), len(self._world.containables()), self._rules.blast_ratio, phase
             ),

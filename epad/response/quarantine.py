@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from epad.gateway.access import Access
 from epad.response.step import Operation, Step, StepFailedError
@@ -14,13 +15,35 @@ HoldOf = Callable[[str], Hold]
 """How a subsystem should be held, as of the last decision that is in the journal."""
 
 
+class VramRelease(Protocol):
+    """Frees a subsystem's GPU memory short of ending it."""
+
+    async def release(self, subsystem: str) -> str:
+        """Return a sentence on what was freed, and how. Raises StepFailedError where only its end helps."""
+        ...
+
+
+class NoVramRelease:
+    """For a house that knows no gentle way."""
+
+    async def release(self, subsystem: str) -> str:
+        raise StepFailedError(f"there is no way to free the GPU memory of {subsystem} but to end it")
+
+
 class Containment:
     """Brings a subsystem under its hold. Level-triggered: a step that comes late does what is wanted by now."""
 
-    def __init__(self, access: Access, supervisor: Supervisor, hold_of: HoldOf) -> None:
+    def __init__(
+        self,
+        access: Access,
+        supervisor: Supervisor,
+        hold_of: HoldOf,
+        vram: VramRelease | None = None,
+    ) -> None:
         self._access = access
         self._supervisor = supervisor
         self._hold_of = hold_of
+        self._vram = vram or NoVramRelease()
 
     async def hold(self, step: Step, _: Operation) -> str:
         """Do a `hold` step. Raises StepFailedError."""
@@ -31,6 +54,7 @@ class Containment:
         severed = self._access.sever(name) if hold.rung >= Rung.BLOCK else 0
         try:
             await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
+            freed = await self._release_vram(name, hold) if hold.rung is Rung.RELEASE_VRAM else ""
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
         if hold.rung is Rung.OPEN:
@@ -39,7 +63,15 @@ class Containment:
             door = "gateway throttled"
         else:
             door = f"gateway closed, {severed} turn(s) severed"
-        return f"{door}; {process_in_words(self._supervisor, name)}"
+        return f"{door}; {freed}{process_in_words(self._supervisor, name)}"
+
+    async def _release_vram(self, name: str, hold: Hold) -> str:
+        """Free what it holds of a GPU's memory: gently if that is possible, else by ending it."""
+        try:
+            return f"{await self._vram.release(name)}; "
+        except StepFailedError as error:
+            await self._supervisor.hold(name, Rung.STOP, hold.reason, paused=hold.paused)
+            return f"{error}; "
 
 
 def open_door(access: Access, name: str, wanted: Hold) -> str:

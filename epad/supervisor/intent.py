@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from epad.config import SubsystemConfig
 from epad.directories import Directories
 from epad.supervisor.engine import Engine
+from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.tasks import Tasks
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
@@ -45,6 +46,7 @@ class Room:
     boot_id: str
     tasks: Tasks
     settings: Settings
+    checker: Checker = field(default_factory=NoChecker)
     chance: Callable[[], float] = random
 
 

@@ -12,6 +12,7 @@ from epad.config import SubsystemConfig
 from epad.database import DatabaseError
 from epad.supervisor.engine import UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
+from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Room
 from epad.supervisor.launch import launch, marks
@@ -51,8 +52,9 @@ class Process:
         self.record = ProcessRecord(name, room.boot_id, Stage.WAITING)
         self.report = Report(ready=False, beating=False, heard_at=room.clock.monotonic())
         self.child: Child | None = None
+        self.health = Health(room.clock.monotonic())
         self.adopted = False
-        self.hung = False
+        self.hung = ""
         self.last_exit = ""
         self._name = name
         self._spec = spec
@@ -61,6 +63,10 @@ class Process:
         self._log = room.log.bind(subsystem=name)
         self._backoff: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
+
+    def configure(self, spec: SubsystemConfig) -> None:
+        """Go by this specification from now on."""
+        self._spec = spec
 
     @property
     def may_start(self) -> bool:
@@ -80,7 +86,7 @@ class Process:
         self.adopted = True
         self.record = self.record.of(root)
         self.report = Report(
-            ready=self.record.ready or not self._spec.notifies,
+            ready=self.record.ready or self._spec.ready_at_once,
             beating=self.record.beating,
             heard_at=self._room.clock.monotonic(),
         )
@@ -107,8 +113,9 @@ class Process:
 
     async def spawn(self) -> None:
         now = self._room.clock.monotonic()
-        self.report = Report(ready=not self._spec.notifies, beating=False, heard_at=now)
-        self.adopted = self.hung = False
+        self.report = Report(ready=self._spec.ready_at_once, beating=False, heard_at=now)
+        self.health = Health(now)
+        self.adopted, self.hung = False, ""
         self.record = replace(
             self._fresh(Stage.SPAWNING, self.record.history, self.record.restarts),
             instance=uuid.uuid4().hex,
@@ -139,7 +146,7 @@ class Process:
         if self.child is None:
             return
         self.record = replace(self.record, frozen=True)
-        self.hung = False
+        self.hung = ""
         await self.save()
         if not await self._room.engine.freeze(self.child):
             self._log.warning("subsystem.freeze_incomplete", pid=self.child.identity.pid)
@@ -179,11 +186,42 @@ class Process:
             self.record = replace(self.record, ready=True)
             await self.save()
             return
-        reason = (
-            f"no READY=1 within {self._spec.ready_seconds:g} s: raise subsystems.{self._name}.ready_seconds, "
-            "or set notifies = false if it does not speak sd_notify"
-        )
-        await self.bury(child, wanted=False, reason=reason)
+        await self.bury(child, wanted=False, reason=self._why_not_ready())
+
+    def _why_not_ready(self) -> str:
+        raise_it = f"raise subsystems.{self._name}.ready_seconds"
+        if self._spec.notifies:
+            said = f"no READY=1 within {self._spec.ready_seconds:g} s"
+            return f"{said}: {raise_it}, or set notifies = false if it does not speak sd_notify"
+        why = self.health.reason or "it has not been asked yet"
+        return f"its health check did not pass within {self._spec.ready_seconds:g} s ({why}): {raise_it}"
+
+    async def replace_hung(self, child: Child) -> None:
+        """End a process that hangs, and let the restart policy judge it as one that failed."""
+        if self.child is child and self.hung:
+            self._log.warning("subsystem.hung_too_long", pid=child.identity.pid, reason=self.hung)
+            await self.bury(child, wanted=False, status=_failure(f"hung: {self.hung}"))
+
+    def asked(self, failure: str) -> None:
+        """Take in one health check's answer; the first that passes makes it ready, if it does not say so itself."""
+        self.health = self.health.after(failure, self._room.clock.monotonic())
+        if not failure and not self.report.ready and not self._spec.notifies:
+            self.report.ready = True
+            self.record = replace(self.record, ready=True)
+            self._cancel_deadline()
+
+    def why_hung(self) -> str:
+        """Why it counts as hanging now; empty if it does not."""
+        now, watchdog = self._room.clock.monotonic(), self._room.settings.watchdog_seconds
+        if self.child is None or self.record.frozen:
+            return ""
+        if self._room.engine.is_stopped(self.child):
+            return "it was stopped by a signal that is not epad's"
+        if self.report.is_silent(now, watchdog):
+            return f"no WATCHDOG=1 for over {watchdog:g} s"
+        if self.report.ready and self.health.failures >= self._spec.health.failures:
+            return f"{self.health.failures} health checks failed: {self.health.reason}"
+        return ""
 
     async def _clear(self) -> bool:
         """End what is left of a tree whose root is gone; True if some of it survived."""
@@ -192,15 +230,20 @@ class Process:
             await self._fail(_unkillable(survivors))
         return bool(survivors)
 
-    async def bury(self, child: Child, *, wanted: bool, reason: str = "") -> bool:
-        """End the rest of a tree, take its root's status, and settle what follows; True if some survived."""
+    async def bury(
+        self, child: Child, *, wanted: bool, reason: str = "", status: ExitStatus | None = None
+    ) -> bool:
+        """End the rest of a tree, take its root's status, and settle what follows; True if some survived.
+
+        A `status` given is what it is judged by, whatever it exits with when it is made to.
+        """
         survivors = await self._room.engine.stop(child, self._spec.stop_seconds)
         await asyncio.wait([child.exited], timeout=_STATUS_SECONDS)
-        status = child.exited.result() if child.exited.done() else UNSEEN
+        status = status or (child.exited.result() if child.exited.done() else UNSEEN)
         self._room.engine.release(child)
         self.child = None
         self.cancel_timers()
-        self.hung = False
+        self.hung = ""
         await self._judge(status, wanted=wanted, reason=_unkillable(survivors) if survivors else reason)
         return bool(survivors)
 

@@ -38,6 +38,8 @@ class ProcessSubsystem:
         self._held: Held | None = None
         self._ending: Intent | None = None
         self._launched = False
+        self._asking = False
+        self._hung_since = 0.0
         self._shown = SubsystemState.STOPPED
         self._since = room.clock.monotonic()
 
@@ -60,6 +62,11 @@ class ProcessSubsystem:
             elif process.record.frozen and self._held is None:
                 self._held = Held(Rung.FREEZE, "it was found frozen, and no hold has been given yet")
         await self.converge()
+
+    def configure(self, spec: SubsystemConfig) -> None:
+        """Go by this specification from now on; what is asked of a process only at its start waits for that."""
+        self.spec = spec
+        self._process.configure(spec)
 
     async def launch(self) -> None:
         """Start it, unless it runs, has ended for good, or is held."""
@@ -112,6 +119,7 @@ class ProcessSubsystem:
                 self._room.tasks.start(self._freeze_again(child), f"refreeze {self.name}")
         else:
             self._check_life(child, now)
+            self._ask_when_due(child, now)
 
     def snapshot(self) -> SubsystemSnapshot:
         process = self._process
@@ -125,7 +133,8 @@ class ProcessSubsystem:
             since=self._since,
             pid=process.child.identity.pid if process.child else None,
             restarts=process.record.restarts,
-            hung=process.hung,
+            hung=bool(process.hung),
+            hung_reason=process.hung,
             status_text=process.record.reason if failed else process.report.status,
             progress_done=progress.done if progress else None,
             progress_total=progress.total if progress else None,
@@ -178,6 +187,11 @@ class ProcessSubsystem:
             await self._process.give_up_waiting(child)
         await self.converge()
 
+    async def _replace_hung(self, child: Child) -> None:
+        async with self._lock:
+            await self._process.replace_hung(child)
+        await self.converge()
+
     async def _freeze_again(self, child: Child) -> None:
         async with self._lock:
             if self._process.child is child and self._process.record.frozen:
@@ -187,11 +201,45 @@ class ProcessSubsystem:
     # What follows from it all.
 
     def _check_life(self, child: Child, now: float) -> None:
-        silent = self._process.report.is_silent(now, self._room.settings.watchdog_seconds)
-        hung = silent or self._room.engine.is_stopped(child)
-        if hung is not self._process.hung:
-            self._log.warning("subsystem.hung" if hung else "subsystem.moves", silent=silent)
-        self._process.hung = hung
+        reason, before = self._process.why_hung(), self._process.hung
+        self._process.hung = reason
+        if bool(reason) is not bool(before):
+            self._log.warning("subsystem.hung" if reason else "subsystem.moves", reason=reason or before)
+            self._hung_since = now
+            self._note()
+        limit = self.spec.restart.hung_seconds
+        if reason and limit and now - self._hung_since >= limit:
+            self._room.tasks.start(self._replace_hung(child), f"replacement of {self.name}")
+
+    def _ask_when_due(self, child: Child, now: float) -> None:
+        """Begin a health check: at every beat until it is ready, then at its interval."""
+        health, process = self.spec.health, self._process
+        since = now - process.health.checked_at
+        if (
+            health.ways
+            and not self._asking
+            and (not process.report.ready or since >= health.interval_seconds)
+        ):
+            self._asking = True
+            self._room.tasks.start(self._ask(child), f"health of {self.name}")
+
+    async def _ask(self, child: Child) -> None:
+        process = self._process
+        try:
+            failure = await self._room.checker.check(self.spec.health)
+        finally:
+            self._asking = False
+        # What was frozen or replaced meanwhile has not been asked.
+        if process.child is not child or process.record.frozen:
+            return
+        was_ready = process.report.ready
+        process.asked(failure)
+        if failure:
+            self._log.info("subsystem.unwell", failure=failure, failures=process.health.failures)
+        if process.report.ready is not was_ready:
+            await process.save()
+        self._check_life(child, self._room.clock.monotonic())
+        self._note()
 
     def _intent(self) -> Intent:
         if self._ending is not None:
@@ -209,8 +257,12 @@ class ProcessSubsystem:
             self._intent(),
             has_process=self._process.child is not None,
             is_frozen=self._process.record.frozen,
-            may_start=self._launched and self._process.may_start,
+            may_start=self._launched and self._process.may_start and not self._bars_start(),
         )
+
+    def _bars_start(self) -> bool:
+        """Whether a process that has ended stays away: GPU memory that was freed must not be taken again."""
+        return self._held is not None and self._held.rung is Rung.RELEASE_VRAM
 
     def _state(self) -> SubsystemState:
         record = self._process.record
@@ -218,8 +270,15 @@ class ProcessSubsystem:
             return SubsystemState.FAILED
         if record.stage is Stage.FINISHED or self._ending is Intent.DOWN:
             return SubsystemState.STOPPED
-        own = SubsystemState.RECOVERING if record.restarts else SubsystemState.STARTING
-        return held_state(self._held or Held(), SubsystemState.RUNNING if self._process.is_ready else own)
+        return held_state(self._held or Held(), self._own_state())
+
+    def _own_state(self) -> SubsystemState:
+        """What it does where nothing holds it."""
+        if self._process.hung:
+            return SubsystemState.HUNG
+        if self._process.is_ready:
+            return SubsystemState.RUNNING
+        return SubsystemState.RECOVERING if self._process.record.restarts else SubsystemState.STARTING
 
     def _note(self) -> None:
         """Take note of what has become of it; after every change."""
@@ -228,7 +287,7 @@ class ProcessSubsystem:
             self._log.info("subsystem.state", state=state.value, before=self._shown.value)
             self._shown, self._since = state, self._room.clock.monotonic()
         ended = self._process.record.stage in _ENDED_STAGES
-        if self._process.is_ready or ended or self._intent() is not Intent.RUN:
+        if self._process.is_ready or ended or self._bars_start() or self._intent() is not Intent.RUN:
             self.settled.set()
         else:
             self.settled.clear()

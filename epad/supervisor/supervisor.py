@@ -17,6 +17,7 @@ from epad.database import Database
 from epad.directories import Directories
 from epad.supervisor.engine import Engine
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
 from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
@@ -40,6 +41,7 @@ class Surroundings:
     log: FilteringBoundLogger
     boot_id: str
     settings: Settings = field(default_factory=Settings)
+    checker: Checker = field(default_factory=NoChecker)
 
 
 class Supervisor:
@@ -55,16 +57,11 @@ class Supervisor:
         self._state_mark = {"EPAD_STATE": str(surroundings.directories.state)}
         self._tasks = Tasks(surroundings.log)
         self._records = ProcessRecords(surroundings.database, surroundings.boot_id)
-        room = _room(surroundings, self._records, self._tasks)
-        self._order = tuple(specs)
-        self._processes = {
-            name: ProcessSubsystem(name, spec, room) for name, spec in specs.items() if spec.kind == "process"
-        }
-        self._clients = {
-            name: ClientSubsystem(name, spec, self._clock.monotonic())
-            for name, spec in specs.items()
-            if spec.kind == "client"
-        }
+        self._room = _room(surroundings, self._records, self._tasks)
+        self._order: tuple[str, ...] = tuple(specs)
+        self._processes: dict[str, ProcessSubsystem] = {}
+        self._clients: dict[str, ClientSubsystem] = {}
+        self._admit(specs)
 
     @property
     def engine_name(self) -> str:
@@ -101,6 +98,30 @@ class Supervisor:
         """Stop a subsystem's tree and start it afresh, its restart budget whole. Raises SupervisorError."""
         if name not in self._clients:
             await self._finish(self._process(name).restart(), f"restart {name}")
+
+    async def reconfigure(self, specs: Mapping[str, SubsystemConfig], holds: Mapping[str, Held]) -> None:
+        """Supervise these from now on: end what is not among them, adjust the rest, start what is new.
+
+        A process that runs is left alone, whatever has changed about it: `restart` gives it a new command. What
+        is new comes under its hold of `holds` before it starts. Raises SupervisorError, DatabaseError.
+        """
+        layers = _layers(specs)
+        for layer in reversed(self._layers):
+            ended = [self._processes[name] for name in layer if name in self._processes and name not in specs]
+            await asyncio.gather(*(process.end() for process in ended))
+        fresh = [name for name in specs if name not in self._order]
+        self._processes = {name: process for name, process in self._processes.items() if name in specs}
+        self._clients = {name: client for name, client in self._clients.items() if name in specs}
+        self._layers, self._order = layers, tuple(specs)
+        self._admit(specs)
+        for name in fresh:
+            if name in holds:
+                held = holds[name]
+                await self.hold(name, held.rung, held.reason, paused=held.paused)
+        begun = [self._processes[name] for name in fresh if name in self._processes]
+        for process in begun:
+            await process.begin(None, ())
+        await asyncio.gather(*(self._launch(process) for process in begun))
 
     async def stop_all(self) -> None:
         """Stop every tree, dependents before what they depend on."""
@@ -146,6 +167,18 @@ class Supervisor:
         """See an order through even if whoever gave it has gone."""
         await asyncio.shield(self._tasks.start(work, name))
 
+    def _admit(self, specs: Mapping[str, SubsystemConfig]) -> None:
+        """Take in new specifications, of subsystems that are here and of those that are not yet."""
+        for name, spec in specs.items():
+            if name in self._processes:
+                self._processes[name].configure(spec)
+            elif name in self._clients:
+                self._clients[name].spec = spec
+            elif spec.kind == "process":
+                self._processes[name] = ProcessSubsystem(name, spec, self._room)
+            else:
+                self._clients[name] = ClientSubsystem(name, spec, self._clock.monotonic())
+
     def _process(self, name: str) -> ProcessSubsystem:
         try:
             return self._processes[name]
@@ -190,4 +223,5 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         boot_id=surroundings.boot_id,
         tasks=tasks,
         settings=surroundings.settings,
+        checker=surroundings.checker,
     )

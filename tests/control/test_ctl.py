@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import io
 import json
@@ -68,6 +69,9 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     """Each order reaches the daemon as given."""
     assert await epactl(door, "quarantine", "chat", "--reason", "it loops") == 0
     assert await epactl(door, "release", "chat", "--reason", "cured") == 0
+    assert await epactl(door, "pause", "chat", "--reason", "lunch") == 0
+    assert await epactl(door, "resume", "chat", "--reason", "back") == 0
+    assert await epactl(door, "reload") == 0
     assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
     assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
@@ -75,6 +79,9 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert [order[:3] for order in door.operations.orders] == [
         ("quarantine", "chat", "it loops"),
         ("release", "chat", "cured"),
+        ("pause", "chat", "lunch"),
+        ("resume", "chat", "back"),
+        ("reload", "host", "asked for"),
         ("checkpoint", "host", "before the upgrade"),
         ("rotate_key", "chat", "yearly"),
         ("revoke_key", "chat", "stolen"),
@@ -348,3 +355,47 @@ async def test_a_reader_that_leaves_early_is_no_error_message(door: Door) -> Non
     out, err = await process.communicate()
     assert out.count(b"\n") == 1
     assert err == b""
+
+
+async def test_logs_are_the_last_lines(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """As printed, but for what would move a terminal's cursor; the options reach the daemon."""
+    door.operations.printed = ["one", "\x1b[2Jtwo"]
+    assert await epactl(door, "logs", "chat") == 0
+    assert capsys.readouterr().out == "one\n?[2Jtwo\n"
+    assert await epactl(door, "logs", "chat", "-n", "1", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"line": "\x1b[2Jtwo"}
+    assert await epactl(door, "logs", "chat", "--since", "1970-01-01T00:01:00+00:00") == 0
+    assert door.operations.logs_asked == [("chat", 100, None), ("chat", 1, None), ("chat", 10_000, 60.0)]
+
+
+async def test_logs_go_on_until_the_stream_ends(door: Door) -> None:
+    """First what there is, then what comes; then the status says that no daemon is there."""
+    door.operations.printing = [["four"], [], ["five"]]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "epad.ctl", "logs", "chat", "-f"),
+        env={**os.environ, "EPAD_SOCKET": str(door.path), "PYTHONWARNINGS": ""},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(ctl.__file__).parents[1],
+    )
+    assert process.stdout is not None
+    lines = [await process.stdout.readline() for _ in range(5)]
+    assert lines == [b"one\n", b"two\n", b"three\n", b"four\n", b"five\n"]
+    _, err = await process.communicate()
+    assert process.returncode == 3
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"), [("90s", 910.0), ("10m", 400.0), ("0h", 1000.0), ("1970-01-01T00:00:05Z", 5.0)]
+)
+def test_a_moment_is_so_long_ago_or_a_time(text: str, utc: float) -> None:
+    """Both ways that people say when."""
+    assert ctl.moment(text, lambda: 1000.0) == utc
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-5m", "yesterday", "2026-13-01", "1.5h"])
+def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(argparse.ArgumentTypeError, match="give 90s, 10m, 2h, 1d"):
+        ctl.moment(text)

@@ -61,9 +61,11 @@ def test_a_daemon_without_subsystems_has_a_status() -> None:
 
 def test_one_subsystem_in_full() -> None:
     """Everything about one, its own anomalies among it."""
-    chosen = subsystem("wargame", hung=True, essential=True, pid=None, state_seconds=None, progress=None)
+    chosen = subsystem(
+        "wargame", state="hung", hung=True, essential=True, pid=None, state_seconds=None, progress=None
+    )
     assert render.subsystem_lines(chosen, status()["anomalies"]) == [
-        "wargame: running (hung)",
+        "wargame: hung",
         "  kind      process, essential",
         "  pid       -",
         "  for       -",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import epad
 from epad import cli, config_load
 from epad.config import Config
+from epad.config_load import Loaded
 from statemachine.table import mermaid
 
 
@@ -102,8 +104,9 @@ class FakeDaemon:
         self.started: list[tuple[Config, list[Path], Path | None]] = []
         self.ending: BaseException | int = 0
 
-    def run(self, config: Config, files: list[Path], state: Path | None) -> int:
-        self.started.append((config, files, state))
+    def run(self, read: Callable[[], Loaded], state: Path | None) -> int:
+        loaded = read()
+        self.started.append((loaded.config, list(loaded.files), state))
         if isinstance(self.ending, BaseException):
             raise self.ending
         return self.ending

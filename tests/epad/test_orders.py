@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,8 @@ import structlog
 from epad_story import Story, in_lifeboat
 
 from epad import orders as module
+from epad.config import LogConfig
+from epad.config_load import ConfigError, Origin, Problem
 from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
 from epad.controller import Controller
 from epad.explain import History
@@ -18,9 +21,10 @@ from epad.keys import Keys
 from epad.orders import Orders
 from epad.permissions import Operation as Permitted
 from epad.permissions import Tier
-from epad.response.decider import Ordered, Released, Requested
+from epad.response.decider import Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
 from epad.status import StatusBoard
+from epad.supervisor.child_logs import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
 from statemachine.phase import Phase
@@ -35,11 +39,14 @@ def ended(state: StepState, *failures: str) -> OperationEnded:
 class Bench:
     """Orders over a story, with a controller and a board that answer as they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         self.story = Story()
         self.given: list[tuple[Any, Lane]] = []
         self.answer: list[OperationEnded] = [ended(StepState.DONE)]
         self.gate: asyncio.Event | None = None
+        self.logs = LogKeeper(lambda name: directory / f"{name}.log", structlog.get_logger())
+        self.logs.configure({"chat": LogConfig()})
+        self.reloaded: Exception | list[str] = ["added: c"]
         self.orders = Orders(
             cast("StatusBoard", self),
             cast("Controller", self),
@@ -48,7 +55,14 @@ class Bench:
             self.story.events,
             self.story.clock,
             cast("Keys", self),
+            self.logs,
+            self.reload,
         )
+
+    async def reload(self) -> list[str]:
+        if isinstance(self.reloaded, Exception):
+            raise self.reloaded
+        return self.reloaded
 
     async def order(self, stimulus: object, wait_for: Lane = Lane.CONTAINMENT) -> list[OperationEnded]:
         self.given.append((stimulus, wait_for))
@@ -80,8 +94,8 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 async def test_a_quarantine_is_a_hard_finding_of_a_person(bench: Bench) -> None:
@@ -223,3 +237,39 @@ async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Benc
     assert {operation for operation, allowed, _ in written if allowed} == set(module.ORDERS)
     assert [operation for operation, allowed, _ in written if not allowed] == [looks[0]]
     assert {by for _, _, by in written} == {"uid 1000 (pid 7)"}
+
+
+async def test_a_pause_is_no_quarantine(bench: Bench) -> None:
+    """It is ordered as what it is; twice, or ended where there is none, is a conflict that names the other verb."""
+    await bench.orders.pause("chat", "lunch", "uid 7")
+    assert bench.given == [(Paused("chat", "paused by uid 7: lunch"), Lane.CONTAINMENT)]
+    with pytest.raises(ConflictError, match="epactl release chat"):
+        await bench.orders.resume("chat", "back", "uid 7")
+    bench.story.tell(Paused("chat", "lunch"))
+    with pytest.raises(ConflictError, match="epactl resume chat"):
+        await bench.orders.pause("chat", "lunch", "uid 7")
+    await bench.orders.resume("chat", "back", "uid 7")
+    assert bench.given[-1] == (Resumed("chat"), Lane.CONTAINMENT)
+
+
+async def test_a_reload_tells_what_it_did_or_every_place_that_is_wrong(bench: Bench) -> None:
+    """A broken file is a failed order whose answer names file, line and key."""
+    assert (await bench.orders.reload("why not", "uid 7"))["results"] == ["added: c"]
+    problem = Problem(Origin(1, 8, "/etc/epad/epad.toml"), "subsystems.b.command", "is 5; give an array")
+    bench.reloaded = ConfigError([problem])
+    answer = await bench.orders.reload("why not", "uid 7")
+    assert answer["failed"]
+    assert answer["results"] == [
+        "nothing was changed",
+        "/etc/epad/epad.toml:8: subsystems.b.command: is 5; give an array",
+    ]
+
+
+async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:
+    """Those of a subsystem without a process are a conflict, not an empty answer."""
+    (tmp_path / "chat.log").write_text("one\ntwo\n")
+    assert await bench.orders.log_lines("chat", 1, None) == ["two"]
+    with pytest.raises(ConflictError, match="no process of epad's"):
+        await bench.orders.log_lines("game", 1, None)
+    with pytest.raises(UnknownSubsystemError):
+        bench.orders.follow_log("chta")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.permissions import ORDERS, READS, UNMAPPED_UID, Operation, Tier, allow, tier_of_peer
+from epad.permissions import CONFIDENTIAL, ORDERS, READS, UNMAPPED_UID, Operation, Tier, allow, tier_of_peer
 
 OWN_UID = 990
 OPERATOR_GID = 44
@@ -19,6 +19,10 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.LEDGER_READ),
     (Tier.OPERATOR, Operation.QUARANTINE),
     (Tier.OPERATOR, Operation.RELEASE),
+    (Tier.OPERATOR, Operation.PAUSE),
+    (Tier.OPERATOR, Operation.RESUME),
+    (Tier.OPERATOR, Operation.RELOAD),
+    (Tier.OPERATOR, Operation.LOGS_READ),
     (Tier.OPERATOR, Operation.LIFEBOAT),
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),
@@ -46,7 +50,8 @@ def test_every_pair_is_decided_as_written(tier: Tier, operation: Operation) -> N
 def test_every_operation_is_a_read_an_order_or_a_model_call() -> None:
     """A new operation cannot be forgotten by the sets the table is made of."""
     assert not READS & ORDERS
-    assert set(Operation) == READS | ORDERS | {Operation.MODEL_CALL}
+    assert not CONFIDENTIAL & (READS | ORDERS)
+    assert set(Operation) == READS | CONFIDENTIAL | ORDERS | {Operation.MODEL_CALL}
 
 
 @pytest.mark.parametrize(

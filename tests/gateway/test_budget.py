@@ -165,3 +165,45 @@ def test_settling_twice_is_a_fault() -> None:
         budgets.settle(reservation, 1, 0.0)
     with pytest.raises(BudgetError, match="'b' has no budget"):
         budgets.reserve("b", 1, 0.0)
+
+
+def test_a_changed_limit_keeps_what_was_spent_and_is_reserved() -> None:
+    """Live, both ways: neither a fresh minute nor a lost reservation."""
+    budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=10)
+    first = budgets.reserve("a", 30, 0.0)
+    second = budgets.reserve("a", 30, 0.0)
+    assert isinstance(first, Reservation)
+    assert isinstance(second, Reservation)
+    budgets.settle(first, 20, 0.0)
+    budgets.configure({"a": BudgetConfig(tokens_per_minute=60)}, 10)
+    assert isinstance(budgets.reserve("a", 20, 1.0), Refused)
+    assert isinstance(budgets.reserve("a", 10, 1.0), Reservation)
+    budgets.configure({"a": BudgetConfig(tokens_per_minute=200)}, 10)
+    budgets.settle(second, 30, 2.0)
+    assert budgets.snapshot("a", 2.0)["tokens_per_minute"] == (200, 60)
+
+
+def test_a_window_that_is_limited_anew_is_told_what_was_spent_in_it() -> None:
+    """By the ledger; the windows that counted already are not told twice."""
+    budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=10)
+    budgets.restore([Spend("a", 40, 5.0)], 100.0)
+    budgets.configure({"a": BudgetConfig(tokens_per_minute=100, tokens_per_day=500)}, 10)
+    budgets.restore_fresh([Spend("a", 40, 5.0), Spend("a", 300, 3600.0)], 4000.0)
+    usage = budgets.snapshot("a", 100.0)
+    assert usage["tokens_per_minute"].used == 40
+    assert usage["tokens_per_day"].used == 340
+
+
+def test_a_subsystem_that_comes_and_goes_is_neither_forgotten_nor_let_in() -> None:
+    """Its turn in flight is still settled, nothing new is reserved, and coming back gives it no fresh budget."""
+    limits = {"a": BudgetConfig(tokens_per_minute=100)}
+    budgets = Budgets(limits, max_in_flight=10)
+    turn = budgets.reserve("a", 90, 0.0)
+    assert isinstance(turn, Reservation)
+    budgets.configure({}, 10)
+    assert not budgets.covers("a")
+    with pytest.raises(BudgetError):
+        budgets.reserve("a", 1, 0.0)
+    budgets.settle(turn, 80, 1.0)
+    budgets.configure(limits, 10)
+    assert isinstance(budgets.reserve("a", 30, 2.0), Refused)

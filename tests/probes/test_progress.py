@@ -155,24 +155,14 @@ async def test_a_subsystem_that_reports_no_progress_is_never_stalled() -> None:
     assert await bench.severity() is Severity.OK
 
 
-async def test_hung_is_an_anomaly() -> None:
-    """A subsystem that stops answering its watchdog needs no tokens to be in trouble."""
-    bench = Bench()
-    bench.snapshot = replace(bench.snapshot, hung=True)
-    finding = await bench.sample()
-    assert finding is not None
-    assert finding.severity is Severity.ANOMALY
-    assert "watchdog" in finding.reason
-
-
 @pytest.mark.parametrize(
     "state",
     [SubsystemState.QUARANTINED, SubsystemState.PAUSED, SubsystemState.STOPPED, SubsystemState.FAILED],
 )
 async def test_what_is_held_is_not_judged(state: SubsystemState) -> None:
-    """A frozen process cannot progress nor answer: judged, it would never be released."""
+    """A frozen process cannot progress: judged, it would never be released."""
     bench = Bench()
-    bench.snapshot = replace(bench.snapshot, state=state, hung=True)
+    bench.snapshot = replace(bench.snapshot, state=state)
     assert await bench.sample() is None
 
 
@@ -243,13 +233,3 @@ def test_thresholds_must_be_above_zero(key: str) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=f"probes.progress.{key}"):
         ProgressThresholds(**{key: 0})
-
-
-async def test_nothing_is_said_of_what_epad_could_not_hear() -> None:
-    """While its own loop stood still, silence is not the subsystem's; afterwards it counts as before."""
-    bench = Bench()
-    bench.snapshot = replace(bench.snapshot, hung=True)
-    bench.lagged = True
-    assert await bench.sample() is None
-    bench.lagged = False
-    assert await bench.severity() is Severity.ANOMALY

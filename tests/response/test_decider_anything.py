@@ -139,7 +139,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             decider.phase,
             self.story.rules.rung_by_probe,
             decider.incident.parked,
-            within_blast_ratio(
+            victims=within_blast_ratio(
                 self.story.world.suffering, len(SUBSYSTEMS), self.story.rules.blast_ratio, decider.phase
             ),
         )

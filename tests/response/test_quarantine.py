@@ -134,3 +134,34 @@ async def test_a_client_has_no_process_of_ours(bench: Recorder) -> None:
     assert await bench.do(Rung.BLOCK, target="guest") == (
         "gateway closed, 0 turn(s) severed; it has no process of ours"
     )
+
+
+class Freeing:
+    """A way to free GPU memory, or none that works."""
+
+    def __init__(self, failure: str = "") -> None:
+        self.failure = failure
+        self.asked: list[str] = []
+
+    async def release(self, subsystem: str) -> str:
+        self.asked.append(subsystem)
+        if self.failure:
+            raise StepFailedError(self.failure)
+        return "2 models unloaded, 8 GiB freed"
+
+
+async def test_memory_is_freed_gently_while_the_process_runs(bench: Recorder) -> None:
+    """The door is shut first; the process is let run, for a frozen one frees nothing."""
+    freeing = Freeing()
+    bench.containment = Containment(bench.access, cast("Supervisor", bench), lambda _: bench.wanted, freeing)
+    said = await bench.do(Rung.RELEASE_VRAM)
+    assert bench.asked == [("severed", "subsystem_quarantined"), ("process", Rung.RELEASE_VRAM, False, True)]
+    assert freeing.asked == ["chat"]
+    assert "2 models unloaded, 8 GiB freed" in said
+
+
+async def test_where_nothing_gentle_helps_the_process_is_stopped(bench: Recorder) -> None:
+    """And so it is where no gentle way is known; the result says why."""
+    said = await bench.do(Rung.RELEASE_VRAM)
+    assert [asked[1] for asked in bench.asked if asked[0] == "process"] == [Rung.RELEASE_VRAM, Rung.STOP]
+    assert "no way to free the GPU memory of chat but to end it" in said

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epad.config import RungName
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable, Hold, Rung, desired_holds
 from statemachine.finding import HOST, Finding, Severity
@@ -146,5 +148,7 @@ def test_a_named_rung_does_not_loosen_what_another_anomaly_asks_for() -> None:
 
 
 def test_labels_are_the_words_of_the_configuration() -> None:
-    """open, throttle, block, freeze, stop: in this order."""
-    assert [rung.label for rung in sorted(Rung)] == ["open", "throttle", "block", "freeze", "stop"]
+    """In the order of the ladder, and the same that a configuration may name."""
+    labels = [rung.label for rung in sorted(Rung)]
+    assert labels == ["open", "throttle", "block", "freeze", "release_vram", "stop"]
+    assert labels == list(get_args(RungName))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from epad.config import RestartConfig, SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
 from epad.supervisor.engine import PlainEngine
+from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Settings
 from epad.supervisor.records import PROCESS_SCHEMA
@@ -63,12 +65,17 @@ class World:
         self.database = Database(self.directories.state_database, PROCESS_SCHEMA)
         self.exits: list[SubsystemExited] = []
         self.marks = {"EPAD_STATE": str(self.directories.state)}
+        self.checker = HealthChecker(self.infer, {"PATH": os.environ["PATH"]})
+        self.tokens: dict[str, str] = {}
 
     def exited(self, event: SubsystemExited) -> None:
         self.exits.append(event)
 
     async def environment(self, name: str) -> dict[str, str]:
         return {"EPAD_GATEWAY_KEY": f"key-of-{name}"}
+
+    async def infer(self, model: str) -> str:
+        return self.tokens.get(model, f"no upstream serves {model}")
 
     def supervisor(self, specs: dict[str, SubsystemConfig], settings: Settings | None = None) -> Supervisor:
         return Supervisor(
@@ -82,6 +89,7 @@ class World:
                 observer=self,
                 log=structlog.get_logger(),
                 boot_id=self.boot_id,
+                checker=self.checker,
                 settings=settings or Settings(watch_seconds=0.05, watchdog_seconds=5.0),
             ),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -130,6 +130,9 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.printed = ["one", "two", "three"]
+        self.printing: list[list[str]] = []
+        self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
@@ -218,6 +221,30 @@ class FakeOperations:
     async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("release", name, reason, by)
+
+    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("pause", name, reason, by)
+
+    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("resume", name, reason, by)
+
+    async def reload(self, reason: str, by: str) -> dict[str, Any]:
+        return self._done("reload", "host", reason, by)
+
+    async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
+        self._check(name)
+        self.logs_asked.append((name, count, since))
+        return self.printed[-count:] if count else []
+
+    def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
+        self._check(name)
+        return self._follow_log()
+
+    async def _follow_log(self) -> AsyncGenerator[list[str], None]:
+        for batch in self.printing:
+            yield batch
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)

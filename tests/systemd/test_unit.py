@@ -35,9 +35,9 @@ def installed(tmp_path: Path) -> Path:
     """The units with a program that exists here in place of /opt/epad."""
     text = (UNITS / "epad.service").read_text()
     text, replaced = re.subn(
-        r"(?m)^ExecStart=/opt/epad/\.venv/bin/epad ", f"ExecStart={sys.executable} ", text
+        r"(?m)^(ExecStart|ExecReload)=/opt/epad/\.venv/bin/(epad|epactl) ", rf"\1={sys.executable} ", text
     )
-    assert replaced == 1
+    assert replaced == 2
     (tmp_path / "epad.service").write_text(text)
     shutil.copy(UNITS / "epad-children.slice", tmp_path)
     return tmp_path
@@ -95,6 +95,7 @@ def test_it_is_the_unit_the_daemon_expects() -> None:
     """Names and times agree with the daemon's own."""
     assert (value("Type"), value("NotifyAccess")) == ("notify", "main")
     assert value("ExecStart") == "/opt/epad/.venv/bin/epad run --config /etc/epad/epad.toml"
+    assert value("ExecReload") == "/opt/epad/.venv/bin/epactl reload"
     for directory in ("State", "Runtime", "Logs", "Configuration"):
         assert value(f"{directory}Directory") == "epad"
     shutdown_seconds = tomllib.loads((ROOT / "epad/default.toml").read_text())["daemon"]["shutdown_seconds"]

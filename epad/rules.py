@@ -1,0 +1,23 @@
+"""The configured part of deciding, as the values that the pure rooms take."""
+
+from __future__ import annotations
+
+from epad.config import Config
+from epad.response.decider import Rules
+from statemachine.containment import Rung
+from statemachine.situation import Limits
+
+
+def make_rules(config: Config) -> Rules:
+    """Limits, the rung that each probe calls for, and how much may be touched at once."""
+    policy = config.policy
+    limits = Limits(
+        dwell_seconds=policy.dwell_seconds,
+        quarantine_limit_seconds=policy.quarantine_limit_seconds,
+        verify_seconds=policy.verify_seconds,
+        recovery_attempts=policy.recovery_attempts,
+        recovery_limit_seconds=policy.recovery_limit_seconds,
+        recoveries_per_hour=policy.recoveries_per_hour,
+    )
+    rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
+    return Rules(limits, policy.attempts_per_subsystem, rungs, config.probes.cascade.blast_ratio)

@@ -1,0 +1,70 @@
+"""Whether what should be running does: a subsystem that hangs, and one whose restarts are spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from probes.progress import Void, never_void
+from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
+from statemachine.clock import Clock
+from statemachine.finding import Finding, Severity
+
+NAME = "liveness"
+
+
+class Liveness:
+    """Reads the supervisor's snapshots.
+
+    `parked` names what recovery has given up on: it is stopped for good and known to be, so nothing more is
+    found about it.
+    """
+
+    def __init__(
+        self,
+        interval_seconds: float,
+        *,
+        snapshots: Snapshots,
+        parked: Callable[[], Collection[str]],
+        clock: Clock,
+        void: Void = never_void,
+    ) -> None:
+        if interval_seconds <= 0:
+            raise ValueError("probes.liveness.interval_seconds must be above 0")
+        self._interval_seconds = interval_seconds
+        self._snapshots = snapshots
+        self._parked = parked
+        self._clock = clock
+        self._void = void
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._interval_seconds
+
+    async def sample(self) -> Sequence[Finding]:
+        now, parked = self._clock.monotonic(), self._parked()
+        return [self._judge(s, now) for s in self._snapshots() if s.kind != "client" and s.name not in parked]
+
+    def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
+        evidence = {"pid": snapshot.pid, "restarts": snapshot.restarts, "last_exit": snapshot.last_exit}
+        if snapshot.state is SubsystemState.FAILED:
+            reason = f"it has failed: {snapshot.status_text}"
+            return Finding(NAME, snapshot.name, _gravity(snapshot), now, reason, evidence=evidence, hard=True)
+        # Its words may lie unread while epad's own loop stood still: then silence is no evidence.
+        if snapshot.state is SubsystemState.HUNG and not self._void(now, now):
+            reason = f"it hangs: {snapshot.hung_reason}"
+            return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence=evidence)
+        return Finding(NAME, snapshot.name, Severity.OK, now, f"it is {snapshot.state}")
+
+
+def _gravity(failed: SubsystemSnapshot) -> Severity:
+    """How bad a failure is. What can be spared must not pause the rest of the house.
+
+    Of an exit the cascade probe has told; the same told twice would count as two troubles.
+    """
+    if failed.essential:
+        return Severity.CRITICAL
+    return Severity.WARNING if failed.last_exit else Severity.ANOMALY

@@ -1,0 +1,86 @@
+"""A configuration that is changed under a running daemon."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from installed import QUICK, Installation, installation
+
+PROGRAM = f'command = ["{sys.executable}", "-S", "-c", "import time; time.sleep(%d)"]\n'
+KEPT = "[subsystems.kept]\n" + PROGRAM % 600
+CHANGED = "[subsystems.changed]\n" + PROGRAM % 600
+REMOVED = "[subsystems.removed]\n" + PROGRAM % 600
+
+
+def pids(house: Installation) -> dict[str, int]:
+    return {s["name"]: s["pid"] for s in house.status()["subsystems"]}
+
+
+def test_a_reload_touches_what_has_changed_and_nothing_else() -> None:
+    """Added, removed, restarted, adjusted: each as the answer says; a second reload has nothing to do."""
+    with installation(QUICK + KEPT + CHANGED + REMOVED) as house:
+        house.start()
+        before = pids(house)
+        budget = "[subsystems.kept.budget]\ntokens_per_minute = 500\n"
+        added = "[subsystems.added]\n" + PROGRAM % 600
+        house.config.write_text(QUICK + KEPT + budget + CHANGED.replace("600", "601") + added)
+        said = house.ctl("reload").stdout
+        for line in (
+            "added: added",
+            "removed: removed",
+            "restarted: changed",
+            "adjusted while running: kept",
+        ):
+            assert line in said
+        after = pids(house)
+        assert after["kept"] == before["kept"]
+        assert after["changed"] != before["changed"]
+        assert sorted(after) == ["added", "changed", "kept"]
+        assert sorted(house.children().values()) == ["added", "changed", "kept"]
+        assert house.subsystem("kept")["budget"]["tokens_per_minute"]["limit"] == 500
+        assert "nothing has changed" in house.ctl("reload").stdout
+        assert house.stop() == 0
+        assert house.children() == {}
+
+
+def test_a_broken_file_changes_nothing_and_is_named() -> None:
+    """By `epactl` and in the log, with file, line and key; what only a restart applies says so."""
+    with installation(QUICK + KEPT) as house:
+        house.start()
+        before = pids(house)
+        house.config.write_text(QUICK + KEPT + "[subsystems.more]\ncommand = 5\n")
+        refused = house.ctl("reload")
+        assert refused.returncode == 1
+        assert f"{house.config}:" in refused.stdout
+        assert "subsystems.more.command" in refused.stdout
+        assert pids(house) == before
+        house.config.write_text(QUICK.replace("verify_seconds = 2.0", "verify_seconds = 3.0") + KEPT)
+        assert "in force: policy" in house.ctl("reload").stdout
+        house.config.write_text(QUICK.replace("127.0.0.1:0", "127.0.0.1:9", 1) + KEPT)
+        assert "waiting for a restart of epad: [gateway]" in house.ctl("reload").stdout
+        assert pids(house) == before
+
+
+def test_sighup_reloads_and_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELOADING=1 with the time it began, then READY=1, as sd_notify(3) wants it."""
+    with installation(QUICK + KEPT) as house, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(house.directory / "manager.sock"))
+        manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(house.directory / "manager.sock"))
+        house.start()
+        assert house.process is not None
+        while b"READY=1" not in manager.recv(4096):
+            pass
+        house.config.write_text(QUICK + KEPT + REMOVED)
+        house.process.send_signal(signal.SIGHUP)
+        house.wait(lambda: "removed" in pids(house), "what was added")
+        told: list[bytes] = []
+        while b"READY=1" not in told:
+            told += [line for line in manager.recv(4096).splitlines() if not line.startswith(b"STATUS")]
+        assert told[0] == b"RELOADING=1"
+        assert told[1].startswith(b"MONOTONIC_USEC=")
+        assert house.stop() == 0

@@ -1,0 +1,212 @@
+"""The files of children: within their size, with room ahead, and never in a child's way."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.config import LogConfig
+from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, LogKeeper, index
+from epad.supervisor.log_reader import MAX_LINE_BYTES, follow, last_lines, offset_at
+
+SMALL = LogConfig(max_bytes=65_536, keep=2)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> ChildLog:
+    return ChildLog(tmp_path / "it.log", SMALL)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def write(log: ChildLog, text: str) -> None:
+    with log.path.open("a") as file:
+        file.write(text)
+
+
+def test_a_log_that_is_not_there_is_no_trouble(log: ChildLog) -> None:
+    """The subsystem has not started yet."""
+    log.tend(1.0)
+    assert last_lines(log, 10) == []
+
+
+def test_a_large_log_makes_way_for_a_new_one_and_the_oldest_goes(log: ChildLog) -> None:
+    """An appending writer goes on in the same file; so many former ones are kept."""
+    with log.path.open("ab", buffering=0) as child:
+        for round_ in range(5):
+            child.write(b"%d\n" % round_ + b"x" * SMALL.max_bytes)
+            log.tend(float(round_))
+        child.write(b"now\n")
+    assert log.path.read_text() == "now\n"
+    assert [path.name for path in log.files()] == ["it.log.2", "it.log.1", "it.log"]
+    assert [path.read_bytes()[:1] for path in log.files()] == [b"3", b"4", b"n"]
+    assert (log.rotations, log.dropped_bytes) == (5, 0)
+
+
+def test_what_grew_beyond_measure_keeps_its_end(log: ChildLog) -> None:
+    """While no daemon tends it a log may grow large; a copy of all of it would fill the disk."""
+    write(log, "first\n" + "x" * 4 * SMALL.max_bytes + "last\n")
+    log.tend(1.0)
+    former = log.former(1).read_text()
+    assert former.endswith("last\n")
+    assert len(former) == 2 * SMALL.max_bytes
+    assert log.dropped_bytes > 0
+
+
+def test_there_is_room_ahead(log: ChildLog) -> None:
+    """Reserved without changing what the file holds."""
+    write(log, "one\n")
+    log.tend(1.0)
+    status = log.path.stat()
+    assert status.st_size == 4
+    assert status.st_blocks * 512 >= RESERVE_BYTES
+
+
+def test_a_full_disk_fails_no_print(full_disk: Path) -> None:
+    """A child goes on printing: into its reserve, and then over its own oldest output."""
+    log = ChildLog(full_disk / "it.log", LogConfig(max_bytes=1 << 20, keep=2))
+    with log.path.open("ab", buffering=0) as child:
+        child.write(b"first\n")
+        log.tend(0.0)
+        with pytest.raises(OSError, match="No space"):
+            (full_disk / "hog").write_bytes(b"x" * (8 << 20))
+        for round_ in range(64):
+            child.write(b"y" * 65_535 + b"\n")  # raises OSError where the disk is full
+            log.tend(float(round_))
+    assert log.dropped_bytes > 0
+    assert last_lines(log, 1) == ["y" * (MAX_LINE_BYTES - 1)]
+
+
+def test_a_symbolic_link_is_not_followed(log: ChildLog, tmp_path: Path) -> None:
+    """Whoever can write to the directory must not have another file truncated."""
+    victim = tmp_path / "victim"
+    victim.write_text("x" * 2 * SMALL.max_bytes)
+    log.path.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        log.tend(1.0)
+    assert victim.stat().st_size == 2 * SMALL.max_bytes
+
+
+def test_since_a_time_is_from_the_last_mark_before_it(log: ChildLog) -> None:
+    """Over rotations too; where no mark is early enough it is everything."""
+    write(log, "one\n")
+    log.tend(100.0)
+    write(log, "two\n")
+    log.tend(200.0)
+    write(log, "three\n")
+    log.tend(300.0)
+    assert last_lines(log, 10, since=50.0) == ["one", "two", "three"]
+    assert last_lines(log, 10, since=100.0) == ["two", "three"]
+    assert last_lines(log, 10, since=250.0) == ["three"]
+    write(log, "x" * SMALL.max_bytes + "\n")
+    log.tend(400.0)
+    write(log, "four\n")
+    log.tend(500.0)
+    assert last_lines(log, 2, since=250.0)[-1] == "four"
+    assert "one" not in last_lines(log, 10, since=250.0)
+    assert last_lines(log, 10, since=600.0) == []
+
+
+def test_marks_that_are_torn_are_read_as_far_as_they_go(log: ChildLog) -> None:
+    """The disk was full in the middle of one."""
+    write(log, "one\n")
+    log.tend(100.0)
+    with index(log.path).open("ab") as marks:
+        marks.write(b"torn")
+    assert offset_at(log.path, 150.0) == 4
+
+
+printed = st.text(st.characters(codec="ascii", exclude_characters="\n"), max_size=300)
+
+
+@given(texts=st.lists(printed, max_size=60), count=st.integers(0, 70))
+def test_the_last_lines_are_those_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], count: int
+) -> None:
+    """However they lie across files, and whatever they hold."""
+    directory = tmp_path_factory.mktemp("log")
+    log = ChildLog(directory / "it.log", SMALL)
+    half = len(texts) // 2
+    log.former(1).write_bytes("".join(f"{text}\n" for text in texts[:half]).encode())
+    log.path.write_bytes("".join(f"{text}\n" for text in texts[half:]).encode())
+    expected = texts[-count:] if count else []
+    assert last_lines(log, count) == expected
+    shutil.rmtree(directory)
+
+
+async def test_a_follower_sees_every_line_once_over_a_rotation(log: ChildLog) -> None:
+    """What there was is not repeated, half a line waits for its end, and a new file begins at its beginning."""
+    write(log, "old\n")
+    lines = follow(log)
+    first = asyncio.ensure_future(anext(lines))
+    await asyncio.sleep(0)
+    while not log.path.stat().st_size > 4:
+        await asyncio.sleep(0.01)
+        write(log, "ha")
+    write(log, "lf\n")
+    assert await first == ["half"]
+    write(log, "before\n" + "x" * SMALL.max_bytes + "\n")
+    log.tend(1.0)
+    write(log, "after\n")
+    seen: list[str] = []
+    while "after" not in seen:
+        seen += await anext(lines)
+    assert [line[:6] for line in seen] == ["before", "xxxxxx", "after"]
+    await lines.aclose()
+
+
+def test_the_keeper_tells_of_trouble_once_and_tends_the_rest(tmp_path: Path) -> None:
+    """One log that cannot be tended is no reason not to tend the others."""
+    (tmp_path / "bad.log").symlink_to(tmp_path / "x")
+    (tmp_path / "good.log").write_bytes(b"x" * (SMALL.max_bytes + 1))
+    with structlog.testing.capture_logs() as said:
+        keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", structlog.get_logger())
+        keeper.configure({"bad": SMALL, "good": SMALL})
+        keeper.tend_all(1.0)
+        keeper.tend_all(2.0)
+    assert [entry["event"] for entry in said] == ["child_log.untended"]
+    assert keeper.of("good").rotations == 1
+    keeper.configure({"good": LogConfig()})
+    assert keeper.of("good").rotations == 1
+    with pytest.raises(KeyError):
+        keeper.of("bad")
+
+
+def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
+    """Where nothing may be mounted: RLIMIT_FSIZE of the daemon fails its copies, and the log begins anew."""
+    log = ChildLog(tmp_path / "it.log", SMALL)
+    write(log, "x" * (SMALL.max_bytes + 4096))
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from epad.config import LogConfig; from epad.supervisor.child_logs import ChildLog\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))\n"
+        "log = ChildLog(Path(sys.argv[1]), LogConfig(max_bytes=65536, keep=2)); log.tend(1.0)\n"
+        "print(log.rotations, log.dropped_bytes)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, log.path], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == f"1 {SMALL.max_bytes + 4096}\n", ran.stderr
+    assert log.path.stat().st_size == 0
