@@ -31,6 +31,7 @@ class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"]
     tick_seconds: Seconds
     shutdown_seconds: Seconds
+    engine: Literal["auto", "plain", "systemd"] = "auto"
 
 
 class ControlConfig(Struct, frozen=True, forbid_unknown_fields=True):

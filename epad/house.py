@@ -43,7 +43,7 @@ from epad.schedule import Schedule
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.engine import PlainEngine
+from epad.supervisor.choice import choose
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
@@ -187,7 +187,9 @@ class House:
             database=self._stores.database,
             directories=self._directories,
             environment=self._environments.of,
-            engine=PlainEngine(ProcessTable(self._boot_id)),
+            engine=choose(
+                self.config.daemon.engine, ProcessTable(self._boot_id), self._directories, os.environ
+            ),
             clock=self.clock,
             observer=self,
             log=structlog.get_logger("epad.supervisor"),
@@ -333,6 +335,7 @@ class House:
             ledger=self._integrity.status,
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
+            engine=self.supervisor.engine,
         )
 
     def _make_control(self) -> ControlApi:

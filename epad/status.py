@@ -60,6 +60,7 @@ class StatusBoard:
     ledger: Callable[[], Ledger]
     upstreams: Callable[[], list[dict[str, object]]] = list
     log_file: Callable[[str], Path] = Path
+    engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
 
@@ -80,6 +81,7 @@ class StatusBoard:
             "anomalies": self._anomalies(now),
             "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
+            "engine": self.engine,
             "gateway": {"url": self.gateway_url},
             "upstreams": self.upstreams(),
             "budgets": {

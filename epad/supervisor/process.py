@@ -10,7 +10,7 @@ from typing import Protocol
 
 from epad.config import SubsystemConfig
 from epad.database import DatabaseError
-from epad.supervisor.engine import UNSEEN, Child, ExitStatus
+from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Room
@@ -73,7 +73,7 @@ class Process:
     async def adopt(self, root: ProcessIdentity) -> bool:
         """Take over a process that runs; False if it has ended."""
         try:
-            child = self._room.engine.adopt(root, self.marks)
+            child = await self._room.engine.adopt(root, self.marks)
         except ProcessGoneError:
             return False
         was_stopping = self.record.stage is Stage.STOPPING
@@ -98,10 +98,14 @@ class Process:
 
     async def miss(self, look_for_strays: bool) -> None:
         """Deal with a process that is not there any more: what it has left, and how it may have ended."""
+        status = UNSEEN
+        if self.record.stage is Stage.RUNNING:
+            # Before its tree is cleared away: systemd keeps a status as long as the unit.
+            status = await self._room.engine.last_exit({**self.marks, INSTANCE_MARK: self.record.instance})
         if look_for_strays and await self._clear():
             return
         if self.record.stage is Stage.RUNNING:
-            await self._judge(UNSEEN)
+            await self._judge(status)
         elif self.record.stage in {Stage.SPAWNING, Stage.STOPPING}:
             self.record = self._fresh(Stage.WAITING, self.record.history, self.record.restarts)
 
@@ -121,7 +125,7 @@ class Process:
                 self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
             # The intent first: a daemon that dies right after the spawn finds the process by this instance.
             await self._room.records.write(self.record)
-            child = self._room.engine.spawn(
+            child = await self._room.engine.spawn(
                 launch(self._name, self._spec, self._room, extra, self.record.instance)
             )
         except SpawnError as error:

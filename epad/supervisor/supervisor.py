@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from epad.config import SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
-from epad.supervisor.engine import Engine
+from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
 from epad.supervisor.launch import inherited
@@ -52,7 +52,7 @@ class Supervisor:
         self._clock = surroundings.clock
         self._log = surroundings.log
         self._settings = surroundings.settings
-        self._state_mark = {"EPAD_STATE": str(surroundings.directories.state)}
+        self._state_mark = {STATE_MARK: str(surroundings.directories.state)}
         self._tasks = Tasks(surroundings.log)
         self._records = ProcessRecords(surroundings.database, surroundings.boot_id)
         room = _room(surroundings, self._records, self._tasks)
@@ -67,9 +67,9 @@ class Supervisor:
         }
 
     @property
-    def engine_name(self) -> str:
-        """The word for how processes are held here."""
-        return self._engine.name
+    def engine(self) -> str:
+        """Say how processes are held here."""
+        return f"{self._engine.name}: {self._engine.describe()}"
 
     async def start(self) -> None:
         """Adopt what runs, and start what does not; returns when all that can be started have been.
@@ -77,7 +77,7 @@ class Supervisor:
         A subsystem waits for its dependencies to be ready, or for as long as they are given to become so.
         Holds given before apply from the first moment. Raises SupervisorError, DatabaseError.
         """
-        self._engine.prepare()
+        await self._engine.prepare()
         records = await self._records.load()
         marked = await self._engine.bearing(self._state_mark)
         for name, process in self._processes.items():
@@ -109,12 +109,14 @@ class Supervisor:
         await self._tasks.cancel()
         self._engine.sweep()
         self._engine.sweep()
+        await self._engine.close()
 
     async def detach(self) -> None:
         """Go, and let the processes live: the next daemon adopts them."""
         await self._tasks.cancel()
         for process in self._processes.values():
             process.leave()
+        await self._engine.close()
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
         """Every subsystem as of now, in the order of the configuration."""
