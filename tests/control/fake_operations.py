@@ -75,6 +75,7 @@ def status(**changes: Any) -> dict[str, Any]:
             {"name": "local", "url": "http://127.0.0.1:11434", "healthy": False, "reason": "it broke off"}
         ],
         "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
+        "engine": "plain: told by walking",
         "gateway": {"url": "http://127.0.0.1:8700"},
         "metrics": {"url": ""},
         "ledger": {"records": 34, "verdict": "ok", "detail": ""},

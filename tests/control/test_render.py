@@ -26,6 +26,7 @@ def test_a_whole_status() -> None:
         "probes   1 of 2 see; blind: vram",
         "gateway  http://127.0.0.1:8700",
         "metrics  off",
+        "engine   plain: told by walking",
         "epad     0.1.0, pid 77, up 1d01h",
         "note: no NVIDIA driver",
     ]
