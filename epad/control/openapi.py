@@ -178,6 +178,7 @@ SCHEMAS: dict[str, Any] = {
         anomalies=_array({"$ref": "#/components/schemas/Anomaly"}),
         subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
         probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
+        engine=_TEXT,
         gateway=_object(url=_TEXT),
         upstreams=_array(_object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT)),
         budgets={
