@@ -147,7 +147,7 @@ class PlainEngine:
 
     def sweep(self) -> None:
         """Reap dead orphans seen twice: a helper that somebody else here waits for is gone by then."""
-        dead = frozenset(stat.pid for stat in self._table.orphans()) - self._spawned
+        dead = frozenset(stat.pid for stat in self._table.orphans(self._spawned))
         for pid in dead & self._orphans:
             with suppress(OSError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from math import ceil
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -25,6 +27,11 @@ from epad.supervisor.tasks import Tasks
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.containment import Rung
+
+
+# A few are looked at in every beat; of many, each comes to its turn within so many beats.
+_LOOKS_PER_BEAT = 20
+_MAX_BEATS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +145,12 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Look at what no event tells: hung children, dead orphans, deleted sockets."""
+        waiting = deque(self._processes.values())
         while True:
             await asyncio.sleep(self._settings.watch_seconds)
-            for process in self._processes.values():
-                process.check(self._clock.monotonic())
+            for _ in range(_looks(len(waiting))):
+                waiting[0].check(self._clock.monotonic())
+                waiting.rotate(-1)
             self._engine.sweep()
 
     async def _finish(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -157,6 +166,11 @@ class Supervisor:
 
     def _in(self, layer: Iterable[str]) -> list[ProcessSubsystem]:
         return [self._processes[name] for name in layer if name in self._processes]
+
+
+def _looks(count: int) -> int:
+    """Say how many subsystems are looked at in one beat: a look costs 60 us, so with many they take turns."""
+    return min(count, max(_LOOKS_PER_BEAT, ceil(count / _MAX_BEATS)))
 
 
 def _layers(specs: Mapping[str, SubsystemConfig]) -> tuple[tuple[str, ...], ...]:
