@@ -1,4 +1,4 @@
-"""What a supervisor of 100 children costs, and how soon a killed one is back; supervisord and circus in the same run."""
+"""What a supervisor of 100 children costs, and how soon a killed one is back; its peers in the same run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ _SETTLE_SECONDS = 4.0
 def living(mark: str) -> dict[int, str]:
     """Each living child's pid and its command; `mark` is in all of them."""
     found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and mark in (command := command_of(name)):
+    for name in names():
+        if mark in (command := command_of(name)):
             found[int(name)] = command
     return found
+
+
+def names() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 (twice as fast as Path)
 
 
 def command_of(pid: str | int) -> str:
@@ -51,13 +55,11 @@ def wait(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 def restart_ms(mark: str) -> float:
     """Kill one child and look, every half millisecond, for a new process with its command."""
     pid, command = random.choice(list(living(mark).items()))
-    old = set(os.listdir("/proc"))
+    old = names()
     began = time.perf_counter()
     os.kill(pid, signal.SIGKILL)
     while time.perf_counter() - began < 30.0:
-        if any(
-            command_of(name) == command for name in os.listdir("/proc") if name not in old and name.isdigit()
-        ):
+        if any(command_of(name) == command for name in names() - old):
             return (time.perf_counter() - began) * 1e3
         time.sleep(0.0005)
     return 30_000.0

@@ -30,7 +30,7 @@ class Containment:
             self._access.hold(name, hold.rung, hold.reason)
         severed = self._access.sever(name) if hold.rung >= Rung.BLOCK else 0
         try:
-            await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
+            network = await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
         if hold.rung is Rung.OPEN:
@@ -39,7 +39,8 @@ class Containment:
             door = "gateway throttled"
         else:
             door = f"gateway closed, {severed} turn(s) severed"
-        return f"{door}; {process_in_words(self._supervisor, name)}"
+        said = (door, process_in_words(self._supervisor, name), network)
+        return "; ".join(words for words in said if words)
 
 
 def open_door(access: Access, name: str, wanted: Hold) -> str:

@@ -75,7 +75,8 @@ class Cgroup:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.path / name).read_text()
+            with open(f"{self.path}/{name}", encoding="ascii") as file:  # noqa: PTH123 (every child's, every few seconds)
+                return file.read()
         except OSError:
             return ""
 

@@ -28,6 +28,8 @@ class Launch:
     directory: Path
     log_file: Path
     marks: Mapping[str, str]
+    cut_off: bool = False
+    """From every network but loopback, where the engine can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Process:
         self.child: Child | None = None
         self.adopted = False
         self.hung = False
+        self.cut_off = False
         self.last_exit = ""
         self._name = name
         self._spec = spec
@@ -125,9 +126,8 @@ class Process:
                 self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
             # The intent first: a daemon that dies right after the spawn finds the process by this instance.
             await self._room.records.write(self.record)
-            child = await self._room.engine.spawn(
-                launch(self._name, self._spec, self._room, extra, self.record.instance)
-            )
+            what = launch(self._name, self._spec, self._room, extra, self.record.instance)
+            child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off))
         except SpawnError as error:
             reason = f"{error}: see subsystems.{self._name}.command"
             await (self._fail(reason) if error.permanent else self._judge(_failure(reason)))
@@ -156,6 +156,17 @@ class Process:
         self.record = replace(self.record, frozen=False)
         await self.save()
         self._await_ready(self.child)
+
+    async def isolate(self, *, cut: bool) -> str:
+        """Cut it off every network but loopback, this process and those after it; what came of that."""
+        if not (cut or self.cut_off):
+            return ""
+        self.cut_off = cut
+        if self.child is None:
+            return "network to be cut at the next start" if cut else ""
+        why_not = await self._room.engine.isolate(self.child, cut=cut)
+        done = "network cut, but for loopback" if cut else "network joined"
+        return f"network not cut: {why_not}" if why_not else done
 
     async def stop(self) -> bool:
         """End the tree on purpose; True if some of it survived."""

@@ -73,6 +73,11 @@ class ProcessSubsystem:
         self._held = held
         await self.converge()
 
+    async def isolate(self, *, cut: bool) -> str:
+        """Cut it off the network, or join it again; returns what came of that."""
+        async with self._lock:
+            return await self._process.isolate(cut=cut)
+
     async def restart(self) -> None:
         """Begin afresh: a new process, an unspent budget."""
         async with self._lock:
@@ -112,6 +117,10 @@ class ProcessSubsystem:
                 self._room.tasks.start(self._freeze_again(child), f"refreeze {self.name}")
         else:
             self._check_life(child, now)
+
+    @property
+    def has_failed(self) -> bool:
+        return self._process.record.stage is Stage.FAILED
 
     def snapshot(self) -> SubsystemSnapshot:
         process = self._process

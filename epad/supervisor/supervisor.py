@@ -24,10 +24,9 @@ from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.subsystem import ProcessSubsystem
 from epad.supervisor.tasks import Tasks
-from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
+from probes.subsystems import SubsystemObserver, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Rung
-
 
 # A few are looked at in every beat; of many, each comes to its turn within so many beats.
 _LOOKS_PER_BEAT = 20
@@ -93,16 +92,19 @@ class Supervisor:
         launches = [self._launch(process) for layer in self._layers for process in self._in(layer)]
         await asyncio.gather(*launches)
 
-    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None:
+    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str:
         """Hold a subsystem exactly this firmly; asking again changes nothing. Raises SupervisorError.
 
+        From BLOCK upwards it is also cut off the network, where the engine can; returns what came of that.
         `paused` says that it is held for everybody's sake, not for anything of its own: PAUSED, not QUARANTINED.
         """
         held = Held(rung, reason, paused)
         if (client := self._clients.get(name)) is not None:
             client.hold(held, self._clock.monotonic())
-        else:
-            await self._finish(self._process(name).hold(held), f"hold {name}")
+            return ""
+        process = self._process(name)
+        await self._finish(process.hold(held), f"hold {name}")
+        return await process.isolate(cut=rung >= Rung.BLOCK)
 
     async def restart(self, name: str) -> None:
         """Stop a subsystem's tree and start it afresh, its restart budget whole. Raises SupervisorError."""
@@ -134,7 +136,7 @@ class Supervisor:
 
     def failed(self) -> frozenset[str]:
         """Name the subsystems that will not come back by themselves."""
-        return frozenset(s.name for s in self.snapshots() if s.state is SubsystemState.FAILED)
+        return frozenset(name for name, process in self._processes.items() if process.has_failed)
 
     async def _launch(self, process: ProcessSubsystem) -> None:
         for name in process.spec.depends_on:

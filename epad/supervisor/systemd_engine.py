@@ -84,7 +84,10 @@ class SystemdEngine:
         try:
             await self._remove(unit)
             file = self._write_environment(unit, launch)
-            result = await self._manager.start_transient(unit, _properties(launch, program, file))
+            properties = _properties(launch, program, file)
+            if launch.cut_off and self._manager.bus.is_system:
+                properties |= _network(_EVERYWHERE, _LOOPBACK)
+            result = await self._manager.start_transient(unit, properties)
             found = await self._manager.properties(unit)
         except (ManagerError, OSError) as error:
             raise SpawnError(f"{unit}: {error}", permanent=False) from error
@@ -150,17 +153,15 @@ class SystemdEngine:
 
     async def isolate(self, child: Child, *, cut: bool) -> str:
         unit = self._units.get(child)
-        if unit is None or not self._manager.bus.is_system:
-            return await self._plain.isolate(child, cut=cut) if unit is None else _NO_CUT * cut
-        denied = Variant("a(iayu)", _EVERYWHERE if cut else [])
-        allowed = Variant("a(iayu)", _LOOPBACK if cut else [])
+        if unit is None:
+            return await self._plain.isolate(child, cut=cut)
+        if not self._manager.bus.is_system:
+            return _NO_CUT if cut else ""
         try:
-            # An empty list clears what was set before: the two are replaced, not added to.
-            for value in (
-                {"IPAddressDeny": Variant("a(iayu)", []), "IPAddressAllow": Variant("a(iayu)", [])},
-                {"IPAddressAllow": allowed, "IPAddressDeny": denied},
-            ):
-                await self._manager.set_properties(unit, value)
+            # An empty list clears what was set before; without that, addresses would add up.
+            await self._manager.set_properties(unit, _network([], []))
+            if cut:
+                await self._manager.set_properties(unit, _network(_EVERYWHERE, _LOOPBACK))
         except ManagerError as error:
             return str(error)
         return ""
@@ -276,6 +277,13 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
         "KillMode": Variant("s", "control-group"),
         # One process of it that the kernel kills for its memory is no reason for systemd to end the others.
         "OOMPolicy": Variant("s", "continue"),
+    }
+
+
+def _network(denied: list[Any], allowed: list[Any]) -> dict[str, Variant]:
+    return {
+        "IPAddressDeny": Variant("a(iayu)", denied),
+        "IPAddressAllow": Variant("a(iayu)", allowed),
     }
 
 
