@@ -24,6 +24,8 @@ from probes.subsystems import SubsystemExited
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
 _STATUS_SECONDS = 1.0
 _NO_HISTORY = History()
+# Below this a write between an exit and the next spawn would be most of what there is to wait for.
+_SOON_SECONDS = 0.05
 
 
 class ProcessOwner(Protocol):
@@ -121,11 +123,12 @@ class Process:
             ready=self.report.ready,
         )
         try:
-            extra = await self._room.environment(self._name)
             if not self._spec.working_directory:
                 self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
             # The intent first: a daemon that dies right after the spawn finds the process by this instance.
-            await self._room.records.write(self.record)
+            extra, _ = await asyncio.gather(
+                self._room.environment(self._name), self._room.records.write(self.record)
+            )
             what = launch(self._name, self._spec, self._room, extra, self.record.instance)
             child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off))
         except SpawnError as error:
@@ -257,6 +260,9 @@ class Process:
                 self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)
                 loop = asyncio.get_running_loop()
                 self._backoff = loop.call_later(verdict.delay_seconds, self._back_off_ended)
+                if verdict.delay_seconds < _SOON_SECONDS:
+                    # The next spawn writes the same, and a daemon that dies before it judges this exit again.
+                    return
             case Decision.LEAVE:
                 stage = Stage.WAITING if wanted else Stage.FINISHED
                 self.record = self._fresh(stage, verdict.history, restarts)
