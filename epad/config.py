@@ -276,7 +276,8 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One workload: the unit of isolation."""
 
-    kind: Literal["process", "client"] = "process"
+    kind: Literal["process", "unit", "client"] = "process"
+    unit: str = ""
     command: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     working_directory: str = ""

@@ -44,7 +44,7 @@ class WorldView:
         blind_probes: Callable[[], frozenset[str]],
     ) -> None:
         self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
+            Containable(name, subsystems[name].essential, subsystems[name].kind != "client")
             for name in dependency_order(subsystems)
         ]
         self._supervisor = supervisor

@@ -21,6 +21,12 @@ _PLAIN = frozenset(string.ascii_letters + string.digits)
 NO_SUCH_UNIT = f"{_NAME}.NoSuchUnit"
 # systemd answers in milliseconds, and starts what takes long in jobs; a bus that does not answer is broken.
 CALL_SECONDS = 10.0
+_REFUSALS = frozenset(
+    {
+        "org.freedesktop.DBus.Error.AccessDenied",
+        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+    }
+)
 
 
 def _question(member: str, signature: str = "", *body: Any) -> Message:
@@ -52,6 +58,11 @@ class ManagerError(SupervisorError):
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
         self.kind = kind
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether polkit has not let us."""
+        return self.kind in _REFUSALS
 
 
 class Manager:
@@ -112,6 +123,12 @@ class Manager:
             )
             found.update({name: value.value for name, value in reply[0].items()})
         return found if found.get("LoadState") != "not-found" else {}
+
+    async def version(self) -> str:
+        """Read systemd's own version, such as "252 (252.38-1)". Raises ManagerError."""
+        message = _question("Get", "ss", _MANAGER, "Version")
+        message.interface = "org.freedesktop.DBus.Properties"
+        return str((await self._send(message))[0].value)
 
     async def units(self, pattern: str) -> tuple[str, ...]:
         """Name the loaded units that a pattern fits. Raises ManagerError."""

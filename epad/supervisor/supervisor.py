@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
 from epad.config import SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
+from epad.supervisor.bus import SYSTEM_BUS
 from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
@@ -27,6 +28,9 @@ from epad.supervisor.tasks import Tasks
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Rung
+
+if TYPE_CHECKING:
+    from epad.supervisor.unit import UnitSubsystem
 
 # A few are looked at in every beat; of many, each comes to its turn within so many beats.
 _LOOKS_PER_BEAT = 20
@@ -63,8 +67,11 @@ class Supervisor:
         self._records = ProcessRecords(surroundings.database, surroundings.boot_id)
         room = _room(surroundings, self._records, self._tasks)
         self._order = tuple(specs)
-        self._processes = {
-            name: ProcessSubsystem(name, spec, room) for name, spec in specs.items() if spec.kind == "process"
+        self._units = _units(specs, room)
+        self._processes: dict[str, ProcessSubsystem | UnitSubsystem] = {
+            name: self._units[name] if spec.kind == "unit" else ProcessSubsystem(name, spec, room)
+            for name, spec in specs.items()
+            if spec.kind != "client"
         }
         self._clients = {
             name: ClientSubsystem(name, spec, self._clock.monotonic())
@@ -118,13 +125,18 @@ class Supervisor:
         await self._tasks.cancel()
         self._engine.sweep()
         self._engine.sweep()
-        await self._engine.close()
+        await self._close()
 
     async def detach(self) -> None:
         """Go, and let the processes live: the next daemon adopts them."""
         await self._tasks.cancel()
         for process in self._processes.values():
             process.leave()
+        await self._close()
+
+    async def _close(self) -> None:
+        for unit in self._units.values():
+            unit.close()
         await self._engine.close()
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
@@ -138,7 +150,7 @@ class Supervisor:
         """Name the subsystems that will not come back by themselves."""
         return frozenset(name for name, process in self._processes.items() if process.has_failed)
 
-    async def _launch(self, process: ProcessSubsystem) -> None:
+    async def _launch(self, process: ProcessSubsystem | UnitSubsystem) -> None:
         for name in process.spec.depends_on:
             if (dependency := self._processes.get(name)) is not None:
                 with suppress(TimeoutError):
@@ -159,14 +171,14 @@ class Supervisor:
         """See an order through even if whoever gave it has gone."""
         await asyncio.shield(self._tasks.start(work, name))
 
-    def _process(self, name: str) -> ProcessSubsystem:
+    def _process(self, name: str) -> ProcessSubsystem | UnitSubsystem:
         try:
             return self._processes[name]
         except KeyError:
             known = ", ".join(self._order) or "none"
             raise SupervisorError(f"no subsystem {name!r}; configured are: {known}") from None
 
-    def _in(self, layer: Iterable[str]) -> list[ProcessSubsystem]:
+    def _in(self, layer: Iterable[str]) -> list[ProcessSubsystem | UnitSubsystem]:
         return [self._processes[name] for name in layer if name in self._processes]
 
 
@@ -193,6 +205,19 @@ def _layers(specs: Mapping[str, SubsystemConfig]) -> tuple[tuple[str, ...], ...]
         layers.append(tuple(name for name in specs if name in ready))
         sorter.done(*ready)
     return tuple(layers)
+
+
+def _units(specs: Mapping[str, SubsystemConfig], room: Room) -> dict[str, UnitSubsystem]:
+    """Make the subsystems that are units of the system's manager, with one connection to it."""
+    wanted = {name: spec for name, spec in specs.items() if spec.kind == "unit"}
+    if not wanted:
+        return {}
+    # The D-Bus library costs 4 MiB, and is loaded only where a unit is configured.
+    from epad.supervisor.manager import Manager  # noqa: PLC0415
+    from epad.supervisor.unit import UnitSubsystem  # noqa: PLC0415
+
+    manager = Manager(SYSTEM_BUS)
+    return {name: UnitSubsystem(name, spec, room, manager) for name, spec in wanted.items()}
 
 
 def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> Room:

@@ -91,7 +91,7 @@ class SystemdEngine:
             found = await self._manager.properties(unit)
         except (ManagerError, OSError) as error:
             raise SpawnError(f"{unit}: {error}", permanent=False) from error
-        status = _status(found)
+        status = status_of(found)
         if result != "done" and (status is None or status.code in _EXEC_FAILURES):
             await self._remove(unit)
             text = f"{unit}: systemd could not start it: {found.get('Result', result)}"
@@ -109,7 +109,7 @@ class SystemdEngine:
 
     async def last_exit(self, marks: Mapping[str, str]) -> ExitStatus:
         found = await self._look(self.unit(marks))
-        return (_status(found) if _bears(found, marks) else None) or UNSEEN
+        return (status_of(found) if _bears(found, marks) else None) or UNSEEN
 
     async def bearing(self, marks: Mapping[str, str]) -> frozenset[ProcessIdentity]:
         inside: set[ProcessIdentity] = set()
@@ -158,10 +158,11 @@ class SystemdEngine:
         if not self._manager.bus.is_system:
             return _NO_CUT if cut else ""
         try:
-            # An empty list clears what was set before; without that, addresses would add up.
+            # An empty list clears what was set before, without which addresses would add up. To join again takes
+            # an explicit permission: of empty lists systemd 252 makes no filter, and leaves the old one in place.
             await self._manager.set_properties(unit, _network([], []))
-            if cut:
-                await self._manager.set_properties(unit, _network(_EVERYWHERE, _LOOPBACK))
+            after = _network(_EVERYWHERE, _LOOPBACK) if cut else _network([], _EVERYWHERE)
+            await self._manager.set_properties(unit, after)
         except ManagerError as error:
             return str(error)
         return ""
@@ -226,7 +227,7 @@ class SystemdEngine:
         deadline = loop.time() + _STATUS_SECONDS
         while status is None and loop.time() < deadline:
             found = await self._look(unit)
-            status = _status(found) if found.get("ExecMainPID") == child.identity.pid else None
+            status = status_of(found) if found.get("ExecMainPID") == child.identity.pid else None
             if status is None:
                 await asyncio.sleep(pause)
                 pause *= 2
@@ -287,7 +288,7 @@ def _network(denied: list[Any], allowed: list[Any]) -> dict[str, Variant]:
     }
 
 
-def _status(found: Mapping[str, Any]) -> ExitStatus | None:
+def status_of(found: Mapping[str, Any]) -> ExitStatus | None:
     """Read how a unit's main process ended; None if it has not, or nothing is known."""
     if not found.get("ExecMainExitTimestampMonotonic"):
         return None
