@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -23,7 +24,13 @@ command = ["sh", "-c", "setsid sleep 98764 & (setsid env -i sleep 98763 &) ; exe
 [subsystems.brief]
 command = ["sh", "-c", "while [ ! -e end ]; do sleep 0.05; done; exit 7"]
 restart = { policy = "never" }
+[subsystems.odd]
+command = ["python3", "odd.py", "$HOME %h \\"${X}\\""]
+working_directory = "/srv/odd"
+environment = { ODD = "a \\"b\\" 'c' $d `e` \\\\f #g\\n ;h\\t=%i" }
+restart = { policy = "never" }
 """
+ODD = "import json, os, sys; json.dump([sys.argv[1], os.environ['ODD']], open('/var/lib/epad/odd', 'w'))"
 SLEEPS = ("98765", "98764", "98763", "98762")
 # The installed 20 s would make the test of a hang as long.
 QUICK_WATCHDOG = "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
@@ -36,6 +43,7 @@ def box() -> Iterator[SystemdBox]:
         box.let_everybody_reach(BIN / "python")
         box.let_everybody_reach(ROOT / "epad")
         box.write("/etc/epad/epad.toml", CONFIG)
+        box.write("/srv/odd/odd.py", ODD)
         box.write("/etc/systemd/system/epad.service.d/90-test.conf", QUICK_WATCHDOG)
         box.run("env", f"EPAD_PROGRAM={BIN / 'epad'}", "sh", ROOT / "systemd/install.sh")
         box.wait(lambda: all(box.processes("sleep", n) for n in SLEEPS), "the children to run")
@@ -71,6 +79,13 @@ def test_it_is_installed_by_one_command_and_says_its_phase(box: SystemdBox) -> N
     status = box.run("cat", f"/proc/{pid}/status")
     assert "NoNewPrivs:\t0" in status
     assert "Seccomp:\t0" in status
+
+
+def test_words_reach_a_child_as_they_were_written(box: SystemdBox) -> None:
+    """Nothing is put in place of variables, specifiers, quotes or line breaks."""
+    file = box.root / "var/lib/epad/odd"
+    box.wait(lambda: file.exists() and file.read_text() != "", "the child to have run")
+    assert json.loads(file.read_text()) == ['$HOME %h "${X}"', "a \"b\" 'c' $d `e` \\f #g\n ;h\t=%i"]
 
 
 def test_a_killed_daemon_is_restarted_and_adopts(box: SystemdBox) -> None:
