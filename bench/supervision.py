@@ -116,7 +116,7 @@ def running(system: Supervised) -> Iterator[int]:
 def figures(system: Supervised, quick: bool) -> dict[str, float]:
     """Everything that is measured of one supervisor."""
     with running(system) as pid:
-        cpu = statistics.median(cpu_percent(pid, 5.0 if quick else 20.0) for _ in range(1 if quick else 3))
+        cpu = statistics.median(cpu_percent(pid, 5.0 if quick else 10.0) for _ in range(1 if quick else 3))
         pss = pss_mib(pid)
         status = status_ms(system.status, 5 if quick else 30)
         restarts = []

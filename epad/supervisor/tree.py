@@ -171,7 +171,10 @@ class CgroupTree:
         return self._cgroup.is_to_freeze
 
     def is_loose(self) -> bool:
-        return self._cgroup.is_populated and not self._cgroup.is_frozen
+        if self._cgroup.is_populated and not self._cgroup.is_frozen:
+            return True
+        outside = self._walked.remembered() - self._inside()
+        return any(not self._table.is_stopped(member) for member in outside)
 
     def forget(self) -> None:
         self._cgroup.remove()

@@ -242,6 +242,35 @@ time.sleep(600)
     world.engine.release(child)
 
 
+async def test_what_has_left_its_cgroup_is_held_and_ended_all_the_same(world: World) -> None:
+    """A child that may write there moves itself out before the freeze; it is found by mark and descent."""
+    if world.trees == "walked":
+        pytest.skip("there is no cgroup to leave")
+    source = """
+import os, subprocess, sys, time
+if os.fork() == 0:
+    own = [line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::")][0]
+    mounts = [line.split() for line in open("/proc/self/mountinfo") if " - cgroup2 " in line]
+    with open(mounts[0][4] + os.path.dirname(os.path.dirname(own)) + "/cgroup.procs", "w") as file: file.write("0")
+    open("root", "w").write(str(os.getpid()))
+    time.sleep(600)
+time.sleep(600)
+"""
+    child = await start(world, source)
+    await until(lambda: world.wrote("root"))
+    away, own = world.pid("root"), cgroup_of(child.identity.pid)
+    assert own is not None
+    assert away not in own.pids()
+    assert await world.engine.freeze(child) is True
+    assert states(world, [away]) == ["T"]
+    assert not world.engine.is_loose(child)
+    os.kill(away, signal.SIGCONT)
+    await until(lambda: world.engine.is_loose(child))
+    assert await world.engine.stop(child, GRACE_SECONDS) == frozenset()
+    world.engine.release(child)
+    assert are(world, [away], "goneZ")()
+
+
 async def test_an_adopted_process_is_watched_and_stopped(world: World) -> None:
     """What somebody else started is noticed to end; how it ended is told to its parent alone."""
     child = await start(world, SLEEP)
