@@ -83,11 +83,7 @@ class SystemdEngine:
         program, unit = find_program(launch), self.unit(launch.marks)
         try:
             await self._remove(unit)
-            file = self._write_environment(unit, launch)
-            properties = _properties(launch, program, file)
-            if launch.cut_off and self._manager.bus.is_system:
-                properties |= _network(_EVERYWHERE, _LOOPBACK)
-            result = await self._manager.start_transient(unit, properties)
+            result = await self._start(unit, launch, program)
             found = await self._manager.properties(unit)
         except (ManagerError, OSError) as error:
             raise SpawnError(f"{unit}: {error}", permanent=False) from error
@@ -179,6 +175,18 @@ class SystemdEngine:
 
     def sweep(self) -> None:
         self._plain.sweep()
+
+    async def _start(self, unit: str, launch: Launch, program: str) -> str:
+        file = self._write_environment(unit, launch)
+        properties = _properties(launch, program, file)
+        if launch.cut_off and self._manager.bus.is_system:
+            properties |= _network(_EVERYWHERE, _LOOPBACK)
+        try:
+            return await self._manager.start_transient(unit, properties)
+        finally:
+            file.unlink(
+                missing_ok=True
+            )  # the job is done when the program runs: what was in the file is its own now
 
     async def _look(self, unit: str) -> dict[str, Any]:
         with suppress(ManagerError):
