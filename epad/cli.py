@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,6 +81,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     from epad import config_load  # noqa: PLC0415
     from epad.config_lines import key_text  # noqa: PLC0415
+    from epad.supervisor.choice import would_use  # noqa: PLC0415
 
     loaded = config_load.read(config_load.find(arguments.config))
     if arguments.show:
@@ -87,6 +89,10 @@ def _check(arguments: argparse.Namespace) -> int:
             origin = loaded.origin(key_text(path))
             print(f"{key_text(path)} = {_shown(path, value)}  # {origin or 'built in'}")
     files = ", ".join(str(file) for file in loaded.files) or "no file: the shipped defaults"
+    print(
+        f"engine: {would_use(loaded.config.daemon, os.environ)}",
+        file=sys.stderr if arguments.show else sys.stdout,
+    )
     print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
     return EXIT_OK
 

@@ -34,6 +34,7 @@ class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"]
     tick_seconds: Seconds
     shutdown_seconds: Seconds
+    engine: Literal["auto", "plain", "systemd"] = "auto"
 
 
 class ControlConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -378,7 +379,8 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One workload: the unit of isolation."""
 
-    kind: Literal["process", "client"] = "process"
+    kind: Literal["process", "unit", "client"] = "process"
+    unit: str = ""
     command: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     working_directory: str = ""

@@ -208,9 +208,10 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if subsystem.kind == "process" and not subsystem.command:
         text = 'is missing; give the program and its arguments, or kind = "client"'
         yield Complaint(command, text, (kind,))
-    if subsystem.kind == "client" and subsystem.command:
-        text = 'is set, but a client has no process; take it out, or kind = "process"'
+    if subsystem.kind != "process" and subsystem.command:
+        text = f'is set, but a {subsystem.kind} has no process of epad\'s; take it out, or kind = "process"'
         yield Complaint(command, text, (kind,))
+    yield from _check_unit(path, subsystem)
     if path[-1] in RESERVED_NAMES:
         text = f"may not be called {path[-1]}: findings about the machine itself bear that name; take another"
         yield Complaint(path, text)
@@ -237,6 +238,20 @@ def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complai
     if subsystem.restart.hung_seconds and subsystem.restart.policy == "never":
         text = "is set, but policy is never; set it to 0, or choose another policy"
         yield Complaint((*path, "restart", "hung_seconds"), text, ((*path, "restart", "policy"),))
+
+
+def _check_unit(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
+    """A name of systemd's, for the one kind that has one."""
+    name, unit = (*path, "unit"), subsystem.unit
+    if subsystem.kind == "unit" and not re.fullmatch(r"[A-Za-z0-9:_.@\\-]{1,247}\.service", unit):
+        text = f"is {unit!r}; give a service as systemctl names it, such as ollama.service"
+        yield Complaint(
+            name, text if unit else "is missing; give it, such as ollama.service", ((*path, "kind"),)
+        )
+    if subsystem.kind == "unit" and unit in {"epad.service", "dbus.service"}:
+        yield Complaint(name, f"is {unit}, which epad itself needs; a hold would be its own end")
+    if subsystem.kind != "unit" and unit:
+        yield Complaint(name, 'is set, but only kind = "unit" has one; set it, or take this out')
 
 
 def _check_critical_files(path: KeyPath, files: tuple[str, ...]) -> Iterator[Complaint]:

@@ -24,8 +24,7 @@ class Environments:
         """The variables for one start of a subsystem. Raises DatabaseError."""
         if not self._subsystems[name].gateway:
             return {}
-        key = await self._identities.issue(name)
-        await self._identities.revoke(name, except_newest=True)
+        key = await self._identities.issue(name, alone=True)
         return {
             "EPAD_GATEWAY_URL": self.gateway_url,
             "EPAD_GATEWAY_KEY": key,

@@ -53,7 +53,7 @@ from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
 from epad.supervisor.child_logs import LogKeeper
-from epad.supervisor.engine import PlainEngine
+from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Held
@@ -275,7 +275,9 @@ class House:
             database=self._stores.database,
             directories=self._directories,
             environment=self._environments.of,
-            engine=PlainEngine(ProcessTable(self._boot_id)),
+            engine=choose(
+                self.config.daemon.engine, ProcessTable(self._boot_id), self._directories, os.environ
+            ),
             clock=self.clock,
             observer=self,
             log=structlog.get_logger("epad.supervisor"),
@@ -405,6 +407,7 @@ class House:
             incidents=self._watchers.cascade.incidents,
             gpus=self._machine.gpus,
             host=self._machine.host,
+            engine=self.supervisor.engine,
         )
 
     def _make_orders(self) -> Orders:

@@ -37,7 +37,7 @@ class Keys:
         A file that a revocation left empty stays so: only a rotation fills it again.
         """
         for name, spec in self._subsystems.items():
-            if spec.kind == "client" and spec.gateway and not self._file(name).exists():
+            if spec.kind != "process" and spec.gateway and not self._file(name).exists():
                 await self._write(name, await self._identities.issue(name))
 
     async def rotate(self, name: str) -> str:

@@ -22,7 +22,7 @@ REASON = "its VRAM is being released"
 class Holder(Protocol):
     """What is used of `Supervisor`."""
 
-    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None: ...
+    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str: ...
 
     def snapshots(self) -> Sequence[SubsystemSnapshot]: ...
 
@@ -36,7 +36,7 @@ class HeldAtStop:
     def __init__(self, holder: Holder, subsystems: Mapping[str, SubsystemConfig]) -> None:
         self._holder = holder
         self._subsystems = subsystems
-        self._stopping: dict[str, asyncio.Task[None]] = {}
+        self._stopping: dict[str, asyncio.Task[str]] = {}
 
     async def terminate(self, subsystem: str) -> bool:
         task = asyncio.create_task(self._holder.hold(subsystem, Rung.STOP, REASON), name=f"stop {subsystem}")

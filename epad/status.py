@@ -64,6 +64,7 @@ class StatusBoard:
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
     log_file: Callable[[str], Path] = Path
+    engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
     web_url: str = ""
@@ -88,6 +89,7 @@ class StatusBoard:
             "probes": self.probes.snapshot(),
             "gpus": self.gpus(),
             "host": self.host(),
+            "engine": self.engine,
             "gateway": {"url": self.gateway_url},
             "upstreams": self.upstreams(),
             "budgets": {

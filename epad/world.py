@@ -55,7 +55,7 @@ class WorldView:
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
         self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind == "process")
+            Containable(name, subsystems[name].essential, subsystems[name].kind != "client")
             for name in dependency_order(subsystems)
         ]
 

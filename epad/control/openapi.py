@@ -222,6 +222,7 @@ SCHEMAS: dict[str, Any] = {
         probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
         gpus=_array({"$ref": "#/components/schemas/Gpu"}),
         host={"$ref": "#/components/schemas/Host"},
+        engine=_TEXT,
         gateway=_object(url=_TEXT),
         upstreams=_array(_object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT)),
         budgets={

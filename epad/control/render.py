@@ -151,6 +151,7 @@ def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
         *_shared_budget_lines(status),
         f"metrics  {clean(status['metrics']['url']) or 'off'}",
         f"page     {clean(status['web']['url']) or 'off'}",
+        f"engine   {clean(status.get('engine', '')) or '-'}",
         f"epad     {clean(status['version'])}, pid {status['pid']}, up {duration(status['uptime_seconds'])}",
     ]
     return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]

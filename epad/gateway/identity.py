@@ -51,9 +51,10 @@ class Identities:
         rows = await self._database.read(work)
         self._owner_by_hash = {digest: (digest, name) for digest, name in rows}
 
-    async def issue(self, subsystem: str) -> str:
+    async def issue(self, subsystem: str, *, alone: bool = False) -> str:
         """Make a key, remember its hash, and return the key: this is the only time it is seen.
 
+        `alone` revokes the former ones in the same write, since every start of a process waits for it.
         Raises IdentityError for an impossible name, DatabaseError if the hash could not be stored.
         """
         if not _NAME.match(subsystem):
@@ -62,30 +63,23 @@ class Identities:
         digest = _digest(key)
         issued = self._clock.utc().isoformat(timespec="seconds")
 
-        def work(connection: apsw.Connection) -> None:
+        def work(connection: apsw.Connection) -> list[bytes]:
+            doomed = _revoke(connection, subsystem, 0) if alone else []
             connection.execute(
                 "INSERT INTO subsystem_key (subsystem, key_sha256, issued_utc) VALUES (?, ?, ?)",
                 (subsystem, digest, issued),
             )
+            return doomed
 
-        await self._database.write(work)
+        for former in await self._database.write(work):
+            self._owner_by_hash.pop(former, None)
         self._owner_by_hash[digest] = (digest, subsystem)
         return key
 
     async def revoke(self, subsystem: str, *, except_newest: bool = False) -> int:
         """Forget a subsystem's keys, from this moment on; return how many. Raises DatabaseError."""
-
-        def work(connection: apsw.Connection) -> list[bytes]:
-            rows = connection.execute(
-                "SELECT key_sha256 FROM subsystem_key WHERE subsystem = ? ORDER BY id DESC", (subsystem,)
-            )
-            doomed = [bytes(digest) for (digest,) in rows][1 if except_newest else 0 :]
-            connection.executemany(
-                "DELETE FROM subsystem_key WHERE key_sha256 = ?", [(digest,) for digest in doomed]
-            )
-            return doomed
-
-        doomed = await self._database.write(work)
+        kept = 1 if except_newest else 0
+        doomed = await self._database.write(lambda connection: _revoke(connection, subsystem, kept))
         for digest in doomed:
             self._owner_by_hash.pop(digest, None)
         return len(doomed)
@@ -106,6 +100,16 @@ class Identities:
 def presents_key(headers: Headers) -> bool:
     """Say whether a request carries anything that is meant to say who it is."""
     return "Authorization" in headers or "x-api-key" in headers
+
+
+def _revoke(connection: apsw.Connection, subsystem: str, kept: int) -> list[bytes]:
+    """Delete a subsystem's keys but the newest `kept`; return the hashes of those that went."""
+    rows = connection.execute(
+        "SELECT key_sha256 FROM subsystem_key WHERE subsystem = ? ORDER BY id DESC", (subsystem,)
+    )
+    doomed = [bytes(digest) for (digest,) in rows][kept:]
+    connection.executemany("DELETE FROM subsystem_key WHERE key_sha256 = ?", [(digest,) for digest in doomed])
+    return doomed
 
 
 def _presented_key(headers: Headers) -> str | None:

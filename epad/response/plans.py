@@ -26,6 +26,7 @@ class Target(NamedTuple):
 
 LEDGER = Target(False, "ledger")
 _UNPERSISTED = frozenset({Phase.NORMAL, Phase.QUARANTINE})
+_OPEN = Hold(Rung.OPEN)
 
 
 def containment_steps(
@@ -41,11 +42,9 @@ def containment_steps(
     """
     skipped = {target.name for target in skip if target.is_subsystem}
     changed = [
-        s.name
-        for s in subsystems
-        if s.name not in skipped and before.get(s.name, Hold(Rung.OPEN)) != after[s.name]
+        s.name for s in subsystems if s.name not in skipped and before.get(s.name, _OPEN) != after[s.name]
     ]
-    tighter = [n for n in reversed(changed) if after[n].rung >= before.get(n, Hold(Rung.OPEN)).rung]
+    tighter = [n for n in reversed(changed) if after[n].rung >= before.get(n, _OPEN).rung]
     looser = [n for n in changed if n not in tighter]
     return [_hold_step(name, after[name]) for name in (*tighter, *looser)]
 

@@ -53,7 +53,7 @@ class Containment:
             self._access.hold(name, hold.rung, hold.reason)
         severed = self._access.sever(name) if hold.rung >= Rung.BLOCK else 0
         try:
-            await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
+            network = await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
             freed = await self._release_vram(name, hold) if hold.rung is Rung.RELEASE_VRAM else ""
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
@@ -63,15 +63,16 @@ class Containment:
             door = "gateway throttled"
         else:
             door = f"gateway closed, {severed} turn(s) severed"
-        return f"{door}; {freed}{process_in_words(self._supervisor, name)}"
+        said = (door, freed, process_in_words(self._supervisor, name), network)
+        return "; ".join(words for words in said if words)
 
     async def _release_vram(self, name: str, hold: Hold) -> str:
         """Free what it holds of a GPU's memory: gently if that is possible, else by ending it."""
         try:
-            return f"{await self._vram.release(name)}; "
+            return await self._vram.release(name)
         except StepFailedError as error:
             await self._supervisor.hold(name, Rung.STOP, hold.reason, paused=hold.paused)
-            return f"{error}; "
+            return str(error)
 
 
 def open_door(access: Access, name: str, wanted: Hold) -> str:

@@ -180,10 +180,10 @@ class ProcessTable:
         first = min(leaders, key=lambda stat: stat.start_ticks, default=None)
         return None if first is None else self._identify(first)
 
-    def orphans(self) -> Iterator[ProcessStat]:
-        """Find our own dead children outside our session: what the subreaper has been handed."""
+    def orphans(self, expected: Collection[int]) -> Iterator[ProcessStat]:
+        """Find our own dead children outside our session, but the `expected`: what the subreaper has been handed."""
         own_session = os.getsid(0)
-        for pid in self._own_children():
+        for pid in self._own_children().difference(expected):
             stat = self.stat(pid)
             if stat is not None and stat.state == "Z" and stat.session != own_session:
                 yield stat

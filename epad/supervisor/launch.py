@@ -7,7 +7,7 @@ from pathlib import Path
 
 from epad.config import SubsystemConfig
 from epad.directories import Directories
-from epad.supervisor.engine import Launch
+from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK, Launch
 from epad.supervisor.intent import Room
 
 # What children inherit of the daemon's environment. A list of what may pass, not of what may not: the daemon's
@@ -42,7 +42,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 def marks(directories: Directories, subsystem: str) -> dict[str, str]:
     """Return the variables by which a process, wherever it has moved to, is known to be this subsystem's."""
-    return {"EPAD_STATE": str(directories.state), "EPAD_SUBSYSTEM": subsystem}
+    return {STATE_MARK: str(directories.state), SUBSYSTEM_MARK: subsystem}
 
 
 def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:
@@ -54,7 +54,7 @@ def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str
         **extra,
         **spec.environment,
         **own_marks,
-        "EPAD_INSTANCE": instance,
+        INSTANCE_MARK: instance,
         "NOTIFY_SOCKET": str(room.directories.notify_socket(name)),
         "WATCHDOG_USEC": str(round(room.settings.watchdog_seconds * 1e6)),
     }

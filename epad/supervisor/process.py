@@ -10,7 +10,7 @@ from typing import Protocol
 
 from epad.config import SubsystemConfig
 from epad.database import DatabaseError
-from epad.supervisor.engine import UNSEEN, Child, ExitStatus
+from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
@@ -25,6 +25,8 @@ from probes.subsystems import SubsystemExited
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
 _STATUS_SECONDS = 1.0
 _NO_HISTORY = History()
+# Below this a write between an exit and the next spawn would be most of what there is to wait for.
+_SOON_SECONDS = 0.05
 
 
 class ProcessOwner(Protocol):
@@ -55,6 +57,7 @@ class Process:
         self.health = Health(room.clock.monotonic())
         self.adopted = False
         self.hung = ""
+        self.cut_off = False
         self.last_exit = ""
         self._name = name
         self._spec = spec
@@ -79,7 +82,7 @@ class Process:
     async def adopt(self, root: ProcessIdentity) -> bool:
         """Take over a process that runs; False if it has ended."""
         try:
-            child = self._room.engine.adopt(root, self.marks)
+            child = await self._room.engine.adopt(root, self.marks)
         except ProcessGoneError:
             return False
         was_stopping = self.record.stage is Stage.STOPPING
@@ -104,10 +107,14 @@ class Process:
 
     async def miss(self, look_for_strays: bool) -> None:
         """Deal with a process that is not there any more: what it has left, and how it may have ended."""
+        status = UNSEEN
+        if self.record.stage is Stage.RUNNING:
+            # Before its tree is cleared away: systemd keeps a status as long as the unit.
+            status = await self._room.engine.last_exit({**self.marks, INSTANCE_MARK: self.record.instance})
         if look_for_strays and await self._clear():
             return
         if self.record.stage is Stage.RUNNING:
-            await self._judge(UNSEEN)
+            await self._judge(status)
         elif self.record.stage in {Stage.SPAWNING, Stage.STOPPING}:
             self.record = self._fresh(Stage.WAITING, self.record.history, self.record.restarts)
 
@@ -123,14 +130,14 @@ class Process:
             ready=self.report.ready,
         )
         try:
-            extra = await self._room.environment(self._name)
             if not self._spec.working_directory:
                 self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
             # The intent first: a daemon that dies right after the spawn finds the process by this instance.
-            await self._room.records.write(self.record)
-            child = self._room.engine.spawn(
-                launch(self._name, self._spec, self._room, extra, self.record.instance)
+            extra, _ = await asyncio.gather(
+                self._room.environment(self._name), self._room.records.write(self.record)
             )
+            what = launch(self._name, self._spec, self._room, extra, self.record.instance)
+            child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off))
         except SpawnError as error:
             reason = f"{error}: see subsystems.{self._name}.command"
             await (self._fail(reason) if error.permanent else self._judge(_failure(reason)))
@@ -159,6 +166,17 @@ class Process:
         self.record = replace(self.record, frozen=False)
         await self.save()
         self._await_ready(self.child)
+
+    async def isolate(self, *, cut: bool) -> str:
+        """Cut it off every network but loopback, this process and those after it; what came of that."""
+        if not (cut or self.cut_off):
+            return ""
+        self.cut_off = cut
+        if self.child is None:
+            return "network to be cut at the next start" if cut else ""
+        why_not = await self._room.engine.isolate(self.child, cut=cut)
+        done = "network cut, but for loopback" if cut else "network joined"
+        return f"network not cut: {why_not}" if why_not else done
 
     async def stop(self) -> bool:
         """End the tree on purpose; True if some of it survived."""
@@ -285,6 +303,9 @@ class Process:
                 self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)
                 loop = asyncio.get_running_loop()
                 self._backoff = loop.call_later(verdict.delay_seconds, self._back_off_ended)
+                if verdict.delay_seconds < _SOON_SECONDS:
+                    # The next spawn writes the same, and a daemon that dies before it judges this exit again.
+                    return
             case Decision.LEAVE:
                 stage = Stage.WAITING if wanted else Stage.FINISHED
                 self.record = self._fresh(stage, verdict.history, restarts)

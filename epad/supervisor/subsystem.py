@@ -80,6 +80,11 @@ class ProcessSubsystem:
         self._held = held
         await self.converge()
 
+    async def isolate(self, *, cut: bool) -> str:
+        """Cut it off the network, or join it again; returns what came of that."""
+        async with self._lock:
+            return await self._process.isolate(cut=cut)
+
     async def restart(self) -> None:
         """Begin afresh: a new process, an unspent budget."""
         async with self._lock:
@@ -120,6 +125,10 @@ class ProcessSubsystem:
         else:
             self._check_life(child, now)
             self._ask_when_due(child, now)
+
+    @property
+    def has_failed(self) -> bool:
+        return self._process.record.stage is Stage.FAILED
 
     def snapshot(self) -> SubsystemSnapshot:
         process = self._process

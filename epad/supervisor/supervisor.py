@@ -8,14 +8,16 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
 from epad.config import SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
-from epad.supervisor.engine import Engine
+from epad.supervisor.bus import SYSTEM_BUS
+from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
@@ -23,9 +25,17 @@ from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.subsystem import ProcessSubsystem
 from epad.supervisor.tasks import Tasks
-from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
+from probes.subsystems import SubsystemObserver, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Rung
+
+if TYPE_CHECKING:
+    from epad.supervisor.manager import Manager
+    from epad.supervisor.unit import UnitSubsystem
+
+# A few are looked at in every beat; of many, each comes to its turn within so many beats.
+_LOOKS_PER_BEAT = 20
+_MAX_BEATS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +64,20 @@ class Supervisor:
         self._clock = surroundings.clock
         self._log = surroundings.log
         self._settings = surroundings.settings
-        self._state_mark = {"EPAD_STATE": str(surroundings.directories.state)}
+        self._state_mark = {STATE_MARK: str(surroundings.directories.state)}
         self._tasks = Tasks(surroundings.log)
         self._records = ProcessRecords(surroundings.database, surroundings.boot_id)
         self._room = _room(surroundings, self._records, self._tasks)
         self._order: tuple[str, ...] = tuple(specs)
-        self._processes: dict[str, ProcessSubsystem] = {}
+        self._processes: dict[str, ProcessSubsystem | UnitSubsystem] = {}
         self._clients: dict[str, ClientSubsystem] = {}
+        self._manager: Manager | None = None
         self._admit(specs)
 
     @property
-    def engine_name(self) -> str:
-        """The word for how processes are held here."""
-        return self._engine.name
+    def engine(self) -> str:
+        """Say how processes are held here."""
+        return f"{self._engine.name}: {self._engine.describe()}"
 
     async def start(self) -> None:
         """Adopt what runs, and start what does not; returns when all that can be started have been.
@@ -74,7 +85,7 @@ class Supervisor:
         A subsystem waits for its dependencies to be ready, or for as long as they are given to become so.
         Holds given before apply from the first moment. Raises SupervisorError, DatabaseError.
         """
-        self._engine.prepare()
+        await self._engine.prepare()
         records = await self._records.load()
         marked = await self._engine.bearing(self._state_mark)
         for name, process in self._processes.items():
@@ -83,16 +94,19 @@ class Supervisor:
         launches = [self._launch(process) for layer in self._layers for process in self._in(layer)]
         await asyncio.gather(*launches)
 
-    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None:
+    async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str:
         """Hold a subsystem exactly this firmly; asking again changes nothing. Raises SupervisorError.
 
+        From BLOCK upwards it is also cut off the network, where the engine can; returns what came of that.
         `paused` says that it is held for everybody's sake, not for anything of its own: PAUSED, not QUARANTINED.
         """
         held = Held(rung, reason, paused)
         if (client := self._clients.get(name)) is not None:
             client.hold(held, self._clock.monotonic())
-        else:
-            await self._finish(self._process(name).hold(held), f"hold {name}")
+            return ""
+        process = self._process(name)
+        await self._finish(process.hold(held), f"hold {name}")
+        return await process.isolate(cut=rung >= Rung.BLOCK)
 
     async def restart(self, name: str) -> None:
         """Stop a subsystem's tree and start it afresh, its restart budget whole. Raises SupervisorError."""
@@ -130,12 +144,19 @@ class Supervisor:
         await self._tasks.cancel()
         self._engine.sweep()
         self._engine.sweep()
+        await self._close()
 
     async def detach(self) -> None:
         """Go, and let the processes live: the next daemon adopts them."""
         await self._tasks.cancel()
         for process in self._processes.values():
             process.leave()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._manager is not None:
+            self._manager.close()
+        await self._engine.close()
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
         """Every subsystem as of now, in the order of the configuration."""
@@ -146,9 +167,9 @@ class Supervisor:
 
     def failed(self) -> frozenset[str]:
         """Name the subsystems that will not come back by themselves."""
-        return frozenset(s.name for s in self.snapshots() if s.state is SubsystemState.FAILED)
+        return frozenset(name for name, process in self._processes.items() if process.has_failed)
 
-    async def _launch(self, process: ProcessSubsystem) -> None:
+    async def _launch(self, process: ProcessSubsystem | UnitSubsystem) -> None:
         for name in process.spec.depends_on:
             if (dependency := self._processes.get(name)) is not None:
                 with suppress(TimeoutError):
@@ -157,10 +178,13 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Look at what no event tells: hung children, dead orphans, deleted sockets."""
+        looked = 0
         while True:
             await asyncio.sleep(self._settings.watch_seconds)
-            for process in self._processes.values():
-                process.check(self._clock.monotonic())
+            processes = tuple(self._processes.values())  # a reload may change them between two beats
+            for _ in range(_looks(len(processes))):
+                processes[looked % len(processes)].check(self._clock.monotonic())
+                looked += 1
             self._engine.sweep()
 
     async def _finish(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -176,18 +200,34 @@ class Supervisor:
                 self._clients[name].spec = spec
             elif spec.kind == "process":
                 self._processes[name] = ProcessSubsystem(name, spec, self._room)
+            elif spec.kind == "unit":
+                self._processes[name] = self._unit(name, spec)
             else:
                 self._clients[name] = ClientSubsystem(name, spec, self._clock.monotonic())
 
-    def _process(self, name: str) -> ProcessSubsystem:
+    def _unit(self, name: str, spec: SubsystemConfig) -> UnitSubsystem:
+        """Make a subsystem that is a unit of the system's manager; all of them share one connection to it."""
+        # The D-Bus library costs 4 MiB, and is loaded only where a unit is configured.
+        from epad.supervisor.manager import Manager  # noqa: PLC0415
+        from epad.supervisor.unit import UnitSubsystem  # noqa: PLC0415
+
+        self._manager = self._manager or Manager(SYSTEM_BUS)
+        return UnitSubsystem(name, spec, self._room, self._manager)
+
+    def _process(self, name: str) -> ProcessSubsystem | UnitSubsystem:
         try:
             return self._processes[name]
         except KeyError:
             known = ", ".join(self._order) or "none"
             raise SupervisorError(f"no subsystem {name!r}; configured are: {known}") from None
 
-    def _in(self, layer: Iterable[str]) -> list[ProcessSubsystem]:
+    def _in(self, layer: Iterable[str]) -> list[ProcessSubsystem | UnitSubsystem]:
         return [self._processes[name] for name in layer if name in self._processes]
+
+
+def _looks(count: int) -> int:
+    """Say how many subsystems are looked at in one beat: a look costs 60 us, so with many they take turns."""
+    return min(count, max(_LOOKS_PER_BEAT, ceil(count / _MAX_BEATS)))
 
 
 def _layers(specs: Mapping[str, SubsystemConfig]) -> tuple[tuple[str, ...], ...]:

@@ -30,6 +30,7 @@ def test_a_whole_status() -> None:
         "budget   all: <$0.01/$5.00 per day",
         "metrics  off",
         "page     off",
+        "engine   plain: told by walking",
         "epad     0.1.0, pid 77, up 1d01h",
         "note: no NVIDIA driver",
     ]

@@ -166,6 +166,19 @@ url = "ftp://x"
         ("[schedule]\ncheckpoint = 'soon'", '2: schedule.checkpoint: is "soon": Wrong number of fields'),
         ("[schedule]\ncheckpoint = '99 * * * *'", '2: schedule.checkpoint: is "99 * * * *"'),
         ("[subsystems.a]", "1: subsystems.a.command: is missing; give the program"),
+        ("[subsystems.a]\nkind = 'unit'", "subsystems.a.unit: is missing; give it, such as ollama.service"),
+        (
+            "[subsystems.a]\nkind = 'unit'\nunit = 'ollama'",
+            "3: subsystems.a.unit: is 'ollama'; give a service as systemctl names it",
+        ),
+        (
+            "[subsystems.a]\nkind = 'unit'\nunit = 'epad.service'",
+            "3: subsystems.a.unit: is epad.service, which epad itself needs",
+        ),
+        (
+            "[subsystems.a]\ncommand = ['x']\nunit = 'ollama.service'",
+            '3: subsystems.a.unit: is set, but only kind = "unit" has one',
+        ),
         ("[subsystems.a]\nkind = 'client'\ncommand = ['x']", "3: subsystems.a.command: is set, but a client"),
         ("[subsystems.a]\ncommand = ['x', 3]", "2: subsystems.a.command: holds 3; each must be text in quotes"),
         ("[subsystems.a]\ncommand = ['x']\nenvironment = {A = 1}", "3: subsystems.a.environment.A: is 1; give text"),

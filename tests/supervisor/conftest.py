@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from supervisor_world import PATIENCE_SECONDS, World
 
+from epad.supervisor.cgroup import NoCgroupError, delegated
+
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
@@ -21,8 +23,14 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def world(directory: Path) -> AsyncIterator[World]:
-    world = World(directory)
+async def world(directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    trees = getattr(request, "param", "walked")
+    if trees == "cgroup":
+        try:
+            delegated(managed=Path("/run/systemd/system").is_dir())
+        except NoCgroupError as error:
+            pytest.skip(f"no cgroup to divide: {error}")
+    world = World(directory, trees)
     await world.database.open()
     yield world
     await world.database.close()
@@ -33,3 +41,4 @@ async def world(directory: Path) -> AsyncIterator[World]:
         while world.living():
             await asyncio.sleep(0.01)
     assert not left, "the test left processes behind"
+    await world.engine.close()

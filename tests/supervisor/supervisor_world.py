@@ -13,10 +13,11 @@ import structlog
 from epad.config import RestartConfig, SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
-from epad.supervisor.engine import PlainEngine
+from epad.supervisor.cgroup import delegated
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Settings
+from epad.supervisor.plain import PlainEngine
 from epad.supervisor.records import PROCESS_SCHEMA
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.system import SystemClock, boot_id
@@ -56,17 +57,25 @@ async def until(true: Callable[[], bool]) -> None:
 class World:
     """A state directory and its database, for one supervisor after another."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trees: str = "walked") -> None:
+        self.trees = trees
         self.directories = Directories(root / "state", root / "run")
         self.directories.create()
         self.boot_id = boot_id()
         self.table = ProcessTable(self.boot_id)
-        self.engine = PlainEngine(self.table)
+        self.engine = self.make_engine()
         self.database = Database(self.directories.state_database, PROCESS_SCHEMA)
         self.exits: list[SubsystemExited] = []
         self.marks = {"EPAD_STATE": str(self.directories.state)}
         self.checker = HealthChecker(self.infer, {"PATH": os.environ["PATH"]})
         self.tokens: dict[str, str] = {}
+
+    def make_engine(self) -> PlainEngine:
+        """The plain engine, with a cgroup a child or without."""
+        if self.trees == "walked":
+            return PlainEngine(self.table)
+        own = delegated(managed=Path("/run/systemd/system").is_dir())
+        return PlainEngine(self.table, own.leaf(f"test-{self.directories.state.parent.name}"))
 
     def exited(self, event: SubsystemExited) -> None:
         self.exits.append(event)

@@ -13,12 +13,14 @@ import pytest
 from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, snapshot, until
 
 from epad.config import RestartConfig, SubsystemConfig
-from epad.supervisor.engine import PlainEngine
 from epad.supervisor.errors import SpawnError
+from epad.supervisor.plain import PlainEngine
 from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
+
+pytestmark = pytest.mark.parametrize("world", ["walked", "cgroup"], indirect=True)
 
 HERE = Path(__file__).parent
 NOTIFYING = f"""{READY}
@@ -43,7 +45,7 @@ from test_adoption import SPECS
 from statemachine.containment import Rung
 
 async def main():
-    world = World(Path(sys.argv[1]))
+    world = World(Path(sys.argv[1]), sys.argv[2])
     await world.database.open()
     supervisor = world.supervisor(SPECS)
     await supervisor.start()
@@ -84,6 +86,7 @@ class Daemon:
             "-c",
             DAEMON,
             str(world.directories.state.parent),
+            world.trees,
             env={**os.environ, "PYTHONPATH": path},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -180,13 +183,11 @@ async def test_a_frozen_child_is_adopted_frozen(world: World) -> None:
     await supervisor.start()
     family = pids(supervisor)["family"]
     assert family is not None
-    stat = world.table.stat(family)
-    assert stat is not None
-    assert stat.state == "T"
+    assert world.engine.is_stopped(supervisor._processes["family"]._process.child)  # type: ignore[arg-type]
     assert snapshot(supervisor, "family").state is SubsystemState.QUARANTINED
     assert world.living() == left
     await supervisor.hold("family", Rung.OPEN, "")
-    await until(lambda: (s := world.table.stat(family)) is not None and s.state == "S")
+    await until(lambda: not world.engine.is_stopped(supervisor._processes["family"]._process.child))  # type: ignore[arg-type]
     assert snapshot(supervisor, "family").state is SubsystemState.RUNNING
     await supervisor.stop_all()
     assert world.living() == set()
@@ -210,8 +211,8 @@ async def test_a_daemon_that_detaches_leaves_all_running(world: World) -> None:
 class DyingEngine(PlainEngine):
     """Dies between the spawn and the word of it: the child runs, and nobody has written down its pid."""
 
-    def spawn(self, launch):  # type: ignore[no-untyped-def]
-        self.release(super().spawn(launch))
+    async def spawn(self, launch):  # type: ignore[no-untyped-def]
+        self.release(await super().spawn(launch))
         raise SpawnError("the daemon dies here", permanent=False)
 
 
@@ -234,7 +235,7 @@ async def test_a_death_between_spawn_and_record_doubles_nothing(world: World) ->
     record = (await records.load())["it"]
     assert (record.stage, record.pid) == (Stage.SPAWNING, None)
 
-    world.engine = PlainEngine(world.table)
+    world.engine = world.make_engine()
     supervisor = world.supervisor(spec)
     await supervisor.start()
     assert {snapshot(supervisor).pid} == left == world.living()

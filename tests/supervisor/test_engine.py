@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from supervisor_world import SLEEP, World, until
 
+from epad.supervisor.cgroup import cgroup_of
 from epad.supervisor.engine import UNSEEN, Child, Launch
 from epad.supervisor.errors import ProcessGoneError, SpawnError
+
+pytestmark = pytest.mark.parametrize("world", ["walked", "cgroup"], indirect=True)
 
 # A tree that tries to get away: a plain child, one in its own session, and a daemonised one (fork, setsid, fork)
 # whose environment tells nothing of where it came from.
@@ -47,11 +50,11 @@ NAMES = ("child", "session", "daemonised", "root")
 GRACE_SECONDS = 10.0
 
 
-def start(world: World, source: str, *command: str, **environment: str) -> Child:
+async def start(world: World, source: str, *command: str, **environment: str) -> Child:
     here = world.directories.work("it")
     here.mkdir(exist_ok=True)
     marks = {**world.marks, "EPAD_SUBSYSTEM": "it"}
-    return world.engine.spawn(
+    return await world.engine.spawn(
         Launch(
             command=command or (sys.executable, "-S", "-c", source),
             environment={"PATH": os.environ["PATH"], "HERE": str(here), **marks, **environment},
@@ -63,13 +66,21 @@ def start(world: World, source: str, *command: str, **environment: str) -> Child
 
 
 async def start_tree(world: World) -> tuple[Child, list[int]]:
-    child = start(world, TREE)
+    child = await start(world, TREE)
     await until(lambda: all(world.wrote(name) for name in NAMES))
     return child, [world.pid(name) for name in NAMES]
 
 
 def states(world: World, pids: list[int]) -> list[str]:
     return [stat.state if (stat := world.table.stat(pid)) else "gone" for pid in pids]
+
+
+def stands(world: World, child: Child, pids: list[int]) -> bool:
+    """Whether all of it is held: stopped one by one, or frozen together in its cgroup."""
+    if world.trees == "walked":
+        return set(states(world, pids)) == {"T"}
+    own = cgroup_of(child.identity.pid)
+    return own is not None and own.is_frozen and set(pids) <= own.pids()
 
 
 def are(world: World, pids: list[int], wanted: str) -> Callable[[], bool]:
@@ -87,7 +98,7 @@ print("input", repr(sys.stdin.read()))
 print("leaked", os.path.exists("/proc/self/fd/{leak.fileno()}"))
 print("to stderr", file=sys.stderr)
 """
-        child = start(world, source, PYTHONUNBUFFERED="1")
+        child = await start(world, source, PYTHONUNBUFFERED="1")
         await child.exited
     world.engine.release(child)
     assert world.read("it").splitlines() == ["own session True", "input ''", "leaked False", "to stderr"]
@@ -106,7 +117,7 @@ async def test_an_exit_is_noticed_with_its_status(
     world: World, source: str, text: str, succeeded: bool
 ) -> None:
     """The pidfd tells that it ended, waitid how."""
-    child = start(world, source)
+    child = await start(world, source)
     status = await child.exited
     assert (status.text, status.succeeded) == (text, succeeded)
     world.engine.release(child)
@@ -142,7 +153,7 @@ if os.fork() == 0:
     os.execve(sys.executable, [sys.executable, "-S", "-c", program], {})
 while not os.path.exists("bare"): time.sleep(0.01)
 """
-    child = start(world, source)
+    child = await start(world, source)
     await child.exited
     await until(lambda: world.wrote("bare"))
     bare = world.pid("bare")
@@ -155,7 +166,7 @@ while not os.path.exists("bare"): time.sleep(0.01)
 
 async def test_a_process_that_ignores_term_is_killed(world: World) -> None:
     """The grace ends."""
-    child = start(world, STUBBORN)
+    child = await start(world, STUBBORN)
     await until(lambda: world.wrote("root"))
     assert await world.engine.stop(child, 0.2) == frozenset()
     assert (await child.exited).text == "signal SIGKILL"
@@ -170,7 +181,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 open("root", "w").write(str(os.getpid()))
 time.sleep(600)
 """
-    child = start(world, source)
+    child = await start(world, source)
     await until(lambda: world.wrote("root"))
     await world.engine.stop(child, GRACE_SECONDS)
     assert (await child.exited).text == "exit 7"
@@ -182,10 +193,13 @@ async def test_freeze_and_thaw_take_the_whole_tree(world: World) -> None:
     child, pids = await start_tree(world)
     for _ in range(2):
         assert await world.engine.freeze(child) is True
-        assert states(world, pids) == ["T"] * 4
+        assert stands(world, child, pids)
         assert world.engine.is_stopped(child)
     assert not world.engine.is_loose(child)
-    os.kill(pids[0], signal.SIGCONT)
+    if world.trees == "walked":
+        os.kill(pids[0], signal.SIGCONT)
+    else:
+        child.tree.let_die(())
     await until(lambda: world.engine.is_loose(child))
     for _ in range(2):
         await world.engine.thaw(child)
@@ -220,19 +234,48 @@ for generation in range(400):
     open("root", "w").write("1")
 time.sleep(600)
 """
-    child = start(world, source)
+    child = await start(world, source)
     await until(lambda: world.wrote("root"))
     assert await world.engine.freeze(child) is True
-    assert set(states(world, list(world.living()))) == {"T"}
+    assert stands(world, child, list(world.living()))
     assert await world.engine.stop(child, GRACE_SECONDS) == frozenset()
     world.engine.release(child)
 
 
+async def test_what_has_left_its_cgroup_is_held_and_ended_all_the_same(world: World) -> None:
+    """A child that may write there moves itself out before the freeze; it is found by mark and descent."""
+    if world.trees == "walked":
+        pytest.skip("there is no cgroup to leave")
+    source = """
+import os, subprocess, sys, time
+if os.fork() == 0:
+    own = [line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::")][0]
+    mounts = [line.split() for line in open("/proc/self/mountinfo") if " - cgroup2 " in line]
+    with open(mounts[0][4] + os.path.dirname(os.path.dirname(own)) + "/cgroup.procs", "w") as file: file.write("0")
+    open("root", "w").write(str(os.getpid()))
+    time.sleep(600)
+time.sleep(600)
+"""
+    child = await start(world, source)
+    await until(lambda: world.wrote("root"))
+    away, own = world.pid("root"), cgroup_of(child.identity.pid)
+    assert own is not None
+    assert away not in own.pids()
+    assert await world.engine.freeze(child) is True
+    assert states(world, [away]) == ["T"]
+    assert not world.engine.is_loose(child)
+    os.kill(away, signal.SIGCONT)
+    await until(lambda: world.engine.is_loose(child))
+    assert await world.engine.stop(child, GRACE_SECONDS) == frozenset()
+    world.engine.release(child)
+    assert are(world, [away], "goneZ")()
+
+
 async def test_an_adopted_process_is_watched_and_stopped(world: World) -> None:
     """What somebody else started is noticed to end; how it ended is told to its parent alone."""
-    child = start(world, SLEEP)
+    child = await start(world, SLEEP)
     world.engine.release(child)
-    adopted = world.engine.adopt(child.identity, child.marks)
+    adopted = await world.engine.adopt(child.identity, child.marks)
     assert not adopted.exited.done()
     assert await world.engine.stop(adopted, GRACE_SECONDS) == frozenset()
     await adopted.exited
@@ -257,7 +300,7 @@ input()
     assert parent.stdout is not None
     identity = world.table.identity(int(await parent.stdout.readline()))
     assert identity is not None
-    child = world.engine.adopt(identity, {})
+    child = await world.engine.adopt(identity, {})
     parent.stdin.write(b"\n")
     assert await child.exited == UNSEEN
     world.engine.release(child)
@@ -266,9 +309,9 @@ input()
 
 async def test_a_stranger_is_not_adopted(world: World) -> None:
     """The pid alone does not make it ours."""
-    child = start(world, SLEEP)
+    child = await start(world, SLEEP)
     with pytest.raises(ProcessGoneError):
-        world.engine.adopt(replace(child.identity, start_ticks=1), {})
+        await world.engine.adopt(replace(child.identity, start_ticks=1), {})
     await world.engine.stop(child, GRACE_SECONDS)
     world.engine.release(child)
 
@@ -279,7 +322,7 @@ async def test_a_stranger_is_not_adopted(world: World) -> None:
 async def test_what_cannot_be_started_is_named(world: World, command: str, words: str) -> None:
     """One sentence, and whether it is worth another try."""
     with pytest.raises(SpawnError, match=words) as caught:
-        start(world, "", command)
+        await start(world, "", command)
     assert caught.value.permanent
     assert command in str(caught.value)
 
@@ -288,20 +331,20 @@ async def test_a_missing_directory_is_not_blamed_on_the_command(world: World) ->
     """Popen raises the same error for both; ours tells them apart."""
     launch = Launch((sys.executable,), {}, Path("/nonexistent/here"), world.directories.log("it"), {})
     with pytest.raises(SpawnError, match=r"^directory /nonexistent/here"):
-        world.engine.spawn(launch)
+        await world.engine.spawn(launch)
 
 
 async def test_a_log_that_cannot_be_written_stops_nobody(world: World) -> None:
     """The output is lost; the work is not."""
     world.directories.log("it").mkdir()
-    child = start(world, "print('x' * 100000)")
+    child = await start(world, "print('x' * 100000)")
     assert (await child.exited).text == "exit 0"
     world.engine.release(child)
 
 
 async def test_dead_orphans_are_reaped(world: World) -> None:
     """The subreaper inherits the daemonised; it must bury them too."""
-    world.engine.prepare()
+    await world.engine.prepare()
     child, pids = await start_tree(world)
     await world.engine.stop(child, GRACE_SECONDS)
     world.engine.release(child)

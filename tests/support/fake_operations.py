@@ -109,6 +109,7 @@ def status(**changes: Any) -> dict[str, Any]:
             "free_inodes": 1_000_000,
             "lag_seconds": 0.002,
         },
+        "engine": "plain: told by walking",
         "gateway": {"url": "http://127.0.0.1:8700"},
         "metrics": {"url": ""},
         "web": {"url": ""},

@@ -1,0 +1,127 @@
+"""Control groups, version 2: everything a workload has forked, whatever it has done since, in one directory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from epad.supervisor.errors import SupervisorError
+
+# systemd's word, since v251, that the subtree below is somebody else's to manage; the first is readable by all.
+_DELEGATION_MARKS = ("user.delegate", "trusted.delegate")
+
+
+class NoCgroupError(SupervisorError):
+    """There is no control group here that is ours to divide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """One directory of the version 2 hierarchy. What is gone reads as empty."""
+
+    path: Path
+
+    def leaf(self, name: str) -> Cgroup:
+        return Cgroup(self.path / name)
+
+    def create(self) -> None:
+        """Make it, and what is missing above. Raises OSError."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def pids(self) -> frozenset[int]:
+        """Every process here and below; the dead that nobody has reaped are not among them."""
+        found: set[int] = set()
+        for directory, _, _ in os.walk(self.path):
+            with suppress(OSError):
+                procs = Path(directory, "cgroup.procs").read_text()
+                found.update(int(pid) for pid in procs.split())
+        return frozenset(found)
+
+    @property
+    def is_populated(self) -> bool:
+        return self._event("populated")
+
+    @property
+    def is_frozen(self) -> bool:
+        """Every process stands still; False while some of them have yet to."""
+        return self._event("frozen")
+
+    @property
+    def is_to_freeze(self) -> bool:
+        return self._read("cgroup.freeze").strip() == "1"
+
+    def freeze(self) -> None:
+        """Ask that everything stand still, and whatever is forked from now on. Raises OSError."""
+        self._write("cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        """Let everything run. Raises OSError."""
+        self._write("cgroup.freeze", "0")
+
+    def kill(self) -> None:
+        """SIGKILL to everything at once, frozen or not: no fork escapes. Raises OSError before Linux 5.14."""
+        self._write("cgroup.kill", "1")
+
+    def remove(self) -> None:
+        """Delete it and all below, if nothing lives there."""
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):
+                Path(directory).rmdir()
+
+    def _event(self, name: str) -> bool:
+        return f"{name} 1" in self._read("cgroup.events").splitlines()
+
+    def _read(self, name: str) -> str:
+        try:
+            with open(f"{self.path}/{name}", encoding="ascii") as file:  # noqa: PTH123 (every child's, every few seconds)
+                return file.read()
+        except OSError:
+            return ""
+
+    def _write(self, name: str, value: str) -> None:
+        (self.path / name).write_text(value)
+
+
+def mount_point(proc: Path = Path("/proc")) -> Path | None:
+    """Find where the version 2 hierarchy is mounted: beside version 1 it is not at /sys/fs/cgroup."""
+    for line in (proc / "self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ", 1)[0] == "cgroup2":
+            return Path(before.split(" ")[4])
+    return None
+
+
+def cgroup_of(pid: int | str, proc: Path = Path("/proc")) -> Cgroup | None:
+    """Say where a process is; None if it is gone, or there is no version 2 hierarchy."""
+    with suppress(OSError):
+        root = mount_point(proc)
+        for line in (proc / str(pid) / "cgroup").read_text().splitlines():
+            if root is not None and line.startswith("0::"):
+                return Cgroup(root / line.removeprefix("0::").lstrip("/"))
+    return None
+
+
+def delegated(managed: bool, proc: Path = Path("/proc")) -> Cgroup:
+    """Return our own control group, if it is ours to divide. Raises NoCgroupError with the reason.
+
+    Where systemd manages the hierarchy, writing is not enough: what it has not delegated it may move or empty
+    at any time, and says so in an attribute of the directory.
+    """
+    own = cgroup_of("self", proc)
+    if own is None:
+        raise NoCgroupError("no cgroup v2 is mounted")
+    if not os.access(own.path, os.W_OK | os.X_OK) or not os.access(own.path / "cgroup.procs", os.W_OK):
+        raise NoCgroupError(f"{own.path} is not writable")
+    if managed and not _is_delegated(own.path):
+        raise NoCgroupError(f"systemd has not delegated {own.path}: Delegate=yes in the unit does")
+    return own
+
+
+def _is_delegated(path: Path) -> bool:
+    for name in _DELEGATION_MARKS:
+        with suppress(OSError):
+            if os.getxattr(path, name) == b"1":
+                return True
+    return False

@@ -1,0 +1,212 @@
+"""systemd's own interface, as far as a supervisor needs it: units started, looked at, changed and ended over D-Bus."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+
+from epad.supervisor.bus import Bus
+from epad.supervisor.errors import SupervisorError
+
+_NAME = "org.freedesktop.systemd1"
+_PATH = "/org/freedesktop/systemd1"
+_MANAGER = f"{_NAME}.Manager"
+_PLAIN = frozenset(string.ascii_letters + string.digits)
+NO_SUCH_UNIT = f"{_NAME}.NoSuchUnit"
+# systemd answers in milliseconds, and starts what takes long in jobs; a bus that does not answer is broken.
+CALL_SECONDS = 10.0
+_REFUSALS = frozenset(
+    {
+        "org.freedesktop.DBus.Error.AccessDenied",
+        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+    }
+)
+
+
+def _question(member: str, signature: str = "", *body: Any) -> Message:
+    return Message(
+        destination=_NAME,
+        path=_PATH,
+        interface=_MANAGER,
+        member=member,
+        signature=signature,
+        body=list(body),
+    )
+
+
+def _match_jobs() -> Message:
+    rule = f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='JobRemoved'"
+    return Message(
+        destination="org.freedesktop.DBus",
+        path="/org/freedesktop/DBus",
+        interface="org.freedesktop.DBus",
+        member="AddMatch",
+        signature="s",
+        body=[rule],
+    )
+
+
+class ManagerError(SupervisorError):
+    """systemd refused, or did not answer. `kind` is the D-Bus error's name."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether polkit has not let us."""
+        return self.kind in _REFUSALS
+
+
+class Manager:
+    """A connection to one of systemd's managers, made again when it has been lost."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self._connection: MessageBus | None = None
+        self._lock = asyncio.Lock()
+        self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._done: dict[str, str] = {}
+        self._starting = 0
+
+    async def start_transient(self, unit: str, properties: Mapping[str, Variant]) -> str:
+        """Start a unit that no file describes; return the job's result. Raises ManagerError."""
+        fields = [[name, value] for name, value in properties.items()]
+        return await self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", fields, [])
+
+    async def start(self, unit: str) -> str:
+        """Start a unit; return the job's result. Raises ManagerError."""
+        return await self._job("StartUnit", "ss", unit, "replace")
+
+    async def stop(self, unit: str) -> str:
+        """End a unit and everything in its control group; return the job's result. Raises ManagerError."""
+        return await self._job("StopUnit", "ss", unit, "replace")
+
+    async def reset_failed(self, unit: str) -> None:
+        """Let a failed unit be forgotten; one that has not failed is let be."""
+        with suppress(ManagerError):
+            await self._call("ResetFailedUnit", "s", unit)
+
+    async def freeze(self, unit: str) -> None:
+        """Stop a unit's processes from running. Raises ManagerError."""
+        await self._call("FreezeUnit", "s", unit)
+
+    async def thaw(self, unit: str) -> None:
+        """Let a unit's processes run again. Raises ManagerError."""
+        await self._call("ThawUnit", "s", unit)
+
+    async def set_properties(self, unit: str, properties: Mapping[str, Variant]) -> None:
+        """Change a running unit until it ends. Raises ManagerError."""
+        fields = [[name, value] for name, value in properties.items()]
+        await self._call("SetUnitProperties", "sba(sv)", unit, True, fields)
+
+    async def properties(self, unit: str) -> dict[str, Any]:
+        """Read what is known of a service; empty if systemd has no such unit. Raises ManagerError."""
+        found: dict[str, Any] = {}
+        for interface in (f"{_NAME}.Unit", f"{_NAME}.Service"):
+            reply = await self._send(
+                Message(
+                    destination=_NAME,
+                    path=f"{_PATH}/unit/{escape(unit)}",
+                    interface="org.freedesktop.DBus.Properties",
+                    member="GetAll",
+                    signature="s",
+                    body=[interface],
+                )
+            )
+            found.update({name: value.value for name, value in reply[0].items()})
+        return found if found.get("LoadState") != "not-found" else {}
+
+    async def version(self) -> str:
+        """Read systemd's own version, such as "252 (252.38-1)". Raises ManagerError."""
+        message = _question("Get", "ss", _MANAGER, "Version")
+        message.interface = "org.freedesktop.DBus.Properties"
+        return str((await self._send(message))[0].value)
+
+    async def units(self, pattern: str) -> tuple[str, ...]:
+        """Name the loaded units that a pattern fits. Raises ManagerError."""
+        rows = (await self._call("ListUnitsByPatterns", "asas", [], [pattern]))[0]
+        return tuple(str(row[0]) for row in rows)
+
+    async def connect(self) -> None:
+        """Connect, unless we are. Raises ManagerError."""
+        async with self._lock:
+            if self._connection is not None and self._connection.connected:
+                return
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    connection = await MessageBus(self.bus.address, BusType.SYSTEM).connect()
+                    connection.add_message_handler(self._hear)
+                    # Job ends are told only to those who have asked for them.
+                    for question in (_match_jobs(), _question("Subscribe")):
+                        await connection.call(question)
+            except (OSError, DBusFastError, EOFError) as error:
+                raise ManagerError(f"{self.bus.address}: {str(error) or 'no answer'}") from error
+            self._connection = connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    async def _job(self, member: str, signature: str, *body: Any) -> str:
+        """Ask for a job and wait for its end, which may be told before the answer to the question is."""
+        await self.connect()
+        self._starting += 1
+        try:
+            job = str((await self._call(member, signature, *body))[0])
+        finally:
+            self._starting -= 1
+        if (result := self._done.pop(job, None)) is not None:
+            return result
+        future = self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
+        try:
+            return await future
+        finally:
+            self._jobs.pop(job, None)
+
+    def _hear(self, message: Message) -> None:
+        if message.message_type is not MessageType.SIGNAL or message.member != "JobRemoved":
+            return
+        _, job, _, result = message.body
+        if (waiting := self._jobs.get(job)) is not None:
+            if not waiting.done():
+                waiting.set_result(result)
+        elif self._starting:
+            self._done[job] = result
+        else:
+            self._done.clear()
+
+    async def _answer(self, message: Message) -> Message:
+        if self._connection is None:
+            raise ManagerError(f"{message.member}: the connection is closed")
+        return await self._connection.call(message)
+
+    async def _call(self, member: str, signature: str, *body: Any) -> list[Any]:
+        return await self._send(_question(member, signature, *body))
+
+    async def _send(self, message: Message) -> list[Any]:
+        await self.connect()
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                reply = await self._answer(message)
+        except (OSError, DBusFastError, EOFError) as error:
+            raise ManagerError(f"{message.member}: {str(error) or 'no answer'}") from error
+        if reply.message_type is MessageType.ERROR:
+            raise ManagerError(f"{message.member}: {' '.join(map(str, reply.body))}", reply.error_name or "")
+        return list(reply.body)
+
+
+def escape(name: str) -> str:
+    """Write a unit's name as a part of an object path (sd_bus_path_encode)."""
+    return "".join(
+        c if c in _PLAIN and not (i == 0 and c.isdigit()) else "".join(f"_{b:02x}" for b in c.encode())
+        for i, c in enumerate(name)
+    )

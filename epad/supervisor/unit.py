@@ -1,0 +1,235 @@
+"""A subsystem that is a unit systemd has already: ollama.service, started, frozen and stopped over D-Bus."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from epad.config import SubsystemConfig
+from epad.supervisor.engine import UNKNOWN_STATUS
+from epad.supervisor.errors import SupervisorError
+from epad.supervisor.identity import ProcessIdentity
+from epad.supervisor.intent import Held, Room, held_state
+from epad.supervisor.manager import Manager, ManagerError
+from epad.supervisor.records import ProcessRecord
+from epad.supervisor.systemd_engine import status_of
+from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
+from statemachine.containment import Rung
+
+# Until then the watchdog's time runs on while a unit is frozen, and ends it: systemd#38517.
+FREEZE_STOPS_WATCHDOG_SINCE = 258
+_RUNNING = frozenset({"active", "reloading"})
+_DOWN = frozenset({"inactive", "failed"})
+
+
+class UnitStep(Enum):
+    """One move that brings a unit under its hold."""
+
+    NOTHING = auto()
+    START = auto()
+    FREEZE = auto()
+    THAW = auto()
+    STOP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """What systemd says of a unit, as far as a decision needs it."""
+
+    active: str
+    frozen: bool
+    watchdog: bool
+    pid: int | None
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> UnitFacts:
+        return cls(
+            active=str(found.get("ActiveState", "inactive")),
+            frozen=found.get("FreezerState") in {"frozen", "freezing"},
+            # Infinity is what systemd writes where no watchdog is set after all.
+            watchdog=0 < int(found.get("WatchdogUSec", 0)) < 2**64 - 1,
+            pid=int(found.get("MainPID", 0)) or None,
+        )
+
+
+def unit_step(rung: Rung, facts: UnitFacts, *, to_start: bool, freezable: bool) -> UnitStep:
+    """Say what brings a unit closer to its hold. Thawed before it is stopped: systemd#37569 is stuck otherwise."""
+    up = facts.active not in _DOWN
+    stop = rung is Rung.STOP or (rung is Rung.FREEZE and facts.watchdog and not freezable)
+    if stop:
+        return UnitStep.THAW if facts.frozen else UnitStep.STOP if up else UnitStep.NOTHING
+    if rung is Rung.FREEZE:
+        return UnitStep.FREEZE if up and not facts.frozen else UnitStep.NOTHING
+    if facts.frozen:
+        return UnitStep.THAW
+    return UnitStep.START if to_start and not up else UnitStep.NOTHING
+
+
+class UnitSubsystem:
+    """One such unit. Its restarts are systemd's own affair; when epad stops it, epad starts it again."""
+
+    def __init__(self, name: str, spec: SubsystemConfig, room: Room, manager: Manager) -> None:
+        self.name = name
+        self.spec = spec
+        self.settled = asyncio.Event()
+        self._room = room
+        self._manager = manager
+        self._log = room.log.bind(subsystem=name, unit=spec.unit)
+        self._lock = asyncio.Lock()
+        self._held = Held()
+        self._to_start = False
+        self._left = False
+        self._facts = UnitFacts("inactive", frozen=False, watchdog=False, pid=None)
+        self._shown = SubsystemState.STOPPED
+        self._since = room.clock.monotonic()
+        self._said = ""
+        self._last_exit = ""
+
+    async def begin(self, _: ProcessRecord | None, __: Collection[ProcessIdentity]) -> None:
+        """Look at it. A manager that does not answer is said, and does not keep the others from starting."""
+        await self._try(self._look())
+
+    def configure(self, spec: SubsystemConfig) -> None:
+        """Go by a changed configuration from now on."""
+        self.spec = spec
+
+    async def launch(self) -> None:
+        self._to_start = True
+        await self._try(self.converge())
+
+    async def hold(self, held: Held) -> None:
+        """Come under a hold. Raises SupervisorError where systemd refuses."""
+        self._held = held
+        await self.converge()
+
+    async def isolate(self, *, cut: bool) -> str:
+        return f"network not cut: {self.spec.unit} is not epad's own" if cut else ""
+
+    async def restart(self) -> None:
+        """Stop it, and start it afresh. Raises SupervisorError."""
+        async with self._lock:
+            if (await self._look()).frozen:
+                await self._manager.thaw(self.spec.unit)
+            await self._manager.stop(self.spec.unit)
+            await self._manager.reset_failed(self.spec.unit)
+            self._to_start = True
+        await self.converge()
+
+    async def end(self) -> None:
+        """Leave it as it is: it was there before epad, and is others' too."""
+        self.leave()
+
+    def leave(self) -> None:
+        self._left = True
+
+    def check(self, _: float) -> None:
+        """Look whether it still is what it should be; called at every beat of the supervisor's watch."""
+        if not self._left and not self._lock.locked():
+            self._room.tasks.start(self._try(self.converge()), f"look at {self.name}")
+
+    @property
+    def has_failed(self) -> bool:
+        return self._facts.active == "failed" and self._held.rung is not Rung.STOP
+
+    def snapshot(self) -> SubsystemSnapshot:
+        return SubsystemSnapshot(
+            name=self.name,
+            kind=self.spec.kind,
+            state=self._state(),
+            essential=self.spec.essential,
+            since=self._since,
+            pid=self._facts.pid,
+            status_text=self._said or f"{self.spec.unit} {self._facts.active}",
+            last_exit=self._last_exit,
+        )
+
+    async def converge(self) -> None:
+        """Take steps until the unit is as it should be. Raises SupervisorError."""
+        async with self._lock:
+            facts = await self._look()
+            freezable = not facts.watchdog or await self._version() >= FREEZE_STOPS_WATCHDOG_SINCE
+            step, taken = self._next(facts, freezable=freezable), 0
+            while step is not UnitStep.NOTHING and taken < len(UnitStep):
+                await self._take(step)
+                facts = await self._look()
+                step, taken = self._next(facts, freezable=freezable), taken + 1
+            self._said = ""
+            if self._held.rung is Rung.FREEZE and not freezable:
+                self._said = (
+                    f"{self.spec.unit} stopped, not frozen: its watchdog would end it (systemd#38517)"
+                )
+
+    def _next(self, facts: UnitFacts, *, freezable: bool) -> UnitStep:
+        return unit_step(self._held.rung, facts, to_start=self._to_start, freezable=freezable)
+
+    async def _take(self, step: UnitStep) -> None:
+        unit = self.spec.unit
+        self._log.info("unit.step", step=step.name.lower(), reason=self._held.reason)
+        match step:
+            case UnitStep.FREEZE:
+                await self._manager.freeze(unit)
+            case UnitStep.THAW:
+                await self._manager.thaw(unit)
+            case UnitStep.STOP:
+                self._to_start = True
+                await self._manager.stop(unit)
+            case UnitStep.START:
+                self._to_start = False
+                if (result := await self._manager.start(unit)) != "done":
+                    raise SupervisorError(f"{unit}: systemd could not start it: {result}")
+
+    async def _look(self) -> UnitFacts:
+        found = await self._manager.properties(self.spec.unit)
+        if not found:
+            raise SupervisorError(f"systemd has no {self.spec.unit}: see subsystems.{self.name}.unit")
+        before, self._facts = self._facts, UnitFacts.read(found)
+        if before.active in _RUNNING and self._facts.active in _DOWN:
+            self._tell_exit(found)
+        if (state := self._state()) is not self._shown:
+            self._log.info("subsystem.state", state=state.value, before=self._shown.value)
+            self._shown, self._since = state, self._room.clock.monotonic()
+        if self._facts.active in _RUNNING or self._held.rung >= Rung.FREEZE:
+            self.settled.set()
+        else:
+            self.settled.clear()
+        return self._facts
+
+    def _tell_exit(self, found: Mapping[str, Any]) -> None:
+        status = status_of(found)
+        self._last_exit = status.text if status else UNKNOWN_STATUS
+        wanted = self._held.rung >= Rung.FREEZE or self._to_start
+        now = self._room.clock.monotonic()
+        reason = f"{self.spec.unit}: {found.get('Result', '')}"
+        self._room.observer.exited(
+            SubsystemExited(self.name, now, self._last_exit, wanted, will_restart=False, reason=reason)
+        )
+
+    def _state(self) -> SubsystemState:
+        if self.has_failed:
+            return SubsystemState.FAILED
+        if self._facts.active in _DOWN and self._held.rung is Rung.OPEN:
+            return SubsystemState.STOPPED
+        running = self._facts.active in _RUNNING
+        return held_state(self._held, SubsystemState.RUNNING if running else SubsystemState.STARTING)
+
+    async def _version(self) -> int:
+        found = re.match(r"\d+", await self._manager.version())
+        return int(found[0]) if found else 0
+
+    async def _try(self, work: Any) -> None:
+        """Do what must not raise: say what systemd refused, where a person looks for it."""
+        try:
+            await work
+        except SupervisorError as error:
+            hint = (
+                "; see docs/systemd.md, polkit"
+                if isinstance(error, ManagerError) and error.is_refusal
+                else ""
+            )
+            if self._said != (text := f"{error}{hint}"):
+                self._log.error("unit.refused", error=text)
+            self._said = text

@@ -1,0 +1,159 @@
+"""epad as a service of a real systemd: installed, restarted, hung, frozen and stopped, its children beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from systemd_box import BIN, ROOT, SystemdBox, systemd_box
+
+CONFIG = """
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[subsystems.steady]
+command = ["sleep", "98765"]
+[subsystems.family]
+command = ["sh", "-c", "setsid sleep 98764 & (setsid env -i sleep 98763 &) ; exec sleep 98762"]
+[subsystems.brief]
+command = ["sh", "-c", "while [ ! -e end ]; do sleep 0.05; done; exit 7"]
+restart = { policy = "never" }
+[subsystems.odd]
+command = ["python3", "odd.py", "$HOME %h \\"${X}\\""]
+working_directory = "/srv/odd"
+environment = { ODD = "a \\"b\\" 'c' $d `e` \\\\f #g\\n ;h\\t=%i" }
+restart = { policy = "never" }
+"""
+ODD = "import json, os, sys; json.dump([sys.argv[1], os.environ['ODD']], open('/var/lib/epad/odd', 'w'))"
+SLEEPS = ("98765", "98764", "98763", "98762")
+# The installed 20 s would make the test of a hang as long.
+QUICK_WATCHDOG = "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[SystemdBox]:
+    """A box with epad installed by the documented command."""
+    with systemd_box(f"epad-{os.getpid()}") as box:
+        box.let_everybody_reach(BIN / "python")
+        box.let_everybody_reach(ROOT / "epad")
+        box.write("/etc/epad/epad.toml", CONFIG)
+        box.write("/srv/odd/odd.py", ODD)
+        box.write("/etc/systemd/system/epad.service.d/90-test.conf", QUICK_WATCHDOG)
+        box.run("env", f"EPAD_PROGRAM={BIN / 'epad'}", "sh", ROOT / "systemd/install.sh")
+        box.wait(lambda: all(box.processes("sleep", n) for n in SLEEPS), "the children to run")
+        yield box
+
+
+def daemon(box: SystemdBox) -> str:
+    return box.property("epad", "MainPID")
+
+
+def sleepers(box: SystemdBox) -> list[set[int]]:
+    return [box.processes("sleep", number) for number in SLEEPS]
+
+
+def cgroup(box: SystemdBox, pid: int) -> Path:
+    """Where a process of the box is, as seen from outside."""
+    path = box.run("cat", f"/proc/{pid}/cgroup").splitlines()[-1].removeprefix("0::/")
+    return box.root / "sys/fs/cgroup" / path
+
+
+def back(box: SystemdBox, old: str) -> bool:
+    """Whether another daemon than `old` is ready."""
+    return box.property("epad", "SubState") == "running" and daemon(box) not in {"0", old}
+
+
+def test_it_is_installed_by_one_command_and_says_its_phase(box: SystemdBox) -> None:
+    """`systemctl start` returned after READY=1; STATUS= is the phase; children are units of user epad."""
+    assert box.property("epad", "ActiveState") == "active"
+    box.wait(lambda: box.property("epad", "StatusText").startswith("NORMAL"), "the phase in the status")
+    assert "systemd: transient units epad-NAME.service" in box.epactl("status")["engine"]
+    pid = box.subsystem("steady")["pid"]
+    assert cgroup(box, pid).name == "epad-steady.service"
+    status = box.run("cat", f"/proc/{pid}/status")
+    assert "NoNewPrivs:\t0" in status
+    assert "Seccomp:\t0" in status
+
+
+def test_words_reach_a_child_as_they_were_written(box: SystemdBox) -> None:
+    """Nothing is put in place of variables, specifiers, quotes or line breaks."""
+    file = box.root / "var/lib/epad/odd"
+    box.wait(lambda: file.exists() and file.read_text() != "", "the child to have run")
+    assert json.loads(file.read_text()) == ['$HOME %h "${X}"', "a \"b\" 'c' $d `e` \\f #g\n ;h\t=%i"]
+
+
+def test_a_killed_daemon_is_restarted_and_adopts(box: SystemdBox) -> None:
+    """Same pids, none doubled; the exit of one that ended while no daemon ran is known, status and all."""
+    before, old = sleepers(box), daemon(box)
+    brief = box.subsystem("brief")["pid"]
+    assert brief
+    # Held for a moment between death and restart, so that a child can end unseen.
+    box.write("/run/systemd/system/epad.service.d/91-test.conf", "[Service]\nRestartSec=3s\n")
+    box.run("systemctl", "daemon-reload")
+    box.run("kill", "-KILL", old)
+    box.wait(lambda: box.property("epad", "SubState") == "auto-restart", "systemd to notice")
+    box.run("touch", "/var/lib/epad/subsystems/brief/end")
+    box.wait(lambda: back(box, old), "systemd to restart the daemon")
+    box.wait(lambda: box.subsystem("brief").get("state") == "stopped", "the unseen exit to be known")
+    assert box.subsystem("brief")["status"] == "exit 7"
+    assert sleepers(box) == before
+    assert all(len(pids) == 1 for pids in before)
+
+
+def test_a_hung_daemon_is_ended_by_the_watchdog(box: SystemdBox) -> None:
+    """A daemon that stands still is killed and started again; its children have noticed nothing."""
+    before, old = sleepers(box), daemon(box)
+    box.run("kill", f"-{signal.SIGSTOP.name[3:]}", old)
+    box.wait(lambda: back(box, old), "the watchdog")
+    box.wait(lambda: bool(box.subsystem("steady").get("pid")), "the children to be adopted")
+    assert sleepers(box) == before
+    assert "atchdog" in box.run("journalctl", "-u", "epad", "--no-pager", "-o", "cat")
+
+
+def test_a_reload_does_not_interrupt(box: SystemdBox) -> None:
+    """`systemctl reload` reaches the daemon, which lives on with its children."""
+    before, old = sleepers(box), daemon(box)
+    box.run("systemctl", "reload", "epad")
+    box.wait(lambda: box.epactl("status") is not None, "the daemon to answer")
+    assert (sleepers(box), daemon(box)) == (before, old)
+
+
+def test_a_child_unit_is_frozen_and_thawed(box: SystemdBox) -> None:
+    """Through its cgroup, grandchildren included, and a restart of the daemon in between changes nothing."""
+    pid = box.subsystem("family")["pid"]
+    unit = cgroup(box, pid)
+    box.epactl("quarantine", "family", "--reason", "a test")
+    box.wait(lambda: "frozen 1" in (unit / "cgroup.events").read_text(), "the freeze")
+    old = daemon(box)
+    box.run("kill", "-KILL", old)
+    box.wait(lambda: back(box, old), "the restart")
+    box.wait(lambda: box.subsystem("family").get("state") == "quarantined", "the quarantine to be known")
+    assert "frozen 1" in (unit / "cgroup.events").read_text()
+    box.epactl("release", "family", "--reason", "a test")
+    box.wait(lambda: "frozen 0" in (unit / "cgroup.events").read_text(), "the thaw")
+
+
+def test_systemd_accepts_what_is_installed(box: SystemdBox) -> None:
+    """`systemd-analyze verify` is silent about the unit with its drop-ins; the exposure is at most 2.6."""
+    box.run("systemd-analyze", "verify", "--man=no", "epad.service")
+    said = box.run("systemd-analyze", "security", "--no-pager", "epad.service")
+    found = re.search(r"exposure level for epad\.service: ([\d.]+)", said)
+    assert found, said
+    assert float(found[1]) <= 2.6
+
+
+def test_stop_leaves_nothing(box: SystemdBox) -> None:
+    """Children, sessions of their own and the daemonised without an environment: all of them end, and the units."""
+    box.run("systemctl", "stop", "epad")
+    assert sleepers(box) == [set()] * 4
+    user = box.run("id", "-u", "epad").strip()
+    command = ("runuser", "-u", "epad", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{user}")
+    assert "service" not in box.run(
+        *command, "systemctl", "--user", "--all", "--plain", "--no-legend", "list-units", "epad-*"
+    )

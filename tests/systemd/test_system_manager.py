@@ -1,0 +1,121 @@
+"""epad as root beside the system's own manager: foreign units held, a blocked child without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from systemd_box import BIN, SystemdBox, systemd_box
+
+# Another machine, as far as the filter can tell: not loopback's own network.
+ELSEWHERE = "198.51.100.1"
+TALKER = f"""
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try:
+        s.sendto(b"x", ("{ELSEWHERE}", 9)); said = "sent"
+    except OSError as error:
+        said = error.strerror
+    try:
+        s.sendto(b"x", ("127.0.0.1", 9)); near = "sent"
+    except ConnectionRefusedError:
+        near = "sent"
+    except OSError as error:
+        near = error.strerror
+    open("said.tmp", "w").write(said + "," + near)
+    __import__("os").rename("said.tmp", "said")
+    time.sleep(0.05)
+"""
+CONFIG = """
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[containment]
+operator = "block"
+identity = "freeze"
+[subsystems.talker]
+command = ["python3", "talker.py"]
+working_directory = "/srv/talker"
+[subsystems.model]
+kind = "unit"
+unit = "model.service"
+[subsystems.watched]
+kind = "unit"
+unit = "watched.service"
+"""
+MODEL = "[Service]\nExecStart=/bin/sleep 98766\n"
+WATCHED = (
+    "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=30s\n"
+    'ExecStart=/bin/sh -c "systemd-notify --ready; exec sleep 98767"\n'
+)
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[SystemdBox]:
+    with systemd_box(f"root-{os.getpid()}") as box:
+        box.run("ip", "address", "add", f"{ELSEWHERE}/32", "dev", "lo")
+        box.write("/srv/talker/talker.py", TALKER)
+        box.write("/etc/epad-root.toml", CONFIG)
+        box.write("/etc/systemd/system/model.service", MODEL)
+        box.write("/etc/systemd/system/watched.service", WATCHED)
+        box.run("systemctl", "daemon-reload")
+        start(box)
+        yield box
+
+
+def start(box: SystemdBox, *replacements: tuple[str, str]) -> None:
+    """Run the daemon as root, its configuration with some words replaced."""
+    text = CONFIG
+    for old, new in replacements:
+        text = text.replace(old, new)
+    box.write("/etc/epad-root.toml", text)
+    box.run("systemctl", "stop", "epad-root", check=False)
+    properties = ("-pStateDirectory=epad", "-pRuntimeDirectory=epad", "-pKillMode=mixed", "-pType=notify")
+    command = (BIN / "epad", "run", "--config", "/etc/epad-root.toml")
+    box.run("systemd-run", "-q", "-u", "epad-root", "--collect", *properties, *command)
+
+
+def said(box: SystemdBox) -> str:
+    file = box.root / "srv/talker/said"
+    return file.read_text() if file.exists() else ""
+
+
+def test_a_blocked_child_reaches_loopback_alone(box: SystemdBox) -> None:
+    """It still hears the gateway's refusals; every other address is refused by the kernel, until it is released."""
+    assert "system manager" in box.epactl("status")["engine"]
+    box.wait(lambda: said(box) == "sent,sent", "the talker to be heard")
+    box.epactl("quarantine", "talker", "--reason", "a test")
+    box.wait(lambda: said(box) == "Operation not permitted,sent", "the network to be cut")
+    box.epactl("release", "talker", "--reason", "a test")
+    box.wait(lambda: said(box) == "sent,sent", "the network to be joined again")
+
+
+def test_a_unit_is_started_frozen_thawed_and_left(box: SystemdBox) -> None:
+    """Epad starts what is down, freezes it by D-Bus, thaws it, and leaves it running when it goes."""
+    start(box, ('operator = "block"', 'operator = "freeze"'))
+    box.wait(lambda: box.property("model", "ActiveState") == "active", "the unit to be started")
+    pid = box.property("model", "MainPID")
+    box.wait(lambda: str(box.subsystem("model").get("pid")) == pid, "its pid to be known")
+    box.epactl("quarantine", "model", "--reason", "a test")
+    box.wait(lambda: box.property("model", "FreezerState") == "frozen", "the freeze")
+    assert box.subsystem("model")["state"] == "quarantined"
+    box.epactl("release", "model", "--reason", "a test")
+    box.wait(lambda: box.property("model", "FreezerState") == "running", "the thaw")
+    box.run("systemctl", "stop", "epad-root")
+    assert box.property("model", "MainPID") == pid
+
+
+def test_a_unit_with_a_watchdog_is_stopped_instead_of_frozen(box: SystemdBox) -> None:
+    """Before systemd 258 its watchdog would kill and restart it, unfrozen; the reason is said."""
+    if int(box.run("systemctl", "--version").split()[1]) >= 258:
+        pytest.skip("this systemd stops the watchdog of a frozen unit")
+    start(box, ('operator = "block"', 'operator = "freeze"'))
+    box.wait(lambda: box.property("watched", "ActiveState") == "active", "the unit to be started")
+    box.epactl("quarantine", "watched", "--reason", "a test")
+    box.wait(lambda: box.property("watched", "ActiveState") == "inactive", "the stop")
+    assert "systemd#38517" in box.subsystem("watched")["status"]
+    box.epactl("release", "watched", "--reason", "a test")
+    box.wait(lambda: box.property("watched", "ActiveState") == "active", "the start after the release")
