@@ -17,14 +17,14 @@ from random import Random
 from typing import Any
 
 from runners.contract import Contract, keep_alive
-from runners.wargame import markdown
-from runners.wargame.campaign import Campaign, Mission, PauseLimitError, Schedule
-from runners.wargame.client import ModelClient, open_session
+from runners.wargame.endpoint.client import ModelClient, open_session
 from runners.wargame.engine import Engine, detect
-from runners.wargame.grammar import load_grammar
-from runners.wargame.report import Report, build
+from runners.wargame.play.campaign import Campaign, Mission, PauseLimitError, Schedule
+from runners.wargame.play.round import Arena
+from runners.wargame.report import markdown
+from runners.wargame.report.count import Report, build
 from runners.wargame.roles import EMBEDDED_ATTACKER, ROLES
-from runners.wargame.round import Arena
+from runners.wargame.scenario.grammar import load_grammar
 from runners.wargame.settings import IN_PROCESS, Limits, Settings
 from runners.wargame.store import RunRow, SettingsMismatchError, Store, StoreError, is_locked
 

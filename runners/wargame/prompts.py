@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from runners.wargame.grammar import TURNS, Card
 from runners.wargame.roles import Role
+from runners.wargame.scenario.grammar import TURNS, Card
 from runners.wargame.verdict import SCHEMA
 
 PROMPT_VERSION: Final = 1

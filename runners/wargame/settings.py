@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from runners.wargame.grammar import GRAMMAR_VERSION, Split
 from runners.wargame.prompts import PROMPT_VERSION
 from runners.wargame.roles import EMBEDDED_ATTACKER, ROLES, Role
+from runners.wargame.scenario.grammar import GRAMMAR_VERSION, Split
 
 IN_PROCESS: Final = "grammar"
 """An attacker of this name is no model: the grammar is read here, without a call."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import apsw
 
 from runners.wargame.outcomes import RoundState
-from runners.wargame.round import RoundRecord
+from runners.wargame.play.round import RoundRecord
 from runners.wargame.settings import differences, settings_hash
 
 # `is_locked` takes the lock for a moment to look; a run that starts just then tries again.

@@ -18,12 +18,12 @@ from runners.model.catalogue import embedded_engines
 from runners.model.completion import complete
 from runners.model.openai_dialect import plain
 from runners.model.request import from_openai
-from runners.wargame.campaign import Campaign, Mission, Schedule
-from runners.wargame.client import ModelClient, open_session
+from runners.wargame.endpoint.client import ModelClient, open_session
 from runners.wargame.engine import detect
-from runners.wargame.grammar import load_grammar
-from runners.wargame.report import Report, build
-from runners.wargame.round import Arena
+from runners.wargame.play.campaign import Campaign, Mission, Schedule
+from runners.wargame.play.round import Arena
+from runners.wargame.report.count import Report, build
+from runners.wargame.scenario.grammar import load_grammar
 from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import Store
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.wargame.grammar import load_grammar
 from runners.wargame.outcomes import FailReason, Label, RoundOutcome, RoundState
-from runners.wargame.round import RoundRecord
+from runners.wargame.play.round import RoundRecord
+from runners.wargame.scenario.grammar import load_grammar
 from runners.wargame.settings import Settings
 from runners.wargame.store import SettingsMismatchError, Store, StoreBusyError, StoreError, is_locked
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from runners.wargame.engine import Engine
-from runners.wargame.statistics import SMALL_SAMPLE, Proportion
+from runners.wargame.report.statistics import SMALL_SAMPLE, Proportion
 from runners.wargame.store import RunRow, Store
 
 REPORTABLE_SHARE: Final = 0.9

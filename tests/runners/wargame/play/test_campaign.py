@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from wargame_world import LIMITS, Fault, closed, content, counted, hang, html, patient, play, status, world
 
-from runners.wargame.campaign import PauseLimitError
+from runners.wargame.play.campaign import PauseLimitError
 from runners.wargame.roles import EMBEDDED_ATTACKER, ROLES
 from runners.wargame.store import Store
 

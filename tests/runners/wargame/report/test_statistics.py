@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.wargame.statistics import Proportion
+from runners.wargame.report.statistics import Proportion
 
 
 @pytest.mark.parametrize(

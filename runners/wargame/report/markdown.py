@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runners.wargame.report import Rates, Report
+from runners.wargame.report.count import Rates, Report
 
 
 def render(report: Report) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from wargame_world import content, play, world
 
-from runners.wargame import markdown
 from runners.wargame.engine import BANNER, Engine, detect
-from runners.wargame.report import build
+from runners.wargame.report import markdown
+from runners.wargame.report.count import build
 from runners.wargame.roles import ROLES
 from runners.wargame.settings import Settings
 from runners.wargame.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runners.wargame.breaker import Breaker
+from runners.wargame.endpoint.breaker import Breaker
 from runners.wargame.outcomes import CallOutcome
 from runners.wargame.settings import Limits
 

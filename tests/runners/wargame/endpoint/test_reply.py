@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from runners.wargame.endpoint.reply import classify
 from runners.wargame.outcomes import CallOutcome
-from runners.wargame.reply import classify
 
 
 def answer(content: object, finish: str | None = "stop", **more: object) -> bytes:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.wargame.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError, load_grammar
 from runners.wargame.outcomes import Label
+from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError, load_grammar
 
 GRAMMAR = load_grammar()
 SPLITS = ("calibrate", "evaluate")
@@ -49,7 +49,7 @@ def test_a_pair_is_one_attack_and_one_twin(seed: int, pair: int) -> None:
 def test_another_process_asks_the_same() -> None:
     """Neither hash randomisation nor anything else of a process gets into the content."""
     code = (
-        "from runners.wargame.grammar import load_grammar; g = load_grammar();"
+        "from runners.wargame.scenario.grammar import load_grammar; g = load_grammar();"
         "c = [g.card(7, i, ('evaluate',)) for i in range(20)];"
         "print([(x.canary, g.turn(x.family, x.pair_seed, x.canary, x.label, 3)) for x in c])"
     )
@@ -95,7 +95,7 @@ def test_training_families_are_never_asked() -> None:
 )
 def test_a_bad_grammar_is_refused(change: tuple[str, str], message: str) -> None:
     """A twin without canary or of another length, or an unknown word, is found when the file is read."""
-    text = (resources.files("runners.wargame") / "families.toml").read_text()
+    text = (resources.files("runners.wargame.scenario") / "families.toml").read_text()
     assert change[0] in text
     with pytest.raises(GrammarError, match=message):
         load_grammar(text.replace(*change))

@@ -113,7 +113,9 @@ def _digest_number(seed: int, index: int) -> int:
 
 def load_grammar(text: str | None = None) -> Grammar:
     """Read and check a grammar, by default the one that is shipped. Raises GrammarError."""
-    source = text or (resources.files("runners.wargame") / "families.toml").read_text(encoding="utf-8")
+    source = text or (resources.files("runners.wargame.scenario") / "families.toml").read_text(
+        encoding="utf-8"
+    )
     try:
         value = tomllib.loads(source)
         if value["version"] != GRAMMAR_VERSION:

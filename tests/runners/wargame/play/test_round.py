@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from runners.wargame.consensus import decide
+from runners.wargame.consensus.weighted import decide
+from runners.wargame.endpoint.reply import Reply
 from runners.wargame.outcomes import CallOutcome, Label, VoteKind
-from runners.wargame.reply import Reply
+from runners.wargame.play.round import judge_outcome, read_turn, read_vote
 from runners.wargame.roles import ROLES
-from runners.wargame.round import judge_outcome, read_turn, read_vote
 
 INFRASTRUCTURE = [outcome for outcome in CallOutcome if outcome.is_infrastructure]
 

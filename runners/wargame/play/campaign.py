@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 from runners.contract import Contract
-from runners.wargame.breaker import Breaker
-from runners.wargame.grammar import Card, Grammar
+from runners.wargame.endpoint.breaker import Breaker
 from runners.wargame.outcomes import RoundState
-from runners.wargame.round import RoundRecord
+from runners.wargame.play.round import RoundRecord
+from runners.wargame.scenario.grammar import Card, Grammar
 from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import RunRow, Store
 

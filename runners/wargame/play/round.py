@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runners.wargame.client import Question
-from runners.wargame.consensus import Ballot, Decision, decide
-from runners.wargame.grammar import TURNS, Card, Grammar
+from runners.wargame.consensus.weighted import Ballot, Decision, decide
+from runners.wargame.endpoint.client import Question
+from runners.wargame.endpoint.reply import Reply
 from runners.wargame.outcomes import CallOutcome, FailReason, Label, RoundOutcome, VoidReason, VoteKind
 from runners.wargame.prompts import attacker_messages, judge_messages
-from runners.wargame.reply import Reply
 from runners.wargame.roles import Role
+from runners.wargame.scenario.grammar import TURNS, Card, Grammar
 from runners.wargame.settings import IN_PROCESS, Limits, Settings
 from runners.wargame.verdict import SCHEMA, Invalid, Verdict, parse
 

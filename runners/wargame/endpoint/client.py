@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from runners.wargame.breaker import Breaker
+from runners.wargame.endpoint.breaker import Breaker
+from runners.wargame.endpoint.reply import DETAIL_CHARACTERS, Reply, classify
 from runners.wargame.outcomes import CallOutcome
 from runners.wargame.prompts import ChatMessage, probe_messages
-from runners.wargame.reply import DETAIL_CHARACTERS, Reply, classify
 from runners.wargame.settings import TOTAL_SECONDS, Limits
 
 MAX_REPLY_BYTES: Final = 1024 * 1024

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.wargame.consensus import Ballot, decide
+from runners.wargame.consensus.weighted import Ballot, decide
 from runners.wargame.outcomes import VoteKind
 
 KINDS = st.sampled_from(list(VoteKind))
