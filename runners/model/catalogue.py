@@ -9,7 +9,7 @@ from runners.model.bayes import BayesDefender, letter_groups, training_examples,
 from runners.model.engine import Engine
 from runners.model.markov import MarkovChat, stdlib_docstrings
 from runners.model.rules import DriftDefender, StructureDefender
-from runners.wargame.scenario.grammar import load_grammar
+from runners.wargame.scenario.library import load_grammar
 
 
 def embedded_engines() -> Mapping[str, Engine]:

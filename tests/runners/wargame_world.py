@@ -19,11 +19,13 @@ from runners.model.completion import complete
 from runners.model.openai_dialect import plain
 from runners.model.request import from_openai
 from runners.wargame.endpoint.client import ModelClient, open_session
+from runners.wargame.endpoint.endpoint import Endpoint
+from runners.wargame.endpoint.pool import Pool
 from runners.wargame.engine import detect
 from runners.wargame.play.campaign import Campaign, Mission, Schedule
 from runners.wargame.play.round import Arena
 from runners.wargame.report.count import Report, build
-from runners.wargame.scenario.grammar import load_grammar
+from runners.wargame.scenario.library import load_grammar
 from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import Store
 
@@ -93,7 +95,8 @@ async def play(
     store = Store(path)
     try:
         async with open_session(limits) as session:
-            client = ModelClient(session, served.url, "key", limits, Random(1))
+            endpoint = Endpoint("world", served.url, "key")
+            client = Pool([ModelClient(session, endpoint, limits, Random(1))])
             run = store.begin(settings.description(), detect(settings.models, {}), served.url, rounds)
             grammar = load_grammar()
             mission = Mission(run, grammar, settings, limits, Schedule(rounds, pairs_in_flight=2))

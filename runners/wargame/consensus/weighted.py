@@ -37,11 +37,19 @@ class Decision:
     voters: int
 
 
-def decide(ballots: Sequence[Ballot], quorum: int, threshold: float) -> Decision | None:
-    """Weigh the valid votes; None when there are too few. A missing vote moves neither side."""
+def weighted_share(ballots: Sequence[Ballot]) -> float | None:
+    """The attack's share of role weight times confidence among the valid votes; None when nothing weighs."""
     valid = [ballot for ballot in ballots if ballot.counts]
     total = sum(b.weight * b.confidence for b in valid)
-    if len(valid) < quorum or total <= 0:
+    if total <= 0:
         return None
-    score = sum(b.weight * b.confidence for b in valid if b.kind is VoteKind.ATTACK) / total
-    return Decision(RULE, score > threshold, score, threshold, len(valid))
+    return sum(b.weight * b.confidence for b in valid if b.kind is VoteKind.ATTACK) / total
+
+
+def decide(ballots: Sequence[Ballot], quorum: int, threshold: float) -> Decision | None:
+    """Weigh the valid votes; None when there are too few. A missing vote moves neither side."""
+    voters = sum(ballot.counts for ballot in ballots)
+    share = weighted_share(ballots)
+    if voters < quorum or share is None:
+        return None
+    return Decision(RULE, share > threshold, share, threshold, voters)

@@ -1,49 +1,26 @@
-"""Asking models through one endpoint: unlimited connections, bounded patience, a breaker for each model."""
+"""Asking models at one endpoint: unlimited connections, measured concurrency, bounded patience, a breaker each."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
 import aiohttp
 
+from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
+from runners.wargame.endpoint.endpoint import Endpoint
+from runners.wargame.endpoint.gate import Gate
+from runners.wargame.endpoint.question import Question, body, path
 from runners.wargame.endpoint.reply import DETAIL_CHARACTERS, Reply, classify
 from runners.wargame.outcomes import CallOutcome
-from runners.wargame.prompts import ChatMessage, probe_messages
+from runners.wargame.prompts import probe_messages
 from runners.wargame.settings import TOTAL_SECONDS, Limits
 
 MAX_REPLY_BYTES: Final = 1024 * 1024
 PROBE_TOKENS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request to one model. The key lets epad answer a question that was already paid for."""
-
-    model: str
-    messages: Sequence[ChatMessage]
-    max_tokens: int
-    seed: int = 0
-    idempotency_key: str = ""
-    schema: dict[str, Any] | None = None
-
-    def body(self) -> dict[str, Any]:
-        """The request in the OpenAI dialect."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": list(self.messages),
-            "max_tokens": self.max_tokens,
-            "temperature": 0,
-            "seed": self.seed,
-        }
-        if self.schema is not None:
-            shape = {"name": "verdict", "schema": self.schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": shape}
-        return body
 
 
 def open_session(limits: Limits) -> aiohttp.ClientSession:
@@ -58,11 +35,14 @@ class ModelClient:
     """Asks, retries what may pass, and never waits beyond the deadline it is given."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base_url: str, key: str, limits: Limits, jitter: Random
+        self, session: aiohttp.ClientSession, endpoint: Endpoint, limits: Limits, jitter: Random
     ) -> None:
+        self.endpoint = endpoint
+        self.admission = Admission(endpoint.max_in_flight, endpoint.start_in_flight)
+        self.gate = Gate(lambda: self.admission.limit, endpoint.loaded_models)
         self._session = session
-        self._base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._url = endpoint.base_url.rstrip("/") + path(endpoint)
+        self._headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         self._limits = limits
         self._jitter = jitter
         self._breakers: dict[str, Breaker] = {}
@@ -75,37 +55,35 @@ class ModelClient:
 
     async def owners(self) -> dict[str, str]:
         """Who the endpoint says made each model; empty when it does not say."""
+        is_ollama = self.endpoint.dialect == "ollama"
+        url = self.endpoint.base_url.rstrip("/") + ("/api/tags" if is_ollama else "/models")
         try:
             async with asyncio.timeout(self._limits.call_seconds):
-                response = await self._session.get(f"{self._base_url}/models", headers=self._headers)
+                response = await self._session.get(url, headers=self._headers)
                 async with response:
-                    listed = (await response.json(content_type=None))["data"]
-            return {str(item["id"]): str(item.get("owned_by", "")) for item in listed}
-        except (
-            aiohttp.ClientError,
-            TimeoutError,
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-        ):
+                    listed = await response.json(content_type=None)
+            return _owners(listed)
+        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError):
             return {}
 
     async def ask(self, question: Question, deadline: float) -> Reply:
         """Ask until there is an answer, the retries are spent or `deadline` (loop time) has come."""
-        breaker = self._breakers.setdefault(question.model, Breaker(question.model, self._limits))
-        begun = self._now()
+        breaker = self.breaker(question.model)
+        if self._overflows(question):
+            detail = f"about {question.estimated_tokens} tokens do not fit num_ctx"
+            return Reply(CallOutcome.CONTEXT_TRUNCATED, detail=detail, attempts=0)
         attempt = 0
+        queue_seconds = 0.0
         while True:
             if breaker.is_open:
                 return Reply(CallOutcome.CIRCUIT_OPEN, detail=breaker.reason, attempts=attempt)
             if self._now() >= deadline:
                 return Reply(CallOutcome.DEADLINE, detail="the round's time was over", attempts=attempt)
             attempt += 1
-            reply = await self._once(question, min(deadline, self._now() + self._limits.call_seconds))
+            reply = await self._admitted(question, deadline)
             now = self._now()
-            reply = replace(reply, attempts=attempt, latency_seconds=now - begun)
+            queue_seconds += reply.queue_seconds
+            reply = replace(reply, attempts=attempt, queue_seconds=queue_seconds)
             breaker.record(reply.outcome, reply.status, reply.detail, now)
             if not reply.outcome.is_transient or attempt > self._limits.retries:
                 self._respect(breaker, reply, now)
@@ -117,6 +95,34 @@ class ModelClient:
                 self._respect(breaker, reply, now)
                 return reply
             await asyncio.sleep(delay)
+
+    def breaker(self, model: str) -> Breaker:
+        """The model's breaker."""
+        return self._breakers.setdefault(model, Breaker(model, self._limits))
+
+    def _overflows(self, question: Question) -> bool:
+        """Whether Ollama would cut the prompt's front off without a word, the defender's orders with it."""
+        room = self.endpoint.context_tokens
+        return bool(room) and question.estimated_tokens + question.max_tokens > room
+
+    async def _admitted(self, question: Question, deadline: float) -> Reply:
+        """Wait for a place, ask once, and let the limit learn from it."""
+        asked_at = self._now()
+        try:
+            async with asyncio.timeout_at(deadline):
+                key = await self.gate.enter(question.lane, question.model)
+        except TimeoutError:
+            waited = self._now() - asked_at
+            return Reply(CallOutcome.DEADLINE, detail="no place in time", queue_seconds=waited)
+        begun = self._now()
+        self.admission.started(self.gate.in_flight, begun)
+        try:
+            reply = await self._once(question, min(deadline, begun + self._limits.call_seconds))
+        finally:
+            self.gate.leave(key)
+        now = self._now()
+        self.admission.ended(reply.outcome, reply.status, now - begun, now)
+        return replace(reply, latency_seconds=now - begun, queue_seconds=begun - asked_at)
 
     def _respect(self, breaker: Breaker, reply: Reply, now: float) -> None:
         """A server that still says 429 after our patience is left alone for as long as it asks."""
@@ -140,20 +146,28 @@ class ModelClient:
         try:
             async with asyncio.timeout_at(until):
                 response = await self._session.post(
-                    f"{self._base_url}/chat/completions",
-                    json=question.body(),
+                    self._url,
+                    json=body(question, self.endpoint),
                     headers=headers,
                     allow_redirects=False,
                 )
                 async with response:
                     raw = await _read(response)
-                    return classify(response.status, response.headers, raw)
+                    reply = classify(response.status, response.headers, raw, self.endpoint.dialect)
+                    return self._checked(reply)
         except TimeoutError:
             return Reply(CallOutcome.TIMEOUT, detail="no answer in time")
         except (aiohttp.ClientError, OSError) as error:
             return Reply(
                 CallOutcome.CONNECTION, detail=f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS]
             )
+
+    def _checked(self, reply: Reply) -> Reply:
+        """A context that is full to the brim was cut by Ollama, whatever its status says (ollama#4967)."""
+        room = self.endpoint.context_tokens
+        if room and reply.outcome is CallOutcome.OK and reply.prompt_tokens + reply.completion_tokens >= room:
+            return replace(reply, outcome=CallOutcome.CONTEXT_TRUNCATED, detail="num_ctx is full")
+        return reply
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -168,3 +182,13 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return bytes(raw)
+
+
+def _owners(listed: Any) -> dict[str, str]:
+    """Read OpenAI's `data` or Ollama's `models`; the latter says who made a model in its details."""
+    if "data" in listed:
+        return {str(item["id"]): str(item.get("owned_by", "")) for item in listed["data"]}
+    return {
+        str(item["name"]).removesuffix(":latest"): str((item.get("details") or {}).get("family", ""))
+        for item in listed["models"]
+    }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from runners.wargame.endpoint.endpoint import Dialect
 from runners.wargame.outcomes import CallOutcome
 
 DETAIL_CHARACTERS: Final = 200
@@ -26,13 +27,14 @@ class Reply:
     completion_tokens: int = 0
     retry_after_seconds: float = 0.0
     latency_seconds: float = 0.0
+    queue_seconds: float = 0.0
     attempts: int = 1
 
 
-def classify(status: int, headers: Mapping[str, str], raw: bytes) -> Reply:
-    """Class a complete HTTP answer of the OpenAI dialect."""
+def classify(status: int, headers: Mapping[str, str], raw: bytes, dialect: Dialect = "openai") -> Reply:
+    """Class a complete HTTP answer."""
     if status == 200:
-        return _classify_body(raw)
+        return _classify_body(raw, _READERS[dialect])
     reply = Reply(
         _outcome_of_status(status),
         detail=f"HTTP {status}: {raw[:DETAIL_CHARACTERS].decode(errors='replace')}",
@@ -52,27 +54,55 @@ def _outcome_of_status(status: int) -> CallOutcome:
     return CallOutcome.HTTP_5XX if status >= 500 else CallOutcome.BAD_BODY
 
 
-def _classify_body(raw: bytes) -> Reply:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What matters of an answer's body."""
+
+    content: Any
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def _read_openai(body: Any) -> _Said:
+    choice = body["choices"][0]
+    usage = body.get("usage") or {}
+    return _Said(
+        choice["message"]["content"],
+        str(choice.get("finish_reason") or ""),
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+    )
+
+
+def _read_ollama(body: Any) -> _Said:
+    return _Said(
+        body["message"]["content"],
+        str(body.get("done_reason") or ""),
+        _count(body.get("prompt_eval_count")),
+        _count(body.get("eval_count")),
+    )
+
+
+_READERS: Final[Mapping[Dialect, Callable[[Any], _Said]]] = {"openai": _read_openai, "ollama": _read_ollama}
+
+
+def _classify_body(raw: bytes, read: Callable[[Any], _Said]) -> Reply:
     try:
-        body = json.loads(raw)
-        choice = body["choices"][0]
-        content = choice["message"]["content"]
-        finish_reason = str(choice.get("finish_reason") or "")
-        usage = body.get("usage") or {}
-        tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        said = read(json.loads(raw))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         shown = raw[:DETAIL_CHARACTERS].decode(errors="replace")
         return Reply(CallOutcome.BAD_BODY, detail=f"not a chat completion: {shown}", status=200)
-    if not isinstance(content, str | None):
+    if not isinstance(said.content, str | None):
         return Reply(CallOutcome.BAD_BODY, detail="message.content is no text", status=200)
-    text = content or ""
+    text = said.content or ""
     return Reply(
-        _outcome_of_text(text, finish_reason),
+        _outcome_of_text(text, said.finish_reason),
         content=text,
         status=200,
-        finish_reason=finish_reason,
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
+        finish_reason=said.finish_reason,
+        prompt_tokens=said.prompt_tokens,
+        completion_tokens=said.completion_tokens,
     )
 
 

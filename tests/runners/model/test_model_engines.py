@@ -15,7 +15,8 @@ from runners.wargame.outcomes import CallOutcome, Label, VoteKind
 from runners.wargame.play.round import read_turn
 from runners.wargame.prompts import attacker_messages, judge_messages
 from runners.wargame.roles import ROLES
-from runners.wargame.scenario.grammar import Grammar, load_grammar
+from runners.wargame.scenario.grammar import Grammar
+from runners.wargame.scenario.library import load_grammar
 from runners.wargame.verdict import Verdict, parse
 
 

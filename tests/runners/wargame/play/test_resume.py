@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runners.wargame.cli import Exit
-from runners.wargame.scenario.grammar import load_grammar
+from runners.wargame.scenario.library import load_grammar
 from runners.wargame.store import Store
 
 ENVIRONMENT = {"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]}

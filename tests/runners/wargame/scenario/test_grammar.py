@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.wargame.outcomes import Label
-from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError, load_grammar
+from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError
+from runners.wargame.scenario.library import load_grammar, read_toml, shipped
 
 GRAMMAR = load_grammar()
 SPLITS = ("calibrate", "evaluate")
@@ -49,7 +49,7 @@ def test_a_pair_is_one_attack_and_one_twin(seed: int, pair: int) -> None:
 def test_another_process_asks_the_same() -> None:
     """Neither hash randomisation nor anything else of a process gets into the content."""
     code = (
-        "from runners.wargame.scenario.grammar import load_grammar; g = load_grammar();"
+        "from runners.wargame.scenario.library import load_grammar; g = load_grammar();"
         "c = [g.card(7, i, ('evaluate',)) for i in range(20)];"
         "print([(x.canary, g.turn(x.family, x.pair_seed, x.canary, x.label, 3)) for x in c])"
     )
@@ -80,22 +80,31 @@ def test_training_families_are_never_asked() -> None:
     """The families that embedded defenders learn from are not those they are judged on."""
     families = {GRAMMAR.card(1, index, SPLITS).family for index in range(500)}
     assert all(GRAMMAR.family(name).split != "train" for name in families)
-    assert len(families) == 8
+    assert len(families) == 16
+
+
+def test_the_shipped_library_has_several_families_for_each_category_and_split() -> None:
+    """Four categories, five families each; every category is held out and calibrated on two."""
+    counted = Counter((family.category, family.split) for family in GRAMMAR.families)
+    for category in ATTACK_CATEGORIES:
+        assert [counted[category, split] for split in ("train", "calibrate", "evaluate")] == [1, 2, 2]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("version = 1", "version = 2"), "version 2"),
-        (('category = "logic_bomb"', 'category = "spam"'), "unknown category"),
-        (("the string {canary}.", "the string."), "lacks {canary}"),
-        (("[slots]", "[slot"), "cannot be read"),
+        (("version = 2", "version = 3"), "version 3 is not 2"),
+        (('category = "logic_bomb"', 'category = "spam"'), "spam"),
+        (("the string {canary}.", "the string."), "tool_output: an instruction lacks {canary}"),
+        (("[slots]", "[slot"), "families.toml"),
         (('benign = "Term: refusal.', 'benign = "' + "very " * 20 + "Term: refusal."), "characters long"),
+        (("Nobody should ignore", "Nobody should forgot"), "lacks the attack's trigger words"),
+        (("{topic}", "{topics}"), "no such slot"),
+        (('brief = "', 'breif = "'), "breif"),
     ],
 )
-def test_a_bad_grammar_is_refused(change: tuple[str, str], message: str) -> None:
-    """A twin without canary or of another length, or an unknown word, is found when the file is read."""
-    text = (resources.files("runners.wargame.scenario") / "families.toml").read_text()
-    assert change[0] in text
+def test_a_bad_library_is_refused(change: tuple[str, str], message: str) -> None:
+    """A twin without canary, of another length or without a trigger word is found when the file is read."""
+    assert change[0] in shipped()
     with pytest.raises(GrammarError, match=message):
-        load_grammar(text.replace(*change))
+        read_toml(shipped().replace(*change), "families.toml")
