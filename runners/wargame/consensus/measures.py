@@ -97,14 +97,20 @@ class Bin:
 
 
 def reliability(scored: Scored) -> list[Bin]:
-    """Ten bins of equal number."""
-    ordered = sorted(scored)
-    cuts = [len(ordered) * k // ECE_BINS for k in range(ECE_BINS + 1)]
-    parts = [ordered[a:b] for a, b in itertools.pairwise(cuts) if b > a]
-    return [
-        Bin(sum(p for p, _ in part) / len(part), sum(truth for _, truth in part) / len(part), len(part))
-        for part in parts
-    ]
+    """About ten bins of about equal number; equal scores share a bin, or their order would look like skill."""
+    full = -(-len(scored) // ECE_BINS)
+    bins: list[Bin] = []
+    part: list[tuple[float, bool]] = []
+    for _, tied in itertools.groupby(sorted(scored), key=lambda pair: pair[0]):
+        part += tied
+        if len(part) >= full:
+            bins.append(_bin(part))
+            part = []
+    return [*bins, _bin(part)] if part else bins
+
+
+def _bin(part: Scored) -> Bin:
+    return Bin(sum(p for p, _ in part) / len(part), sum(truth for _, truth in part) / len(part), len(part))
 
 
 def calibration_error(scored: Scored) -> float | None:
