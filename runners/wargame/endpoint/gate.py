@@ -20,6 +20,7 @@ class Gate:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._inside: Counter[str] = Counter()
         self._served: Counter[str] = Counter()
+        self._loaded: list[str] = []
 
     @property
     def in_flight(self) -> int:
@@ -74,17 +75,19 @@ class Gate:
                 place.set_result(None)
 
     def _next(self) -> str | None:
+        """Whose call goes out: a loaded model's until its batch is over, then that of the model most waited for."""
         if not self._loaded_models:
             return next(iter(self._waiting))
-        others = len(self._waiting) > 1
+        fresh = [key for key in self._waiting if key not in self._loaded]
         for key in self._waiting:
-            if self._inside[key] and not (others and self._served[key] >= BATCH):
+            if key in self._loaded and not (fresh and self._served[key] >= BATCH):
                 return key
-        if len(self._inside) >= self._loaded_models:
+        idle = [key for key in self._loaded if not self._inside[key]]
+        if not fresh or (len(self._loaded) >= self._loaded_models and not idle):
             return None
-        fresh = [key for key in self._waiting if not self._inside[key]]
-        if not fresh:
-            return None
-        longest = max(fresh, key=lambda key: (self._served[key] < BATCH, len(self._waiting[key])))
-        self._served[longest] = 0
-        return longest
+        if len(self._loaded) >= self._loaded_models:
+            self._loaded.remove(idle[0])
+        chosen = max(fresh, key=lambda key: len(self._waiting[key]))
+        self._loaded.append(chosen)
+        self._served[chosen] = 0
+        return chosen
