@@ -12,8 +12,9 @@ from runners.wargame.commands.arguments import Commands, add_store
 from runners.wargame.commands.exits import Exit
 from runners.wargame.locking import StoreError, is_locked
 from runners.wargame.play import heartbeat
-from runners.wargame.report import markdown
-from runners.wargame.report.count import build
+from runners.wargame.report import html, markdown, transcripts
+from runners.wargame.report.count import Report, build
+from runners.wargame.report.html import Reading
 from runners.wargame.store import RunRow, Store
 
 
@@ -25,6 +26,9 @@ def add(commands: Commands) -> None:
     report = commands.add_parser("report", help="what a run has shown")
     report.set_defaults(command=show_report)
     add_store(report)
+    report.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the page with plots and transcripts too"
+    )
 
 
 @contextmanager
@@ -41,6 +45,25 @@ def opened(path: Path, run_id: str | None = None, *, readonly: bool = True) -> I
         yield store, run
     finally:
         store.close()
+
+
+def write_page(path: Path, report: Report, reading: Reading) -> None:
+    """Write the page. Raises StoreError where it cannot be written."""
+    try:
+        path.write_text(html.render(report, reading), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"--html {path}: {error}") from error
+
+
+def _reading(store: Store, run: RunRow) -> Reading:
+    def load(which: transcripts.Which, most: int) -> list[transcripts.Transcript]:
+        return transcripts.load(store, run, transcripts.choose(store, run, which, most))
+
+    return Reading(
+        load("random", transcripts.RANDOM_SHOWN),
+        load("disputed", transcripts.DISPUTED_SHOWN),
+        load("void", transcripts.VOID_SHOWN),
+    )
 
 
 def show_status(options: argparse.Namespace) -> Exit:
@@ -74,5 +97,7 @@ def show_report(options: argparse.Namespace) -> Exit:
     """Print the report; the exit status says whether it may be passed on."""
     with opened(options.store, options.run) as (store, run):
         report = build(store, run)
+        if options.html is not None:
+            write_page(options.html, report, _reading(store, run))
     print(json.dumps(report.as_json(), indent=2) if options.json else markdown.render(report), end="")
     return Exit.NOT_REPORTABLE if report.obstacles else Exit.OK
