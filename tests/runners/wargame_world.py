@@ -88,7 +88,12 @@ async def world() -> AsyncIterator[World]:
 
 
 async def play(
-    served: World, path: Path, rounds: int, limits: Limits = LIMITS, settings: Settings | None = None
+    served: World,
+    path: Path,
+    rounds: int,
+    limits: Limits = LIMITS,
+    settings: Settings | None = None,
+    control_pairs: int = 0,
 ) -> Report:
     """Play a campaign to its end, whatever that is, and count it."""
     settings = settings or Settings(seed=3)
@@ -99,7 +104,7 @@ async def play(
             client = Pool([ModelClient(session, endpoint, limits, Random(1))])
             run = store.begin(settings.description(), detect(settings.models, {}), served.url, rounds)
             grammar = load_grammar()
-            mission = Mission(run, grammar, settings, limits, Schedule(rounds, pairs_in_flight=2))
+            mission = Mission(run, grammar, settings, limits, Schedule(rounds, 0.0, 2, control_pairs))
             arena = Arena(settings, limits, grammar, client, run.run_id)
             campaign = Campaign(
                 mission, arena, client, store, Contract(), lambda _, values: served.said.append(values)
