@@ -9,6 +9,7 @@ from runners.model.bayes import BayesDefender, letter_groups, training_examples,
 from runners.model.engine import Engine
 from runners.model.markov import MarkovChat, stdlib_docstrings
 from runners.model.rules import DriftDefender, StructureDefender
+from runners.model.teacher import OracleTeacher
 from runners.wargame.scenario.library import load_grammar
 
 
@@ -24,5 +25,6 @@ def embedded_engines() -> Mapping[str, Engine]:
         BayesDefender("embedded-letters-defender", letter_groups, examples),
         DriftDefender(),
         BayesDefender("embedded-phrase-defender", word_pairs, examples),
+        OracleTeacher(),
     )
     return {engine.name: engine for engine in engines}
