@@ -160,3 +160,22 @@ def closed(request: web.Request) -> web.Response:
 def patient(**changes: Any) -> Limits:
     """The limits of these tests, changed."""
     return replace(LIMITS, **changes)
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    chat: Callable[[web.Request], Any], limits: Limits = LIMITS, **endpoint: Any
+) -> AsyncIterator[ModelClient]:
+    """A client of an endpoint whose every answer is `chat`'s, in either dialect."""
+    application = web.Application()
+    application.router.add_post("/chat/completions", chat)
+    application.router.add_post("/api/chat", chat)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with open_session(limits) as session:
+            yield ModelClient(session, Endpoint("e", url, **endpoint), limits, Random(1))
+    finally:
+        await runner.cleanup()

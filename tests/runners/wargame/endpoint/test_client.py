@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 from aiohttp import web
-from wargame_world import LIMITS
+from wargame_world import LIMITS, client_of
 
-from runners.wargame.endpoint.client import ModelClient, open_session
-from runners.wargame.endpoint.endpoint import Endpoint
+from runners.wargame.endpoint.client import ModelClient
 from runners.wargame.endpoint.question import Question
 from runners.wargame.outcomes import CallOutcome
 
@@ -37,22 +34,6 @@ class Server:
         return web.json_response(self.answer())
 
 
-@contextlib.asynccontextmanager
-async def client_of(server: Server, **endpoint: Any) -> AsyncIterator[ModelClient]:
-    application = web.Application()
-    application.router.add_post("/chat/completions", server.chat)
-    application.router.add_post("/api/chat", server.chat)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with open_session(PATIENT) as session:
-            yield ModelClient(session, Endpoint("e", url, **endpoint), PATIENT, Random(1))
-    finally:
-        await runner.cleanup()
-
-
 def openai(tokens: int = 5) -> dict[str, Any]:
     choice = {"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
     return {"choices": [choice], "usage": {"prompt_tokens": tokens, "completion_tokens": 3}}
@@ -72,7 +53,7 @@ async def ask_many(client: ModelClient, number: int) -> set[CallOutcome]:
 async def test_calls_go_out_in_parallel_up_to_the_ceiling_and_never_above() -> None:
     """A hundred questions at once reach the server sixteen at a time once it has shown that it can."""
     server = Server(openai, seconds=0.02)
-    async with client_of(server, max_in_flight=16) as client:
+    async with client_of(server.chat, PATIENT, max_in_flight=16) as client:
         assert await ask_many(client, 200) == {CallOutcome.OK}
     assert server.most_at_once == 16
 
@@ -80,7 +61,7 @@ async def test_calls_go_out_in_parallel_up_to_the_ceiling_and_never_above() -> N
 async def test_no_more_than_the_ceiling_even_from_the_start() -> None:
     """The start is a guess, the ceiling is an order: epad's own cap on a subsystem, say."""
     server = Server(openai, seconds=0.01)
-    async with client_of(server, max_in_flight=2, start_in_flight=64) as client:
+    async with client_of(server.chat, PATIENT, max_in_flight=2, start_in_flight=64) as client:
         await ask_many(client, 20)
     assert server.most_at_once == 2
 
@@ -88,23 +69,27 @@ async def test_no_more_than_the_ceiling_even_from_the_start() -> None:
 async def test_a_prompt_that_ollama_would_cut_is_not_sent() -> None:
     """It drops the front, with the defender's orders, and answers 200 OK (ollama#4967)."""
     server = Server(ollama)
-    async with client_of(server, dialect="ollama", context_tokens=64) as client:
+    async with client_of(server.chat, PATIENT, dialect="ollama", context_tokens=64) as client:
         assert await ask_many(client, 1) == {CallOutcome.CONTEXT_TRUNCATED}
     assert server.most_at_once == 0
 
 
 async def test_a_context_that_came_back_full_is_no_answer() -> None:
     """What we guessed to fit did not."""
-    async with client_of(Server(lambda: ollama(tokens=509)), dialect="ollama", context_tokens=512) as client:
+    async with client_of(
+        Server(lambda: ollama(tokens=509)).chat, PATIENT, dialect="ollama", context_tokens=512
+    ) as client:
         assert await ask_many(client, 1) == {CallOutcome.CONTEXT_TRUNCATED}
-    async with client_of(Server(lambda: ollama(tokens=100)), dialect="ollama", context_tokens=512) as client:
+    async with client_of(
+        Server(lambda: ollama(tokens=100)).chat, PATIENT, dialect="ollama", context_tokens=512
+    ) as client:
         assert await ask_many(client, 1) == {CallOutcome.OK}
 
 
 async def test_waiting_for_a_place_ends_with_the_deadline() -> None:
     """A server that is busy with others' calls must not hold a round beyond its time."""
     server = Server(openai, seconds=0.3)
-    async with client_of(server, max_in_flight=1) as client:
+    async with client_of(server.chat, PATIENT, max_in_flight=1) as client:
         loop = asyncio.get_running_loop()
         first = asyncio.create_task(client.ask(QUESTION, loop.time() + 10))
         await asyncio.sleep(0)
