@@ -1,6 +1,6 @@
 """One measurement of the wargame in a process of its own, so that CPU time and memory are the client's alone.
 
-`python _wargame_load.py calls|rounds URL IN_FLIGHT NUMBER` prints one JSON object.
+`python _wargame_load.py calls|bare|rounds URL IN_FLIGHT NUMBER` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import aiohttp
+
 from runners.contract import Contract
 from runners.wargame.endpoint.client import ModelClient, open_session
 from runners.wargame.endpoint.endpoint import Endpoint
 from runners.wargame.endpoint.pool import Pool
-from runners.wargame.endpoint.question import Question
+from runners.wargame.endpoint.question import Question, body
 from runners.wargame.outcomes import CallOutcome
 from runners.wargame.play.campaign import Campaign, Mission, Schedule
 from runners.wargame.play.round import Arena
@@ -51,6 +53,24 @@ async def calls(pool: Pool, in_flight: int, number: int) -> int:
     return good
 
 
+async def bare(pool: Pool, in_flight: int, number: int) -> int:
+    """The same requests by nothing but aiohttp: what this machine can do at the moment."""
+    left = iter(range(number))
+    url = pool.clients["stub"].endpoint.base_url + "/chat/completions"
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for index in left:
+            question = Question(
+                "bench", judge_messages(TURNS, ROLES[index % 5]), 96, seed=index, schema=SCHEMA
+            )
+            async with session.post(url, json=body(question, pool.clients["stub"].endpoint)) as response:
+                json.loads(await response.read())
+
+    async with open_session(Limits()) as session:
+        await asyncio.gather(*(work(session) for _ in range(in_flight)))
+    return number
+
+
 async def rounds(pool: Pool, in_flight: int, number: int) -> int:
     """Play whole rounds with commits: three turns, five judges, one transaction each."""
     settings, grammar = Settings(attacker_model="bench"), load_grammar()
@@ -66,7 +86,11 @@ async def rounds(pool: Pool, in_flight: int, number: int) -> int:
     return scored
 
 
-UNITS: dict[str, Callable[[Pool, int, int], Awaitable[int]]] = {"calls": calls, "rounds": rounds}
+UNITS: dict[str, Callable[[Pool, int, int], Awaitable[int]]] = {
+    "calls": calls,
+    "bare": bare,
+    "rounds": rounds,
+}
 
 
 async def measure(unit: str, url: str, in_flight: int, number: int) -> dict[str, Any]:
