@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runners.model.analyst import CouncilAnalyst
 from runners.model.attacker import GrammarAttacker
 from runners.model.bayes import BayesDefender, letter_groups, training_examples, word_pairs, words
 from runners.model.engine import Engine
@@ -26,5 +27,6 @@ def embedded_engines() -> Mapping[str, Engine]:
         DriftDefender(),
         BayesDefender("embedded-phrase-defender", word_pairs, examples),
         OracleTeacher(),
+        CouncilAnalyst(),
     )
     return {engine.name: engine for engine in engines}

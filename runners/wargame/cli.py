@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from runners.wargame.commands import again, doctor, look, run, scenarios, training
+from runners.wargame.commands import again, council, doctor, look, run, scenarios, training
 from runners.wargame.commands.exits import Exit
 from runners.wargame.configuration import ConfigurationError
 from runners.wargame.locking import StoreError
 from runners.wargame.scenario.grammar import GrammarError
 from runners.wargame.store import SettingsMismatchError
 
-COMMANDS = (run, look, doctor, again, training, scenarios)
+COMMANDS = (run, look, doctor, again, training, council, scenarios)
 
 
 def main(arguments: list[str] | None = None) -> int:

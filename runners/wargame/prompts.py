@@ -50,16 +50,16 @@ ATTACKER_SYSTEM: Final = (
 def judge_messages(turns: Sequence[str], role: Role) -> list[ChatMessage]:
     """Ask one defender about a whole conversation."""
     conversation = [{"turn": number, "text": text} for number, text in enumerate(turns, 1)]
-    content = f"<conversation>\n{_data(conversation)}\n</conversation>\n\n{role.instruction}"
+    content = f"<conversation>\n{as_data(conversation)}\n</conversation>\n\n{role.instruction}"
     return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": content}]
 
 
 def teacher_messages(turns: Sequence[str], truth: Mapping[str, str] | None) -> list[ChatMessage]:
     """Ask the teacher for the verdict that should have been given; `truth` is what the owner lets it know."""
     conversation = [{"turn": number, "text": text} for number, text in enumerate(turns, 1)]
-    content = f"<conversation>\n{_data(conversation)}\n</conversation>\n\n{TEACHER_TASK}"
+    content = f"<conversation>\n{as_data(conversation)}\n</conversation>\n\n{TEACHER_TASK}"
     if truth is not None:
-        content += f" The owner of the system knows the truth:\n<truth>\n{_data(truth)}\n</truth>"
+        content += f" The owner of the system knows the truth:\n<truth>\n{as_data(truth)}\n</truth>"
     return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": content}]
 
 
@@ -80,7 +80,7 @@ def attacker_messages(card: Card, earlier: Sequence[str]) -> list[ChatMessage]:
         shown["brief"] = card.brief
     if number == card.turns:
         shown |= {"label": str(card.label), "task": _LAST_TURN[card.label]}
-    content = f"<card>\n{_data(shown)}\n</card>"
+    content = f"<card>\n{as_data(shown)}\n</card>"
     return [{"role": "system", "content": ATTACKER_SYSTEM}, {"role": "user", "content": content}]
 
 
@@ -106,6 +106,6 @@ def probe_messages(number: int) -> list[ChatMessage]:
     return [{"role": "user", "content": f"Probe {number}: are you there?"}]
 
 
-def _data(value: object) -> str:
+def as_data(value: object) -> str:
     """JSON in which no text can close the marks around it."""
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
