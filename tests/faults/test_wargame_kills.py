@@ -8,82 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 
 import apsw
 import pytest
 from installed import QUICK, Installation, installation
-
-from runners.model.catalogue import embedded_engines
-from runners.model.completion import complete
-from runners.model.openai_dialect import models, plain
-from runners.model.request import from_openai
+from wargame_model import Model, served
 
 WARGAME = Path(sys.executable).parent / "wargame"
 SEED, ROUNDS = 5, 120
-ENGINES = embedded_engines()
-
-
-class Model:
-    """A model server that counts which questions it has begun and which it has answered whole."""
-
-    def __init__(self) -> None:
-        self.begun: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
-        self.lock = threading.Lock()
-        self.seconds = 0.02
-
-
-def handler_of(model: Model) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._send(json.dumps(models(ENGINES, 0)).encode())
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            question = json.loads(body)
-            digest = json.dumps([question["model"], question["messages"], question.get("seed")])
-            with model.lock:
-                model.begun[digest] += 1
-            time.sleep(model.seconds)
-            chat = from_openai(question)
-            self._send(json.dumps(plain(chat, complete(ENGINES[chat.model], chat), "t", 0)).encode())
-            with model.lock:
-                model.answered[digest] += 1
-
-        def _send(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
-
-    return Handler
-
-
-@contextlib.contextmanager
-def served(model: Model) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(model))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def arguments(store: Path, rounds: int) -> list[str]:

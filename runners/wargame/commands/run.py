@@ -15,14 +15,15 @@ from runners.contract import Contract, keep_alive
 from runners.wargame.commands.arguments import Commands, add_plan, add_store, count, seconds
 from runners.wargame.commands.exits import Exit
 from runners.wargame.commands.speaker import Speaker, speaker
-from runners.wargame.configuration import Plan, resolve
+from runners.wargame.configuration import ConfigurationError, Plan, resolve
 from runners.wargame.endpoint.opening import open_pool
 from runners.wargame.endpoint.pool import Pool
 from runners.wargame.engine import detect
 from runners.wargame.play import heartbeat
-from runners.wargame.play.campaign import Campaign, Mission, PauseLimitError, Schedule
+from runners.wargame.play.campaign import Campaign, Mission, PauseLimitError, Player, Schedule
 from runners.wargame.play.round import Arena
 from runners.wargame.report.count import build
+from runners.wargame.scenario.grammar import Grammar
 from runners.wargame.scenario.library import load_grammar
 from runners.wargame.store import RunRow, Store
 
@@ -46,6 +47,8 @@ def add(commands: Commands) -> None:
         "--pairs-in-flight", type=int, default=0, help="an attack and its twin are a pair; 0: by measuring"
     )
     run.add_argument("--control-pairs", type=int, default=CONTROL_PAIRS, help="0 to 5; 0: no control")
+    run.add_argument("--executor", choices=("local", "ray"), default="local", help="ray: the extra `ray`")
+    run.add_argument("--ray-address", help="of a running cluster; default: one on this machine")
     run.add_argument("--quiet", action="store_true", help="no line for each round")
 
 
@@ -77,15 +80,34 @@ async def _play(options: argparse.Namespace, plan: Plan, store: Store) -> RunRow
         run = store.begin(plan.settings.description(), engine, url, options.rounds, fork=options.fork)
         said = speaker(options, run)
         said.start()
-        schedule = Schedule(options.rounds, options.pace, options.pairs_in_flight, options.control_pairs)
+        player, slots = _player(options, plan, grammar, pool, run.run_id)
+        pairs = options.pairs_in_flight or slots
+        schedule = Schedule(options.rounds, options.pace, pairs, options.control_pairs)
         mission = Mission(run, grammar, plan.settings, plan.limits, schedule)
-        player = Arena(plan.settings, plan.limits, grammar, pool, run.run_id, plan.attacker_endpoint)
         campaign = Campaign(mission, player, pool, store, contract, said.say)
         said.watch(campaign, pool)
         contract.ready(f"{engine.upper()} {run.run_id}")
         async with _beating(campaign, pool, contract, options, said):
             ended = await _until_signal(campaign)
     return store.run(run.run_id) if ended else None
+
+
+def _player(
+    options: argparse.Namespace, plan: Plan, grammar: Grammar, pool: Pool, run_id: str
+) -> tuple[Player, int]:
+    """Whoever plays the rounds, and how many at once (0: as many as the endpoints can take)."""
+    if options.executor == "local":
+        return Arena(plan.settings, plan.limits, grammar, pool, run_id, plan.attacker_endpoint), 0
+    try:
+        from runners.wargame.play.ray_player import Errand, RayPlayer  # noqa: PLC0415 - an extra, and slow
+    except ImportError as error:
+        raise ConfigurationError(
+            f"--executor ray needs the extra: pip install 'epad[ray]' ({error})"
+        ) from error
+    endpoints = tuple(client.endpoint for client in pool.clients.values())
+    errand = Errand(plan.settings, plan.limits, grammar, endpoints, run_id, plan.attacker_endpoint)
+    player = RayPlayer(options.ray_address, errand, pool)
+    return player, player.slots
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ class PauseLimitError(Exception):
 class Player(Protocol):
     """Whoever plays a round: here, or on another machine."""
 
-    async def play(self, card: Card, attempt: int, shared_turns: Sequence[str] = ()) -> RoundRecord: ...
+    async def play(self, card: Card, attempt: int, shared_turns: tuple[str, ...] = ()) -> RoundRecord: ...
 
     async def judge_control(self, control: Control, at_round: int) -> RoundRecord: ...
 
