@@ -1,9 +1,9 @@
 """What bits cost on the embedded model: the source's pipeline beside ours at equal bytes, and which signal ranks.
 
-    python bench/quantize.py --json bench/results/quantize.json     # 3 models; trained once, 10 minutes each
+    python bench/quantize.py --json bench/results/quantize.json     # 15 minutes of one core, 10 of them training, once
 
-The models are toys of 1.4 M weights trained on the standard library's text, one for each seed; the seed also draws the
-calibration windows and the sampled labels. Nothing here says what an 8B model would do.
+The model is `hsaq demo`'s, a toy of 1.4 M weights trained on the standard library's text; a seed draws the calibration
+windows and the sampled labels. Nothing here says what an 8B model would do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from runners.quantize.workspace import Workspace
 
 BITS_PER_WEIGHT = (3.0, 3.25, 3.5, 4.0, 4.25)
 SEEDS = (1, 2, 3)
-WINDOWS, QUICK_WINDOWS = 96, 24
+WINDOWS, QUICK_WINDOWS = 64, 24
 RANKED, RANKED_WINDOWS = 24, 32
 SOURCE = replace(
     DEMO, storage="hqq", solver="hqq", signal="drift", allocator="greedy", bits=(2, 3, 4), fused=False
@@ -141,8 +141,9 @@ def measure_model(
         row, pair = compare(source, ours, size, seed)
         rows.append(row)
         kept[f"{size}"] = pair
-    rows += uniform_rows(source, ours, seed)
-    return rows if quick else [*rows, *ranking(folder, model, seed)], kept
+    if seed == SEEDS[0]:
+        rows += uniform_rows(source, ours)
+    return [*rows, *ranking(folder, model, seed)] if seed == SEEDS[0] and not quick else rows, kept
 
 
 def compare(source: Lab, ours: Lab, size: float, seed: int) -> tuple[Row, list[Paired]]:
@@ -153,7 +154,7 @@ def compare(source: Lab, ours: Lab, size: float, seed: int) -> tuple[Row, list[P
     most = 1 / 5 if size >= 3.5 else 1 / 2
     expected = predicted(after, ours.rows)["delta_nll"]
     row = Row(
-        claim=f"model {seed}, {size} bits a weight: share of the source's perplexity increase that is left",
+        claim=f"seed {seed}, {size} bits a weight: share of the source's perplexity increase that is left",
         value=share,
         unit="x",
         goal=f"{most:.1f}",
@@ -169,7 +170,7 @@ def compare(source: Lab, ours: Lab, size: float, seed: int) -> tuple[Row, list[P
     return row, [old, new]
 
 
-def uniform_rows(source: Lab, ours: Lab, seed: int) -> list[Row]:
+def uniform_rows(source: Lab, ours: Lab) -> list[Row]:
     """The same bits everywhere, each in its own storage."""
     peers: dict[str, float | str] = {}
     for name, one in (("HQQ", source), ("GPTQ", ours)):
@@ -186,7 +187,7 @@ def uniform_rows(source: Lab, ours: Lab, seed: int) -> list[Row]:
     perplexity = fmean(ours.baseline)
     return [
         Row(
-            f"model {seed}: loss as it was, and uniform bits",
+            "loss as it was, and uniform bits",
             perplexity,
             "nats",
             "",
@@ -213,7 +214,7 @@ def ranking(folder: Path, model: Path, seed: int) -> list[Row]:
             [sum(scores[key] for key in bits.items()) for bits in sampled], truth
         )
     best = float(found["fisher"])
-    claim = f"model {seed}, 3.5 bits a weight, HQQ: rank correlation of Fisher's sum with the true loss"
+    claim = f"seed {seed}, 3.5 bits a weight, HQQ: rank correlation of Fisher's sum with the true loss"
     above = best > float(found["drift"])
     return [Row(claim, best, "", "above drift's", above, found, len(sampled))]
 
@@ -222,10 +223,10 @@ def shown(value: Interval) -> str:
     return f"{value.value:+.2f} % [{value.low:+.2f}, {value.high:+.2f}]"
 
 
-def train(seed: int, *, quick: bool) -> Path:
-    recipe = replace(QUICK_RECIPE if quick else Recipe(), seed=seed)
+def train(*, quick: bool) -> Path:
+    recipe = QUICK_RECIPE if quick else Recipe()
     reporter = Reporter(Contract(), sys.stderr)
-    reporter.stage(f"train {seed}", recipe.steps)
+    reporter.stage("train", recipe.steps)
     return trained(
         cache_folder(), recipe, standard_library(), lambda _done, _all, text: reporter.step(0, text)
     )
@@ -235,9 +236,10 @@ def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
     rows: list[Row] = []
     kept: dict[str, list[list[Paired]]] = {}
+    model = train(quick=quick)
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS[:1] if quick else SEEDS:
-            found, pairs = measure_model(Path(folder), train(seed, quick=quick), seed, quick=quick)
+            found, pairs = measure_seed(Path(folder), model, seed, quick=quick)
             rows += found
             for size, pair in pairs.items():
                 kept.setdefault(size, []).append(pair)
@@ -245,12 +247,10 @@ def measure(quick: bool) -> list[Row]:
 
 
 def together(size: str, pairs: list[list[Paired]]) -> Row:
-    """The mean over models."""
+    """The mean over seeds."""
     old, new = (fmean(pair[side].increase_percent.value for pair in pairs) for side in (0, 1))
     most = 1 / 5 if float(size) >= 3.5 else 1 / 2
-    claim = (
-        f"{size} bits a weight, mean over {len(pairs)} models: share of the source's increase that is left"
-    )
+    claim = f"{size} bits a weight, mean over {len(pairs)} seeds: share of the source's increase that is left"
     peers: dict[str, float | str] = {"source": f"{old:+.2f} %", "ours": f"{new:+.2f} %"}
     return Row(claim, new / old, "x", f"{most:.1f}", new / old <= most, peers, len(pairs))
 

@@ -7,8 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
@@ -20,8 +19,7 @@ from runners.quantize.options import add_places, add_settings, cache_folder, set
 from runners.quantize.settings import Settings
 
 if TYPE_CHECKING:
-    from runners.quantize.executor import Executor
-    from runners.quantize.run import Run
+    from runners.quantize.variants import Variant
 
 DEMO: Final = Settings(evaluation_windows=256, bits_per_weight=3.5)
 NEEDED: Final = ("torch", "transformers", "safetensors", "scipy")
@@ -62,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     status = _add(commands, "status", "how far a run has come", _status)
     status.add_argument("work", type=Path)
+    _add_variants(commands)
     diff = _add(commands, "diff", "what two manifests disagree on; status 1 if anything", _diff)
     diff.add_argument("left", type=Path)
     diff.add_argument("right", type=Path)
@@ -77,6 +76,26 @@ def _add(
     )
     parser.set_defaults(command=command)
     return parser
+
+
+def _add_variants(commands: Any) -> None:
+    promote = _add(
+        commands, "promote", "force layers up and see whether it helps, window by window", _promote
+    )
+    promote.add_argument("work", type=Path, help="folder of a finished run")
+    promote.add_argument("--match", nargs="+", default=["o_proj", "down_proj"], help="(%(default)s)")
+    promote.add_argument("--least", type=int, default=4, help="bits (%(default)s)")
+    treat = _add(
+        commands, "treat", "scale the worst layers by AWQ before quantizing, and see whether it helps", _treat
+    )
+    treat.add_argument("work", type=Path, help="folder of a finished run")
+    treat.add_argument(
+        "--treat", default="worst:9", help="worst:N, or names separated by commas (%(default)s)"
+    )
+    treat.add_argument("--solver", choices=("awq",), default="awq", help="(%(default)s)")
+    for command in (promote, treat):
+        command.add_argument("--cache", type=Path, default=None, help=f"scores ({cache_folder()})")
+        command.add_argument("--json", action="store_true", help="JSON instead of text")
 
 
 def _add_demo(commands: Any) -> None:
@@ -130,7 +149,8 @@ def _run(options: argparse.Namespace) -> Exit:
 
 
 def _quantize(options: argparse.Namespace, model: Path, texts: tuple[Path, Path], settings: Settings) -> Exit:
-    from runners.quantize.pipeline import run_all  # noqa: PLC0415 - torch, seconds
+    from runners.quantize.opening import opened  # noqa: PLC0415 - torch, seconds
+    from runners.quantize.pipeline import run_all  # noqa: PLC0415
     from runners.quantize.preflight import preflight  # noqa: PLC0415
     from runners.quantize.report.summary import summary_lines  # noqa: PLC0415
 
@@ -157,36 +177,34 @@ def _dry_run(
     return Exit.OK
 
 
-@contextmanager
-def opened(
-    options: argparse.Namespace, model: Path, texts: tuple[Path, Path], settings: Settings
-) -> Iterator[tuple[Run, Executor]]:
-    """A run and where its blocks are done, closed again at the end."""
-    from runners.quantize.cache import SensitivityCache  # noqa: PLC0415 - torch, seconds
-    from runners.quantize.executor import RayTasks  # noqa: PLC0415
-    from runners.quantize.reporter import Reporter  # noqa: PLC0415
-    from runners.quantize.run import Run, Texts  # noqa: PLC0415
-    from runners.quantize.workspace import Workspace  # noqa: PLC0415
+def _promote(options: argparse.Namespace) -> Exit:
+    _need_libraries()
+    from runners.quantize.opening import reopened  # noqa: PLC0415 - torch, seconds
+    from runners.quantize.variants import promoted, try_variant  # noqa: PLC0415
 
-    for text in texts:
-        if not text.is_file():
-            raise SettingsError(f"{text}: there is no such text file")
-    workspace = Workspace(options.work, Reporter(Contract.from_environment(os.environ)))
-    cache = SensitivityCache((options.cache or cache_folder()) / "sensitivity.db")
-    try:
-        run = Run(model, Texts(*texts), settings, workspace, cache)
-        if not options.ray:
-            yield run, run.here
-            return
-        tasks = RayTasks(model.resolve(), run.device, settings.threads, options.ray, options.ray_address)
-        try:
-            yield run, tasks
-        finally:
-            tasks.close()
-    finally:
-        workspace.reporter.end()
-        cache.close()
-        workspace.close()
+    with reopened(options.work, options.cache) as (run, bits):
+        wanted = promoted(bits, options.match, options.least)
+        found = try_variant(run, bits, wanted, frozenset(), run.here)
+    return _say_variant(found, as_json=options.json)
+
+
+def _treat(options: argparse.Namespace) -> Exit:
+    _need_libraries()
+    from runners.quantize.opening import reopened  # noqa: PLC0415 - torch, seconds
+    from runners.quantize.variants import to_treat, try_variant  # noqa: PLC0415
+
+    with reopened(options.work, options.cache) as (run, bits):
+        treated = to_treat(options.treat, bits, run.cache.get(run.score_key()))
+        found = try_variant(run, bits, bits, treated, run.here)
+    return _say_variant(found, as_json=options.json)
+
+
+def _say_variant(found: Variant, *, as_json: bool) -> Exit:
+    from runners.quantize.report.summary import variant_lines  # noqa: PLC0415
+
+    lines = [json.dumps(found.as_json(), indent=1)] if as_json else variant_lines(found.as_json())
+    print("\n".join(lines))
+    return Exit.OK
 
 
 def _status(options: argparse.Namespace) -> Exit:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from runners.quantize.fault import SettingsError
-from runners.quantize.storage import STORAGES, UNQUANTIZED, Storage
+from runners.quantize.storage import STORAGES, Storage
 
 SOLVERS: Final = ("gptq", "hqq", "imatrix", "rtn")
 SIGNALS: Final = ("fisher", "drift", "kl", "imatrix")
@@ -80,7 +80,6 @@ class Settings:
     seed: int = 1
     device: str = "auto"
     threads: int = 1
-    treated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in (("solver", SOLVERS), ("signal", SIGNALS), ("allocator", ALLOCATORS)):
@@ -103,14 +102,11 @@ class Settings:
     def format(self) -> Storage:
         return STORAGES[self.storage]
 
-    @property
-    def noop(self) -> bool:
-        """The no-op control: every layer stays as it is, through the whole pipeline."""
-        return self.bits == (UNQUANTIZED,)
-
-    def as_noop(self) -> Settings:
-        """The same run with nothing quantized."""
-        return replace(self, bits=(UNQUANTIZED,), bits_per_weight=0.0, memory=Memory(), bounds=(), treated=())
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Settings:
+        """The settings that `as_json` told of."""
+        plain = {**values, "bits": tuple(values["bits"]), "memory": Memory(**values["memory"])}
+        return cls(**{**plain, "bounds": tuple(Bound.parse(text) for text in values["bounds"])})
 
     def as_json(self) -> dict[str, Any]:
         """What decides the result, in plain values; the device's and batches' sizes do, in the last digits."""

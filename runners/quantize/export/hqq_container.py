@@ -42,7 +42,7 @@ def export(network: Network, blocks: QuantizedBlocks, folder: Path) -> None:
                 "axis": 1, "packing": packing, "file": _file(index),
             }  # fmt: skip
         others = [n for n in network.block_tensors(index) if n.removesuffix(".weight") not in blocks.bits]
-        tensors |= network.checkpoint.read(others)
+        tensors |= network.checkpoint.read(others) | dict(blocks.other_overrides(index))
         save_file(tensors, folder / _file(index))
     rest = [name for name in network.checkpoint.tensors if not name.startswith("model.layers.")]
     save_file(network.checkpoint.read(rest), folder / "rest.safetensors")

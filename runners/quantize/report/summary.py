@@ -35,3 +35,15 @@ def summary_lines(path: Path) -> list[str]:
         f"controls    {', '.join(sorted(found['controls']))}: passed",
         f"manifest    {path}",
     ]
+
+
+def variant_lines(found: dict[str, Any]) -> list[str]:
+    """What a change did, with the intervals that say how sure it is."""
+    helped = found["windows_helped"]
+    return [
+        f"changed     {len(found['changed'])} layers, {found['extra_bytes']:+,} bytes",
+        f"before      {figure(found['before']['increase_percent'], ' %')}",
+        f"after       {figure(found['after']['increase_percent'], ' %')}",
+        f"change      {figure(found['change']['increase_percent'], ' %', 3)}: {found['verdict']}",
+        f"windows     {helped['value']:.1%} helped [{helped['low']:.1%}, {helped['high']:.1%}], n={helped['n']}",
+    ]

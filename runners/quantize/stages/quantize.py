@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from runners.quantize.network import Network, Weights
 from runners.quantize.passes import input_statistics
 from runners.quantize.profiling import Method
 from runners.quantize.run import Run
+from runners.quantize.solvers.awq import Fold, find_fold
+from runners.quantize.solvers.solver import InputStatistics
 from runners.quantize.stages.calibrate import HIDDEN, calibrate
 from runners.quantize.stages.profile import StateFile, state_files
 from runners.quantize.states import read_verified
@@ -26,39 +28,66 @@ from runners.quantize.workspace import Made
 
 QUANTIZE: Final = "quantize"
 CODES, SCALE, ZERO, AS_IT_WAS = "codes", "scale", "zero", "weight"
-FOLDED: Final = "folded"
+FOLDED, COLUMNS, ROWS = "folded", "fold_columns", "fold_rows"
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizeBlock:
-    """Quantizes one block; can be sent to another process."""
+    """Quantizes one block; can be sent to another process. `treated` layers are scaled by AWQ first."""
 
     hidden: Mapping[int, StateFile]
     method: Method
     bits: Mapping[str, int]
     micro_batch: int
-    folds: Mapping[str, StateFile] = field(default_factory=dict)
+    treated: frozenset[str] = frozenset()
 
     def __call__(self, network: Network, index: int) -> Made:
-        weights = network.weights(index)
         layers = network.linears(index)
-        kept = {f"{n}.{AS_IT_WAS}": weights[f"{n}.weight"] for n in layers if self.bits[n] == UNQUANTIZED}
+        weights = {layer: network.weights(index)[f"{layer}.weight"] for layer in layers}
         chosen = [layer for layer in layers if self.bits[layer] != UNQUANTIZED]
         if not chosen:
-            return {name: tensor.to(torch.bfloat16) for name, tensor in kept.items()}, ()
+            return {f"{n}.{AS_IT_WAS}": weight.to(torch.bfloat16) for n, weight in weights.items()}, ()
         state = self.hidden[index]
         hidden = read_verified(state.path, state.digest)[HIDDEN]
         statistics = input_statistics(network, index, hidden, MicroBatch(self.micro_batch))
-        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in kept.items()}
+        fold, tensors = self._folded(network, index, weights, statistics)
         notes = []
-        for layer in chosen:
+        for layer in layers:
+            weight = fold.weight(layer, weights[layer])
+            if layer not in chosen:
+                tensors[f"{layer}.{AS_IT_WAS}"] = weight.to(torch.bfloat16)
+                continue
             solved = self.method.solve(
-                layer, weights[f"{layer}.weight"], statistics[layer], [self.bits[layer]]
+                layer, weight, fold.inputs(layer, statistics[layer]), [self.bits[layer]]
             )
             tensors |= _parts(layer, solved.weights[0])
             if solved.reason:
                 notes.append(Note("fallback", layer, f"{solved.solver} instead: {solved.reason}"))
         return tensors, tuple(notes)
+
+    def _folded(
+        self,
+        network: Network,
+        index: int,
+        weights: Mapping[str, torch.Tensor],
+        statistics: Mapping[str, InputStatistics],
+    ) -> tuple[Fold, dict[str, torch.Tensor]]:
+        """The block's fold, and the tensors that record it."""
+        mine = self.treated.intersection(weights)
+        if not mine:
+            return Fold(), {}
+        prefix = f"model.layers.{index}"
+        names = [name for name in network.block_tensors(index) if name.endswith("norm.weight")]
+        norms = network.checkpoint.read(names)
+        grids = {n: self.method.grid(b) for n, b in self.bits.items() if n in weights and b != UNQUANTIZED}
+        fold = find_fold(prefix, mine, weights, statistics, grids, norms)
+        tensors = {
+            f"{FOLDED}.{name}": norms[name] / scale.cpu().to(norms[name].dtype)
+            for name, scale in fold.norms.items()
+        }
+        tensors |= {f"{layer}.{COLUMNS}": scale for layer, scale in fold.columns.items()}
+        tensors |= {f"{layer}.{ROWS}": scale for layer, scale in fold.rows.items()}
+        return fold, {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _parts(layer: str, weight: QuantizedWeight) -> dict[str, torch.Tensor]:
@@ -69,11 +98,17 @@ def _parts(layer: str, weight: QuantizedWeight) -> dict[str, torch.Tensor]:
     }
 
 
-def quantize(run: Run, bits: Mapping[str, int], executor: Executor, stage: str = QUANTIZE) -> None:
+def quantize(
+    run: Run,
+    bits: Mapping[str, int],
+    executor: Executor,
+    stage: str = QUANTIZE,
+    treated: frozenset[str] = frozenset(),
+) -> None:
     """Every block; only those that are not committed."""
     if any(b != UNQUANTIZED for b in bits.values()) and not _all_done(run, stage):
         calibrate(run, gradients=False)
-    work = QuantizeBlock(state_files(run, HIDDEN), run.method, dict(bits), run.micro.size)
+    work = QuantizeBlock(state_files(run, HIDDEN), run.method, dict(bits), run.micro.size, treated)
     run.workspace.tensor_stage(stage, range(run.block_count), work, executor)
 
 
@@ -121,6 +156,14 @@ class QuantizedBlocks:
         start = len(FOLDED) + 1
         return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{FOLDED}.")}
 
+    def fold(self, index: int) -> Fold:
+        """How the block's weights were scaled before they were quantized."""
+        file = self._files[index]
+        tensors = read_verified(file.path, file.digest)
+        columns = {n.removesuffix(f".{COLUMNS}"): t for n, t in tensors.items() if n.endswith(f".{COLUMNS}")}
+        rows = {n.removesuffix(f".{ROWS}"): t for n, t in tensors.items() if n.endswith(f".{ROWS}")}
+        return Fold(columns, rows)
+
     def digests(self) -> dict[str, str]:
         """The digest of each block's file."""
         return {f"{index:04d}": file.digest for index, file in sorted(self._files.items())}
@@ -129,9 +172,10 @@ class QuantizedBlocks:
         """Count the layers that really are quantized; one that was left or does not fit its weight is a fault."""
         count = 0
         for index in range(network.block_count):
-            layers, weights = self.layers(index), network.weights(index)
+            layers, weights, fold = self.layers(index), network.weights(index), self.fold(index)
             for name in network.linears(index):
-                _check_layer(name, self.bits[name], layers.get(name), weights[f"{name}.weight"])
+                weight = fold.weight(name, weights[f"{name}.weight"].cpu())
+                _check_layer(name, self.bits[name], layers.get(name), weight)
                 count += self.bits[name] != UNQUANTIZED
         return count
 
