@@ -129,10 +129,10 @@ def nearest(options: Sequence[Option], chosen: Sequence[Option], index: int, lim
     return max(fitting or [min(options, key=lambda o: o.size_bytes)], key=lambda o: o.size_bytes)
 
 
-def measure_model(
+def measure_seed(
     folder: Path, model: Path, seed: int, *, quick: bool
 ) -> tuple[list[Row], dict[str, list[Paired]]]:
-    """Everything about one model."""
+    """Everything about one seed; uniform bits and the ranking once."""
     count = QUICK_WINDOWS if quick else WINDOWS
     source = lab(folder / f"source-{seed}", model, replace(SOURCE, seed=seed, evaluation_windows=0), count)
     ours = lab(folder / f"ours-{seed}", model, replace(DEMO, seed=seed, evaluation_windows=0), count)
