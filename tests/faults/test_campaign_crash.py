@@ -54,6 +54,7 @@ def walk_the_table(deaths: int) -> Outcome:
     return whole
 
 
+@pytest.mark.timeout(600)
 def test_a_transition_killed_anywhere_and_again_in_its_recovery_ends_as_if_it_never_was() -> None:
     """All rows of the table, all operations: the same phase, steps, holds, processes and bundles; no promise broken."""
     whole = walk_the_table(deaths=1)
@@ -65,6 +66,7 @@ def test_a_transition_killed_anywhere_and_again_in_its_recovery_ends_as_if_it_ne
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_by_every_kind_of_death() -> None:
     """The same, each operation killed by `kill -9`, by a power cut, and by one that tears what was written."""
     whole = walk_the_table(deaths=len(Death))
