@@ -163,6 +163,9 @@ def _encode(data: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise HeadError(f"not base64: {error}") from error
+    if _encode(data) != text:  # the bits after the last byte can say anything, and decode to the same
+        raise HeadError("not base64 as it is written here")
+    return data

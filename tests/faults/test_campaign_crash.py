@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import apsw
 import pytest
 import structlog
-from crash_campaign import Build, Hands, Outcome, campaign
+from crash_campaign import Build, Hands, Outcome, campaign, full_disk
 from crash_disk import CrashDisk, Death
 from epad_story import BOOT
 
@@ -23,7 +23,7 @@ from epad.response.journal import Journal
 from epad.response.step import Operation, Step
 from statemachine.clock import ManualClock
 from statemachine.phase import Phase
-from statemachine.table import TABLE
+from statemachine.table import TABLE, Row
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ OPERATIONS = (
 @pytest.fixture(autouse=True)
 def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(responder_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(responder_module, "JOURNAL_RETRY_SECONDS", 0.0)
     with structlog.testing.capture_logs():
         yield
 
@@ -63,6 +64,15 @@ def test_a_transition_killed_anywhere_and_again_in_its_recovery_ends_as_if_it_ne
     assert whole.recoveries_killed >= 0.9 * whole.kills
     assert whole.operations >= set(OPERATIONS.split(", "))
     print(f"\n{whole.kills} transitions killed, {whole.recoveries_killed} of their recoveries, 0 went astray")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("row", [PRESERVE, RECOVER], ids=lambda row: row.destination)
+def test_a_disk_that_is_full_for_a_while_delays_a_transition_and_nothing_else(row: Row) -> None:
+    """At each of its writes: what cannot be written is held up or tried again, and it ends the same."""
+    outcome = full_disk(row)
+    assert not outcome.broken, outcome.broken[:5]
+    assert outcome.kills > 40
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crash_disk import CrashDisk, CrashVfs, Death, Killed, Plug, mounted
+from crash_disk import CrashDisk, CrashVfs, Death, FullDisk, Killed, Plug, mounted
 from epad_story import BOOT, SUBSYSTEMS, memory_database
 
 from epad.checkpoint.bundle import Label, create
@@ -39,6 +39,7 @@ from statemachine.table import Row
 
 TARGETS = (LEDGER, Target.subsystem("chat"))
 CASE_NOTE = "case"
+MOST_TRIES = 20
 
 
 @dataclass
@@ -179,9 +180,9 @@ class Case:
     def path(self) -> Path:
         return self.root / str(self.life) / "state.db"
 
-    async def live(self, pull_at: int = 0) -> Plug:
+    async def live(self, pull_at: int = 0, plug: Plug | None = None) -> Plug:
         """One life of the daemon, up to its end or to the chosen operation."""
-        self.disk.plug = self.vfs.plug = plug = Plug(pull_at)
+        self.disk.plug = self.vfs.plug = plug = plug or Plug(pull_at)
         database = MortalDatabase(self.path, plug)
         try:
             with suppress(Killed):
@@ -189,7 +190,7 @@ class Case:
                 await self._resume(database)
         except DatabaseError as error:
             self.broken.append(f"the journal cannot be used: {error}")
-        with suppress(Killed):
+        with suppress(Killed, DatabaseError):  # full while the log is copied over: it stays, and is read next
             await database.close()
         return plug
 
@@ -200,12 +201,21 @@ class Case:
         if CASE_NOTE not in loaded.notes:  # the finding is still there, so the decision is taken again
             if self.promised:
                 self.broken.append("an acknowledged transition is lost")
-            operations = await journal.commit(decision_of(self.row))
+            operations = await self._commit(journal)
             self.promised = True
         await self._check_promises(database)
         hands = self.build.hands(self.house, self.disk, self.checkpoints, self.clock)
         for operation in operations:
             await self._run(_NotingJournal(journal, self.ended_steps), hands, operation)
+
+    async def _commit(self, journal: Journal) -> tuple[Operation, ...]:
+        """As the controller does: until it is written."""
+        for _ in range(MOST_TRIES):
+            try:
+                return await journal.commit(decision_of(self.row))
+            except DatabaseError as error:
+                last = error
+        raise last
 
     async def _run(self, journal: Any, hands: Hands, operation: Operation) -> None:
         events = EventLog(memory_database(), self.clock)
@@ -368,6 +378,29 @@ async def _campaign(another: Callable[[], Case], deaths: int, until: str | None)
         if until is not None and any(until in each for each in case.broken):
             break
     return outcome
+
+
+def full_disk(row: Row) -> Outcome:
+    """Let a transition find the disk full at each of its writes, for a while."""
+
+    async def walk(another: Callable[[], Case]) -> Outcome:
+        undisturbed, outcome = another(), Outcome()
+        last = (await undisturbed.live()).ticks
+        wanted = await undisturbed.end()
+        for first in range(1, last + 1):
+            case = another()
+            await case.live(plug=FullDisk(first))
+            outcome.kills += 1
+            end = await case.end()
+            # One that is whole and could not be marked VERIFIED is a stated outcome: it counts as unverified.
+            end["bundles"] = {bundle.name: is_whole(bundle) for bundle in case.checkpoints.iterdir()}
+            case.broken += [f"{key} is {end.get(key)}" for key in wanted if end.get(key) != wanted[key]]
+            outcome.broken += [f"{row.guard}, full at {first} of {last}: {each}" for each in case.broken]
+            shutil.rmtree(case.root)
+        return outcome
+
+    with workshop() as (vfs, template, root):
+        return asyncio.run(walk(lambda: Case(row, Build(), vfs, template, _place(root))))
 
 
 async def _kill_twice(case: Case, first: int, last: int, death: Death, outcome: Outcome) -> str:

@@ -6,6 +6,7 @@ the checkpoint's (through `Disk`). The n-th tick raises `Killed`, and so does al
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ class Plug:
         if self.ticks == self.pull_at:
             self.pulled = True
             raise Killed(what)
+
+
+@dataclass
+class FullDisk(Plug):
+    """Nobody dies: from the chosen tick on, this many operations find no room."""
+
+    room_again_after: int = 4
+
+    def tick(self, what: str) -> None:
+        self.ticks += 1
+        if self.pull_at <= self.ticks < self.pull_at + self.room_again_after and what.startswith("write"):
+            if "state.db" in what:
+                raise apsw.FullError("database or disk is full")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @dataclass
