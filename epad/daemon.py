@@ -35,6 +35,8 @@ from epad.web.server import WebPageError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+EXIT_LIFEBOAT = 69
+"""Everything is saved and stopped, and [lifeboat] then = "exit": systemd must not start it again (EX_UNAVAILABLE)."""
 
 
 class StartError(Exception):
@@ -139,7 +141,7 @@ class Daemon:
         house = House(self._config, self._directories, stores, clock, boot)
         try:
             await self._start(house)
-            failed = await self._until_stopped()
+            failed = await self._until_stopped(house.abandoned)
         except BaseException:
             await self._leave(house)
             raise
@@ -147,7 +149,7 @@ class Daemon:
             await self._leave(house)
             return EXIT_FAILED
         await self._shut_down(house)
-        return EXIT_OK
+        return EXIT_LIFEBOAT if house.abandoned.is_set() else EXIT_OK
 
     def _refuse_reload(self) -> None:
         self._log.warning("daemon.reload_refused", fix="the configuration is read at the start: restart epad")
@@ -164,6 +166,7 @@ class Daemon:
         for name, loop in house.probe_loops.loops():
             self._spawn(name, loop)
         self._spawn("lag", house.watch_own_loop())
+        self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
         interval = interval_seconds(self._environment, os.getpid())
@@ -196,14 +199,15 @@ class Daemon:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = name
 
-    async def _until_stopped(self) -> bool:
-        """Wait for a signal, or for a side task to end: none ever should, so that is a failure."""
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
-        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stop}:
+    async def _until_stopped(self, abandoned: asyncio.Event) -> bool:
+        """Wait for a signal, the end of LIFEBOAT, or of a side task: none ever should, so that is a failure."""
+        ends = {asyncio.create_task(event.wait(), name="stop") for event in (self._stop, abandoned)}
+        done, _ = await asyncio.wait({*ends, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - ends:
             self._log.error("task.died", task=task.get_name(), error=repr(task.exception()))
-        stop.cancel()
-        return bool(done - {stop})
+        for end in ends:
+            end.cancel()
+        return bool(done - ends)
 
     async def _shut_down(self, house: House) -> None:
         """An orderly stop: nothing new is let in, the children end in order, everything is written."""

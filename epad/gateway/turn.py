@@ -153,6 +153,7 @@ class Turns:
             request_sha256=arrival.body_sha256,
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
+            path=arrival.endpoint.path,
         )
         # A future where there is one: a task of its own would cost a fifth of what aiohttp does for a request.
         turn.opening = (

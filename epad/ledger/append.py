@@ -23,7 +23,7 @@ from epad.ledger.chain import links_before
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, closed, opened
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
 from epad.ledger.grow import grow
-from epad.ledger.payload import keep_payload
+from epad.ledger.payload import drop_payloads, keep_payload
 from epad.ledger.record import (
     GENESIS,
     HASH_BYTES,
@@ -78,6 +78,7 @@ class Appender:
         self._heads = heads
         self._leaves: list[bytes] = []
         self._open_turns: set[str] = set()  # of this epoch: their closings need not be looked up
+        self._kept: dict[str, bytes] = {}  # open turns of this epoch whose payload goes when they are closed
         self._connection: apsw.Connection | None = None
 
     def open(self) -> None:
@@ -139,9 +140,11 @@ class Appender:
                     results.append(tail.seq)
                 except LedgerError as error:
                     results.append(error)
+            self._drop_payloads(connection, entries)
             return results, tail
 
         results = self._transaction(work)
+        self._kept = self._still_kept(entries)
         self._open_turns |= opened_now
         self._open_turns.difference_update(entry.turn for entry in entries if isinstance(entry, CloseTurn))
         return results
@@ -192,9 +195,31 @@ class Appender:
         if self._config.payloads == "off":
             entry = replace(entry, request_sha256=bytes(HASH_BYTES))
         tail = self._insert(connection, tail, opened(entry, stamp))
-        if entry.payload is not None and self._config.payloads == "kept":
+        if entry.payload is not None and self._keeps(entry):
             keep_payload(connection, entry.payload, stamp.wall_ns)
         return tail
+
+    def _still_kept(self, entries: Sequence[Entry]) -> dict[str, bytes]:
+        """The payloads that are kept for open turns, once these entries are written."""
+        if self._config.payloads != "open":
+            return self._kept
+        opened = (e for e in entries if isinstance(e, OpenTurn) and e.payload is not None and self._keeps(e))
+        kept = self._kept | {e.turn: e.request_sha256 for e in opened}
+        for entry in entries:
+            if isinstance(entry, CloseTurn):
+                kept.pop(entry.turn, None)
+        return kept
+
+    def _drop_payloads(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
+        """What was kept for turns that are closed now goes, unless another open turn asks the same."""
+        closed = {self._kept[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._kept}
+        if closed:
+            drop_payloads(connection, closed - set(self._still_kept(entries).values()))
+
+    def _keeps(self, entry: OpenTurn) -> bool:
+        """Whether its request is kept: without a key nobody could come for the answer to its replay."""
+        how = self._config.payloads
+        return how == "kept" or (how == "open" and entry.idempotency_key is not None)
 
     def _append_closing(
         self, connection: apsw.Connection, tail: Tail, entry: CloseTurn, stamp: Stamp, *, known: bool

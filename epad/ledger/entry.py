@@ -13,7 +13,7 @@ _TURN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn about to be forwarded; `payload` is kept only where `ledger.keep_payloads` says so."""
+    """A turn about to be forwarded; `payload` is kept only where `ledger.payloads` says so."""
 
     turn: str
     subsystem: str
@@ -25,6 +25,7 @@ class OpenTurn:
     request_sha256: bytes
     idempotency_key: str | None = None
     payload: bytes | None = None
+    path: str = ""
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -81,6 +82,7 @@ def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
         boot_id=stamp.boot_id,
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
+        path=entry.path,
     )
 
 

@@ -62,7 +62,10 @@ def _tag(kind: Kind) -> int:
 
 
 class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED)):
-    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost."""
+    """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
+
+    `path` is the gateway's, so that a lost turn can be asked again; records of before it have none.
+    """
 
     turn: str
     subsystem: str
@@ -77,6 +80,7 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     boot_id: str
     monotonic_ns: int
     epoch: int
+    path: str = ""
 
 
 class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED)):
