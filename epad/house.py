@@ -161,7 +161,7 @@ class House:
 
     def _operation_ended(self, ended: OperationEnded) -> None:
         self.controller.operation_ended(ended)
-        if ended.operation.lane is Lane.MAINTENANCE:
+        if ended.operation.lane is Lane.MAINTENANCE and ended.state is not StepState.ABORTED:
             self._push(_checkpoint_finding(ended, self.clock.monotonic()))
         saved = any(record.step.name is StepName.LIFEBOAT for record in ended.operation.steps)
         if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ WHY, JOURNAL, OPEN_TURNS, CONFIG, LEDGER_TAIL = (
     "ledger_tail.msgpack",
 )
 _JOURNAL_ROWS = 200
+TAIL_SECONDS = 0.2
+"""For reading the ledger's tail: then what was read goes in, the newest records, and the rest stays out."""
 _JOURNAL_TABLES = ("transition", "anomaly", "operation", "step")
 _TAIL = (
     "SELECT seq, turn, kind, subsystem, wall_ns, body, leaf, link FROM record WHERE seq > ? ORDER BY seq DESC"
@@ -88,11 +91,11 @@ class Cargo:
     def _ledger_tail(self, room: int) -> bytes:
         """The records that no checkpoint has; the newest, where they are more than fit."""
         rows: list[TailRow] = []
-        size = 16
+        size, ends = 16, time.monotonic() + TAIL_SECONDS
         with contextlib.closing(open_reader(self.ledger_database)) as connection:
             for row in connection.execute(_TAIL, (self.saved_records(),)):
                 size += len(msgspec.msgpack.encode(row))
-                if size > room:
+                if size > room or time.monotonic() > ends:
                     break
                 rows.append(row)
         return msgspec.msgpack.encode(rows[::-1])

@@ -13,7 +13,7 @@ import structlog
 
 from epad.lifeboat.frames import Writer, prepare
 
-READ_SECONDS = 0.25
+READ_SECONDS = 0.4
 """What one source may take: a disk that hangs on one must not keep the others from being saved."""
 END = "END"
 

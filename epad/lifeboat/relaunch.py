@@ -84,19 +84,25 @@ def _relaunch(
     stage = state.with_name(f"{state.name}.relaunching")
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(mode=0o700, parents=True)
-    files = [part.file for part in bundle.manifest.files if _place(stage, bundle.path, part)]
-    if LEDGER_PART not in files or STATE_PART not in files:
-        shutil.rmtree(stage)
-        raise RelaunchError(
-            f"{bundle.path} has no whole {LEDGER_PART} and {STATE_PART}: choose another bundle"
-        )
-    added = _add_tier(stage, tier)
-    _order_relaunch(stage / STATE_PART, order, now)
+    try:
+        files = [part.file for part in bundle.manifest.files if _place(stage, bundle.path, part)]
+        _require_core(files, bundle.path)
+        added = _add_tier(stage, tier)
+        _order_relaunch(stage / STATE_PART, order, now)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
     for folder, _, _ in os.walk(stage, topdown=False):
         sync_directory(Path(folder))
     aside = _swap(stage, state, now)
     lost = tuple(f"{part.name}: {part.error}" for part in bundle.manifest.lost)
     return Relaunched(str(state), str(source), tuple(files), lost, aside, added)
+
+
+def _require_core(files: list[str], bundle: Path) -> None:
+    """Raises RelaunchError for a bundle that nothing can be started from."""
+    if not {LEDGER_PART, STATE_PART} <= set(files):
+        raise RelaunchError(f"{bundle} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
 
 
 def _bundle_beside(tier: Path) -> Bundle:
