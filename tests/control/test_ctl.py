@@ -348,3 +348,14 @@ async def test_a_reader_that_leaves_early_is_no_error_message(door: Door) -> Non
     out, err = await process.communicate()
     assert out.count(b"\n") == 1
     assert err == b""
+
+
+async def test_recovery_shows_the_plan_and_what_is_left_to_a_person(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What, why, from which sources in which order; and the turns that nobody will ask again."""
+    assert await epactl(door, "recovery") == 0
+    shown = capsys.readouterr().out
+    assert "1. rebuild ledger: record 7" in shown
+    assert "from rows that the chain vouches for, then sealed segments" in shown
+    assert "for a person" in shown

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from epad.daemon import EXIT_LIFEBOAT
+
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 
@@ -124,3 +126,8 @@ def test_children_survive_the_daemon_and_can_live_under_its_unit() -> None:
     }
     assert not harmful & set(unit["Service"])
     assert unit["Service"]["RemoveIPC"] == "no"
+
+
+def test_a_lifeboat_that_exits_is_not_restarted() -> None:
+    """A person relaunches it."""
+    assert value("RestartPreventExitStatus") == str(EXIT_LIFEBOAT)
