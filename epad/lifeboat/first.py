@@ -16,6 +16,8 @@ from epad.lifeboat.frames import Writer, prepare
 READ_SECONDS = 0.4
 """What one source may take: a disk that hangs on one must not keep the others from being saved."""
 END = "END"
+END_BYTES = 8_192
+"""Kept free for the last frame, which says what is there and what is not: without it nobody knows the rest is whole."""
 
 Gather = Callable[[int], bytes]
 """Reads a source, in a thread; it is told how many bytes there is room for."""
@@ -89,13 +91,14 @@ class FirstTier:
 
     async def _save(self, writer: Writer, item: Item) -> str:
         """Save one item; why it could not be, or nothing. Raises OSError where the file itself fails."""
+        room = max(0, writer.room(item.name) - END_BYTES)
         try:
-            data = await _in_own_thread(item, writer.room(item.name))
+            data = await _in_own_thread(item, room)
         except TimeoutError:
             return f"not read within {READ_SECONDS:g} s"
         except Exception as error:  # whatever a damaged source does, the next one is saved
             return str(error) or type(error).__name__
-        if not await asyncio.to_thread(writer.put, item.name, data):
+        if len(data) > room or not await asyncio.to_thread(writer.put, item.name, data):
             return f"{len(data)} bytes, and the file is full"
         return ""
 

@@ -63,6 +63,7 @@ async def test_a_source_is_told_how_much_room_there_is(tmp_path: Path) -> None:
     tier = await tier_with(tmp_path, item("first", bytes(1_000)), Item("rest", bytes))
     written = await tier.write("a test")
     assert written.frames == ("first", "rest")
+    assert newest(tier.path.read_bytes())[-1].name == END
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC], ids=errno.errorcode.get)
