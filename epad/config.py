@@ -87,7 +87,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     head_seconds: Seconds
     seal_records: Count
     seal_seconds: Seconds
-    payloads: Literal["off", "hashed", "kept"]
+    payloads: Literal["off", "hashed", "open", "kept"]
     payload_days: Seconds
     payload_bytes: Count
 
@@ -267,6 +267,22 @@ class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
     deadline_seconds: Seconds
 
 
+class LifeboatConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The room held back for the last resort, and what the daemon does once everything is saved."""
+
+    then: Literal["stay", "exit"]
+    first_tier_bytes: Annotated[int, Meta(ge=65_536)]
+    ballast_bytes: Annotated[int, Meta(ge=0)]
+
+
+class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How messages that were lost in a crash are asked again."""
+
+    replay_attempts: Annotated[int, Meta(ge=0, le=10)]
+    replay_seconds: Seconds
+    ready_seconds: Seconds
+
+
 class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Wall-clock jobs, as five-field cron expressions; empty turns one off."""
 
@@ -422,6 +438,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     probes: ProbesConfig
     release_vram: ReleaseVramConfig
     checkpoint: CheckpointConfig
+    recovery: RecoveryConfig
+    lifeboat: LifeboatConfig
     schedule: ScheduleConfig
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}

@@ -48,6 +48,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             notifies=True,
             budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
             restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
+            critical_files=("wargame.db",),
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),

@@ -40,13 +40,14 @@ from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
 from epad.releasing import VramReleaseStep, make_vram_release
 from epad.reload import Changes, Reloader
-from epad.response.decider import Decider
-from epad.response.lifeboat import Lifeboat
+from epad.rescue import Lent, Rescue
+from epad.response.decider import Decider, Requested
 from epad.response.preservation import Preservation
 from epad.response.quarantine import Containment
 from epad.response.recovery import Recovery
+from epad.response.replay import Asking, Replay
 from epad.response.responder import Responder, StepWork
-from epad.response.step import Lane, OperationEnded, StepName
+from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.rules import make_rules
 from epad.schedule import Schedule
 from epad.spending import SpendingBook
@@ -69,7 +70,7 @@ from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
-from statemachine.finding import Finding
+from statemachine.finding import HOST, Finding
 
 PORT_NOTE = "gateway_port"
 
@@ -91,6 +92,7 @@ class House:
         self._directories = directories
         self._stores = stores
         self._boot_id = boot_id
+        self.abandoned = asyncio.Event()
         self.metrics = Metrics(__version__)
         self.events = EventLog(stores.database, clock)
         self._history = History(stores.database)
@@ -127,7 +129,9 @@ class House:
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
         self._spending = SpendingBook(stores.totals, stores.budgets, clock)
         self._gateway = self._make_gateway()
+        self.rescue = self._make_rescue()
         self._world = self._make_world()
+        self._world.on_journal_failed = self.rescue.journal_failed
         self.decider = self._make_decider()
         self.controller = Controller(
             self.decider, stores.journal, self._world, clock, self.events, self.metrics
@@ -179,8 +183,11 @@ class House:
 
     def _operation_ended(self, ended: OperationEnded) -> None:
         self.controller.operation_ended(ended)
-        if ended.operation.lane is Lane.MAINTENANCE:
+        if ended.operation.lane is Lane.MAINTENANCE and ended.state is not StepState.ABORTED:
             self._push(checkpoint_finding(ended, self.clock.monotonic()))
+        saved = any(record.step.name is StepName.LIFEBOAT for record in ended.operation.steps)
+        if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":
+            self.abandoned.set()
 
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
@@ -248,6 +255,9 @@ class House:
         await self._keys.give_to_clients()
         await self.supervisor.start()
         self.controller.attach(self._responder, self._stores.loaded.open_operations)
+        if await self.rescue.lost_count():
+            plan = Plan(Lane.REPLAY, "turns were open when the daemon died", [Step(StepName.REPLAY, HOST)])
+            self.controller.request(Requested(plan))
 
     def lanes(self) -> list[tuple[Lane, Coroutine[Any, Any, None]]]:
         """A worker for each lane of the responder."""
@@ -342,15 +352,12 @@ class House:
         preservation = Preservation(
             checkpoints, self.config.checkpoint, self._sources, self._facts, self.clock, self.metrics
         )
-        lifeboat = Lifeboat(
-            checkpoints, self.config.checkpoint, self._sources, self._facts, self._history, self.clock
-        )
         return {
             StepName.HOLD: containment.hold,
             StepName.CHECKPOINT: preservation.checkpoint,
             StepName.RESTART: recovery.restart,
             StepName.REPAIR_LEDGER: recovery.repair_ledger,
-            StepName.LIFEBOAT: lifeboat.save,
+            **self.rescue.work(),
         }
 
     def _make_vram_release(self) -> VramReleaseStep:
@@ -362,6 +369,35 @@ class House:
             clock=self.clock,
         )
         return VramReleaseStep(ladder, self.events)
+
+    def _make_rescue(self) -> Rescue:
+        lent = Lent(
+            self.config,
+            self._directories,
+            self._stores,
+            self.clock,
+            self._history,
+            self._sources,
+            self._facts,
+        )
+        asking = Asking(
+            ledger=self._stores.ledger,
+            database=self._stores.database,
+            keyring=self._stores.identities,
+            costs=self._stores.costs,
+            clock=self.clock,
+            url=lambda: self._environments.gateway_url,
+            shut=self._why_shut,
+            ready=self._has_started,
+        )
+        return Rescue(lent, Replay(self.config.recovery, asking))
+
+    def _why_shut(self, subsystem: str) -> str:
+        shut = self._access.shut(subsystem)
+        return shut.message if shut else ""
+
+    def _has_started(self) -> bool:
+        return all(snapshot.state is not SubsystemState.STARTING for snapshot in self.supervisor.snapshots())
 
     def _sources(self) -> list[Source]:
         """Critical state, small and irreplaceable things first."""
@@ -402,6 +438,7 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
+            recovery=lambda: self.rescue.plan(self.decider),
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,

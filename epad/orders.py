@@ -77,6 +77,9 @@ class Orders:
             raise UnknownSubsystemError(subject, known)
         return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
 
+    async def recovery(self) -> dict[str, Any]:
+        return await self.board.recovery()
+
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         self._note("quarantine", name, reason, by)

@@ -40,7 +40,7 @@ from epad.checkpoint.manifest import (
     sums,
     verified_mark,
 )
-from epad.checkpoint.source import BytesSource, PathSource, Source, SqliteSource, check_names
+from epad.checkpoint.source import BytesSource, PathSource, ReportSource, Source, SqliteSource, check_names
 from epad.checkpoint.verify import Verification
 
 PARTIAL_SUFFIX = ".partial"
@@ -166,6 +166,8 @@ async def _copy_all(
     for index, source in enumerate(sources):
         destination = partial / source.name
         await asyncio.to_thread(disk.make_directory, destination.parent)
+        if isinstance(source, ReportSource):
+            source = BytesSource(source.name, source.make(tuple(parts)))  # noqa: PLW2901 - the same, made now
         if isinstance(source, BytesSource):
             await asyncio.to_thread(disk.write, destination, source.data)
             parts.append(_bytes_part(source))

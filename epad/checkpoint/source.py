@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from epad.checkpoint.errors import CheckpointError
-from epad.checkpoint.manifest import is_safe
+from epad.checkpoint.manifest import Part, is_safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,16 @@ class BytesSource:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ReportSource:
+    """A text about the sources before it, made when their parts are known."""
+
+    name: str
+    make: Callable[[tuple[Part, ...]], bytes]
+
+
 PathSource = SqliteSource | FileSource | DirectorySource
-Source = PathSource | BytesSource
+Source = PathSource | BytesSource | ReportSource
 
 
 def check_names(sources: Sequence[Source]) -> None:

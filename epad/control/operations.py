@@ -63,6 +63,10 @@ class Operations(Protocol):
         """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError."""
         ...
 
+    async def recovery(self) -> dict[str, Any]:
+        """What a recovery would do now, what each attempt did, and the lost turns."""
+        ...
+
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Hold a subsystem. Raises UnknownSubsystemError, ConflictError."""
         ...

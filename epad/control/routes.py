@@ -88,6 +88,10 @@ async def _explain(call: Call) -> Answer:
     return await call.operations.explain(call.request.query.get("subject") or None)
 
 
+async def _recovery(call: Call) -> Answer:
+    return await call.operations.recovery()
+
+
 async def _openapi(_: Call) -> Answer:
     return openapi.document(ROUTES, epad.__version__)
 
@@ -186,6 +190,14 @@ ROUTES: tuple[Route, ...] = (
         "Explanation",
         "Why it is as it is: finding, anomaly, rule, step, result.",
         ("subject",),
+    ),
+    Route(
+        "GET",
+        "/v1/recovery",
+        Operation.EXPLAIN_READ,
+        _recovery,
+        "Recovery",
+        "The plan of a recovery, its attempts, and the lost turns.",
     ),
     Route("GET", "/v1/openapi.json", Operation.STATUS_READ, _openapi, "Document", "This document."),
     Route(

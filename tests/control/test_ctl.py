@@ -399,3 +399,14 @@ def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(argparse.ArgumentTypeError, match="give 90s, 10m, 2h, 1d"):
         ctl.moment(text)
+
+
+async def test_recovery_shows_the_plan_and_what_is_left_to_a_person(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What, why, from which sources in which order; and the turns that nobody will ask again."""
+    assert await epactl(door, "recovery") == 0
+    shown = capsys.readouterr().out
+    assert "1. rebuild ledger: record 7" in shown
+    assert "from rows that the chain vouches for, then sealed segments" in shown
+    assert "for a person" in shown

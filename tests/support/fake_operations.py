@@ -215,6 +215,41 @@ class FakeOperations:
             ],
         }
 
+    async def recovery(self) -> dict[str, Any]:
+        return {
+            "phase": "RECOVERY",
+            "attempts": 1,
+            "attempts_allowed": 3,
+            "running": True,
+            "recoveries_this_hour": 1,
+            "plan": [
+                {
+                    "target": "ledger",
+                    "action": "rebuild",
+                    "why": "record 7",
+                    "sources": ["rows that the chain vouches for", "sealed segments"],
+                    "after": [],
+                    "verified_by": "ledger_integrity",
+                }
+            ],
+            "tried": [],
+            "parked": {},
+            "lost_turns": [
+                {
+                    "turn": "0" * 32,
+                    "subsystem": "chat",
+                    "model": "m",
+                    "at": "2026-01-01T00:00:00+00:00",
+                    "reserved_tokens": 100,
+                    "idempotency_key": None,
+                    "attempts": 2,
+                    "state": "for a person",
+                    "why": "asked again 2 time(s)",
+                }
+            ],
+            "trouble": "",
+        }
+
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("quarantine", name, reason, by)
