@@ -200,6 +200,14 @@ class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     severities: dict[str, Literal["ok", "warning", "anomaly", "critical"]]
 
 
+class DatastoreProbeConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often the stores that other programs write are read back, and how much of a core that may take."""
+
+    interval_seconds: Seconds
+    core_share: Annotated[float, Meta(gt=0, le=1)]
+    deadline_seconds: Seconds
+
+
 class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One table a probe."""
 
@@ -210,13 +218,17 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     vram: VramConfig
     cascade: CascadeConfig
     alerts: AlertsConfig
+    datastore: DatastoreProbeConfig
 
 
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many checkpoints are kept, and how long making one may take."""
+    """How many checkpoints are kept, how much room they leave, and how long making one may take."""
 
     keep: Count
     deadline_seconds: Seconds
+    daily: Annotated[int, Meta(ge=0)] = 0
+    weekly: Annotated[int, Meta(ge=0)] = 0
+    free_ratio: Ratio = 0.0
 
 
 class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +236,7 @@ class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     nightly_verify: str
     checkpoint: str
+    restore_drill: str
 
 
 class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -299,6 +312,31 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
     success_exit_codes: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)
 
 
+class StateConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a subsystem is worth a checkpoint: paths below its own directory, or from the root.
+
+    Before it is copied the process gets `checkpoint_signal`, and this long to say X_EPAD_SAVED=1.
+    """
+
+    files: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    checkpoint_signal: Literal["", "SIGUSR1", "SIGUSR2", "SIGHUP"] = ""
+    deadline_seconds: Seconds = 10.0
+
+
+class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A SQLite database or JSON-lines file that other programs write.
+
+    `subsystem` is the one that writes it, if it is one of ours: it is held while the store is damaged.
+    """
+
+    path: Annotated[str, Meta(pattern=r"^/")]
+    kind: Literal["auto", "sqlite", "jsonl"] = "auto"
+    subsystem: str = ""
+    shrink_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05
+
+
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One workload: the unit of isolation."""
 
@@ -317,7 +355,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
     notifies: bool = False
-    critical_files: tuple[str, ...] = ()
+    state: StateConfig = StateConfig()
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -339,4 +377,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}
     upstreams: dict[Name, UpstreamConfig] = {}
+    datastores: dict[Name, DatastoreConfig] = {}
     subsystems: dict[Name, SubsystemConfig] = {}

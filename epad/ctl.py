@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 
-from epad import __version__, ctl_commands, ctl_ledger
+from epad import __version__, ctl_checkpoint, ctl_commands, ctl_ledger
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -198,10 +198,32 @@ def _add_orders(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
+    _add_checkpoint(checkpoint, common)
     for parser in (quarantine, release, rotate, revoke, enter, relaunch, create):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
+
+
+def _add_checkpoint(
+    checkpoint: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    show = _add(checkpoint, common, "list", ctl_checkpoint.show_list, "What there is, the newest first.")
+    verify = _add(checkpoint, common, "verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    restore = _add(
+        checkpoint,
+        common,
+        "restore",
+        ctl_checkpoint.restore,
+        "Put one back; epad's own state only with no epad.",
+    )
+    for parser in (verify, restore):
+        parser.add_argument("id", metavar="ID", nargs="?", help="which (the newest verified one)")
+    restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
+    restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    for parser in (show, verify, restore):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -46,6 +46,7 @@ class EventKind(StrEnum):
     PROBE_SEES = "probe.sees"
     CLOCK_JUMPED = "clock.jumped"
     LEDGER_VERIFIED = "ledger.verified"
+    RESTORE_DRILLED = "restore.drilled"
     NOTICE = "notice"
 
 

@@ -7,14 +7,16 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from epad import __version__
-from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
+from epad.checkpoint.critical_state import DATASTORES, critical_state
+from epad.checkpoint.drill import RestoreDrill
+from epad.checkpoint.source import Source
 from epad.config import Config
 from epad.control.api import ControlApi
 from epad.controller import Controller
+from epad.datastore.keeper import Datastores
 from epad.directories import Directories
 from epad.environment import Environments
 from epad.events import EventKind, EventLog
@@ -28,6 +30,7 @@ from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.integrity import Integrity
 from epad.keys import Keys
+from epad.ledger.head import load_or_make_key
 from epad.looks import Sights
 from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
@@ -35,7 +38,7 @@ from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider, Requested, Rules
 from epad.response.lifeboat import Lifeboat
-from epad.response.preservation import Preservation
+from epad.response.preservation import Preservation, Safeguards
 from epad.response.quarantine import Containment
 from epad.response.recovery import Recovery
 from epad.response.responder import Responder, StepWork
@@ -61,6 +64,7 @@ from statemachine.finding import HOST, Finding, Severity
 from statemachine.situation import Limits
 
 PORT_NOTE = "gateway_port"
+DRILL_SECONDS = 3_600.0
 
 
 class House:
@@ -84,6 +88,9 @@ class House:
             directories.ledger_database, config.ledger, stores.ledger, clock, self.metrics
         )
         self.supervisor = self._make_supervisor()
+        self._datastores = Datastores(
+            config.datastores, directories.state / DATASTORES, config.probes.datastore, clock, self.metrics
+        )
         self._watchers = make_watchers(
             config,
             clock,
@@ -91,7 +98,7 @@ class House:
             self.supervisor.snapshots,
             self._integrity,
             self.events,
-            Sights(self._upstream_status, self._hold_of),
+            Sights(self._upstream_status, self._hold_of, self._datastores.check, self._last_verified),
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
@@ -102,6 +109,8 @@ class House:
         self.controller = Controller(
             self.decider, stores.journal, self._world, clock, self.events, self.metrics
         )
+        self._preservation = self._make_preservation()
+        self._preservation.observe()
         self._responder = Responder(
             stores.journal, self._step_work(), self.events, self.metrics, self._operation_ended
         )
@@ -198,6 +207,7 @@ class House:
         """Write and close everything; the children are gone or on their own by now."""
         await self._metrics_server.stop()
         await self._watchers.vram.close()
+        await self._datastores.close()
         self._integrity.close()
         await self.events.flush()
         await self._stores.close()
@@ -281,33 +291,51 @@ class House:
         containment = Containment(self._access, self.supervisor, hold_of)
         checkpoints = self._directories.checkpoints
         recovery = Recovery(self._access, self.supervisor, hold_of, self._integrity.repair, checkpoints)
-        preservation = Preservation(
-            checkpoints, self.config.checkpoint, self._sources, self._facts, self.clock, self.metrics
-        )
         lifeboat = Lifeboat(
             checkpoints, self.config.checkpoint, self._sources, self._facts, self._history, self.clock
         )
         return {
             StepName.HOLD: containment.hold,
-            StepName.CHECKPOINT: preservation.checkpoint,
+            StepName.CHECKPOINT: self._preservation.checkpoint,
             StepName.RESTART: recovery.restart,
             StepName.REPAIR_LEDGER: recovery.repair_ledger,
             StepName.LIFEBOAT: lifeboat.save,
         }
 
+    def _make_preservation(self) -> Preservation:
+        places = self._stores.ledger.places
+        return Preservation(
+            self._directories.checkpoints,
+            self.config.checkpoint,
+            self._sources,
+            self._facts,
+            self.clock,
+            self.metrics,
+            Safeguards(
+                state=self._directories.state,
+                signer=load_or_make_key(places.key) if places else None,
+                doubts=self._datastores.doubts,
+                ask_to_save=self.supervisor.ask_to_save,
+            ),
+        )
+
+    def _last_verified(self) -> str:
+        bundle = self._preservation.last_verified()
+        return bundle.id if bundle else ""
+
+    def _make_drill(self) -> RestoreDrill:
+        return RestoreDrill(
+            self._preservation.last_verified,
+            self._directories.state,
+            DRILL_SECONDS,
+            self._push,
+            self.clock,
+            self.events,
+            self.metrics,
+        )
+
     def _sources(self) -> list[Source]:
-        """Critical state, small and irreplaceable things first."""
-        own: list[Source] = [
-            SqliteSource("state.db", self._directories.state_database),
-            SqliteSource("ledger.db", self._directories.ledger_database, role="ledger"),
-            BytesSource("config.json", msgspec.json.format(msgspec.json.encode(self.config))),
-        ]
-        declared: list[Source] = [
-            FileSource(f"subsystems/{name}/{file}", self._directories.work(name) / file)
-            for name, spec in self.config.subsystems.items()
-            for file in spec.critical_files
-        ]
-        return own + declared
+        return critical_state(self.config, self._directories)
 
     def _facts(self) -> Mapping[str, Any]:
         ledger = self._integrity.status()
@@ -324,6 +352,7 @@ class House:
             {
                 "nightly": (self.config.schedule.nightly_verify, self._nightly),
                 "checkpoint": (self.config.schedule.checkpoint, self._scheduled_checkpoint),
+                "restore_drill": (self.config.schedule.restore_drill, self._restore_drill),
             }
         )
 
@@ -337,6 +366,9 @@ class House:
         )
         await self.events.prune()
         await self._stores.ledger.prune_payloads()
+
+    async def _restore_drill(self) -> None:
+        await self._make_drill().run()
 
     async def _scheduled_checkpoint(self) -> None:
         reason = "scheduled"

@@ -18,6 +18,7 @@ from epad.world import Forgetful
 from probes.alerts import Alerts, AlertThresholds
 from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
 from probes.conversation import ConversationHealth, ConversationThresholds
+from probes.datastore import DatastoreIntegrity
 from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import Probe, Push
 from probes.progress import Progress, ProgressThresholds
@@ -46,6 +47,7 @@ class Watchers:
     looks: Looks
     vram: NvidiaVram
     alerts: Alerts
+    datastore: DatastoreIntegrity
 
     def all(self) -> list[Probe]:
         return [
@@ -56,6 +58,7 @@ class Watchers:
             self.cascade,
             self.vram,
             self.alerts,
+            self.datastore,
         ]
 
     def turn_observers(self) -> list[TurnObserver]:
@@ -79,7 +82,8 @@ def make_watchers(
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
     graph = dependency_graph(config.subsystems, config.upstreams)
-    looks = Looks(config.upstreams, graph, snapshots, sights or Sights(), clock)
+    sights = sights or Sights()
+    looks = Looks(config.upstreams, graph, snapshots, sights, clock)
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
 
     def budget(name: str) -> SubsystemBudget:
@@ -106,6 +110,12 @@ def make_watchers(
         looks=looks,
         vram=_vram(probes, clock, notice),
         alerts=Alerts(_alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
+        datastore=DatastoreIntegrity(
+            probes.datastore.interval_seconds,
+            check=sights.datastores,
+            last_verified=sights.last_verified,
+            clock=clock,
+        ),
     )
 
 

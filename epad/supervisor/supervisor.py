@@ -102,6 +102,12 @@ class Supervisor:
         if name not in self._clients:
             await self._finish(self._process(name).restart(), f"restart {name}")
 
+    async def ask_to_save(self) -> list[str]:
+        """Let each process that declares a checkpoint signal write out its state; say who did not answer."""
+        asked = [p for p in self._processes.values() if p.spec.state.checkpoint_signal]
+        answers = await asyncio.gather(*(process.ask_to_save() for process in asked))
+        return [answer for answer in answers if answer]
+
     async def stop_all(self) -> None:
         """Stop every tree, dependents before what they depend on."""
         for layer in reversed(self._layers):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from epad.checkpoint.bundle import Bundle, bundle_id, verify
 from epad.checkpoint.disk import Disk
-from epad.checkpoint.retention import Candidate, doomed, list_bundles, prune
+from epad.checkpoint.retention import Candidate, Retention, doomed, list_bundles, prune
 from epad.checkpoint.source import BytesSource
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ candidates = st.lists(
 @given(candidates, st.integers(1, 6))
 def test_the_last_good_one_is_never_removed(bundles: list[Candidate], keep: int) -> None:
     """Whatever the clock did: the newest verified, the newest complete and every lifeboat stay."""
-    removed = doomed(bundles, keep)
+    removed = doomed(bundles, Retention(keep))
     checkpoints = [c for c in bundles if not c.lifeboat]
     assert removed <= {c.name for c in checkpoints}
     verified = [c for c in checkpoints if c.verified]
@@ -55,16 +55,16 @@ def test_the_last_good_one_is_never_removed(bundles: list[Candidate], keep: int)
 def test_an_unverified_one_dooms_nothing(bundles: list[Candidate], keep: int) -> None:
     """Taking every unverified bundle away changes nothing for the verified ones."""
     verified = [c for c in bundles if c.verified]
-    assert doomed(bundles, keep) & {c.name for c in verified} == doomed(verified, keep)
+    assert doomed(bundles, Retention(keep)) & {c.name for c in verified} == doomed(verified, Retention(keep))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40), st.integers(1, 6))
 def test_with_an_honest_clock_what_is_kept_is_bounded(marks: list[tuple[bool, bool]], keep: int) -> None:
     """Neither good nor failing checkpoints can fill the disk."""
     bundles = [Candidate(name(n), verified, partial) for n, (verified, partial) in enumerate(marks, 1)]
-    removed = doomed(bundles, keep)
+    removed = doomed(bundles, Retention(keep))
     assert len(bundles) - len(removed) <= 2 * keep + 1
-    assert doomed([c for c in bundles if c.name not in removed], keep) == set()
+    assert doomed([c for c in bundles if c.name not in removed], Retention(keep)) == set()
 
 
 async def test_prune_removes_old_ones_and_strays_from_the_disk(
@@ -77,7 +77,7 @@ async def test_prune_removes_old_ones_and_strays_from_the_disk(
         assert (await verify(bundle.path, 60.0)).ok
     for leftover in (name(2) + ".partial", name(9) + ".partial", name(1) + ".removing", "lost+found"):
         (directory / leftover).mkdir()
-    removed = await prune(directory, keep=2)
+    removed = await prune(directory, Retention(2))
     assert [path.name for path in removed] == [made[0].id, made[1].id, name(2) + ".partial"]
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         [made[2].id, made[3].id, made[4].id, name(9) + ".partial", "lost+found"]
@@ -106,10 +106,10 @@ async def test_a_removal_that_was_cut_short_never_looks_like_a_bundle(
     for number in (1, 2):
         await verify((await make_bundle(BytesSource("a", b"a"), number=number)).path, 60.0)
     with pytest.raises(Died):
-        await prune(directory, 1, MortalDisk())
+        await prune(directory, Retention(1), MortalDisk())
     inventory = list_bundles(directory)
     assert (len(inventory.bundles), inventory.damaged) == (1, ())
-    await prune(directory, 1)
+    await prune(directory, Retention(1))
     assert len(list(directory.iterdir())) == 1
 
 
@@ -123,7 +123,7 @@ async def test_a_damaged_bundle_is_listed_and_counts_for_nothing(
     inventory = list_bundles(tmp_path / "checkpoints")
     assert [bundle.id for bundle in inventory.bundles] == [bundles[0].id]
     assert "MANIFEST.json" in inventory.damaged[0].reason
-    assert await prune(tmp_path / "checkpoints", 1) == []
+    assert await prune(tmp_path / "checkpoints", Retention(1)) == []
 
 
 def test_a_directory_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
