@@ -199,7 +199,12 @@ def _add_orders(
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
     _add_checkpoint(checkpoint, common)
-    for parser in (quarantine, release, rotate, revoke, enter, relaunch, create):
+    datastore = commands.add_parser("datastore", help="Stores that other programs write.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    accept = _add(datastore, common, "accept", ctl_commands.datastore_accept, "Take one as it is for sound.")
+    accept.add_argument("name", metavar="NAME", help="the datastore")
+    for parser in (quarantine, release, rotate, revoke, enter, relaunch, create, accept):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )

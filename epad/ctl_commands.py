@@ -183,6 +183,11 @@ def checkpoint_create(call: Call) -> int:
     return _order(call, "/v1/checkpoint")
 
 
+def datastore_accept(call: Call) -> int:
+    """`epactl datastore accept NAME --reason R`."""
+    return _order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
+
+
 def _order(call: Call, target: str) -> int:
     answer = call.client.order(target, call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))

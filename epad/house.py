@@ -120,6 +120,7 @@ class House:
         self._orders = Orders(
             self.board, self.controller, self.decider, self._history, self.events, clock, self._keys
         )
+        self._orders.datastores = self._datastores
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()
 

@@ -7,9 +7,10 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.controller import Controller
 from epad.database import DatabaseError
+from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
 from epad.explain import History
 from epad.gateway.errors import IdentityError
@@ -41,6 +42,7 @@ class Orders:
         clock: Clock,
         keys: Keys,
     ) -> None:
+        self.datastores: Datastores | None = None
         self._keys = keys
         self._board = board
         self._controller = controller
@@ -133,6 +135,15 @@ class Orders:
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
         ended = await self._controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
         return self._answer(HOST, ended)
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        known = self.datastores.names if self.datastores else ()
+        if self.datastores is None or name not in known:
+            raise UnknownDatastoreError(name, known)
+        self._note("accept_datastore", name, reason, by)
+        self.datastores.accept(name)
+        results = ["the next look takes it as it is; then checkpoints are promoted again"]
+        return {"subsystem": HOST, "phase": self._decider.phase, "failed": False, "results": results}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.

@@ -37,6 +37,10 @@ class Datastores:
         self._accepted: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._stores)
+
     async def check(self) -> list[DatastoreCheck]:
         """What is known of each store; a look that is due is begun, and nobody waits for it."""
         if self._looking is None or self._looking.done():

@@ -94,10 +94,10 @@ class ProcessSubsystem:
             signal.pidfd_send_signal(child.descriptor, signal.Signals[state.checkpoint_signal])
             async with asyncio.timeout(state.deadline_seconds):
                 await self._saved.wait()
-        except OSError as error:
-            return f"{self.name} could not be asked to save: {error.strerror}"
         except TimeoutError:
             return f"{self.name} did not say X_EPAD_SAVED=1 within {state.deadline_seconds:g} s"
+        except OSError as error:
+            return f"{self.name} could not be asked to save: {error.strerror}"
         return ""
 
     async def end(self) -> None:

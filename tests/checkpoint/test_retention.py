@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from epad.checkpoint.bundle import Bundle, bundle_id, verify
 from epad.checkpoint.disk import Disk
-from epad.checkpoint.retention import Candidate, Retention, doomed, list_bundles, prune
+from epad.checkpoint.retention import Candidate, Retention, doomed, expendable, list_bundles, prune
 from epad.checkpoint.source import BytesSource
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,3 +130,38 @@ def test_a_directory_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     """Before the first checkpoint there is nothing to list."""
     shutil.rmtree(tmp_path)
     assert list_bundles(tmp_path).next_number == 1
+
+
+@given(candidates, st.integers(1, 3), st.integers(0, 4), st.integers(0, 3))
+def test_days_and_weeks_only_keep_more(bundles: list[Candidate], keep: int, daily: int, weekly: int) -> None:
+    """And where room is short, what goes is never the last of its kind."""
+    kept_longer = doomed(bundles, Retention(keep, daily, weekly))
+    assert kept_longer <= doomed(bundles, Retention(keep))
+    last_resort = {c.name for c in bundles} - doomed(bundles, Retention(1))
+    assert not set(expendable(bundles)) & last_resort
+
+
+def test_the_newest_of_each_day_and_week_stays() -> None:
+    """Four a day for thirty days: the newest three, seven days, and Sundays before."""
+    bundles = [Candidate(name(n, hour=6 * n), verified=True) for n in range(120)]
+    kept = {c.name for c in bundles} - doomed(bundles, Retention(3, daily=7, weekly=4))
+    assert sorted(one[6:8] for one in kept) == ["11", "18", *map(str, range(24, 30)), "30", "30", "30"]
+
+
+async def test_where_room_is_short_the_oldest_go_first(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    """As many as it takes, and never the newest verified one."""
+    directory = tmp_path / "checkpoints"
+    made = [await make_bundle(BytesSource("a", b"a"), number=number) for number in range(1, 5)]
+    for bundle in made[:3]:
+        assert (await verify(bundle.path, 60.0)).ok
+
+    def free_bytes(_: Path) -> tuple[int, int]:
+        return 10 if len(list(directory.iterdir())) <= 3 else 1, 100
+
+    removed = await prune(directory, Retention(9, free_ratio=0.1), free_bytes=free_bytes)
+    assert [path.name for path in removed] == [made[0].id]
+    removed = await prune(directory, Retention(9, free_ratio=1.0), free_bytes=free_bytes)
+    assert [path.name for path in removed] == [made[1].id]
+    assert sorted(path.name for path in directory.iterdir()) == [made[2].id, made[3].id]

@@ -27,8 +27,19 @@ OTHER_UNITS = {
     "percent",
 }
 # What a client could make up must never be a label: the number of series would be unbounded.
-LABELS = {"version", "phase", "source", "destination", "trigger", "probe", "subsystem", "step", "result"}
-LABELS |= {"kind", "outcome", "code", "window", "state", "gpu"}
+LABELS = {
+    "datastore",
+    "version",
+    "phase",
+    "source",
+    "destination",
+    "trigger",
+    "probe",
+    "subsystem",
+    "step",
+    "result",
+}
+LABELS |= {"datastore", "kind", "outcome", "code", "window", "state", "gpu"}
 
 
 @pytest.fixture
