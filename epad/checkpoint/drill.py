@@ -27,7 +27,7 @@ from probes.probe import Push
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
 
-PROBE = "checkpoint"
+PROBE = "restore_drill"
 
 
 class RestoreDrill:
@@ -52,7 +52,7 @@ class RestoreDrill:
         self._metrics = metrics
 
     async def run(self) -> Verification:
-        """One drill; a failed one is an anomaly of the host, on a day when nothing needs restoring."""
+        """One drill. A failed one is a warning and an alert: it isolates nobody, on a day when nothing is broken."""
         bundle = self._newest()
         if bundle is None:
             outcome = Verification(ok=False, faults=("there is no verified checkpoint to restore",))
@@ -64,11 +64,11 @@ class RestoreDrill:
         self._events.emit(
             EventKind.RESTORE_DRILLED, bundle=identity, ok=outcome.ok, faults=list(outcome.faults)
         )
-        severity = Severity.OK if outcome.ok else Severity.ANOMALY
+        severity = Severity.OK if outcome.ok else Severity.WARNING
         reason = (
             f"restore drill of {identity or 'nothing'}: {'; '.join(outcome.faults) or 'all of it came back'}"
         )
-        self._push(Finding(PROBE, HOST, severity, self._clock.monotonic(), reason, hard=not outcome.ok))
+        self._push(Finding(PROBE, HOST, severity, self._clock.monotonic(), reason))
         return outcome
 
     async def _drill(self, bundle: Bundle) -> Verification:

@@ -53,13 +53,15 @@ class Inventory:
 class Retention:
     """How many verified checkpoints are kept: the newest ones, and the newest of each day and week.
 
-    `free_ratio` of the file system is left to others: below it the oldest go before their time.
+    `free_ratio` of the file system is left to others: below it the oldest go before their time. `frozen` keeps
+    every verified one: what is damaged now may be whole in any of them.
     """
 
     keep: int
     daily: int = 0
     weekly: int = 0
     free_ratio: float = 0.0
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def _kept(newest_first: list[Candidate], retention: Retention) -> set[str]:
     waiting = [c.name for c in takewhile(lambda c: not c.verified, newest_first)]
     days = _first_of_each(verified, lambda name: name[:8], retention.daily)
     weeks = _first_of_each(verified, _week, retention.weekly)
-    return {*verified[:keep], *complete[:1], *waiting[:keep], *days, *weeks}
+    newest = verified if retention.frozen else verified[:keep]
+    return {*newest, *complete[:1], *waiting[:keep], *days, *weeks}
 
 
 def _first_of_each(newest_first: list[str], span: Callable[[str], str], count: int) -> list[str]:

@@ -115,8 +115,10 @@ def _judge_copy(path: Path, home: Path, baseline: Baseline | None, kind: str, sh
     try:
         found_kind = _take_copy(path, candidate, kind, baseline)
     except _DamagedError as error:
+        candidate.unlink(missing_ok=True)
         return Look("copy", (("structure", str(error)),), size_bytes=path.stat().st_size)
     except (SourceError, DestinationError, apsw.Error) as error:
+        candidate.unlink(missing_ok=True)  # on a full disk it would be the last straw
         return Look(error=str(error))
     good = _sound_copy(home, baseline) if baseline else None
     judgement = _judge(candidate, found_kind, baseline, good, deep=True)

@@ -87,11 +87,12 @@ class Preservation:
         remarks = "".join(f"; {remark}" for remark in silent)
         if not verification.ok:
             # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
-            # Nothing older is removed for it: among that is the last good copy of what is damaged now.
+            # No verified one is removed for it: among them is the last good copy of what is damaged now.
             faults = "; ".join(verification.faults)
-            return f"{bundle.path.name} written, NOT verified: {faults}; rotation is frozen{remarks}"
+            undone = await self._tidy_up(frozen=True)
+            return f"{bundle.path.name} written, NOT verified: {faults}; rotation is frozen{remarks}{undone}"
         self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
-        return f"{bundle.path.name} written and verified{remarks}{await self._tidy_up()}"
+        return f"{bundle.path.name} written and verified{remarks}{await self._tidy_up(frozen=False)}"
 
     async def _make(self, step: Step, operation: Operation) -> Bundle:
         now = self._clock.utc()
@@ -105,17 +106,18 @@ class Preservation:
                 signer=self._safeguards.signer,
             )
         except DiskFullError:
-            if not self._safeguards.doubts():  # make room for the next attempt
-                await prune(self._directory, Retention(keep=1))
+            # Room for the next attempt.
+            await prune(self._directory, Retention(keep=1, frozen=bool(self._safeguards.doubts())))
             raise
 
-    async def _tidy_up(self) -> str:
+    async def _tidy_up(self, *, frozen: bool) -> str:
         """Remove old checkpoints. That they stay is no reason to call the new one failed: it is safe."""
         config = self._config
+        retention = Retention(config.keep, config.daily, config.weekly, config.free_ratio)
+        if frozen:
+            retention = Retention(config.keep, frozen=True)
         try:
-            await prune(
-                self._directory, Retention(config.keep, config.daily, config.weekly, config.free_ratio)
-            )
+            await prune(self._directory, retention)
         except CheckpointError as error:
             return f"; older ones could not be removed: {error}"
         return ""
