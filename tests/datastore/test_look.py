@@ -70,9 +70,10 @@ def test_a_bit_that_flips_in_a_text_is_found_though_the_program_writes_on(
 ) -> None:
     """The row is held against the last sound copy of it."""
     store = make_store()
+    store.connection.execute("INSERT INTO observations(entity_id, content) VALUES (1, 'zebras in the night')")
     store.rest()
     see(store, tmp_path / "home")
-    at = store.path.read_bytes().index(b"defender ")
+    at = store.path.read_bytes().index(b"zebras")
     store.flip(8 * at + 1)
     reopen(store)
     store.grow(3)
