@@ -282,7 +282,7 @@ def measure(quick: bool) -> list[Row]:
         directory = Path(name)
         rows = checkpoint_rows(directory, size_bytes, 1 if quick else 3)
         rows.append(cost_row(directory))
-        return rows + detection_rows(directory, 60 if quick else 1_000, 100 if quick else 1_000)
+        return rows + detection_rows(directory, 60 if quick else 300, 100 if quick else 1_000)
 
 
 if __name__ == "__main__":
