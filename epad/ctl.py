@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from epad import __version__, ctl_commands, ctl_ledger, ctl_lifeboat
+from epad import __version__, ctl_checkpoint, ctl_commands, ctl_ledger, ctl_lifeboat
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -232,10 +232,37 @@ def _add_orders(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
-    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create):
+    _add_checkpoint(checkpoint, common)
+    datastore = commands.add_parser("datastore", help="Stores that other programs write.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    accept = _add(datastore, common, "accept", ctl_commands.datastore_accept, "Take one as it is for sound.")
+    accept.add_argument("name", metavar="NAME", help="the datastore")
+    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create, accept):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
+
+
+def _add_checkpoint(
+    checkpoint: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    show = _add(checkpoint, common, "list", ctl_checkpoint.show_list, "What there is, the newest first.")
+    verify = _add(checkpoint, common, "verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    restore = _add(
+        checkpoint,
+        common,
+        "restore",
+        ctl_checkpoint.restore,
+        "Put one back; epad's own state only with no epad.",
+    )
+    for parser in (verify, restore):
+        parser.add_argument("id", metavar="ID", nargs="?", help="which (the newest verified one)")
+    restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
+    restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    for parser in (show, verify, restore):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -211,6 +211,11 @@ def checkpoint_create(call: Call) -> int:
     return order(call, "/v1/checkpoint")
 
 
+def datastore_accept(call: Call) -> int:
+    """`epactl datastore accept NAME --reason R`."""
+    return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
+
+
 def order(call: Call, target: str) -> int:
     """Give an order with the reason on the command line, and show what came of it."""
     answer = call.client.order(target, call.arguments.reason)

@@ -13,11 +13,14 @@ from epad.checkpoint.manifest import Part, is_safe
 
 @dataclass(frozen=True, slots=True)
 class SqliteSource:
-    """A SQLite database that others may be writing; its copy is one consistent file."""
+    """A SQLite database that others may be writing; its copy is one consistent file.
+
+    `datastore` is the role of one whose content its own probe judges.
+    """
 
     name: str
     path: Path
-    role: Literal["database", "ledger"] = "database"
+    role: Literal["database", "ledger", "datastore"] = "database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,19 @@ class FileSource:
 
     name: str
     path: Path
+    role: Literal["", "datastore"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """A directory and everything below it; sockets and FIFOs hold no state and are left out."""
+    """A directory and everything below it; sockets and FIFOs hold no state and are left out.
+
+    `sealed` ones hold files that are never written again: they are linked where that is possible.
+    """
 
     name: str
     path: Path
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The subsystem named in the path."""
+        """The subsystem or datastore named in the path."""
         return self.request.match_info["name"]
 
     async def reason(self) -> str:
@@ -168,6 +168,10 @@ async def _checkpoint(call: Call) -> Answer:
     return await call.operations.checkpoint(await call.reason(), call.by)
 
 
+async def _accept_datastore(call: Call) -> Answer:
+    return await call.operations.accept_datastore(call.name, await call.reason(), call.by)
+
+
 _SUBSYSTEM = "/v1/subsystems/{name}"
 
 ROUTES: tuple[Route, ...] = (
@@ -227,6 +231,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", "/v1/relaunch", Operation.RELAUNCH, _relaunch, "Result", "Leave the lifeboat."),
     Route("POST", "/v1/checkpoint", Operation.CHECKPOINT, _checkpoint, "Result", "Make a checkpoint now."),
+    Route(
+        "POST",
+        "/v1/datastores/{name}/accept",
+        Operation.ACCEPT_DATASTORE,
+        _accept_datastore,
+        "Result",
+        "Take a datastore as it is for sound.",
+    ),
 )
 
 

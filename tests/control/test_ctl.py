@@ -76,6 +76,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
     assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
     assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
+    assert await epactl(door, "datastore", "accept", "memory", "--reason", "tidied up") == 0
     assert [order[:3] for order in door.operations.orders] == [
         ("quarantine", "chat", "it loops"),
         ("release", "chat", "cured"),
@@ -86,6 +87,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
         ("rotate_key", "chat", "yearly"),
         ("revoke_key", "chat", "stolen"),
         ("lifeboat", "host", "fire"),
+        ("accept_datastore", "memory", "tidied up"),
     ]
     assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out
 
@@ -102,6 +104,7 @@ async def test_failures_have_different_exit_statuses(door: Door, capsys: pytest.
     assert await epactl(door, "quarantine", "nobody", "--reason", "r") == 4
     assert await epactl(door, "status", "nobody") == 4
     assert await epactl(door, "explain", "nobody") == 4
+    assert await epactl(door, "datastore", "accept", "nobody", "--reason", "r") == 4
     door.peer = Peer(1, 54_321, ())
     assert await epactl(door, "quarantine", "chat", "--reason", "r") == 5
     out, err = capsys.readouterr()

@@ -43,7 +43,7 @@ class Scene:
         self.asked.append((request.path, key, (await request.read()).decode()))
         assert request.headers["Authorization"] == f"Bearer {self.lent[-1]}"
         status = self.answers(key)
-        return web.Response(status=status, text="{}", headers={TURN_HEADER: f"new-{key}"})
+        return web.Response(status=status, text="{}", headers={TURN_HEADER.decode(): f"new-{key}"})
 
     def lend(self, subsystem: str) -> str:
         self.lent.append(f"key-{subsystem}-{len(self.lent)}")

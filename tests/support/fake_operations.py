@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.permissions import Operation, Tier
 from statemachine.table import mermaid
 
@@ -295,6 +295,11 @@ class FakeOperations:
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        if name != "memory":
+            raise UnknownDatastoreError(name, ["memory"])
+        return self._done("accept_datastore", name, reason, by)
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("checkpoint", "host", reason, by)
