@@ -202,8 +202,7 @@ class Turns:
             return
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
-        for text in pieces:
-            self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, text, tokens))
+        self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""

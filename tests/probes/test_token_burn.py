@@ -297,9 +297,9 @@ def test_a_stream_is_judged_as_it_comes() -> None:
     for number in range(100):
         assert "looping_output" not in bench.detectors()
         bench.clock.advance(0.05)
-        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), turn, "no ", number))
-        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), "unknown", "no "))
-        bench.probe.streamed(TurnStreamed("nobody", bench.clock.monotonic(), turn, "no "))
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), turn, ("no ",), number))
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), "unknown", ("no ",)))
+        bench.probe.streamed(TurnStreamed("nobody", bench.clock.monotonic(), turn, ("no ",)))
     assert "looping_output" in bench.detectors()
     finding = bench.pushed[-1]
     assert (finding.probe, finding.evidence["turn"], finding.evidence["rung"]) == (
@@ -383,7 +383,7 @@ def everything(probe: TokenBurn, first: int, last: int) -> None:
         probe.admitted(
             TurnAdmitted(name, at, turn, "m", 1, prompt, n % 3, n, prompt, f"c{n // 5}", n, history)
         )
-        probe.streamed(TurnStreamed(name, at, turn, "words and words " * 20))
+        probe.streamed(TurnStreamed(name, at, turn, ("words and words " * 20,)))
         probe.refused(TurnRefused(name, at, "budget_exceeded", "tokens_per_minute", 10, 9, 8, prompt))
         probe.refused(TurnRefused(name, at, "too_many_in_flight", "max_in_flight", 8, 8, 1))
         if n % 2:
