@@ -204,6 +204,26 @@ def test_honest_retries_are_not_a_run_and_endless_ones_are() -> None:
     assert "identical_prompts" in liar.detectors() & counting.detectors()
 
 
+def test_asking_again_what_nobody_answered_is_no_loop() -> None:
+    """A client waits for a model server to start; once it answers, or costs something, the run counts."""
+    bench = Bench()
+    for _ in range(9):  # at ten calls the ratio of errors has its say
+        bench.ask(b"again", failed=True)
+        bench.clock.advance(2)
+    assert bench.detectors() == set()
+    for _ in range(3):
+        bench.ask(b"again")
+        bench.ask(b"again", failed=True)
+    bench.ask(b"again")
+    assert "identical_prompts" not in bench.detectors()
+    bench.ask(b"again")
+    assert "identical_prompts" in bench.detectors()
+    costly = Bench()
+    for _ in range(5):
+        costly.ask(b"again", tokens=50, failed=True)
+    assert "identical_prompts" in costly.detectors()
+
+
 def test_unknown_prompts_are_never_identical() -> None:
     """Without a digest there is nothing to compare."""
     bench = Bench()
@@ -248,7 +268,7 @@ def test_every_finding_names_its_detector_and_a_rung() -> None:
     """And what calls for less than a closed gateway goes by the other name."""
     bench = Bench()
     for _ in range(12):
-        bench.ask(b"p", failed=True)
+        bench.ask(b"p", tokens=1, failed=True)
     bench.refuse()
     seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
     assert seen == {
