@@ -123,8 +123,10 @@ class Turns:
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
         self._name = TurnNames()
         metrics = parts.metrics
-        self._in_flight, self._tokens = Labelled(metrics.in_flight.labels), Labelled(metrics.tokens.labels)
+        self._tokens = Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
+        for name in parts.budgets.subsystems:
+            metrics.in_flight.labels(name).set_function(partial(parts.budgets.in_flight, name))
 
     def admit(self, arrival: Arrival) -> Turn:
         """Reserve the turn's worst case and register it, all in one step. Raises RefusalError."""
@@ -139,7 +141,6 @@ class Turns:
             raise RefusalError(over_budget(reservation), reservation, digest)
         turn = Turn(self._name(arrival.at), arrival, reservation)
         self._parts.access.enter(name, turn)
-        self._in_flight[name,].inc()
         return turn
 
     async def open(self, turn: Turn) -> None:
@@ -235,7 +236,6 @@ class Turns:
         arrival, parts = turn.arrival, self._parts
         name = arrival.subsystem
         parts.access.leave(name, turn)
-        self._in_flight[name,].dec()
         now = parts.clock.monotonic()
         if turn.forwarded:
             self._ended[name, turn.outcome.value].inc()
