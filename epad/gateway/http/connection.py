@@ -409,7 +409,7 @@ class Connection(asyncio.BufferedProtocol):
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
-        if not any(name.lower() == b"date" for name, _ in fields):
+        if b"date" not in [name.lower() for name, _ in fields]:
             lines += b"Date: %b\r\n" % self._shared.date(self._loop.time())
         return lines
 
