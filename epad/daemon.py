@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -157,6 +158,8 @@ class Daemon:
         house = House(self._config, self._read, self._directories, stores, clock, boot)
         try:
             await self._start(house)
+            # What is there now stays: looking through it all for rings took 35 ms, every 3,000 requests.
+            gc.freeze()
             failed = await self._until_stopped(house.abandoned)
         except BaseException:
             await self._leave(house)

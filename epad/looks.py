@@ -39,6 +39,8 @@ class Sights:
 UPSTREAM_LOOK_SECONDS = 10.0
 # Between two looks; more turns than this are no more evidence.
 MAX_TURN_LOOKS = 64
+# Whose upstream is remembered: a client may make names up.
+MAX_MODELS = 1_024
 _UNANSWERED = "its turns are not answered"
 _PREFIX = "upstream/"
 _UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
@@ -79,6 +81,7 @@ class Looks:
         self._answered: set[str] = set()
         self._unanswered: set[str] = set()
         self._open_turns: dict[str, str] = {}
+        self._nodes: dict[str, str] = {}
         self._turn_looks: list[Look] = []
 
     def answers_for(self, node: str) -> str:
@@ -102,13 +105,27 @@ class Looks:
                 yield Look(upstream_node(str(upstream["name"])), now, str(upstream["reason"]))
 
     def admitted(self, event: TurnAdmitted) -> None:
-        serving = [name for name in self._upstreams if self._serves(name, event.model)]
-        naming = [name for name in serving if self._serves(name, event.model, but="*")]
-        # A model that several serve depends on none of them: where one is down, another is asked.
+        node = self._nodes.get(event.model)
+        if node is None:
+            if len(self._nodes) >= MAX_MODELS:
+                self._nodes.clear()
+            node = self._nodes[event.model] = self._node_of(event.model)
+        if node:
+            self._graph.learn(event.subsystem, node)
+            self._open_turns[event.turn] = node
+
+    def _node_of(self, model: str) -> str:
+        """The node of the one upstream that serves a model.
+
+        Empty where there are several: such a model depends on none of them, since where one is down, another is
+        asked.
+        """
+        serving = [name for name in self._upstreams if self._serves(name, model)]
+        naming = [name for name in serving if self._serves(name, model, but="*")]
         match naming or serving:
             case [name]:
-                self._graph.learn(event.subsystem, upstream_node(name))
-                self._open_turns[event.turn] = upstream_node(name)
+                return upstream_node(name)
+        return ""
 
     def _serves(self, upstream: str, model: str, but: str = "") -> bool:
         patterns = self._upstreams[upstream].models
