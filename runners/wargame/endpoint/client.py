@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
@@ -144,14 +145,14 @@ class ModelClient:
         return await self._once(question, self._now() + self._limits.call_seconds)
 
     async def _once(self, question: Question, until: float) -> Reply:
-        headers = dict(self._headers)
+        headers = {"Content-Type": "application/json", **self._headers}
         if question.idempotency_key:
             headers["Idempotency-Key"] = question.idempotency_key
         try:
             async with asyncio.timeout_at(until):
                 response = await self._session.post(
                     self._url,
-                    json=body(question, self.endpoint),
+                    data=msgspec.json.encode(body(question, self.endpoint)),
                     headers=headers,
                     allow_redirects=False,
                 )
