@@ -19,6 +19,9 @@ from runners.wargame.scenario.library import digest, load_grammar
 from runners.wargame.settings import Limits, Settings
 
 DEFAULT_ENDPOINT: Final = "default"
+GATEWAY_MAX_IN_FLIGHT: Final = 8
+"""What epad lets a subsystem have in flight unless its budget says otherwise; finding that out by refusals would
+look to epad like a runaway."""
 
 
 class ConfigurationError(Exception):
@@ -183,7 +186,7 @@ def _endpoints(
     if not url:
         return ()
     key = options.api_key or ("" if options.base_url else contract.gateway_key)
-    most = options.max_in_flight or DEFAULT_MAX_IN_FLIGHT
+    most = options.max_in_flight or (DEFAULT_MAX_IN_FLIGHT if options.base_url else GATEWAY_MAX_IN_FLIGHT)
     return (Endpoint(DEFAULT_ENDPOINT, url, key, max_in_flight=most),)
 
 
