@@ -37,7 +37,6 @@ CONFIG = """
 [containment]
 cascade = "open"
 token_burn = "open"
-progress = "open"
 [upstreams.stub]
 url = "{url}"
 dialects = ["openai"]

@@ -109,12 +109,14 @@ class ModelClient:
     async def _admitted(self, question: Question, deadline: float) -> Reply:
         """Wait for a place, ask once, and let the limit learn from it."""
         asked_at = self._now()
-        try:
-            async with asyncio.timeout_at(deadline):
-                key = await self.gate.enter(question.lane, question.model)
-        except TimeoutError:
-            waited = self._now() - asked_at
-            return Reply(CallOutcome.DEADLINE, detail="no place in time", queue_seconds=waited)
+        key = self.gate.enter_at_once(question.lane)
+        if key is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    key = await self.gate.enter(question.lane, question.model)
+            except TimeoutError:
+                waited = self._now() - asked_at
+                return Reply(CallOutcome.DEADLINE, detail="no place in time", queue_seconds=waited)
         begun = self._now()
         self.admission.started(self.gate.in_flight, begun)
         try:
