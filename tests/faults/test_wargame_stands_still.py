@@ -66,7 +66,9 @@ def night(directory: Path, url: str, *, blocking: bool) -> Iterator[Installation
         "--call-seconds",
         "2",
     ]
-    with installation(QUICK + CONFIG.format(url=url, command=json.dumps(command))) as house:
+    # A quarantine that does not cure is outlasted in seconds instead of a quarter of an hour: then comes the restart.
+    quick = QUICK.replace("[policy]\n", "[policy]\nquarantine_limit_seconds = 3.0\n")
+    with installation(quick + CONFIG.format(url=url, command=json.dumps(command))) as house:
         house.start()
         yield house
 
