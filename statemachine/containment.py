@@ -44,11 +44,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Containable:
-    """What the ladder needs to know of a subsystem."""
+    """What the ladder needs to know of a subsystem. `layer` is above that of everything it depends on."""
 
     name: str
     essential: bool
     has_process: bool
+    layer: int = 0
 
 
 _NOBODY: Mapping[str, str] = MappingProxyType({})
