@@ -16,6 +16,7 @@ from epad.host_readings import HostReader
 from epad.integrity import Integrity
 from epad.looks import Looks, Sights, dependency_graph
 from epad.process_owners import ProcessOwners
+from epad.supervisor.choice import unit_tag
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.restart import SUCCEEDED
 from epad.thresholds import (
@@ -71,11 +72,14 @@ class Watchers:
     alerts: Alerts
     lag: LoopLag
     budgets: dict[str, SubsystemBudget]
+    units: dict[str, str]
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
-        """Go by the budgets of these from now on."""
+        """Go by the budgets and units of these from now on."""
         self.budgets.clear()
         self.budgets.update({name: _budget(spec) for name, spec in subsystems.items()})
+        self.units.clear()
+        self.units.update(_units(subsystems))
 
     def all(self) -> list[Probe]:
         detectors: list[Probe] = [
@@ -115,6 +119,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     graph = dependency_graph(config.subsystems, config.upstreams)
     looks = Looks(config.upstreams, graph, snapshots, senses.sights, clock)
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
+    units = _units(config.subsystems)
 
     def budget(name: str) -> SubsystemBudget:
         return budgets.get(name, _NO_BUDGET)
@@ -148,7 +153,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         ),
         looks=looks,
         alerts=Alerts(alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
-        vram=_vram(config, _owner_of(snapshots, directories, Path(probes.vram.root)), clock, notice),
+        vram=_vram(config, _owner_of(senses, units, Path(probes.vram.root)), clock, notice),
         host=Host(
             host_thresholds(probes.host),
             read=HostReader(directories.state).read,
@@ -157,6 +162,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         ),
         lag=lag,
         budgets=budgets,
+        units=units,
     )
 
 
@@ -185,10 +191,16 @@ def _vram(config: Config, owner_of: OwnerOf, clock: Clock, tell: Callable[[str],
     )
 
 
-def _owner_of(snapshots: Snapshots, directories: Directories, root: Path) -> OwnerOf:
+def _units(subsystems: Mapping[str, SubsystemConfig]) -> dict[str, str]:
+    return {spec.unit: name for name, spec in subsystems.items() if spec.unit}
+
+
+def _owner_of(senses: Senses, units: Mapping[str, str], root: Path) -> OwnerOf:
     proc = root / "proc"
     # Nothing is signalled by these pids, so the boot that an identity names does not matter.
-    return ProcessOwners(snapshots, ProcessTable("", proc), directories.state, proc).owner_of
+    tag = unit_tag(senses.directories, os.environ)
+    table, state = ProcessTable("", proc), senses.directories.state
+    return ProcessOwners(senses.snapshots, table, state, proc, tag, units).owner_of
 
 
 def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:

@@ -52,7 +52,7 @@ def containment_steps(
 
 def _hold_step(name: str, hold: Hold, wave: int) -> Step:
     arguments = {"rung": hold.rung.label, "reason": hold.reason, "paused": hold.paused, WAVE: wave}
-    return Step(StepName.HOLD, name, arguments)
+    return Step(StepName.HOLD, name, {**arguments, "root": hold.root} if hold.root else arguments)
 
 
 def recovery_targets(

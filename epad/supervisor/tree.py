@@ -132,10 +132,7 @@ class WalkedTree:
 
     def is_loose(self) -> bool:
         root = () if self._root is None else (self._root,)
-        return any(
-            self._table.is_alive(member) and not self._table.is_stopped(member)
-            for member in self._known.union(root)
-        )
+        return any(_runs(self._table, member) for member in self._known.union(root))
 
     def forget(self) -> None:
         self._known = frozenset()
@@ -173,13 +170,13 @@ class CgroupTree:
             return await self._walked.freeze()
         outside = await self._walked.members() - self._inside()
         signal_all(self._table, outside, signal.SIGSTOP)
-        return await self._stand_still()
+        return await self._stand_still(outside)
 
-    async def _stand_still(self) -> bool:
+    async def _stand_still(self, outside: Collection[ProcessIdentity]) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FREEZE_SECONDS
         while loop.time() < deadline:
-            if self._cgroup.is_frozen:
+            if self._cgroup.is_frozen and not any(_runs(self._table, member) for member in outside):
                 return True
             await asyncio.sleep(_FIRST_POLL_SECONDS)
         return False
@@ -214,6 +211,11 @@ class CgroupTree:
     def _inside(self) -> frozenset[ProcessIdentity]:
         found = (self._table.identity(pid) for pid in self._cgroup.pids())
         return frozenset(identity for identity in found if identity is not None)
+
+
+def _runs(table: ProcessTable, member: ProcessIdentity) -> bool:
+    stat = table.current(member)
+    return stat is not None and stat.is_alive and not stat.is_stopped
 
 
 def signal_all(table: ProcessTable, members: Collection[ProcessIdentity], number: signal.Signals) -> None:
