@@ -55,7 +55,9 @@ class Epad(_Base):
     def write(self) -> None:
         head = '[daemon]\nengine = "plain"\n[gateway]\nlisten = "127.0.0.1:0"\n[metrics]\nlisten = "127.0.0.1:0"\n'
         # Killed by the dozen, children are a cascade, and epad would freeze the rest: not what is measured here.
-        head += "[probes.cascade]\nwindow_seconds = 0.01\ncrashes = 256\nsubsystems = 256\n"
+        head += (
+            "[probes.cascade]\nwindow_seconds = 0.01\nsettle_seconds = 0.0\ncrashes = 256\nsubsystems = 256\n"
+        )
         # A delay of zero is not to be had: a millisecond is the shortest back-off, and the budget is not to be spent.
         restart = "restart = { backoff_seconds = 0.001, backoff_max_seconds = 0.001, intensity = 1000 }"
         for n, command in enumerate(self.commands):

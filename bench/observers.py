@@ -20,7 +20,7 @@ from epad.config_load import load
 from epad.observers import TurnFanout
 from epad.spending import SpendingBook
 from epad.system import SystemClock
-from epad.watchers import token_burn_thresholds
+from epad.thresholds import token_burn_thresholds
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.progress import Progress, ProgressThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn

@@ -21,6 +21,7 @@ from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
+from epad.thresholds import check_thresholds
 
 PROBES = frozenset(
     {
@@ -54,6 +55,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_identity(config)
     yield from _check_probe_names(config)
     yield from _check_order(config)
+    yield from check_thresholds(config.probes)
     yield from _check_schedule(config)
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
@@ -142,15 +144,7 @@ def _check_probe_names(config: Config) -> Iterator[Complaint]:
 def _check_order(config: Config) -> Iterator[Complaint]:
     """The pairs of which the first must not exceed the second."""
     tables: list[tuple[KeyPath, object, str, str]] = [
-        (("probes", "vram"), config.probes.vram, "warn_ratio", "limit_ratio"),
-        (("probes", "host"), config.probes.host, "memory_warn_ratio", "memory_limit_ratio"),
-        (("probes", "host"), config.probes.host, "disk_limit_ratio", "disk_warn_ratio"),
-        (("probes", "host"), config.probes.host, "disk_limit_bytes", "disk_warn_bytes"),
-        (("probes", "host"), config.probes.host, "disk_critical_ratio", "disk_limit_ratio"),
-        (("probes", "host"), config.probes.host, "disk_critical_bytes", "disk_limit_bytes"),
-        (("probes", "host"), config.probes.host, "inodes_limit_ratio", "inodes_warn_ratio"),
         (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
-        (("probes", "cascade"), config.probes.cascade, "bad_looks", "of_looks"),
     ]
     for name, rule in config.hysteresis.items():
         tables.append((("hysteresis", name), rule, "raise_after", "out_of"))

@@ -38,7 +38,10 @@ class History:
         self._database = database
 
     async def explain(self, subject: str | None) -> list[dict[str, Any]]:
-        """The chain about a subsystem, a phase (its latest entry), an id such as `anomaly-3`, or the last incident."""
+        """The chain about a subsystem, a phase (its latest entry), an id such as `anomaly-3`, or the last incident.
+
+        A victim's holds its root's.
+        """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
     async def transitions(self, limit: int = 50) -> list[dict[str, Any]]:
@@ -86,10 +89,32 @@ def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[i
         ]
     if subject.startswith("anomaly-"):
         return [int(subject.removeprefix("anomaly-"))]
-    rows = fetch(
-        connection, "SELECT id FROM anomaly WHERE subsystem = ? ORDER BY id DESC LIMIT 10", (subject,)
+    found = set(_newest(connection, subject, 10)) | set(_naming_victim(connection, subject))
+    found.update(number for root in _roots(connection, subject) for number in _newest(connection, root, 3))
+    return sorted(found)
+
+
+def _newest(connection: apsw.Connection, subsystem: str, count: int) -> list[int]:
+    query = "SELECT id FROM anomaly WHERE subsystem = ? ORDER BY id DESC LIMIT ?"
+    return [row[0] for row in fetch(connection, query, (subsystem, count))]
+
+
+def _naming_victim(connection: apsw.Connection, subsystem: str) -> list[int]:
+    """The last anomalies of others that it was found to suffer from."""
+    query = (
+        "SELECT id FROM anomaly WHERE EXISTS (SELECT 1 FROM json_each(evidence, '$.victims') WHERE value = ?)"
+        " ORDER BY id DESC LIMIT 3"
     )
-    return [row[0] for row in reversed(rows)]
+    return [row[0] for row in fetch(connection, query, (subsystem,))]
+
+
+def _roots(connection: apsw.Connection, victim: str) -> set[str]:
+    """Whom it was last held to wait for: of what it suffers from, it has no finding of its own."""
+    query = (
+        "SELECT root FROM (SELECT json_extract(arguments, '$.root') AS root FROM step WHERE target = ?"
+        " ORDER BY id DESC LIMIT 10) WHERE root IS NOT NULL"
+    )
+    return {row[0] for row in fetch(connection, query, (victim,))}
 
 
 def _entries(connection: apsw.Connection, subject: str | None) -> set[int]:

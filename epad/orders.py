@@ -146,7 +146,14 @@ class Orders:
         try:
             return self.logs.of(name)
         except KeyError:
-            raise ConflictError(f"{name} is no process of epad's, so nothing it prints is kept") from None
+            raise ConflictError(self._where_logged(name)) from None
+
+    def _where_logged(self, name: str) -> str:
+        """Say where to look for what something prints that is not a process of ours."""
+        spec = self.board.config.subsystems.get(name)
+        if spec is not None and spec.kind == "unit":
+            return f"what {name} prints is in systemd's journal: journalctl -u {spec.unit}"
+        return f"{name} is no process of epad's, so nothing it prints is kept"
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)

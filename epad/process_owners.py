@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 from epad.supervisor.identity import ProcessTable
 from probes.subsystems import Snapshots
@@ -16,15 +17,26 @@ MAX_ANCESTORS = 64
 
 
 class ProcessOwners:
-    """Whose a process is: by an ancestor or session that epad started, its unit's cgroup, or its mark."""
+    """Whose a process is: by an ancestor or session that epad started, its unit's cgroup, or its mark.
+
+    `tag` is what our own units and cgroups are named by; `units` gives the subsystem of each that is systemd's.
+    """
 
     def __init__(
-        self, snapshots: Snapshots, table: ProcessTable, state: Path, proc: Path = Path("/proc")
+        self,
+        snapshots: Snapshots,
+        table: ProcessTable,
+        state: Path,
+        proc: Path = Path("/proc"),
+        tag: str = "epad",
+        units: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._snapshots = snapshots
         self._table = table
         self._state_mark = os.fsencode(f"EPAD_STATE={state}")
         self._proc = proc
+        self._tag = tag
+        self._units = units
 
     def owner_of(self, pid: int) -> str | None:
         """The subsystem's name; None for a stranger, and for one that is gone or not ours to look at."""
@@ -46,13 +58,17 @@ class ProcessOwners:
 
     def _by_cgroup(self, pid: int, names: set[str]) -> str | None:
         with suppress(OSError):
-            text = (self._proc / str(pid) / "cgroup").read_text()
-            for name in re.findall(
-                r"/epad-([a-z][a-z0-9_-]*)(?:\.service|\.scope)?(?=/|$)", text, re.MULTILINE
-            ):
-                if name in names:
-                    return str(name)
+            for line in (self._proc / str(pid) / "cgroup").read_text().splitlines():
+                for above, group in pairwise(line.split("/")):
+                    if (name := self._of_group(above, group)) in names:
+                        return name
         return None
+
+    def _of_group(self, above: str, group: str) -> str | None:
+        if above == f"{self._tag}.children":
+            return group
+        own = group.removeprefix(f"{self._tag}-")
+        return own.removesuffix(".service") if own != group else self._units.get(group)
 
     def _by_mark(self, pid: int, names: set[str]) -> str | None:
         """By its environment, last: reading that waits for a lock which a process in D state may hold for ever."""

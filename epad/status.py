@@ -96,7 +96,7 @@ class StatusBoard:
             "host": self.host(),
             "engine": self.engine,
             "gateway": {"url": self.gateway_url},
-            "upstreams": self.upstreams(),
+            "upstreams": [{**u, "served_by": self._served_by(str(u["name"]))} for u in self.upstreams()],
             "budgets": {
                 scope: {name: {"limit": limit, "used": used} for name, (limit, used) in limits.items()}
                 for scope, limits in self.spending.budgets().items()
@@ -148,6 +148,10 @@ class StatusBoard:
     def _depends_on(self, name: str) -> list[str]:
         spec = self.config.subsystems.get(name)
         return list(spec.depends_on) if spec else []
+
+    def _served_by(self, upstream: str) -> str:
+        spec = self.config.upstreams.get(upstream)
+        return spec.served_by if spec else ""
 
     def _uses_embedded_models(self, name: str) -> bool:
         upstreams = self.config.upstreams.values()

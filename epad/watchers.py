@@ -6,35 +6,44 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from epad.config import Config, HysteresisConfig, SubsystemConfig
-from epad.config_probes import AlertsConfig, ProbesConfig, TokenBurnConfig
+from epad.config_probes import ProbesConfig
 from epad.directories import Directories
 from epad.events import EventKind, EventLog
 from epad.host_readings import HostReader
 from epad.integrity import Integrity
 from epad.looks import Looks, Sights, dependency_graph
 from epad.process_owners import ProcessOwners
+from epad.supervisor.choice import unit_tag
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.restart import SUCCEEDED
+from epad.thresholds import (
+    alert_thresholds,
+    cascade_thresholds,
+    conversation_thresholds,
+    host_thresholds,
+    hysteresis,
+    progress_thresholds,
+    token_burn_thresholds,
+    vram_thresholds,
+)
 from epad.world import Forgetful
-from probes.alerts import Alerts, AlertThresholds
-from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
-from probes.conversation import ConversationHealth, ConversationThresholds
+from probes.alerts import Alerts
+from probes.cascade import Cascade, Neighbourhood
+from probes.conversation import ConversationHealth
 from probes.datastore import DatastoreIntegrity
-from probes.host import Host, HostThresholds
+from probes.host import Host
 from probes.ledger_integrity import LedgerIntegrity
 from probes.liveness import Liveness
 from probes.loop_lag import LoopLag
 from probes.probe import Probe, Push
-from probes.progress import Progress, ProgressThresholds
+from probes.progress import Progress
 from probes.subsystems import Snapshots
-from probes.token_burn import BurnWindow, SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.turns import TurnObserver
-from probes.vram import VramThresholds
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.attribution import OwnerOf
 from probes.vram.nvidia import NvidiaGpus
@@ -43,7 +52,7 @@ from probes.vram.prober import DriverProber, worker
 from probes.vram.source import GpuSource
 from statemachine.assessor import Assessor, Hysteresis
 from statemachine.clock import Clock
-from statemachine.finding import OPERATOR, Severity
+from statemachine.finding import OPERATOR
 
 # A person's hold ends by a person's word, never by itself.
 _OPERATOR_RULE = Hysteresis(1, 1, float("inf"), 1.0, float("inf"))
@@ -66,11 +75,14 @@ class Watchers:
     lag: LoopLag
     datastore: DatastoreIntegrity
     budgets: dict[str, SubsystemBudget]
+    units: dict[str, str]
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
-        """Go by the budgets of these from now on."""
+        """Go by the budgets and units of these from now on."""
         self.budgets.clear()
         self.budgets.update({name: _budget(spec) for name, spec in subsystems.items()})
+        self.units.clear()
+        self.units.update(_units(subsystems))
 
     def all(self) -> list[Probe]:
         detectors: list[Probe] = [
@@ -110,6 +122,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     graph = dependency_graph(config.subsystems, config.upstreams)
     looks = Looks(config.upstreams, graph, snapshots, senses.sights, clock)
     budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
+    units = _units(config.subsystems)
 
     def budget(name: str) -> SubsystemBudget:
         return budgets.get(name, _NO_BUDGET)
@@ -121,11 +134,9 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     lag = _lag(probes, clock)
     return Watchers(
         token_burn=TokenBurn(token_burn_thresholds(probes.token_burn), budget=budget, clock=clock, push=push),
-        conversation=ConversationHealth(
-            ConversationThresholds(**_fields(probes.conversation)), clock=clock, push=push
-        ),
+        conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
         progress=Progress(
-            ProgressThresholds(**_fields(probes.progress)), snapshots=snapshots, clock=clock, void=lag.void
+            progress_thresholds(probes.progress), snapshots=snapshots, clock=clock, void=lag.void
         ),
         liveness=Liveness(
             probes.liveness.interval_seconds,
@@ -136,7 +147,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         ),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
         cascade=Cascade(
-            CascadeThresholds(**_fields(probes.cascade)),
+            cascade_thresholds(probes.cascade),
             clock=clock,
             push=push,
             completed=lambda event: event.reason == SUCCEEDED,
@@ -144,10 +155,10 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             void=lag.void,
         ),
         looks=looks,
-        alerts=Alerts(_alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
-        vram=_vram(config, _owner_of(snapshots, directories, Path(probes.vram.root)), clock, notice),
+        alerts=Alerts(alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
+        vram=_vram(config, _owner_of(senses, units, Path(probes.vram.root)), clock, notice),
         host=Host(
-            HostThresholds(**_fields(probes.host)),
+            host_thresholds(probes.host),
             read=HostReader(directories.state).read,
             lag=lag,
             clock=clock,
@@ -160,6 +171,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         ),
         lag=lag,
         budgets=budgets,
+        units=units,
     )
 
 
@@ -171,27 +183,15 @@ def _budget(spec: SubsystemConfig) -> SubsystemBudget:
     return SubsystemBudget(budget.tokens_per_minute, budget.tokens_per_day, budget.max_in_flight)
 
 
-def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
-    """The thresholds of every detector. Raises ValueError for one that could never be reached."""
-    burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
-    return TokenBurnThresholds(**{**_fields(config), "burn": burn})
-
-
-def _alert_thresholds(config: AlertsConfig) -> AlertThresholds:
-    severities = {label: Severity[name.upper()] for label, name in config.severities.items()}
-    return AlertThresholds(config.interval_seconds, config.forget_seconds, severities)
-
-
 def _vram(config: Config, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]) -> Vram:
     probes = config.probes
-    fields, root = _fields(probes.vram), Path(probes.vram.root)
-    del fields["root"]
+    root = Path(probes.vram.root)
     timeout = probes.vram.timeout_seconds
     nvml = DriverProber(worker("nvml_worker", os.environ), "NVIDIA", timeout_seconds=timeout)
     amdgpu = DriverProber(worker("amd_worker", os.environ, str(root)), "AMD", timeout_seconds=timeout)
     sources: list[GpuSource] = [NvidiaGpus(nvml, clock), AmdGpus(amdgpu, clock, lambda: any(cards(root)))]
     return Vram(
-        VramThresholds(**fields),
+        vram_thresholds(probes.vram),
         sources=sources,
         owner_of=owner_of,
         clock=clock,
@@ -200,10 +200,16 @@ def _vram(config: Config, owner_of: OwnerOf, clock: Clock, tell: Callable[[str],
     )
 
 
-def _owner_of(snapshots: Snapshots, directories: Directories, root: Path) -> OwnerOf:
+def _units(subsystems: Mapping[str, SubsystemConfig]) -> dict[str, str]:
+    return {spec.unit: name for name, spec in subsystems.items() if spec.unit}
+
+
+def _owner_of(senses: Senses, units: Mapping[str, str], root: Path) -> OwnerOf:
     proc = root / "proc"
     # Nothing is signalled by these pids, so the boot that an identity names does not matter.
-    return ProcessOwners(snapshots, ProcessTable("", proc), directories.state, proc).owner_of
+    tag = unit_tag(senses.directories, os.environ)
+    table, state = ProcessTable("", proc), senses.directories.state
+    return ProcessOwners(senses.snapshots, table, state, proc, tag, units).owner_of
 
 
 def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:
@@ -225,10 +231,5 @@ def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:
 
 def configure_assessor(assessor: Assessor, rules: Mapping[str, HysteresisConfig]) -> None:
     """Give an assessor these rules."""
-    by_probe = {name: Hysteresis(**_fields(rule)) for name, rule in rules.items() if name != "default"}
-    assessor.configure({**by_probe, OPERATOR: _OPERATOR_RULE}, Hysteresis(**_fields(rules["default"])))
-
-
-def _fields(struct: object) -> dict[str, Any]:
-    names: tuple[str, ...] = getattr(struct, "__struct_fields__")  # noqa: B009  msgspec's own list
-    return {name: getattr(struct, name) for name in names}
+    by_probe = {name: hysteresis(rule) for name, rule in rules.items() if name != "default"}
+    assessor.configure({**by_probe, OPERATOR: _OPERATOR_RULE}, hysteresis(rules["default"]))

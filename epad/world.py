@@ -19,16 +19,16 @@ class Forgetful(Protocol):
     def forget(self, subsystem: str) -> None: ...
 
 
-def dependency_order(subsystems: Mapping[str, SubsystemConfig]) -> list[str]:
-    """Names with providers first; within that, alphabetical, so that two runs agree."""
+def dependency_layers(subsystems: Mapping[str, SubsystemConfig]) -> list[list[str]]:
+    """Names with providers in earlier layers; within one alphabetical, so that two runs agree."""
     sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in subsystems.items()})
     sorter.prepare()
-    order: list[str] = []
+    layers: list[list[str]] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
-        order += [name for name in ready if name in subsystems]
+        layers.append([name for name in ready if name in subsystems])
         sorter.done(*ready)
-    return order
+    return layers
 
 
 class WorldView:
@@ -56,8 +56,9 @@ class WorldView:
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
         self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind != "client")
-            for name in dependency_order(subsystems)
+            Containable(name, subsystems[name].essential, subsystems[name].kind != "client", layer)
+            for layer, names in enumerate(dependency_layers(subsystems))
+            for name in names
         ]
 
     def containables(self) -> Sequence[Containable]:

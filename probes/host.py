@@ -47,7 +47,9 @@ class HostThresholds:
         ]
         for low, high in ordered:
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"probes.host.{low} must be at most {high}")
+                raise ValueError(
+                    f"probes.host.{low} ({getattr(self, low)}) must be at most {high} ({getattr(self, high)})"
+                )
 
 
 @dataclass(frozen=True, slots=True)

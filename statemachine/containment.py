@@ -35,20 +35,23 @@ class Hold:
     """The containment one subsystem should be under, and the sentence that says why.
 
     `paused` marks a hold through no fault of the subsystem's own: for everybody's sake, or a person's wish.
+    `root` is whose victim it is, where it waits for that one.
     """
 
     rung: Rung
     reason: str = ""
     paused: bool = False
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Containable:
-    """What the ladder needs to know of a subsystem."""
+    """What the ladder needs to know of a subsystem. `layer` is above that of everything it depends on."""
 
     name: str
     essential: bool
     has_process: bool
+    layer: int = 0
 
 
 _NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -95,7 +98,7 @@ def _desired(
         holds.append(Hold(Rung.FREEZE, paused[subsystem.name], paused=True))
     if subsystem.name in victims:
         root = victims[subsystem.name]
-        holds.append(Hold(Rung.FREEZE, f"it waits for {root}, whose victim it is", paused=True))
+        holds.append(Hold(Rung.FREEZE, f"it waits for {root}, whose victim it is", paused=True, root=root))
     if phase is Phase.LIFEBOAT:
         holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch", paused=True))
     elif phase is Phase.PRESERVATION and not subsystem.essential:

@@ -28,7 +28,8 @@ chmod 0640 /etc/epad/epad.toml /etc/epad/epad.toml.d/10-systemd.toml
 install -D -m 0644 "$here/epad.tmpfiles" /usr/lib/tmpfiles.d/epad.conf
 systemd-tmpfiles --create /usr/lib/tmpfiles.d/epad.conf
 
-sed "s#^ExecStart=[^ ]*#ExecStart=$program#" "$here/epad.service" >/etc/systemd/system/epad.service
+sed -e "s#^ExecStart=[^ ]*#ExecStart=$program#" -e "s#^ExecReload=[^ ]*#ExecReload=$(dirname "$program")/epactl#" \
+    "$here/epad.service" >/etc/systemd/system/epad.service
 mkdir -p /etc/systemd/system/epad.service.d
 printf '# The manager that the children are units of. Written by systemd/install.sh.\n[Unit]\nWants=user@%s.service\nAfter=user@%s.service\n' \
     "$number" "$number" >/etc/systemd/system/epad.service.d/10-user-manager.conf

@@ -163,6 +163,8 @@ def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[s
         return []
     silent = [upstream for upstream in upstreams if not upstream["healthy"]]
     line = f"models   {len(upstreams) - len(silent)} of {len(upstreams)} upstreams answer"
+    served = [f"{clean(u['name'])} by {clean(u['served_by'])}" for u in upstreams if u.get("served_by")]
+    line += f"; served from here: {', '.join(served)}" if served else ""
     reasons = [f"         {clean(u['name'])} at {clean(u['url'])}: {clean(u['reason'])}" for u in silent]
     return [line, *(style.paint(reason, "yellow") for reason in reasons)]
 

@@ -234,8 +234,11 @@ class Decider:
 
     def _strangers(self) -> set[AnomalyKey]:
         """Anomalies of what a former configuration had: nobody could release them, no step reach them."""
+        active = self.assessor.active
+        if not active:  # a hundred findings a second come through here, and mostly nothing is wrong
+            return set()
         known = {HOST, *(c.name for c in self._world.containables())}
-        return {a.key for a in self.assessor.active if a.key.subsystem not in known}
+        return {a.key for a in active if a.key.subsystem not in known}
 
     def _absorb_end(self, ended: OperationEnded) -> None:
         if ended.operation.lane is not Lane.PHASE or ended.state is StepState.ABORTED:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
-from epad.response.step import Lane, Plan, Step, StepName
+from epad.response.step import WAVE, Lane, Plan, Step, StepName
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable, Hold, Rung
 from statemachine.finding import HOST, OPERATOR
@@ -37,21 +38,21 @@ def containment_steps(
 ) -> list[Step]:
     """The steps from one set of holds to another.
 
-    Tightening goes first, users before what they depend on; loosening follows, providers first. What a
-    recovery restarts in this same decision is skipped: its restart step opens it.
+    Tightening goes first, users before what they depend on; loosening follows, providers first. What none of
+    the others depends on is one wave, and done at once. What a recovery restarts in this same decision is
+    skipped: its restart step opens it.
     """
     skipped = {target.name for target in skip if target.is_subsystem}
-    changed = [
-        s.name for s in subsystems if s.name not in skipped and before.get(s.name, _OPEN) != after[s.name]
-    ]
-    tighter = [n for n in reversed(changed) if after[n].rung >= before.get(n, _OPEN).rung]
-    looser = [n for n in changed if n not in tighter]
-    return [_hold_step(name, after[name]) for name in (*tighter, *looser)]
+    changed = [s for s in subsystems if s.name not in skipped and before.get(s.name, _OPEN) != after[s.name]]
+    tighter = [s for s in reversed(changed) if after[s.name].rung >= before.get(s.name, _OPEN).rung]
+    looser = [s for s in changed if s not in tighter]
+    waves = (tuple(wave) for part in (tighter, looser) for _, wave in groupby(part, key=lambda s: s.layer))
+    return [_hold_step(s.name, after[s.name], number) for number, wave in enumerate(waves) for s in wave]
 
 
-def _hold_step(name: str, hold: Hold) -> Step:
-    arguments = {"rung": hold.rung.label, "reason": hold.reason, "paused": hold.paused}
-    return Step(StepName.HOLD, name, arguments)
+def _hold_step(name: str, hold: Hold, wave: int) -> Step:
+    arguments = {"rung": hold.rung.label, "reason": hold.reason, "paused": hold.paused, WAVE: wave}
+    return Step(StepName.HOLD, name, {**arguments, "root": hold.root} if hold.root else arguments)
 
 
 def recovery_targets(

@@ -1,4 +1,4 @@
-"""Runs journalled operations: one worker a lane, steps in order, each tried at most three times."""
+"""Runs journalled operations: one worker a lane, wave after wave, each step tried at most three times."""
 
 from __future__ import annotations
 
@@ -73,17 +73,17 @@ class Responder:
                 future.set_result(ended)
 
     async def _run_operation(self, operation: Operation) -> OperationEnded:
-        failures = []
-        for record in operation.steps:
-            if record.state is StepState.FAILED:  # in a former life of the daemon
-                failures.append(_failure(record.step, record.result))
-            if record.state is not StepState.PENDING:
+        failures: list[str] = []
+        for wave in operation.waves():
+            # What failed in a former life of the daemon is not tried again.
+            failures += [_failure(r.step, r.result) for r in wave if r.state is StepState.FAILED]
+            pending = [record for record in wave if record.state is StepState.PENDING]
+            if not pending:
                 continue
             if not await self._written(lambda: self._journal.is_open(operation.id)):
                 return OperationEnded(operation, StepState.ABORTED)
-            failure = await self._run_step(record, operation)
-            if failure:
-                failures.append(failure)
+            ended = await asyncio.gather(*(self._run_step(record, operation) for record in pending))
+            failures += filter(None, ended)
         state = StepState.FAILED if failures else StepState.DONE
         if not await self._written(lambda: self._journal.operation_ended(operation.id, state)):
             state = StepState.ABORTED

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 
@@ -38,6 +39,10 @@ class StepState(StrEnum):
     ABORTED = "aborted"
 
 
+WAVE = "wave"
+"""The argument of steps that are done at once: all of one plan that have the same number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do to one target. `arguments` hold JSON values."""
@@ -49,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to do in order, why, and in which lane."""
+    """Steps to do in order, those of one wave at once; why, and in which lane."""
 
     lane: Lane
     purpose: str
@@ -76,6 +81,16 @@ class Operation:
     lane: Lane
     purpose: str
     steps: tuple[StepRecord, ...]
+
+    def waves(self) -> Iterator[tuple[StepRecord, ...]]:
+        """The steps in order, those that are done at once together."""
+        for (_, wave), records in groupby(
+            self.steps, key=lambda r: (r.step.name, r.step.arguments.get(WAVE))
+        ):
+            if wave is None:
+                yield from ((record,) for record in records)
+            else:
+                yield tuple(records)
 
 
 @dataclass(frozen=True, slots=True)

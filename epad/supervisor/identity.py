@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,19 @@ class ProcessStat:
     @property
     def is_stopped(self) -> bool:
         return self.state in _STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """What the processes of one subsystem have in common.
+
+    They are: the root and its session; those whose environment bears the marks; those `known` from before; and
+    all descendants of these.
+    """
+
+    root: ProcessIdentity | None
+    marks: Mapping[str, str]
+    known: Collection[ProcessIdentity] = ()
 
 
 def parse_stat(text: str) -> ProcessStat | None:
@@ -149,29 +162,42 @@ class ProcessTable:
         stats = (self.stat(pid) for pid in self._pids())
         return {stat.pid: stat for stat in stats if stat is not None}
 
-    def tree(
-        self,
-        root: ProcessIdentity | None,
-        marks: Mapping[str, str],
-        known: Collection[ProcessIdentity] = (),
-    ) -> frozenset[ProcessIdentity]:
-        """Find every living process of a subsystem, whatever session or parent it has moved to.
+    def tree(self, root: ProcessIdentity | None, marks: Mapping[str, str]) -> frozenset[ProcessIdentity]:
+        """Find every living process of a subsystem, whatever session or parent it has moved to."""
+        return self.trees([Kin(root, marks)])[0]
 
-        They are: the root and its session; those whose environment bears the marks; those `known` from
-        before; and all descendants of these. The calling process is never among them.
-        """
+    def trees(self, kins: Sequence[Kin]) -> list[frozenset[ProcessIdentity]]:
+        """Find those of several subsystems in one walk. The calling process is never among them."""
         stats = self.snapshot()
-        seeds = {pid for pid in stats if self._bears(stats[pid], marks)}
-        seeds |= {i.pid for i in known if self._is(stats.get(i.pid), i)}
-        if root is not None:
-            seeds |= _session(stats, root, seeds)
-        members = _with_descendants(stats, seeds - {os.getpid(), 1})
-        return frozenset(self._identify(stats[pid]) for pid in members if stats[pid].is_alive)
+        asked = frozenset(variable for kin in kins for variable in _variables(kin.marks))
+        borne = {pid: self._environment(stat) & asked for pid, stat in stats.items()}
+        children: dict[int, list[int]] = {}
+        for stat in stats.values():
+            children.setdefault(stat.parent, []).append(stat.pid)
+        return [
+            frozenset(
+                self._identify(stats[pid])
+                for pid in _with_descendants(stats, children, self._seeds(kin, stats, borne))
+                if stats[pid].is_alive
+            )
+            for kin in kins
+        ]
+
+    def _seeds(
+        self, kin: Kin, stats: Mapping[int, ProcessStat], borne: Mapping[int, frozenset[bytes]]
+    ) -> set[int]:
+        """List those that are told by themselves, and not by whom they descend from."""
+        marks = _variables(kin.marks)
+        seeds = {pid for pid, variables in borne.items() if marks <= variables} if marks else set()
+        seeds |= {i.pid for i in kin.known if self._is(stats.get(i.pid), i)}
+        if kin.root is not None:
+            seeds |= _session(stats, kin.root, seeds)
+        return seeds - {os.getpid(), 1}
 
     def find_root(self, marks: Mapping[str, str]) -> ProcessIdentity | None:
         """Find the process that a spawn of these marks began with: a session's leader, the oldest of them."""
-        stats = self.snapshot()
-        marked = {pid for pid in stats if self._bears(stats[pid], marks)} - {os.getpid()}
+        stats, wanted = self.snapshot(), _variables(marks)
+        marked = {pid for pid in stats if wanted and wanted <= self._environment(stats[pid])} - {os.getpid()}
         leaders = [
             stats[pid]
             for pid in marked
@@ -213,15 +239,19 @@ class ProcessTable:
             and identity.boot_id == self._boot_id
         )
 
-    def _bears(self, stat: ProcessStat, marks: Mapping[str, str]) -> bool:
-        if not stat.is_alive or stat.state == _UNINTERRUPTIBLE or not marks:
-            return False
+    def _environment(self, stat: ProcessStat) -> frozenset[bytes]:
+        """Read the variables a process was started with; none where that cannot be done, or not without waiting."""
+        if not stat.is_alive or stat.state == _UNINTERRUPTIBLE:
+            return frozenset()
         try:
             with open(f"{self._proc}/{stat.pid}/environ", "rb") as file:  # noqa: PTH123 (as in stat)
-                variables = set(file.read(_MAX_ENVIRONMENT_BYTES).split(b"\0"))
+                return frozenset(file.read(_MAX_ENVIRONMENT_BYTES).split(b"\0"))
         except OSError:
-            return False
-        return all(os.fsencode(f"{name}={value}") in variables for name, value in marks.items())
+            return frozenset()
+
+
+def _variables(marks: Mapping[str, str]) -> frozenset[bytes]:
+    return frozenset(os.fsencode(f"{name}={value}") for name, value in marks.items())
 
 
 def _session(stats: Mapping[int, ProcessStat], leader: ProcessIdentity, certain: Collection[int]) -> set[int]:
@@ -238,10 +268,9 @@ def _session(stats: Mapping[int, ProcessStat], leader: ProcessIdentity, certain:
     return members | ({leader.pid} if first is not None else set())
 
 
-def _with_descendants(stats: Mapping[int, ProcessStat], seeds: set[int]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for stat in stats.values():
-        children.setdefault(stat.parent, []).append(stat.pid)
+def _with_descendants(
+    stats: Mapping[int, ProcessStat], children: Mapping[int, list[int]], seeds: set[int]
+) -> set[int]:
     found: set[int] = set()
     waiting = list(seeds)
     while waiting:

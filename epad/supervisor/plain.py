@@ -21,7 +21,7 @@ from epad.supervisor.engine import (
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.program import find_program, log_path, open_log
-from epad.supervisor.tree import CgroupTree, Tree, WalkedTree, end
+from epad.supervisor.tree import CgroupTree, Tree, WalkedTree, Walker, end
 
 _PR_SET_CHILD_SUBREAPER = 36
 # Joins the control group before it becomes the program, so that nothing it forks is ever outside. A shell of a
@@ -41,6 +41,7 @@ class PlainEngine:
         self, table: ProcessTable, parent: Cgroup | None = None, why_no_cgroup: str = "not asked for"
     ) -> None:
         self._table = table
+        self._walker = Walker(table)
         self._parent = parent
         self._why_no_cgroup = why_no_cgroup
         self._spawned: set[int] = set()
@@ -166,8 +167,8 @@ class PlainEngine:
 
     def _tree(self, root: ProcessIdentity | None, marks: Mapping[str, str], cgroup: Cgroup | None) -> Tree:
         if cgroup is None:
-            return WalkedTree(self._table, root, marks)
-        return CgroupTree(self._table, cgroup, root, marks)
+            return WalkedTree(self._walker, root, marks)
+        return CgroupTree(self._walker, cgroup, root, marks)
 
     def _watch_new(self, pid: int, launch: Launch, leaf: Cgroup | None) -> Child:
         # Until it is reaped the pid is its own, whether it still runs or not.

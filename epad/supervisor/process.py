@@ -332,6 +332,9 @@ class Process:
         """Take in what it says; True if the record has changed and should be saved."""
         news = self.report.add(notification, self._room.clock.monotonic())
         if news:
+            if self.report.ready and not self.record.ready:
+                # What failed while it was not yet ready says nothing against it.
+                self.health = Health(self.health.checked_at)
             self.record = replace(self.record, ready=self.report.ready, beating=self.report.beating)
         if self.report.ready:
             self._cancel_deadline()

@@ -25,7 +25,7 @@ from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.manager import Manager, ManagerError
 from epad.supervisor.plain import PlainEngine, exited, killed
 from epad.supervisor.program import find_program, log_path
-from epad.supervisor.tree import CgroupTree, WalkedTree, end
+from epad.supervisor.tree import CgroupTree, WalkedTree, Walker, end
 
 SLICE = "epad.slice"
 _CLD_EXITED = 1
@@ -52,6 +52,7 @@ class SystemdEngine:
         self, table: ProcessTable, manager: Manager, plain: PlainEngine, tag: str, files: Path
     ) -> None:
         self._table = table
+        self._walker = Walker(table)
         self._manager = manager
         self._plain = plain
         self._tag = tag
@@ -247,8 +248,8 @@ class SystemdEngine:
     ) -> CgroupTree | WalkedTree:
         mounted, path = mount_point(), found.get("ControlGroup")
         if mounted is None or not path:
-            return WalkedTree(self._table, root, marks)
-        return CgroupTree(self._table, Cgroup(mounted / path.lstrip("/")), root, marks)
+            return WalkedTree(self._walker, root, marks)
+        return CgroupTree(self._walker, Cgroup(mounted / path.lstrip("/")), root, marks)
 
     def _write_environment(self, unit: str, launch: Launch) -> Path:
         """Write what systemd reads when it starts the unit, for nobody else to read."""

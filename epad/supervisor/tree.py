@@ -6,10 +6,11 @@ import asyncio
 import signal
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from epad.supervisor.cgroup import Cgroup
-from epad.supervisor.identity import ProcessIdentity, ProcessTable
+from epad.supervisor.identity import Kin, ProcessIdentity, ProcessTable
 
 # The longest wait between SIGKILL and the end: beyond it a process is stuck in the kernel.
 KILL_SECONDS = 5.0
@@ -59,18 +60,49 @@ class Tree(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Walk:
+    """One walk, by whom it was asked for; `found` once it is done."""
+
+    kins: list[Kin] = field(default_factory=list)
+    found: list[frozenset[ProcessIdentity]] | None = None
+
+
+class Walker:
+    """Walks /proc for many trees at once: a walk reads hundreds of files, whoever it is for.
+
+    Whoever asks while one is under way shares the next, so that no answer is older than its question.
+    """
+
+    def __init__(self, table: ProcessTable) -> None:
+        self.table = table
+        self._lock = asyncio.Lock()
+        self._next = _Walk()
+
+    async def members(self, kin: Kin) -> frozenset[ProcessIdentity]:
+        """Find every living process of a subsystem, in a thread."""
+        walk, number = self._next, len(self._next.kins)
+        walk.kins.append(kin)
+        async with self._lock:
+            if walk.found is None:  # still, even if one who shares it was cancelled while walking
+                if self._next is walk:
+                    self._next = _Walk()
+                walk.found = await asyncio.to_thread(self.table.trees, walk.kins)
+        return walk.found[number]
+
+
 class WalkedTree:
     """Told by descent, session and marks, from /proc. `known` remembers members that leave no trace of theirs."""
 
-    def __init__(self, table: ProcessTable, root: ProcessIdentity | None, marks: Mapping[str, str]) -> None:
-        self._table = table
+    def __init__(self, walker: Walker, root: ProcessIdentity | None, marks: Mapping[str, str]) -> None:
+        self._walker = walker
+        self._table = walker.table
         self._root = root
         self._marks = marks
         self._known: frozenset[ProcessIdentity] = frozenset()
 
     async def members(self) -> frozenset[ProcessIdentity]:
-        """Walk /proc, in a thread, for it reads hundreds of files."""
-        self._known = await asyncio.to_thread(self._table.tree, self._root, self._marks, self._known)
+        self._known = await self._walker.members(Kin(self._root, self._marks, self._known))
         return self._known
 
     def remembered(self) -> frozenset[ProcessIdentity]:
@@ -100,10 +132,7 @@ class WalkedTree:
 
     def is_loose(self) -> bool:
         root = () if self._root is None else (self._root,)
-        return any(
-            self._table.is_alive(member) and not self._table.is_stopped(member)
-            for member in self._known.union(root)
-        )
+        return any(_runs(self._table, member) for member in self._known.union(root))
 
     def forget(self) -> None:
         self._known = frozenset()
@@ -114,15 +143,15 @@ class CgroupTree:
 
     def __init__(
         self,
-        table: ProcessTable,
+        walker: Walker,
         cgroup: Cgroup,
         root: ProcessIdentity | None,
         marks: Mapping[str, str],
     ) -> None:
-        self._table = table
+        self._table = walker.table
         self._cgroup = cgroup
         self._root = root
-        self._walked = WalkedTree(table, root, marks)
+        self._walked = WalkedTree(walker, root, marks)
 
     async def members(self) -> frozenset[ProcessIdentity]:
         """Look inside; and outside too, as long as the root lives: the others need its end, or ours, to be alone.
@@ -141,13 +170,13 @@ class CgroupTree:
             return await self._walked.freeze()
         outside = await self._walked.members() - self._inside()
         signal_all(self._table, outside, signal.SIGSTOP)
-        return await self._stand_still()
+        return await self._stand_still(outside)
 
-    async def _stand_still(self) -> bool:
+    async def _stand_still(self, outside: Collection[ProcessIdentity]) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FREEZE_SECONDS
         while loop.time() < deadline:
-            if self._cgroup.is_frozen:
+            if self._cgroup.is_frozen and not any(_runs(self._table, member) for member in outside):
                 return True
             await asyncio.sleep(_FIRST_POLL_SECONDS)
         return False
@@ -182,6 +211,11 @@ class CgroupTree:
     def _inside(self) -> frozenset[ProcessIdentity]:
         found = (self._table.identity(pid) for pid in self._cgroup.pids())
         return frozenset(identity for identity in found if identity is not None)
+
+
+def _runs(table: ProcessTable, member: ProcessIdentity) -> bool:
+    stat = table.current(member)
+    return stat is not None and stat.is_alive and not stat.is_stopped
 
 
 def signal_all(table: ProcessTable, members: Collection[ProcessIdentity], number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from epad.config import SubsystemConfig
 from epad.supervisor.engine import UNKNOWN_STATUS
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Held, Room, held_state
 from epad.supervisor.manager import Manager, ManagerError
@@ -88,6 +89,8 @@ class UnitSubsystem:
         self._since = room.clock.monotonic()
         self._said = ""
         self._last_exit = ""
+        self._health = Health(room.clock.monotonic())
+        self._asking = False
 
     async def begin(self, _: ProcessRecord | None, __: Collection[ProcessIdentity]) -> None:
         """Look at it. A manager that does not answer is said, and does not keep the others from starting."""
@@ -126,10 +129,37 @@ class UnitSubsystem:
     def leave(self) -> None:
         self._left = True
 
-    def check(self, _: float) -> None:
+    def check(self, now: float) -> None:
         """Look whether it still is what it should be; called at every beat of the supervisor's watch."""
         if not self._left and not self._lock.locked():
             self._room.tasks.start(self._try(self.converge()), f"look at {self.name}")
+        health = self.spec.health
+        due = now - self._health.checked_at >= health.interval_seconds
+        if health.ways and due and self._is_let_run() and not self._asking:
+            self._asking = True
+            self._room.tasks.start(self._ask(), f"health of {self.name}")
+
+    async def _ask(self) -> None:
+        try:
+            failure = await self._room.checker.check(self.spec.health)
+        finally:
+            self._asking = False
+        # What was frozen or stopped meanwhile has not been asked.
+        if self._is_let_run():
+            self._health = self._health.after(failure, self._room.clock.monotonic())
+            if failure:
+                self._log.info("subsystem.unwell", failure=failure, failures=self._health.failures)
+            self._note()
+
+    def _is_let_run(self) -> bool:
+        return self._facts.active in _RUNNING and self._held.rung < Rung.FREEZE
+
+    def _hung(self) -> str:
+        """Why it counts as hanging; empty if it does not."""
+        failures = self._health.failures
+        if not self._is_let_run() or failures < self.spec.health.failures:
+            return ""
+        return f"{failures} health checks failed: {self._health.reason}"
 
     @property
     def has_failed(self) -> bool:
@@ -143,6 +173,8 @@ class UnitSubsystem:
             essential=self.spec.essential,
             since=self._since,
             pid=self._facts.pid,
+            hung=bool(self._hung()),
+            hung_reason=self._hung(),
             status_text=self._said or f"{self.spec.unit} {self._facts.active}",
             last_exit=self._last_exit,
         )
@@ -152,16 +184,16 @@ class UnitSubsystem:
         async with self._lock:
             facts = await self._look()
             freezable = not facts.watchdog or await self._version() >= FREEZE_STOPS_WATCHDOG_SINCE
-            step, taken = self._next(facts, freezable=freezable), 0
-            while step is not UnitStep.NOTHING and taken < len(UnitStep):
-                await self._take(step)
-                facts = await self._look()
-                step, taken = self._next(facts, freezable=freezable), taken + 1
             self._said = ""
             if self._held.rung is Rung.FREEZE and not freezable:
                 self._said = (
                     f"{self.spec.unit} stopped, not frozen: its watchdog would end it (systemd#38517)"
                 )
+            step, taken = self._next(facts, freezable=freezable), 0
+            while step is not UnitStep.NOTHING and taken < len(UnitStep):
+                await self._take(step)
+                facts = await self._look()
+                step, taken = self._next(facts, freezable=freezable), taken + 1
 
     def _next(self, facts: UnitFacts, *, freezable: bool) -> UnitStep:
         return unit_step(self._held.rung, facts, to_start=self._to_start, freezable=freezable)
@@ -189,14 +221,19 @@ class UnitSubsystem:
         before, self._facts = self._facts, UnitFacts.read(found)
         if before.active in _RUNNING and self._facts.active in _DOWN:
             self._tell_exit(found)
-        if (state := self._state()) is not self._shown:
-            self._log.info("subsystem.state", state=state.value, before=self._shown.value)
-            self._shown, self._since = state, self._room.clock.monotonic()
+        if not self._is_let_run() or before.pid != self._facts.pid:
+            self._health = Health(self._room.clock.monotonic())
+        self._note()
         if self._facts.active in _RUNNING or self._held.rung >= Rung.FREEZE:
             self.settled.set()
         else:
             self.settled.clear()
         return self._facts
+
+    def _note(self) -> None:
+        if (state := self._state()) is not self._shown:
+            self._log.info("subsystem.state", state=state.value, before=self._shown.value)
+            self._shown, self._since = state, self._room.clock.monotonic()
 
     def _tell_exit(self, found: Mapping[str, Any]) -> None:
         status = status_of(found)
@@ -213,6 +250,8 @@ class UnitSubsystem:
             return SubsystemState.FAILED
         if self._facts.active in _DOWN and self._held.rung is Rung.OPEN:
             return SubsystemState.STOPPED
+        if self._hung():
+            return held_state(self._held, SubsystemState.HUNG)
         running = self._facts.active in _RUNNING
         return held_state(self._held, SubsystemState.RUNNING if running else SubsystemState.STARTING)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from installed import Installation, process_state
+from installed import Installation, stands_still
 
 
 def plant_runaway(house: Installation) -> None:
@@ -26,7 +26,7 @@ def test_runaway_is_refused_at_the_exact_request_and_frozen_while_others_go_on(h
     budget = chat["budget"]["tokens_per_minute"]
     assert budget["used"] <= budget["limit"]
     assert chat["hold"]["rung"] == "freeze"
-    assert process_state(chat["pid"]) == "T"
+    house.wait(lambda: stands_still(chat["pid"]), "the freeze")
     before = house.subsystem("wargame")["tokens"]["turns"]
     house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] > before, "the wargame to go on")
     assert house.subsystem("wargame")["state"] == "running"
@@ -46,7 +46,7 @@ def test_explain_prints_the_chain_and_release_brings_it_back(house: Installation
     released = house.ctl("release", "chat", "--reason", "the loop is fixed")
     assert released.returncode == 0, released.stderr
     assert house.subsystem("chat")["state"] == "running"
-    assert process_state(house.subsystem("chat")["pid"]) != "T"
+    assert not stands_still(house.subsystem("chat")["pid"])
     house.wait_phase("NORMAL")
 
 

@@ -11,7 +11,7 @@ from epad_story import Story, at_once
 from epad import explain as module
 from epad.explain import History
 from epad.response.step import Lane, StepState
-from statemachine.finding import Severity
+from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
 
@@ -54,6 +54,24 @@ def test_the_chain_is_finding_anomaly_rule_step_result(story: Story) -> None:
         "hold chat freeze",
         "hold chat: done after 0 attempt(s): as the test says",
     ]
+
+
+def test_a_victims_chain_begins_with_its_root(story: Story) -> None:
+    """It is held for nothing that was found of itself: what was found of the one it waits for is why."""
+    story.world.suffering = {"chat": "model"}
+    story.find("model")
+    links = chain(story, "chat")
+    assert (links[0]["kind"], links[0]["text"]) == ("finding", "token_burn/model: token_burn of model")
+    held = next(link for link in links if link["text"] == "hold chat freeze")
+    assert held["fields"]["arguments"]["root"] == "model"
+    assert kinds(chain(story, "guest")) == []
+
+
+def test_what_names_a_subsystem_as_its_victim_is_in_its_chain(story: Story) -> None:
+    """Also where the victim itself runs on, because no more may be paused."""
+    now, names = story.clock.monotonic(), {"victims": ["chat"]}
+    story.tell(Finding("cascade", "model", Severity.ANOMALY, now, "it fails", evidence=names, hard=True))
+    assert "cascade/model raised as anomaly" in [link["text"] for link in chain(story, "chat")]
 
 
 def test_within_one_millisecond_causes_stand_before_effects(story: Story) -> None:

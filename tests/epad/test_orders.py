@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ import structlog
 from epad_story import Story, in_lifeboat
 
 from epad import orders as module
-from epad.config import LogConfig
+from epad.config import LogConfig, SubsystemConfig
 from epad.config_load import ConfigError, Origin, Problem
 from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.controller import Controller
@@ -47,6 +48,7 @@ class Bench:
         self.gate: asyncio.Event | None = None
         self.logs = LogKeeper(lambda name: directory / f"{name}.log", structlog.get_logger())
         self.logs.configure({"chat": LogConfig()})
+        self.config = SimpleNamespace(subsystems={})
         self.reloaded: Exception | list[str] = ["added: c"]
         self.orders = Orders(
             cast("StatusBoard", self),
@@ -277,6 +279,9 @@ async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "chat.log").write_text("one\ntwo\n")
     assert await bench.orders.log_lines("chat", 1, None) == ["two"]
     with pytest.raises(ConflictError, match="no process of epad's"):
+        await bench.orders.log_lines("game", 1, None)
+    bench.config.subsystems["game"] = SubsystemConfig(kind="unit", unit="ollama.service")
+    with pytest.raises(ConflictError, match=r"journalctl -u ollama\.service"):
         await bench.orders.log_lines("game", 1, None)
     with pytest.raises(UnknownSubsystemError):
         bench.orders.follow_log("chta")

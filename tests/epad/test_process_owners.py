@@ -12,6 +12,7 @@ from epad.supervisor.identity import ProcessTable
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 
 STATE = Path("/state")
+UNITS = {"models.service": "ollama", "gone.service": "gone"}
 
 
 class Proc:
@@ -19,7 +20,7 @@ class Proc:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.owners = ProcessOwners(self.snapshots, ProcessTable("", root), STATE, root)
+        self.owners = ProcessOwners(self.snapshots, ProcessTable("", root), STATE, root, "epad", UNITS)
 
     def snapshots(self) -> list[SubsystemSnapshot]:
         pids = {"chat": 100, "ollama": None, "game": None}
@@ -74,14 +75,19 @@ def test_one_that_lost_its_parent_is_told_by_its_session(proc: Proc) -> None:
     [
         ("0::/epad.slice/epad-ollama.service", "ollama"),
         ("0::/epad.slice/epad-ollama.service/runner", "ollama"),
-        ("0::/system.slice/epad.service/epad-game", "game"),
+        ("0::/system.slice/epad.service/epad.children/game/more", "game"),
+        ("0::/system.slice/epad.service/epad-1f2e3d4c.children/game", None),
+        ("0::/epad.slice/epad-1f2e3d4c-ollama.service", None),
+        ("0::/system.slice/models.service/runner", "ollama"),
+        ("0::/system.slice/gone.service", None),
+        ("0::/system.slice/other-models.service", None),
         ("0::/epad.slice/epad-stranger.service", None),
         ("0::/system.slice/epad.service", None),
         ("garbage", None),
     ],
 )
 def test_one_in_a_unit_of_ours_is_told_by_its_cgroup(proc: Proc, cgroup: str, owner: str | None) -> None:
-    """A transient unit is systemd's child, not epad's."""
+    """A transient unit is systemd's child, not epad's; so is one that was there before; another epad's is neither."""
     proc.process(200, 1, cgroup=cgroup)
     assert proc.owners.owner_of(200) == owner
 

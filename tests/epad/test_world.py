@@ -11,7 +11,7 @@ from epad.config import SubsystemConfig
 from epad.gateway.access import Access
 from epad.response.plans import LEDGER
 from epad.supervisor.supervisor import Supervisor
-from epad.world import WorldView, dependency_order
+from epad.world import WorldView, dependency_layers
 from statemachine.clock import ManualClock
 from statemachine.containment import Containable
 
@@ -52,7 +52,7 @@ def test_containables_come_providers_first() -> None:
     assert list(seen) == [
         Containable("guest", essential=False, has_process=False),
         Containable("model", essential=True, has_process=True),
-        Containable("chat", essential=False, has_process=True),
+        Containable("chat", essential=False, has_process=True, layer=1),
     ]
 
 
@@ -71,12 +71,13 @@ def test_the_order_has_providers_first_and_is_the_same_however_the_file_is_writt
         )
         for index, name in enumerate(names)
     }
-    order = dependency_order(specs)
-    assert sorted(order) == names
+    order = dependency_layers(specs)
+    layer = {name: number for number, layer in enumerate(order) for name in layer}
+    assert sorted(layer) == names
     for name, spec in specs.items():
-        assert all(order.index(provider) < order.index(name) for provider in spec.depends_on)
+        assert all(layer[provider] < layer[name] for provider in spec.depends_on)
     shuffled = data.draw(st.permutations(names))
-    assert dependency_order({name: specs[name] for name in shuffled}) == order
+    assert dependency_layers({name: specs[name] for name in shuffled}) == order
 
 
 def test_the_order_is_alphabetical_where_nothing_depends() -> None:
@@ -86,7 +87,7 @@ def test_the_order_is_alphabetical_where_nothing_depends() -> None:
         "b": SubsystemConfig(command=("x",)),
         "z": SubsystemConfig(command=("x",)),
     }
-    assert dependency_order(specs) == ["b", "z", "a"]
+    assert dependency_layers(specs) == [["b", "z"], ["a"]]
 
 
 def test_a_ledger_with_faults_is_damaged() -> None:

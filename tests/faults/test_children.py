@@ -91,7 +91,15 @@ def daemons_dead_children(house: Installation) -> list[int]:
     """The children of the daemon that have ended and that it has not reaped."""
     assert house.process is not None
     listed = Path(f"/proc/{house.process.pid}/task/{house.process.pid}/children").read_text().split()
-    return [int(pid) for pid in listed if Path(f"/proc/{pid}").exists() and process_state(int(pid)) == "Z"]
+    return [int(pid) for pid in listed if is_dead(int(pid))]
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it has ended and nobody has reaped it: False for one that is reaped while we look."""
+    try:
+        return process_state(pid) == "Z"
+    except OSError:
+        return False
 
 
 @contextmanager

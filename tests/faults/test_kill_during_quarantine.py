@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from installed import Installation, process_state
+from installed import Installation, stands_still
 
 
 def test_kill_9_during_quarantine_changes_nothing_that_was_decided(house: Installation) -> None:
@@ -28,7 +28,7 @@ def test_kill_9_during_quarantine_changes_nothing_that_was_decided(house: Instal
     # What it had spent in this minute is still spent: a crash gives nobody a fresh budget.
     assert 0 < chat["budget"]["tokens_per_minute"]["used"] <= budget["limit"]
     assert house.children() == before
-    assert process_state(chat["pid"]) == "T"
+    assert stands_still(chat["pid"])
     assert house.verify_ledger().returncode == 0
     rounds = house.subsystem("wargame")["tokens"]["turns"]
     house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] > rounds, "adopted children to go on")

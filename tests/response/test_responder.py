@@ -18,6 +18,7 @@ from epad.response import responder as module
 from epad.response.journal import Decision, Journal
 from epad.response.responder import MAX_ATTEMPTS, Responder
 from epad.response.step import (
+    WAVE,
     Lane,
     Operation,
     OperationEnded,
@@ -62,7 +63,14 @@ class Bench:
         return f"{step.target} is done"
 
     async def plan(self, lane: Lane, *targets: str) -> Operation:
-        steps = [Step(StepName.HOLD, target) for target in targets]
+        return await self.planned(lane, [Step(StepName.HOLD, target) for target in targets])
+
+    async def waves(self, *waves: str) -> Operation:
+        """Plan a step for each letter, those of a word at once."""
+        steps = [Step(StepName.HOLD, name, {WAVE: n}) for n, names in enumerate(waves) for name in names]
+        return await self.planned(Lane.CONTAINMENT, steps)
+
+    async def planned(self, lane: Lane, steps: list[Step]) -> Operation:
         (operation,) = await self.journal.commit(Decision(plans=[Plan(lane, "a test", steps)]))
         return operation
 
@@ -115,6 +123,28 @@ async def test_steps_are_done_in_order_and_their_end_is_told_three_times(bench: 
     ]
     assert events[0]["fields"]["operation"] == operation.id
     assert b'epad_response_steps_total{result="done",step="hold"} 2.0' in bench.metrics.render()
+
+
+async def test_steps_of_a_wave_are_done_at_once_and_waves_one_after_the_other(bench: Bench) -> None:
+    """Each of the first can wait for the other; the second begins when both are done, and failed ones are told."""
+    met = asyncio.Barrier(2)
+    bench.during["a"] = bench.during["b"] = met.wait
+    bench.refusals["c"] = 99
+    async with bench.at_work(Lane.CONTAINMENT) as responder:
+        ended = await responder.submit(await bench.waves("ab", "cd"))
+    assert set((await bench.targets())[:2]) == {"a", "b"}
+    assert ended.failures == ("hold c: c says no",)
+    assert [state[1] for state in await bench.states()] == ["done", "done", "failed", "done"]
+
+
+async def test_of_a_wave_only_what_was_not_done_is_resumed(bench: Bench) -> None:
+    """The next life of the daemon finishes it, and then begins the next."""
+    operation = await bench.waves("ab", "c")
+    await bench.journal.step_ended(operation.steps[0].id, StepState.DONE, "")
+    (loaded,) = (await bench.journal.load()).open_operations
+    async with bench.at_work(Lane.CONTAINMENT) as responder:
+        assert (await responder.submit(loaded)).state is StepState.DONE
+    assert await bench.targets() == ["b", "c"]
 
 
 async def test_a_step_is_tried_again(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epad.supervisor.errors import ProcessGoneError
-from epad.supervisor.identity import ProcessIdentity, ProcessTable, parse_stat
+from epad.supervisor.identity import Kin, ProcessIdentity, ProcessTable, parse_stat
 from epad.system import boot_id
 
 BOOT = "00000000-0000-0000-0000-000000000001"
@@ -145,8 +145,9 @@ def test_a_session_without_its_leader_is_told_by_a_known_member(proc: FakeProc) 
     root = ProcessIdentity(10, 100, BOOT)
     known = proc.add(21, parent=1, session=10, ticks=300)
     other = proc.add(22, parent=1, session=10, ticks=310)
-    assert ProcessTable(BOOT, proc.root).tree(root, {}, [known]) == {known, other}
-    assert ProcessTable(BOOT, proc.root).tree(root, {}, [replace(known, start_ticks=5)]) == frozenset()
+    stranger = replace(known, start_ticks=5)
+    found = ProcessTable(BOOT, proc.root).trees([Kin(root, {}, [known]), Kin(root, {}, [stranger])])
+    assert found == [{known, other}, frozenset()]
 
 
 def test_a_spawn_is_found_by_its_marks(proc: FakeProc) -> None:

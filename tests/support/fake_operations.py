@@ -97,7 +97,13 @@ def status(**changes: Any) -> dict[str, Any]:
             {"name": "vram", "success": False, "age_seconds": None, "note": "no NVIDIA driver"},
         ],
         "upstreams": [
-            {"name": "local", "url": "http://127.0.0.1:11434", "healthy": False, "reason": "it broke off"}
+            {
+                "name": "local",
+                "url": "http://127.0.0.1:11434",
+                "healthy": False,
+                "reason": "it broke off",
+                "served_by": "chat",
+            }
         ],
         "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
         "gpus": [],

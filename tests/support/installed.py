@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from epad.supervisor.cgroup import cgroup_of
+
 BIN = Path(sys.executable).parent
 EPAD, EPACTL = BIN / "epad", BIN / "epactl"
 
@@ -159,6 +161,12 @@ def process_state(pid: int) -> str:
     """The letter of /proc/PID/stat: R, S, T (stopped), Z..."""
     text = Path(f"/proc/{pid}/stat").read_text()
     return text[text.rindex(")") + 2]
+
+
+def stands_still(pid: int) -> bool:
+    """Whether a process is kept from running: by signal, or by its control group (whose members show as asleep)."""
+    group = cgroup_of(pid)
+    return process_state(pid) == "T" or (group is not None and group.is_frozen)
 
 
 @contextlib.contextmanager

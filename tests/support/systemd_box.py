@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,22 @@ class SystemdBox:
 
     def run(self, *command: str | Path, check: bool = True) -> str:
         """Run a command inside as root; what it printed."""
-        done = subprocess.run(
+        done = self._do(command)
+        assert not check or done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def status(self, *command: str | Path) -> int:
+        """Run a command inside as root; its exit status."""
+        return self._do(command).returncode
+
+    def _do(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["bash", SCRIPT, "sh", self._name, *command],
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
         )
-        assert not check or done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
-        return done.stdout
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path.lstrip("/")

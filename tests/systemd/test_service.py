@@ -30,6 +30,12 @@ working_directory = "/srv/odd"
 environment = { ODD = "a \\"b\\" 'c' $d `e` \\\\f #g\\n ;h\\t=%i" }
 restart = { policy = "never" }
 """
+ADDED = """
+[subsystems.added]
+command = ["sleep", "98761"]
+[subsystems.steady.budget]
+tokens_per_minute = 500
+"""
 ODD = "import json, os, sys; json.dump([sys.argv[1], os.environ['ODD']], open('/var/lib/epad/odd', 'w'))"
 SLEEPS = ("98765", "98764", "98763", "98762")
 # The installed 20 s would make the test of a hang as long.
@@ -116,12 +122,28 @@ def test_a_hung_daemon_is_ended_by_the_watchdog(box: SystemdBox) -> None:
     assert "atchdog" in box.run("journalctl", "-u", "epad", "--no-pager", "-o", "cat")
 
 
-def test_a_reload_does_not_interrupt(box: SystemdBox) -> None:
-    """`systemctl reload` reaches the daemon, which lives on with its children."""
+def test_a_reload_applies_what_has_changed_and_interrupts_nothing(box: SystemdBox) -> None:
+    """`systemctl reload` returns once it is in force; the daemon lives on with its children."""
     before, old = sleepers(box), daemon(box)
+    box.write("/etc/epad/epad.toml", CONFIG + ADDED)
     box.run("systemctl", "reload", "epad")
-    box.wait(lambda: box.epactl("status") is not None, "the daemon to answer")
+    assert box.subsystem("added")["state"] == "running"
+    assert box.subsystem("steady")["budget"]["tokens_per_minute"]["limit"] == 500
     assert (sleepers(box), daemon(box)) == (before, old)
+
+
+def test_a_reload_of_a_broken_file_fails_with_its_reason(box: SystemdBox) -> None:
+    """The exit status is not 0, `systemctl status` names file, line and key, and all goes on as before."""
+    before, old = sleepers(box), daemon(box)
+    box.write("/etc/epad/epad.toml", CONFIG + "[probes.cascade]\ncrashes = 1000\n")
+    assert box.status("systemctl", "reload", "epad") != 0
+    said = box.run("systemctl", "status", "--no-pager", "epad", check=False)
+    assert "epad.toml:" in said
+    assert "probes.cascade.crashes: is 1000, and must be from 1" in said
+    assert box.property("epad", "ActiveState") == "active"
+    assert (sleepers(box), daemon(box)) == (before, old)
+    box.write("/etc/epad/epad.toml", CONFIG)
+    box.run("systemctl", "reload", "epad")
 
 
 def test_a_child_unit_is_frozen_and_thawed(box: SystemdBox) -> None:

@@ -42,6 +42,10 @@ working_directory = "/srv/talker"
 [subsystems.model]
 kind = "unit"
 unit = "model.service"
+[subsystems.model.health]
+command = ["sh", "-c", "test ! -e /srv/unwell"]
+interval_seconds = 0.2
+failures = 2
 [subsystems.watched]
 kind = "unit"
 unit = "watched.service"
@@ -105,6 +109,33 @@ def test_a_unit_is_started_frozen_thawed_and_left(box: SystemdBox) -> None:
     box.epactl("release", "model", "--reason", "a test")
     box.wait(lambda: box.property("model", "FreezerState") == "running", "the thaw")
     box.run("systemctl", "stop", "epad-root")
+    assert box.property("model", "MainPID") == pid
+
+
+def test_a_unit_that_fails_its_check_is_hung(box: SystemdBox) -> None:
+    """Whatever systemd says of it; well again as soon as it answers. Its words are in the journal."""
+    start(box, ('operator = "block"', 'operator = "freeze"'))
+    box.wait(lambda: box.subsystem("model").get("state") == "running", "the unit to run")
+    box.run("mkdir", "-p", "/srv")
+    box.write("/srv/unwell", "")
+    box.wait(lambda: box.subsystem("model")["state"] == "hung", "the checks to fail")
+    assert "health checks failed: " in box.subsystem("model")["status"]
+    box.run("rm", "/srv/unwell")
+    box.wait(lambda: box.subsystem("model")["state"] == "running", "a check to pass")
+    said = box.run("sh", "-c", f"{BIN / 'epactl'} --socket /run/epad/control.sock logs model 2>&1 || true")
+    assert "journalctl -u model.service" in said
+
+
+def test_a_unit_is_added_and_left_by_a_reload(box: SystemdBox) -> None:
+    """What a file no longer names is let go as it is; what is new in it is started."""
+    start(box)
+    box.wait(lambda: bool(box.subsystem("model").get("pid")), "the unit to run")
+    pid = box.property("model", "MainPID")
+    box.write("/etc/epad-root.toml", CONFIG.replace("subsystems.model", "subsystems.new"))
+    answer = box.epactl("reload")
+    assert not answer["failed"], answer
+    assert {"added: new", "removed: model"} <= set(answer["results"])
+    assert (str(box.subsystem("new")["pid"]), box.subsystem("model")) == (pid, {})
     assert box.property("model", "MainPID") == pid
 
 
