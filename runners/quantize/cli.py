@@ -169,10 +169,11 @@ def _dry_run(
     """Only headers are read, nothing is written."""
     from runners.quantize.checkpoint import Checkpoint  # noqa: PLC0415
     from runners.quantize.network import empty_linears  # noqa: PLC0415
+    from runners.quantize.run import narrowed  # noqa: PLC0415
 
     checkpoint = Checkpoint.open(model)
     layers = [layer for block in empty_linears(checkpoint) for layer in block]
-    for line in preflight(checkpoint, layers, settings, options.work).lines():
+    for line in preflight(checkpoint, layers, narrowed(settings, checkpoint), options.work).lines():
         print(line)
     return Exit.OK
 

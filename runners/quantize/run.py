@@ -28,6 +28,12 @@ class Texts:
     evaluation: Path
 
 
+def narrowed(settings: Settings, checkpoint: Checkpoint) -> Settings:
+    """A window is never longer than what the model was made for."""
+    limit = int(checkpoint.config.get("max_position_embeddings", settings.window))
+    return replace(settings, window=min(settings.window, limit))
+
+
 class Run:
     """Everything that the stages need. The network is opened on first use, so that a cached answer needs none."""
 
@@ -36,7 +42,7 @@ class Run:
     ) -> None:
         self.checkpoint = Checkpoint.open(model)
         self.texts, self.workspace, self.cache = texts, workspace, cache
-        self.settings = self._narrowed(settings)
+        self.settings = narrowed(settings, self.checkpoint)
         self.device = choose_device(settings.device)
         self.micro = MicroBatch(settings.micro_batch)
         prepare_threads(settings.threads)
@@ -78,11 +84,6 @@ class Run:
             "libraries": self.identity["libraries"],
             "code": code_digest(),
         }
-
-    def _narrowed(self, settings: Settings) -> Settings:
-        """A window is never longer than what the model was made for."""
-        limit = int(self.checkpoint.config.get("max_position_embeddings", settings.window))
-        return replace(settings, window=min(settings.window, limit))
 
     def _identity(self) -> dict[str, Any]:
         libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
