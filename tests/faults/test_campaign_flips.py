@@ -60,10 +60,7 @@ def flips(kind: Class, trials: int, seed: str) -> Counter[str]:
         damaged[at] ^= 1 << dice.randrange(8)
         write(file, damaged)
         try:
-            if kind.look():
-                outcome = "found"
-            else:
-                outcome = "harmless" if kind.content() == held else "missed"
+            outcome = "found" if kind.look() else "harmless" if kind.content() == held else "missed"
             seen[outcome] += 1
             if outcome == "missed":
                 seen[f"{file.name} byte {at}"] += 1
