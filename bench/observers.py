@@ -106,7 +106,7 @@ def pieces(count: int) -> float:
     start = time.process_time()
     for number, text in enumerate(said):
         at = 1_000.0 + number * PIECE_SECONDS
-        told.fanout.streamed(TurnStreamed("agent", at, f"t{number & 7}", text, number))
+        told.fanout.streamed(TurnStreamed("agent", at, f"t{number & 7}", (text,), number))
     spent = time.process_time() - start
     assert not told.findings, told.findings[-1]
     return spent / count * 1e6

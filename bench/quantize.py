@@ -147,7 +147,7 @@ def measure_seed(
 
 
 def compare(source: Lab, ours: Lab, size: float, seed: int) -> tuple[Row, list[Paired]]:
-    """The share of the source's increase that is left, at no more bytes than it took."""
+    """The share of the source's increase that is left, both within the same bytes."""
     before, after = source.at(size), ours.at(size)
     old, new = source.measure(before.bits), ours.measure(after.bits)
     share = new.increase_percent.value / old.increase_percent.value

@@ -1,7 +1,7 @@
 """How near the wargame comes to what a 200 ms endpoint allows, and at what cost, beside tools that do the same.
 
 The limit is in_flight / 0.2 s. A bare aiohttp loop is measured in the same minute: what it misses, the machine lacks.
-inspect_ai, PyRIT and garak run in virtual environments of their own and are skipped where those cannot be made.
+inspect_ai and PyRIT run in virtual environments of their own and are skipped where those cannot be made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMAND = "python bench/wargame.py"
 GOALS = {16: 0.95, 64: 0.90, 256: 0.85}
 CPU_GOAL_MS = 0.5
 RSS_GOAL_MB = 120.0
-PEERS = {"inspect_ai": ("inspect_ai", "openai"), "pyrit": ("pyrit",), "garak": ("garak",)}
+PEERS = {"inspect_ai": ("inspect_ai", "openai"), "pyrit": ("pyrit",)}
 PEER_TIMEOUT_SECONDS = 240.0
 INSTALL_TIMEOUT_SECONDS = 900.0
 

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from epad import __version__, ctl_commands, ctl_ledger
+from epad import __version__, ctl_checkpoint, ctl_commands, ctl_ledger, ctl_lifeboat
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -139,6 +139,7 @@ def _add_readings(
     phase.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     explain = _add(commands, common, "explain", ctl_commands.explain, "Why: from finding to result.")
     explain.add_argument("subject", metavar="SUBJECT", nargs="?", help="a subsystem, a phase, or an id")
+    _add(commands, common, "recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
     events = _add(commands, common, "events", ctl_commands.events, "What happened.")
     events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
     events.add_argument("--since", metavar="ID", type=_whole(0), help="what followed this event")
@@ -213,15 +214,55 @@ def _add_orders(
         lifeboat, common, "enter", ctl_commands.lifeboat_enter, "Save what is critical, stop everything."
     )
     enter.add_argument("--yes", action="store_true", help="do not ask")
-    relaunch = _add(lifeboat, common, "relaunch", ctl_commands.lifeboat_relaunch, "Start everything again.")
+    relaunch = _add(lifeboat, common, "relaunch", ctl_lifeboat.relaunch, "Start everything again.")
+    relaunch.add_argument(
+        "--from",
+        dest="source",
+        metavar="BUNDLE",
+        help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
+    )
+    listing = _add(
+        lifeboat, common, "list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier."
+    )
+    inspect = _add(lifeboat, common, "inspect", ctl_lifeboat.inspect, "What is in one of them.")
+    inspect.add_argument("source", metavar="BUNDLE", help="a bundle's name or path, or `first-tier`")
+    for parser in (relaunch, listing, inspect):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
     checkpoint = commands.add_parser("checkpoint", help="Checkpoints.").add_subparsers(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
-    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create):
+    _add_checkpoint(checkpoint, common)
+    datastore = commands.add_parser("datastore", help="Stores that other programs write.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    accept = _add(datastore, common, "accept", ctl_commands.datastore_accept, "Take one as it is for sound.")
+    accept.add_argument("name", metavar="NAME", help="the datastore")
+    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create, accept):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
+
+
+def _add_checkpoint(
+    checkpoint: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    show = _add(checkpoint, common, "list", ctl_checkpoint.show_list, "What there is, the newest first.")
+    verify = _add(checkpoint, common, "verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    restore = _add(
+        checkpoint,
+        common,
+        "restore",
+        ctl_checkpoint.restore,
+        "Put one back; epad's own state only with no epad.",
+    )
+    for parser in (verify, restore):
+        parser.add_argument("id", metavar="ID", nargs="?", help="which (the newest verified one)")
+    restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
+    restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    for parser in (show, verify, restore):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -146,27 +146,27 @@ def _show_event(call: Call, event: dict[str, Any]) -> None:
 
 def quarantine(call: Call) -> int:
     """`epactl quarantine NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
 
 
 def release(call: Call) -> int:
     """`epactl release NAME [--reason R]`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
 
 
 def pause(call: Call) -> int:
     """`epactl pause NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
 
 
 def resume(call: Call) -> int:
     """`epactl resume NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
 
 
 def reload(call: Call) -> int:
     """`epactl reload --reason R`."""
-    return _order(call, "/v1/reload")
+    return order(call, "/v1/reload")
 
 
 def logs(call: Call) -> int:
@@ -187,12 +187,12 @@ def logs(call: Call) -> int:
 
 def key_rotate(call: Call) -> int:
     """`epactl key rotate NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
 
 
 def key_revoke(call: Call) -> int:
     """`epactl key revoke NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
 
 
 def lifeboat_enter(call: Call) -> int:
@@ -203,20 +203,21 @@ def lifeboat_enter(call: Call) -> int:
         if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
             call.terminal.say("nothing was done")
             return EXIT_FAILED
-    return _order(call, "/v1/lifeboat")
-
-
-def lifeboat_relaunch(call: Call) -> int:
-    """`epactl lifeboat relaunch --reason R`."""
-    return _order(call, "/v1/relaunch")
+    return order(call, "/v1/lifeboat")
 
 
 def checkpoint_create(call: Call) -> int:
     """`epactl checkpoint create --reason R`."""
-    return _order(call, "/v1/checkpoint")
+    return order(call, "/v1/checkpoint")
 
 
-def _order(call: Call, target: str) -> int:
+def datastore_accept(call: Call) -> int:
+    """`epactl datastore accept NAME --reason R`."""
+    return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
+
+
+def order(call: Call, target: str) -> int:
+    """Give an order with the reason on the command line, and show what came of it."""
     answer = call.client.order(target, call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from epad.config import SubsystemConfig, UpstreamConfig
 from probes.cascade import DependencyGraph, Look
+from probes.datastore import DatastoreCheck
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
@@ -15,22 +16,31 @@ from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
 
 
+async def _no_datastores() -> Sequence[DatastoreCheck]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sights:
     """What is known of the house beside its processes.
 
     `upstreams` gives each with its `name`, whether it is `healthy`, and the `reason` why not; `hold_of`, how
-    a subsystem is held.
+    a subsystem is held; `datastores`, what the last looks at them have shown; `last_verified`, the name of the
+    checkpoint to go back to.
     """
 
     upstreams: Callable[[], list[dict[str, object]]] = list
     hold_of: Callable[[str], Hold] = lambda _: Hold(Rung.OPEN)
+    datastores: Callable[[], Awaitable[Sequence[DatastoreCheck]]] = _no_datastores
+    last_verified: Callable[[], str] = str
 
 
 # The gateway looks at each upstream this often: more looks at one answer would be no more evidence.
 UPSTREAM_LOOK_SECONDS = 10.0
 # Between two looks; more turns than this are no more evidence.
 MAX_TURN_LOOKS = 64
+# Whose upstream is remembered: a client may make names up.
+MAX_MODELS = 1_024
 _UNANSWERED = "its turns are not answered"
 _PREFIX = "upstream/"
 _UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
@@ -71,6 +81,7 @@ class Looks:
         self._answered: set[str] = set()
         self._unanswered: set[str] = set()
         self._open_turns: dict[str, str] = {}
+        self._nodes: dict[str, str] = {}
         self._turn_looks: list[Look] = []
 
     def answers_for(self, node: str) -> str:
@@ -94,13 +105,27 @@ class Looks:
                 yield Look(upstream_node(str(upstream["name"])), now, str(upstream["reason"]))
 
     def admitted(self, event: TurnAdmitted) -> None:
-        serving = [name for name in self._upstreams if self._serves(name, event.model)]
-        naming = [name for name in serving if self._serves(name, event.model, but="*")]
-        # A model that several serve depends on none of them: where one is down, another is asked.
+        node = self._nodes.get(event.model)
+        if node is None:
+            if len(self._nodes) >= MAX_MODELS:
+                self._nodes.clear()
+            node = self._nodes[event.model] = self._node_of(event.model)
+        if node:
+            self._graph.learn(event.subsystem, node)
+            self._open_turns[event.turn] = node
+
+    def _node_of(self, model: str) -> str:
+        """The node of the one upstream that serves a model.
+
+        Empty where there are several: such a model depends on none of them, since where one is down, another is
+        asked.
+        """
+        serving = [name for name in self._upstreams if self._serves(name, model)]
+        naming = [name for name in serving if self._serves(name, model, but="*")]
         match naming or serving:
             case [name]:
-                self._graph.learn(event.subsystem, upstream_node(name))
-                self._open_turns[event.turn] = upstream_node(name)
+                return upstream_node(name)
+        return ""
 
     def _serves(self, upstream: str, model: str, but: str = "") -> bool:
         patterns = self._upstreams[upstream].models

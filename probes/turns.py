@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -36,7 +37,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):
-    """A piece of an answer passed on its way to the client: the text of one chunk, as it came.
+    """Pieces of an answer passed on their way to the client: the text of each chunk, as it came.
 
     `output_tokens` are those made so far, as far as is known.
     """
@@ -44,7 +45,7 @@ class TurnStreamed(Struct, frozen=True, gc=False):
     subsystem: str
     at: float
     turn: str
-    text: str = ""
+    pieces: Sequence[str] = ()
     output_tokens: int = 0
 
 

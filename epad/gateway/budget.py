@@ -182,6 +182,10 @@ class Budgets:
             )
         return max(0, tokens - reservation.tokens)
 
+    def in_flight(self, subsystem: str) -> int:
+        """How many turns of a subsystem are not settled."""
+        return self._of(subsystem)[0].in_flight
+
     def overrun(self, subsystem: str) -> Refused | None:
         """The spend that went above its reservation, if one did."""
         return self._of(subsystem)[0].overrun

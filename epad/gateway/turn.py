@@ -123,8 +123,10 @@ class Turns:
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
         self._name = TurnNames()
         metrics = parts.metrics
-        self._in_flight, self._tokens = Labelled(metrics.in_flight.labels), Labelled(metrics.tokens.labels)
+        self._tokens = Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
+        for name in parts.budgets.subsystems:
+            metrics.in_flight.labels(name).set_function(partial(parts.budgets.in_flight, name))
 
     def admit(self, arrival: Arrival) -> Turn:
         """Reserve the turn's worst case and register it, all in one step. Raises RefusalError."""
@@ -139,7 +141,6 @@ class Turns:
             raise RefusalError(over_budget(reservation), reservation, digest)
         turn = Turn(self._name(arrival.at), arrival, reservation)
         self._parts.access.enter(name, turn)
-        self._in_flight[name,].inc()
         return turn
 
     async def open(self, turn: Turn) -> None:
@@ -157,6 +158,7 @@ class Turns:
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
             reserved_microusd=turn.reservation.microusd,
+            path=arrival.endpoint.path,
         )
         # A future where there is one, since a task of its own costs more.
         turn.opening = (
@@ -202,8 +204,7 @@ class Turns:
             return
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
-        for text in pieces:
-            self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, text, tokens))
+        self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
@@ -236,7 +237,6 @@ class Turns:
         arrival, parts = turn.arrival, self._parts
         name = arrival.subsystem
         parts.access.leave(name, turn)
-        self._in_flight[name,].dec()
         now = parts.clock.monotonic()
         if turn.forwarded:
             self._ended[name, turn.outcome.value].inc()

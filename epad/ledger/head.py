@@ -58,9 +58,12 @@ class Signer:
 
     def sign(self, head: Head) -> str:
         """The head as a signed note."""
-        text = head.text()
+        return self.sign_text(head.text())
+
+    def sign_text(self, text: str) -> str:
+        """Any text as a signed note; its first line must say what it is, so that none passes for another."""
         signature = _key_id(self._public) + self._private.sign(text.encode())
-        return f"{text}\n{_SIGNATURE_LINE}{head.origin} {_encode(signature)}\n"
+        return f"{text}\n{_SIGNATURE_LINE}{ORIGIN} {_encode(signature)}\n"
 
 
 class Verifier:
@@ -71,6 +74,10 @@ class Verifier:
 
     def read(self, note: str) -> Head:
         """The head in a signed note. Raises HeadError if it cannot be believed."""
+        return _parsed(self.text(note))
+
+    def text(self, note: str) -> str:
+        """The text of a signed note. Raises HeadError if it cannot be believed."""
         text, separator, signatures = note.partition("\n\n")
         text += "\n"
         if not separator:
@@ -81,7 +88,7 @@ class Verifier:
         for line in lines:
             name, _, encoded = line.removeprefix(_SIGNATURE_LINE).partition(" ")
             if name == ORIGIN and self._is_signed(text, encoded):
-                return _parsed(text)
+                return text
         raise HeadError("a head with no signature by a key of this ledger")
 
     def _is_signed(self, text: str, encoded: str) -> bool:

@@ -29,9 +29,15 @@ class LoopingOutput:
         self.looked = 0
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
-        text, t = event.text, self._thresholds
-        if not text:
-            return None
+        """Take in what has come; the last thing that it shows, if anything."""
+        found: Verdict | None = None
+        for text in event.pieces:
+            if text:
+                found = self._heard(text, event) or found
+        return found
+
+    def _heard(self, text: str, event: TurnStreamed) -> Verdict | None:
+        t = self._thresholds
         self.in_a_row = self.in_a_row + 1 if text == self._chunk else 1
         self._chunk = text[:REMEMBERED_CHARACTERS]
         if self.in_a_row >= t.output_chunks:

@@ -21,10 +21,11 @@ DEMAND_SECONDS = 1.0
 
 @dataclass(slots=True)
 class OpenTurn:
-    """A turn in flight, and the end of what it has streamed."""
+    """A turn in flight, and the end of what it has streamed; of a client's own retry, no prompt."""
 
     at: float
     reserved_tokens: int
+    prompt_digest: bytes = b""
     output: LoopingOutput | None = None
 
 
@@ -51,16 +52,19 @@ class OpenTurns:
 
     def admitted(self, event: TurnAdmitted) -> None:
         self.finished(event.turn)
-        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens)
+        prompt = b"" if event.retry else event.prompt_digest
+        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, prompt)
         self.reserved_tokens += event.reserved_tokens
         if len(self._turns) > MAX_OPEN_TURNS:
             _, lost = self._turns.popitem(last=False)
             self.reserved_tokens -= lost.reserved_tokens
 
-    def finished(self, turn: str) -> None:
+    def finished(self, turn: str) -> OpenTurn | None:
+        """Forget a turn; what it was, if it was in flight."""
         ended = self._turns.pop(turn, None)
         if ended is not None:
             self.reserved_tokens -= ended.reserved_tokens
+        return ended
 
     def refused_at_cap(self, at: float) -> None:
         """One more would have been in flight."""

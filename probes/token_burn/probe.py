@@ -120,10 +120,12 @@ class TokenBurn:
 
     def finished(self, event: TurnFinished) -> None:
         track = self._track(event.subsystem)
-        track.open.finished(event.turn)
+        ended = track.open.finished(event.turn)
         track.burned.add(event.at, event.charged_tokens)
         track.burn.spent(event.at, event.charged_tokens)
         track.repetition.finished(event.at)
+        if ended is not None and ended.prompt_digest and _came_to_nothing(event):
+            track.repetition.unanswered(ended.prompt_digest)
         failing = track.ratios.finished(event)
         if failing is not None:
             self._state(event.subsystem, track, [failing], event.at)
@@ -229,3 +231,9 @@ class TokenBurn:
                 "window_seconds": self._thresholds.window_seconds,
             },
         )
+
+
+def _came_to_nothing(event: TurnFinished) -> bool:
+    """Whether nobody answered, at no cost: the upstream could not be reached, or was not ready."""
+    silent = event.http_status == 0 or event.http_status >= 500
+    return event.outcome == "failed" and silent and not event.charged_tokens

@@ -21,7 +21,8 @@ class IdenticalRun:
     """Counts the same prompt in a row, as long as each follows the last turn within `gap_seconds`.
 
     A job that asks the same once an hour is no loop. Nor are a client's own retries of one request, as long
-    as it counts them honestly: 1, 2, 3.
+    as it counts them honestly: 1, 2, 3. Nor is asking again what nobody answered, while a model server starts:
+    where that does not end, the ratio of errors says so.
     """
 
     def __init__(self, gap_seconds: float) -> None:
@@ -48,6 +49,11 @@ class IdenticalRun:
         """A turn ended: a slow model's answer keeps the run alive."""
         self._active_at = at
 
+    def unanswered(self, digest: bytes) -> None:
+        """A prompt came to nothing: it does not count."""
+        if digest == self._digest:
+            self._length = max(0, self._length - 1)
+
 
 class RecentPrompts:
     """How many of the last prompts were duplicates of others among them."""
@@ -67,6 +73,14 @@ class RecentPrompts:
             if left:
                 counts[oldest] = left
         return len(prompts) - len(counts)
+
+    def remove(self, digest: bytes) -> None:
+        """Forget a prompt once, if it is among them."""
+        if digest in self._counts:
+            self._prompts.remove(digest)
+            left = self._counts.pop(digest) - 1
+            if left:
+                self._counts[digest] = left
 
     def clear(self) -> None:
         self._prompts.clear()
@@ -134,6 +148,11 @@ class Repetition:
 
     def finished(self, at: float) -> None:
         self._run.finished(at)
+
+    def unanswered(self, prompt_digest: bytes) -> None:
+        """A prompt came to nothing, and cost nothing."""
+        self._run.unanswered(prompt_digest)
+        self._recent.remove(prompt_digest)
 
     def _duplicates(self, event: TurnAdmitted) -> int:
         if not self._run.fresh:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from runners.quantize.cache import ScoreRow
 from runners.quantize.executor import Executor
 from runners.quantize.export.exporting import export_and_check
 from runners.quantize.preflight import preflight
+from runners.quantize.report.report import Findings, write_report
 from runners.quantize.run import Run
 from runners.quantize.stages import evaluate as evaluating
 from runners.quantize.stages.allocate import predicted, problem, solve
@@ -64,8 +65,24 @@ def run_all(run: Run, executor: Executor) -> Path:
     journal.put("divergence", diagnose(run, blocks, losses, planned))
     exported = export_and_check(run, blocks)
     path = run.workspace.folder / MANIFEST
-    manifest.write(path, content(run, planned, blocks, exported))
+    told = content(run, planned, blocks, exported)
+    manifest.write(path, told)
+    write_report(run.workspace.folder, findings(run, planned, told, losses.nll))
     return path
+
+
+def findings(run: Run, planned: Planned, told: Mapping[str, Any], losses: Sequence[float]) -> Findings:
+    """What the report tells of."""
+    rows = planned.rows.values()
+    scores = [{"drift": r.drift, "fisher": r.fisher, "kl": planned.kl.get((r.layer, r.bits))} for r in rows]
+    before = evaluating.baseline(run).nll
+    return Findings(
+        manifest=told,
+        scores=scores,
+        pareto=run.workspace.journal.get("pareto"),
+        window_deltas=[after - was for was, after in zip(before, losses, strict=True)],
+        weights=sizes.parameters(run.checkpoint, run.layers),
+    )
 
 
 def run_controls(run: Run, planned: Planned, executor: Executor) -> dict[str, Any]:

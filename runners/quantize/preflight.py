@@ -35,6 +35,7 @@ class Plan:
     most_bytes: int
     items: sizes.Items
     unquantized: tuple[str, ...]
+    ceiling: str
 
     def lines(self) -> list[str]:
         """The plan for a reader."""
@@ -43,6 +44,7 @@ class Plan:
             f"layers        {self.layers} linear layers, {self.weights:,} weights; the rest stays as it is",
             f"calibration   {self.calibration_tokens:,} tokens",
             f"limit         {self.layers_limit_bytes:,} bytes for the layers, {bits:.3f} bits a weight",
+            f"ceiling       {self.ceiling}",
             f"possible      {self.least_bytes:,} to {self.most_bytes:,} bytes",
             f"embedding     {self.items.embedding:,} bytes; head {self.items.head:,}; others {self.items.rest:,}",
             f"cache         {self.items.key_value_cache:,} bytes",
@@ -102,6 +104,7 @@ def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder:
     # Fused parts of MoE experts are parameters of their own, which no solver here sees.
     others = [n for n, t in checkpoint.tensors.items() if len(t.shape) > 2]
     limit = sizes.limit_bytes(checkpoint, layers, settings)
+    items = sizes.itemise(checkpoint, layers, 0, settings.memory)
     return Plan(
         layers=len(layers),
         weights=weights,
@@ -114,8 +117,9 @@ def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder:
         layers_limit_bytes=min(limit, extremes[1]) if settings.bits != (UNQUANTIZED,) else limit,
         least_bytes=extremes[0],
         most_bytes=extremes[1],
-        items=sizes.itemise(checkpoint, layers, 0, settings.memory),
+        items=items,
         unquantized=tuple(others[:MOST_NAMED]),
+        ceiling=sizes.plainly(items, settings.memory.ceiling_bytes, weights),
     )
 
 

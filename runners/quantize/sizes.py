@@ -104,13 +104,12 @@ def limit_bytes(checkpoint: Checkpoint, layers: Sequence[str], settings: Setting
     return left
 
 
-def plainly(items: Items, ceiling_bytes: int, weights_count: int) -> str:
-    """One sentence that says what the ceiling leaves."""
+def plainly(others: Items, ceiling_bytes: int, weights_count: int) -> str:
+    """One sentence that says what a ceiling leaves for the layers, once all the `others` have theirs."""
     if not ceiling_bytes:
-        return f"{items.weights:,} bytes of weights; no ceiling was given"
-    left = ceiling_bytes - items.total
-    bits = 8 * (ceiling_bytes - items.total + items.layers) / weights_count
+        return "none was given"
+    left = ceiling_bytes - others.total
     return (
-        f"{items.total:,} of {ceiling_bytes:,} bytes, {left:,} to spare; "
-        f"the ceiling leaves {bits:.2f} bits a weight for the layers"
+        f"{ceiling_bytes:,} bytes less {others.total:,} for all else "
+        f"leave {left:,}: {8 * left / weights_count:.2f} bits a weight"
     )

@@ -227,6 +227,8 @@ class Store:
                 self._execute(f"DELETE FROM {table} WHERE run_id = ? AND idx = ?", key)  # noqa: S608 - our names
             self._write_details(key, record, attempt)
             self._execute("DELETE FROM claim WHERE run_id = ? AND idx = ?", key)
+            # The process gets somewhere, so what ended it before need not have been another round's fault.
+            self._execute("UPDATE claim SET alone = 0 WHERE run_id = ? AND alone > 0", key[:1])
             self._execute("UPDATE run SET updated_utc = ? WHERE run_id = ?", (_utc(), run_id))
 
     def _write_round(self, key: tuple[str, int], record: RoundRecord, attempt: int) -> None:

@@ -25,6 +25,6 @@ def test_chunks_reach_those_that_listen_to_streams_and_nobody_else() -> None:
     fanout = TurnFanout([talk, burn], cast("EventLog", None), clock)
     fanout.admitted(TurnAdmitted("chat", clock.monotonic(), "t", "m", 10, b"p"))
     for _ in range(100):
-        fanout.streamed(TurnStreamed("chat", clock.monotonic(), "t", "again "))
+        fanout.streamed(TurnStreamed("chat", clock.monotonic(), "t", ("again ",)))
     assert [finding.evidence["detector"] for finding in heard] == ["looping_output"]
     fanout.finished(TurnFinished("chat", clock.monotonic(), "t", "done", 1, 100, 101, 200, b"r"))

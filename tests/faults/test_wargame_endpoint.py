@@ -33,7 +33,6 @@ QUICK = [
         "0",
     ),
 ]
-CONFIG = "[limits]\nconnect_seconds = 0.3\n"
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -42,9 +41,8 @@ def test_no_fault_becomes_a_result_and_none_makes_it_hang(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: Mode, who: str
 ) -> None:
     """It ends or pauses, nothing that a faulty model said is counted, and the exit status is that of no result."""
-    model, store, config = Model(), tmp_path / "w.db", tmp_path / "w.toml"
+    model, store = Model(), tmp_path / "w.db"
     model.seconds, model.broken = 0.0, dict.fromkeys(WHO[who], mode)
-    config.write_text(CONFIG)
     with served(model) as url:
         arguments = [
             "run",
@@ -52,8 +50,6 @@ def test_no_fault_becomes_a_result_and_none_makes_it_hang(
             str(ROUNDS),
             "--store",
             str(store),
-            "--config",
-            str(config),
             "--quiet",
         ]
         status = main([*arguments, "--base-url", f"{url}/v1", *QUICK])

@@ -125,5 +125,34 @@ def test_streamed_calls_and_thoughts_are_heard() -> None:
         {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
     ):
         other.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    meter.finish()
     assert meter.reply.take() == other.reply.take() == ["hm", '{"a":1}']
     assert meter.reply.digest() == other.reply.digest() != b""
+
+
+CHUNKS = (
+    b'data: {"choices":[{"index":0,"delta":{"content":"a \\n\\n b"}}]}\n\n',
+    b'data:{"choices":[{"index":0,"delta":{"content":" c"}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":" d"}}]}\r\n\r\n',
+    b': a comment\n\ndata: {"choices":[{"index":0,"delta":{"content":" e"}}]}\n\n',
+    b'data: {"choices":[{"index":0,\ndata: "delta":{"content":" f"}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":5}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":" h"}}],"usage":null}\n\n',
+)
+
+
+@given(st.lists(st.sampled_from(CHUNKS), max_size=40), st.integers(1, 400))
+def test_chunks_read_together_say_what_they_say_one_by_one(chunks: list[bytes], size: int) -> None:
+    """Odd ones among them, and cut anywhere: the same bytes, the same count, the same answer."""
+    chat = ROUTES.endpoint("POST", "/v1/chat/completions")
+    assert chat is not None
+    ask = chat.parse(b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}')
+    stream = b"".join(chunks)
+    said = []
+    for pieces in ([stream], [stream[at : at + size] for at in range(0, len(stream), size)], list(stream)):
+        meter = chat.meter(ask)
+        passed = b"".join(meter.feed(p if isinstance(p, bytes) else bytes([p])) for p in pieces)
+        passed += meter.finish()
+        assert passed == stream
+        said.append((meter.chunks, meter.reply.take(), meter.reply.digest()))
+    assert said[0] == said[1] == said[2]

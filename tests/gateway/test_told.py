@@ -61,8 +61,8 @@ async def test_every_field_of_a_turn_is_told(tmp_path: Path, path: str) -> None:
     assert (first.conversation, first.last_message) == (second.conversation, second.last_message)
     assert first.conversation
     assert 0 < first.prompt_tokens < first.reserved_tokens
-    assert [piece.text for piece in listener.pieces] == server.words
-    assert {piece.turn for piece in listener.pieces} == {first.turn}
+    assert [text for told in listener.pieces for text in told.pieces] == server.words
+    assert {told.turn for told in listener.pieces} == {first.turn}
     assert listener.pieces[-1].output_tokens > 0
     done, failed = listener.endings
     assert (done.http_status, failed.http_status) == (200, 503)

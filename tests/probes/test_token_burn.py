@@ -204,6 +204,26 @@ def test_honest_retries_are_not_a_run_and_endless_ones_are() -> None:
     assert "identical_prompts" in liar.detectors() & counting.detectors()
 
 
+def test_asking_again_what_nobody_answered_is_no_loop() -> None:
+    """A client waits for a model server to start; once it answers, or costs something, the run counts."""
+    bench = Bench()
+    for _ in range(9):  # at ten calls the ratio of errors has its say
+        bench.ask(b"again", failed=True)
+        bench.clock.advance(2)
+    assert bench.detectors() == set()
+    for _ in range(3):
+        bench.ask(b"again")
+        bench.ask(b"again", failed=True)
+    bench.ask(b"again")
+    assert "identical_prompts" not in bench.detectors()
+    bench.ask(b"again")
+    assert "identical_prompts" in bench.detectors()
+    costly = Bench()
+    for _ in range(5):
+        costly.ask(b"again", tokens=50, failed=True)
+    assert "identical_prompts" in costly.detectors()
+
+
 def test_unknown_prompts_are_never_identical() -> None:
     """Without a digest there is nothing to compare."""
     bench = Bench()
@@ -248,7 +268,7 @@ def test_every_finding_names_its_detector_and_a_rung() -> None:
     """And what calls for less than a closed gateway goes by the other name."""
     bench = Bench()
     for _ in range(12):
-        bench.ask(b"p", failed=True)
+        bench.ask(b"p", tokens=1, failed=True)
     bench.refuse()
     seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
     assert seen == {
@@ -297,9 +317,9 @@ def test_a_stream_is_judged_as_it_comes() -> None:
     for number in range(100):
         assert "looping_output" not in bench.detectors()
         bench.clock.advance(0.05)
-        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), turn, "no ", number))
-        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), "unknown", "no "))
-        bench.probe.streamed(TurnStreamed("nobody", bench.clock.monotonic(), turn, "no "))
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), turn, ("no ",), number))
+        bench.probe.streamed(TurnStreamed("agent", bench.clock.monotonic(), "unknown", ("no ",)))
+        bench.probe.streamed(TurnStreamed("nobody", bench.clock.monotonic(), turn, ("no ",)))
     assert "looping_output" in bench.detectors()
     finding = bench.pushed[-1]
     assert (finding.probe, finding.evidence["turn"], finding.evidence["rung"]) == (
@@ -383,7 +403,7 @@ def everything(probe: TokenBurn, first: int, last: int) -> None:
         probe.admitted(
             TurnAdmitted(name, at, turn, "m", 1, prompt, n % 3, n, prompt, f"c{n // 5}", n, history)
         )
-        probe.streamed(TurnStreamed(name, at, turn, "words and words " * 20))
+        probe.streamed(TurnStreamed(name, at, turn, ("words and words " * 20,)))
         probe.refused(TurnRefused(name, at, "budget_exceeded", "tokens_per_minute", 10, 9, 8, prompt))
         probe.refused(TurnRefused(name, at, "too_many_in_flight", "max_in_flight", 8, 8, 1))
         if n % 2:

@@ -406,7 +406,7 @@ def stream(pieces: list[str], thresholds: TokenBurnThresholds = DEFAULT) -> tupl
     output, characters = LoopingOutput(thresholds), 0
     for piece in pieces:
         characters += len(piece)
-        if output.streamed(TurnStreamed("agent", 0.0, "t", piece)) is not None:
+        if output.streamed(TurnStreamed("agent", 0.0, "t", (piece,))) is not None:
             return characters, output
     return None, output
 
@@ -459,5 +459,5 @@ def test_a_stream_costs_and_keeps_a_bounded_amount() -> None:
     assert found is None
     assert len(output._tail) == REMEMBERED_CHARACTERS
     assert output.looked <= 300_000 / DEFAULT.output_window_characters
-    output.streamed(TurnStreamed("agent", 0.0, "t", "x" * 1_000_000))
+    output.streamed(TurnStreamed("agent", 0.0, "t", ("x" * 1_000_000,)))
     assert len(output._tail) + len(output._chunk) <= 2 * REMEMBERED_CHARACTERS

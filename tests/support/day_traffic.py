@@ -100,7 +100,7 @@ class Talk:
         )
         for number, text in enumerate(texts, 1):
             moment = at + seconds * number / (len(texts) + 1)
-            self.log.append(TurnStreamed(self.agent, moment, turn, text, output * number // len(texts)))
+            self.log.append(TurnStreamed(self.agent, moment, turn, (text,), output * number // len(texts)))
         tokens = (0, 0) if failed else (prompt, output)
         outcome, ends = ("failed" if failed else "done"), at + seconds
         answer = b"" if failed else reply or self.bytes8()

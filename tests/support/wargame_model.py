@@ -56,9 +56,21 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
             digest = json.dumps([question["model"], question["messages"], question.get("seed")])
             time.sleep(model.seconds)
             chat = from_openai(question)
-            self._send(json.dumps(plain(chat, complete(ENGINES[chat.model], chat), "t", 0)).encode())
+            whole = json.dumps(plain(chat, complete(ENGINES[chat.model], chat), "t", 0)).encode()
+            if self._is_hung_up():
+                return
+            self._send(whole)
             with model.lock:
                 model.answered[digest] += 1
+
+        def _is_hung_up(self) -> bool:
+            """Whether whoever asked has gone: a real server stops there, and nothing more is paid."""
+            try:
+                return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
         def _break(self, mode: Mode) -> None:
             if mode in _SAID:

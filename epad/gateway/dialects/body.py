@@ -21,7 +21,7 @@ MAX_MODEL_LENGTH = 256
 MAX_CHOICES = 128
 # Beyond this the place of a syntax error is not looked for: the second parser is twenty times slower.
 _MAX_DIAGNOSED_BYTES = 1 << 20
-_NULL = b"null"
+_NULL = Raw(b"null")
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]*:[ \t\n\r]*')
@@ -38,7 +38,7 @@ class JsonObject(Struct, frozen=True):
     def has(self, name: str) -> bool:
         """Say whether a field is there and not null."""
         raw = self.values.get(name)
-        return raw is not None and bytes(raw) != _NULL
+        return raw is not None and raw != _NULL
 
     def raw(self, name: str) -> bytes:
         """A field's value as it came; null if it is absent."""
@@ -47,7 +47,7 @@ class JsonObject(Struct, frozen=True):
     def read(self, name: str, kind: type[T]) -> T | None:
         """One field's value; None if it is absent or null. Raises RequestError naming the field."""
         raw = self.values.get(name)
-        if raw is None or bytes(raw) == _NULL:
+        if raw is None or raw == _NULL:
             return None
         return decode(raw, name, kind)
 

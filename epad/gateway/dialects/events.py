@@ -40,6 +40,11 @@ class EventSplitter:
         self._searched = len(rest)
         return events
 
+    @property
+    def pending(self) -> bool:
+        """Whether an event has begun to come."""
+        return bool(self._pending)
+
     def rest(self) -> bytes:
         """What never became a whole event."""
         rest, self._pending, self._searched = self._pending, b"", 0

@@ -313,11 +313,13 @@ class Connection(asyncio.BufferedProtocol):
             self.deadline = self._loop.time() + self._shared.stall_seconds
 
     def _whole(self, request: Request) -> None:
-        if request.answering is None:
+        # Taken out of the request, which it refers to: a ring of two would wait for the garbage collector.
+        answering, request.answering = request.answering, None
+        if answering is None:
             self._finished()
             return
         self.deadline = math.inf
-        self.task = self._loop.create_task(self._answer(request.answering))
+        self.task = self._loop.create_task(self._answer(answering))
 
     async def _answer(self, answering: Answering) -> None:
         try:
@@ -407,7 +409,7 @@ class Connection(asyncio.BufferedProtocol):
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
-        if not any(name.lower() == b"date" for name, _ in fields):
+        if b"date" not in [name.lower() for name, _ in fields]:
             lines += b"Date: %b\r\n" % self._shared.date(self._loop.time())
         return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 Field = tuple[bytes, bytes]
 
@@ -34,11 +35,11 @@ class Fields:
 
     def get(self, name: str, /) -> str | None:
         """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
-        value = self._first.get(name.lower().encode())
+        value = self._first.get(_lower(name))
         return None if value is None else value.decode("utf-8", "surrogateescape")
 
     def __contains__(self, name: str, /) -> bool:
-        return name.lower().encode() in self._first
+        return _lower(name) in self._first
 
     def without(self, dropped: frozenset[bytes]) -> list[Field]:
         """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
@@ -46,6 +47,12 @@ class Fields:
         if connection:
             dropped |= {name.strip().lower() for name in connection.split(b",")}
         return [each for name, each in zip(self._names, self.raw, strict=True) if name not in dropped]
+
+
+@cache
+def _lower(name: str) -> bytes:
+    """A field's name as it is looked up; those that epad asks for are few, and asked for in every request."""
+    return name.lower().encode()
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
@@ -108,12 +109,14 @@ class ModelClient:
     async def _admitted(self, question: Question, deadline: float) -> Reply:
         """Wait for a place, ask once, and let the limit learn from it."""
         asked_at = self._now()
-        try:
-            async with asyncio.timeout_at(deadline):
-                key = await self.gate.enter(question.lane, question.model)
-        except TimeoutError:
-            waited = self._now() - asked_at
-            return Reply(CallOutcome.DEADLINE, detail="no place in time", queue_seconds=waited)
+        key = self.gate.enter_at_once(question.lane)
+        if key is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    key = await self.gate.enter(question.lane, question.model)
+            except TimeoutError:
+                waited = self._now() - asked_at
+                return Reply(CallOutcome.DEADLINE, detail="no place in time", queue_seconds=waited)
         begun = self._now()
         self.admission.started(self.gate.in_flight, begun)
         try:
@@ -144,14 +147,14 @@ class ModelClient:
         return await self._once(question, self._now() + self._limits.call_seconds)
 
     async def _once(self, question: Question, until: float) -> Reply:
-        headers = dict(self._headers)
+        headers = {"Content-Type": "application/json", **self._headers}
         if question.idempotency_key:
             headers["Idempotency-Key"] = question.idempotency_key
         try:
             async with asyncio.timeout_at(until):
                 response = await self._session.post(
                     self._url,
-                    json=body(question, self.endpoint),
+                    data=msgspec.json.encode(body(question, self.endpoint)),
                     headers=headers,
                     allow_redirects=False,
                 )

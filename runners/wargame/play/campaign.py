@@ -21,7 +21,7 @@ from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import RunRow, Store
 
 POISON_DEATHS: Final = 3
-"""Deaths of the process with this round alone in flight before the round is to blame."""
+"""Deaths of the process in a row with this round alone in flight, before the round is to blame."""
 FEW_SUSPECTS: Final = 8
 """More rounds than these left in flight are suspected from their second death on, for playing alone takes time."""
 
@@ -160,7 +160,9 @@ class Campaign:
         claims = await self._write(lambda: self._store.claims(self._run_id))
         often = 1 if len(claims) <= FEW_SUSPECTS else 2
         suspects = {index: alone for index, (begun, alone) in claims.items() if begun >= often}
-        for index, attempt in await self._pending() if suspects else ():
+        pending = await self._pending() if suspects else []
+        # The worst suspect first: a commit of any other would clear it.
+        for index, attempt in sorted(pending, key=lambda pair: (-suspects.get(pair[0], 0), pair[0])):
             if suspects.get(index, 0) >= POISON_DEATHS:
                 poisoned = RoundRecord(self._mission.card(index), RoundOutcome.failed(FailReason.POISON))
                 await self._commit(poisoned, self._limits.attempts_per_round)
@@ -230,16 +232,16 @@ class Campaign:
         known = await self._write(lambda: self._store.controls(self._run_id))
         if at_round in known:
             return
-        results = []
+        results, statements = [], []
         for control in load_controls(self._schedule.control_pairs):
             record = await self._judge_control(control, at_round)
             flagged = record.decision.flagged if record.decision else None
             results.append((control.label, flagged))
             values = (self._run_id, at_round, control.number, str(control.label), flagged, record.letters)
-            await self._write(
-                partial(self._store.write, [("INSERT INTO control VALUES(?, ?, ?, ?, ?, ?)", values)])
-            )
+            statements.append(("INSERT INTO control VALUES(?, ?, ?, ?, ?, ?)", values))
             self._moved_at = self._now()
+        # All of them or none: half a control would pass for a whole one after a kill.
+        await self._write(lambda: self._store.write(statements))
         if fault := judge(results).fault:
             self._say(f"INVALID CONTROL: {fault}", {"event": "invalid_control", "detail": fault})
 

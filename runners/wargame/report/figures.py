@@ -94,6 +94,8 @@ def _roles(report: Report) -> str:
         return ""
     plot = Plot("Each defender alone", unit_axis("false alarms"), unit_axis("attacks caught"))
     plot.line([(0.0, 0.0), (1.0, 1.0)], "faint")
-    for x, y, name in dots:
-        plot.dots([(x, y, f"{name}: catch {y:.1%}, false alarm {x:.1%}")]).name(x, y, name)
+    # Roles that judge alike lie close together, so their names go to either side in turn.
+    for position, (x, y, name) in enumerate(sorted(dots)):
+        plot.dots([(x, y, f"{name}: catch {y:.1%}, false alarm {x:.1%}")])
+        plot.name(x, y, name, left=position % 2 == 1)
     return plot.svg([("faint", "no skill")])

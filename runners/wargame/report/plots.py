@@ -87,10 +87,10 @@ class Plot:
             )
         return self
 
-    def name(self, x: float, y: float, said: str) -> Plot:
+    def name(self, x: float, y: float, said: str, *, left: bool = False) -> Plot:
         """A word beside a point."""
-        at = f'x="{self._px(x) + 8:.1f}" y="{self._py(y) + 4:.1f}"'
-        self._parts.append(f'<text class="said" {at}>{escape(said)}</text>')
+        at = f'x="{self._px(x) + (-8 if left else 8):.1f}" y="{self._py(y) + 4:.1f}"'
+        self._parts.append(f'<text class="said{" end" if left else ""}" {at}>{escape(said)}</text>')
         return self
 
     def mark(self, x: float, said: str) -> Plot:

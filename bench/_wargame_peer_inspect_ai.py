@@ -1,4 +1,4 @@
-"""inspect_ai on the stub, a generation a sample: `_wargame_peer_inspect.py URL IN_FLIGHT NUMBER` prints JSON."""
+"""inspect_ai on the stub, a generation a sample: `_wargame_peer_inspect_ai.py URL IN_FLIGHT NUMBER` prints JSON."""
 
 # ruff: noqa: E402 - the environment must be set before the library is imported
 

@@ -1,0 +1,51 @@
+"""Progress as people, logs and epad see it."""
+
+from __future__ import annotations
+
+import io
+import socket
+import tempfile
+from pathlib import Path
+
+from runners.contract import Contract
+from runners.quantize.reporter import Reporter
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_gets_few_lines_with_time_left_and_peak() -> None:
+    """One at most every ten seconds, and the last."""
+    stream, clock = io.StringIO(), Clock()
+    reporter = Reporter(Contract(), stream, clock)
+    reporter.stage("profile", 10, done=2)
+    for _ in range(8):
+        clock.now += 4
+        reporter.step(300 << 20)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "profile 3/10, 28 s left, peak 300 MiB"
+    assert lines[-1] == "profile 10/10, peak 300 MiB"
+    assert len(lines) == 4
+
+
+def test_epad_hears_ready_progress_and_life() -> None:
+    """Each committed unit is progress, so a stall is seen and a wait is not mistaken for one."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
+    ):
+        address = str(Path(folder) / "notify")
+        heard.bind(address)
+        heard.settimeout(5)
+        reporter = Reporter(Contract(notify_socket=address), io.StringIO())
+        reporter.stage("quantize", 2)
+        reporter.step()
+        reporter.end()
+        said = [heard.recv(4096).decode() for _ in range(4)]
+    assert said[0].startswith("READY=1")
+    assert said[1].startswith("X_EPAD_PROGRESS=1/2\nSTATUS=quantize 1/2")
+    assert said[2:] == ["WATCHDOG=1", "STOPPING=1"]
