@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 import apsw
 import pytest
 from crash_campaign import decision_of, is_whole
+from datastore_world import Store
 from ledger_world import closing, open_ledger, opening, places
 
 from epad.checkpoint.bundle import Label, create, read_bundle
@@ -25,6 +27,7 @@ from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.source import BytesSource
 from epad.checkpoint.verify import verify_bundle
 from epad.database import Database, connect
+from epad.datastore.look import look
 from epad.ledger.errors import LedgerError
 from epad.ledger.everything import verify_everything
 from epad.page_sums import damage_of
@@ -34,7 +37,7 @@ from statemachine.clock import ManualClock
 from statemachine.table import TABLE
 
 TURNS, SEALED = 30, 40
-NAMES = ("ledger", "segments", "heads", "journal", "manifests", "checkpointed files")
+NAMES = ("ledger", "segments", "heads", "journal", "manifests", "checkpointed files", "knowledge graph")
 Look = Callable[[], str]
 """Checks what the daemon would check: what is wrong, or nothing."""
 
@@ -70,10 +73,11 @@ def flips(kind: Class, trials: int, seed: str) -> Counter[str]:
 
 
 def write(path: Path, data: bytes) -> None:
-    mode = path.stat().st_mode
+    before = path.stat()
     path.chmod(0o600)
     path.write_bytes(data)
-    path.chmod(mode)
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # rot tells no file system
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -147,6 +151,14 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Class]:
     def bytes_of(*paths: Path) -> Callable[[], object]:
         return lambda: [path.read_bytes() for path in paths]
 
+    graph = Store(state / "memory.db")
+    graph.rest()
+
+    def look_at_graph() -> str:
+        seen = look(graph.path, state / "datastore", "auto", 0.05)
+        return seen.error or "; ".join(detail for _, detail in seen.faults)
+
+    assert not look_at_graph()
     heads = tuple(anchor / name for name in ("head", "heads.log", "ledger.pub"))
     manifests = tuple(bundle / name for name in ("MANIFEST.json", "SHA256SUMS", "VERIFIED"))
     copies = (bundle / "REPORT.md", bundle / "config.json")
@@ -157,6 +169,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Class]:
         "journal": Class((journal,), lambda: damage_of(journal), lambda: rows_of(journal)),
         "manifests": Class(manifests, look_at_bundle, bytes_of(*manifests)),
         "checkpointed files": Class(copies, look_at_bundle, bytes_of(*copies)),
+        "knowledge graph": Class((graph.path,), look_at_graph, bytes_of(graph.path)),
     }
 
 
