@@ -28,7 +28,9 @@ T = TypeVar("T")
 # Rounds of verify and repair, each good for 100 faults; more damage than that is a case for a checkpoint.
 MAX_REPAIRS = 100
 PAGES_SECONDS = 60.0  # between two readings of all of state.db: 2 ms a megabyte
-MENDED_BESIDE = frozenset({FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
+MENDED_BESIDE = frozenset(
+    {FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD, FaultKind.CATALOGUE}
+)
 """What a repair puts right without touching a record, and without counting one."""
 
 

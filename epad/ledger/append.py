@@ -20,6 +20,7 @@ from epad.config import LedgerConfig
 from epad.database import DatabaseError, connect, fetch
 from epad.ledger.anchor import Heads
 from epad.ledger.batch import Tail, insert, rows_of, tail_of
+from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import links_before
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
@@ -166,7 +167,7 @@ class Appender:
         if connection is None:
             return
         try:
-            with connection:
+            with connection, renewed_digest(connection):
                 connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed', ?)", (link,))
             connection.close()
         except apsw.Error as error:

@@ -51,6 +51,7 @@ class FaultKind(StrEnum):
     SEGMENT = "segment"
     PAYLOAD = "payload"
     FILE = "file"
+    CATALOGUE = "catalogue"
 
 
 BESIDE = frozenset(
@@ -61,6 +62,7 @@ BESIDE = frozenset(
         FaultKind.SEGMENT,
         FaultKind.PAYLOAD,
         FaultKind.FILE,
+        FaultKind.CATALOGUE,
     }
 )
 """Faults of what stands beside the records, or of all of them: no single record is to be restored."""

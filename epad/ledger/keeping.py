@@ -12,6 +12,7 @@ import apsw
 from epad.config import LedgerConfig
 from epad.ledger.anchor import Anchor, HeadKeeper
 from epad.ledger.append import Appender
+from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import FaultKind
 from epad.ledger.errors import LedgerError, SegmentError
 from epad.ledger.payload import drop_damaged_payloads
@@ -157,10 +158,16 @@ class Keeping:
         self._sealing = None
         self._seal_error = error
         if seal is not None:
-            self._appender.write(lambda db: add_seal(db, seal))
+            self._appender.write(lambda db: _note_sealed(db, seal))
             self._sealed = seal.trailer.last
             self._sealed_at = self._clock.monotonic()
 
 
 def _note_anchored(connection: apsw.Connection) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('anchored', 1)")
+    with renewed_digest(connection):
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('anchored', 1)")
+
+
+def _note_sealed(connection: apsw.Connection, seal: Seal) -> None:
+    with renewed_digest(connection):
+        add_seal(connection, seal)

@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from epad.ledger.append import Appender
+from epad.ledger.catalogue import mend_catalogue
 from epad.ledger.chain import BESIDE, Fault, FaultKind, walker_at
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
@@ -53,6 +54,8 @@ def repair(
     """
     if any(fault.kind is FaultKind.INDEX for fault in report.faults):
         appender.write(_reindex)
+    if any(fault.kind is FaultKind.CATALOGUE for fault in report.faults):
+        appender.write(lambda db: mend_catalogue(db, segments))
     damaged = sorted({seq for fault in report.faults for seq in _records(fault, appender.tail.seq)})
     if not damaged:
         return RepairOutcome()

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS quarantine(
     wall_ns INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value ANY) STRICT;
 """
+SMALL_TABLES = ("seal", "meta", "payload_kept", "quarantine")
 # Indexes stand apart from the table so that a repair can drop and rebuild them.
 INDEXES = {
     "record_turn": "CREATE UNIQUE INDEX IF NOT EXISTS record_turn ON record(turn, kind)",

@@ -15,6 +15,7 @@ import apsw
 
 from epad.config import LedgerConfig
 from epad.ledger.anchor import LOG_TAIL_BYTES, Heads
+from epad.ledger.catalogue import catalogue_faults
 from epad.ledger.chain import BESIDE, MAX_FAULTS, Fault, FaultKind, Walker, walker_at
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.judge import HeadTree, heads_at, index_faults, judge
@@ -130,6 +131,7 @@ def verify(
             unanchored = judged.unanchored
             beside = list(judged.faults)
         if last is None and first == 1 and not walker.faults:
+            beside += catalogue_faults(connection, full=full)
             beside += index_faults(connection, checked=walker.checked, last=walker.expected - 1, full=full)
         if tree is not None and not walker.faults:
             beside += tree.faults(connection)
@@ -230,6 +232,7 @@ class Scrubber:
             self._remember(walk.faults)
         judged = judge(connection, heads, newest)
         self._remember(judged.faults)
+        self._remember(catalogue_faults(connection))
         if self._is_round and not self._faults:
             self._remember(index_faults(connection))
         checked = sum(walk.checked for walk in walks)
