@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from epad import __version__, ctl_commands, ctl_ledger
+from epad import __version__, ctl_commands, ctl_ledger, ctl_local, ctl_simulate
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -41,6 +41,7 @@ EXIT_CODES = """exit status:
   4    unknown: no such subsystem, or the daemon does not answer
   5    refused: this user may not do that
   10   `status --check`: the phase is not NORMAL
+  11   `simulate`: what would have happened is not what happened
 
 environment:
   EPAD_SOCKET   the control socket; otherwise the first there is of /run/epad, $XDG_RUNTIME_DIR/epad and
@@ -157,6 +158,38 @@ def _add_readings(
         type=moment,
         help="what was printed after: 90s, 10m, 2h, 1d, or an ISO time",
     )
+    simulate = _add(
+        commands,
+        common,
+        "simulate",
+        ctl_simulate.simulate,
+        "What would have happened under other thresholds.",
+    )
+    simulate.add_argument(
+        "--since", metavar="WHEN", type=moment, help="from when on: 90s, 2h, 7d (the usual), or an ISO time"
+    )
+    simulate.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
+    )
+    simulate.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    doctor = _add(
+        commands, common, "doctor", ctl_local.doctor, "What this machine offers, and the fix for the rest."
+    )
+    doctor.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    config = commands.add_parser("config", help="The configuration.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    shown = _add(config, common, "show", ctl_local.config_show, "Every key, its value, and who set it.")
+    shown.add_argument("prefix", metavar="PREFIX", nargs="?", help="only what begins so: probes.token_burn")
+    for parser in (doctor, shown):
+        parser.add_argument(
+            "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
+        )
     ledger = commands.add_parser("ledger", help="The turn ledger.").add_subparsers(
         required=True, metavar="COMMAND"
     )

@@ -18,10 +18,19 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
+from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
 
-SCHEMA = EVENT_SCHEMA + JOURNAL_SCHEMA + KEY_SCHEMA + PROCESS_SCHEMA + COST_SCHEMA + ANSWER_SCHEMA
+SCHEMA = (
+    EVENT_SCHEMA
+    + JOURNAL_SCHEMA
+    + KEY_SCHEMA
+    + PROCESS_SCHEMA
+    + COST_SCHEMA
+    + ANSWER_SCHEMA
+    + RECORDING_SCHEMA
+)
 
 
 @dataclass(frozen=True, slots=True)
