@@ -1,4 +1,4 @@
-"""`epactl simulate` on what an installed daemon really went through."""
+"""What `epactl` reads from the files alone: `simulate` on what an installed daemon went through, and the emergency."""
 
 from __future__ import annotations
 
@@ -64,3 +64,20 @@ def test_a_replay_with_nothing_changed_repeats_what_happened() -> None:
         typo = house.ctl("simulate", "--state", str(house.state), "--set", "policy.dwel_seconds=1")
         assert typo.returncode == 2
         assert "did you mean dwell_seconds?" in typo.stderr
+
+
+def test_with_the_daemon_dead_everything_can_still_be_stopped() -> None:
+    """Beside a living daemon it refuses, and names what does it better; with a dead one nothing is left."""
+    with installation(QUICK) as house:
+        house.start()
+        house.wait(lambda: len(house.children()) >= 3, "the children")
+        refused = house.ctl("stop-all", "--yes", "--state", str(house.state))
+        assert refused.returncode == 1
+        assert "lifeboat enter" in refused.stderr
+        house.kill()
+        assert house.children()
+        assert house.ctl("stop-all", "--state", str(house.state)).returncode == 2
+        done = house.ctl("stop-all", "--yes", "--state", str(house.state))
+        assert done.returncode == 0, done.stderr
+        assert "no daemon runs" in done.stdout
+        assert house.children() == {}
