@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from epad.config import ScheduleConfig
@@ -23,6 +24,7 @@ class Chores:
     ledger: Ledger
     events: EventLog
     controller: Controller
+    drill: Callable[[], Awaitable[None]]
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
         """The jobs at their times; not started yet."""
@@ -30,6 +32,7 @@ class Chores:
             {
                 "nightly": (config.nightly_verify, self.nightly),
                 "checkpoint": (config.checkpoint, self.checkpoint),
+                "restore_drill": (config.restore_drill, self.restore_drill),
             }
         )
 
@@ -44,6 +47,10 @@ class Chores:
         )
         await self.events.prune()
         await self.ledger.prune_payloads()
+
+    async def restore_drill(self) -> None:
+        """Restore the newest verified checkpoint, to nowhere."""
+        await self.drill()
 
     async def checkpoint(self) -> None:
         """Make a checkpoint, in the lane that holds nothing else up."""

@@ -10,19 +10,20 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Seconds = Annotated[float, Meta(gt=0)]
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
-Positive = Annotated[float, Meta(gt=0)]
-RungName = Literal["open", "throttle", "block", "freeze", "release_vram", "stop"]
-Tokens = Annotated[int, Meta(ge=0)]
-Dollars = Annotated[float, Meta(ge=0, le=1e9)]  # in micro-USD this fits 53 bits, so it is exact
-Listener = Annotated[str, Meta(pattern=r"^$|^unix:/\S+$|^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
-
-CheckUrl = Annotated[str, Meta(pattern=r"^$|^https?://\S+$")]
-CheckAddress = Annotated[str, Meta(pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}$")]
+from epad.config_probes import ProbesConfig
+from epad.config_types import (
+    Address,
+    CheckAddress,
+    CheckUrl,
+    Count,
+    Dollars,
+    Listener,
+    Name,
+    Ratio,
+    RungName,
+    Seconds,
+    Tokens,
+)
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +88,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     head_seconds: Seconds
     seal_records: Count
     seal_seconds: Seconds
-    payloads: Literal["off", "hashed", "kept"]
+    payloads: Literal["off", "hashed", "open", "kept"]
     payload_days: Seconds
     payload_bytes: Count
 
@@ -114,143 +115,6 @@ class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     flap_hold_max_seconds: Seconds
 
 
-class BurnWindowConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """A share of the day's budget within some seconds, and the rung that calls for."""
-
-    seconds: Seconds
-    day_share: Ratio
-    rung: RungName
-
-
-class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When spending is a runaway: the thresholds of `probes.token_burn.TokenBurnThresholds`."""
-
-    interval_seconds: Seconds
-    window_seconds: Seconds
-    warn_ratio: Ratio
-    identical_prompts: Count
-    duplicate_ratio: Ratio
-    appended_loops: Count
-    retry_warn_ratio: Ratio
-    retry_ratio: Ratio
-    error_ratio: Ratio
-    min_calls: Count
-    pile_up_ratio: Positive
-    oldest_seconds: Seconds
-    cusum_warn: Positive
-    cusum_act: Positive
-    cusum_history_minutes: Count
-    cusum_patience_seconds: Seconds
-    output_window_characters: Count
-    output_windows: Count
-    output_chunks: Count
-    burn: dict[Name, BurnWindowConfig]
-    rungs: dict[Name, RungName]
-
-
-class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a conversation is unwell, or goes round in a loop."""
-
-    interval_seconds: Seconds
-    window_seconds: Seconds
-    loop_repeats: Count
-    stale_turns: Count
-    max_conversations: Count
-    rung: RungName
-
-
-class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When burning tokens without progress is a stall."""
-
-    interval_seconds: Seconds
-    stall_seconds: Seconds
-    min_tokens: Count
-
-
-class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How soon a subsystem that hangs or has failed is found."""
-
-    interval_seconds: Seconds
-
-
-class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How often the ledger is read back."""
-
-    interval_seconds: Seconds
-
-
-class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
-
-    interval_seconds: Seconds
-    timeout_seconds: Seconds
-    warn_ratio: Ratio
-    limit_ratio: Ratio
-    growth_window_seconds: Seconds
-    exhaustion_seconds: Seconds
-    ghost_bytes: Count
-    root: str
-
-
-class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the machine itself, or the daemon on it, is in trouble.
-
-    Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
-    """
-
-    interval_seconds: Seconds
-    memory_warn_ratio: Ratio
-    memory_limit_ratio: Ratio
-    io_warn_ratio: Ratio
-    cpu_warn_ratio: Ratio
-    disk_warn_ratio: Ratio
-    disk_warn_bytes: Count
-    disk_limit_ratio: Ratio
-    disk_limit_bytes: Count
-    disk_critical_ratio: Ratio
-    disk_critical_bytes: Count
-    inodes_warn_ratio: Ratio
-    inodes_limit_ratio: Ratio
-    lag_seconds: Seconds
-    lag_settle_seconds: Seconds
-
-
-class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many crashes are too many, and when a failed subsystem is the root of others' failing."""
-
-    interval_seconds: Seconds
-    window_seconds: Seconds
-    crashes: Count
-    subsystems: Count
-    settle_seconds: Annotated[float, Meta(ge=0)]
-    bad_looks: Count
-    of_looks: Count
-    good_looks: Count
-    blast_ratio: Annotated[float, Meta(gt=0, le=1)]
-
-
-class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Alerts from Alertmanager, and what their severity label counts as."""
-
-    interval_seconds: Seconds
-    forget_seconds: Seconds
-    severities: dict[str, Literal["ok", "warning", "anomaly", "critical"]]
-
-
-class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One table a probe."""
-
-    token_burn: TokenBurnConfig
-    conversation: ConversationConfig
-    progress: ProgressConfig
-    liveness: LivenessConfig
-    ledger_integrity: LedgerIntegrityConfig
-    vram: VramConfig
-    host: HostConfig
-    cascade: CascadeConfig
-    alerts: AlertsConfig
-
-
 class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How VRAM is taken back from a subsystem, and when that is enough."""
 
@@ -261,10 +125,29 @@ class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many checkpoints are kept, and how long making one may take."""
+    """How many checkpoints are kept, how much room they leave, and how long making one may take."""
 
     keep: Count
     deadline_seconds: Seconds
+    daily: Annotated[int, Meta(ge=0)] = 0
+    weekly: Annotated[int, Meta(ge=0)] = 0
+    free_ratio: Ratio = 0.0
+
+
+class LifeboatConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The room held back for the last resort, and what the daemon does once everything is saved."""
+
+    then: Literal["stay", "exit"]
+    first_tier_bytes: Annotated[int, Meta(ge=65_536)]
+    ballast_bytes: Annotated[int, Meta(ge=0)]
+
+
+class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How messages that were lost in a crash are asked again."""
+
+    replay_attempts: Annotated[int, Meta(ge=0, le=10)]
+    replay_seconds: Seconds
+    ready_seconds: Seconds
 
 
 class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -272,6 +155,7 @@ class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     nightly_verify: str
     checkpoint: str
+    restore_drill: str
 
 
 class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -376,6 +260,31 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
     keep: Annotated[int, Meta(ge=0, le=99)] = 3
 
 
+class StateConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a subsystem is worth a checkpoint: paths below its own directory, or from the root.
+
+    Before it is copied the process gets `checkpoint_signal`, and this long to say X_EPAD_SAVED=1.
+    """
+
+    files: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    checkpoint_signal: Literal["", "SIGUSR1", "SIGUSR2", "SIGHUP"] = ""
+    deadline_seconds: Seconds = 10.0
+
+
+class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A SQLite database or JSON-lines file that other programs write.
+
+    `subsystem` is the one that writes it, if it is one of ours: it is held while the store is damaged.
+    """
+
+    path: Annotated[str, Meta(pattern=r"^/")]
+    kind: Literal["auto", "sqlite", "jsonl"] = "auto"
+    subsystem: str = ""
+    shrink_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05
+
+
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One workload: the unit of isolation."""
 
@@ -399,7 +308,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
     notifies: bool = False
-    critical_files: tuple[str, ...] = ()
+    state: StateConfig = StateConfig()
 
     @property
     def ready_at_once(self) -> bool:
@@ -422,9 +331,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     probes: ProbesConfig
     release_vram: ReleaseVramConfig
     checkpoint: CheckpointConfig
+    recovery: RecoveryConfig
+    lifeboat: LifeboatConfig
     schedule: ScheduleConfig
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}
     upstreams: dict[Name, UpstreamConfig] = {}
+    datastores: dict[Name, DatastoreConfig] = {}
     subsystems: dict[Name, SubsystemConfig] = {}

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from apscheduler.triggers.cron import CronTrigger
 
+from epad.checkpoint.critical_state import subsystem_state
+from epad.checkpoint.errors import CheckpointError
+from epad.checkpoint.source import check_names
 from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
@@ -28,6 +31,7 @@ PROBES = frozenset(
         "conversation",
         "cascade",
         "host",
+        "datastore",
         "identity",
         "ledger_integrity",
         "liveness",
@@ -54,6 +58,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)
+    yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)
     yield from _check_cycles(config)
@@ -219,7 +224,7 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
         text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
         yield Complaint((*path, "serves"), text)
     yield from _check_health(path, subsystem)
-    yield from _check_critical_files((*path, "critical_files"), subsystem.critical_files)
+    yield from _check_state((*path, "state"), subsystem)
     for name in subsystem.depends_on:
         if name not in config.subsystems:
             text = f"names {name}, which is not a subsystem; {_suggest(name, config.subsystems)}"
@@ -254,13 +259,36 @@ def _check_unit(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint
         yield Complaint(name, 'is set, but only kind = "unit" has one; set it, or take this out')
 
 
-def _check_critical_files(path: KeyPath, files: tuple[str, ...]) -> Iterator[Complaint]:
-    """Each is a place of its own below the subsystem's directory, and so in a checkpoint."""
-    for file in files:
-        if not file or Path(file).is_absolute() or ".." in Path(file).parts:
-            yield Complaint(path, f'has "{file}"; give paths below the subsystem\'s own directory')
-    if len(set(files)) < len(files):
-        yield Complaint(path, "names a file twice; name each once")
+def _check_state(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
+    """Each part has a place of its own in a checkpoint, and below the subsystem's directory if not absolute."""
+    state = subsystem.state
+    for key in ("files", "directories", "databases"):
+        for file in getattr(state, key):
+            if not file or ".." in Path(file).parts:
+                text = f'has "{file}"; give paths below the subsystem\'s own directory, or from the root'
+                yield Complaint((*path, key), text)
+                return
+    try:
+        check_names(subsystem_state("x", state, Path("/")))
+    except CheckpointError as error:
+        yield Complaint(path, f"{error}; name each part once, and none that lies inside another")
+    if state.checkpoint_signal and subsystem.kind == "client":
+        text = "is set, but a client has no process; take it out"
+        yield Complaint((*path, "checkpoint_signal"), text)
+
+
+def _check_datastores(config: Config) -> Iterator[Complaint]:
+    paths: dict[str, str] = {}
+    for name, store in config.datastores.items():
+        path: KeyPath = ("datastores", name)
+        if store.subsystem and store.subsystem not in config.subsystems:
+            suggestion = _suggest(store.subsystem, config.subsystems)
+            text = f"names {store.subsystem}, which is not a subsystem; {suggestion}"
+            yield Complaint((*path, "subsystem"), text)
+        other = paths.setdefault(store.path, name)
+        if other != name:
+            text = f"is {store.path}, which datastores.{other} has too; take one of them out"
+            yield Complaint((*path, "path"), text)
 
 
 def _check_cycles(config: Config) -> Iterator[Complaint]:

@@ -19,7 +19,8 @@ from msgspec.inspect import (
     type_info,
 )
 
-from epad.config import Address, CheckAddress, CheckUrl, Listener, Name, UpstreamConfig
+from epad.config import UpstreamConfig
+from epad.config_types import Address, CheckAddress, CheckUrl, Listener, Name
 
 # Longer values are cut: the message says what is wrong, the file says the rest.
 MAX_SHOWN = 60

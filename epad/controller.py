@@ -106,6 +106,10 @@ class Controller:
         """Take in the end of an operation; never waits."""
         self._queue.put_nowait((ended, None))
 
+    def request(self, requested: Requested) -> None:
+        """Take in work that nobody waits for."""
+        self._queue.put_nowait((requested, None))
+
     async def order(
         self,
         stimulus: Finding | Released | Paused | Resumed | Ordered | Requested,
@@ -192,9 +196,12 @@ class Controller:
             try:
                 operations = await self._journal.commit(decision)
             except DatabaseError as error:
-                failed = True
-                self._world.close_gateway(f"the journal cannot be written: {error}")
+                reason = f"the journal cannot be written: {error}"
+                self._world.close_gateway(reason)
                 self._log.error("journal.unwritable", error=str(error))
+                if not failed:
+                    await self._world.journal_failed(reason)
+                failed = True
                 await asyncio.sleep(RETRY_SECONDS)
                 self.cycles += 1
             else:

@@ -13,9 +13,11 @@ import time
 
 from epad import (
     __version__,
+    ctl_checkpoint,
     ctl_commands,
     ctl_emergency,
     ctl_ledger,
+    ctl_lifeboat,
     ctl_local,
     ctl_shell,
     ctl_simulate,
@@ -166,6 +168,7 @@ def _add_readings(
     phase.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     explain = _add(commands, common, "explain", ctl_commands.explain, "Why: from finding to result.")
     explain.add_argument("subject", metavar="SUBJECT", nargs="?", help="a subsystem, a phase, or an id")
+    _add(commands, common, "recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
     events = _add(commands, common, "events", ctl_commands.events, "What happened.")
     events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
     events.add_argument(
@@ -248,11 +251,30 @@ def _add_orders(
         lifeboat, common, "enter", ctl_commands.lifeboat_enter, "Save what is critical, stop everything."
     )
     enter.add_argument("--yes", action="store_true", help="do not ask")
-    relaunch = _add(lifeboat, common, "relaunch", ctl_commands.lifeboat_relaunch, "Start everything again.")
+    relaunch = _add(lifeboat, common, "relaunch", ctl_lifeboat.relaunch, "Start everything again.")
+    relaunch.add_argument(
+        "--from",
+        dest="source",
+        metavar="BUNDLE",
+        help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
+    )
+    listing = _add(
+        lifeboat, common, "list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier."
+    )
+    inspect = _add(lifeboat, common, "inspect", ctl_lifeboat.inspect, "What is in one of them.")
+    inspect.add_argument("source", metavar="BUNDLE", help="a bundle's name or path, or `first-tier`")
+    for parser in (relaunch, listing, inspect):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
     checkpoint = commands.add_parser("checkpoint", help="Checkpoints.").add_subparsers(
         required=True, metavar="COMMAND"
     )
     create = _add(checkpoint, common, "create", ctl_commands.checkpoint_create, "Make one now.")
+    _add_checkpoint(checkpoint, common)
+    datastore = commands.add_parser("datastore", help="Stores that other programs write.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    accept = _add(datastore, common, "accept", ctl_commands.datastore_accept, "Take one as it is for sound.")
+    accept.add_argument("name", metavar="NAME", help="the datastore")
     given = (
         quarantine,
         release,
@@ -266,6 +288,7 @@ def _add_orders(
         enter,
         relaunch,
         create,
+        accept,
     )
     for parser in given:
         parser.add_argument(
@@ -344,6 +367,27 @@ def _seconds(text: str) -> float:
 def _event_or_moment(text: str) -> int | float:
     """An event's id as a whole number, a time as a float."""
     return _whole(0)(text) if text.lstrip("-").isdecimal() else moment(text)
+
+
+def _add_checkpoint(
+    checkpoint: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    show = _add(checkpoint, common, "list", ctl_checkpoint.show_list, "What there is, the newest first.")
+    verify = _add(checkpoint, common, "verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    restore = _add(
+        checkpoint,
+        common,
+        "restore",
+        ctl_checkpoint.restore,
+        "Put one back; epad's own state only with no epad.",
+    )
+    for parser in (verify, restore):
+        parser.add_argument("id", metavar="ID", nargs="?", help="which (the newest verified one)")
+    restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
+    restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    for parser in (show, verify, restore):
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def _whole(low: int) -> Callable[[str], int]:

@@ -172,37 +172,37 @@ def _show_event(call: Call, event: dict[str, Any]) -> None:
 
 def quarantine(call: Call) -> int:
     """`epactl quarantine NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
 
 
 def release(call: Call) -> int:
     """`epactl release NAME [--reason R]`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
 
 
 def pause(call: Call) -> int:
     """`epactl pause NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
 
 
 def resume(call: Call) -> int:
     """`epactl resume NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
 
 
 def restart(call: Call) -> int:
     """`epactl restart NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/restart")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/restart")
 
 
 def stop(call: Call) -> int:
     """`epactl stop NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/stop")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/stop")
 
 
 def reload(call: Call) -> int:
     """`epactl reload --reason R`."""
-    return _order(call, "/v1/reload")
+    return order(call, "/v1/reload")
 
 
 def logs(call: Call) -> int:
@@ -223,12 +223,12 @@ def logs(call: Call) -> int:
 
 def key_rotate(call: Call) -> int:
     """`epactl key rotate NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
 
 
 def key_revoke(call: Call) -> int:
     """`epactl key revoke NAME --reason R`."""
-    return _order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
 
 
 def lifeboat_enter(call: Call) -> int:
@@ -239,21 +239,22 @@ def lifeboat_enter(call: Call) -> int:
         if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
             call.terminal.say("nothing was done")
             return EXIT_FAILED
-    return _order(call, "/v1/lifeboat")
-
-
-def lifeboat_relaunch(call: Call) -> int:
-    """`epactl lifeboat relaunch --reason R`."""
-    return _order(call, "/v1/relaunch")
+    return order(call, "/v1/lifeboat")
 
 
 def checkpoint_create(call: Call) -> int:
     """`epactl checkpoint create --reason R`."""
-    return _order(call, "/v1/checkpoint")
+    return order(call, "/v1/checkpoint")
 
 
-def _order(call: Call, target: str) -> int:
-    if call.arguments.dry_run:
+def datastore_accept(call: Call) -> int:
+    """`epactl datastore accept NAME --reason R`."""
+    return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
+
+
+def order(call: Call, target: str) -> int:
+    """Give an order with the reason on the command line, and show what came of it."""
+    if getattr(call.arguments, "dry_run", False):
         return _rehearse(call, target)
     answer = call.client.order(target, call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
@@ -263,10 +264,10 @@ def _order(call: Call, target: str) -> int:
 def _rehearse(call: Call, target: str) -> int:
     """Say what an order would be about, and give none. Raises UnknownNameError."""
     name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
-    order = target.removeprefix("/v1/").replace("subsystems/", "")
-    answer = {"order": order, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
+    asked = target.removeprefix("/v1/").replace("subsystems/", "")
+    answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
     about = f"the phase is {status['phase']}"
-    if name is not None:
+    if name is not None and target.startswith("/v1/subsystems/"):
         chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
         if not chosen:
             known = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "none"
@@ -275,7 +276,7 @@ def _rehearse(call: Call, target: str) -> int:
         about = (
             f"{render.clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
         )
-    call.terminal.show(answer, [f"would order {order}: {about}", "nothing was done"])
+    call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])
     return EXIT_OK
 
 

@@ -36,6 +36,8 @@ from epad.web.server import WebPageError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+EXIT_LIFEBOAT = 69
+"""Everything is saved and stopped, and [lifeboat] then = "exit": systemd must not start it again (EX_UNAVAILABLE)."""
 
 
 class StartError(Exception):
@@ -155,7 +157,7 @@ class Daemon:
         house = House(self._config, self._read, self._directories, stores, clock, boot)
         try:
             await self._start(house)
-            failed = await self._until_stopped()
+            failed = await self._until_stopped(house.abandoned)
         except BaseException:
             await self._leave(house)
             raise
@@ -163,7 +165,7 @@ class Daemon:
             await self._leave(house)
             return EXIT_FAILED
         await self._shut_down(house)
-        return EXIT_OK
+        return EXIT_LIFEBOAT if house.abandoned.is_set() else EXIT_OK
 
     async def _reload_when_told(self, house: House) -> None:
         """Reload at each SIGHUP; several that come during one reload are one more."""
@@ -194,6 +196,7 @@ class Daemon:
         self._spawn("lag", house.watch_own_loop())
         self._spawn("reload", self._reload_when_told(house))
         self._spawn("child logs", house.logs.run(lambda: house.clock.utc().timestamp()))
+        self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
         interval = interval_seconds(self._environment, os.getpid())
@@ -226,14 +229,15 @@ class Daemon:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = name
 
-    async def _until_stopped(self) -> bool:
-        """Wait for a signal, or for a side task to end: none ever should, so that is a failure."""
-        stop = asyncio.create_task(self._stop.wait(), name="stop")
-        done, _ = await asyncio.wait({stop, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stop}:
+    async def _until_stopped(self, abandoned: asyncio.Event) -> bool:
+        """Wait for a signal, the end of LIFEBOAT, or of a side task: none ever should, so that is a failure."""
+        ends = {asyncio.create_task(event.wait(), name="stop") for event in (self._stop, abandoned)}
+        done, _ = await asyncio.wait({*ends, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - ends:
             self._log.error("task.died", task=task.get_name(), error=repr(task.exception()))
-        stop.cancel()
-        return bool(done - {stop})
+        for end in ends:
+            end.cancel()
+        return bool(done - ends)
 
     async def _shut_down(self, house: House) -> None:
         """An orderly stop: nothing new is let in, the children end in order, everything is written."""

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import apsw
 
+from epad import page_sums
+
 T = TypeVar("T")
 
 # 3.7.0 to 3.51.2 may corrupt a WAL database on reset (fixed in 3.51.3, 3.50.7 and 3.44.6).
@@ -34,6 +36,7 @@ def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
         )
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
+        page_sums.register()
         connection = apsw.Connection(str(path), flags=flags)
         connection.set_busy_timeout(BUSY_MILLISECONDS)
         if not readonly:
@@ -64,10 +67,13 @@ class Database:
         self._connection: apsw.Connection | None = None
 
     async def open(self) -> None:
-        """Open the file and make sure of its tables. Raises DatabaseError."""
+        """Open the file and make sure of its page sums and its tables. Raises DatabaseError."""
 
         def work() -> None:
             self._connection = connect(self._path)
+            if page_sums.add(self._connection):
+                self._connection.close()
+                self._connection = connect(self._path)
             with self._connection:
                 self._connection.execute(self._schema)
 
@@ -109,4 +115,12 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except apsw.Error as error:
-            raise DatabaseError(f"{self._path}: {error}") from error
+            fix = _fix_of(error)
+            raise DatabaseError(f"{self._path}: {error}{fix}") from error
+
+
+def _fix_of(error: apsw.Error) -> str:
+    damaged = isinstance(error, (apsw.CorruptError, apsw.NotADBError))
+    if damaged or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+        return "; its bytes have changed: stop epad and restore the newest checkpoint"
+    return "; free space on its file system" if isinstance(error, apsw.FullError) else ""

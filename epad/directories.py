@@ -36,6 +36,11 @@ class Directories:
         return self.state / "checkpoints"
 
     @property
+    def lifeboat(self) -> Path:
+        """What is held ready for the last resort: the first tier and the ballast."""
+        return self.state / "lifeboat"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

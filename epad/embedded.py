@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from epad.config import BudgetConfig, Config, RestartConfig, SubsystemConfig, UpstreamConfig
+from epad.config import BudgetConfig, Config, RestartConfig, StateConfig, SubsystemConfig, UpstreamConfig
 from epad.directories import Directories
 
 NOTICE = "embedded models answer here: nothing they say is the result of an LLM"
@@ -48,6 +48,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             notifies=True,
             budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
             restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
+            state=StateConfig(databases=("wargame.db",)),
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),

@@ -50,6 +50,7 @@ class EventKind(StrEnum):
     CONFIG_REFUSED = "config.refused"
     CLOCK_JUMPED = "clock.jumped"
     LEDGER_VERIFIED = "ledger.verified"
+    RESTORE_DRILLED = "restore.drilled"
     NOTICE = "notice"
 
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from epad import __version__
-from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
+from epad.checkpoint.critical_state import DATASTORES, critical_state
+from epad.checkpoint.source import Source
 from epad.chores import Chores, checkpoint_finding
 from epad.config import Config, LogConfig
 from epad.control.api import ControlApi
 from epad.controller import Controller
+from epad.datastore.keeper import Datastores
 from epad.directories import Directories
 from epad.environment import Environments
 from epad.events import EventKind, EventLog
@@ -38,15 +39,12 @@ from epad.metrics import Metrics
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
-from epad.releasing import VramReleaseStep, make_vram_release
 from epad.reload import Changes, Reloader
-from epad.response.decider import Decider
-from epad.response.lifeboat import Lifeboat
-from epad.response.preservation import Preservation
-from epad.response.quarantine import Containment
-from epad.response.recovery import Recovery
-from epad.response.responder import Responder, StepWork
-from epad.response.step import Lane, OperationEnded, StepName
+from epad.rescue import Lent
+from epad.response.decider import Decider, Requested
+from epad.response.responder import Responder
+from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.responses import Hands, Responses
 from epad.rules import make_rules
 from epad.schedule import Schedule
 from epad.simulate.recorder import Recorder
@@ -70,7 +68,7 @@ from probes.subsystems import SubsystemExited, SubsystemState
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
-from statemachine.finding import Finding
+from statemachine.finding import HOST, Finding
 
 PORT_NOTE = "gateway_port"
 
@@ -92,6 +90,7 @@ class House:
         self._directories = directories
         self._stores = stores
         self._boot_id = boot_id
+        self.abandoned = asyncio.Event()
         self.metrics = Metrics(__version__)
         self.events = EventLog(stores.database, clock)
         self._history = History(stores.database)
@@ -111,6 +110,9 @@ class House:
         )
         self._upstreams = self._make_upstreams()
         self.supervisor = self._make_supervisor()
+        self._datastores = Datastores(
+            config.datastores, directories.state / DATASTORES, config.probes.datastore, clock, self.metrics
+        )
         self._watchers = make_watchers(
             config,
             Senses(
@@ -118,7 +120,12 @@ class House:
                 self._integrity,
                 directories,
                 lambda: self.decider.incident.parked,
-                Sights(self._upstream_status, self._hold_of),
+                Sights(
+                    self._upstream_status,
+                    self._hold_of,
+                    self._datastores.check,
+                    self._last_verified,
+                ),
             ),
             clock,
             self._push,
@@ -129,13 +136,16 @@ class House:
         self.recorder = Recorder(stores.database, clock, boot_id)
         self._spending = SpendingBook(stores.totals, stores.budgets, clock)
         self._gateway = self._make_gateway()
+        self.responses = self._make_responses()
+        self.rescue = self.responses.rescue
         self._world = self._make_world()
+        self._world.on_journal_failed = self.rescue.journal_failed
         self.decider = self._make_decider()
         self.controller = Controller(
             self.decider, stores.journal, self._world, clock, self.events, self.metrics, self.recorder
         )
         self._responder = Responder(
-            stores.journal, self._step_work(), self.events, self.metrics, self._operation_ended
+            stores.journal, self.responses.work(), self.events, self.metrics, self._operation_ended
         )
         self.schedule = self._make_schedule()
         self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
@@ -173,6 +183,9 @@ class House:
     def _upstream_status(self) -> list[dict[str, object]]:
         return self._gateway.upstreams()
 
+    def _last_verified(self) -> str:
+        return self.responses.last_verified()
+
     def _hold_of(self, subsystem: str) -> Hold:
         return self.controller.hold_of(subsystem)
 
@@ -181,8 +194,11 @@ class House:
 
     def _operation_ended(self, ended: OperationEnded) -> None:
         self.controller.operation_ended(ended)
-        if ended.operation.lane is Lane.MAINTENANCE:
+        if ended.operation.lane is Lane.MAINTENANCE and ended.state is not StepState.ABORTED:
             self._push(checkpoint_finding(ended, self.clock.monotonic()))
+        saved = any(record.step.name is StepName.LIFEBOAT for record in ended.operation.steps)
+        if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":
+            self.abandoned.set()
 
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
@@ -252,6 +268,9 @@ class House:
         await self._keys.give_to_clients()
         await self.supervisor.start()
         self.controller.attach(self._responder, self._stores.loaded.open_operations)
+        if await self.rescue.lost_count():
+            plan = Plan(Lane.REPLAY, "turns were open when the daemon died", [Step(StepName.REPLAY, HOST)])
+            self.controller.request(Requested(plan))
 
     def lanes(self) -> list[tuple[Lane, Coroutine[Any, Any, None]]]:
         """A worker for each lane of the responder."""
@@ -268,6 +287,7 @@ class House:
         """Write and close everything; the children are gone or on their own by now."""
         await self._metrics_server.stop()
         await self._watchers.vram.close()
+        await self._datastores.close()
         self._integrity.close()
         await self.events.flush()
         await self.recorder.flush()
@@ -339,48 +359,33 @@ class House:
         assessor = make_assessor(self.config.hysteresis)
         return Decider(make_rules(self.config), assessor, self._world, self.clock, self._boot_id)
 
-    def _step_work(self) -> dict[StepName, StepWork]:
-        hold_of = self.controller.hold_of
-        containment = Containment(self._access, self.supervisor, hold_of, self._make_vram_release())
-        checkpoints = self._directories.checkpoints
-        recovery = Recovery(self._access, self.supervisor, hold_of, self._integrity.repair, checkpoints)
-        preservation = Preservation(
-            checkpoints, self.config.checkpoint, self._sources, self._facts, self.clock, self.metrics
-        )
-        lifeboat = Lifeboat(
-            checkpoints, self.config.checkpoint, self._sources, self._facts, self._history, self.clock
-        )
-        return {
-            StepName.HOLD: containment.hold,
-            StepName.CHECKPOINT: preservation.checkpoint,
-            StepName.RESTART: recovery.restart,
-            StepName.REPAIR_LEDGER: recovery.repair_ledger,
-            StepName.LIFEBOAT: lifeboat.save,
-        }
-
-    def _make_vram_release(self) -> VramReleaseStep:
-        ladder = make_vram_release(
+    def _make_responses(self) -> Responses:
+        lent = Lent(
             self.config,
-            upstreams=self._upstreams.all,
-            holder=self.supervisor,
-            measure=self._watchers.vram.measure,
-            clock=self.clock,
+            self._directories,
+            self._stores,
+            self.clock,
+            self._history,
+            self._sources,
+            self._facts,
         )
-        return VramReleaseStep(ladder, self.events)
+        hands = Hands(
+            access=self._access,
+            supervisor=self.supervisor,
+            integrity=self._integrity,
+            upstreams=self._upstreams,
+            datastores=self._datastores,
+            measure=self._watchers.vram.measure,
+            hold_of=self._hold_of,
+            gateway_url=lambda: self._environments.gateway_url,
+            push=self._push,
+            events=self.events,
+            metrics=self.metrics,
+        )
+        return Responses(lent, hands)
 
     def _sources(self) -> list[Source]:
-        """Critical state, small and irreplaceable things first."""
-        own: list[Source] = [
-            SqliteSource("state.db", self._directories.state_database),
-            SqliteSource("ledger.db", self._directories.ledger_database, role="ledger"),
-            BytesSource("config.json", msgspec.json.format(msgspec.json.encode(self.config))),
-        ]
-        declared: list[Source] = [
-            FileSource(f"subsystems/{name}/{file}", self._directories.work(name) / file)
-            for name, spec in self.config.subsystems.items()
-            for file in spec.critical_files
-        ]
-        return own + declared
+        return critical_state(self.config, self._directories)
 
     def _facts(self) -> Mapping[str, Any]:
         ledger = self._integrity.status()
@@ -393,7 +398,9 @@ class House:
         }
 
     def _make_schedule(self) -> Schedule:
-        chores = Chores(self._integrity, self._stores.ledger, self.events, self.controller)
+        chores = Chores(
+            self._integrity, self._stores.ledger, self.events, self.controller, self.responses.drill
+        )
         return chores.schedule(self.config.schedule)
 
     def _make_board(self) -> StatusBoard:
@@ -407,6 +414,7 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
+            recovery=lambda: self.rescue.plan(self.decider),
             log_file=self._directories.log,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,
@@ -426,6 +434,7 @@ class House:
             self._keys,
             self.logs,
             self.reloader.reload,
+            self._datastores,
         )
 
     def _make_page(self) -> WebPage:

@@ -17,6 +17,7 @@ from epad.ledger.store import Ledger
 from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.metrics import Metrics
 from epad.open_file import OpenFile
+from epad.page_sums import PageCheck
 from epad.status import Ledger as LedgerStatus
 from probes.ledger_integrity import SMALL_TAIL_RECORDS, LedgerCheck
 from probes.probe import ProbeError
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 # Rounds of verify and repair, each good for 100 faults; more damage than that is a case for a checkpoint.
 MAX_REPAIRS = 100
+PAGES_SECONDS = 60.0  # between two readings of all of state.db: 2 ms a megabyte
 MENDED_BESIDE = frozenset({FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD})
 """What a repair puts right without touching a record, and without counting one."""
 
@@ -33,7 +35,8 @@ MENDED_BESIDE = frozenset({FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, F
 class Integrity:
     """Runs the scrubber, remembers its verdict, and repairs what it found.
 
-    That the ledger's file, or one of those `beside` it, is no longer found by its name is a fault too.
+    That the ledger's file, or one of those `beside` it, is no longer found by its name is a fault too, and so is
+    that a page of those is not what was written.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Integrity:
         self._metrics = metrics
         self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
         self._files = [OpenFile.at(each) for each in (path, *beside)]
+        self._pages = [PageCheck(each, PAGES_SECONDS) for each in beside]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")
         self._last: Report | None = None
 
@@ -137,7 +141,9 @@ class Integrity:
         return self._unseen(lost) if lost else self._scrubber.check()
 
     def _lost_files(self) -> tuple[Fault, ...]:
-        losses = (file.loss() for file in self._files)
+        losses = [file.loss() for file in self._files]
+        if not any(losses):  # another file of this name must not be opened beside our log of it
+            losses = [pages.damage(self._clock.monotonic()) for pages in self._pages]
         return tuple(Fault(0, FaultKind.FILE, loss) for loss in losses if loss)
 
     def _unseen(self, faults: tuple[Fault, ...]) -> Report:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from epad.config import SubsystemConfig, UpstreamConfig
 from probes.cascade import DependencyGraph, Look
+from probes.datastore import DatastoreCheck
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
@@ -15,16 +16,23 @@ from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
 
 
+async def _no_datastores() -> Sequence[DatastoreCheck]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sights:
     """What is known of the house beside its processes.
 
     `upstreams` gives each with its `name`, whether it is `healthy`, and the `reason` why not; `hold_of`, how
-    a subsystem is held.
+    a subsystem is held; `datastores`, what the last looks at them have shown; `last_verified`, the name of the
+    checkpoint to go back to.
     """
 
     upstreams: Callable[[], list[dict[str, object]]] = list
     hold_of: Callable[[str], Hold] = lambda _: Hold(Rung.OPEN)
+    datastores: Callable[[], Awaitable[Sequence[DatastoreCheck]]] = _no_datastores
+    last_verified: Callable[[], str] = str
 
 
 # The gateway looks at each upstream this often: more looks at one answer would be no more evidence.

@@ -49,6 +49,10 @@ class Metrics:
         )
         self.anomalies = self._gauge("epad_anomaly_active", "1 while an anomaly holds.", "probe", "subsystem")
         self.steps = self._counter("epad_response_steps_total", "Response steps.", "step", "result")
+        self.drill_ok = self._gauge("epad_restore_drill_ok", "1 if the last restore drill succeeded.")
+        self.drill_at = self._gauge(
+            "epad_restore_drill_timestamp_seconds", "When the last restore drill ran."
+        )
         self.checkpoint_verified = self._gauge(
             "epad_checkpoint_last_verified_timestamp_seconds", "When the newest verified checkpoint was made."
         )
@@ -101,6 +105,12 @@ class Metrics:
         self.ledger_intact = self._gauge("epad_ledger_intact", "1 while every record checked is intact.")
         self.ledger_verified = self._gauge(
             "epad_ledger_last_verified_timestamp_seconds", "When the tail was last verified."
+        )
+        self.datastore_sound = self._gauge(
+            "epad_datastore_sound", "1 while the last look at the store found it sound.", "datastore"
+        )
+        self.datastore_seen = self._gauge(
+            "epad_datastore_last_sound_timestamp_seconds", "When a look last found it sound.", "datastore"
         )
 
     def _declare_gpus(self) -> None:

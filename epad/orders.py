@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from epad.config_load import ConfigError
-from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.controller import Controller
 from epad.database import DatabaseError
+from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
 from epad.explain import History
 from epad.gateway.errors import IdentityError
@@ -52,6 +53,7 @@ class Orders:
     keys: Keys
     logs: LogKeeper
     apply_configuration: Reload
+    datastores: Datastores
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -77,6 +79,9 @@ class Orders:
         if subject is not None and subject not in known and not _is_id(subject):
             raise UnknownSubsystemError(subject, known)
         return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
+
+    async def recovery(self) -> dict[str, Any]:
+        return await self.board.recovery()
 
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
@@ -199,6 +204,14 @@ class Orders:
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
         ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
         return self._answer(HOST, ended)
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        if name not in self.datastores.names:
+            raise UnknownDatastoreError(name, self.datastores.names)
+        self._note("accept_datastore", name, reason, by)
+        self.datastores.accept(name)
+        results = ["the next look takes it as it is; then checkpoints are promoted again"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.

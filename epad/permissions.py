@@ -42,6 +42,7 @@ class Operation(StrEnum):
     CHECKPOINT = "checkpoint"
     ROTATE_KEY = "rotate_key"
     REVOKE_KEY = "revoke_key"
+    ACCEPT_DATASTORE = "accept_datastore"
     MODEL_CALL = "model_call"
 
 
@@ -78,6 +79,7 @@ ORDERS = frozenset(
         Operation.CHECKPOINT,
         Operation.ROTATE_KEY,
         Operation.REVOKE_KEY,
+        Operation.ACCEPT_DATASTORE,
     }
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -46,6 +46,10 @@ class Ledger:
     detail: str
 
 
+async def _nothing() -> dict[str, Any]:
+    return {}
+
+
 @dataclass(slots=True)
 class StatusBoard:
     """Everything `epactl status` shows. The URLs are known once the doors are open."""
@@ -63,6 +67,7 @@ class StatusBoard:
     incidents: Callable[[], list[CascadeIncident]] = list
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
+    recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
     log_file: Callable[[str], Path] = Path
     engine: str = ""
     gateway_url: str = ""

@@ -18,6 +18,7 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
+from epad.response.replay import REPLAY_SCHEMA
 from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
@@ -30,6 +31,7 @@ SCHEMA = (
     + COST_SCHEMA
     + ANSWER_SCHEMA
     + RECORDING_SCHEMA
+    + REPLAY_SCHEMA
 )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from epad.config import AlertsConfig, Config, HysteresisConfig, ProbesConfig, SubsystemConfig, TokenBurnConfig
+from epad.config import Config, HysteresisConfig, SubsystemConfig
+from epad.config_probes import AlertsConfig, ProbesConfig, TokenBurnConfig
 from epad.directories import Directories
 from epad.events import EventKind, EventLog
 from epad.host_readings import HostReader
@@ -23,6 +24,7 @@ from epad.world import Forgetful
 from probes.alerts import Alerts, AlertThresholds
 from probes.cascade import Cascade, CascadeThresholds, Neighbourhood
 from probes.conversation import ConversationHealth, ConversationThresholds
+from probes.datastore import DatastoreIntegrity
 from probes.host import Host, HostThresholds
 from probes.ledger_integrity import LedgerIntegrity
 from probes.liveness import Liveness
@@ -62,6 +64,7 @@ class Watchers:
     host: Host
     alerts: Alerts
     lag: LoopLag
+    datastore: DatastoreIntegrity
     budgets: dict[str, SubsystemBudget]
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
@@ -78,7 +81,7 @@ class Watchers:
             self.ledger,
             self.cascade,
         ]
-        return [*detectors, self.vram, self.host, self.alerts]
+        return [*detectors, self.vram, self.host, self.alerts, self.datastore]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
@@ -147,6 +150,12 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             HostThresholds(**_fields(probes.host)),
             read=HostReader(directories.state).read,
             lag=lag,
+            clock=clock,
+        ),
+        datastore=DatastoreIntegrity(
+            probes.datastore.interval_seconds,
+            check=senses.sights.datastores,
+            last_verified=senses.sights.last_verified,
             clock=clock,
         ),
         lag=lag,

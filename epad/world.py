@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from epad.config import SubsystemConfig
@@ -51,6 +51,7 @@ class WorldView:
         self._ledger_faults = ledger_faults
         self._blind_probes = blind_probes
         self._victims = victims
+        self.on_journal_failed: Callable[[str], Awaitable[None]] | None = None
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
@@ -83,3 +84,7 @@ class WorldView:
 
     def reopen_gateway(self) -> None:
         self._access.close_all("")
+
+    async def journal_failed(self, reason: str) -> None:
+        if self.on_journal_failed is not None:
+            await self.on_journal_failed(reason)

@@ -67,6 +67,10 @@ class Contract:
         """Say that the loop which does the work still turns."""
         return self._send(["WATCHDOG=1"])
 
+    def saved(self, status: str = "") -> bool:
+        """Say that all that matters is on the disk: the answer to the checkpoint signal."""
+        return self._send(["X_EPAD_SAVED=1", *_status(status)])
+
     def stopping(self, status: str = "") -> bool:
         """Say that the end has been asked for and is being made."""
         return self._send(["STOPPING=1", *_status(status)])

@@ -31,6 +31,9 @@ CHILD_MODULES = {
     "epad/checkpoint/file_copy.py",
     "epad/checkpoint/sqlite_copy.py",
     "epad/checkpoint/verify.py",
+    "epad/datastore/baseline.py",
+    "epad/datastore/changes.py",
+    "epad/datastore/look.py",
 }
 FILE_BODY_CALLS = {
     "open",

@@ -30,6 +30,7 @@ from epad.checkpoint.errors import (
 from epad.checkpoint.manifest import (
     MANIFEST_FILE,
     SCHEMA,
+    SIGNATURE_FILE,
     SUMS_FILE,
     VERIFIED_FILE,
     BundleKind,
@@ -40,8 +41,18 @@ from epad.checkpoint.manifest import (
     sums,
     verified_mark,
 )
-from epad.checkpoint.source import BytesSource, PathSource, Source, SqliteSource, check_names
+from epad.checkpoint.signature import signature
+from epad.checkpoint.source import (
+    BytesSource,
+    DirectorySource,
+    PathSource,
+    ReportSource,
+    Source,
+    SqliteSource,
+    check_names,
+)
 from epad.checkpoint.verify import Verification
+from epad.ledger.head import Signer
 
 PARTIAL_SUFFIX = ".partial"
 _ID = re.compile(r"\d{8}T\d{6}Z-(\d{6,})")
@@ -94,6 +105,7 @@ async def create(
     *,
     deadline_seconds: float,
     disk: Disk | None = None,
+    signer: Signer | None = None,
 ) -> Bundle:
     """Make the bundle `directory/label.id`, or return it if it is there. Raises CheckpointError.
 
@@ -111,7 +123,7 @@ async def create(
         else:
             await asyncio.to_thread(_start_over, disk, partial)
             parts = await _copy_all(disk, partial, sources, deadline_seconds)
-            await asyncio.to_thread(_finish, disk, partial, _manifest(label, parts))
+            await asyncio.to_thread(_finish, disk, partial, _manifest(label, parts, signer), signer)
     except OSError as error:
         await _give_room_back(disk, partial)
         raise disk_error(partial, error) from error
@@ -121,12 +133,20 @@ async def create(
     return await asyncio.to_thread(read_bundle, directory / label.id)
 
 
-async def verify(directory: Path, deadline_seconds: float) -> Verification:
-    """Read a bundle back in a child and mark it VERIFIED if all is well. A slow check is not a good one."""
+async def verify(
+    directory: Path, deadline_seconds: float, *, state: Path | None = None, doubts: Sequence[str] = ()
+) -> Verification:
+    """Read a bundle back in a child and mark it VERIFIED if all is well. A slow check is not a good one.
+
+    `state` is the state directory whose keys and sound copies it is held against. `doubts` about what was
+    copied keep the mark away, however well the copying went.
+    """
     try:
         return await ask_child(
             "epad.checkpoint.verify",
             str(directory),
+            str(state or ""),
+            *doubts,
             answer=Verification,
             deadline_seconds=deadline_seconds,
         )
@@ -166,6 +186,8 @@ async def _copy_all(
     for index, source in enumerate(sources):
         destination = partial / source.name
         await asyncio.to_thread(disk.make_directory, destination.parent)
+        if isinstance(source, ReportSource):
+            source = BytesSource(source.name, source.make(tuple(parts)))  # noqa: PLW2901 - the same, made now
         if isinstance(source, BytesSource):
             await asyncio.to_thread(disk.write, destination, source.data)
             parts.append(_bytes_part(source))
@@ -178,11 +200,13 @@ async def _copy_all(
 
 async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seconds: float) -> CopyReport:
     module = "sqlite_copy" if isinstance(source, SqliteSource) else "file_copy"
+    sealed = isinstance(source, DirectorySource) and source.sealed
     try:
         report = await ask_child(
             f"epad.checkpoint.{module}",
             str(source.path),
             str(destination),
+            *(["--sealed"] if sealed else []),
             answer=CopyReport,
             deadline_seconds=deadline_seconds,
         )
@@ -216,12 +240,12 @@ def _part(source: PathSource, copied: CopiedFile) -> Part:
         sha256=copied.sha256,
         how=copied.how,
         origin=str(source.path) + below,
-        role=source.role if isinstance(source, SqliteSource) else "",
+        role="" if isinstance(source, DirectorySource) else source.role,
         error=copied.error,
     )
 
 
-def _manifest(label: Label, parts: tuple[Part, ...]) -> Manifest:
+def _manifest(label: Label, parts: tuple[Part, ...], signer: Signer | None) -> Manifest:
     return Manifest(
         schema=SCHEMA,
         epad_version=__version__,
@@ -231,14 +255,18 @@ def _manifest(label: Label, parts: tuple[Part, ...]) -> Manifest:
         at=label.at.astimezone(UTC),
         facts=dict(label.facts),
         parts=parts,
+        signer=signer.verifier_key if signer else "",
     )
 
 
-def _finish(disk: Disk, partial: Path, manifest: Manifest) -> None:
+def _finish(disk: Disk, partial: Path, manifest: Manifest, signer: Signer | None) -> None:
     """Describe it and make it durable, innermost first; the rename is the moment it exists."""
     encoded = encode(manifest)
     disk.write(partial / MANIFEST_FILE, encoded)
-    disk.write(partial / SUMS_FILE, sums(manifest, encoded))
+    note = signature(signer, manifest.id, encoded) if signer else b""
+    if note:
+        disk.write(partial / SIGNATURE_FILE, note)
+    disk.write(partial / SUMS_FILE, sums(manifest, encoded, note))
     for folder, _, _ in os.walk(partial, topdown=False):
         disk.sync_directory(Path(folder))
     disk.rename(partial, partial.with_name(manifest.id))

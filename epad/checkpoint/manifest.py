@@ -17,11 +17,12 @@ SCHEMA = 1
 MANIFEST_FILE = "MANIFEST.json"
 SUMS_FILE = "SHA256SUMS"
 VERIFIED_FILE = "VERIFIED"
-OWN_FILES = frozenset({MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE, "MANIFEST.sig"})
+SIGNATURE_FILE = "MANIFEST.sig"
+OWN_FILES = frozenset({MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE, SIGNATURE_FILE})
 
 BundleKind = Literal["checkpoint", "lifeboat"]
-How = Literal["sqlite_backup", "copy", "copy_of_changing", "bytes", "none"]
-Role = Literal["", "database", "ledger"]
+How = Literal["sqlite_backup", "copy", "copy_of_changing", "hard_link", "bytes", "none"]
+Role = Literal["", "database", "ledger", "datastore"]
 
 _COMPONENT = re.compile(r"[^\x00-\x1f/]{1,255}")
 
@@ -43,7 +44,10 @@ class Part(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """A bundle's table of contents, and why it was made."""
+    """A bundle's table of contents, and why it was made.
+
+    `signer` is the public key that MANIFEST.sig is by, as C2SP writes it; empty where nothing was signed.
+    """
 
     schema: int
     epad_version: str
@@ -53,6 +57,7 @@ class Manifest(Struct, frozen=True):
     at: datetime
     facts: dict[str, Any]
     parts: tuple[Part, ...]
+    signer: str = ""
 
     @property
     def files(self) -> tuple[Part, ...]:
@@ -92,10 +97,12 @@ def is_safe(file: str) -> bool:
     return plain and not PurePosixPath(file).is_absolute() and file not in OWN_FILES
 
 
-def sums(manifest: Manifest, encoded: bytes) -> bytes:
-    """Render the list that `sha256sum -c` reads; the manifest's own hash is in it."""
+def sums(manifest: Manifest, encoded: bytes, signature: bytes = b"") -> bytes:
+    """Render the list that `sha256sum -c` reads; the manifest's own hash is in it, and its signature's."""
     hashes = {part.file: part.sha256 for part in manifest.files}
     hashes[MANIFEST_FILE] = hashlib.sha256(encoded).hexdigest()
+    if signature:
+        hashes[SIGNATURE_FILE] = hashlib.sha256(signature).hexdigest()
     return "".join(_sum_line(digest, file) for file, digest in sorted(hashes.items())).encode()
 
 

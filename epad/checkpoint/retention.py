@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import takewhile
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from epad.checkpoint.errors import BundleDamagedError, disk_error
 
 # Renamed to this before it is emptied, so that a half-removed bundle never looks like one.
 REMOVING_SUFFIX = ".removing"
+
+FreeBytes = Callable[[Path], tuple[int, int]]
+"""Says how many bytes are free on a path's file system, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,21 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How many verified checkpoints are kept: the newest ones, and the newest of each day and week.
+
+    `free_ratio` of the file system is left to others: below it the oldest go before their time. `frozen` keeps
+    every verified one: what is damaged now may be whole in any of them.
+    """
+
+    keep: int
+    daily: int = 0
+    weekly: int = 0
+    free_ratio: float = 0.0
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """What retention needs to know of a bundle. A damaged one is an unverified checkpoint."""
 
@@ -54,13 +74,13 @@ class Candidate:
     lifeboat: bool = False
 
 
-def doomed(candidates: Iterable[Candidate], keep: int) -> set[str]:
+def doomed(candidates: Iterable[Candidate], retention: Retention) -> set[str]:
     """Choose the names to remove. Pure.
 
-    Kept are the `keep` newest verified checkpoints, the newest verified one that lacks no source, and the
-    `keep` newest unverified ones that are newer than every verified one: they may be all there is of
-    today. An unverified one never counts as a copy, and so dooms nothing. A lifeboat is the record of an
-    end: only a person removes it.
+    Kept are the `keep` newest verified checkpoints, the newest verified one that lacks no source, the newest
+    verified ones of so many days and weeks, and the `keep` newest unverified ones that are newer than every
+    verified one: they may be all there is of today. An unverified one never counts as a copy, and so dooms
+    nothing. A lifeboat is the record of an end: only a person removes it.
 
     A clock may be set back and a number may start over, so a bundle goes only if its number and its time
     both say that it is old.
@@ -68,14 +88,43 @@ def doomed(candidates: Iterable[Candidate], keep: int) -> set[str]:
     checkpoints = [c for c in candidates if not c.lifeboat]
     by_number = sorted(checkpoints, key=lambda c: (bundle_number(c.name) or 0, c.name), reverse=True)
     by_time = sorted(checkpoints, key=lambda c: c.name, reverse=True)
-    return {c.name for c in checkpoints} - _kept(by_number, keep) - _kept(by_time, keep)
+    return {c.name for c in checkpoints} - _kept(by_number, retention) - _kept(by_time, retention)
 
 
-def _kept(newest_first: list[Candidate], keep: int) -> set[str]:
+def expendable(candidates: Iterable[Candidate]) -> list[str]:
+    """What may go where room is short, the oldest first: never what there would be no other of. Pure."""
+    checkpoints = [c for c in candidates if not c.lifeboat]
+    last_resort = {c.name for c in checkpoints} - doomed(checkpoints, Retention(keep=1))
+    by_number = sorted(checkpoints, key=lambda c: (bundle_number(c.name) or 0, c.name))
+    return [c.name for c in by_number if c.name not in last_resort]
+
+
+def _kept(newest_first: list[Candidate], retention: Retention) -> set[str]:
+    keep = max(retention.keep, 1)
     verified = [c.name for c in newest_first if c.verified]
     complete = [c.name for c in newest_first if c.verified and not c.partial]
     waiting = [c.name for c in takewhile(lambda c: not c.verified, newest_first)]
-    return {*verified[: max(keep, 1)], *complete[:1], *waiting[: max(keep, 1)]}
+    days = _first_of_each(verified, lambda name: name[:8], retention.daily)
+    weeks = _first_of_each(verified, _week, retention.weekly)
+    newest = verified if retention.frozen else verified[:keep]
+    return {*newest, *complete[:1], *waiting[:keep], *days, *weeks}
+
+
+def _first_of_each(newest_first: list[str], span: Callable[[str], str], count: int) -> list[str]:
+    """The newest of each of the first `count` spans that there is one of."""
+    found: dict[str, str] = {}
+    for name in newest_first:
+        found.setdefault(span(name), name)
+    return list(found.values())[:count]
+
+
+def _week(name: str) -> str:
+    """The ISO week of a bundle's name; one whose date is none is a week of its own."""
+    try:
+        year, week, _ = date(int(name[:4]), int(name[4:6]), int(name[6:8])).isocalendar()
+    except ValueError:
+        return name
+    return f"{year}-{week}"
 
 
 def list_bundles(directory: Path) -> Inventory:
@@ -94,32 +143,52 @@ def list_bundles(directory: Path) -> Inventory:
     return Inventory(tuple(bundles), tuple(damaged), tuple(unfinished))
 
 
-async def prune(directory: Path, keep: int, disk: Disk | None = None) -> list[Path]:
-    """Remove what `doomed` chooses, and unfinished ones older than the newest bundle; say what went.
+async def prune(
+    directory: Path, retention: Retention, disk: Disk | None = None, free_bytes: FreeBytes | None = None
+) -> list[Path]:
+    """Remove what `doomed` chooses, unfinished ones older than the newest bundle, and more where room is short.
 
-    Raises CheckpointError.
+    Say what went. Raises CheckpointError.
     """
-    return await asyncio.to_thread(_prune, directory, keep, disk or Disk())
+    return await asyncio.to_thread(_prune, directory, retention, disk or Disk(), free_bytes or _free_bytes)
 
 
-def _prune(directory: Path, keep: int, disk: Disk) -> list[Path]:
+def _prune(directory: Path, retention: Retention, disk: Disk, free_bytes: FreeBytes) -> list[Path]:
     inventory = list_bundles(directory)
     candidates = [_candidate(bundle) for bundle in inventory.bundles]
     candidates += [Candidate(damaged.path.name, verified=False) for damaged in inventory.damaged]
-    names = sorted(doomed(candidates, keep))
+    names = doomed(candidates, retention)
     newest = max((bundle_number(c.name) or 0 for c in candidates), default=0)
     strays = [path for path in inventory.unfinished if _number(path) < newest]
-    removed = [directory / name for name in names] + strays
+    removed = [directory / name for name in sorted(names)] + strays
     try:
-        for path in removed:
-            disk.rename(path, path.with_name(path.name + REMOVING_SUFFIX))
-        if removed:
-            disk.sync_directory(directory)
-        for leftover in directory.glob("*" + REMOVING_SUFFIX):
-            disk.remove_tree(leftover)
+        _remove(directory, removed, disk)
+        for name in expendable(c for c in candidates if c.name not in names):
+            free, total = free_bytes(directory)
+            if free >= retention.free_ratio * total:
+                break
+            _remove(directory, [directory / name], disk)
+            removed.append(directory / name)
     except OSError as error:
         raise disk_error(directory, error) from error
     return removed
+
+
+def _remove(directory: Path, paths: Sequence[Path], disk: Disk) -> None:
+    for path in paths:
+        disk.rename(path, path.with_name(path.name + REMOVING_SUFFIX))
+    if paths:
+        disk.sync_directory(directory)
+    for leftover in directory.glob("*" + REMOVING_SUFFIX):
+        disk.remove_tree(leftover)
+
+
+def _free_bytes(directory: Path) -> tuple[int, int]:
+    """What is free on a directory's file system, and how large it is."""
+    if not directory.exists():
+        return 1, 1
+    usage = shutil.disk_usage(directory)
+    return usage.free, usage.total
 
 
 def _candidate(bundle: Bundle) -> Candidate:

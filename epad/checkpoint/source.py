@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from epad.checkpoint.errors import CheckpointError
-from epad.checkpoint.manifest import is_safe
+from epad.checkpoint.manifest import Part, is_safe
 
 
 @dataclass(frozen=True, slots=True)
 class SqliteSource:
-    """A SQLite database that others may be writing; its copy is one consistent file."""
+    """A SQLite database that others may be writing; its copy is one consistent file.
+
+    `datastore` is the role of one whose content its own probe judges.
+    """
 
     name: str
     path: Path
-    role: Literal["database", "ledger"] = "database"
+    role: Literal["database", "ledger", "datastore"] = "database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,19 @@ class FileSource:
 
     name: str
     path: Path
+    role: Literal["", "datastore"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """A directory and everything below it; sockets and FIFOs hold no state and are left out."""
+    """A directory and everything below it; sockets and FIFOs hold no state and are left out.
+
+    `sealed` ones hold files that are never written again: they are linked where that is possible.
+    """
 
     name: str
     path: Path
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +52,16 @@ class BytesSource:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ReportSource:
+    """A text about the sources before it, made when their parts are known."""
+
+    name: str
+    make: Callable[[tuple[Part, ...]], bytes]
+
+
 PathSource = SqliteSource | FileSource | DirectorySource
-Source = PathSource | BytesSource
+Source = PathSource | BytesSource | ReportSource
 
 
 def check_names(sources: Sequence[Source]) -> None:

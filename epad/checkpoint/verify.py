@@ -1,7 +1,7 @@
 """Child process: read a whole bundle back, and mark it VERIFIED only if every byte is as it was made.
 
-`python -m epad.checkpoint.verify DIRECTORY`. The hashes find every flipped bit since the copy was made; the
-databases are checked as well, because what was copied may have been damaged before.
+`python -m epad.checkpoint.verify DIRECTORY [STATE [DOUBT ...]]`. The hashes find every flipped bit since
+the copy was made; the databases are checked as well, because what was copied may have been damaged before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,11 +18,13 @@ import msgspec
 from msgspec import Struct
 
 from epad.checkpoint.copying import CHUNK_BYTES, die_with_parent
+from epad.checkpoint.critical_state import DATASTORES, datastore_of
 from epad.checkpoint.disk import Disk
 from epad.checkpoint.errors import BundleDamagedError
 from epad.checkpoint.manifest import (
     MANIFEST_FILE,
     OWN_FILES,
+    SIGNATURE_FILE,
     SUMS_FILE,
     VERIFIED_FILE,
     Manifest,
@@ -31,6 +33,8 @@ from epad.checkpoint.manifest import (
     sums,
     verified_mark,
 )
+from epad.checkpoint.signature import signature_fault
+from epad.ledger.anchor import KEYS_FILE
 
 FAULTS_SHOWN = 20
 LOWEST_PRIORITY = 19  # a check of yesterday's copy must not slow down today's work
@@ -43,14 +47,19 @@ class Verification(Struct, frozen=True):
     faults: tuple[str, ...] = ()
 
 
-def verify_bundle(directory: Path, disk: Disk | None = None) -> Verification:
-    """Check everything; set the mark VERIFIED if it is all well, and take it away if not."""
+def verify_bundle(
+    directory: Path, disk: Disk | None = None, *, state: Path | None = None, doubts: Sequence[str] = ()
+) -> Verification:
+    """Check everything; set the mark VERIFIED if it is all well, and take it away if not.
+
+    A doubt about what was copied counts like a fault of the copy.
+    """
     disk = disk or Disk()
     mark = directory / VERIFIED_FILE
     try:
         encoded = (directory / MANIFEST_FILE).read_bytes()
         manifest = decode(encoded, directory / MANIFEST_FILE)
-        faults = tuple(_faults(directory, manifest, encoded))
+        faults = (*doubts, *_faults(directory, manifest, encoded, state))
         if faults:
             disk.remove_file(mark)
         else:
@@ -62,9 +71,18 @@ def verify_bundle(directory: Path, disk: Disk | None = None) -> Verification:
     return Verification(ok=not faults, faults=faults[:FAULTS_SHOWN])
 
 
-def _faults(directory: Path, manifest: Manifest, encoded: bytes) -> Iterator[str]:
-    if (directory / SUMS_FILE).read_bytes() != sums(manifest, encoded):
+def bundle_faults(directory: Path, state: Path | None = None) -> tuple[str, ...]:
+    """Everything wrong with a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError."""
+    encoded = (directory / MANIFEST_FILE).read_bytes()
+    return tuple(_faults(directory, decode(encoded, directory / MANIFEST_FILE), encoded, state))
+
+
+def _faults(directory: Path, manifest: Manifest, encoded: bytes, state: Path | None) -> Iterator[str]:
+    note = (directory / SIGNATURE_FILE).read_bytes() if manifest.signer else b""
+    if (directory / SUMS_FILE).read_bytes() != sums(manifest, encoded, note):
         yield f"{directory / SUMS_FILE}: does not match {MANIFEST_FILE}"
+    if fault := signature_fault(directory, manifest, encoded, _keys(state)):
+        yield fault
     if manifest.id != directory.name:
         yield f"{directory}: the manifest is of bundle {manifest.id}"
     if not manifest.files:
@@ -75,11 +93,21 @@ def _faults(directory: Path, manifest: Manifest, encoded: bytes) -> Iterator[str
             file = str((Path(folder) / name).relative_to(directory))
             if file not in expected:
                 yield f"{file}: not in the manifest"
+    anchor = directory / "anchor"
     for part in manifest.files:
-        yield from _part_faults(directory / part.file, part)
+        yield from part_faults(directory / part.file, part, anchor if anchor.is_dir() else None)
+        if part.role == "datastore" and state is not None:
+            yield from _datastore_faults(directory / part.file, part, state)
 
 
-def _part_faults(path: Path, part: Part) -> Iterator[str]:
+def _keys(state: Path | None) -> list[str]:
+    """The public keys that the state directory's anchor vouches for; none where it has none."""
+    path = state / "anchor" / KEYS_FILE if state else None
+    return path.read_text(errors="replace").split() if path and path.exists() else []
+
+
+def part_faults(path: Path, part: Part, anchor: Path | None) -> Iterator[str]:
+    """Everything wrong with one file: bytes, structure, and for a ledger its chain and the heads at `anchor`."""
     try:
         size, digest = _hash(path)
     except OSError as error:
@@ -92,7 +120,7 @@ def _part_faults(path: Path, part: Part) -> Iterator[str]:
     elif part.how == "sqlite_backup":
         yield from database_faults(path, part)
     if part.role == "ledger":
-        yield from _ledger_faults(path, part)
+        yield from _ledger_faults(path, part, anchor)
 
 
 def _hash(path: Path) -> tuple[int, str]:
@@ -117,7 +145,7 @@ def database_faults(path: Path, part: Part) -> Iterator[str]:
             for (line,) in connection.execute(f"PRAGMA quick_check({FAULTS_SHOWN})"):
                 if line != "ok":
                     yield f"{part.file}: {line}"
-            if part.role:
+            if part.role in {"database", "ledger"}:
                 for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
                     yield f"{part.file}: row {row} of {table} refers to a row of {parent} that is not there"
         finally:
@@ -126,13 +154,13 @@ def database_faults(path: Path, part: Part) -> Iterator[str]:
         yield f"{part.file}: {error}"
 
 
-def _ledger_faults(path: Path, part: Part) -> Iterator[str]:
+def _ledger_faults(path: Path, part: Part, anchor: Path | None) -> Iterator[str]:
     # Imported here: a bundle without a ledger is verified without loading one.
     from epad.ledger.errors import LedgerError  # noqa: PLC0415
     from epad.ledger.verify import verify  # noqa: PLC0415
 
     try:
-        report = verify(path)
+        report = verify(path, anchor=anchor)
     except LedgerError as error:
         yield f"{part.file}: {error}"
         return
@@ -140,12 +168,21 @@ def _ledger_faults(path: Path, part: Part) -> Iterator[str]:
         yield f"{part.file}: record {fault.seq}: {fault.kind}: {fault.detail}"
 
 
+def _datastore_faults(path: Path, part: Part, state: Path) -> Iterator[str]:
+    # Imported here for the same reason.
+    from epad.datastore.look import copy_faults  # noqa: PLC0415
+
+    name = datastore_of(part.name)
+    yield from (f"datastore {name}: {fault}" for fault in copy_faults(path, state / DATASTORES / name))
+
+
 def main(arguments: list[str]) -> int:
     """Run as a child of the daemon, or by hand."""
     die_with_parent()
     os.umask(0o077)
     os.nice(LOWEST_PRIORITY)
-    verification = verify_bundle(Path(arguments[0]))
+    directory, state, *doubts = [*arguments, ""][: max(2, len(arguments))]
+    verification = verify_bundle(Path(directory), state=Path(state) if state else None, doubts=doubts)
     sys.stdout.buffer.write(msgspec.json.encode(verification) + b"\n")
     return 0 if verification.ok else 1
 

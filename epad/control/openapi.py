@@ -121,6 +121,48 @@ SCHEMAS: dict[str, Any] = {
     "Document": _ANY_OBJECT,
     "Event": _object(id=_WHOLE, at=_TEXT, kind=_TEXT, subsystem=_TEXT, fields=_ANY_OBJECT),
     "LogLine": _object(line=_TEXT),
+    "Recovery": _object(
+        phase=_TEXT,
+        attempts=_WHOLE,
+        attempts_allowed=_WHOLE,
+        running=_YES,
+        recoveries_this_hour=_WHOLE,
+        plan=_array(
+            _object(
+                target=_TEXT,
+                action=_TEXT,
+                why=_TEXT,
+                sources=_array(_TEXT),
+                after=_array(_TEXT),
+                verified_by=_TEXT,
+            )
+        ),
+        tried=_array(
+            _object(
+                operation=_WHOLE,
+                at=_TEXT,
+                state=_TEXT,
+                sentence=_TEXT,
+                evidence=_array(_object(id=_TEXT, text=_TEXT)),
+                steps=_array(_ANY_OBJECT),
+            )
+        ),
+        parked=_ANY_OBJECT,
+        lost_turns=_array(
+            _object(
+                turn=_TEXT,
+                subsystem=_TEXT,
+                model=_TEXT,
+                at=_TEXT,
+                reserved_tokens=_WHOLE,
+                idempotency_key=_or_null(_TEXT),
+                attempts=_WHOLE,
+                state=_TEXT,
+                why=_TEXT,
+            )
+        ),
+        trouble=_TEXT,
+    ),
     "Phase": _object(
         phase=_TEXT,
         since=_TEXT,

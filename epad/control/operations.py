@@ -24,6 +24,15 @@ class UnknownSubsystemError(OperationError):
         self.known = tuple(known)
 
 
+class UnknownDatastoreError(OperationError):
+    """There is no datastore of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no datastore {name!r}")
+        self.name = name
+        self.known = tuple(known)
+
+
 class ConflictError(OperationError):
     """What was asked does not fit the present phase or state; the message says why."""
 
@@ -61,6 +70,10 @@ class Operations(Protocol):
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
         """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError."""
+        ...
+
+    async def recovery(self) -> dict[str, Any]:
+        """What a recovery would do now, what each attempt did, and the lost turns."""
         ...
 
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
@@ -120,6 +133,10 @@ class Operations(Protocol):
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         """Make a checkpoint now. Raises ConflictError."""
+        ...
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Take a datastore as it is for sound. Raises UnknownDatastoreError."""
         ...
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:

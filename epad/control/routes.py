@@ -40,7 +40,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The subsystem named in the path."""
+        """The subsystem or datastore named in the path."""
         return self.request.match_info["name"]
 
     async def reason(self) -> str:
@@ -86,6 +86,10 @@ async def _phase(call: Call) -> Answer:
 
 async def _explain(call: Call) -> Answer:
     return await call.operations.explain(call.request.query.get("subject") or None)
+
+
+async def _recovery(call: Call) -> Answer:
+    return await call.operations.recovery()
 
 
 async def _openapi(_: Call) -> Answer:
@@ -172,6 +176,10 @@ async def _checkpoint(call: Call) -> Answer:
     return await call.operations.checkpoint(await call.reason(), call.by)
 
 
+async def _accept_datastore(call: Call) -> Answer:
+    return await call.operations.accept_datastore(call.name, await call.reason(), call.by)
+
+
 _SUBSYSTEM = "/v1/subsystems/{name}"
 
 ROUTES: tuple[Route, ...] = (
@@ -194,6 +202,14 @@ ROUTES: tuple[Route, ...] = (
         "Explanation",
         "Why it is as it is: finding, anomaly, rule, step, result.",
         ("subject",),
+    ),
+    Route(
+        "GET",
+        "/v1/recovery",
+        Operation.EXPLAIN_READ,
+        _recovery,
+        "Recovery",
+        "The plan of a recovery, its attempts, and the lost turns.",
     ),
     Route("GET", "/v1/openapi.json", Operation.STATUS_READ, _openapi, "Document", "This document."),
     Route(
@@ -225,6 +241,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", "/v1/relaunch", Operation.RELAUNCH, _relaunch, "Result", "Leave the lifeboat."),
     Route("POST", "/v1/checkpoint", Operation.CHECKPOINT, _checkpoint, "Result", "Make a checkpoint now."),
+    Route(
+        "POST",
+        "/v1/datastores/{name}/accept",
+        Operation.ACCEPT_DATASTORE,
+        _accept_datastore,
+        "Result",
+        "Take a datastore as it is for sound.",
+    ),
 )
 
 

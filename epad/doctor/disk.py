@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epad.config import HostConfig
+from epad.config_probes import HostConfig
 from epad.doctor.finding import Check, Verdict
 from epad.host_readings import disk_of
 

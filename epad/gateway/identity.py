@@ -76,6 +76,16 @@ class Identities:
         self._owner_by_hash[digest] = (digest, subsystem)
         return key
 
+    def lend(self, subsystem: str) -> str:
+        """Make a key that is in memory alone, for the daemon's own replays; `take_back` it."""
+        key = f"epad-{subsystem}-{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        self._owner_by_hash[_digest(key)] = (_digest(key), subsystem)
+        return key
+
+    def take_back(self, key: str) -> None:
+        """Make a lent key worthless."""
+        self._owner_by_hash.pop(_digest(key), None)
+
     async def revoke(self, subsystem: str, *, except_newest: bool = False) -> int:
         """Forget a subsystem's keys, from this moment on; return how many. Raises DatabaseError."""
         kept = 1 if except_newest else 0

@@ -157,6 +157,7 @@ class Turns:
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
             reserved_microusd=turn.reservation.microusd,
+            path=arrival.endpoint.path,
         )
         # A future where there is one, since a task of its own costs more.
         turn.opening = (

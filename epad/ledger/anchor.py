@@ -18,6 +18,7 @@ LOG_FILE = "heads.log"
 KEYS_FILE = "ledger.pub"
 LOG_TAIL_BYTES = 65_536  # some 200 heads; each costs 0.1 ms to believe
 _NOTE_END = "\n\n\n"
+_NOTE_LINES = 7
 LOG_SECONDS = 60.0
 """At most one logged head a minute, beside those of seals and closings: 130 MB in a year without a pause."""
 
@@ -65,7 +66,9 @@ def _notes(anchor: Path, log_bytes: int | None) -> list[tuple[Path, str]]:
         start = 0 if log_bytes is None else max(0, log.stat().st_size - log_bytes)
         with log.open("rb") as file:
             file.seek(start)
-            *whole, _torn = file.read().decode(errors="replace").split(_NOTE_END)
+            *whole, rest = file.read().decode(errors="replace").split(_NOTE_END)
+        if rest.count("\n") >= _NOTE_LINES:  # no crash leaves so much: its end has changed
+            whole.append(rest.removesuffix("\n").removesuffix("\n"))
         notes += [(log, f"{note}\n") for note in (whole[1:] if start else whole)]
     if newest.exists():
         notes.append((newest, newest.read_bytes().decode(errors="replace")))

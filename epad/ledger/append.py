@@ -24,7 +24,7 @@ from epad.ledger.chain import links_before
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
 from epad.ledger.grow import grow
-from epad.ledger.payload import keep_payload
+from epad.ledger.payload import drop_payloads, keep_payload
 from epad.ledger.record import (
     HASH_BYTES,
     EpochStarted,
@@ -74,6 +74,7 @@ class Appender:
         self._heads = heads
         self._leaves: list[bytes] = []
         self._open_turns: set[str] = set()  # of this epoch: their closings need not be looked up
+        self._kept: dict[str, bytes] = {}  # open turns of this epoch whose payload goes when they are closed
         self._connection: apsw.Connection | None = None
 
     def open(self) -> None:
@@ -126,6 +127,7 @@ class Appender:
             results = [*self._transaction(lambda db, tail: self._append_together(db, tail, entries))]
         except _NotAllTakenError:
             results = self._transaction(lambda db, tail: self._append_singly(db, tail, entries))
+        self._kept = self._still_kept(entries)
         for entry, result in zip(entries, results, strict=True):
             if isinstance(entry, CloseTurn):
                 self._open_turns.discard(entry.turn)
@@ -191,6 +193,7 @@ class Appender:
         except (LedgerError, apsw.ConstraintError, ValueError, OverflowError, TypeError) as error:
             raise _NotAllTakenError from error
         self._keep_payloads(connection, entries, stamp)
+        self._drop_payloads(connection, entries)
         self._leaves.extend(row[6] for row in rows)
         tail = tail_of(rows)
         return range(start.seq + 1, tail.seq + 1), tail
@@ -212,6 +215,7 @@ class Appender:
                 results.append(tail.seq)
             except LedgerError as error:
                 results.append(error)
+        self._drop_payloads(connection, entries)
         return results, tail
 
     def _require_opened(self, connection: apsw.Connection, entry: CloseTurn, opened_now: set[str]) -> None:
@@ -223,11 +227,31 @@ class Appender:
             raise LedgerError(f"turn {turn} cannot be closed as {entry.outcome}: it was never opened")
 
     def _keep_payloads(self, connection: apsw.Connection, entries: Sequence[Entry], stamp: Stamp) -> None:
-        if self._config.payloads != "kept":
-            return
         for entry in entries:
-            if isinstance(entry, OpenTurn) and entry.payload is not None:
+            if isinstance(entry, OpenTurn) and entry.payload is not None and self._keeps(entry):
                 keep_payload(connection, entry.payload, stamp.wall_ns)
+
+    def _drop_payloads(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
+        """What was kept for turns that are closed now goes, unless another open turn asks the same."""
+        closed = {self._kept[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._kept}
+        if closed:
+            drop_payloads(connection, closed - set(self._still_kept(entries).values()))
+
+    def _still_kept(self, entries: Sequence[Entry]) -> dict[str, bytes]:
+        """The payloads that are kept for open turns, once these entries are written."""
+        if self._config.payloads != "open":
+            return self._kept
+        opened = (e for e in entries if isinstance(e, OpenTurn) and e.payload is not None and self._keeps(e))
+        kept = self._kept | {e.turn: e.request_sha256 for e in opened}
+        for entry in entries:
+            if isinstance(entry, CloseTurn):
+                kept.pop(entry.turn, None)
+        return kept
+
+    def _keeps(self, entry: OpenTurn) -> bool:
+        """Whether its request is kept: without a key nobody could come for the answer to its replay."""
+        how = self._config.payloads
+        return how == "kept" or (how == "open" and entry.idempotency_key is not None)
 
     def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
         after, leaf = _insert(connection, tail, record)

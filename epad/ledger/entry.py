@@ -16,7 +16,7 @@ _TURN = re.compile(r"[0-9a-f]{32}")
 
 
 class OpenTurn(Struct, frozen=True, gc=False):
-    """A turn about to be forwarded; `payload` is kept only where `ledger.keep_payloads` says so."""
+    """A turn about to be forwarded; `payload` is kept only where `ledger.payloads` says so."""
 
     turn: str
     subsystem: str
@@ -29,6 +29,7 @@ class OpenTurn(Struct, frozen=True, gc=False):
     idempotency_key: str | None = None
     payload: bytes | None = None
     reserved_microusd: int = 0
+    path: str = ""
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
@@ -108,6 +109,7 @@ def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
         monotonic_ns=stamp.monotonic_ns,
         epoch=stamp.epoch,
         reserved_microusd=entry.reserved_microusd,
+        path=entry.path,
     )
 
 

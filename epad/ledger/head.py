@@ -58,9 +58,12 @@ class Signer:
 
     def sign(self, head: Head) -> str:
         """The head as a signed note."""
-        text = head.text()
+        return self.sign_text(head.text())
+
+    def sign_text(self, text: str) -> str:
+        """Any text as a signed note; its first line must say what it is, so that none passes for another."""
         signature = _key_id(self._public) + self._private.sign(text.encode())
-        return f"{text}\n{_SIGNATURE_LINE}{head.origin} {_encode(signature)}\n"
+        return f"{text}\n{_SIGNATURE_LINE}{ORIGIN} {_encode(signature)}\n"
 
 
 class Verifier:
@@ -71,13 +74,21 @@ class Verifier:
 
     def read(self, note: str) -> Head:
         """The head in a signed note. Raises HeadError if it cannot be believed."""
+        return _parsed(self.text(note))
+
+    def text(self, note: str) -> str:
+        """The text of a signed note. Raises HeadError if it cannot be believed."""
         text, separator, signatures = note.partition("\n\n")
         text += "\n"
         if not separator:
             raise HeadError("a head without a signature")
-        for line in signatures.splitlines():
-            if line.startswith(_SIGNATURE_LINE) and self._is_signed(text, line.rpartition(" ")[2]):
-                return _parsed(text)
+        lines = signatures.removesuffix("\n").split("\n")
+        if any(not line.startswith(_SIGNATURE_LINE) for line in lines):
+            raise HeadError("a head with something else among its signatures")
+        for line in lines:
+            name, _, encoded = line.removeprefix(_SIGNATURE_LINE).partition(" ")
+            if name == ORIGIN and self._is_signed(text, encoded):
+                return text
         raise HeadError("a head with no signature by a key of this ledger")
 
     def _is_signed(self, text: str, encoded: str) -> bool:
@@ -95,10 +106,10 @@ class Verifier:
 def is_key(line: str) -> bool:
     """Whether this is a public key as C2SP writes it, with the id that belongs to it."""
     try:
-        key_id, _ = _public_key(line)
+        _public_key(line)
     except HeadError:
         return False
-    return line.split("+")[1:2] == [key_id.hex()]
+    return True
 
 
 def load_or_make_key(path: Path) -> Signer:
@@ -137,7 +148,12 @@ def _parsed(text: str) -> Head:
 
 
 def _public_key(line: str) -> tuple[bytes, Ed25519PublicKey]:
-    raw = _decode(line.split("+", 2)[-1])[1:]
+    name, _, rest = line.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    kind_and_key = _decode(encoded)
+    raw = kind_and_key[1:]
+    if name != ORIGIN or key_id != _key_id(raw).hex() or kind_and_key[:1] != _ED25519:
+        raise HeadError(f"{line!r} is no key of a ledger, or has changed")
     try:
         return _key_id(raw), Ed25519PublicKey.from_public_bytes(raw)
     except ValueError as error:
@@ -154,6 +170,9 @@ def _encode(data: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise HeadError(f"not base64: {error}") from error
+    if _encode(data) != text:  # the bits after the last byte can say anything, and decode to the same
+        raise HeadError("not base64 as it is written here")
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from hashlib import sha256
 
 import apsw
@@ -42,6 +43,12 @@ def prune_payloads(connection: apsw.Connection, before_wall_ns: int, max_bytes: 
         (max_bytes,),
     )
     return gone + connection.changes()
+
+
+def drop_payloads(connection: apsw.Connection, digests: Iterable[bytes]) -> None:
+    """Drop payloads by their hash. Within the writer's transaction."""
+    for digest in digests:
+        connection.execute("DELETE FROM payload_kept WHERE hash = ?", (digest,))
 
 
 def payload_faults(connection: apsw.Connection) -> list[Fault]:

@@ -75,7 +75,7 @@ class TotalsReader:
 
 def lost_turns(connection: apsw.Connection, epoch: int) -> list[TurnOpened]:
     """Turns opened before this epoch and never closed, oldest first."""
-    return [record for record in _unclosed(connection) if record.epoch < epoch]
+    return [record for record in unclosed_turns(connection) if record.epoch < epoch]
 
 
 def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
@@ -90,7 +90,7 @@ def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
             spends.append(Spend(closed.subsystem, closed.wall_ns, closed.charged_tokens))
         else:
             spends.extend(_reserved(record) for record in _opening(connection, turn))
-    spends.extend(_reserved(record) for record in _unclosed(connection) if record.wall_ns >= wall_ns)
+    spends.extend(_reserved(record) for record in unclosed_turns(connection) if record.wall_ns >= wall_ns)
     return spends
 
 
@@ -98,7 +98,8 @@ def _reserved(record: TurnOpened) -> Spend:
     return Spend(record.subsystem, record.wall_ns, record.reserved_tokens)
 
 
-def _unclosed(connection: apsw.Connection) -> Iterator[TurnOpened]:
+def unclosed_turns(connection: apsw.Connection) -> Iterator[TurnOpened]:
+    """Turns that were opened and not closed, oldest first; those in flight now are among them."""
     for sequence, body, leaf in fetch(connection, _UNCLOSED):
         record = _sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):

@@ -66,6 +66,7 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
 
     `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0.
+    `path` is the gateway's, so that a lost turn can be asked again; records of before it have none.
     """
 
     turn: str
@@ -82,6 +83,7 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     monotonic_ns: int
     epoch: int
     reserved_microusd: int = 0
+    path: str = ""
 
 
 class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED)):

@@ -26,7 +26,7 @@ from epad.ledger.append import Appender
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
-from epad.ledger.payload import keep_payload, kept_payload, prune_payloads
+from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
 from epad.ledger.places import Places
 from epad.ledger.query import Spend, Totals
 from epad.ledger.record import TurnOpened
@@ -191,6 +191,10 @@ class Ledger:
     async def payload(self, digest: bytes) -> bytes | None:
         """A payload by its SHA-256, if it is kept and whole."""
         return await self._read(lambda connection: kept_payload(connection, digest))
+
+    async def drop_payload(self, digest: bytes) -> None:
+        """Forget one payload: the turn it was kept for is settled. Raises LedgerError."""
+        await self._call(lambda: self._appender.write(lambda db: drop_payloads(db, [digest])))
 
     async def prune_payloads(self) -> int:
         """Drop payloads that are too old or too many by the configuration; how many went."""

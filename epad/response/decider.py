@@ -34,7 +34,7 @@ INCIDENT_NOTE = "incident"
 SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
 """Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
 PAUSED_NOTE = "paused"
-_SAVES = frozenset({StepName.CHECKPOINT, StepName.LIFEBOAT})
+_SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,10 @@ class World(Protocol):
 
     def reopen_gateway(self) -> None:
         """Undo `close_gateway`."""
+        ...
+
+    async def journal_failed(self, reason: str) -> None:
+        """The journal could not be written: save what is irreplaceable, and make room. Never raises."""
         ...
 
 
@@ -329,12 +333,16 @@ class Decider:
         if row.source is not row.destination:
             self._entered_at = self._clock.monotonic()
 
+    def prospect(self) -> tuple[Target, ...]:
+        """What a recovery would work on if it began now, in its order."""
+        order = [c.name for c in self._world.containables()]
+        return recovery_targets(self._degraded(), self.assessor.active, self._world.victims(), order)
+
     def _choose_targets(self) -> tuple[Target, ...]:
         """Choose what this recovery works on, and park what has been tried often enough."""
         essential = {c.name: c.essential for c in self._world.containables()}
         chosen = []
-        victims = self._world.victims()
-        for target in recovery_targets(self._degraded(), self.assessor.active, victims):
+        for target in self.prospect():
             times = self._incident.tried.get(target.name, 0)
             expendable = target.is_subsystem and not essential[target.name]
             if expendable and times >= self._rules.attempts_per_subsystem:

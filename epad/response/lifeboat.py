@@ -1,25 +1,37 @@
-"""The last checkpoint, with the story of why."""
+"""The steps of LIFEBOAT: the first tier at once, and the whole bundle once the children have been stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epad.checkpoint.bundle import Label, create, verify
+from epad.checkpoint.bundle import Bundle, Label, create, verify
+from epad.checkpoint.child import ChildError, ask_child
 from epad.checkpoint.errors import CheckpointError
-from epad.checkpoint.source import BytesSource, Source
+from epad.checkpoint.manifest import Part
+from epad.checkpoint.source import ReportSource, Source
 from epad.config import CheckpointConfig
 from epad.database import DatabaseError
 from epad.explain import History
+from epad.lifeboat.ballast import Ballast
+from epad.lifeboat.first import FirstTier
+from epad.lifeboat.report import Story, render_report
+from epad.lifeboat.salvage import Salvaged
 from epad.response.step import Operation, Step, StepFailedError
 from statemachine.clock import Clock
+
+REPORT = "REPORT.md"
+SALVAGE_SECONDS = 30.0
+SALVAGE_SUFFIX = ".salvage"
+_DATABASE_FILES = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
 class Lifeboat:
-    """Writes the lifeboat bundle once the children have been stopped by the steps before it."""
+    """Saves what can be saved, the irreplaceable first."""
 
     directory: Path
     config: CheckpointConfig
@@ -27,49 +39,92 @@ class Lifeboat:
     facts: Callable[[], Mapping[str, Any]]
     history: History
     clock: Clock
+    first: FirstTier
+    ballast: Ballast
+
+    async def save_first(self, step: Step, _: Operation) -> str:
+        """Do a `first_tier` step: the file made beforehand. It never fails: the bundle is tried in any case."""
+        written = await self.first.write(step.arguments["sentence"])
+        return f"{written.sentence}; {await self.make_room()}"
+
+    async def make_room(self) -> str:
+        """Give the ballast's room back, for the journal of what follows and for the bundle."""
+        try:
+            released = await asyncio.to_thread(self.ballast.release)
+        except OSError as error:
+            return f"the ballast could not be removed: {error.strerror or error}"
+        return f"{released >> 20} MiB of ballast released" if released else "there was no ballast"
 
     async def save(self, step: Step, operation: Operation) -> str:
         """Do a `lifeboat` step. Raises StepFailedError."""
-        sentence, facts, now = step.arguments["sentence"], self.facts(), self.clock.utc()
-        at = f"{now:%Y-%m-%d %H:%M:%S} UTC"
-        transitions, chain = await self._story(at)
-        report = render_report(sentence, at, facts, transitions, chain)
-        sources = [BytesSource("REPORT.md", report.encode()), *self.sources()]
-        label = Label(operation.key, "lifeboat", sentence, now, facts)
+        await self.make_room()  # again, for a daemon that died between the two
+        now = self.clock.utc()
+        story = await self._story(step.arguments["sentence"], f"{now:%Y-%m-%d %H:%M:%S} UTC")
+        label = Label(operation.key, "lifeboat", story.sentence, now, story.facts)
+        report = ReportSource(REPORT, lambda parts: render_report(_with_outcome(story, parts)).encode())
         try:
             bundle = await create(
-                self.directory, sources, label, deadline_seconds=self.config.deadline_seconds
+                self.directory,
+                [*self.sources(), report],
+                label,
+                deadline_seconds=self.config.deadline_seconds,
             )
             verification = await verify(bundle.path, deadline_seconds=self.config.deadline_seconds)
         except CheckpointError as error:
-            raise StepFailedError(str(error)) from error
+            raise StepFailedError(f"{error}; the first tier is in {self.first.path}") from error
+        salvaged = await self._salvage(bundle)
         state = "verified" if verification.ok else f"NOT verified: {'; '.join(verification.faults)}"
-        return f"{bundle.path} written, {state}; `epactl lifeboat relaunch` starts clean"
+        return f"{bundle.path} written, {state}{salvaged}; `epactl lifeboat relaunch` starts clean"
 
-    async def _story(self, at: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The transitions and the chain; a journal that cannot be read costs the story, not the bundle."""
+    async def _story(self, sentence: str, at: str) -> Story:
+        """What led here; a journal that cannot be read costs the story, not the bundle."""
         try:
-            return await self.history.transitions(), await self.history.explain(None)
+            transitions, chain = await self.history.transitions(), await self.history.explain(None)
         except DatabaseError as error:
-            return [], [{"at": at, "kind": "missing", "id": "journal", "text": f"not readable: {error}"}]
+            missing = {"at": at, "kind": "missing", "id": "journal", "text": f"not readable: {error}"}
+            return Story(sentence, at, self.facts(), chain=[missing])
+        return Story(sentence, at, self.facts(), transitions, chain)
+
+    async def _salvage(self, bundle: Bundle) -> str:
+        """Copy what its own library refuses as the bytes lie, beside the bundle: none of it can be vouched for."""
+        origins = sorted({part.origin for part in bundle.manifest.lost if part.origin})
+        present = [
+            Path(origin + suffix)
+            for origin in origins
+            for suffix in _DATABASE_FILES
+            if await asyncio.to_thread(Path(origin + suffix).is_file)
+        ]
+        if not present:
+            return ""
+        place = bundle.path.with_name(bundle.path.name + SALVAGE_SUFFIX)
+        try:
+            await asyncio.to_thread(place.mkdir, mode=0o700, exist_ok=True)
+        except OSError as error:
+            return f"; nothing could be salvaged: {place}: {error.strerror or error}"
+        told = [f"{path.name}: {await _salvage_one(path, place / path.name)}" for path in present]
+        return f"; raw copies in {place}: {'; '.join(told)}"
 
 
-def render_report(
-    sentence: str,
-    at: str,
-    facts: Mapping[str, Any],
-    transitions: list[dict[str, Any]],
-    chain: list[dict[str, Any]],
-) -> str:
-    """The story as Markdown: what happened, what was found, what was tried."""
-    lines = ["# LIFEBOAT", "", f"Entered at {at}: {sentence}.", "", "## State at that time", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "## Phases", "", "| when | from | to | rule | why |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {t['at']} | {t['source']} | {t['destination']} | {t['guard']} | {t['sentence']} |"
-        for t in transitions
-    ]
-    lines += ["", "## What was found and what was tried", ""]
-    lines += [f"- {link['at']} {link['kind']} ({link['id']}): {link['text']}" for link in chain]
-    lines += ["", "Files and their hashes are in MANIFEST.json and SHA256SUMS beside this report.", ""]
-    return "\n".join(lines)
+async def _salvage_one(source: Path, copy: Path) -> str:
+    try:
+        salvaged = await ask_child(
+            "epad.lifeboat.salvage",
+            str(source),
+            str(copy),
+            answer=Salvaged,
+            deadline_seconds=SALVAGE_SECONDS,
+        )
+    except ChildError as error:
+        return str(error)
+    return salvaged.sentence
+
+
+def _with_outcome(story: Story, parts: Sequence[Part]) -> Story:
+    """What the bundle got, and what it did not."""
+    saved = [f"{part.name}: {part.size_bytes} bytes ({part.how})" for part in parts if part.file]
+    lost = [f"{part.name or 'part of a directory'}: {part.error}" for part in parts if part.error]
+    if any(part.error for part in parts):
+        lost.append(
+            f"what is left of their bytes, if anything, is in the directory *{SALVAGE_SUFFIX} beside this one"
+        )
+    return replace(story, saved=saved, lost=[*lost, *story.facts.get("lost", ())])

@@ -55,16 +55,24 @@ def _hold_step(name: str, hold: Hold) -> Step:
 
 
 def recovery_targets(
-    degraded: Iterable[Target], anomalies: Iterable[Anomaly], victims: Collection[str] = ()
+    degraded: Iterable[Target],
+    anomalies: Iterable[Anomaly],
+    victims: Collection[str] = (),
+    order: Sequence[str] = (),
 ) -> tuple[Target, ...]:
     """What a recovery works on: what is degraded or was found to be in trouble, unless a person holds it.
 
-    A victim is not restarted: it comes back by itself once its root does.
+    Epad's own state goes first, then the subsystems in `order`, providers before those who need them. A victim is
+    not restarted: it comes back by itself once its root does.
     """
     active = list(anomalies)
     held = {a.key.subsystem for a in active if a.key.probe == OPERATOR}
     troubled = {a.key.subsystem for a in active} - held - {HOST} - set(victims)
-    return tuple(sorted({Target.subsystem(name) for name in troubled} | set(degraded)))
+    rank = {name: number for number, name in enumerate(order)}
+    targets = {Target.subsystem(name) for name in troubled} | set(degraded)
+    return tuple(
+        sorted(targets, key=lambda target: (target.is_subsystem, rank.get(target.name, -1), target.name))
+    )
 
 
 def within_blast_ratio(
@@ -81,17 +89,24 @@ def within_blast_ratio(
 def plan_for(row: Row, containment: Sequence[Step], targets: Sequence[Target]) -> list[Plan]:
     """The plans of a transition: containment in its own lane, the phase's response in the other."""
     if row.destination is Phase.LIFEBOAT:
-        # One lane here: the children are stopped in order, and the bundle is written once they have.
-        save = Step(StepName.LIFEBOAT, HOST, {"sentence": row.sentence})
-        return [Plan(Lane.PHASE, row.sentence, (*containment, save))]
+        # One lane here: what is irreplaceable is saved at once, the children are stopped in order, and the bundle
+        # is written once they have.
+        why = {"sentence": row.sentence}
+        first, save = Step(StepName.FIRST_TIER, HOST, why), Step(StepName.LIFEBOAT, HOST, why)
+        return [Plan(Lane.PHASE, row.sentence, (first, *containment, save))]
     plans = [Plan(Lane.CONTAINMENT, row.sentence, containment)] if containment else []
     if row.destination is Phase.PRESERVATION:
         plans.append(
             Plan(Lane.PHASE, row.sentence, [Step(StepName.CHECKPOINT, HOST, {"reason": row.sentence})])
         )
     if row.destination is Phase.RECOVERY:
-        plans.append(Plan(Lane.PHASE, row.sentence, [_recovery_step(target) for target in targets]))
+        plans.append(Plan(Lane.PHASE, row.sentence, recovery_steps(targets)))
     return plans
+
+
+def recovery_steps(targets: Sequence[Target]) -> list[Step]:
+    """What a recovery does, in order: what is damaged is rebuilt, what failed is restarted, what was lost replayed."""
+    return [*map(_recovery_step, targets), Step(StepName.REPLAY, HOST)]
 
 
 def _recovery_step(target: Target) -> Step:

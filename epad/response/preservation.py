@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epad.checkpoint.bundle import Label, create, verify
-from epad.checkpoint.errors import CheckpointError
-from epad.checkpoint.retention import prune
+from epad.checkpoint.bundle import Bundle, Label, create, verify
+from epad.checkpoint.errors import CheckpointError, DiskFullError
+from epad.checkpoint.retention import Retention, list_bundles, prune
 from epad.checkpoint.source import Source
 from epad.config import CheckpointConfig
+from epad.ledger.head import Signer
 from epad.metrics import Metrics
 from epad.response.step import Operation, Step, StepFailedError
 from statemachine.clock import Clock
+
+
+async def _nobody() -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Safeguards:
+    """What stands between a copy and the word VERIFIED.
+
+    `state` is the state directory whose keys and sound copies a bundle is held against, `signer` signs it.
+    `doubts` says which datastores are known to be damaged: while there is one, no checkpoint is promoted and
+    none is removed. `ask_to_save` lets processes write out what they hold, and says who did not.
+    """
+
+    state: Path | None = None
+    signer: Signer | None = None
+    doubts: Callable[[], Sequence[str]] = tuple
+    ask_to_save: Callable[[], Awaitable[Sequence[str]]] = _nobody
 
 
 class Preservation:
@@ -27,6 +48,7 @@ class Preservation:
         facts: Callable[[], Mapping[str, Any]],
         clock: Clock,
         metrics: Metrics,
+        safeguards: Safeguards | None = None,
     ) -> None:
         self._directory = directory
         self._config = config
@@ -34,29 +56,68 @@ class Preservation:
         self._facts = facts
         self._clock = clock
         self._metrics = metrics
+        self._safeguards = safeguards or Safeguards()
+
+    def last_verified(self) -> Bundle | None:
+        """The bundle to restore from. What cannot be listed is as good as not there."""
+        try:
+            return list_bundles(self._directory).newest_verified
+        except CheckpointError:
+            return None
+
+    def observe(self) -> None:
+        """Show the age of what a former life of the daemon has made."""
+        if (bundle := self.last_verified()) is not None:
+            self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
 
     async def checkpoint(self, step: Step, operation: Operation) -> str:
         """Do a `checkpoint` step. Raises StepFailedError if nothing could be written."""
+        silent = await self._safeguards.ask_to_save()
+        try:
+            bundle = await self._make(step, operation)
+            doubts = tuple(self._safeguards.doubts())
+            verification = await verify(
+                bundle.path,
+                deadline_seconds=self._config.deadline_seconds,
+                state=self._safeguards.state,
+                doubts=doubts,
+            )
+        except CheckpointError as error:
+            raise StepFailedError(str(error)) from error
+        remarks = "".join(f"; {remark}" for remark in silent)
+        if not verification.ok:
+            # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
+            # No verified one is removed for it: among them is the last good copy of what is damaged now.
+            faults = "; ".join(verification.faults)
+            undone = await self._tidy_up(frozen=True)
+            return f"{bundle.path.name} written, NOT verified: {faults}; rotation is frozen{remarks}{undone}"
+        self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
+        return f"{bundle.path.name} written and verified{remarks}{await self._tidy_up(frozen=False)}"
+
+    async def _make(self, step: Step, operation: Operation) -> Bundle:
         now = self._clock.utc()
         label = Label(operation.key, "checkpoint", step.arguments["reason"], now, self._facts())
         try:
-            bundle = await create(
-                self._directory, self._sources(), label, deadline_seconds=self._config.deadline_seconds
+            return await create(
+                self._directory,
+                self._sources(),
+                label,
+                deadline_seconds=self._config.deadline_seconds,
+                signer=self._safeguards.signer,
             )
-            verification = await verify(bundle.path, deadline_seconds=self._config.deadline_seconds)
-        except CheckpointError as error:
-            raise StepFailedError(str(error)) from error
-        if not verification.ok:
-            # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
-            faults = "; ".join(verification.faults)
-            return f"{bundle.path.name} written, NOT verified: {faults}{await self._tidy_up()}"
-        self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
-        return f"{bundle.path.name} written and verified{await self._tidy_up()}"
+        except DiskFullError:
+            # Room for the next attempt.
+            await prune(self._directory, Retention(keep=1, frozen=bool(self._safeguards.doubts())))
+            raise
 
-    async def _tidy_up(self) -> str:
+    async def _tidy_up(self, *, frozen: bool) -> str:
         """Remove old checkpoints. That they stay is no reason to call the new one failed: it is safe."""
+        config = self._config
+        retention = Retention(config.keep, config.daily, config.weekly, config.free_ratio)
+        if frozen:
+            retention = Retention(config.keep, frozen=True)
         try:
-            await prune(self._directory, self._config.keep)
+            await prune(self._directory, retention)
         except CheckpointError as error:
             return f"; older ones could not be removed: {error}"
         return ""

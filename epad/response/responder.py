@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import structlog
 
+from epad.database import DatabaseError
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from epad.response.journal import Journal
@@ -24,6 +26,10 @@ from epad.response.step import (
 # A step that failed three times will fail a fourth time: it is recorded as failed and the policy decides.
 MAX_ATTEMPTS = 3
 RETRY_SECONDS = 0.2
+# How long to wait before the journal is tried again: what is not written is not done, and not called done.
+JOURNAL_RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 StepWork = Callable[[Step, Operation], Awaitable[str]]
 """Does a step and returns one sentence about the result. Raises StepFailedError."""
@@ -73,13 +79,13 @@ class Responder:
                 failures.append(_failure(record.step, record.result))
             if record.state is not StepState.PENDING:
                 continue
-            if not await self._journal.is_open(operation.id):
+            if not await self._written(lambda: self._journal.is_open(operation.id)):
                 return OperationEnded(operation, StepState.ABORTED)
             failure = await self._run_step(record, operation)
             if failure:
                 failures.append(failure)
         state = StepState.FAILED if failures else StepState.DONE
-        if not await self._journal.operation_ended(operation.id, state):
+        if not await self._written(lambda: self._journal.operation_ended(operation.id, state)):
             state = StepState.ABORTED
         return OperationEnded(operation, state, tuple(failures))
 
@@ -87,7 +93,7 @@ class Responder:
         """Try a step until it is done or its attempts are spent; return the failure, if any."""
         step, failure = record.step, "attempts were spent before the daemon was restarted"
         for attempt in range(record.attempts, MAX_ATTEMPTS):
-            await self._journal.step_tried(record.id)
+            await self._written(lambda: self._journal.step_tried(record.id))
             try:
                 result = await self._work[step.name](step, operation)
             except StepFailedError as error:
@@ -104,7 +110,7 @@ class Responder:
     async def _end_step(
         self, record: StepRecord, operation: Operation, state: StepState, result: str
     ) -> None:
-        await self._journal.step_ended(record.id, state, result)
+        await self._written(lambda: self._journal.step_ended(record.id, state, result))
         self._metrics.steps.labels(record.step.name, state).inc()
         self._log.info(
             "step.ended", step=record.step.name, target=record.step.target, state=state, result=result
@@ -118,6 +124,15 @@ class Responder:
             state=state,
             result=result,
         )
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Use the journal, however long it takes: a full disk holds a step up, it does not end its lane."""
+        while True:
+            try:
+                return await write()
+            except DatabaseError as error:
+                self._log.error("journal.unwritable", error=str(error))
+                await asyncio.sleep(JOURNAL_RETRY_SECONDS)
 
 
 def _failure(step: Step, reason: str) -> str:

@@ -15,15 +15,18 @@ class StepName(StrEnum):
     CHECKPOINT = "checkpoint"
     RESTART = "restart"
     REPAIR_LEDGER = "repair_ledger"
+    REPLAY = "replay"
+    FIRST_TIER = "first_tier"
     LIFEBOAT = "lifeboat"
 
 
 class Lane(StrEnum):
-    """Containment must not wait behind a checkpoint, so each has its own worker."""
+    """Containment must not wait behind a checkpoint, nor a checkpoint behind a model: each has its own worker."""
 
     CONTAINMENT = "containment"
     PHASE = "phase"
     MAINTENANCE = "maintenance"
+    REPLAY = "replay"
 
 
 class StepState(StrEnum):

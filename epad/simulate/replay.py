@@ -129,6 +129,9 @@ class _World:
     def reopen_gateway(self) -> None:
         """There is none."""
 
+    async def journal_failed(self, reason: str) -> None:
+        """Nothing is written."""
+
 
 class Replay:
     """Replays one recording. `actual` are the transitions that the journal has of the same time."""

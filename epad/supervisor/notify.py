@@ -20,7 +20,7 @@ MAX_STATUS_CHARACTERS = 200
 # Datagrams read in one turn of the event loop: a child that floods its socket slows nobody but itself.
 _MAX_DATAGRAMS_PER_TURN = 32
 
-_FLAG_KEYS = frozenset({"READY", "STOPPING", "WATCHDOG", "RELOADING"})
+_FLAG_KEYS = frozenset({"READY", "STOPPING", "WATCHDOG", "RELOADING", "X_EPAD_SAVED"})
 _PROGRESS = re.compile(r"([0-9]{1,15})/([0-9]{1,15})")
 _FIELD = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -43,6 +43,7 @@ class Notification:
     status: str | None = None
     progress: Progress | None = None
     malformed: int = 0
+    saved: bool = False
 
 
 def parse_notification(datagram: bytes) -> Notification:
@@ -67,7 +68,13 @@ def parse_notification(datagram: bytes) -> Notification:
             progress = _progress(value) or progress
             malformed += _progress(value) is None
     return Notification(
-        "READY" in flags, "STOPPING" in flags, "WATCHDOG" in flags, status, progress, malformed
+        "READY" in flags,
+        "STOPPING" in flags,
+        "WATCHDOG" in flags,
+        status,
+        progress,
+        malformed,
+        "X_EPAD_SAVED" in flags,
     )
 
 

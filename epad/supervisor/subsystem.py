@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Collection, Mapping
 
 from epad.config import SubsystemConfig
@@ -35,6 +36,7 @@ class ProcessSubsystem:
         self._process = Process(name, spec, room, self)
         self._socket = NotifySocket(room.directories.notify_socket(name), self._hear, self._log)
         self._lock = asyncio.Lock()
+        self._saved = asyncio.Event()
         self._held: Held | None = None
         self._ending: Intent | None = None
         self._launched = False
@@ -90,6 +92,25 @@ class ProcessSubsystem:
         async with self._lock:
             await self._process.renew()
         await self.converge()
+
+    async def ask_to_save(self) -> str:
+        """Send the checkpoint signal and wait for X_EPAD_SAVED=1; say why it did not come, if it did not.
+
+        What is frozen or not there is not asked: what it has on the disk is all there is.
+        """
+        child, state = self._process.child, self.spec.state
+        if child is None or self._process.record.frozen:
+            return ""
+        self._saved.clear()
+        try:
+            signal.pidfd_send_signal(child.descriptor, signal.Signals[state.checkpoint_signal])
+            async with asyncio.timeout(state.deadline_seconds):
+                await self._saved.wait()
+        except TimeoutError:
+            return f"{self.name} did not say X_EPAD_SAVED=1 within {state.deadline_seconds:g} s"
+        except OSError as error:
+            return f"{self.name} could not be asked to save: {error.strerror}"
+        return ""
 
     async def end(self) -> None:
         """Stop it for good, and forget it."""
@@ -181,6 +202,8 @@ class ProcessSubsystem:
     def _hear(self, notification: Notification) -> None:
         if self._process.child is None or self._ending is not None:
             return
+        if notification.saved:
+            self._saved.set()
         if self._process.hear(notification):
             self._room.tasks.start(self._process.save(), f"record of {self.name}")
         self._note()

@@ -137,6 +137,13 @@ class Supervisor:
             await process.begin(None, ())
         await asyncio.gather(*(self._launch(process) for process in begun))
 
+    async def ask_to_save(self) -> list[str]:
+        """Let each process that declares a checkpoint signal write out its state; say who did not answer."""
+        processes = (p for p in self._processes.values() if isinstance(p, ProcessSubsystem))
+        asked = [process for process in processes if process.spec.state.checkpoint_signal]
+        answers = await asyncio.gather(*(process.ask_to_save() for process in asked))
+        return [answer for answer in answers if answer]
+
     async def stop_all(self) -> None:
         """Stop every tree, dependents before what they depend on."""
         for layer in reversed(self._layers):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from runners.model.engine import Message, last_user_text
-from runners.wargame.grammar import Grammar, GrammarError
 from runners.wargame.outcomes import Label
+from runners.wargame.scenario.grammar import Grammar, GrammarError
 
 _CARD: Final = re.compile(r"<card>\s*(\{.*?\})\s*</card>", re.DOTALL)
 

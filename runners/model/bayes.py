@@ -16,8 +16,8 @@ from typing import Final
 from runners.model.conversation import turns_to_judge
 from runners.model.engine import Message
 from runners.model.verdicts import verdict_json
-from runners.wargame.grammar import Grammar
 from runners.wargame.outcomes import Label
+from runners.wargame.scenario.grammar import Grammar
 
 TRAINING_PAIRS: Final = 400
 TRAINING_SEED: Final = 20_240_601

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runners.model.analyst import CouncilAnalyst
 from runners.model.attacker import GrammarAttacker
 from runners.model.bayes import BayesDefender, letter_groups, training_examples, word_pairs, words
 from runners.model.engine import Engine
 from runners.model.markov import MarkovChat, stdlib_docstrings
 from runners.model.rules import DriftDefender, StructureDefender
-from runners.wargame.grammar import load_grammar
+from runners.model.teacher import OracleTeacher
+from runners.wargame.scenario.library import load_grammar
 
 
 def embedded_engines() -> Mapping[str, Engine]:
@@ -24,5 +26,7 @@ def embedded_engines() -> Mapping[str, Engine]:
         BayesDefender("embedded-letters-defender", letter_groups, examples),
         DriftDefender(),
         BayesDefender("embedded-phrase-defender", word_pairs, examples),
+        OracleTeacher(),
+        CouncilAnalyst(),
     )
     return {engine.name: engine for engine in engines}

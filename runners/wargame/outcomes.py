@@ -87,6 +87,8 @@ class VoidReason(StrEnum):
     ATTACKER_TRUNCATED = "attacker_truncated"
     ATTACKER_BAD_MESSAGE = "attacker_bad_message"
     ATTACKER_NO_CANARY = "attacker_no_canary"
+    ATTACKER_LEAK = "attacker_leak"
+    ATTACKER_LOOP = "attacker_loop"
     QUORUM = "quorum"
 
 
@@ -95,6 +97,7 @@ class FailReason(StrEnum):
 
     INFRASTRUCTURE = "infra"
     DEADLINE = "deadline"
+    POISON = "poison"
 
 
 Reason = ScoredOutcome | VoidReason | FailReason

@@ -14,6 +14,7 @@ class Role:
     instruction: str
     model: str
     weight: float = 1.0
+    endpoint: str = ""
 
     @property
     def tag(self) -> str:
@@ -52,3 +53,5 @@ ROLES: Final = (
     ),
 )
 EMBEDDED_ATTACKER: Final = "embedded-grammar-attacker"
+EMBEDDED_TEACHER: Final = "embedded-oracle-teacher"
+EMBEDDED_ANALYST: Final = "embedded-council-analyst"

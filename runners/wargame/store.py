@@ -5,73 +5,29 @@ apsw is the only SQLite library here, as in the daemon: it bundles a SQLite with
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from runners.wargame.locking import StoreError, lock
 from runners.wargame.outcomes import RoundState
-from runners.wargame.round import RoundRecord
+from runners.wargame.play.round import RoundRecord
 from runners.wargame.settings import differences, settings_hash
-
-# `is_locked` takes the lock for a moment to look; a run that starts just then tries again.
-LOCK_TRIES: Final = 5
-LOCK_PAUSE_SECONDS: Final = 0.05
 
 RUN_COLUMNS: Final = (
     "run_id", "engine", "wanted", "state", "detail", "updated_utc", "created_utc", "base_url", "settings_json",
     "settings_hash",
 )  # fmt: skip
 
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS run(
-  run_id TEXT PRIMARY KEY, settings_json TEXT NOT NULL, settings_hash TEXT NOT NULL, engine TEXT NOT NULL,
-  base_url TEXT NOT NULL, created_utc TEXT NOT NULL, wanted INTEGER NOT NULL,
-  state TEXT NOT NULL, detail TEXT NOT NULL, updated_utc TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS round(
-  run_id TEXT NOT NULL REFERENCES run, idx INTEGER NOT NULL, pair INTEGER NOT NULL, label TEXT NOT NULL,
-  category TEXT NOT NULL, family TEXT NOT NULL, canary TEXT NOT NULL,
-  state TEXT NOT NULL CHECK(state IN ('scored','void','failed')), outcome TEXT NOT NULL,
-  attempt INTEGER NOT NULL, duration_seconds REAL NOT NULL, ended_utc TEXT NOT NULL,
-  PRIMARY KEY(run_id, idx)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS turn(
-  run_id TEXT NOT NULL, idx INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
-  PRIMARY KEY(run_id, idx, number), FOREIGN KEY(run_id, idx) REFERENCES round) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS call(
-  run_id TEXT NOT NULL, idx INTEGER NOT NULL, attempt INTEGER NOT NULL, purpose TEXT NOT NULL,
-  model TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, status INTEGER NOT NULL,
-  finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-  latency_seconds REAL NOT NULL, tries INTEGER NOT NULL, reply TEXT NOT NULL,
-  PRIMARY KEY(run_id, idx, attempt, purpose), FOREIGN KEY(run_id, idx) REFERENCES round) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS vote(
-  run_id TEXT NOT NULL, idx INTEGER NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL, weight REAL NOT NULL,
-  kind TEXT NOT NULL, detail TEXT NOT NULL, confidence INTEGER, category TEXT, evidence_turn INTEGER, parser TEXT,
-  PRIMARY KEY(run_id, idx, role), FOREIGN KEY(run_id, idx) REFERENCES round) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS decision(
-  run_id TEXT NOT NULL, idx INTEGER NOT NULL, rule TEXT NOT NULL, flagged INTEGER NOT NULL, score REAL NOT NULL,
-  threshold REAL NOT NULL, voters INTEGER NOT NULL,
-  PRIMARY KEY(run_id, idx, rule), FOREIGN KEY(run_id, idx) REFERENCES round) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event(
-  id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES run, at_utc TEXT NOT NULL, kind TEXT NOT NULL,
-  detail TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS event_run ON event(run_id, id);
-"""
-
-
-class StoreError(Exception):
-    """The store cannot be used; the message names the file."""
-
-
-class StoreBusyError(StoreError):
-    """Another run is writing to this store."""
+STORE_VERSION: Final = 2
 
 
 class SettingsMismatchError(StoreError):
@@ -101,7 +57,7 @@ class Store:
         self.path = path
         self._lock: int | None = None
         if not readonly:
-            self._lock = _lock(path)
+            self._lock = lock(path)
         flags = (
             apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
@@ -114,10 +70,23 @@ class Store:
                 # NORMAL loses nothing to kill -9, at most the last rounds to a power cut; those are asked
                 # again. FULL costs 4 ms a round against 0.11 ms.
                 self._connection.pragma("synchronous", "normal")
-                self._connection.execute(SCHEMA)
+                self._check_version()
+                self._connection.execute(_schema())
         except apsw.Error as error:
             self._unlock()
             raise StoreError(f"{path}: {error}") from error
+
+    def _check_version(self) -> None:
+        """Stamp a new file; refuse one that another version of this program made."""
+        version, tables = self._connection.pragma("user_version"), self._connection.pragma("schema_version")
+        if tables and version != STORE_VERSION:
+            self._connection.close()
+            self._unlock()
+            raise StoreError(
+                f"{self.path}: a store of version {version}, and this program writes {STORE_VERSION}: "
+                "use another --store"
+            )
+        self._connection.pragma("user_version", STORE_VERSION)
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -129,11 +98,13 @@ class Store:
             os.close(self._lock)
             self._lock = None
 
-    def run(self) -> RunRow | None:
-        """The store's run, if one was ever begun."""
+    def run(self, run_id: str | None = None) -> RunRow | None:
+        """The run of that id, or the one that was begun last, if there is any."""
         try:
             row = self._connection.execute(
-                f"SELECT {', '.join(RUN_COLUMNS)} FROM run ORDER BY created_utc DESC LIMIT 1"  # noqa: S608 - our names
+                f"SELECT {', '.join(RUN_COLUMNS)} FROM run WHERE run_id = coalesce(?, run_id)"  # noqa: S608 - our names
+                " ORDER BY created_utc DESC, rowid DESC LIMIT 1",
+                (run_id,),
             ).fetchone()
         except apsw.Error as error:
             raise StoreError(f"{self.path}: {error}") from error
@@ -142,28 +113,15 @@ class Store:
         values = dict(zip(RUN_COLUMNS, row, strict=True))
         return RunRow(settings=json.loads(values.pop("settings_json")), **values)
 
-    def begin(self, description: Mapping[str, Any], engine: str, base_url: str, wanted: int) -> RunRow:
-        """Begin a run, or go on with the one that is there. Raises SettingsMismatchError."""
+    def begin(
+        self, description: Mapping[str, Any], engine: str, base_url: str, wanted: int, *, fork: bool = False
+    ) -> RunRow:
+        """Begin a run, or go on with the one that is there. Raises SettingsMismatchError, unless to `fork`."""
         existing = self.run()
-        if existing is None:
-            now = _utc()
-            values = (json.dumps(description), settings_hash(description), engine, base_url, now, wanted, now)
-            self._execute(
-                "INSERT INTO run VALUES(?, ?, ?, ?, ?, ?, ?, 'running', '', ?)",
-                (f"wargame-{uuid.uuid4().hex[:12]}", *values),
-            )
-        elif existing.settings_hash != settings_hash(description):
-            changed = "; ".join(differences(description, existing.settings))
-            raise SettingsMismatchError(
-                f"{self.path} belongs to a run with other settings ({changed}): "
-                "use another --store, or run with the old settings"
-            )
-        elif "embedded" in (existing.engine, engine) and existing.engine != engine:
-            raise SettingsMismatchError(
-                f"{self.path} was begun with engine {existing.engine}, and the endpoint now serves {engine}: "
-                "use another --store; results of the two must not be mixed"
-            )
+        if existing is None or (fork and existing.settings_hash != settings_hash(description)):
+            self._insert_run(description, engine, base_url, wanted, existing)
         else:
+            self._check_same(existing, description, engine)
             self._execute(
                 "UPDATE run SET wanted = max(wanted, ?), base_url = ? WHERE run_id = ?",
                 (wanted, base_url, existing.run_id),
@@ -173,6 +131,38 @@ class Store:
             raise StoreError(f"{self.path}: the run that was just written is not there")
         return begun
 
+    def _insert_run(
+        self,
+        description: Mapping[str, Any],
+        engine: str,
+        base_url: str,
+        wanted: int,
+        parent: RunRow | None,
+    ) -> None:
+        run_id, now = f"wargame-{uuid.uuid4().hex[:12]}", _utc()
+        values = (json.dumps(description), settings_hash(description), engine, base_url, now, wanted, now)
+        with self._connection:
+            self._execute("INSERT INTO run VALUES(?, ?, ?, ?, ?, ?, ?, 'running', '', ?)", (run_id, *values))
+            if parent is not None:
+                changed = "; ".join(differences(description, parent.settings))
+                self._execute(
+                    "INSERT INTO event(run_id, at_utc, kind, detail) VALUES(?, ?, 'forked', ?)",
+                    (run_id, now, f"from {parent.run_id}: {changed}"),
+                )
+
+    def _check_same(self, existing: RunRow, description: Mapping[str, Any], engine: str) -> None:
+        if existing.settings_hash != settings_hash(description):
+            changed = "; ".join(differences(description, existing.settings))
+            raise SettingsMismatchError(
+                f"{self.path} belongs to a run with other settings ({changed}): "
+                "use another --store, run with the old settings, or say --fork to begin another run in it"
+            )
+        if "embedded" in (existing.engine, engine) and existing.engine != engine:
+            raise SettingsMismatchError(
+                f"{self.path} was begun with engine {existing.engine}, and the endpoint now serves {engine}: "
+                "use another --store; results of the two must not be mixed"
+            )
+
     def note(self, run_id: str, state: str, detail: str = "") -> None:
         """Record that the run goes on, pauses or stops, and why."""
         with self._connection:
@@ -180,15 +170,41 @@ class Store:
                 "UPDATE run SET state = ?, detail = ?, updated_utc = ? WHERE run_id = ?",
                 (state, detail, _utc(), run_id),
             )
-            self._execute(
-                "INSERT INTO event(run_id, at_utc, kind, detail) VALUES(?, ?, ?, ?)",
-                (run_id, _utc(), state, detail),
-            )
+            self.note_event(run_id, state, detail)
+
+    def note_event(self, run_id: str, kind: str, detail: str) -> None:
+        """Record something that happened."""
+        self._execute(
+            "INSERT INTO event(run_id, at_utc, kind, detail) VALUES(?, ?, ?, ?)",
+            (run_id, _utc(), kind, detail),
+        )
+
+    def controls(self, run_id: str) -> set[int]:
+        """At which rounds the controls were judged."""
+        rows = self._connection.execute("SELECT DISTINCT at_round FROM control WHERE run_id = ?", (run_id,))
+        return {at_round for (at_round,) in rows}
 
     def attempts(self, run_id: str) -> dict[int, tuple[RoundState, int]]:
         """How each round that was ever ended did end, and how often it was tried."""
         rows = self._connection.execute("SELECT idx, state, attempt FROM round WHERE run_id = ?", (run_id,))
         return {idx: (RoundState(state), attempt) for idx, state, attempt in rows}
+
+    def claim(self, run_id: str, index: int, *, alone: bool) -> None:
+        """Write down that a round begins, so that what kills the process is known afterwards."""
+        self._execute(
+            "INSERT INTO claim VALUES(?, ?, 1, ?) ON CONFLICT DO UPDATE"
+            " SET begun = begun + 1, alone = alone + excluded.alone",
+            (run_id, index, int(alone)),
+        )
+
+    def claims(self, run_id: str) -> dict[int, tuple[int, int]]:
+        """The rounds that were begun and never ended: how often, and how often with no other beside them."""
+        rows = self._connection.execute("SELECT idx, begun, alone FROM claim WHERE run_id = ?", (run_id,))
+        return {index: (begun, alone) for index, begun, alone in rows}
+
+    def release(self, run_id: str) -> None:
+        """Forget all claims: the process ends in good order, no round is to blame."""
+        self._execute("DELETE FROM claim WHERE run_id = ?", (run_id,))
 
     def turns(self, run_id: str, index: int) -> tuple[str, ...]:
         """The turns of a round that was played."""
@@ -210,12 +226,13 @@ class Store:
             for table in ("turn", "vote", "decision"):
                 self._execute(f"DELETE FROM {table} WHERE run_id = ? AND idx = ?", key)  # noqa: S608 - our names
             self._write_details(key, record, attempt)
+            self._execute("DELETE FROM claim WHERE run_id = ? AND idx = ?", key)
             self._execute("UPDATE run SET updated_utc = ? WHERE run_id = ?", (_utc(), run_id))
 
     def _write_round(self, key: tuple[str, int], record: RoundRecord, attempt: int) -> None:
         card, outcome = record.card, record.outcome
         self._execute(
-            "INSERT INTO round VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO round VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " state = excluded.state, outcome = excluded.outcome, attempt = excluded.attempt,"
             " duration_seconds = excluded.duration_seconds, ended_utc = excluded.ended_utc",
             (
@@ -224,6 +241,7 @@ class Store:
                 str(card.label),
                 card.category,
                 card.family,
+                card.split,
                 card.canary,
                 str(outcome.state),
                 str(outcome.reason),
@@ -247,9 +265,22 @@ class Store:
                 r.completion_tokens,
             )
             self._execute(
-                "INSERT INTO call VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*key, attempt, call.purpose, call.model, *values, r.latency_seconds, r.attempts, r.content),
+                "INSERT INTO call VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *key,
+                    attempt,
+                    call.purpose,
+                    call.model,
+                    *values,
+                    r.latency_seconds,
+                    r.queue_seconds,
+                    r.attempts,
+                    r.content,
+                ),
             )
+        self._write_votes(key, record)
+
+    def _write_votes(self, key: tuple[str, int], record: RoundRecord) -> None:
         for vote in record.votes:
             v = vote.verdict
             read = (v.confidence, v.category, v.evidence_turn, v.parser) if v else (None, None, None, None)
@@ -263,6 +294,25 @@ class Store:
                 "INSERT INTO decision VALUES(?, ?, ?, ?, ?, ?, ?)",
                 (*key, d.rule, int(d.flagged), d.score, d.threshold, d.voters),
             )
+
+    def judge_again(self, run_id: str, records: Iterable[RoundRecord]) -> None:
+        """Replace votes, decisions and outcomes of rounds that were played; all of them or none."""
+        with self._connection:
+            for record in records:
+                key = (run_id, record.card.index)
+                for table in ("vote", "decision"):
+                    self._execute(f"DELETE FROM {table} WHERE run_id = ? AND idx = ?", key)  # noqa: S608 - our names
+                self._execute(
+                    "UPDATE round SET state = ?, outcome = ? WHERE run_id = ? AND idx = ?",
+                    (str(record.outcome.state), str(record.outcome.reason), *key),
+                )
+                self._write_votes(key, record)
+
+    def write(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """Do several writes in one transaction."""
+        with self._connection:
+            for query, bindings in statements:
+                self._execute(query, bindings)
 
     def rows(self, query: str, bindings: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Read for a report. Raises StoreError."""
@@ -278,34 +328,8 @@ class Store:
             raise StoreError(f"{self.path}: {error}") from error
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
-
-
-def _lock(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"{path}: {error}") from error
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        else:
-            return descriptor
-    os.close(descriptor)
-    raise StoreBusyError(f"{path}: another run is writing to it; stop it, or use another --store")
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a run is writing to this store now."""
-    try:
-        os.close(_lock(path))
-    except StoreBusyError:
-        return True
-    return False
+def _schema() -> str:
+    return (resources.files("runners.wargame") / "schema.sql").read_text(encoding="utf-8")
 
 
 def _utc() -> str:

@@ -57,6 +57,7 @@ async def test_status_phase_and_explain_are_the_daemons_own_words(door: Door) ->
         ("/v1/checkpoint", "checkpoint"),
         ("/v1/subsystems/chat/key/rotate", "rotate_key"),
         ("/v1/subsystems/chat/key/revoke", "revoke_key"),
+        ("/v1/datastores/memory/accept", "accept_datastore"),
     ],
 )
 async def test_an_order_arrives_with_its_reason_and_its_giver(door: Door, target: str, order: str) -> None:

@@ -76,6 +76,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
     assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
     assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
+    assert await epactl(door, "datastore", "accept", "memory", "--reason", "tidied up") == 0
     assert [order[:3] for order in door.operations.orders] == [
         ("quarantine", "chat", "it loops"),
         ("release", "chat", "cured"),
@@ -86,6 +87,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
         ("rotate_key", "chat", "yearly"),
         ("revoke_key", "chat", "stolen"),
         ("lifeboat", "host", "fire"),
+        ("accept_datastore", "memory", "tidied up"),
     ]
     assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out
 
@@ -102,6 +104,7 @@ async def test_failures_have_different_exit_statuses(door: Door, capsys: pytest.
     assert await epactl(door, "quarantine", "nobody", "--reason", "r") == 4
     assert await epactl(door, "status", "nobody") == 4
     assert await epactl(door, "explain", "nobody") == 4
+    assert await epactl(door, "datastore", "accept", "nobody", "--reason", "r") == 4
     door.peer = Peer(1, 54_321, ())
     assert await epactl(door, "quarantine", "chat", "--reason", "r") == 5
     out, err = capsys.readouterr()
@@ -399,3 +402,14 @@ def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(argparse.ArgumentTypeError, match="give 90s, 10m, 2h, 1d"):
         ctl.moment(text)
+
+
+async def test_recovery_shows_the_plan_and_what_is_left_to_a_person(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What, why, from which sources in which order; and the turns that nobody will ask again."""
+    assert await epactl(door, "recovery") == 0
+    shown = capsys.readouterr().out
+    assert "1. rebuild ledger: record 7" in shown
+    assert "from rows that the chain vouches for, then sealed segments" in shown
+    assert "for a person" in shown

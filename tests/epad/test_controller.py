@@ -160,6 +160,9 @@ async def test_an_unwritable_journal_closes_the_gateway_until_it_is_written(benc
     assert bench.world.gateway == ["closed: the journal cannot be written: state.db: disk full"] * 3 + [
         "open"
     ]
+    assert bench.world.saved == [
+        "the journal cannot be written: state.db: disk full"
+    ]  # once, not at every try
     assert bench.trace == [*["refused"] * 3, "journal QUARANTINE", "move QUARANTINE", "act containment"]
     assert bench.controller.cycles >= 3
 

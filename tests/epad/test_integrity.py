@@ -11,10 +11,12 @@ from damage import flip_one_bit
 from epad_house import BOOT, turn
 from epad_story import shipped
 
-from epad.integrity import Integrity
+from epad.database import Database
+from epad.integrity import PAGES_SECONDS, Integrity
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Verdict
 from epad.metrics import Metrics
+from epad.response.journal import JOURNAL_SCHEMA
 from epad.status import Ledger as LedgerStatus
 from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import ProbeError
@@ -130,11 +132,34 @@ async def test_a_ledger_whose_name_was_taken_is_a_critical_finding(bench: Bench,
 async def test_a_file_beside_the_ledger_is_missed_too(bench: Bench, tmp_path: Path) -> None:
     """`state.db` is written to as long as the daemon runs; deleted, it is gone with it."""
     state = tmp_path / "state.db"
-    state.touch()
+    database = Database(state, JOURNAL_SCHEMA)
+    await database.open()
+    await database.close()
     integrity = Integrity(bench.path, shipped().ledger, bench.ledger, bench.clock, bench.metrics, [state])
     assert (await integrity.check()).faults == []
 
     state.unlink()
+    bench.clock.advance(PAGES_SECONDS)  # it is not looked into either
     check = await integrity.check()
     assert [(kind, str(state) in detail) for _, kind, detail in check.faults] == [("file", True)]
+    integrity.close()
+
+
+async def test_a_page_of_state_db_that_has_changed_is_a_critical_finding(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """It is looked for at the start and once in a while; no chain vouches for this file, its page sums do."""
+    state = tmp_path / "state.db"
+    database = Database(state, JOURNAL_SCHEMA)
+    await database.open()
+    await database.close()
+    integrity = Integrity(bench.path, shipped().ledger, bench.ledger, bench.clock, bench.metrics, [state])
+    assert (await integrity.check()).faults == []
+
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    bench.clock.advance(PAGES_SECONDS)
+    ((_, kind, detail),) = (await integrity.check()).faults
+    assert (kind, str(state) in detail, "newest checkpoint" in detail) == ("file", True, True)
     integrity.close()

@@ -28,7 +28,7 @@ OTHER_UNITS = {
 }
 # What a client could make up must never be a label: the number of series would be unbounded.
 LABELS = {"version", "phase", "source", "destination", "trigger", "probe", "subsystem", "step", "result"}
-LABELS |= {"kind", "outcome", "code", "window", "state", "gpu"}
+LABELS |= {"datastore", "kind", "outcome", "code", "window", "state", "gpu"}
 # What the driver and the kernel name: cards, their errors (a few hundred numbers), and three resources.
 LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
 

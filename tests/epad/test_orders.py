@@ -14,8 +14,9 @@ from epad_story import Story, in_lifeboat
 from epad import orders as module
 from epad.config import LogConfig
 from epad.config_load import ConfigError, Origin, Problem
-from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.controller import Controller
+from epad.datastore.keeper import Datastores
 from epad.explain import History
 from epad.keys import Keys
 from epad.orders import Orders
@@ -57,7 +58,13 @@ class Bench:
             cast("Keys", self),
             self.logs,
             self.reload,
+            cast("Datastores", self),
         )
+
+    names = ("memory",)
+
+    def accept(self, name: str) -> None:
+        self.accepted = name
 
     async def reload(self) -> list[str]:
         if isinstance(self.reloaded, Exception):
@@ -273,3 +280,11 @@ async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:
         await bench.orders.log_lines("game", 1, None)
     with pytest.raises(UnknownSubsystemError):
         bench.orders.follow_log("chta")
+
+
+async def test_a_store_is_taken_as_it_is(bench: Bench) -> None:
+    """Somebody meant the change; one that is not configured is unknown."""
+    answer = await bench.orders.accept_datastore("memory", "meant", "uid 0")
+    assert (bench.accepted, answer["failed"]) == ("memory", False)
+    with pytest.raises(UnknownDatastoreError):
+        await bench.orders.accept_datastore("nothing", "meant", "uid 0")

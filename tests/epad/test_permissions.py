@@ -29,6 +29,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),
     (Tier.OPERATOR, Operation.ROTATE_KEY),
+    (Tier.OPERATOR, Operation.ACCEPT_DATASTORE),
     (Tier.OPERATOR, Operation.REVOKE_KEY),
     (Tier.OBSERVER, Operation.STATUS_READ),
     (Tier.OBSERVER, Operation.EVENTS_READ),

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from epad.config import BudgetConfig, Config, GroupConfig, PolicyConfig, RestartConfig, SubsystemConfig
+from epad.config import (
+    BudgetConfig,
+    Config,
+    GroupConfig,
+    PolicyConfig,
+    RestartConfig,
+    StateConfig,
+    SubsystemConfig,
+)
 from epad.config_load import ConfigError, Origin, Problem
 from epad.events import EventLog
 from epad.reload import FIXED, LIVE_TABLES, STARTING, Changes, Reloader, compare
@@ -34,7 +42,7 @@ OTHERS: dict[str, Any] = {
     "restart": RestartConfig(intensity=1),
     "stop_seconds": 1.0,
     "ready_seconds": 1.0,
-    "critical_files": ("a",),
+    "state": StateConfig(files=("a",)),
 }
 
 

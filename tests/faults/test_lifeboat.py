@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 
-from installed import Installation
+from installed import QUICK, Installation, installation
+
+from epad.daemon import EXIT_LIFEBOAT
 
 
 def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house: Installation) -> None:
@@ -59,3 +61,16 @@ def test_crash_loop_of_an_expendable_subsystem_is_contained_and_the_rest_goes_on
     assert house.status()["phase"] == "QUARANTINE"
     turns = house.subsystem("wargame")["tokens"]["turns"]
     house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] > turns, "the wargame to go on")
+
+
+def test_a_lifeboat_that_is_told_to_exit_ends_with_the_status_that_systemd_does_not_restart() -> None:
+    """Everything is saved and stopped first; started again by a person, it waits in LIFEBOAT for the relaunch."""
+    with installation(QUICK + '[lifeboat]\nthen = "exit"\n') as house:
+        house.start()
+        assert house.ctl("lifeboat", "enter", "--reason", "a drill", "--yes").returncode == 0
+        assert house.process is not None
+        assert house.process.wait(60) == EXIT_LIFEBOAT
+        assert house.children() == {}
+        assert list((house.state / "checkpoints").glob("*/REPORT.md"))
+        house.start()
+        assert house.status()["phase"] == "LIFEBOAT"

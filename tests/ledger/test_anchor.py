@@ -42,6 +42,10 @@ def test_a_head_reads_back_and_no_byte_of_it_can_change() -> None:
     for at in range(len(text)):
         with pytest.raises(HeadError):
             verifier.read(note[:at] + chr(ord(note[at]) ^ 1) + note[at + 1 :])
+    for at in range(len(note)):  # nor of the line that signs it, to the last bit that base64 does not need
+        for bit in range(7):
+            with pytest.raises(HeadError):
+                verifier.read(note[:at] + chr(ord(note[at]) ^ 1 << bit) + note[at + 1 :])
     with pytest.raises(HeadError):
         Verifier([Signer(b"x" * 32).verifier_key]).read(note)
 

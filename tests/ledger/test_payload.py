@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from ledger_world import BOOT, config, open_ledger, opening, places, stored
+from ledger_world import BOOT, closing, config, open_ledger, opening, places, stored
 from msgspec.structs import replace
 
 from epad.ledger.everything import verify_everything
@@ -103,3 +103,18 @@ async def test_a_changed_payload_is_not_given_out_and_is_dropped(path: Path) -> 
     assert await ledger.payload(whole) == b"whole"
     await ledger.close()
     assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
+async def test_open_payloads_are_kept_for_keyed_turns_until_they_are_closed(path: Path) -> None:
+    """A request that another open turn asks too stays until that one is closed; one without a key is never kept."""
+    ledger = await open_ledger(path, payloads="open")
+    await ledger.open_turn(replace(prompt_turn(1), idempotency_key=None))
+    assert await ledger.payload(DIGEST) is None
+    first, second = (replace(prompt_turn(number), idempotency_key=f"key-{number}") for number in (2, 3))
+    await ledger.open_turn(first)
+    await ledger.open_turn(second)
+    await ledger.close_turn(closing(2))
+    assert await ledger.payload(DIGEST) == PROMPT
+    await ledger.close_turn(closing(3))
+    assert await ledger.payload(DIGEST) is None
+    await ledger.close()

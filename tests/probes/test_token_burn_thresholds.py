@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from epad.config import TokenBurnConfig
 from epad.config_load import load
+from epad.config_probes import TokenBurnConfig
 from epad.watchers import token_burn_thresholds
 from probes.token_burn import DETECTORS, BurnWindow, Detector, TokenBurnThresholds
 from probes.token_burn.thresholds import BURN_WINDOWS, RUNGS

@@ -20,6 +20,8 @@ from statemachine.situation import Order, Persist
 DWELL = 30.0
 OPEN = dict.fromkeys(NAMES, Rung.OPEN)
 
+REPLAY = (StepName.REPLAY, HOST)
+
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
@@ -78,7 +80,7 @@ def test_the_ledger_is_repaired_in_recovery(story: Story) -> None:
     story.world.damage.add(LEDGER)
     story.find(HOST, "ledger_integrity", Severity.CRITICAL)
     assert story.end() is Phase.RECOVERY
-    assert story.steps() == [(StepName.REPAIR_LEDGER, "ledger")]
+    assert story.steps() == [(StepName.REPAIR_LEDGER, "ledger"), REPLAY]
     story.world.damage.clear()
     story.end()
     story.wait_until(Phase.NORMAL, 60)
@@ -87,7 +89,7 @@ def test_the_ledger_is_repaired_in_recovery(story: Story) -> None:
 def test_persisted_and_broken_is_recovered_verified_and_normal(story: Story) -> None:
     """RECOVERY restarts what failed and what is in trouble, waits for quiet, and returns."""
     into_recovery(story, "model")
-    assert story.steps() == [(StepName.RESTART, name) for name in ("chat", "game", "model")]
+    assert story.steps() == [*((StepName.RESTART, name) for name in ("model", "chat", "game")), REPLAY]
     assert story.rungs() == OPEN
     # A loop that is thawed before it is restarted would run on: the restart is what opens to it.
     assert [r.step.target for r in story.operations(Lane.CONTAINMENT)[-1].steps] == ["guest"]
@@ -163,9 +165,9 @@ def test_a_subsystem_that_can_be_spared_is_parked_instead(story: Story) -> None:
     """After two restarts it is stopped for good, its fault no longer counts, and the rest goes on."""
     into_recovery(story, "game")
     attempt_fails(story)
-    assert story.steps() == [(StepName.RESTART, "game")]
+    assert story.steps() == [(StepName.RESTART, "game"), REPLAY]
     attempt_fails(story)
-    assert story.steps() == []
+    assert story.steps() == [REPLAY]
     assert story.held("game").rung is Rung.STOP
     assert "epactl release game" in story.held("game").reason
     story.end()
@@ -330,7 +332,7 @@ def test_a_repeated_offender_is_held_longer_each_time_until_it_is_restarted(stor
     assert story.wait(895) is Phase.QUARANTINE
     assert story.wait(5) is Phase.PRESERVATION
     assert story.end() is Phase.RECOVERY
-    assert story.steps() == [(StepName.RESTART, "chat")]
+    assert story.steps() == [(StepName.RESTART, "chat"), REPLAY]
 
 
 def test_a_blind_probe_is_not_a_quiet_one(story: Story) -> None:
@@ -468,7 +470,7 @@ def test_a_recovery_restarts_the_root_and_not_its_victims(story: Story) -> None:
     """Failed or not, a victim comes back by itself; one that stays failed is a root of its own by then."""
     story.world.suffering = {"game": "model"}
     into_recovery(story, "model", "game")
-    assert story.steps() == [(StepName.RESTART, "chat"), (StepName.RESTART, "model")]
+    assert story.steps() == [(StepName.RESTART, "model"), (StepName.RESTART, "chat"), REPLAY]
     story.world.suffering = {}
     story.world.broken.discard("model")
     story.end()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from epad_story import Story
 
 from epad.checkpoint.bundle import read_bundle
-from epad.checkpoint.source import BytesSource
+from epad.checkpoint.source import BytesSource, SqliteSource
 from epad.config import CheckpointConfig
 from epad.explain import History
+from epad.lifeboat.ballast import Ballast
+from epad.lifeboat.first import FirstTier, Item
+from epad.lifeboat.frames import newest
 from epad.response.lifeboat import Lifeboat
 from epad.response.step import Lane, StepFailedError, StepName, StepState
 
@@ -25,6 +29,9 @@ def story() -> Story:
 
 
 def lifeboat(story: Story, directory: Path) -> Lifeboat:
+    tier = FirstTier(
+        directory / "lifeboat/first-tier", 1 << 17, lambda reason: [Item("why", lambda _: reason.encode())]
+    )
     return Lifeboat(
         directory,
         CheckpointConfig(keep=1, deadline_seconds=30.0),
@@ -32,6 +39,8 @@ def lifeboat(story: Story, directory: Path) -> Lifeboat:
         lambda: {"phase": story.phase, "ledger_records": 42},
         History(story.database),
         story.clock,
+        tier,
+        Ballast(directory / "lifeboat/ballast", 1 << 20),
     )
 
 
@@ -47,6 +56,8 @@ async def test_the_bundle_holds_the_state_and_the_story_of_why(story: Story, tmp
     assert bundle.manifest.reason == "the state could not be persisted"
     assert {part.name for part in bundle.manifest.parts} == {"REPORT.md", "config.json"}
     assert result.endswith("written, verified; `epactl lifeboat relaunch` starts clean")
+    assert "- config.json: 2 bytes (bytes)" in report_of(bundle.path)
+    assert "nothing that is known of" in report_of(bundle.path)
     report = (bundle.path / "REPORT.md").read_text()
     assert "Entered at 2026-01-01 00:00:00 UTC: the state could not be persisted." in report
     assert "- ledger_records: 42" in report
@@ -74,3 +85,38 @@ async def test_a_journal_that_cannot_be_read_costs_the_story_and_not_the_bundle(
     report = (tmp_path / operation.key / "REPORT.md").read_text()
     assert "no such table: anomaly" in report
     assert "- ledger_records: 42" in report
+
+
+def report_of(bundle: Path) -> str:
+    return (bundle / "REPORT.md").read_text()
+
+
+async def test_the_first_tier_is_written_and_the_ballast_gives_its_room(story: Story, tmp_path: Path) -> None:
+    """Without a file prepared it says so, and the bundle is tried all the same."""
+    boat = lifeboat(story, tmp_path)
+    operation = story.operations(Lane.PHASE)[-1]
+    step = operation.steps[0].step
+    assert step.name is StepName.FIRST_TIER
+    assert "could not be written" in await boat.save_first(step, operation)
+    assert await boat.first.prepare() == ""
+    assert boat.ballast.make()
+    said = await boat.save_first(step, operation)
+    assert said == "first tier written: why; 1 MiB of ballast released"
+    saved = newest(boat.first.path.read_bytes())
+    assert [(f.name, f.data) for f in saved[:1]] == [("why", b"the state could not be persisted")]
+    assert not boat.ballast.is_there
+
+
+async def test_a_source_that_its_library_refuses_is_named_as_lost_and_copied_raw(
+    story: Story, tmp_path: Path
+) -> None:
+    """The report says what is missing, and the bytes lie beside the bundle as they were."""
+    broken = tmp_path / "graph.db"
+    broken.write_bytes(b"SQLite format 3\x00" + b"no database at all" * 500)
+    operation = story.operations(Lane.PHASE)[-1]
+    boat = replace(lifeboat(story, tmp_path), sources=lambda: [SqliteSource("graph.db", broken)])
+    said = await boat.save(operation.steps[-1].step, operation)
+    assert "raw copies in" in said
+    assert "- graph.db: " in report_of(tmp_path / operation.key)
+    salvaged = tmp_path / f"{operation.key}.salvage" / "graph.db"
+    assert salvaged.read_bytes() == broken.read_bytes()

@@ -67,7 +67,7 @@ def test_a_subsystem_is_not_mistaken_for_a_part_of_epad() -> None:
     steps = containment_steps(containables, held, {"ledger": Hold(Rung.OPEN)}, skip=(LEDGER,))
     assert [step.target for step in steps] == ["ledger"]
     (plan,) = plan_for(rows_to(Phase.RECOVERY)[0], [], [Target.subsystem("ledger")])
-    assert [step.name for step in plan.steps] == [StepName.RESTART]
+    assert [step.name for step in plan.steps] == [StepName.RESTART, StepName.REPLAY]
 
 
 def test_a_recovery_works_on_what_is_broken_or_in_trouble_but_not_on_what_a_person_holds() -> None:
@@ -79,10 +79,10 @@ def test_a_recovery_works_on_what_is_broken_or_in_trouble_but_not_on_what_a_pers
 
 @pytest.mark.parametrize("row", rows_to(Phase.LIFEBOAT), ids=lambda row: f"{row.source}-{row.guard}")
 def test_the_lifeboat_is_one_operation_and_its_bundle_comes_last(row: Row) -> None:
-    """It is written once the stops before it are done."""
+    """It is written once the stops before it are done; what is irreplaceable is saved before them."""
     (plan,) = plan_for(row, [HOLD], [])
     assert plan.lane is Lane.PHASE
-    assert [step.name for step in plan.steps] == [StepName.HOLD, StepName.LIFEBOAT]
+    assert [step.name for step in plan.steps] == [StepName.FIRST_TIER, StepName.HOLD, StepName.LIFEBOAT]
     assert plan.steps[-1].arguments["sentence"] == row.sentence
 
 
@@ -101,8 +101,20 @@ def test_a_recovery_has_a_step_for_each_target_and_an_operation_even_for_none() 
     assert [(step.name, step.target) for step in plan.steps] == [
         (StepName.REPAIR_LEDGER, "ledger"),
         (StepName.RESTART, "chat"),
+        (StepName.REPLAY, HOST),
     ]
-    assert [(plan.lane, list(plan.steps)) for plan in plan_for(row, [], [])] == [(Lane.PHASE, [])]
+    (empty,) = plan_for(row, [], [])
+    assert (empty.lane, [step.name for step in empty.steps]) == (Lane.PHASE, [StepName.REPLAY])
+
+
+def test_a_recovery_takes_its_own_state_first_and_then_providers_before_their_users() -> None:
+    """A subsystem that nobody has ordered comes first among them: nothing is known to need it."""
+    broken = {Target.subsystem("agent"), Target.subsystem("model"), LEDGER}
+    assert [t.name for t in recovery_targets(broken, [], order=["model", "agent"])] == [
+        "ledger",
+        "model",
+        "agent",
+    ]
 
 
 @pytest.mark.parametrize("trigger", [Trigger.ISOLATE, Trigger.STEP_DOWN, Trigger.RESUME, Trigger.RELAUNCH])

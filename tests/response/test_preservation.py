@@ -8,11 +8,14 @@ import apsw
 import pytest
 
 from epad.checkpoint.bundle import read_bundle
+from epad.checkpoint.errors import DiskFullError
+from epad.checkpoint.retention import Retention
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
 from epad.config import CheckpointConfig
+from epad.ledger.head import Signer
 from epad.metrics import Metrics
 from epad.response import preservation as module
-from epad.response.preservation import Preservation
+from epad.response.preservation import Preservation, Safeguards
 from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from statemachine.clock import ManualClock
 
@@ -28,6 +31,8 @@ class Bench:
         self.directory = directory
         self.sources: list[Source] = [BytesSource("config.json", b"{}")]
         self.metrics = Metrics("test")
+        self.doubts: list[str] = []
+        self.silent: list[str] = []
         self.preservation = Preservation(
             directory,
             CheckpointConfig(keep=2, deadline_seconds=30.0),
@@ -35,7 +40,11 @@ class Bench:
             lambda: {"phase": "PRESERVATION"},
             ManualClock(),
             self.metrics,
+            Safeguards(signer=Signer(b"k" * 32), doubts=lambda: self.doubts, ask_to_save=self._ask),
         )
+
+    async def _ask(self) -> list[str]:
+        return self.silent
 
     def verified_at(self) -> float:
         name = "epad_checkpoint_last_verified_timestamp_seconds"
@@ -108,10 +117,62 @@ async def test_a_checkpoint_that_is_safe_is_not_failed_by_an_old_one_that_will_n
 ) -> None:
     """A failed persist step means LIFEBOAT: tidying up may not lead there."""
 
-    async def refuse(directory: Path, keep: int) -> list[Path]:
+    async def refuse(directory: Path, retention: Retention) -> list[Path]:
         raise module.CheckpointError(f"{directory}: read-only")
 
     monkeypatch.setattr(module, "prune", refuse)
     result = await bench.preservation.checkpoint(STEP, operation())
     assert result.startswith("20260101T000000Z-000001 written and verified")
     assert "read-only" in result
+
+
+async def test_while_a_datastore_is_damaged_nothing_is_promoted_and_no_good_one_goes(bench: Bench) -> None:
+    """The new one is kept unverified, with the reason; the good ones stay however many follow."""
+    for number in (1, 2):
+        await bench.preservation.checkpoint(STEP, operation(number))
+    bench.doubts = ["datastore memory: flip: a bit"]
+    for number in range(3, 8):
+        result = await bench.preservation.checkpoint(STEP, operation(number))
+        assert result.startswith(
+            f"{operation(number).key} written, NOT verified: datastore memory: flip: a bit"
+        )
+        assert "rotation is frozen" in result
+    left = sorted(path.name for path in bench.directory.iterdir())
+    assert left == [operation(number).key for number in (1, 2, 6, 7)]
+    newest = bench.preservation.last_verified()
+    assert newest is not None
+    assert newest.id == operation(2).key
+    bench.doubts = []
+    assert "written and verified" in await bench.preservation.checkpoint(STEP, operation(8))
+
+
+async def test_a_bundle_is_signed_and_its_age_survives_a_restart(bench: Bench) -> None:
+    """By the key of the ledger's heads; the next life of the daemon shows what the last one made."""
+    await bench.preservation.checkpoint(STEP, operation())
+    assert read_bundle(bench.directory / operation().key).manifest.signer == Signer(b"k" * 32).verifier_key
+    other = Bench(bench.directory)
+    other.preservation.observe()
+    assert other.verified_at() == bench.verified_at() > 0
+
+
+async def test_who_did_not_save_in_time_is_named(bench: Bench) -> None:
+    """The checkpoint is made all the same."""
+    bench.silent = ["wargame did not say X_EPAD_SAVED=1 within 5 s"]
+    result = await bench.preservation.checkpoint(STEP, operation())
+    assert result == f"{operation().key} written and verified; {bench.silent[0]}"
+
+
+async def test_a_full_disk_gives_up_older_ones_before_the_next_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the last good one; the step fails, and is tried again by the responder."""
+    for number in (1, 2):
+        await bench.preservation.checkpoint(STEP, operation(number))
+
+    async def full(*_: object, **__: object) -> None:
+        raise DiskFullError("/x: disk full")
+
+    monkeypatch.setattr(module, "create", full)
+    with pytest.raises(StepFailedError, match="disk full"):
+        await bench.preservation.checkpoint(STEP, operation(3))
+    assert [path.name for path in bench.directory.iterdir()] == [operation(2).key]

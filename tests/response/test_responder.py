@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import apsw
 import pytest
 import structlog
 from epad_story import BOOT, memory_database
 
+from epad.database import DatabaseError
 from epad.events import EventLog
 from epad.metrics import Metrics
 from epad.response import responder as module
@@ -257,3 +259,26 @@ async def test_nobody_needs_to_wait(bench: Bench) -> None:
         await responder.submit(await bench.plan(Lane.PHASE, "game"))
     assert await bench.targets() == ["chat", "game"]
     assert len(bench.ended) == 2
+
+
+async def test_a_full_disk_holds_a_step_up_and_does_not_end_its_lane(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write is tried until it is made: nothing is done before its attempt is counted, or twice."""
+    monkeypatch.setattr(module, "JOURNAL_RETRY_SECONDS", 0.0)
+    operation = await bench.plan(Lane.PHASE, "chat", "game")
+    write, refused = bench.database.write, 0
+
+    async def full_at_first(work: Callable[[apsw.Connection], object]) -> object:
+        nonlocal refused
+        refused += 1
+        if refused % 3:
+            raise DatabaseError("state.db: database or disk is full")
+        return await write(work)
+
+    monkeypatch.setattr(bench.database, "write", full_at_first)
+    async with bench.at_work(Lane.PHASE) as responder:
+        ended = await responder.submit(operation)
+    assert ended.state is StepState.DONE
+    assert await bench.targets() == ["chat", "game"]
+    assert await bench.states() == [("chat", "done", 1, "chat is done"), ("game", "done", 1, "game is done")]

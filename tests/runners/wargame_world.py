@@ -18,12 +18,14 @@ from runners.model.catalogue import embedded_engines
 from runners.model.completion import complete
 from runners.model.openai_dialect import plain
 from runners.model.request import from_openai
-from runners.wargame.campaign import Campaign, Mission, Schedule
-from runners.wargame.client import ModelClient, open_session
+from runners.wargame.endpoint.client import ModelClient, open_session
+from runners.wargame.endpoint.endpoint import Endpoint
+from runners.wargame.endpoint.pool import Pool
 from runners.wargame.engine import detect
-from runners.wargame.grammar import load_grammar
-from runners.wargame.report import Report, build
-from runners.wargame.round import Arena
+from runners.wargame.play.campaign import Campaign, Mission, Schedule
+from runners.wargame.play.round import Arena
+from runners.wargame.report.count import Report, build
+from runners.wargame.scenario.library import load_grammar
 from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import Store
 
@@ -86,17 +88,23 @@ async def world() -> AsyncIterator[World]:
 
 
 async def play(
-    served: World, path: Path, rounds: int, limits: Limits = LIMITS, settings: Settings | None = None
+    served: World,
+    path: Path,
+    rounds: int,
+    limits: Limits = LIMITS,
+    settings: Settings | None = None,
+    control_pairs: int = 0,
 ) -> Report:
     """Play a campaign to its end, whatever that is, and count it."""
     settings = settings or Settings(seed=3)
     store = Store(path)
     try:
         async with open_session(limits) as session:
-            client = ModelClient(session, served.url, "key", limits, Random(1))
+            endpoint = Endpoint("world", served.url, "key")
+            client = Pool([ModelClient(session, endpoint, limits, Random(1))])
             run = store.begin(settings.description(), detect(settings.models, {}), served.url, rounds)
             grammar = load_grammar()
-            mission = Mission(run, grammar, settings, limits, Schedule(rounds, pairs_in_flight=2))
+            mission = Mission(run, grammar, settings, limits, Schedule(rounds, 0.0, 2, control_pairs))
             arena = Arena(settings, limits, grammar, client, run.run_id)
             campaign = Campaign(
                 mission, arena, client, store, Contract(), lambda _, values: served.said.append(values)
@@ -152,3 +160,22 @@ def closed(request: web.Request) -> web.Response:
 def patient(**changes: Any) -> Limits:
     """The limits of these tests, changed."""
     return replace(LIMITS, **changes)
+
+
+@contextlib.asynccontextmanager
+async def client_of(
+    chat: Callable[[web.Request], Any], limits: Limits = LIMITS, **endpoint: Any
+) -> AsyncIterator[ModelClient]:
+    """A client of an endpoint whose every answer is `chat`'s, in either dialect."""
+    application = web.Application()
+    application.router.add_post("/chat/completions", chat)
+    application.router.add_post("/api/chat", chat)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with open_session(limits) as session:
+            yield ModelClient(session, Endpoint("e", url, **endpoint), limits, Random(1))
+    finally:
+        await runner.cleanup()

@@ -36,6 +36,7 @@ from epad.supervisor.notify import (
         (b"STATUS=a=b", Notification(status="a=b")),
         (b"X_EPAD_PROGRESS=4/1000", Notification(progress=Progress(4, 1000))),
         (b"X_EPAD_PROGRESS=4/0", Notification(progress=Progress(4, 0))),
+        (b"X_EPAD_SAVED=1", Notification(saved=True)),
         (b"MAINPID=1\nMONOTONIC_USEC=3\nERRNO=2", Notification()),
         (b"", Notification()),
         (b"READY", Notification(malformed=1)),

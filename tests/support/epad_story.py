@@ -93,6 +93,7 @@ class ToyWorld:
     suffering: dict[str, str] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)
     gateway: list[str] = field(default_factory=list)
+    saved: list[str] = field(default_factory=list)
 
     def containables(self) -> Sequence[Containable]:
         return self.subsystems
@@ -117,6 +118,9 @@ class ToyWorld:
 
     def reopen_gateway(self) -> None:
         self.gateway.append("open")
+
+    async def journal_failed(self, reason: str) -> None:
+        self.saved.append(reason)
 
 
 class Hands:

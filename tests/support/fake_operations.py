@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.control.operations import ConflictError, Peer, UnknownSubsystemError
+from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.permissions import Operation, Tier
 from statemachine.table import mermaid
 
@@ -215,6 +215,41 @@ class FakeOperations:
             ],
         }
 
+    async def recovery(self) -> dict[str, Any]:
+        return {
+            "phase": "RECOVERY",
+            "attempts": 1,
+            "attempts_allowed": 3,
+            "running": True,
+            "recoveries_this_hour": 1,
+            "plan": [
+                {
+                    "target": "ledger",
+                    "action": "rebuild",
+                    "why": "record 7",
+                    "sources": ["rows that the chain vouches for", "sealed segments"],
+                    "after": [],
+                    "verified_by": "ledger_integrity",
+                }
+            ],
+            "tried": [],
+            "parked": {},
+            "lost_turns": [
+                {
+                    "turn": "0" * 32,
+                    "subsystem": "chat",
+                    "model": "m",
+                    "at": "2026-01-01T00:00:00+00:00",
+                    "reserved_tokens": 100,
+                    "idempotency_key": None,
+                    "attempts": 2,
+                    "state": "for a person",
+                    "why": "asked again 2 time(s)",
+                }
+            ],
+            "trouble": "",
+        }
+
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("quarantine", name, reason, by)
@@ -268,6 +303,11 @@ class FakeOperations:
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        if name != "memory":
+            raise UnknownDatastoreError(name, ["memory"])
+        return self._done("accept_datastore", name, reason, by)
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("checkpoint", "host", reason, by)

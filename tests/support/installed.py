@@ -49,11 +49,15 @@ class Installation:
     def start(self) -> None:
         """Start `epad run` and wait until it says it is ready."""
         said = self.log.stat().st_size if self.log.exists() else 0
+        self.launch()
+        self.wait(lambda: b"daemon.ready" in self.log.read_bytes()[said:], "the daemon to be ready", 40)
+
+    def launch(self) -> None:
+        """Start `epad run` and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [EPAD, "run", "--config", self.config, "--state", self.state], stdout=log, stderr=log
             )
-        self.wait(lambda: b"daemon.ready" in self.log.read_bytes()[said:], "the daemon to be ready", 40)
 
     def start_refused(self) -> str:
         """Run `epad run` where it must not start; what it said."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from epad.daemon import EXIT_LIFEBOAT
+
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 
@@ -131,3 +133,8 @@ def test_the_installer_is_a_shell_script_that_wants_root() -> None:
     done = subprocess.run(["sh", UNITS / "install.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("systemd/install.sh: ")
+
+
+def test_a_lifeboat_that_exits_is_not_restarted() -> None:
+    """A person relaunches it."""
+    assert value("RestartPreventExitStatus") == str(EXIT_LIFEBOAT)

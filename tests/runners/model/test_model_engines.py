@@ -10,12 +10,13 @@ import pytest
 
 from runners.model.catalogue import embedded_engines
 from runners.model.engine import Engine, Message
-from runners.wargame.grammar import Grammar, load_grammar
+from runners.wargame.endpoint.reply import Reply
 from runners.wargame.outcomes import CallOutcome, Label, VoteKind
+from runners.wargame.play.round import read_turn
 from runners.wargame.prompts import attacker_messages, judge_messages
-from runners.wargame.reply import Reply
 from runners.wargame.roles import ROLES
-from runners.wargame.round import read_turn
+from runners.wargame.scenario.grammar import Grammar
+from runners.wargame.scenario.library import load_grammar
 from runners.wargame.verdict import Verdict, parse
 
 

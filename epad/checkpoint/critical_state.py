@@ -1,0 +1,74 @@
+"""What goes into every checkpoint: epad's own state, and what the configuration declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
+from epad.config import Config, DatastoreConfig, StateConfig
+from epad.directories import Directories
+from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, LOG_FILE
+
+DATASTORES = "datastores"
+
+
+def critical_state(config: Config, directories: Directories) -> list[Source]:
+    """Everything, the small and irreplaceable first."""
+    parts = own_state(config, directories)
+    for name, spec in config.subsystems.items():
+        parts += subsystem_state(name, spec.state, directories.work(name))
+    return parts + datastore_state(config.datastores)
+
+
+def own_state(config: Config, directories: Directories) -> list[Source]:
+    """Epad's own: configuration, journal (in state.db), heads, ledger, segments.
+
+    The heads go before the ledger: they may then lag behind its copy, and never speak of records it lacks.
+    """
+    anchor = directories.state / "anchor"
+    heads = [name for name in (KEYS_FILE, LOG_FILE, HEAD_FILE) if (anchor / name).exists()]
+    segments = directories.state / "segments"
+    sealed = [DirectorySource("segments", segments, sealed=True)] if segments.is_dir() else []
+    return [
+        BytesSource("config.json", msgspec.json.format(msgspec.json.encode(config))),
+        SqliteSource("state.db", directories.state_database),
+        *(FileSource(f"anchor/{name}", anchor / name) for name in heads),
+        SqliteSource("ledger.db", directories.ledger_database, role="ledger"),
+        *sealed,
+    ]
+
+
+def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:
+    """What a subsystem declares; `work` is the directory that its relative paths start from."""
+    return [
+        *(FileSource(_place(name, file), work / file) for file in state.files),
+        *(SqliteSource(_place(name, file), work / file) for file in state.databases),
+        *(DirectorySource(_place(name, file), work / file) for file in state.directories),
+    ]
+
+
+def datastore_state(datastores: Mapping[str, DatastoreConfig]) -> list[Source]:
+    """The stores that have a probe of their own, the smallest kind first."""
+    return sorted(_datastores(datastores), key=lambda source: isinstance(source, SqliteSource))
+
+
+def datastore_of(part: str) -> str:
+    """The datastore that a part's name belongs to."""
+    return part.split("/")[1]
+
+
+def _datastores(datastores: Mapping[str, DatastoreConfig]) -> Iterator[Source]:
+    for name, store in datastores.items():
+        path = Path(store.path)
+        place = f"{DATASTORES}/{name}/{path.name}"
+        if store.kind == "sqlite":
+            yield SqliteSource(place, path, role="datastore")
+        else:  # a file that turns out to be a database is copied as one
+            yield FileSource(place, path, role="datastore")
+
+
+def _place(name: str, file: str) -> str:
+    return f"subsystems/{name}/{Path(file.lstrip('/')).as_posix()}"

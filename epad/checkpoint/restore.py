@@ -1,0 +1,198 @@
+"""Putting a bundle back: read whole, staged beside the target, swapped in by renames, read again.
+
+It runs in `epactl` or in a child process, never in the daemon: the daemon's own state can only be replaced while
+the daemon is dead, and databases are opened here that others may have open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from epad.checkpoint.bundle import read_bundle
+from epad.checkpoint.copying import CopiedFile, DestinationError, sealed
+from epad.checkpoint.disk import DIRECTORY_MODE, Disk
+from epad.checkpoint.errors import CheckpointError, disk_error, no_room
+from epad.checkpoint.manifest import Manifest, Part
+from epad.checkpoint.verify import bundle_faults, part_faults
+
+LOG_FILE = "restores.jsonl"
+LOCK_FILE = "daemon.lock"
+CONFIG_PART = "config.json"  # a person merges it: what stands in /etc may be newer, or why it all went wrong
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""What belongs to a database file: left beside another file of its name, they would be played into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One file of the bundle and where it goes."""
+
+    part: Part
+    source: Path
+    target: Path
+
+    def staged(self, identity: str) -> Path:
+        return self.target.with_name(f".{self.target.name}.restoring-{identity}")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put back, what it displaced, and what reading it again has shown."""
+
+    bundle: str
+    files: tuple[str, ...]
+    put_aside: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+def moves(directory: Path, manifest: Manifest, state: Path, to: Path | None, only: str = "") -> list[Move]:
+    """Where each file goes: below `to` as it lies in the bundle, else where it came from.
+
+    What came from the state directory goes to `state`, wherever the old one was. Raises CheckpointError.
+    """
+    parts = [part for part in manifest.files if part.name.startswith(only)]
+    if not parts:
+        known = ", ".join(sorted({part.name for part in manifest.files}))
+        raise CheckpointError(f"{directory.name} has no part {only!r}; it has: {known}")
+    if to is not None:
+        return [Move(part, directory / part.file, to / part.file) for part in parts]
+    old = next((Path(part.origin).parent for part in manifest.parts if part.name == "state.db"), state)
+    wanted = [part for part in parts if part.origin and part.name != CONFIG_PART]
+    return [Move(part, directory / part.file, _home(Path(part.origin), old, state)) for part in wanted]
+
+
+def _home(origin: Path, old_state: Path, state: Path) -> Path:
+    return state / origin.relative_to(old_state) if origin.is_relative_to(old_state) else origin
+
+
+def restore(
+    directory: Path,
+    *,
+    state: Path,
+    now: datetime,
+    to: Path | None = None,
+    only: str = "",
+    disk: Disk | None = None,
+) -> Restored:
+    """Put a bundle back, all of it or the parts whose names begin with `only`. Raises CheckpointError.
+
+    Nothing of the present state is touched before every file is staged and on the disk. What is displaced is
+    renamed, never removed. Interrupted at any point and run again, it comes to the same end.
+    """
+    disk = disk or Disk()
+    try:
+        if faults := bundle_faults(directory, state if to is None else None):
+            raise CheckpointError(f"{directory.name} is damaged, nothing was restored: {'; '.join(faults)}")
+        manifest = read_bundle(directory).manifest
+        plan = moves(directory, manifest, state, to, only)
+        with _daemon_kept_out(state) if to is None else nullcontext():
+            _refuse_open_targets(plan)
+            for move in plan:
+                _stage(disk, move, manifest.id)
+            aside = [path for move in plan for path in _swap(disk, move, manifest.id)]
+            faults = _read_again(plan)
+            restored = Restored(manifest.id, tuple(str(m.target) for m in plan), tuple(aside), faults)
+            _note(disk, to or state, restored, now)
+    except DestinationError as error:
+        raise no_room(directory, str(error)) if error.disk_full else CheckpointError(str(error)) from error
+    except OSError as error:
+        raise disk_error(Path(error.filename or directory), error) from error
+    return restored
+
+
+@contextmanager
+def _daemon_kept_out(state: Path) -> Iterator[None]:
+    """Hold the daemon's own lock, so that it cannot start half-way. Raises CheckpointError."""
+    state.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    with (state / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            message = f"an epad runs on {state}; stop it, or restore elsewhere with --to DIR"
+            raise CheckpointError(message) from error
+        yield
+
+
+def _refuse_open_targets(plan: Sequence[Move]) -> None:
+    """A writer would go on writing to the file that was put aside. Raises CheckpointError."""
+    targets = {str(move.target): move.target for move in plan if move.target.exists()}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            held = {str(link.readlink()) for link in (process / "fd").iterdir()} & set(targets)
+            if held:
+                command = (process / "comm").read_text().strip()
+                raise CheckpointError(f"{min(held)} is open in {command} (pid {process.name}); stop it first")
+
+
+def _stage(disk: Disk, move: Move, identity: str) -> None:
+    """Lay the new file beside the old one, durable and compared with the manifest."""
+    disk.make_directory(move.target.parent)
+    staged = move.staged(identity)
+    disk.remove_file(staged)
+    try:
+        shutil.copyfile(move.source, staged)
+    except OSError:
+        with suppress(OSError):
+            disk.remove_file(staged)
+        raise
+    copy: CopiedFile = sealed(move.part.file, staged, move.part.how)
+    if copy.sha256 != move.part.sha256:
+        raise CheckpointError(f"{staged}: does not read back as it was written; check the disk")
+    staged.chmod(0o444 if move.part.how == "hard_link" else 0o600)
+
+
+def _swap(disk: Disk, move: Move, identity: str) -> list[str]:
+    """Rename the old aside with its companions, and the new one in."""
+    aside: list[str] = []
+    for suffix in (*COMPANIONS, ""):
+        old = move.target.with_name(move.target.name + suffix)
+        if old.exists():
+            place = _free_name(old, identity)
+            disk.rename(old, place)
+            aside.append(str(place))
+    disk.rename(move.staged(identity), move.target)
+    disk.sync_directory(move.target.parent)
+    return aside
+
+
+def _free_name(old: Path, identity: str) -> Path:
+    """A name nothing has: a second restore must not run over what the first has put aside."""
+    number, place = 1, old.with_name(f"{old.name}.before-{identity}")
+    while place.exists():
+        number += 1
+        place = old.with_name(f"{old.name}.before-{identity}.{number}")
+    return place
+
+
+def _read_again(plan: Sequence[Move]) -> tuple[str, ...]:
+    """Check what now lies at the targets: hashes, databases, the ledger's chain and heads."""
+    anchor = next((move.target.parent for move in plan if move.part.name == "anchor/head"), None)
+    return tuple(fault for move in plan for fault in part_faults(move.target, move.part, anchor))
+
+
+def _note(disk: Disk, place: Path, restored: Restored, now: datetime) -> None:
+    """The record of what was done, where the next reader of the state will look."""
+    line = {
+        "at": now.isoformat(timespec="seconds"),
+        "bundle": restored.bundle,
+        "files": restored.files,
+        "put_aside": restored.put_aside,
+        "faults": restored.faults,
+    }
+    path = place / LOG_FILE
+    before = path.read_bytes() if path.exists() else b""
+    disk.write(path, before + json.dumps(line).encode() + b"\n")
+    disk.sync_directory(place)

@@ -1,0 +1,41 @@
+"""MANIFEST.sig: the key that signs the ledger's heads vouches for a bundle's table of contents too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from epad.checkpoint.manifest import SIGNATURE_FILE, Manifest
+from epad.ledger.errors import HeadError
+from epad.ledger.head import Signer, Verifier
+
+_ORIGIN = "epad/checkpoint"
+
+
+def signature(signer: Signer, identity: str, encoded: bytes) -> bytes:
+    """The signed note over a manifest's bytes."""
+    return signer.sign_text(_statement(identity, encoded)).encode()
+
+
+def signature_fault(directory: Path, manifest: Manifest, encoded: bytes, keys: Sequence[str]) -> str:
+    """Why the signature cannot be believed; empty if it can, or if there was nothing to sign with.
+
+    `keys` are those that the ledger's anchor vouches for. Without any, as on a new machine, the manifest's own
+    has to do: that proves that nothing has changed since, not who made it.
+    """
+    path = directory / SIGNATURE_FILE
+    if not manifest.signer:
+        return f"{SIGNATURE_FILE}: signs a manifest that names no signer" if path.exists() else ""
+    try:
+        text = Verifier(keys or [manifest.signer]).text(path.read_text())
+    except (OSError, UnicodeDecodeError, HeadError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{SIGNATURE_FILE}: {reason}"
+    if text != _statement(manifest.id, encoded):
+        return f"{SIGNATURE_FILE}: speaks of another manifest"
+    return ""
+
+
+def _statement(identity: str, encoded: bytes) -> str:
+    return f"{_ORIGIN}\n{identity}\n{hashlib.sha256(encoded).hexdigest()}\n"

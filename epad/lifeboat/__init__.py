@@ -1,0 +1,1 @@
+"""The last resort: what is saved when nothing else works, and a clean start from it."""

@@ -1,0 +1,214 @@
+"""A clean start from what was saved: a state directory made anew while the daemon is dead.
+
+Runs in `epactl`, never in the daemon. Nothing of the target is touched before everything is staged and verified;
+what stands there is put aside, not removed; the journal is told who ordered it, and the daemon's next start takes
+the transition.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from epad.checkpoint.bundle import Bundle, read_bundle
+from epad.checkpoint.copying import DestinationError, sealed
+from epad.checkpoint.errors import CheckpointError
+from epad.checkpoint.manifest import Part
+from epad.checkpoint.retention import list_bundles
+from epad.database import DatabaseError, connect, fetch
+from epad.ledger.record import leaf_hash, link_hash
+from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
+from epad.lifeboat.frames import Frame, newest, sync_directory
+from epad.response.decider import INCIDENT_NOTE
+from epad.response.incident import Incident
+from statemachine.phase import Phase
+from statemachine.situation import Order
+from statemachine.table import Trigger
+
+FIRST_TIER_FILE = "first-tier"
+ROOM = "lifeboat"
+STATE_PART, LEDGER_PART, CONFIG_PART = "state.db", "ledger.db", "config.json"
+_RESTORED = "restored from what was saved before the end"
+_INSERT_TRANSITION = (
+    "INSERT INTO transition(utc, monotonic, boot_id, source, trigger, destination, guard, sentence, cause)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class RelaunchError(Exception):
+    """Nothing was relaunched; the message says what stands in the way and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relaunched:
+    """What the new state directory was made of."""
+
+    state: str
+    source: str
+    files: tuple[str, ...]
+    lost: tuple[str, ...]
+    put_aside: str = ""
+    records_added: int = 0
+
+
+def relaunch(source: Path, state: Path, reason: str, by: str, now: datetime) -> Relaunched:
+    """Make `state` from a bundle, or from a first tier and the newest good bundle beside it.
+
+    Raises RelaunchError.
+    """
+    try:
+        tier = _frames_of(source) if source.is_file() else []
+        bundle = _bundle_beside(source) if source.is_file() else read_bundle(source)
+        with _daemon_kept_out(state):
+            return _relaunch(bundle, tier, source, state, f"{reason} ({by})", now)
+    except (CheckpointError, DestinationError, DatabaseError, apsw.Error, msgspec.MsgspecError) as error:
+        raise RelaunchError(str(error)) from error
+    except OSError as error:
+        raise RelaunchError(f"{error.filename or source}: {error.strerror or error}") from error
+
+
+def _relaunch(
+    bundle: Bundle, tier: list[Frame], source: Path, state: Path, order: str, now: datetime
+) -> Relaunched:
+    stage = state.with_name(f"{state.name}.relaunching")
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(mode=0o700, parents=True)
+    try:
+        files = [part.file for part in bundle.manifest.files if _place(stage, bundle.path, part)]
+        _require_core(files, bundle.path)
+        added = _add_tier(stage, tier)
+        _order_relaunch(stage / STATE_PART, order, now)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    for folder, _, _ in os.walk(stage, topdown=False):
+        sync_directory(Path(folder))
+    aside = _swap(stage, state, now)
+    lost = tuple(f"{part.name}: {part.error}" for part in bundle.manifest.lost)
+    return Relaunched(str(state), str(source), tuple(files), lost, aside, added)
+
+
+def _require_core(files: list[str], bundle: Path) -> None:
+    """Raises RelaunchError for a bundle that nothing can be started from."""
+    if not {LEDGER_PART, STATE_PART} <= set(files):
+        raise RelaunchError(f"{bundle} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
+
+
+def _bundle_beside(tier: Path) -> Bundle:
+    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError."""
+    bundles = list_bundles(tier.parent.parent / "checkpoints").bundles
+    whole = next((b for b in bundles if b.verified and not b.partial), None)
+    if whole is None:
+        raise RelaunchError(
+            f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
+        )
+    return whole
+
+
+def _frames_of(path: Path) -> list[Frame]:
+    """The first tier's frames. Raises RelaunchError."""
+    found = newest(path.read_bytes())
+    if not found:
+        raise RelaunchError(f"{path} holds no frame: nothing was ever written to it, or all of it is damaged")
+    return found
+
+
+@contextlib.contextmanager
+def _daemon_kept_out(state: Path) -> Iterator[None]:
+    """Raises RelaunchError while a daemon has this state."""
+    lock = state / "daemon.lock"
+    if not lock.exists():
+        yield
+        return
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RelaunchError(f"an epad runs on {state}: stop it, or leave out --from") from error
+        yield
+
+
+def _place(stage: Path, bundle: Path, part: Part) -> bool:
+    """Lay a part where the daemon looks for it, and read it back; False for what is the bundle's own."""
+    own = {"REPORT.md", CONFIG_PART}
+    target = stage / (f"{ROOM}/{part.file}" if part.file in own else part.file)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copyfile(bundle / part.file, target)
+    target.chmod(0o600)
+    copied = sealed(part.file, target, part.how)
+    if copied.sha256 != part.sha256:
+        raise RelaunchError(f"{bundle / part.file} is damaged (SHA-256): choose another bundle")
+    return part.file not in own
+
+
+def _add_tier(stage: Path, tier: list[Frame]) -> int:
+    """Play in what the first tier knows beyond the bundle: ledger records that follow, and newer heads."""
+    by_name = {frame.name: frame.data for frame in tier}
+    added = _append(stage / LEDGER_PART, read_tail(by_name[LEDGER_TAIL])) if LEDGER_TAIL in by_name else 0
+    for name, data in by_name.items():
+        if name.startswith("anchor/"):
+            target = stage / "anchor" / Path(name).name
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            target.write_bytes(data)
+    return added
+
+
+def _append(ledger: Path, rows: list[TailRow]) -> int:
+    """Add the rows that follow from the last one there, for as long as the chain bears them out."""
+    with contextlib.closing(connect(ledger)) as connection, connection:
+        last = fetch(connection, "SELECT seq, link FROM record ORDER BY seq DESC LIMIT 1")
+        sequence, link = last[0] if last else (0, bytes(32))
+        added = 0
+        for row in rows:
+            seq, body, leaf = row[0], row[5], row[6]
+            if seq <= sequence:
+                continue
+            follows = seq == sequence + 1 and row[7] == link_hash(link, seq, leaf)
+            if not follows or (body is not None and leaf_hash(body) != leaf):
+                break
+            connection.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            sequence, link, added = seq, row[7], added + 1
+    return added
+
+
+def _order_relaunch(state_database: Path, order: str, now: datetime) -> None:
+    """Leave the order where the daemon's next start finds what was left undone."""
+    with contextlib.closing(connect(state_database)) as connection, connection:
+        rows = fetch(connection, "SELECT destination FROM transition ORDER BY id DESC LIMIT 1")
+        phase = rows[0][0] if rows else Phase.NORMAL
+        if phase != Phase.LIFEBOAT:  # a checkpoint from before the end: only LIFEBOAT is left by a relaunch
+            stamp = now.astimezone(UTC).isoformat(timespec="milliseconds")
+            cause = json.dumps({"situation": {}, "order": order, "anomalies": []})
+            values = (stamp, 0.0, "", phase, Trigger.ABANDON, Phase.LIFEBOAT, "", _RESTORED, cause)
+            connection.execute(_INSERT_TRANSITION, values)
+        notes = fetch(connection, "SELECT value FROM note WHERE key = ?", (INCIDENT_NOTE,))
+        incident: dict[str, Any] = json.loads(notes[0][0]) if notes else Incident().as_json("")
+        incident |= {"order": Order.RELAUNCH, "order_reason": order, "attempt_running": False}
+        connection.execute("REPLACE INTO note VALUES (?, ?)", (INCIDENT_NOTE, json.dumps(incident)))
+
+
+def _swap(stage: Path, state: Path, now: datetime) -> str:
+    """Put what stands there aside, and the new one in its place; bundles stay where they were."""
+    aside = ""
+    if state.exists() and any(state.iterdir()):
+        put_aside = state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}")
+        state.rename(put_aside)
+        aside = str(put_aside)
+        if (put_aside / "checkpoints").is_dir():
+            (put_aside / "checkpoints").rename(stage / "checkpoints")
+    elif state.exists():
+        state.rmdir()
+    stage.rename(state)
+    sync_directory(state.parent)
+    return aside

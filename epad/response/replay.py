@@ -1,0 +1,255 @@
+"""Lost messages, asked again: turns that were open when the daemon died, through the gateway, under their own key.
+
+Oldest first, one at a time, each at most as often as configured over all lives of the daemon: an attempt is counted
+in `state.db` before it is made. What the gateway has an answer for already costs nothing; what it has none for is a
+new turn with a budget and a record of its own, and the lost one is then closed at no charge: one message, one charge.
+What cannot be asked again is left open, counts with all that was reserved for it, and is listed for a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import aiohttp
+import apsw
+
+from epad.config import RecoveryConfig
+from epad.database import Database, DatabaseError, fetch
+from epad.gateway.headers import IDEMPOTENCY_HEADER
+from epad.gateway.relay import TURN_HEADER
+from epad.ledger.entry import CloseTurn
+from epad.ledger.errors import LedgerError
+from epad.ledger.record import Outcome, TurnOpened, UsageSource
+from epad.response.step import Operation, Step, StepFailedError
+from statemachine.clock import Clock
+
+REPLAY_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replay(
+    subsystem TEXT NOT NULL, key TEXT NOT NULL, attempts INTEGER NOT NULL, utc TEXT NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (subsystem, key)) STRICT;
+"""
+# Counted by message, not by turn: a replay that is lost itself is another turn of the same message.
+_TRY = """
+INSERT INTO replay VALUES (?1, ?2, 1, ?3, 'under way')
+ON CONFLICT DO UPDATE SET attempts = attempts + 1, utc = ?3, result = 'under way'
+"""
+_RESULT = "UPDATE replay SET utc = ?3, result = ?4 WHERE subsystem = ?1 AND key = ?2"
+_ATTEMPTS = "SELECT subsystem, key, attempts, result FROM replay"
+_POLL_SECONDS = 0.2
+
+
+Tried = Mapping[tuple[str, str], tuple[int, str]]
+"""Attempts so far and the last one's result, by subsystem and Idempotency-Key."""
+
+
+class LostState(StrEnum):
+    """What is to become of a lost turn."""
+
+    WAITING = "waiting"
+    FOR_A_PERSON = "for a person"
+
+
+@dataclass(frozen=True, slots=True)
+class LostTurn:
+    """A lost turn, and what was tried for it."""
+
+    opened: TurnOpened
+    attempts: int
+    state: LostState
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        at = datetime.fromtimestamp(self.opened.wall_ns / 1e9, UTC)
+        return {
+            "turn": self.opened.turn,
+            "subsystem": self.opened.subsystem,
+            "model": self.opened.model,
+            "at": at.isoformat(timespec="seconds"),
+            "reserved_tokens": self.opened.reserved_tokens,
+            "idempotency_key": self.opened.idempotency_key,
+            "attempts": self.attempts,
+            "state": self.state,
+            "why": self.why,
+        }
+
+
+class LostLedger(Protocol):
+    """What is used of `epad.ledger.store.Ledger`."""
+
+    async def lost_turns(self) -> list[TurnOpened]: ...
+
+    async def payload(self, digest: bytes) -> bytes | None: ...
+
+    async def drop_payload(self, digest: bytes) -> None: ...
+
+    def close_turn(self, turn: CloseTurn) -> Awaitable[int]: ...
+
+
+class Keyring(Protocol):
+    """What is used of `epad.gateway.identity.Identities`."""
+
+    def lend(self, subsystem: str) -> str: ...
+
+    def take_back(self, key: str) -> None: ...
+
+
+class Costs(Protocol):
+    """What is used of `epad.gateway.costs.CostBook`."""
+
+    async def close(self, turn: str, charged_microusd: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a replay needs: the stores, the gateway's URL, and who may ask now.
+
+    `shut` says why a subsystem may not, `ready` whether every server has started.
+    """
+
+    ledger: LostLedger
+    database: Database
+    keyring: Keyring
+    costs: Costs
+    clock: Clock
+    url: Callable[[], str]
+    shut: Callable[[str], str]
+    ready: Callable[[], bool]
+
+
+class Replay:
+    """Does the `replay` step, and tells what it came to."""
+
+    def __init__(self, config: RecoveryConfig, asking: Asking) -> None:
+        self._config = config
+        self._asking = asking
+        self._one_at_a_time = asyncio.Lock()
+
+    async def replay(self, _: Step, __: Operation) -> str:
+        """Do a `replay` step: a sentence on what came of it. Raises StepFailedError if nobody can be asked."""
+        try:
+            async with self._one_at_a_time:
+                return await self._replay_all()
+        except (LedgerError, DatabaseError) as error:
+            raise StepFailedError(str(error)) from error
+
+    async def lost(self) -> list[LostTurn]:
+        """Every lost turn, oldest first. Raises LedgerError, DatabaseError."""
+        tried = await self._tried()
+        return [await self._judge(turn, tried) for turn in await self._asking.ledger.lost_turns()]
+
+    async def _replay_all(self) -> str:
+        waiting = [lost for lost in await self.lost() if lost.state is LostState.WAITING]
+        if waiting:
+            await self._until_ready()
+        answered, ends = 0, self._asking.clock.monotonic() + self._config.replay_seconds
+        for lost in waiting:
+            if self._asking.clock.monotonic() < ends:  # the rest is left to the next occasion
+                answered += await self._replay_one(lost.opened)
+        left = len(await self.lost())
+        if not waiting and not left:
+            return "no turn was lost"
+        person = "; `epactl recovery` lists them" if left else ""
+        return f"{answered} lost turn(s) answered, {left} left{person}"
+
+    async def _until_ready(self) -> None:
+        """Give the servers time to come back: an attempt against one that is starting is wasted."""
+        deadline = self._asking.clock.monotonic() + self._config.ready_seconds
+        while not self._asking.ready() and self._asking.clock.monotonic() < deadline:  # noqa: ASYNC110 - no one tells
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _judge(self, turn: TurnOpened, tried: Tried) -> LostTurn:
+        attempts, result = tried.get(_message(turn), (0, ""))
+
+        def left_to_a_person(why: str) -> LostTurn:
+            return LostTurn(turn, attempts, LostState.FOR_A_PERSON, why)
+
+        if turn.idempotency_key is None:
+            return left_to_a_person("it has no Idempotency-Key: nobody could come for its answer")
+        if not turn.path:
+            return left_to_a_person("an older epad recorded it, without its path")
+        if attempts >= self._config.replay_attempts:
+            return left_to_a_person(
+                f"asked again {attempts} time(s): {result}" if attempts else "replay is off"
+            )
+        if await self._asking.ledger.payload(turn.request_sha256) is None:
+            return left_to_a_person('its request is not kept ([ledger] payloads = "open" or "kept" keeps it)')
+        shut = self._asking.shut(turn.subsystem)
+        return LostTurn(turn, attempts, LostState.WAITING, shut or result or "its turn has not come")
+
+    async def _replay_one(self, turn: TurnOpened) -> bool:
+        """Ask one turn again, up to its last attempt; whether it is answered."""
+        while (await self._judge(turn, await self._tried())).state is LostState.WAITING:
+            if self._asking.shut(turn.subsystem):
+                return False
+            payload = await self._asking.ledger.payload(turn.request_sha256)
+            await self._write(_TRY, (*_message(turn), self._now()))
+            replayed, result = await self._ask(turn, payload or b"")
+            await self._write(_RESULT, (*_message(turn), self._now(), result))
+            if replayed:
+                await self._settle(turn, replayed)
+                return True
+        return False
+
+    async def _ask(self, turn: TurnOpened, payload: bytes) -> tuple[str, str]:
+        """One request at our own gateway: the turn that answered it, or nothing, and a sentence."""
+        key = self._asking.keyring.lend(turn.subsystem)
+        headers = {
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/json",
+            IDEMPOTENCY_HEADER: turn.idempotency_key or "",
+        }
+        timeout = aiohttp.ClientTimeout(total=self._config.replay_seconds)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(self._asking.url() + turn.path, data=payload, headers=headers) as answer,
+            ):
+                body = await answer.read()
+                if answer.status != 200:
+                    return "", f"answered {answer.status}: {body[:200].decode(errors='replace')}"
+                replayed = answer.headers.get(TURN_HEADER.decode(), "")
+                return replayed or "an answer kept before", f"answered by turn {replayed}"
+        except TimeoutError:
+            return "", f"no answer within {self._config.replay_seconds:g} s"
+        except aiohttp.ClientError as error:
+            return "", f"no answer: {error}"
+        finally:
+            self._asking.keyring.take_back(key)
+
+    async def _settle(self, turn: TurnOpened, replayed: str) -> None:
+        """Close the lost turn: its charge is the replay's. A crash before this finds the answer kept, at no cost."""
+        closing = CloseTurn(
+            turn=turn.turn,
+            subsystem=turn.subsystem,
+            outcome=Outcome.CUT,
+            input_tokens=0,
+            output_tokens=0,
+            charged_tokens=0,
+            usage_source=UsageSource.COUNTED,
+            reason=f"lost with the daemon; replayed as {replayed}",
+        )
+        await self._asking.ledger.close_turn(closing)
+        await self._asking.costs.close(turn.turn, 0)
+        await self._asking.ledger.drop_payload(turn.request_sha256)
+
+    async def _tried(self) -> Tried:
+        rows = await self._asking.database.read(lambda connection: fetch(connection, _ATTEMPTS))
+        return {(subsystem, key): (attempts, result) for subsystem, key, attempts, result in rows}
+
+    async def _write(self, statement: str, bindings: tuple[str, ...]) -> None:
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(statement, bindings)
+
+        await self._asking.database.write(work)
+
+    def _now(self) -> str:
+        return self._asking.clock.utc().astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _message(turn: TurnOpened) -> tuple[str, str]:
+    return turn.subsystem, turn.idempotency_key or ""

@@ -1,0 +1,103 @@
+"""Stores that other programs write: corruption told of before it is copied anywhere as good."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from probes.probe import ProbeError
+from statemachine.clock import Clock
+from statemachine.finding import HOST, Finding, Severity
+
+NAME = "datastore"
+MAX_NAMED = 20
+"""How many faults the evidence names."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatastoreCheck:
+    """What the last look at one store has shown: each fault is its kind and a sentence.
+
+    `subsystem` is the one that writes it, HOST where it is none of ours; `error` is why nothing could be seen.
+    """
+
+    name: str
+    subsystem: str = HOST
+    is_looked_at: bool = False
+    faults: Sequence[tuple[str, str]] = ()
+    rows: int = 0
+    note: str = ""
+    error: str = ""
+
+
+class DatastoreIntegrity:
+    """Asks for the last looks and states what they found.
+
+    A finding names the checkpoint to go back to: nothing newer is promoted, and none is removed, until the store
+    is sound again.
+    """
+
+    def __init__(
+        self,
+        interval_seconds: float,
+        *,
+        check: Callable[[], Awaitable[Sequence[DatastoreCheck]]],
+        last_verified: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        if interval_seconds <= 0:
+            raise ValueError("probes.datastore.interval_seconds must be above 0")
+        self._interval_seconds = interval_seconds
+        self._check = check
+        self._last_verified = last_verified
+        self._clock = clock
+        self.notice = ""
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._interval_seconds
+
+    async def sample(self) -> Sequence[Finding]:
+        """One finding a subsystem. Raises ProbeError where a store could not be looked at and none is damaged."""
+        checks = sorted(await self._check(), key=lambda check: check.subsystem)
+        self.notice = "; ".join(f"{check.name}: {check.note}" for check in checks if check.note)
+        looked = [check for check in checks if check.is_looked_at and not check.error]
+        by_subsystem = groupby(looked, key=lambda check: check.subsystem)
+        findings = [self._finding(subsystem, list(group)) for subsystem, group in by_subsystem]
+        unseen = [check for check in checks if check.error]
+        if unseen and not any(finding.bad for finding in findings):
+            raise ProbeError("; ".join(f"{check.name}: {check.error}" for check in unseen))
+        return findings
+
+    def _finding(self, subsystem: str, checks: Sequence[DatastoreCheck]) -> Finding:
+        now, damaged = self._clock.monotonic(), [check for check in checks if check.faults]
+        if not damaged:
+            rows = sum(check.rows for check in checks)
+            reason = f"{len(checks)} store(s) with {rows} rows, all sound"
+            return Finding(NAME, subsystem, Severity.OK, now, reason, value=0, limit=0, unit="faults")
+        verified = self._last_verified()
+        kind, detail = damaged[0].faults[0]
+        faults = [(check.name, *fault) for check in damaged for fault in check.faults]
+        others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return Finding(
+            NAME,
+            subsystem,
+            Severity.CRITICAL,
+            now,
+            f"datastore {damaged[0].name}: {kind}: {detail}{others}; "
+            f"the last verified checkpoint is {verified or 'none'}, and no other is promoted",
+            value=len(faults),
+            limit=0,
+            unit="faults",
+            evidence={
+                "datastores": [check.name for check in damaged],
+                "faults": [": ".join(fault) for fault in faults[:MAX_NAMED]],
+                "last_verified": verified,
+            },
+            hard=True,
+        )

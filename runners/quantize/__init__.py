@@ -1,0 +1,1 @@
+"""HSAQ: a mixed-precision quantizer for local models that spends bits where they hurt, and proves it."""

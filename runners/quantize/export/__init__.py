@@ -1,0 +1,1 @@
+"""Files that today's servers load, each checked after it was written."""

@@ -1,0 +1,1 @@
+"""What a run has shown, for people: a summary, a report with plots, a model card."""

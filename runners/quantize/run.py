@@ -1,0 +1,97 @@
+"""One run: its model, texts, settings, folder and cache, opened once and handed to every stage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runners.quantize.cache import SensitivityCache, code_digest
+from runners.quantize.checkpoint import Checkpoint, file_digest
+from runners.quantize.device import MicroBatch, choose_device, computing_dtype, prepare_threads
+from runners.quantize.executor import Local
+from runners.quantize.network import Network
+from runners.quantize.profiling import Method
+from runners.quantize.settings import Settings
+from runners.quantize.workspace import Workspace
+
+LIBRARIES = ("torch", "hqq", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is calibrated on and what is evaluated on; never the same file."""
+
+    calibration: Path
+    evaluation: Path
+
+
+class Run:
+    """Everything that the stages need. The network is opened on first use, so that a cached answer needs none."""
+
+    def __init__(
+        self, model: Path, texts: Texts, settings: Settings, workspace: Workspace, cache: SensitivityCache
+    ) -> None:
+        self.checkpoint = Checkpoint.open(model)
+        self.texts, self.workspace, self.cache = texts, workspace, cache
+        self.settings = self._narrowed(settings)
+        self.device = choose_device(settings.device)
+        self.micro = MicroBatch(settings.micro_batch)
+        prepare_threads(settings.threads)
+        self.identity = self._identity()
+        workspace.journal.begin(self.identity)
+
+    @cached_property
+    def network(self) -> Network:
+        return Network(self.checkpoint, self.device, computing_dtype(self.device))
+
+    @property
+    def here(self) -> Local:
+        """The executor of this process."""
+        return Local(lambda: self.network)
+
+    @property
+    def method(self) -> Method:
+        scored = tuple(b for b in self.settings.bits if b in self.settings.format.bits)
+        return Method(self.settings.solver, self.settings.format, self.settings.group, scored)
+
+    @property
+    def block_count(self) -> int:
+        return int(self.checkpoint.config["num_hidden_layers"])
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """Every linear layer inside the blocks, in the model's order."""
+        return [layer for index in range(self.block_count) for layer in self.network.linears(index)]
+
+    def score_key(self) -> dict[str, Any]:
+        """What decides a score, and nothing more."""
+        names = ("storage", "solver", "group", "bits", "seed", "calibration_windows", "window", "threads")
+        return {
+            "model": self.identity["model"],
+            "tokenizer": self.identity["tokenizer"],
+            "calibration": self.identity["calibration"],
+            "settings": {name: getattr(self.settings, name) for name in names},
+            "device": self.device.split(":", maxsplit=1)[0],
+            "libraries": self.identity["libraries"],
+            "code": code_digest(),
+        }
+
+    def _narrowed(self, settings: Settings) -> Settings:
+        """A window is never longer than what the model was made for."""
+        limit = int(self.checkpoint.config.get("max_position_embeddings", settings.window))
+        return replace(settings, window=min(settings.window, limit))
+
+    def _identity(self) -> dict[str, Any]:
+        libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+        return {
+            "model": self.checkpoint.model_digest(),
+            "tokenizer": self.checkpoint.tokenizer_digest(),
+            "calibration": file_digest(self.texts.calibration),
+            "evaluation": file_digest(self.texts.evaluation),
+            "settings": self.settings.as_json(),
+            "device": self.device,
+            "libraries": libraries,
+        }

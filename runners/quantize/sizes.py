@@ -1,0 +1,116 @@
+"""Exact bytes, itemised: what the model takes on the disk and on the card, and what a ceiling leaves for its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from runners.quantize.checkpoint import Checkpoint
+from runners.quantize.fault import BudgetError
+from runners.quantize.settings import Memory, Settings
+from runners.quantize.storage import Storage
+
+DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
+CACHE_VALUE_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Where the bytes go; `head` is 0 where it is the embedding."""
+
+    layers: int
+    embedding: int
+    head: int
+    rest: int
+    key_value_cache: int = 0
+    lora: int = 0
+    reserve: int = 0
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the exported tensors."""
+        return self.layers + self.embedding + self.head + self.rest
+
+    @property
+    def total(self) -> int:
+        """Bytes on the card."""
+        return self.weights + self.key_value_cache + self.lora + self.reserve
+
+    def as_json(self) -> dict[str, int]:
+        values = {name: int(getattr(self, name)) for name in self.__slots__}
+        return {**values, "weights": self.weights, "total": self.total}
+
+
+def layer_bytes(checkpoint: Checkpoint, storage: Storage, layer: str, bits: int, group: int) -> int:
+    """One linear layer's weight as it will be stored; its bias is counted with the rest."""
+    rows, columns = checkpoint.tensors[f"{layer}.weight"].shape
+    return storage.bytes_of(rows, columns, bits, group)
+
+
+def parameters(checkpoint: Checkpoint, layers: Iterable[str]) -> int:
+    """Weights in these layers."""
+    return sum(prod(checkpoint.tensors[f"{layer}.weight"].shape) for layer in layers)
+
+
+def itemise(checkpoint: Checkpoint, layers: Sequence[str], layers_bytes: int, memory: Memory) -> Items:
+    """Everything beside the quantized layers stays in the checkpoint's own dtype."""
+    quantized = {f"{layer}.weight" for layer in layers}
+    parts = {"embedding": 0, "head": 0, "rest": 0}
+    for name, tensor in checkpoint.tensors.items():
+        if name in quantized:
+            continue
+        part = {"model.embed_tokens.weight": "embedding", "lm_head.weight": "head"}.get(name, "rest")
+        parts[part] += prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
+    with_card = memory.ceiling_bytes > 0
+    return Items(
+        layers=layers_bytes,
+        embedding=parts["embedding"],
+        head=parts["head"],
+        rest=parts["rest"],
+        key_value_cache=cache_bytes(checkpoint.config, memory) if with_card else 0,
+        lora=lora_bytes(checkpoint, layers, memory.lora_rank) if with_card else 0,
+        reserve=memory.reserve_bytes if with_card else 0,
+    )
+
+
+def cache_bytes(config: Mapping[str, int], memory: Memory) -> int:
+    """Keys and values of every block at the full context, in 16 bits."""
+    heads = config["num_attention_heads"]
+    width = config.get("head_dim") or config["hidden_size"] // heads
+    key_value_heads = config.get("num_key_value_heads") or heads
+    per_token = 2 * config["num_hidden_layers"] * key_value_heads * width * CACHE_VALUE_BYTES
+    return per_token * memory.context * memory.batch
+
+
+def lora_bytes(checkpoint: Checkpoint, layers: Sequence[str], rank: int) -> int:
+    """Two 16-bit factors a layer."""
+    return sum(2 * rank * sum(checkpoint.tensors[f"{layer}.weight"].shape) for layer in layers)
+
+
+def limit_bytes(checkpoint: Checkpoint, layers: Sequence[str], settings: Settings) -> int:
+    """What the layers may take: from bits a weight, from what a ceiling leaves, or without either no limit."""
+    if settings.bits_per_weight:
+        return int(settings.bits_per_weight * parameters(checkpoint, layers) / 8)
+    if not settings.memory.ceiling_bytes:
+        return 2 * parameters(checkpoint, layers)
+    others = itemise(checkpoint, layers, 0, settings.memory)
+    left = settings.memory.ceiling_bytes - others.total
+    if left <= 0:
+        raise BudgetError(
+            f"--ceiling: {settings.memory.ceiling_bytes:,} bytes are less than the {others.total:,} that embedding, "
+            f"head, cache for {settings.memory.context:,} tokens and reserve take; shorten --context or raise it"
+        )
+    return left
+
+
+def plainly(items: Items, ceiling_bytes: int, weights_count: int) -> str:
+    """One sentence that says what the ceiling leaves."""
+    if not ceiling_bytes:
+        return f"{items.weights:,} bytes of weights; no ceiling was given"
+    left = ceiling_bytes - items.total
+    bits = 8 * (ceiling_bytes - items.total + items.layers) / weights_count
+    return (
+        f"{items.total:,} of {ceiling_bytes:,} bytes, {left:,} to spare; "
+        f"the ceiling leaves {bits:.2f} bits a weight for the layers"
+    )

@@ -1,0 +1,93 @@
+"""What a solver is given and must give back, and the recorded fallback when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from runners.quantize.fault import NotFiniteError
+from runners.quantize.grid import Grid, QuantizedWeight
+
+
+class InputStatistics:
+    """What calibration saw at one layer's input: the Gram matrix of the inputs and how many tokens made it.
+
+    Layers that read the same input (q, k and v; gate and up) share one, and so share its factorisation.
+    """
+
+    def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
+        self.gram = torch.zeros(columns, columns, dtype=torch.float32, device=device)
+        self.tokens = 0
+        self._factor: torch.Tensor | None = None
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Take in the inputs of one micro-batch."""
+        rows = inputs.reshape(-1, inputs.shape[-1]).float()
+        self.gram += rows.T @ rows
+        self.tokens += len(rows)
+        self._factor = None
+
+    @property
+    def importance(self) -> torch.Tensor:
+        """Mean square of each input channel: llama.cpp's importance matrix."""
+        return self.gram.diagonal() / max(self.tokens, 1)
+
+    def inverse_factor(self, damping: float) -> torch.Tensor:
+        """Upper Cholesky factor of the damped Gram's inverse, which GPTQ's error feedback walks along."""
+        if self._factor is None:
+            gram = self.gram.double() / max(self.tokens, 1)
+            diagonal = gram.diagonal()
+            gram = gram + torch.diag(damping * diagonal.mean() + (diagonal == 0).double())
+            lower = torch.linalg.cholesky(gram)
+            self._factor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float()
+        return self._factor
+
+
+class Solver(Protocol):
+    """Puts one weight on each of several grids that differ only in their bits."""
+
+    @property
+    def name(self) -> str: ...
+
+    def solve(
+        self, weight: torch.Tensor, inputs: InputStatistics, grids: Sequence[Grid]
+    ) -> list[QuantizedWeight]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """One weight on its grids, by the solver asked for or by the fallback, and why."""
+
+    weights: list[QuantizedWeight]
+    solver: str
+    reason: str = ""
+
+
+def solve_or_fall_back(
+    layer: str,
+    weight: torch.Tensor,
+    inputs: InputStatistics,
+    grids: Sequence[Grid],
+    solvers: Sequence[Solver],
+) -> Solved:
+    """Try the solvers in turn; a weight that is itself not finite is refused, for no solver can mend it."""
+    if not bool(torch.isfinite(weight).all()):
+        row, column = (~torch.isfinite(weight)).nonzero()[0].tolist()
+        raise NotFiniteError(f"{layer}: weight [{row}, {column}] is not finite; the checkpoint is damaged")
+    reasons: list[str] = []
+    for solver in solvers:
+        if inputs.tokens == 0 and solver is not solvers[-1]:
+            reasons.append(f"{solver.name}: no calibration token reached it")
+            continue
+        try:
+            weights = solver.solve(weight, inputs, grids)
+            for quantized in weights:
+                quantized.check_finite(layer)
+        except (NotFiniteError, torch.linalg.LinAlgError) as error:
+            reasons.append(f"{solver.name}: {error}")
+            continue
+        return Solved(weights, solver.name, "; ".join(reasons))
+    raise NotFiniteError(f"{layer}: no solver could do it: {'; '.join(reasons)}")

@@ -1,0 +1,16 @@
+"""Exit statuses."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What the exit status says."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    OTHER_SETTINGS = 4
+    NOT_REPORTABLE = 5
+    PAUSED = 6

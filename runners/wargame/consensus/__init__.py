@@ -1,0 +1,1 @@
+"""How five votes become one decision, and what that decision is worth."""

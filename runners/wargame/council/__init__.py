@@ -1,0 +1,1 @@
+"""Three analysts over one finding, and proof that none of their citations was lost."""

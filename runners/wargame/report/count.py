@@ -1,0 +1,175 @@
+"""What a run has shown, and what it has not: counted from the store, with every rate's own denominator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runners.wargame.engine import Engine
+from runners.wargame.report import alarms
+from runners.wargame.report.analysis import Analysis, analyse
+from runners.wargame.report.evidence import Evidence, gather
+from runners.wargame.report.rates import Rates, rates, rates_by
+from runners.wargame.report.statistics import Proportion
+from runners.wargame.store import RunRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The counts of one run. `swarm` is what was decided while it ran, over all families."""
+
+    run: RunRow
+    states: Mapping[str, int]
+    reasons: Mapping[str, int]
+    swarm: Rates
+    always_attack: Rates
+    always_benign: Rates
+    bounds: tuple[Proportion, Proportion]
+    roles: Mapping[str, Rates]
+    votes: Mapping[str, Mapping[str, int]]
+    calls: Mapping[str, Mapping[str, int]]
+    tokens: tuple[int, int]
+    unanimous: Proportion
+    analysis: Analysis
+    evidence: Evidence
+
+    @property
+    def attempted(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def scored(self) -> int:
+        return self.states.get("scored", 0)
+
+    @property
+    def engine(self) -> Engine:
+        return Engine(self.run.engine)
+
+    @property
+    def headline(self) -> Rates:
+        """The chosen rule on families that neither rule nor threshold has seen."""
+        return self.analysis.headline
+
+    @property
+    def rule(self) -> str:
+        return self.analysis.judgement.chosen
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why the run must not be reported; empty when it may be."""
+        return alarms.obstacles(self)
+
+    @property
+    def alarms(self) -> list[str]:
+        """What looks too good, too bad or too alike to be believed without a look at the transcripts."""
+        return alarms.alarms(self)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "engine": str(self.engine),
+            "banner": self.engine.banner,
+            "run_id": self.run.run_id,
+            "state": self.run.state,
+            "settings": self.run.settings,
+            "settings_hash": self.run.settings_hash,
+            "wanted": self.run.wanted,
+            "attempted": self.attempted,
+            **{state: self.states.get(state, 0) for state in ("scored", "void", "failed")},
+            "reasons": dict(self.reasons),
+            "reportable": not self.obstacles,
+            "obstacles": self.obstacles,
+            "smoke_alarms": self.alarms,
+            "swarm": self.swarm.as_json(),
+            "always_attack": self.always_attack.as_json(),
+            "always_benign": self.always_benign.as_json(),
+            "catch_if_unscored_were_misses": self.bounds[0].as_json(),
+            "catch_if_unscored_were_catches": self.bounds[1].as_json(),
+            "roles": {name: one.as_json() for name, one in self.roles.items()},
+            "votes": {role: dict(kinds) for role, kinds in self.votes.items()},
+            "calls": {model: dict(outcomes) for model, outcomes in self.calls.items()},
+            "prompt_tokens": self.tokens[0],
+            "completion_tokens": self.tokens[1],
+            "unanimous": self.unanimous.as_json(),
+            "analysis": self.analysis.as_json(),
+            "evidence": self.evidence.as_json(),
+        }
+
+
+def build(store: Store, run: RunRow) -> Report:
+    """Count a run."""
+    mine = (run.run_id,)
+    scored = store.rows(
+        "SELECT r.label, d.flagged FROM round r JOIN decision d USING(run_id, idx)"
+        " WHERE r.run_id = ? AND r.state = 'scored'",
+        mine,
+    )
+    swarm = rates(scored)
+    return Report(
+        run=run,
+        states=dict(store.rows("SELECT state, count(*) FROM round WHERE run_id = ? GROUP BY state", mine)),
+        reasons=dict(
+            store.rows(
+                "SELECT state || ':' || outcome, count(*) FROM round WHERE run_id = ? AND state <> 'scored'"
+                " GROUP BY 1 ORDER BY 1",
+                mine,
+            )
+        ),
+        swarm=swarm,
+        always_attack=rates((label, True) for label, _ in scored),
+        always_benign=rates((label, False) for label, _ in scored),
+        bounds=_bounds(store, run, swarm.catch),
+        roles=_by_role(store, run),
+        votes=_table(
+            store.rows("SELECT role, kind, count(*) FROM vote WHERE run_id = ? GROUP BY role, kind", mine)
+        ),
+        calls=_table(
+            store.rows("SELECT model, outcome, count(*) FROM call WHERE run_id = ? GROUP BY 1, 2", mine)
+        ),
+        tokens=store.rows(
+            "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM call"
+            " WHERE run_id = ?",
+            mine,
+        )[0][:2],
+        unanimous=_unanimous(store, run),
+        analysis=analyse(store, run),
+        evidence=gather(store, run),
+    )
+
+
+def _bounds(store: Store, run: RunRow, catch: Proportion) -> tuple[Proportion, Proportion]:
+    """The catch rate if every unscored attack were a miss, and if each were a catch."""
+    unscored = store.rows(
+        "SELECT count(*) FROM round WHERE run_id = ? AND state <> 'scored' AND label = 'attack'",
+        (run.run_id,),
+    )[0][0]
+    trials = catch.trials + unscored
+    return Proportion(catch.successes, trials), Proportion(catch.successes + unscored, trials)
+
+
+def _by_role(store: Store, run: RunRow) -> dict[str, Rates]:
+    return rates_by(
+        (role, label, bool(flagged))
+        for role, label, flagged in store.rows(
+            "SELECT v.role, r.label, v.kind = 'attack' FROM vote v JOIN round r USING(run_id, idx)"
+            " WHERE r.run_id = ? AND r.state = 'scored' AND v.kind IN ('attack', 'benign')",
+            (run.run_id,),
+        )
+    )
+
+
+def _unanimous(store: Store, run: RunRow) -> Proportion:
+    rows = store.rows(
+        "SELECT count(*), coalesce(sum(kinds = 1), 0) FROM (SELECT count(DISTINCT v.kind) AS kinds FROM vote v"
+        " JOIN round r USING(run_id, idx) WHERE r.run_id = ? AND r.state = 'scored' GROUP BY r.idx)",
+        (run.run_id,),
+    )
+    return Proportion(rows[0][1], rows[0][0])
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for name, kind, number in rows:
+        table.setdefault(name, {})[kind] = number
+    return table

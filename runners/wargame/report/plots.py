@@ -1,0 +1,138 @@
+"""Plots as inline SVG: no script, no network, readable in light and in dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+WIDTH: Final = 420
+HEIGHT: Final = 280
+LEFT: Final = 48
+RIGHT: Final = 24
+TOP: Final = 14
+BOTTOM: Final = 42
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A range, its ticks and what it measures."""
+
+    label: str
+    low: float
+    high: float
+    ticks: Sequence[float]
+    shown: Callable[[float], str] = "{:g}".format
+
+    def share(self, value: float) -> float:
+        """Where a value lies, from 0 to 1."""
+        span = self.high - self.low
+        return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.5
+
+
+def percent(value: float) -> str:
+    """A share as people read it."""
+    return f"{100 * value:g}%"
+
+
+UNIT: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def unit_axis(label: str) -> Axis:
+    """From 0 to 100 %."""
+    return Axis(label, 0.0, 1.0, UNIT, percent)
+
+
+def nice_axis(label: str, values: Iterable[float]) -> Axis:
+    """From 0 in steps of 1, 2 or 5 times a power of ten to just above every value."""
+    top = max([*values, 0.0]) or 1.0
+    power = 10.0 ** math.floor(math.log10(top / 5))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= top)
+    ticks = [step * number for number in range(math.ceil(top / step) + 1)]
+    return Axis(label, 0.0, ticks[-1], ticks)
+
+
+class Plot:
+    """One plot in the making; coordinates are in the axes' units."""
+
+    def __init__(self, title: str, x: Axis, y: Axis) -> None:
+        self._title = title
+        self._x = x
+        self._y = y
+        self._parts: list[str] = []
+
+    def line(self, points: Points, kind: str = "a") -> Plot:
+        """A line through points."""
+        joined = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in points)
+        self._parts.append(f'<polyline class="line {kind}" points="{joined}"/>')
+        return self
+
+    def band(self, lows: Points, highs: Points, kind: str = "a") -> Plot:
+        """The area between two lines: an interval."""
+        around = [*lows, *reversed(highs)]
+        joined = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in around)
+        self._parts.append(f'<polygon class="band {kind}" points="{joined}"/>')
+        return self
+
+    def dots(self, points: Sequence[tuple[float, float, str]], kind: str = "a") -> Plot:
+        """Dots with what they say when pointed at."""
+        for x, y, said in points:
+            self._parts.append(
+                f'<circle class="dot {kind}" cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="4">'
+                f"<title>{escape(said)}</title></circle>"
+            )
+        return self
+
+    def name(self, x: float, y: float, said: str) -> Plot:
+        """A word beside a point."""
+        at = f'x="{self._px(x) + 8:.1f}" y="{self._py(y) + 4:.1f}"'
+        self._parts.append(f'<text class="said" {at}>{escape(said)}</text>')
+        return self
+
+    def mark(self, x: float, said: str) -> Plot:
+        """A vertical line that means something."""
+        at = self._px(x)
+        self._parts.append(
+            f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            f'<text class="said" x="{at + 4:.1f}" y="{HEIGHT - BOTTOM - 6}">{escape(said)}</text>'
+        )
+        return self
+
+    def svg(self, legend: Sequence[tuple[str, str]] = ()) -> str:
+        """The whole plot with its axes, under its title and legend."""
+        keys = "".join(f'<span class="key {kind}">{escape(text)}</span>' for kind, text in legend)
+        return (
+            f"<figure><figcaption>{escape(self._title)}{keys}</figcaption>"
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self._title)}">'
+            f"{self._axes()}{''.join(self._parts)}</svg></figure>"
+        )
+
+    def _axes(self) -> str:
+        parts = []
+        for tick in self._y.ticks:
+            y = self._py(tick)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(
+                f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{self._y.shown(tick)}</text>'
+            )
+        for tick in self._x.ticks:
+            x = self._px(tick)
+            parts.append(
+                f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}">{self._x.shown(tick)}</text>'
+            )
+        middle, centre = (TOP + HEIGHT - BOTTOM) / 2, (LEFT + WIDTH - RIGHT) / 2
+        x_name, y_name = escape(self._x.label), escape(self._y.label)
+        parts.append(f'<text class="label mid" x="{centre}" y="{HEIGHT - 6}">{x_name}</text>')
+        turned = f'transform="rotate(-90 12 {middle})"'
+        parts.append(f'<text class="label mid" x="12" y="{middle}" {turned}>{y_name}</text>')
+        return "".join(parts)
+
+    def _px(self, value: float) -> float:
+        return LEFT + self._x.share(value) * (WIDTH - LEFT - RIGHT)
+
+    def _py(self, value: float) -> float:
+        return HEIGHT - BOTTOM - self._y.share(value) * (HEIGHT - BOTTOM - TOP)

@@ -1,0 +1,90 @@
+"""What every form of the report says in words, said once."""
+
+from __future__ import annotations
+
+from runners.wargame.report.count import Report
+from runners.wargame.report.rates import Rates
+
+
+def headline_rows(report: Report) -> dict[str, Rates]:
+    """The swarm on held-out families first, then what it must be compared with."""
+    rows = {
+        "held-out families": report.headline,
+        "calibration families": report.analysis.calibration,
+    }
+    if report.analysis.in_grammar.catch.trials:
+        rows["families that embedded defenders learnt from"] = report.analysis.in_grammar
+    return rows | {
+        "all, as decided while it ran": report.swarm,
+        "always says attack": report.always_attack,
+        "always says benign": report.always_benign,
+    }
+
+
+def headline_notes(report: Report) -> list[str]:
+    """How to read the headline."""
+    worst, best = report.bounds
+    precision = ", ".join(f"{rate}: {number(value)}" for rate, value in report.analysis.precision.items())
+    return [
+        f"The first row decides by the rule {report.rule} ({report.analysis.judgement.why}).",
+        "Neither that rule nor its threshold has seen the held-out families.",
+        "Intervals are Wilson 95 % and take rounds as independent; rounds of one family are not quite.",
+        f"Catch if every unscored attack were a miss: {worst}; if it were a catch: {best}.",
+        f"Precision where so many conversations are attacks: {precision or 'n/a'}.",
+    ]
+
+
+def voters(report: Report) -> list[str]:
+    """How many voters these are, and what each is worth."""
+    analysis = report.analysis
+    if analysis.effective_voters is None:
+        return []
+    pairs = ", ".join(f"{a}~{b} {number(phi, 2)}" for (a, b), phi in analysis.correlations.items())
+    lines = [
+        f"{len(report.votes)} roles, worth {analysis.effective_voters:.2f} independent ones.",
+        f"Correlation of their errors (phi): {pairs}.",
+    ]
+    for role, worth in analysis.worth.items():
+        bounds = f" [{worth.interval[0]:+.3f}, {worth.interval[1]:+.3f}]" if worth.interval else ""
+        lines.append(f"Without {role} the AUC falls by {worth.drop:+.3f}{bounds}.")
+    return lines
+
+
+def evidence(report: Report) -> list[str]:
+    """Controls, live attacks, novelty, forks, readers."""
+    found = report.evidence
+    lines = [
+        f"control after {at} rounds: {result.bad_flagged}/{result.bad} known attacks flagged, "
+        f"{result.good_flagged}/{result.good} known harmless ones; {result.fault or 'valid'}"
+        for at, result in found.controls.items()
+    ] or ["no positive control was played"]
+    live = str(found.live) if found.live.trials else "not tested"
+    lines.append(f"attacks that an undefended model obeyed: {live}")
+    lines += [
+        f"{name}: {texts.novel} of {texts.total} attack texts unlike any before, {texts.distinct} distinct"
+        for name, texts in found.novelty.items()
+    ]
+    if found.forked:
+        lines.append(f"forked {found.forked}")
+    lines.append(f"transcripts read by a person: {found.transcripts_read}/{report.scored}")
+    return lines
+
+
+def limits(report: Report) -> list[str]:
+    """What nobody may conclude from this run."""
+    lines = [
+        f"Tokens: {report.tokens[0]} read, {report.tokens[1]} written, as the endpoint reported them.",
+        "The same seed asks the same questions; under batching a model may answer otherwise even at temperature 0.",
+    ]
+    if not report.evidence.live.trials:
+        lines.append("Whether an undefended model would have obeyed these attacks was not tested.")
+    if not report.analysis.judgement.rule.is_calibrated:
+        lines.append("The decision rule is a weighted sum, whose score is no probability.")
+    if not report.evidence.transcripts_read:
+        lines.append("Nobody has read the transcripts: `wargame read` shows and marks them.")
+    return lines
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or that there is none."""
+    return "n/a" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,1 @@
+"""What is asked: scenarios, their benign twins, and how attacks are kept from giving themselves away."""
