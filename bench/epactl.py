@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 from installed import EPACTL, installation
 
 GOAL_MS = 150.0
+HELP_GOAL_MS = 120.0
 
 
 def seconds(command: Sequence[str | Path]) -> float:
@@ -26,16 +27,18 @@ def seconds(command: Sequence[str | Path]) -> float:
 def measure(quick: bool) -> list[Row]:
     """Interleave the two, so that whatever else the machine does falls on both."""
     rounds = 20 if quick else 100
-    status_seconds, nothing_seconds = [], []
+    status_seconds, nothing_seconds, help_seconds = [], [], []
     with installation() as house:
         house.start()
         status = [EPACTL, "--socket", house.state / "run/control.sock", "status"]
         for _ in range(rounds):
             status_seconds.append(seconds(status))
+            help_seconds.append(seconds([EPACTL, "--help"]))
             nothing_seconds.append(seconds([sys.executable, "-c", "pass"]))
         house.stop()
     value = statistics.median(status_seconds) * 1e3
     nothing = statistics.median(nothing_seconds) * 1e3
+    helped = statistics.median(help_seconds) * 1e3
     return [
         Row(
             claim="`epactl status` answers a person at once (median, three subsystems)",
@@ -46,7 +49,17 @@ def measure(quick: bool) -> list[Row]:
             peers={"python -c pass, same interpreter (ms)": nothing, "ratio": value / nothing},
             n=rounds,
             command="python bench/epactl.py",
-        )
+        ),
+        Row(
+            claim="`epactl --help` is there at once (median)",
+            value=helped,
+            unit="ms",
+            goal=f"at most {HELP_GOAL_MS:.0f} ms",
+            met=helped <= HELP_GOAL_MS,
+            peers={"python -c pass, same interpreter (ms)": nothing, "ratio": helped / nothing},
+            n=rounds,
+            command="python bench/epactl.py",
+        ),
     ]
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from epad import __version__
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-
-# What `epad check --show` does not repeat: a terminal's scroll-back is no place for a key.
-SECRET_WORDS = ("key", "token", "secret", "password", "credential")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,17 +72,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    import msgspec  # noqa: PLC0415
-
     from epad import config_load  # noqa: PLC0415
-    from epad.config_lines import key_text  # noqa: PLC0415
+    from epad.config_show import effective  # noqa: PLC0415
     from epad.supervisor.choice import would_use  # noqa: PLC0415
 
     loaded = config_load.read(config_load.find(arguments.config))
     if arguments.show:
-        for path, value in _leaves(msgspec.to_builtins(loaded.config)):
-            origin = loaded.origin(key_text(path))
-            print(f"{key_text(path)} = {_shown(path, value)}  # {origin or 'built in'}")
+        for shown in effective(loaded):
+            print(shown)
     files = ", ".join(str(file) for file in loaded.files) or "no file: the shipped defaults"
     print(
         f"engine: {would_use(loaded.config.daemon, os.environ)}",
@@ -95,19 +87,6 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
     return EXIT_OK
-
-
-def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
-        elif not isinstance(value, dict):
-            yield (*above, key), value
-
-
-def _shown(path: tuple[str, ...], value: Any) -> str:
-    secret = "environment" in path and any(word in path[-1].lower() for word in SECRET_WORDS)
-    return '"(not shown)"' if secret else json.dumps(value, ensure_ascii=False)
 
 
 def _diagram(_: argparse.Namespace) -> int:

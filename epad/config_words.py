@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from msgspec.inspect import (
     BoolType,
+    DictType,
     FloatType,
     IntType,
     LiteralType,
@@ -47,6 +48,8 @@ def _describe(kind: Type) -> str:
             words = f"a number{_bounds(kind)}"
         case BoolType():
             words = "true or false"
+        case DictType():
+            words = "a table of names and texts"
         case UnionType(types=types):
             words = " or ".join(_describe(each) for each in types if not isinstance(each, NoneType))
         case LiteralType(values=values):

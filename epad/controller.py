@@ -28,6 +28,7 @@ from epad.response.decider import (
 from epad.response.journal import Decision, Journal
 from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded
+from epad.simulate.recorder import CycleRecorder, NoRecorder, Watching
 from statemachine.assessor import Change, Raised
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
@@ -56,8 +57,10 @@ class Controller:
         clock: Clock,
         events: EventLog,
         metrics: Metrics,
+        recorder: CycleRecorder | None = None,
     ) -> None:
         self._decider = decider
+        self._recorder = recorder or NoRecorder()
         self._journal = journal
         self._world = world
         self._clock = clock
@@ -138,11 +141,17 @@ class Controller:
         """
         if isinstance(stimulus, Finding):
             self._metrics.record(stimulus)
+        watching = self._recorder.begin(stimulus, self._decider, self._world)
+        begun = await self._decide(stimulus, watching, tick_seconds)
+        self._recorder.end(watching)
+        return begun
+
+    async def _decide(self, stimulus: Stimulus, watching: Watching, tick_seconds: float) -> list[Ending]:
         changes = self._decider.absorb(stimulus)
         now = self._clock.monotonic()
         if isinstance(stimulus, Finding) and not changes and now - self._decided_at < tick_seconds:
             return []
-        self._decided_at = now
+        self._decided_at, watching.looked = now, True
         requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
         begun: list[Ending] = []
         for _ in range(MAX_MOVES):
@@ -151,8 +160,10 @@ class Controller:
             if decision is None:
                 break
             begun += await self._carry_out(decision, situation)
+            watching.decided = True
             if decision.row is None:
                 break
+            watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
             changes, requested = [], []
         return begun
 

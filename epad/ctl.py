@@ -11,7 +11,18 @@ import os
 import sys
 import time
 
-from epad import __version__, ctl_checkpoint, ctl_commands, ctl_ledger, ctl_lifeboat
+from epad import (
+    __version__,
+    ctl_checkpoint,
+    ctl_commands,
+    ctl_emergency,
+    ctl_ledger,
+    ctl_lifeboat,
+    ctl_local,
+    ctl_shell,
+    ctl_simulate,
+    ctl_watch,
+)
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
@@ -30,17 +41,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+PHASES = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
+_MOST_SECONDS = 1e6
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+OUTPUTS = ("table", "wide", "json", "jsonl")
 MAX_REASON_CHARACTERS = 500  # as the API has it; importing that would import the daemon
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
   1    the daemon could not do it, or the ledger is damaged
-  2    the command line is wrong
+  2    the command line is wrong, or there is no one to ask and no --yes
   3    no daemon is running
   4    unknown: no such subsystem, or the daemon does not answer
   5    refused: this user may not do that
   10   `status --check`: the phase is not NORMAL
+  11   `simulate`: what would have happened is not what happened
+  12   `status --wait`: the phase was not reached in time
+  130  interrupted
+  141  the reader of the output has gone
 
 environment:
   EPAD_SOCKET   the control socket; otherwise the first there is of /run/epad, $XDG_RUNTIME_DIR/epad and
@@ -55,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    terminal = Terminal(os.environ, as_json=arguments.output == "json")
+    terminal = Terminal(os.environ, arguments.output)
     try:
         return _run(Call(arguments, os.environ, terminal))
     except KeyboardInterrupt:
@@ -107,12 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_readings(commands, common)
     _add_orders(commands, common)
+    _add_local(commands, common)
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser, socket: str | None, output: str) -> None:
     parser.add_argument("--socket", metavar="PATH", default=socket, help="the daemon's control socket")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default=output, help="how to answer")
+    parser.add_argument("-o", "--output", choices=OUTPUTS, default=output, help="how to answer")
 
 
 def _add(
@@ -135,6 +154,16 @@ def _add_readings(
     )
     status.add_argument("name", metavar="NAME", nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
+    status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
+    status.add_argument("--wait", metavar="PHASE", type=_phase, help="return once this phase is reached")
+    status.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=60.0, help="how long --wait waits (60)"
+    )
+    top = _add(commands, common, "top", ctl_watch.top, "Everything on one screen, as it changes.")
+    for parser in (status, top):
+        parser.add_argument(
+            "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="how often to look (2)"
+        )
     phase = _add(commands, common, "phase", ctl_commands.phase, "The phase and how it came about.")
     phase.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     explain = _add(commands, common, "explain", ctl_commands.explain, "Why: from finding to result.")
@@ -142,7 +171,12 @@ def _add_readings(
     _add(commands, common, "recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
     events = _add(commands, common, "events", ctl_commands.events, "What happened.")
     events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
-    events.add_argument("--since", metavar="ID", type=_whole(0), help="what followed this event")
+    events.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=_event_or_moment,
+        help="what followed: an event's id, or a time as 10m",
+    )
     events.add_argument(
         "-n", "--count", metavar="N", type=_whole(1), default=20, help="the newest N (20), without --since"
     )
@@ -194,7 +228,10 @@ def _add_orders(
     release = _add(commands, common, "release", ctl_commands.release, "Let a subsystem go.")
     pause = _add(commands, common, "pause", ctl_commands.pause, "Let a subsystem rest; nothing is wrong.")
     resume = _add(commands, common, "resume", ctl_commands.resume, "End a rest.")
-    for parser in (quarantine, release, pause, resume):
+    restart = _add(commands, common, "restart", ctl_commands.restart, "Stop a subsystem and start it anew.")
+    stop = _add(commands, common, "stop", ctl_commands.stop, "Stop a subsystem, and keep it stopped.")
+    start = _add(commands, common, "start", ctl_commands.release, "Let a stopped subsystem run: as release.")
+    for parser in (quarantine, release, pause, resume, restart, stop, start):
         parser.add_argument("name", metavar="NAME", help="the subsystem")
     reload = _add(commands, common, "reload", ctl_commands.reload, "Read the configuration again.")
     reload.add_argument(
@@ -238,10 +275,98 @@ def _add_orders(
     )
     accept = _add(datastore, common, "accept", ctl_commands.datastore_accept, "Take one as it is for sound.")
     accept.add_argument("name", metavar="NAME", help="the datastore")
-    for parser in (quarantine, release, pause, resume, rotate, revoke, enter, relaunch, create, accept):
+    given = (
+        quarantine,
+        release,
+        pause,
+        resume,
+        restart,
+        stop,
+        start,
+        rotate,
+        revoke,
+        enter,
+        relaunch,
+        create,
+        accept,
+    )
+    for parser in given:
         parser.add_argument(
             "--reason", metavar="TEXT", type=_reason, required=True, help="why; it is recorded"
         )
+    for parser in (*given, reload):
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what it would be about, and do nothing"
+        )
+
+
+def _add_local(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """What works on this machine's files, without a daemon."""
+    simulate = _add(
+        commands,
+        common,
+        "simulate",
+        ctl_simulate.simulate,
+        "What would have happened under other thresholds.",
+    )
+    simulate.add_argument(
+        "--since", metavar="WHEN", type=moment, help="from when on: 90s, 2h, 7d (the usual), or an ISO time"
+    )
+    simulate.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
+    )
+    simulate.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    doctor = _add(
+        commands, common, "doctor", ctl_local.doctor, "What this machine offers, and the fix for the rest."
+    )
+    doctor.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    config = commands.add_parser("config", help="The configuration.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    shown = _add(config, common, "show", ctl_local.config_show, "Every key, its value, and who set it.")
+    shown.add_argument("prefix", metavar="PREFIX", nargs="?", help="only what begins so: probes.token_burn")
+    for parser in (doctor, shown):
+        parser.add_argument(
+            "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
+        )
+    everything = _add(
+        commands, common, "stop-all", ctl_emergency.stop_all, "With no daemon: end all that epad has started."
+    )
+    everything.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+    everything.add_argument("--yes", action="store_true", help="do not ask")
+    completion = _add(
+        commands, common, "completion", ctl_shell.completion_command(_parser), "What a shell offers at Tab."
+    )
+    completion.add_argument("shell", choices=ctl_shell.SHELLS, help="the shell")
+    _add(commands, common, "man", ctl_shell.man_command(_parser), "The manual page, for man -l.")
+
+
+def _phase(text: str) -> str:
+    if text.upper() not in PHASES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no phase: {', '.join(PHASES)}")
+    return text.upper()
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def _event_or_moment(text: str) -> int | float:
+    """An event's id as a whole number, a time as a float."""
+    return _whole(0)(text) if text.lstrip("-").isdecimal() else moment(text)
 
 
 def _add_checkpoint(

@@ -90,7 +90,11 @@ def is_there(path: str, kind: Any) -> bool:
 
 
 def status(call: Call) -> int:
-    """`epactl status [NAME] [--check]`."""
+    """`epactl status [NAME] [--check] [--watch] [--wait PHASE]`."""
+    if call.arguments.watch or call.arguments.wait:
+        from epad import ctl_watch  # noqa: PLC0415 - it imports this
+
+        return ctl_watch.wait(call) if call.arguments.wait else ctl_watch.watch(call)
     answer = call.client.get("/v1/status")
     name = call.arguments.name
     if name is None:
@@ -126,6 +130,8 @@ def events(call: Call) -> int:
     """`epactl events [-f] [--since ID] [-n COUNT]`."""
     arguments, client = call.arguments, call.client
     since = -arguments.count if arguments.since is None else arguments.since
+    if isinstance(since, float):
+        since = _last_event_before(client, since)
     if arguments.follow:
         query = {"since": str(since), "limit": str(PAGE), "follow": "1"}
         for event in client.lines("/v1/events", query):
@@ -138,6 +144,26 @@ def events(call: Call) -> int:
         if len(batch) < PAGE:
             break
     return EXIT_OK
+
+
+def _last_event_before(client: ControlClient, utc: float) -> int:
+    """The id of the newest event that is older than a time; 0 if none is. Ids grow with time: halve until found."""
+    newest = [event["id"] for event in client.lines("/v1/events", {"since": "-1", "limit": "1"})]
+    low, high = 0, newest[0] if newest else 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = list(client.lines("/v1/events", {"since": str(middle - 1), "limit": "1"}))
+        if found and _utc(found[0]["at"]) < utc:
+            low = max(middle, found[0]["id"])
+        else:
+            high = middle - 1
+    return low
+
+
+def _utc(stamp: str) -> float:
+    import datetime as dt  # noqa: PLC0415 - only where a time was given
+
+    return dt.datetime.fromisoformat(stamp).timestamp()
 
 
 def _show_event(call: Call, event: dict[str, Any]) -> None:
@@ -162,6 +188,16 @@ def pause(call: Call) -> int:
 def resume(call: Call) -> int:
     """`epactl resume NAME --reason R`."""
     return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
+
+
+def restart(call: Call) -> int:
+    """`epactl restart NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/restart")
+
+
+def stop(call: Call) -> int:
+    """`epactl stop NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/stop")
 
 
 def reload(call: Call) -> int:
@@ -218,9 +254,30 @@ def datastore_accept(call: Call) -> int:
 
 def order(call: Call, target: str) -> int:
     """Give an order with the reason on the command line, and show what came of it."""
+    if getattr(call.arguments, "dry_run", False):
+        return _rehearse(call, target)
     answer = call.client.order(target, call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def _rehearse(call: Call, target: str) -> int:
+    """Say what an order would be about, and give none. Raises UnknownNameError."""
+    name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
+    asked = target.removeprefix("/v1/").replace("subsystems/", "")
+    answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
+    about = f"the phase is {status['phase']}"
+    if name is not None and target.startswith("/v1/subsystems/"):
+        chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
+        if not chosen:
+            known = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "none"
+            raise UnknownNameError(f"there is no subsystem {name!r}", f"there are: {known}")
+        answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
+        about = (
+            f"{render.clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
+        )
+    call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])
+    return EXIT_OK
 
 
 def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:

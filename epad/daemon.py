@@ -187,6 +187,7 @@ class Daemon:
     async def _start(self, house: House) -> None:
         """Readers before writers, doors before guests: what a part needs is up before the part is."""
         self._spawn("events", house.events.run())
+        self._spawn("recording", house.recorder.run())
         gateway_url = await house.start_gateway()
         for lane, worker in house.lanes():
             self._spawn(f"lane:{lane}", worker)

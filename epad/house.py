@@ -47,6 +47,7 @@ from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepS
 from epad.responses import Hands, Responses
 from epad.rules import make_rules
 from epad.schedule import Schedule
+from epad.simulate.recorder import Recorder
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
@@ -132,6 +133,7 @@ class House:
         )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
+        self.recorder = Recorder(stores.database, clock, boot_id)
         self._spending = SpendingBook(stores.totals, stores.budgets, clock)
         self._gateway = self._make_gateway()
         self.responses = self._make_responses()
@@ -140,7 +142,7 @@ class House:
         self._world.on_journal_failed = self.rescue.journal_failed
         self.decider = self._make_decider()
         self.controller = Controller(
-            self.decider, stores.journal, self._world, clock, self.events, self.metrics
+            self.decider, stores.journal, self._world, clock, self.events, self.metrics, self.recorder
         )
         self._responder = Responder(
             stores.journal, self.responses.work(), self.events, self.metrics, self._operation_ended
@@ -217,6 +219,7 @@ class House:
             self._access.sever(name)
         await self._stores.change_budgets(changes.config, self.clock)
         self.config = self.board.config = changes.config
+        self.recorder.configured(changes.config)
         for part in (self._environments, self._keys, self._world, self._watchers):
             part.configure(subsystems)
         self.logs.configure(_log_configs(changes.config))
@@ -240,6 +243,7 @@ class House:
     async def start_gateway(self) -> str:
         """Listen for turns, with every hold of a former life in place; return the URL. Raises GatewayError."""
         self.decider.restore(self._stores.loaded)
+        self.recorder.started(self.config, self._stores.loaded)
         self.controller.resume()
         for name, hold in self.decider.holds.items():
             self._access.hold(name, hold.rung, hold.reason)
@@ -286,6 +290,7 @@ class House:
         await self._datastores.close()
         self._integrity.close()
         await self.events.flush()
+        await self.recorder.flush()
         await self._stores.close()
 
     # Made from parts.
@@ -307,7 +312,7 @@ class House:
         return Supervisor(self.config.subsystems, surroundings)
 
     def _make_gateway(self) -> Gateway:
-        observers: list[TurnObserver] = [*self._watchers.turn_observers(), self._spending]
+        observers: list[TurnObserver] = [*self._watchers.turn_observers(), self._spending, self.recorder]
         gateway = self.config.gateway
         return Gateway(
             GatewayParts(

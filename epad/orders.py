@@ -26,6 +26,7 @@ from epad.supervisor.child_logs import ChildLog, LogKeeper
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
+from statemachine.containment import Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
@@ -85,16 +86,35 @@ class Orders:
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         self._note("quarantine", name, reason, by)
+        return await self._hold(name, reason, by, {})
+
+    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if any(a.key == (OPERATOR, name) for a in self.decider.assessor.active):
+            raise ConflictError(f"{name} is held by a person already; `epactl release {name}` first")
+        self._note("stop", name, reason, by)
+        return await self._hold(name, reason, by, {"rung": Rung.STOP.label})
+
+    async def _hold(self, name: str, reason: str, by: str, how: dict[str, str]) -> dict[str, Any]:
         finding = Finding(
             probe=OPERATOR,
             subsystem=name,
             severity=Severity.ANOMALY,
             at=self.clock.monotonic(),
             reason=f"held by {by}: {reason}",
-            evidence={"by": by},
+            evidence={"by": by, **how},
             hard=True,
         )
         return self._answer(name, await self._wait(self.controller.order(finding)))
+
+    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        hold = self.controller.hold_of(name)
+        if hold.rung is not Rung.OPEN:
+            raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
+        self._note("restart", name, reason, by)
+        plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
+        return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
 
     async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)

@@ -34,6 +34,8 @@ class Operation(StrEnum):
     RELEASE = "release"
     PAUSE = "pause"
     RESUME = "resume"
+    RESTART = "restart"
+    STOP = "stop"
     RELOAD = "reload"
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
@@ -69,6 +71,8 @@ ORDERS = frozenset(
         Operation.RELEASE,
         Operation.PAUSE,
         Operation.RESUME,
+        Operation.RESTART,
+        Operation.STOP,
         Operation.RELOAD,
         Operation.LIFEBOAT,
         Operation.RELAUNCH,

@@ -19,11 +19,19 @@ from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
+from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
 
 SCHEMA = (
-    EVENT_SCHEMA + JOURNAL_SCHEMA + KEY_SCHEMA + PROCESS_SCHEMA + COST_SCHEMA + ANSWER_SCHEMA + REPLAY_SCHEMA
+    EVENT_SCHEMA
+    + JOURNAL_SCHEMA
+    + KEY_SCHEMA
+    + PROCESS_SCHEMA
+    + COST_SCHEMA
+    + ANSWER_SCHEMA
+    + RECORDING_SCHEMA
+    + REPLAY_SCHEMA
 )
 
 

@@ -92,6 +92,14 @@ class Operations(Protocol):
         """End a rest. Raises UnknownSubsystemError, ConflictError."""
         ...
 
+    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Stop a subsystem and start it anew. Raises UnknownSubsystemError, ConflictError if it is held."""
+        ...
+
+    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        """Stop a subsystem until it is released. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
     async def reload(self, reason: str, by: str) -> dict[str, Any]:
         """Read the configuration again and apply what has changed; a broken one changes nothing."""
         ...

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOT_AN_LLM = "embedded models: not an LLM"
 
 MAX_CELL = 60
+WIDE = 1_000
 # What the table shows of why something is held; `epactl status NAME` and `explain` have it all.
 HOLD_CHARACTERS = 40
 LAST_INCIDENT = "the last incident"
@@ -36,10 +37,11 @@ _STATE_STYLE = {
 
 
 class Style:
-    """Colours, or none."""
+    """Colours, or none; `wide` cuts nothing off."""
 
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, colour: bool, wide: bool = False) -> None:
         self._colour = colour
+        self.wide = wide
 
     def paint(self, text: str, name: str) -> str:
         code = _STYLES.get(name, "")
@@ -95,10 +97,10 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) 
     heads = ("NAME", "STATE", "PID", "FOR", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
     if not subsystems:
         return ["no subsystems"]
-    return table(heads, [_subsystem_row(subsystem) for subsystem in subsystems], style)
+    return table(heads, [_subsystem_row(subsystem, style) for subsystem in subsystems], style)
 
 
-def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
+def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
     state = str(subsystem["state"])
     tokens = subsystem["tokens"]
     return (
@@ -109,8 +111,8 @@ def _subsystem_row(subsystem: dict[str, Any]) -> tuple[str, ...]:
         str(subsystem["restarts"]),
         progress(subsystem["progress"]),
         limits.count(tokens.get("input", 0) + tokens.get("output", 0)),
-        limits.fullest(subsystem["budget"]),
-        hold(subsystem["hold"]),
+        limits.every(subsystem["budget"]) if style.wide else limits.fullest(subsystem["budget"]),
+        hold(subsystem["hold"], characters=WIDE if style.wide else HOLD_CHARACTERS),
     )
 
 
@@ -237,7 +239,10 @@ def result_lines(result: dict[str, Any]) -> list[str]:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PLAIN) -> list[str]:
     """Columns as wide as what stands in them; the last one runs free."""
     cells = [
-        [_cut(clean(cell), MAX_CELL if i < len(row) - 1 else 200) for i, cell in enumerate(row)]
+        [
+            _cut(clean(cell), WIDE if style.wide else MAX_CELL if i < len(row) - 1 else 200)
+            for i, cell in enumerate(row)
+        ]
         for row in rows
     ]
     widths = [max(len(row[i]) for row in [list(heads), *cells]) for i in range(len(heads))]

@@ -121,6 +121,14 @@ async def _resume(call: Call) -> Answer:
     return await call.operations.resume(call.name, await call.reason(), call.by)
 
 
+async def _restart(call: Call) -> Answer:
+    return await call.operations.restart(call.name, await call.reason(), call.by)
+
+
+async def _stop(call: Call) -> Answer:
+    return await call.operations.stop(call.name, await call.reason(), call.by)
+
+
 async def _reload(call: Call) -> Answer:
     return await call.operations.reload(await call.reason(), call.by)
 
@@ -210,6 +218,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_SUBSYSTEM}/release", Operation.RELEASE, _release, "Result", "Let a subsystem go."),
     Route("POST", f"{_SUBSYSTEM}/pause", Operation.PAUSE, _pause, "Result", "Let a subsystem rest."),
     Route("POST", f"{_SUBSYSTEM}/resume", Operation.RESUME, _resume, "Result", "End its rest."),
+    Route("POST", f"{_SUBSYSTEM}/restart", Operation.RESTART, _restart, "Result", "Start it anew."),
+    Route("POST", f"{_SUBSYSTEM}/stop", Operation.STOP, _stop, "Result", "Stop it until it is released."),
     Route("POST", "/v1/reload", Operation.RELOAD, _reload, "Result", "Read the configuration again."),
     Route(
         "GET",

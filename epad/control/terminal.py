@@ -19,17 +19,21 @@ class Terminal:
     def __init__(
         self,
         environment: Mapping[str, str],
-        as_json: bool,
+        output: str,
         streams: tuple[TextIO, TextIO, TextIO] | None = None,
     ) -> None:
         self._in, self._out, self._err = streams or (sys.stdin, sys.stdout, sys.stderr)
-        self.as_json = as_json
+        self.as_json = output in {"json", "jsonl"}
+        self._one_line = output == "jsonl"
         plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
-        self.style = Style(colour=self._out.isatty() and not plain)
+        self.style = Style(colour=self._out.isatty() and not plain, wide=output == "wide")
 
     def show(self, value: Any, lines: Iterable[str]) -> None:
         """The answer: as JSON if that was asked for, else as lines for people."""
-        self.lines([json.dumps(value, indent=2)] if self.as_json else lines)
+        if self._one_line:
+            self.lines(json.dumps(item) for item in (value if isinstance(value, list) else [value]))
+        else:
+            self.lines([json.dumps(value, indent=2)] if self.as_json else lines)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Data. A character that the terminal's encoding lacks is replaced, not fatal."""

@@ -216,7 +216,7 @@ def test_colour_is_for_terminals_that_want_it() -> None:
             return True
 
     def colours(out: io.StringIO, **environment: str) -> bool:
-        return Terminal(environment, as_json=False, streams=(out, out, out)).style.paint("x", "red") != "x"
+        return Terminal(environment, output="table", streams=(out, out, out)).style.paint("x", "red") != "x"
 
     assert colours(Screen(), TERM="xterm")
     assert not colours(Screen(), TERM="dumb")
@@ -228,7 +228,7 @@ def test_a_narrow_encoding_loses_a_character_and_not_the_answer() -> None:
     """Under LC_ALL=C with a Latin terminal, an answer is still an answer."""
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    Terminal({}, as_json=False, streams=(out, out, out)).lines(["naïve"])
+    Terminal({}, output="table", streams=(out, out, out)).lines(["naïve"])
     assert raw.getvalue() == b"na?ve\n"
 
 

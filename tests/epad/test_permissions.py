@@ -21,6 +21,8 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.RELEASE),
     (Tier.OPERATOR, Operation.PAUSE),
     (Tier.OPERATOR, Operation.RESUME),
+    (Tier.OPERATOR, Operation.RESTART),
+    (Tier.OPERATOR, Operation.STOP),
     (Tier.OPERATOR, Operation.RELOAD),
     (Tier.OPERATOR, Operation.LOGS_READ),
     (Tier.OPERATOR, Operation.LIFEBOAT),

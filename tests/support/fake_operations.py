@@ -264,6 +264,14 @@ class FakeOperations:
         self._check(name)
         return self._done("release", name, reason, by)
 
+    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("restart", name, reason, by)
+
+    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        return self._done("stop", name, reason, by)
+
     async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("pause", name, reason, by)

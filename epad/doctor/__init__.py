@@ -1,0 +1,1 @@
+"""What this machine offers to epad, what it lacks, and what to do about each."""

@@ -1,0 +1,1 @@
+"""What would have happened under other thresholds: the recording of what was decided on, and its replay."""

@@ -1,0 +1,108 @@
+"""`--set table.key=value`: a configuration with some thresholds changed, of those that can be tried on a recording."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from epad.config import Config
+from epad.config_checks import cross_check
+from epad.config_lines import key_text
+from epad.watchers import make_assessor, token_burn_thresholds
+
+REPLAYED = (
+    "hysteresis.",
+    "policy.",
+    "containment.",
+    "probes.token_burn.",
+    "probes.cascade.blast_ratio",
+    "budgets.global.",
+    "groups.",
+    "subsystems.",
+)
+"""What a recording can answer for: how findings and turns were judged. How anything was measured it cannot."""
+
+Setting = tuple[tuple[str, ...], Any]
+
+
+class SettingError(Exception):
+    """A `--set` that cannot be tried; the message says which and why."""
+
+
+def parse(texts: Sequence[str]) -> list[Setting]:
+    """Read `a.b.c=value`, the value as TOML (a bare word is a string). Raises SettingError."""
+    return [_parse(text) for text in texts]
+
+
+def _parse(text: str) -> Setting:
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise SettingError(
+            f"{text!r}: give it as table.key=value, as in probes.token_burn.identical_prompts=4"
+        )
+    if not _can_be_tried(path):
+        raise SettingError(
+            f"{key.strip()}: a recording does not hold what this measures; it can answer for "
+            "hysteresis, policy, containment, probes.token_burn and budgets in tokens and requests"
+        )
+    try:
+        return path, tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value.strip()
+
+
+def _can_be_tried(path: tuple[str, ...]) -> bool:
+    key = ".".join(path)
+    if path[0] in {"subsystems", "groups"} and path[2:3] != ("budget",):
+        return False
+    return key.startswith(REPLAYED) and not path[-1].startswith("usd_")
+
+
+def apply(config: Config, settings: Sequence[Setting]) -> Config:
+    """The configuration with these settings. Raises SettingError."""
+    tables = msgspec.to_builtins(config)
+    for path, value in settings:
+        _put(tables, path, value)
+    try:
+        changed = msgspec.convert(tables, Config)
+        token_burn_thresholds(changed.probes.token_burn)
+        make_assessor(changed.hysteresis)
+    except ValueError as error:  # msgspec's own, and a threshold that could never be reached
+        raise SettingError(f"--set: {error}") from error
+    # What was wrong before is no matter of these settings.
+    known = {complaint.text for complaint in cross_check(config)}
+    for complaint in cross_check(changed):
+        if complaint.text not in known:
+            raise SettingError(f"{key_text(complaint.key)}: {complaint.text}")
+    return changed
+
+
+def at_home(config: Config, settings: Sequence[Setting]) -> list[Setting]:
+    """Those that speak of subsystems and groups that this configuration has: over a week, some come and go."""
+    return [
+        (path, value)
+        for path, value in settings
+        if path[0] not in {"subsystems", "groups"} or path[1] in getattr(config, path[0])
+    ]
+
+
+def _put(tables: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    table: Any = tables
+    for depth, part in enumerate(path):
+        if not isinstance(table, dict) or part not in table:
+            near = difflib.get_close_matches(part, list(table) if isinstance(table, Mapping) else [], n=1)
+            fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(table))}"
+            raise SettingError(f"{'.'.join(path[: depth + 1])} is not a known key; {fix}")
+        if depth < len(path) - 1:
+            table = table[part]
+    table[path[-1]] = value
+
+
+def touches(settings: Sequence[Setting], *prefixes: tuple[str, ...]) -> bool:
+    """Whether a setting lies under one of these."""
+    return any(path[: len(prefix)] == prefix for path, _ in settings for prefix in prefixes)

@@ -1,0 +1,241 @@
+"""A recording is decided again: the same with nothing changed, otherwise with something changed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+from epad_story import BOOT, SUBSYSTEMS, Story, at_once, shipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epad.config import BudgetConfig, SubsystemConfig
+from epad.controller import Controller
+from epad.response.responder import Responder
+from epad.response.step import Lane, StepState
+from epad.simulate import settings as changed
+from epad.simulate.record import Record
+from epad.simulate.recorder import QUIET_FINDINGS, Recorder
+from epad.simulate.replay import Move, Replay, Replayed, Stamped
+from epad.simulate.turns import HELD
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.finding import Severity
+from statemachine.phase import Phase
+from statemachine.situation import Order
+
+NAMES = [subsystem.name for subsystem in SUBSYSTEMS]
+PROBES = ["token_burn", "vram", "liveness", "token_rate", "cascade"]
+
+
+class RecordedStory(Story):
+    """A story whose daemon keeps a recording."""
+
+    def __init__(self, **limits: float) -> None:
+        self.batches: list[tuple[float, float, bool, bytes]] = []
+        self.recorder: Recorder | None = None
+        self.config = shipped()
+        super().__init__(**limits)
+
+    def _begin(self) -> None:
+        super()._begin()
+        if self.recorder is not None:
+            self.batches += self.recorder.take()
+        loaded = at_once(self.journal.load())
+        self.recorder = Recorder(self.database, self.clock, BOOT)
+        self.recorder.started(self.config, loaded)
+        self.controller = Controller(
+            self.decider, self.journal, self.world, self.clock, self.events, self.metrics, self.recorder
+        )
+        self.controller.attach(cast("Responder", self.hands), loaded.open_operations)
+
+    def recording(self) -> list[Stamped]:
+        assert self.recorder is not None
+        self.batches += self.recorder.take()
+        return [(utc, at, msgspec.json.decode(body, type=Record)) for utc, at, _, body in self.batches]
+
+    def happened(self) -> list[Move]:
+        rows = self.rows("SELECT source, trigger, destination, guard FROM transition ORDER BY id")
+        return [Move(0.0, *row) for row in rows]
+
+    def replay(self, *texts: str) -> Replayed:
+        return Replay(changed.parse(texts), self.happened()).run(self.recording())
+
+
+def keys(moves: list[Move]) -> list[tuple[str, ...]]:
+    return [move.key for move in moves]
+
+
+ACTIONS = st.one_of(
+    st.tuples(
+        st.just("find"),
+        st.sampled_from(NAMES),
+        st.sampled_from(PROBES),
+        st.sampled_from(list(Severity)),
+        st.booleans(),
+    ),
+    st.tuples(st.sampled_from(["quarantine", "release", "break", "mend", "suffer"]), st.sampled_from(NAMES)),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 3.0, 40.0, 130.0, 700.0])),
+    st.tuples(st.just("end"), st.sampled_from([StepState.DONE, StepState.FAILED])),
+    st.tuples(st.just("order"), st.sampled_from([Order.LIFEBOAT, Order.RELAUNCH])),
+    st.tuples(st.sampled_from(["die", "blind", "see"])),
+)
+
+
+def act(story: RecordedStory, action: tuple[Any, ...]) -> None:
+    """One thing that may happen to a daemon."""
+    match action:
+        case ("find", name, probe, severity, hard):
+            story.find(name, probe, severity, hard=hard)
+        case ("quarantine", name):
+            story.quarantine(name)
+        case ("release", name):
+            story.release(name)
+        case ("break", name):
+            story.world.broken.add(name)
+        case ("mend", name):
+            story.world.broken.discard(name)
+        case ("suffer", name):
+            story.world.suffering = {name: "model"} if name != "model" else {}
+        case ("wait", seconds):
+            story.wait(seconds)
+        case ("end", state) if story.operations(Lane.PHASE):
+            story.end(state=state)
+        case ("order", order):
+            story.order(order)
+        case ("die",):
+            story.die_and_return()
+        case ("blind",):
+            story.world.blind = {"token_burn"}
+        case ("see",):
+            story.world.blind = set()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ACTIONS, max_size=40))
+def test_with_nothing_changed_the_same_transitions_come_out(actions: list[tuple[Any, ...]]) -> None:
+    """Whatever is found, ordered, broken and killed, in whatever order."""
+    story = RecordedStory()
+    for action in actions:
+        act(story, action)
+    story.wait(60)
+    replayed = story.replay()
+    assert keys(replayed.moves) == keys(story.happened())
+    assert replayed.diverged_utc is None
+
+
+def test_a_longer_dwell_is_looked_at_by_the_clock() -> None:
+    """Time alone changes what happens: the way back comes later, and is found although nothing was recorded then."""
+    story = RecordedStory()
+    story.find("chat")
+    story.wait(1_300)
+    assert story.phase is Phase.NORMAL
+    back = story.replay().moves[-1]
+    assert back.destination == "NORMAL"
+    later = story.replay("policy.dwell_seconds=200").moves[-1]
+    assert later.destination == "NORMAL"
+    assert 50 < later.utc - back.utc < 100
+
+
+def test_a_hysteresis_that_asks_for_more_is_never_raised() -> None:
+    """Three samples of five do not raise five of five; what happened after is then no longer what would have."""
+    story = RecordedStory()
+    for _ in range(4):
+        story.find("chat", "progress", hard=False)
+        story.wait(10)
+    story.wait(600)
+    assert len(story.happened()) == 2
+    loose = story.replay("hysteresis.progress.raise_after=9", "hysteresis.progress.out_of=9")
+    assert loose.moves == []
+
+
+def test_from_where_it_differs_on_operations_are_taken_to_succeed() -> None:
+    """A critical finding would have led to PRESERVATION; nobody has recorded how that checkpoint ended."""
+    story = RecordedStory(quarantine_limit_seconds=900)
+    story.find("chat", "vram")
+    story.wait(60)
+    story.find("chat", "vram")
+    replayed = story.replay("policy.quarantine_limit_seconds=20")
+    assert [move.destination for move in replayed.moves][:2] == ["QUARANTINE", "PRESERVATION"]
+    assert replayed.moves[-1].destination != "PRESERVATION"
+
+
+def test_what_changes_nothing_is_not_kept() -> None:
+    """A night of good findings, and a loop that is found ten thousand times, fit on a page."""
+    story = RecordedStory()
+    for _ in range(3_000):
+        story.find("chat", severity=Severity.OK, hard=False)
+    story.find("game")
+    for _ in range(3_000):
+        story.find("game")
+    assert len(story.recording()) < QUIET_FINDINGS + 20
+    story.wait(600)
+    assert keys(story.replay().moves) == keys(story.happened())
+
+
+def chatty(limit: int) -> RecordedStory:
+    """A client with a budget that asks for 100 tokens every second, and is refused from its tenth on."""
+    story = RecordedStory()
+    chat = SubsystemConfig(kind="client", budget=BudgetConfig(tokens_per_minute=limit))
+    story.config = msgspec.structs.replace(story.config, subsystems={"chat": chat})
+    story.die_and_return()
+    story.tell()
+    assert story.recorder is not None
+    for number in range(20):
+        story.clock.advance(1.0)
+        now, turn, digest = story.clock.monotonic(), f"t{number}", bytes([number])
+        if number < 10:
+            story.recorder.admitted(TurnAdmitted("chat", now, turn, "m", 100, digest))
+            story.recorder.finished(TurnFinished("chat", now, turn, "done", 50, 50, 100))
+        else:
+            refusal = TurnRefused(
+                "chat", now, "budget_exceeded", "tokens_per_minute", limit, 1_000, 100, digest
+            )
+            story.recorder.refused(refusal)
+            story.find("chat", hard=False)
+    return story
+
+
+def test_a_smaller_budget_would_have_refused_more() -> None:
+    """Each turn is reserved anew: four fit into 400 tokens a minute, and the detector is told of the others."""
+    story = chatty(1_000)
+    assert story.replay().refusals == [
+        {"subsystem": "chat", "code": "budget_exceeded", "did": 10, "would": 10}
+    ]
+    tight = story.replay("subsystems.chat.budget.tokens_per_minute=400")
+    would = {row["code"]: row["would"] for row in tight.refusals}
+    assert sum(would.values()) == 16
+    assert would[HELD] > 0
+    assert tight.moves[0].destination == "QUARANTINE"
+    assert tight.moves[0].utc < story.replay().moves[0].utc
+
+
+def test_a_larger_budget_would_have_refused_nothing() -> None:
+    """And so nothing would have been quarantined."""
+    story = chatty(1_000)
+    assert story.happened()
+    loose = story.replay("subsystems.chat.budget.tokens_per_minute=100000")
+    assert loose.moves == []
+    assert [row["would"] for row in loose.refusals] == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy.dwell_seconds", "give it as table.key=value"),
+        ("policy.dwel_seconds=1", "did you mean dwell_seconds?"),
+        ("policy.dwell_seconds=-1", "dwell_seconds"),
+        ("policy.dwell_seconds=soon", "dwell_seconds"),
+        ("probes.vram.limit_ratio=0.5", "does not hold what this measures"),
+        ("subsystems.chat.command=x", "does not hold what this measures"),
+        ("budgets.global.usd_per_day=5", "does not hold what this measures"),
+        ("probes.token_burn.identical_prompts=1", "one request is no run"),
+        ("hysteresis.default.raise_after=99", "raise_after must be from 1 to out_of"),
+        ("containment.token_burn=shout", "containment"),
+    ],
+)
+def test_a_setting_that_cannot_be_tried_says_why(text: str, said: str) -> None:
+    """By name, with what would be right."""
+    with pytest.raises(changed.SettingError) as error:
+        changed.apply(shipped(), changed.parse([text]))
+    assert said in str(error.value)
