@@ -9,7 +9,7 @@ from typing import Any, cast
 from epad.config import BudgetConfig, Config, SharedBudgetConfig
 from epad.gateway.budget import Budgets, Reservation, SharedBudgets
 from epad.gateway.limits import Refused as OverLimit
-from epad.watchers import token_burn_thresholds
+from epad.thresholds import token_burn_thresholds
 from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.token_burn.probe import BUDGET_EXCEEDED
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused

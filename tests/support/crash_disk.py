@@ -18,6 +18,7 @@ from typing import Any
 
 import apsw
 
+from epad import page_sums
 from epad.checkpoint.disk import Disk
 
 SECTOR = 512
@@ -134,6 +135,8 @@ class CrashVfs(apsw.VFS):
         self.plug = Plug()
         self.lies = lies
         self._platters: dict[Path, Platter] = {}
+        # Registered only now, the page sums would stand on this one for ever, and fall with it (a segfault).
+        page_sums.register()
         super().__init__("crash", "unix", makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> _File:  # noqa: N802
