@@ -12,7 +12,8 @@ import msgspec
 from epad.config import Config
 from epad.config_checks import cross_check
 from epad.config_lines import key_text
-from epad.watchers import make_assessor, token_burn_thresholds
+from epad.thresholds import token_burn_thresholds
+from epad.watchers import make_assessor
 
 REPLAYED = (
     "hysteresis.",
