@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from epad import page_sums
 from epad.checkpoint.copying import (
     CopiedFile,
     CopyReport,
@@ -42,6 +43,8 @@ def copy_database(source: Path, destination: Path) -> None:
     One shot, because a stepwise backup starts over at every foreign commit and never ends beside a busy
     writer (aborted after 60 s at 100 commits/s); all at once takes 2 to 3 s per GB.
     """
+    # The copy's first page is changed at the end; without its sum renewed the copy could never be opened again.
+    page_sums.register()
     origin = _open_source(source)
     try:
         try:

@@ -199,7 +199,7 @@ def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
     write(log, "x" * (SMALL.max_bytes + 4096))
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from epad.config import LogConfig;, from, epad.supervisor.child_logs, import, ChildLog\n"
+        "from epad.config import LogConfig; from epad.supervisor.child_logs import ChildLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))\n"
         "log = ChildLog(Path(sys.argv[1]), LogConfig(max_bytes=65536, keep=2)); log.tend(1.0)\n"
