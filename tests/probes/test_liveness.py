@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes.liveness import Liveness
+from probes.liveness import OKS_SAID, Liveness
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
@@ -83,3 +83,15 @@ async def test_nothing_is_said_of_what_epad_could_not_hear() -> None:
     assert [f.severity for f in await probe.sample()] == [Severity.OK]
     lagged = False
     assert [f.severity for f in await probe.sample()] == [Severity.ANOMALY]
+
+
+async def test_that_all_is_well_is_not_said_for_ever() -> None:
+    """As often as any rule looks back, and after each trouble anew; trouble is always said."""
+    state = [RUNNING]
+    probe = Liveness(1.0, snapshots=lambda: state, parked=list, clock=ManualClock())
+    said = [len(await probe.sample()) for _ in range(OKS_SAID + 5)]
+    assert said == [1] * OKS_SAID + [0] * 5
+    state[0] = replace(RUNNING, state=SubsystemState.HUNG)
+    assert [len(await probe.sample()) for _ in range(3)] == [1, 1, 1]
+    state[0] = RUNNING
+    assert len(await probe.sample()) == 1
