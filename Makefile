@@ -23,10 +23,10 @@ run: $(VENV)/.installed                 ## start the daemon with its embedded de
 	$(BIN)/epad run
 
 test: $(VENV)/.installed-dev            ## everything that fits in ten minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed-dev        ## and what does not
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 check: $(VENV)/.installed-dev           ## format, lint, types
 	$(BIN)/ruff format --check .

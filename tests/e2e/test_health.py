@@ -17,7 +17,7 @@ gateway = false
 essential = true
 [subsystems.model.health]
 inference = "embedded-markov-chat"
-interval_seconds = 0.5
+interval_seconds = 4.5  # further apart than an idle connection to a model is kept (4 s): each look connects anew
 timeout_seconds = 30.0
 failures = 2
 [subsystems.model.restart]

@@ -69,6 +69,8 @@ class Hands:
             StepName.HOLD: self.hold,
             StepName.CHECKPOINT: self.bundle,
             StepName.LIFEBOAT: self.bundle,
+            StepName.FIRST_TIER: self.first_tier,
+            StepName.REPLAY: self.replay,
             StepName.RESTART: self.restart,
             StepName.REPAIR_LEDGER: self.repair,
         }
@@ -96,6 +98,16 @@ class Hands:
         self.house.ledger_is_whole = True
         self.disk.plug.tick("repaired")
         return "repaired"
+
+    async def first_tier(self, step: Step, operation: Operation) -> str:
+        self.begin(step, operation)
+        self.disk.plug.tick("first tier written over")
+        return "written"
+
+    async def replay(self, step: Step, operation: Operation) -> str:
+        self.begin(step, operation)
+        self.disk.plug.tick("asked again under its key")
+        return "answered"
 
     async def bundle(self, step: Step, operation: Operation) -> str:
         self.begin(step, operation)
