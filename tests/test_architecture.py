@@ -160,7 +160,9 @@ def test_the_house_keeps_the_rule(rule: Rule) -> None:
     assert [fault for file, tree in parsed(*ROOMS).items() for fault in rule(file, tree)] == []
 
 
-@pytest.mark.parametrize(("rule", "file", "code"), RULES, ids=str)
+@pytest.mark.parametrize(
+    ("rule", "file", "code"), RULES, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_a_planted_violation_is_found(rule: Rule, file: str, code: str) -> None:
     """Once, and with its place."""
     faults = list(rule(file, ast.parse(code)))

@@ -24,7 +24,7 @@ async def look(*snapshots: SubsystemSnapshot, parked: frozenset[str] = frozenset
     [
         *(
             (state, essential, Severity.OK)
-            for state in set(SubsystemState) - {SubsystemState.HUNG, SubsystemState.FAILED}
+            for state in sorted(set(SubsystemState) - {SubsystemState.HUNG, SubsystemState.FAILED})
             for essential in (True, False)
         ),
         (SubsystemState.HUNG, True, Severity.ANOMALY),
