@@ -140,7 +140,7 @@ async def by_epad(looks: Sequence[Look], seconds: float) -> list[Notification]:
 
     # Three looks of this model, as the shipped settle time is three of the product's.
     thresholds = CascadeThresholds(settle_seconds=3 * LOOK_SECONDS)
-    around = Neighbourhood(DependencyGraph(PROVIDERS), arrived, subsystems=len(NODES))
+    around = Neighbourhood(DependencyGraph(PROVIDERS), arrived, subsystems=lambda: len(NODES))
     probe = Cascade(thresholds, clock=clock, push=push, neighbourhood=around)
     while clock.monotonic() < seconds:
         clock.advance(probe.interval_seconds)

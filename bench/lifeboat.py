@@ -63,7 +63,7 @@ async def write_often(state: Path, rounds: int, turns: int, *, full: bool) -> tu
         numbers = range(start, start + 1_000)
         await asyncio.gather(*(ledger.open_turn(opened(n)) for n in numbers))
         await asyncio.gather(*(ledger.close_turn(closed(n)) for n in numbers if n >= OPEN_TURNS))
-    cargo = Cargo(state / "state.db", state / "ledger.db", state / "anchor", b"{}", dict, lambda: 0)
+    cargo = Cargo(state / "state.db", state / "ledger.db", state / "anchor", lambda: b"{}", dict, lambda: 0)
     tier = FirstTier(state / "lifeboat/first-tier", TIER_BYTES, cargo.items)
     await tier.prepare()
     if full:

@@ -220,7 +220,7 @@ class House:
         await self._stores.change_budgets(changes.config, self.clock)
         self.config = self.board.config = changes.config
         self.recorder.configured(changes.config)
-        for part in (self._environments, self._keys, self._world, self._watchers):
+        for part in (self._environments, self._keys, self._world, self._watchers.roster):
             part.configure(subsystems)
         self.logs.configure(_log_configs(changes.config))
         self.decider.configure(make_rules(changes.config))
@@ -361,7 +361,7 @@ class House:
 
     def _make_responses(self) -> Responses:
         lent = Lent(
-            self.config,
+            lambda: self.config,
             self._directories,
             self._stores,
             self.clock,

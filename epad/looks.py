@@ -51,14 +51,14 @@ def upstream_node(name: str) -> str:
     return _PREFIX + name
 
 
-def dependency_graph(
+def needs(
     subsystems: Mapping[str, SubsystemConfig], upstreams: Mapping[str, UpstreamConfig]
-) -> DependencyGraph:
+) -> dict[str, set[str]]:
     """What the configuration says of who needs whom; whose models a client uses is learnt from its turns."""
     providers = {name: set(spec.depends_on) for name, spec in subsystems.items()}
     for name, upstream in upstreams.items():
         providers[upstream_node(name)] = {upstream.served_by} if upstream.served_by else set()
-    return DependencyGraph(providers)
+    return providers
 
 
 class Looks:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 from epad.supervisor.identity import ProcessTable
 from probes.subsystems import Snapshots
@@ -29,7 +28,7 @@ class ProcessOwners:
         state: Path,
         proc: Path = Path("/proc"),
         tag: str = "epad",
-        units: Mapping[str, str] = MappingProxyType({}),
+        units: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._snapshots = snapshots
         self._table = table
@@ -68,7 +67,7 @@ class ProcessOwners:
         if above == f"{self._tag}.children":
             return group
         own = group.removeprefix(f"{self._tag}-")
-        return own.removesuffix(".service") if own != group else self._units.get(group)
+        return own.removesuffix(".service") if own != group else self._units().get(group)
 
     def _by_mark(self, pid: int, names: set[str]) -> str | None:
         """By its environment, last: reading that waits for a lock which a process in D state may hold for ever."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from epad.config import Config, SubsystemConfig
+from epad.config import Config
 from epad.events import EventKind, EventLog
 from epad.gateway.upstream import Upstream
 from epad.response.release_vram import Measure, ModelServer, ReleaseLimits, VramRelease
@@ -33,15 +33,15 @@ class HeldAtStop:
     A hold at STOP is TERM, the subsystem's own grace, then KILL of what is left; here the two are told apart.
     """
 
-    def __init__(self, holder: Holder, subsystems: Mapping[str, SubsystemConfig]) -> None:
+    def __init__(self, holder: Holder, grace_of: Callable[[str], float]) -> None:
         self._holder = holder
-        self._subsystems = subsystems
+        self._grace_of = grace_of
         self._stopping: dict[str, asyncio.Task[str]] = {}
 
     async def terminate(self, subsystem: str) -> bool:
         task = asyncio.create_task(self._holder.hold(subsystem, Rung.STOP, REASON), name=f"stop {subsystem}")
         self._stopping[subsystem] = task
-        done, _ = await asyncio.wait({task}, timeout=self._subsystems[subsystem].stop_seconds)
+        done, _ = await asyncio.wait({task}, timeout=self._grace_of(subsystem))
         return bool(done) and await self.kill(subsystem)
 
     async def kill(self, subsystem: str) -> bool:
@@ -71,15 +71,15 @@ class VramReleaseStep:
 
 
 def make_vram_release(
-    config: Config,
+    configured: Callable[[], Config],
     *,
     upstreams: Callable[[], Sequence[Upstream]],
     holder: Holder,
     measure: Measure,
     clock: Clock,
 ) -> VramRelease:
-    """Join the parts. `subsystems.NAME.serves` says which upstream a subsystem is."""
-    release = config.release_vram
+    """Join the parts. `subsystems.NAME.serves`, as configured at that time, says which upstream a subsystem is."""
+    release = configured().release_vram
     limits = ReleaseLimits(
         request_seconds=release.request_seconds,
         settle_seconds=release.settle_seconds,
@@ -88,7 +88,7 @@ def make_vram_release(
     )
 
     def server_of(subsystem: str) -> ModelServer | None:
-        name = config.subsystems[subsystem].serves
+        name = configured().subsystems[subsystem].serves
         found = next((upstream for upstream in upstreams() if upstream.name == name), None)
         return None if found is None else ModelServer(found.base, found.key, found.origin.path)
 
@@ -96,6 +96,6 @@ def make_vram_release(
         limits,
         server_of=server_of,
         measure=measure,
-        processes=HeldAtStop(holder, config.subsystems),
+        processes=HeldAtStop(holder, lambda subsystem: configured().subsystems[subsystem].stop_seconds),
         clock=clock,
     )

@@ -42,13 +42,18 @@ CHECKPOINTS_SHOWN = 3
 class Lent:
     """What of the house the rescue uses."""
 
-    config: Config
+    configured: Callable[[], Config]
     directories: Directories
     stores: Stores
     clock: Clock
     history: History
     sources: Callable[[], list[Source]]
     facts: Callable[[], Mapping[str, Any]]
+
+    @property
+    def config(self) -> Config:
+        """What is in force now; a reload changes it."""
+        return self.configured()
 
 
 class Rescue:
@@ -160,7 +165,7 @@ class Rescue:
             directories.state_database,
             directories.ledger_database,
             self._anchor,
-            msgspec.json.format(msgspec.json.encode(self._lent.config)),
+            lambda: msgspec.json.format(msgspec.json.encode(self._lent.config)),
             self._lent.facts,
             self._saved_records,
         )

@@ -111,7 +111,7 @@ class Responses:
 
     def _vram_release(self) -> VramReleaseStep:
         ladder = make_vram_release(
-            self._lent.config,
+            self._lent.configured,
             upstreams=self._hands.upstreams.all,
             holder=self._hands.supervisor,
             measure=self._hands.measure,

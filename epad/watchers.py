@@ -9,14 +9,15 @@ from pathlib import Path
 
 import structlog
 
-from epad.config import Config, HysteresisConfig, SubsystemConfig
-from epad.config_probes import ProbesConfig
+from epad.config import Config, HysteresisConfig
+from epad.config_probes import ProbesConfig, VramConfig
 from epad.directories import Directories
 from epad.events import EventKind, EventLog
 from epad.host_readings import HostReader
 from epad.integrity import Integrity
-from epad.looks import Looks, Sights, dependency_graph
+from epad.looks import Looks, Sights
 from epad.process_owners import ProcessOwners
+from epad.roster import Roster
 from epad.supervisor.choice import unit_tag
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.restart import SUCCEEDED
@@ -42,7 +43,7 @@ from probes.loop_lag import LoopLag
 from probes.probe import Probe, Push
 from probes.progress import Progress
 from probes.subsystems import Snapshots
-from probes.token_burn import SubsystemBudget, TokenBurn
+from probes.token_burn import TokenBurn
 from probes.turns import TurnObserver
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.attribution import OwnerOf
@@ -74,15 +75,7 @@ class Watchers:
     alerts: Alerts
     lag: LoopLag
     datastore: DatastoreIntegrity
-    budgets: dict[str, SubsystemBudget]
-    units: dict[str, str]
-
-    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
-        """Go by the budgets and units of these from now on."""
-        self.budgets.clear()
-        self.budgets.update({name: _budget(spec) for name, spec in subsystems.items()})
-        self.units.clear()
-        self.units.update(_units(subsystems))
+    roster: Roster
 
     def all(self) -> list[Probe]:
         detectors: list[Probe] = [
@@ -119,13 +112,8 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
     snapshots, integrity, directories = senses.snapshots, senses.integrity, senses.directories
-    graph = dependency_graph(config.subsystems, config.upstreams)
-    looks = Looks(config.upstreams, graph, snapshots, senses.sights, clock)
-    budgets = {name: _budget(spec) for name, spec in config.subsystems.items()}
-    units = _units(config.subsystems)
-
-    def budget(name: str) -> SubsystemBudget:
-        return budgets.get(name, _NO_BUDGET)
+    roster = Roster(config.subsystems, config.upstreams)
+    looks = Looks(config.upstreams, roster.graph, snapshots, senses.sights, clock)
 
     def notice(text: str) -> None:
         log.info(EventKind.NOTICE, text=text)
@@ -133,7 +121,9 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
 
     lag = _lag(probes, clock)
     return Watchers(
-        token_burn=TokenBurn(token_burn_thresholds(probes.token_burn), budget=budget, clock=clock, push=push),
+        token_burn=TokenBurn(
+            token_burn_thresholds(probes.token_burn), budget=roster.budget, clock=clock, push=push
+        ),
         conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
         progress=Progress(
             progress_thresholds(probes.progress), snapshots=snapshots, clock=clock, void=lag.void
@@ -151,12 +141,12 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             clock=clock,
             push=push,
             completed=lambda event: event.reason == SUCCEEDED,
-            neighbourhood=Neighbourhood(graph, looks, looks.answers_for, len(config.subsystems)),
+            neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
             void=lag.void,
         ),
         looks=looks,
-        alerts=Alerts(alert_thresholds(probes.alerts), subsystems=lambda: config.subsystems, clock=clock),
-        vram=_vram(config, _owner_of(senses, units, Path(probes.vram.root)), clock, notice),
+        alerts=Alerts(alert_thresholds(probes.alerts), subsystems=roster.names, clock=clock),
+        vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
         host=Host(
             host_thresholds(probes.host),
             read=HostReader(directories.state).read,
@@ -170,46 +160,33 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             clock=clock,
         ),
         lag=lag,
-        budgets=budgets,
-        units=units,
+        roster=roster,
     )
 
 
-_NO_BUDGET = SubsystemBudget()
-
-
-def _budget(spec: SubsystemConfig) -> SubsystemBudget:
-    budget = spec.budget
-    return SubsystemBudget(budget.tokens_per_minute, budget.tokens_per_day, budget.max_in_flight)
-
-
-def _vram(config: Config, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]) -> Vram:
-    probes = config.probes
-    root = Path(probes.vram.root)
-    timeout = probes.vram.timeout_seconds
+def _vram(
+    config: VramConfig, roster: Roster, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]
+) -> Vram:
+    root, timeout = Path(config.root), config.timeout_seconds
     nvml = DriverProber(worker("nvml_worker", os.environ), "NVIDIA", timeout_seconds=timeout)
     amdgpu = DriverProber(worker("amd_worker", os.environ, str(root)), "AMD", timeout_seconds=timeout)
     sources: list[GpuSource] = [NvidiaGpus(nvml, clock), AmdGpus(amdgpu, clock, lambda: any(cards(root)))]
     return Vram(
-        vram_thresholds(probes.vram),
+        vram_thresholds(config),
         sources=sources,
         owner_of=owner_of,
         clock=clock,
         tell=tell,
-        fills_by_design=[name for name, spec in config.subsystems.items() if spec.fills_gpu or spec.serves],
+        fills_by_design=roster.gpu_fillers,
     )
 
 
-def _units(subsystems: Mapping[str, SubsystemConfig]) -> dict[str, str]:
-    return {spec.unit: name for name, spec in subsystems.items() if spec.unit}
-
-
-def _owner_of(senses: Senses, units: Mapping[str, str], root: Path) -> OwnerOf:
+def _owner_of(senses: Senses, roster: Roster, root: Path) -> OwnerOf:
     proc = root / "proc"
     # Nothing is signalled by these pids, so the boot that an identity names does not matter.
     tag = unit_tag(senses.directories, os.environ)
     table, state = ProcessTable("", proc), senses.directories.state
-    return ProcessOwners(senses.snapshots, table, state, proc, tag, units).owner_of
+    return ProcessOwners(senses.snapshots, table, state, proc, tag, roster.units).owner_of
 
 
 def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:

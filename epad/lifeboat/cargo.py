@@ -48,21 +48,22 @@ class Cargo:
     state_database: Path
     ledger_database: Path
     anchor: Path
-    config: bytes
+    config: Callable[[], bytes]
     facts: Callable[[], Mapping[str, Any]]
     saved_records: Callable[[], int]
 
     def items(self, reason: str) -> Sequence[Item]:
         """In the order of their worth by size."""
         # What the daemon itself knows is taken now, in its own thread; the rest is read from the disk later.
-        why = {"reason": reason, **self.facts(), "config_sha256": hashlib.sha256(self.config).hexdigest()}
+        config = self.config()
+        why = {"reason": reason, **self.facts(), "config_sha256": hashlib.sha256(config).hexdigest()}
         heads = (KEYS_FILE, HEAD_FILE, LOG_FILE)
         return (
             Item(WHY, lambda _: json.dumps(why, default=str).encode()),
             Item(JOURNAL, lambda _: self._journal()),
             *(Item(f"anchor/{name}", lambda _, name=name: self._tail_of(name)) for name in heads),  # type: ignore[misc]
             Item(OPEN_TURNS, lambda _: self._open_turns()),
-            Item(CONFIG, lambda _: self.config),
+            Item(CONFIG, lambda _: config),
             Item(LEDGER_TAIL, self._ledger_tail),
         )
 

@@ -99,11 +99,16 @@ class Responder:
             except StepFailedError as error:
                 failure = str(error)
                 self._log.warning("step.failed", step=step.name, target=step.target, error=failure)
-                if attempt + 1 < MAX_ATTEMPTS:
-                    await asyncio.sleep(RETRY_SECONDS * (attempt + 1))
+            except Exception as error:
+                # A fault of epad's own must not end the lane: no later containment would ever be done, and
+                # the step would be resumed by the next life of the daemon, and end that one too.
+                failure = f"epad is at fault: {type(error).__name__}: {error}"
+                self._log.exception("step.broke", step=step.name, target=step.target)
             else:
                 await self._end_step(record, operation, StepState.DONE, result)
                 return ""
+            if attempt + 1 < MAX_ATTEMPTS:
+                await asyncio.sleep(RETRY_SECONDS * (attempt + 1))
         await self._end_step(record, operation, StepState.FAILED, failure)
         return _failure(step, failure)
 

@@ -46,6 +46,8 @@ PRUNE_EVERY = 1_000
 BEGIN_EVERY = 20_000
 # What is no decision waits this long to be written with others: a disk is woken no oftener.
 WRITE_SECONDS = 5.0
+# ... or for this many others: at 2,500 turns a second, five seconds of them took 25 MB.
+WRITE_RECORDS = 1_000
 # Nothing to say for this long is said: a replay with something changed must know how far time has gone.
 MARK_SECONDS = 600.0
 # More good findings in a row than any `out_of` counts: what follows them changes nothing.
@@ -198,6 +200,8 @@ class Recorder:
         self._added_at = at
         utc = self._clock.utc().timestamp() - (self._clock.monotonic() - at)
         self._waiting.append((utc, at, isinstance(record, Began), self._encoder.encode(record)))
+        if len(self._waiting) >= WRITE_RECORDS:
+            self._urgent.set()
 
     # How it gets to the disk.
 

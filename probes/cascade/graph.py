@@ -12,13 +12,23 @@ class DependencyGraph:
     """The providers of each node. Raises ValueError, with the cycle in its message, where there is one."""
 
     def __init__(self, providers: Mapping[str, Collection[str]] | None = None) -> None:
-        self._providers = {name: set(needed) for name, needed in (providers or {}).items()}
+        self._learnt: dict[tuple[str, str], None] = {}
+        self.tell(providers or {})
+
+    def tell(self, providers: Mapping[str, Collection[str]]) -> None:
+        """Go by these from now on, and by what was learnt of those that are still there. Raises ValueError."""
+        told = {name: set(needed) for name, needed in providers.items()}
         try:
-            self.order = tuple(graphlib.TopologicalSorter(self._providers).static_order())
+            self.order = tuple(graphlib.TopologicalSorter(told).static_order())
         except graphlib.CycleError as error:
             cycle: list[str] = error.args[1][::-1]
             raise ValueError(f"the dependencies run in a circle: {' needs '.join(cycle)}") from error
+        self._providers = told
         self._close()
+        known, self._learnt = self._learnt, {}
+        for name, provider in known:
+            if name in told and provider in told:
+                self.learn(name, provider)
 
     def above(self, name: str) -> frozenset[str]:
         """Everything it needs, directly or through others."""
@@ -32,6 +42,7 @@ class DependencyGraph:
         """Add an edge that was seen; False where it is known, or would close a cycle."""
         if provider == name or provider in self._providers.get(name, ()) or name in self.above(provider):
             return False
+        self._learnt[name, provider] = None
         self._providers.setdefault(name, set()).add(provider)
         self.order = tuple(graphlib.TopologicalSorter(self._providers).static_order())
         self._close()

@@ -28,13 +28,13 @@ class Neighbourhood:
     """What is looked at, and who needs whom.
 
     `looks` gives what has been seen since it was last asked. `answers_for` names the subsystem that a node's
-    trouble is stated about, HOST for what is not ours. `subsystems` is how many there are.
+    trouble is stated about, HOST for what is not ours. `subsystems` gives how many there are.
     """
 
     graph: DependencyGraph = field(default_factory=DependencyGraph)
     looks: Callable[[], Iterable[Look]] = tuple
     answers_for: Callable[[str], str] = str
-    subsystems: int = 0
+    subsystems: Callable[[], int] = int
 
 
 class Cascade:
@@ -180,7 +180,7 @@ class Cascade:
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
         hurt = len(incident.victims) if incident else 0
-        too_many = hurt + 1 > self._thresholds.blast_ratio * self._subsystems
+        too_many = hurt + 1 > self._thresholds.blast_ratio * self._subsystems()
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:

@@ -43,14 +43,14 @@ class Vram:
         owner_of: OwnerOf,
         clock: Clock,
         tell: Callable[[str], None],
-        fills_by_design: Collection[str] = (),
+        fills_by_design: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._thresholds = thresholds
         self._sources = sources
         self._owner_of = owner_of
         self._clock = clock
         self._tell = tell
-        self._fills_by_design = frozenset(fills_by_design)
+        self._fills_by_design = fills_by_design
         self._notice = ""
         self._states: dict[str, GpuState] = {}
         self._histories: dict[str, GpuHistory] = {}
@@ -112,7 +112,7 @@ class Vram:
             self._thresholds,
             now,
             concerned=self._concerned,
-            fills_by_design=self._fills_by_design,
+            fills_by_design=self._fills_by_design(),
         )
 
     async def measure(self, subsystem: str) -> HeldVram:

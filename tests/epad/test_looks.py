@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epad.config import SubsystemConfig, UpstreamConfig
-from epad.looks import MAX_TURN_LOOKS, UPSTREAM_LOOK_SECONDS, Looks, Sights, dependency_graph, upstream_node
-from probes.cascade import Look
+from epad.looks import MAX_TURN_LOOKS, UPSTREAM_LOOK_SECONDS, Looks, Sights, needs, upstream_node
+from probes.cascade import DependencyGraph, Look
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
@@ -32,7 +32,7 @@ class Bench:
         self.snapshots: list[SubsystemSnapshot] = []
         self.held = Hold(Rung.OPEN)
         self.reasons = {"ours": "", "cloud": ""}
-        self.graph = dependency_graph(SUBSYSTEMS, UPSTREAMS)
+        self.graph = DependencyGraph(needs(SUBSYSTEMS, UPSTREAMS))
         self.looks = Looks(
             UPSTREAMS,
             self.graph,
@@ -150,7 +150,7 @@ def test_trouble_of_an_upstream_is_its_servers_or_nobodys_here(bench: Bench) -> 
 def test_a_model_that_several_serve_depends_on_none_of_them() -> None:
     """Where one is down, the gateway asks the other."""
     both = {name: UpstreamConfig(url="http://x", dialects=("openai",), served_by="model") for name in "xy"}
-    graph = dependency_graph(SUBSYSTEMS, both)
+    graph = DependencyGraph(needs(SUBSYSTEMS, both))
     looks = Looks(both, graph, list, Sights(), ManualClock())
     looks.admitted(TurnAdmitted("guest", 0.0, "t", "llama3", 10, b""))
     assert graph.above("guest") == frozenset()

@@ -50,7 +50,9 @@ async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Pat
     assert (await verify(bundle.path, 60.0)).ok
     for number in range(before, before + after):
         await turn(ledger, number)
-    cargo = Cargo(state / "state.db", state / "ledger.db", state / "anchor", b"{}", dict, lambda: records)
+    cargo = Cargo(
+        state / "state.db", state / "ledger.db", state / "anchor", lambda: b"{}", dict, lambda: records
+    )
     tier = FirstTier(state / "lifeboat" / FIRST_TIER_FILE, 1 << 18, cargo.items)
     assert await tier.prepare() == ""
     written = await tier.write("the disk is full")

@@ -213,7 +213,7 @@ class Cluster:
             clock=self.clock,
             push=self.pushed.append,
             neighbourhood=Neighbourhood(
-                DependencyGraph(self.PROVIDERS), self.looks, lambda n: upstream if "/" in n else n, 4
+                DependencyGraph(self.PROVIDERS), self.looks, lambda n: upstream if "/" in n else n, lambda: 4
             ),
             void=lambda since, until: self.void and since < until,
         )

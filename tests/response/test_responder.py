@@ -137,6 +137,21 @@ async def test_steps_of_a_wave_are_done_at_once_and_waves_one_after_the_other(be
     assert [state[1] for state in await bench.states()] == ["done", "done", "failed", "done"]
 
 
+async def test_a_fault_of_our_own_fails_the_step_and_spares_the_lane(bench: Bench) -> None:
+    """Tried as often as any other, named for what it is, and the next operation is done."""
+
+    async def break_down() -> None:
+        raise KeyError("no such subsystem")
+
+    bench.during["chat"] = break_down
+    async with bench.at_work(Lane.CONTAINMENT) as responder:
+        ended = await responder.submit(await bench.plan(Lane.CONTAINMENT, "chat"))
+        after = await responder.submit(await bench.plan(Lane.CONTAINMENT, "game"))
+    assert ended.failures == ("hold chat: epad is at fault: KeyError: 'no such subsystem'",)
+    assert [state[1:3] for state in await bench.states()] == [("failed", MAX_ATTEMPTS), ("done", 1)]
+    assert after.state is StepState.DONE
+
+
 async def test_of_a_wave_only_what_was_not_done_is_resumed(bench: Bench) -> None:
     """The next life of the daemon finishes it, and then begins the next."""
     operation = await bench.waves("ab", "c")

@@ -62,7 +62,7 @@ class Bench:
             owner_of=self.owners.get,
             clock=self.clock,
             tell=self.notices.append,
-            fills_by_design=fills_by_design,
+            fills_by_design=lambda: fills_by_design,
         )
 
 
