@@ -124,6 +124,11 @@ async def killed_daemon(world: World, *words: str) -> set[int]:
     daemon = await Daemon.start(world)
     await daemon.settle()
     await until(lambda: len(world.living()) == 4)
+    # What it shows is in its memory; a kill spares what it has written.
+    records = ProcessRecords(world.database, world.boot_id)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await records.load())["finished"].stage is not Stage.FINISHED:
+            await asyncio.sleep(0.01)
     for word in words:
         await daemon.say(word)
     await daemon.kill()
