@@ -117,7 +117,10 @@ class Answers:
             ended.set_result(None)
 
     async def keep(self, claim: Claim, answer: KeptAnswer) -> bool:
-        """Keep an answer, on the disk when this returns; False if it is too large. Raises DatabaseError."""
+        """Keep an answer, on the disk when this returns or is cancelled; False if it is too large.
+
+        Raises DatabaseError.
+        """
         headers = msgspec.json.encode(answer.headers)
         if len(answer.body) > self._most_bytes // _LARGEST_SHARE:
             return False
@@ -137,7 +140,7 @@ class Answers:
             connection.execute(_EXPIRE, (self._oldest_ns(now_ns),))
             connection.execute(_MAKE_ROOM, (self._most_bytes,))
 
-        await self._database.write(work)
+        await _to_its_end(asyncio.ensure_future(self._database.write(work)))
         return True
 
     async def _find(self, claim: Claim) -> KeptAnswer | None:
@@ -155,6 +158,23 @@ class Answers:
 
     def _oldest_ns(self, now_ns: int) -> int:
         return now_ns - int(self._seconds * 1e9)
+
+
+async def _to_its_end(writing: asyncio.Future[None]) -> None:
+    """Wait for a write that must not be left undone.
+
+    A client that has its whole answer hangs up, and that cancels its request: the answer was paid for all the same,
+    and must be found by whoever asks again.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not writing.done():
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    writing.result()
 
 
 class Copier:

@@ -222,19 +222,25 @@ class Replay:
             self._asking.keyring.take_back(key)
 
     async def _settle(self, turn: TurnOpened, replayed: str) -> None:
-        """Close the lost turn: its charge is the replay's. A crash before this finds the answer kept, at no cost."""
+        """Close the lost turn: its charge is the replay's. A crash before this finds the answer kept, at no cost.
+
+        One whose own answer was kept was paid for, and only its closing was lost, with the count of its tokens: it
+        is charged all that was reserved.
+        """
+        answered_itself = replayed == turn.turn
+        what = "its answer was kept" if answered_itself else f"replayed as {replayed}"
         closing = CloseTurn(
             turn=turn.turn,
             subsystem=turn.subsystem,
             outcome=Outcome.CUT,
             input_tokens=0,
             output_tokens=0,
-            charged_tokens=0,
-            usage_source=UsageSource.COUNTED,
-            reason=f"lost with the daemon; replayed as {replayed}",
+            charged_tokens=turn.reserved_tokens if answered_itself else 0,
+            usage_source=UsageSource.RESERVED if answered_itself else UsageSource.COUNTED,
+            reason=f"lost with the daemon; {what}",
         )
         await self._asking.ledger.close_turn(closing)
-        await self._asking.costs.close(turn.turn, 0)
+        await self._asking.costs.close(turn.turn, turn.reserved_microusd if answered_itself else 0)
         await self._asking.ledger.drop_payload(turn.request_sha256)
 
     async def _tried(self) -> Tried:

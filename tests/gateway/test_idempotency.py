@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from gateway_world import World, gateway_config, world
 
@@ -72,6 +74,29 @@ async def test_a_turn_under_way_is_joined_not_doubled(tmp_path: Path) -> None:
         assert {status for status, _, _ in answers} == {200}
         assert len({body for _, _, body in answers}) == 1
         assert len(w.stub.requests) == len(w.ledger.opened) == 1
+
+
+async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(tmp_path: Path) -> None:
+    """Before the disk had it, as the replay's own client does: what was paid for once is not paid for again."""
+    disk = threading.Event()
+    async with remembering(tmp_path) as w, aiohttp.ClientSession() as hasty:
+        w.stub.gate = asyncio.Event()
+        asking = asyncio.ensure_future(ask(replace(w, http=hasty), "k"))
+        await w.stub.arrived.wait()
+        answers = w.gateway._parts.answers
+        assert answers is not None
+        stuck = asyncio.ensure_future(answers._database.read(lambda _: disk.wait(20)))
+        w.stub.gate.set()
+        first = await asking
+        await hasty.close()
+        async with asyncio.timeout(20):
+            while w.gateway._server.shared.connections:
+                await asyncio.sleep(0.01)
+        disk.set()
+        assert await stuck
+        again = await ask(w, "k")
+        assert (first[0], again[2]) == (200, first[2])
+        assert (len(w.stub.requests), len(w.ledger.opened)) == (1, 1)
 
 
 async def test_a_turn_that_came_to_nothing_is_made_by_the_next(tmp_path: Path) -> None:

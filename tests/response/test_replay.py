@@ -36,6 +36,7 @@ class Scene:
     closed: list[str] = field(default_factory=list)
     lent: list[str] = field(default_factory=list)
     shut: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)  # key -> the turn whose answer is kept under it
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -43,7 +44,9 @@ class Scene:
         self.asked.append((request.path, key, (await request.read()).decode()))
         assert request.headers["Authorization"] == f"Bearer {self.lent[-1]}"
         status = self.answers(key)
-        return web.Response(status=status, text="{}", headers={TURN_HEADER.decode(): f"new-{key}"})
+        return web.Response(
+            status=status, text="{}", headers={TURN_HEADER.decode(): self.kept.get(key, f"new-{key}")}
+        )
 
     def lend(self, subsystem: str) -> str:
         self.lent.append(f"key-{subsystem}-{len(self.lent)}")
@@ -126,6 +129,14 @@ async def test_lost_turns_are_asked_again_oldest_first_and_closed_at_no_charge(s
     assert scene.closed == [f"{1:032x}", f"{2:032x}"]
     assert await ledger.payload(opened(1, "a").request_sha256) is None
     assert await replay.replay(STEP, OPERATION) == "no turn was lost"
+
+
+async def test_a_lost_turn_whose_own_answer_was_kept_is_charged_its_bound(scene: Scene) -> None:
+    """It was paid for, and the count of its tokens died with the daemon: nothing else would account for it."""
+    ledger, _, replay = await lose(scene, opened(1, "a"))
+    scene.kept["a"] = f"{1:032x}"
+    assert await replay.replay(STEP, OPERATION) == "1 lost turn(s) answered, 0 left"
+    assert (await ledger.totals())["chat"].charged_tokens == 100
 
 
 async def test_a_message_is_asked_twice_over_all_lives_and_then_left_to_a_person(scene: Scene) -> None:
