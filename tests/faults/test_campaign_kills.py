@@ -32,6 +32,9 @@ CONFIG = """
 [hysteresis.token_burn]
 raise_after = 1000000
 out_of = 1000000
+[hysteresis.token_rate]
+raise_after = 1000000
+out_of = 1000000
 [hysteresis.progress]
 raise_after = 1000000
 out_of = 1000000
