@@ -43,6 +43,7 @@ url = "{url}"
 dialects = ["openai"]
 [subsystems.agent]
 kind = "client"
+budget = {{ max_in_flight = 32 }}  # the clients' turns, and what is replayed of a former life's
 [subsystems.worker]
 command = ["sleep", "100000"]
 gateway = false
