@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from epad.beat import beat_after
 from epad.database import DatabaseError
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
@@ -122,9 +123,10 @@ class Controller:
 
     async def run(self, tick_seconds: float) -> None:
         """Work until cancelled; time alone is looked at every `tick_seconds`."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                async with asyncio.timeout(tick_seconds):
+                async with asyncio.timeout_at(beat_after(loop.time(), tick_seconds)):
                     stimulus, decided = await self._queue.get()
             except TimeoutError:
                 stimulus, decided = None, None
@@ -151,7 +153,8 @@ class Controller:
         now = self._clock.monotonic()
         if isinstance(stimulus, Finding) and not changes and now - self._decided_at < tick_seconds:
             return []
-        self._decided_at, watching.looked = now, True
+        self._decided_at = now
+        watching.look()
         requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
         begun: list[Ending] = []
         for _ in range(MAX_MOVES):

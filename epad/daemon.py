@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from epad import __version__
+from epad.beat import sleep_to_beat
 from epad.config import Config
 from epad.config_load import ConfigError, Loaded
 from epad.control.unix import ControlSocketError
@@ -226,7 +227,7 @@ class Daemon:
         """Keep the phase in `systemctl status`, as one sentence."""
         while True:
             notify(f"STATUS={house.decider.phase}: {house.controller.sentence}"[:500])
-            await asyncio.sleep(self._config.daemon.tick_seconds * 4)
+            await sleep_to_beat(self._config.daemon.tick_seconds * 4)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

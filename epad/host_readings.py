@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from epad.beat import sleep_to_beat
 from probes.host import Disk, HostReading, Pressure
 from probes.loop_lag import LoopLag
 
@@ -65,4 +66,4 @@ async def watch_lag(lag: LoopLag, lagged: Lagged) -> None:
         ended = lag.beat()
         if ended is not None:
             lagged(ended.seconds)
-        await asyncio.sleep(lag.beat_seconds)
+        await sleep_to_beat(lag.beat_seconds)

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from epad.beat import sleep_to_beat
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from probes.probe import Probe, ProbeError, Push
@@ -75,7 +76,7 @@ class ProbeLoops:
             await self._look(probe)
             # A look that took longer than its interval is followed by the next at once, but by one only.
             due = max(due + probe.interval_seconds, loop.time())
-            await asyncio.sleep(due - loop.time())
+            await sleep_to_beat(due - loop.time())
 
     async def _look(self, probe: Probe) -> None:
         started = self._clock.monotonic()

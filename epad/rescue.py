@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from epad.beat import sleep_to_beat
 from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.source import DirectorySource, FileSource, Source
@@ -100,7 +101,7 @@ class Rescue:
             if trouble != told and trouble:
                 self._log.warning("lifeboat.not_ready", reason=trouble)
             told = trouble
-            await asyncio.sleep(KEEP_READY_SECONDS)
+            await sleep_to_beat(KEEP_READY_SECONDS)
 
     async def _keep_ballast(self, phase: Phase) -> str:
         if phase is not Phase.NORMAL or not self._lent.config.lifeboat.ballast_bytes:

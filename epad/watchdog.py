@@ -8,6 +8,7 @@ from datetime import datetime
 
 import structlog
 
+from epad.beat import sleep_to_beat
 from epad.notify import notify
 from statemachine.clock import Clock
 
@@ -46,7 +47,7 @@ async def watch_clock(clock: Clock, jumped: Callable[[float], None]) -> None:
     """Say when somebody set the wall clock. Nothing is decided from it, but stamps are shown and jobs are due."""
     started, base = clock.utc(), clock.monotonic()
     while True:
-        await asyncio.sleep(CLOCK_CHECK_SECONDS)
+        await sleep_to_beat(CLOCK_CHECK_SECONDS)
         now, monotonic = clock.utc(), clock.monotonic()
         jump = _drift(started, base, now, monotonic)
         if abs(jump) > JUMP_SECONDS:

@@ -14,6 +14,7 @@ from typing import Self
 
 from yarl import URL
 
+from epad.beat import sleep_to_beat
 from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import CONVERSATION_HEADER
@@ -273,7 +274,7 @@ class Upstreams:
         """Look at every upstream again and again; a look that fails is what it is for, and ends nothing."""
         while True:
             await asyncio.gather(*(self._look(upstream) for upstream in self._upstreams))
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            await sleep_to_beat(_LOOK_EVERY_SECONDS)
 
     async def _look(self, upstream: Upstream) -> None:
         dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)

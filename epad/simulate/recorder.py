@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import apsw
@@ -60,11 +61,15 @@ class Watching:
 
     at: float
     stimulus: Stimulus
-    seen: Seen
+    see: Callable[[], Seen] = Seen
+    seen: Seen | None = None
     severity_before: int = 0
-    looked: bool = False
     decided: bool = False
     moves: list[float] = field(default_factory=list)
+
+    def look(self) -> None:
+        """Something may be decided: keep what it is decided from."""
+        self.seen = self.see()
 
 
 class CycleRecorder(Protocol):
@@ -79,7 +84,7 @@ class NoRecorder:
     """Keeps nothing."""
 
     def begin(self, stimulus: Stimulus, *_: object) -> Watching:
-        return Watching(0.0, stimulus, Seen())
+        return Watching(0.0, stimulus)
 
     def end(self, watching: Watching) -> None:
         """Forget it."""
@@ -121,7 +126,7 @@ class Recorder:
         """A cycle begins."""
         if self._since_began >= BEGIN_EVERY and _is_idle(decider):
             self._begin_anew(decider)
-        watching = Watching(self._clock.monotonic(), stimulus, _seen(world))
+        watching = Watching(self._clock.monotonic(), stimulus, partial(_seen, world))
         if isinstance(stimulus, Finding):
             standing = (a.severity for a in decider.assessor.active if a.key == stimulus.key)
             watching.severity_before = next(standing, 0)
@@ -140,7 +145,7 @@ class Recorder:
                 self._repeats[stimulus.key] = watching
                 return
         overdue = watching.at - self._added_at >= MARK_SECONDS
-        if stimulus is not None or watching.decided or overdue or watching.seen != self._seen:
+        if stimulus is not None or watching.decided or overdue or self._news(watching):
             self._put_off()
             self._add_cycle(watching, as_input(stimulus))
         if watching.decided:
@@ -190,10 +195,14 @@ class Recorder:
             self._add(event.at, Refused(event, more))
 
     def _add_cycle(self, watching: Watching, kept: Input | None) -> None:
-        seen = watching.seen if watching.seen != self._seen else None
-        self._seen = watching.seen
-        cycle = Cycle(kept, seen, watching.looked, watching.decided, tuple(watching.moves))
+        seen = self._news(watching)
+        self._seen = seen or self._seen
+        cycle = Cycle(kept, seen, watching.seen is not None, watching.decided, tuple(watching.moves))
         self._add(watching.at, cycle)
+
+    def _news(self, watching: Watching) -> Seen | None:
+        """What was seen, if it is not what was seen before."""
+        return watching.seen if watching.seen != self._seen else None
 
     def _add(self, at: float, record: Record) -> None:
         self._since_began = 0 if isinstance(record, Began) else self._since_began + 1

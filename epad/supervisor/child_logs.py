@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
+from epad.beat import sleep_to_beat
 from epad.config import LogConfig
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class LogKeeper:
         """Tend them until cancelled."""
         while True:
             await asyncio.to_thread(self.tend_all, utc())
-            await asyncio.sleep(TEND_SECONDS)
+            await sleep_to_beat(TEND_SECONDS)
 
     def tend_all(self, utc: float) -> None:
         for name, log in list(self._logs.items()):

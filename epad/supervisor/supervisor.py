@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
+from epad.beat import sleep_to_beat
 from epad.config import SubsystemConfig
 from epad.database import Database
 from epad.directories import Directories
@@ -187,7 +188,7 @@ class Supervisor:
         """Look at what no event tells: hung children, dead orphans, deleted sockets."""
         looked = 0
         while True:
-            await asyncio.sleep(self._settings.watch_seconds)
+            await sleep_to_beat(self._settings.watch_seconds)
             processes = tuple(self._processes.values())  # a reload may change them between two beats
             for _ in range(_looks(len(processes))):
                 processes[looked % len(processes)].check(self._clock.monotonic())

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 
+from epad.beat import sleep_to_beat
 from epad.gateway.http.client import ClientConnection, Incoming
 from epad.gateway.http.message import read_buffer
 
@@ -129,7 +130,7 @@ class Pool:
         """Give up servers that are silent, and close what is idle: one timer for all of them."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._sweep_seconds)
+            await sleep_to_beat(self._sweep_seconds)
             now = loop.time()
             for connection in list(self._all):
                 silent = now - connection.heard_at

@@ -7,6 +7,7 @@ import socket
 
 import structlog
 
+from epad.beat import sleep_to_beat
 from epad.gateway.http.connection import Connection, Shared
 from epad.gateway.http.request import Handler
 
@@ -146,7 +147,7 @@ class HttpServer:
         """Close what is past its deadline: one timer for all, where one for each took 4 us a request."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._sweep_seconds)
+            await sleep_to_beat(self._sweep_seconds)
             now = loop.time()
             for connection in list(self.shared.connections):
                 if connection.deadline <= now:
