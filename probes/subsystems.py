@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from msgspec import Struct
+
 
 class SubsystemState(StrEnum):
     """What a subsystem is doing. The gateway-only kind is always running or quarantined."""
@@ -22,9 +24,11 @@ class SubsystemState(StrEnum):
     RECOVERING = "recovering"
 
 
-@dataclass(frozen=True, slots=True)
-class SubsystemSnapshot:
-    """A subsystem as of now, for status, metrics and probes. Times are `Clock.monotonic()` seconds."""
+class SubsystemSnapshot(Struct, frozen=True):
+    """A subsystem as of now, for status, metrics and probes. Times are `Clock.monotonic()` seconds.
+
+    A msgspec struct, since 100 of them are made several times a second; a frozen dataclass takes five times as long.
+    """
 
     name: str
     kind: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from probes.liveness import OKS_SAID, Liveness
 from probes.subsystems import SubsystemSnapshot, SubsystemState
