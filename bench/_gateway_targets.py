@@ -60,6 +60,7 @@ general_settings: {{master_key: "{key}"}}
 EPAD = """
 [gateway]
 listen = "127.0.0.1:{port}"
+refusals_before_rest = {refusals}
 [web]
 listen = ""
 [metrics]
@@ -204,16 +205,25 @@ class Launcher:
         target.key = key
         return target
 
-    def epad(self, hold_port: int = 1, *, hammer_port: int = 0) -> Target:
+    def epad(self, hold_port: int = 1, *, hammer_port: int = 0, rests: bool = True) -> Target:
         """The installed `epad run`: everything on, its ledger durable, two clients.
 
-        `hammer_port` gives the hammering client a listener of its own.
+        `hammer_port` gives the hammering client a listener of its own; without `rests` it is refused as fast as
+        it asks.
         """
         port = free_port()
         listen = f'listen = "127.0.0.1:{hammer_port}"' if hammer_port else ""
         state = self.directory / f"epad-{port}"
         config = self.directory / f"epad-{port}.toml"
-        config.write_text(EPAD.format(port=port, upstream=self.upstream, hold=hold_port, listen=listen))
+        config.write_text(
+            EPAD.format(
+                port=port,
+                upstream=self.upstream,
+                hold=hold_port,
+                listen=listen,
+                refusals=100 if rests else 1_000_000_000,
+            )
+        )
         argv = [str(_BIN / "epad"), "run", "--config", str(config), "--state", str(state)]
         target = self._start("epad", port, argv)
         files = {name: state / "keys" / f"{name}.key" for name in ("good", "hammer")}

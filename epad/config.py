@@ -72,7 +72,7 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     idle_seconds: Seconds
     write_seconds: Seconds
     anonymous: str
-    refusals_before_close: Count
+    refusals_before_rest: Count
     idempotency_seconds: Seconds
     idempotency_bytes: Count
 

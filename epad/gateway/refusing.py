@@ -1,4 +1,4 @@
-"""Saying no at the least cost: bodies made once, and now and then a connection closed on whoever does not listen."""
+"""Saying no at the least cost: bodies made once, and a rest for whoever does not listen."""
 
 from __future__ import annotations
 
@@ -38,14 +38,10 @@ class Hammering:
         self._most = most
         self._counts: dict[str, tuple[float, int]] = {}
 
-    def counts(self, name: str, now: float) -> bool:
-        """Count one, and say whether there were enough of them in these seconds; if so, it begins anew.
-
-        Not one connection for each: taking it and closing it costs epad as much again as the refusal (60 us).
-        """
+    def is_hammering(self, name: str, now: float) -> bool:
+        """Count one, and say whether there were more than enough of them in these seconds."""
         since, count = self._counts.get(name, (now, 0))
         if now - since >= HAMMERING_SECONDS:
             since, count = now, 0
-        enough = count >= self._most
-        self._counts[name] = (since, 0 if enough else count + 1)
-        return enough
+        self._counts[name] = (since, count + 1)
+        return count >= self._most

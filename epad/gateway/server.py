@@ -55,7 +55,7 @@ class Gateway:
         self._doorkeeper = Doorkeeper(
             parts.identities, parts.doors, config.anonymous, parts.clock, parts.alarm
         )
-        self._hammering = Hammering(config.refusals_before_close)
+        self._hammering = Hammering(config.refusals_before_rest)
         self._rendered = Rendered()
         self._refusals = Labelled(parts.metrics.refusals.labels)
         self._server = HttpServer(self, config.max_body_bytes, config.write_seconds)
@@ -157,13 +157,12 @@ class Gateway:
         return _render(self._routes.dialect(request.path, request.fields), refuse.INTERNAL)
 
     def _refuse(self, request: Request, name: str, error: RefusalError) -> Response:
-        """Say no. Whoever is told so again and again has to knock anew now and then, and to wait at its own door."""
+        """Say no. Whoever is told so again and again has to wait, at its own door or on this connection."""
         self._note(name, error)
         dialect, refusal = self._routes.dialect(request.path, request.fields), error.refusal
         response = json_response(refusal.status, self._rendered.body(dialect, refusal), _fields(refusal))
-        if self._hammering.counts(name, self._parts.clock.monotonic()):
-            response.close = True
-            request.connection.entrance.rest()
+        if self._hammering.is_hammering(name, self._parts.clock.monotonic()):
+            request.connection.rest()
         return response
 
     def _identify(self, request: Request) -> str:

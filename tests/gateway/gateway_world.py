@@ -213,7 +213,7 @@ def gateway_config(**overrides: Any) -> GatewayConfig:
         "idle_seconds": 30.0,
         "write_seconds": 30.0,
         "anonymous": "",
-        "refusals_before_close": 100_000,
+        "refusals_before_rest": 100_000,
         "idempotency_seconds": 3_600.0,
         "idempotency_bytes": 1 << 20,
         **overrides,

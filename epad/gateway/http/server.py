@@ -8,12 +8,10 @@ import socket
 import structlog
 
 from epad.beat import sleep_to_beat
-from epad.gateway.http.connection import Connection, Shared
+from epad.gateway.http.connection import REST_SECONDS, Connection, Shared
 from epad.gateway.http.request import Handler
 
 BACKLOG = 128
-# How long nobody is let in at a socket whose only user does nothing but be refused.
-REST_SECONDS = 1.0
 _NO_DESCRIPTORS_SECONDS = 1.0
 _LONGEST_SWEEP_SECONDS = 1.0
 
@@ -43,14 +41,15 @@ class Listener:
         host, port = self._server.getsockname()[:2]
         return str(host), int(port)
 
-    def rest(self) -> None:
-        """Let nobody in for a while, and close what was let in before."""
+    def rest(self) -> bool:
+        """Let nobody in for a while, and close what was let in before; False where it is not one subsystem's alone."""
         if not self._own:
-            return
+            return False
         self._rests_until = self._loop.time() + REST_SECONDS
         for connection in list(self._shared.connections):
             if connection.entrance is self:
                 connection.close_when_idle()
+        return True
 
     async def close(self) -> None:
         """Listen no more."""
