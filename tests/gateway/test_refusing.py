@@ -48,9 +48,9 @@ def test_hammering_is_counted_by_name_and_forgotten_after_a_while() -> None:
 
 
 async def test_the_connection_of_a_refused_loop_rests(
-    """Its answers are the same and come at once; its next question is heard after a while, others meanwhile."""
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answers are the same, and come at once; the next question is heard after a while, all others are meanwhile."""
+    """Its answers are the same and come at once; its next question is heard after a while, others meanwhile."""
     monkeypatch.setattr(connection, "REST_SECONDS", 3_600.0)
     async with world(tmp_path, config=gateway_config(refusals_before_rest=2)) as w:
         w.access.hold("writer", Rung.BLOCK, "it loops")
