@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from _gateway_disconnect import disconnect_rows
 from _gateway_load import Generator, Load
@@ -204,26 +203,15 @@ class Bench:
         epad = self._kept(self._launcher.epad(rests=False))
         restless = self._hammered(epad, epad.port)
         epad.stop()
-        met = restless.refusal_micros <= 100
+        met, n = restless.refusal_micros <= 100, restless.refusals
         cost = "processor time of a refusal"
         rows = [
-            Row(
-                cost,
-                restless.refusal_micros,
-                "us",
-                "at most 100 us",
-                met,
-                {},
-                restless.refusals,
-                self._command,
-            )
+            Row(cost, restless.refusal_micros, "us", "at most 100 us", met, {}, n, self._command),
         ]
         epad = self._kept(self._launcher.epad())
         what = "p50 of the good subsystem while a refused one hammers with 16 connections"
-        beside = {"refused as fast as it asks, x alone": restless.slower}
-        rows.append(
-            self._hammered(epad, epad.port).row(what, 6.0, self._effort.rounds, self._command, beside)
-        )
+        more: dict[str, float | str] = {"refused as fast as it asks, x alone": restless.slower}
+        rows.append(self._hammered(epad, epad.port).row(what, 6.0, self._command, more))
         epad.stop()
         port = free_port()
         what = f"{what} on a socket of its own"
@@ -231,7 +219,7 @@ class Bench:
             own = self._hammered(self._kept(self._launcher.epad(hammer_port=port)), port)
         except Skip as skip:
             return [*rows, Row(what, None, "x alone", "at most 3 x", None, {"not measured": str(skip)})]
-        return [*rows, own.row(what, 3.0, self._effort.rounds, self._command)]
+        return [*rows, own.row(what, 3.0, self._command, {})]
 
     def _hammered(self, epad: Target, hammer_port: int) -> Hammered:
         """Measure the good subsystem alone and beside one that is refused. Raises Skip."""
@@ -276,18 +264,13 @@ class Hammered:
         """How much slower the good one is."""
         return statistics.median(self.beside_ms) / statistics.median(self.alone_ms)
 
-    def row(
-        self,
-        claim: str,
-        bound: float,
-        rounds: int,
-        command: str,
-        peers: Mapping[str, float | str] = MappingProxyType({}),
-    ) -> Row:
+    def row(self, claim: str, bound: float, command: str, more: Mapping[str, float | str]) -> Row:
         alone, beside = statistics.median(self.alone_ms), statistics.median(self.beside_ms)
-        shown: dict[str, float | str] = {"alone, ms": alone, "beside, ms": beside, **peers}
+        shown: dict[str, float | str] = {"alone, ms": alone, "beside, ms": beside, **more}
         met = self.slower <= bound
-        return Row(claim, self.slower, "x alone", f"at most {bound:g} x", met, shown, rounds, command)
+        return Row(
+            claim, self.slower, "x alone", f"at most {bound:g} x", met, shown, len(self.alone_ms), command
+        )
 
 
 def comparison_rows(rounds: Rounds, command: str) -> list[Row]:
