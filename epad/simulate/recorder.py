@@ -99,7 +99,7 @@ class Recorder:
         self._boot_id = boot_id
         self._config = b"{}"
         self._log = structlog.get_logger("epad.recorder")
-        self._waiting: list[tuple[float, float, bool, bytes]] = []
+        self._waiting: list[tuple[float, bool, bytes]] = []
         self._urgent = asyncio.Event()
         self._seen: Seen | None = None
         self._quiet: dict[AnomalyKey, int] = {}
@@ -207,8 +207,7 @@ class Recorder:
     def _add(self, at: float, record: Record) -> None:
         self._since_began = 0 if isinstance(record, Began) else self._since_began + 1
         self._added_at = at
-        utc = self._clock.utc().timestamp() - (self._clock.monotonic() - at)
-        self._waiting.append((utc, at, isinstance(record, Began), self._encoder.encode(record)))
+        self._waiting.append((at, isinstance(record, Began), self._encoder.encode(record)))
         if len(self._waiting) >= WRITE_RECORDS:
             self._urgent.set()
 
@@ -229,7 +228,8 @@ class Recorder:
         """What waits to be written, with what was held back."""
         self._put_off()
         batch, self._waiting = self._waiting, []
-        return batch
+        boot = self._clock.utc().timestamp() - self._clock.monotonic()
+        return [(boot + at, at, began, record) for at, began, record in batch]
 
     async def flush(self) -> None:
         """Write what waits."""
