@@ -1,9 +1,9 @@
-"""Runs journalled operations: one worker a lane, wave after wave, each step tried at most three times."""
+"""Runs journalled operations: a worker a lane, wave after wave, each step tried at most three times."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 
 import structlog
@@ -63,14 +63,30 @@ class Responder:
         return future
 
     async def run(self, lane: Lane) -> None:
-        """Work one lane until cancelled. A cancelled step is resumed by the next life of the daemon."""
-        while True:
-            operation = await self._lanes[lane].get()
-            ended = await self._run_operation(operation)
-            self._ended(ended)
-            future = self._waiting.pop(operation.id)
-            if not future.done():
-                future.set_result(ended)
+        """Work one lane until cancelled. A cancelled step is resumed by the next life of the daemon.
+
+        Containment of one subsystem waits for nobody else's, which may take as long as a GPU takes to give its
+        memory back; in the other lanes each operation waits for the one before it.
+        """
+        last: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                operation = await self._lanes[lane].get()
+                contained = {record.step.target for record in operation.steps}
+                queues = contained if lane is Lane.CONTAINMENT else {lane}
+                before = {last[queue] for queue in queues if queue in last}
+                task = tasks.create_task(self._see_through(operation, before), name=f"{lane} {operation.id}")
+                last.update(dict.fromkeys(queues, task))
+
+    async def _see_through(self, operation: Operation, before: Collection[asyncio.Task[None]]) -> None:
+        """Run an operation after those before it, and tell everyone of its end."""
+        if before:
+            await asyncio.wait(before)
+        ended = await self._run_operation(operation)
+        self._ended(ended)
+        future = self._waiting.pop(operation.id)
+        if not future.done():
+            future.set_result(ended)
 
     async def _run_operation(self, operation: Operation) -> OperationEnded:
         failures: list[str] = []

@@ -59,6 +59,15 @@ class Machine:
     def gpu(self, name: str) -> dict[str, Any] | None:
         return next((gpu for gpu in self.house.status()["gpus"] if gpu["gpu"] == name), None)
 
+    def grandchild(self, child: int) -> int:
+        """The process that the server starts, once it has."""
+
+        def found() -> list[int]:
+            return [p for p, name in self.house.children().items() if name == "server" and p != child]
+
+        self.house.wait(lambda: bool(found()), "the server's own child")
+        return found()[0]
+
     def wait_gpu(self, name: str, **wanted: object) -> dict[str, Any]:
         """Wait until a GPU's status has these values."""
 
@@ -120,9 +129,7 @@ def test_a_leak_is_blamed_on_the_subsystem_that_gained(machine: Machine) -> None
     """A grandchild's memory is its subsystem's; the one that leaks is named and shut out, the other runs on."""
     machine.house.start()
     server, trainer = machine.pid("server"), machine.pid("trainer")
-    grandchild = next(
-        pid for pid, name in machine.house.children().items() if name == "server" and pid != server
-    )
+    grandchild = machine.grandchild(server)
     table = "0.process {} 3000\n0.process {} {}\n0.used_mib {}\n"
     machine.nvidia(table.format(grandchild, trainer, 500, 3_500))
     machine.wait_gpu("0", subsystems={"server": 3_000 * MIB, "trainer": 500 * MIB}, unattributed_bytes=0)

@@ -152,6 +152,34 @@ async def test_a_fault_of_our_own_fails_the_step_and_spares_the_lane(bench: Benc
     assert after.state is StepState.DONE
 
 
+async def test_containment_waits_for_what_was_begun_for_the_same_subsystem_alone(bench: Bench) -> None:
+    """However long one takes to give its VRAM back, another is contained at once; and one never in two ways at once."""
+    slow, other, same = [await bench.plan(Lane.CONTAINMENT, name) for name in ("slow", "game", "slow")]
+    bench.gates["slow"] = asyncio.Event()
+    async with bench.at_work(Lane.CONTAINMENT) as responder:
+        ends = [responder.submit(operation) for operation in (slow, other, same)]
+        await ends[1]
+        assert await bench.targets() == ["slow", "game"]
+        bench.gates["slow"].set()
+        await asyncio.gather(*ends)
+    assert [end.operation for end in bench.ended] == [other, slow, same]
+
+
+async def test_work_of_another_lane_is_done_one_after_the_other(bench: Bench) -> None:
+    """Two checkpoints at once would only slow each other down."""
+    first, second = await bench.plan(Lane.MAINTENANCE, "a"), await bench.plan(Lane.MAINTENANCE, "b")
+    bench.gates["a"] = asyncio.Event()
+    async with bench.at_work(Lane.MAINTENANCE) as responder:
+        ends = [responder.submit(operation) for operation in (first, second)]
+        await asyncio.sleep(0)
+        while not bench.done:
+            await asyncio.sleep(0.001)
+        assert await bench.targets() == ["a"]
+        bench.gates["a"].set()
+        await asyncio.gather(*ends)
+    assert await bench.targets() == ["a", "b"]
+
+
 async def test_of_a_wave_only_what_was_not_done_is_resumed(bench: Bench) -> None:
     """The next life of the daemon finishes it, and then begins the next."""
     operation = await bench.waves("ab", "c")
@@ -246,7 +274,7 @@ async def test_a_failure_of_a_former_life_is_not_forgotten(bench: Bench) -> None
 
 async def test_what_was_aborted_is_not_run(bench: Bench) -> None:
     """Neither from the beginning nor from the middle; whoever waits is told."""
-    waiting = await bench.plan(Lane.CONTAINMENT, "game")
+    waiting = await bench.plan(Lane.CONTAINMENT, "chat")
 
     async def abort() -> None:
         await bench.journal.commit(Decision(abort_open="the phase moved on"))

@@ -235,8 +235,8 @@ class Case:
         future = responder.submit(operation)
         lane = asyncio.create_task(responder.run(operation.lane))
         await asyncio.wait({future, lane}, return_when=asyncio.FIRST_COMPLETED)
-        if lane.done():
-            lane.result()
+        if lane.done() and (error := lane.exception()) is not None:
+            raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
         lane.cancel()
         with suppress(asyncio.CancelledError):
             await lane
