@@ -7,8 +7,9 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
+from typing import Any
 
 from msgspec import structs
 
@@ -240,7 +241,7 @@ class Gateway:
             await self._open(turn)
             response = await self._relay.carry(request, turn)
             if keep is not None and turn.outcome is Outcome.DONE:
-                await self._keep(turn, response, keep)
+                await _to_its_end(self._keep(turn, response, keep))
         except BrokenTurnError as broken:
             response = _render(turn.arrival.endpoint.dialect, broken.refusal)
             response.fields.append(turn_field(turn))
@@ -358,6 +359,16 @@ class Gateway:
 
 def _render(dialect: Dialect, refusal: Refusal) -> Response:
     return json_response(refusal.status, dialect.error_body(refusal), _fields(refusal))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for what a client must not interrupt: many hang up as soon as they have their answer."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _fields(refusal: Refusal) -> list[Field]:

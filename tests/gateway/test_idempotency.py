@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from gateway_world import World, gateway_config, world
 
@@ -71,6 +72,31 @@ async def test_a_turn_under_way_is_joined_not_doubled(tmp_path: Path) -> None:
         answers = await asyncio.gather(*asking)
         assert {status for status, _, _ in answers} == {200}
         assert len({body for _, _, body in answers}) == 1
+        assert len(w.stub.requests) == len(w.ledger.opened) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_is_kept_though_its_client_hangs_up_at_once(tmp_path: Path, stream: bool) -> None:
+    """As curl does, and a client per request: the answer it has paid for is there when it asks again."""
+    async with remembering(tmp_path) as w:
+        answers, slowly = w.gateway._parts.answers, asyncio.Event()
+        assert answers is not None
+        keep = answers.keep
+
+        async def keep_slowly(claim: Claim, answer: KeptAnswer) -> bool:
+            await slowly.wait()
+            return await keep(claim, answer)
+
+        answers.keep = keep_slowly  # type: ignore[method-assign]
+        w.http, kept_open = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)), w.http
+        first = await ask(w, "k", stream=stream)
+        await w.http.close()
+        w.http = kept_open
+        while w.gateway._server.shared.connections:  # it has hung up, and the gateway knows
+            await asyncio.sleep(0.01)
+        slowly.set()
+        again = await ask(w, "k", stream=stream)
+        assert again[2] == first[2]
         assert len(w.stub.requests) == len(w.ledger.opened) == 1
 
 
