@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from epad_house import BOOT, turn
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
+from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
 from epad.checkpoint.source import BytesSource, FileSource, SqliteSource
 from epad.config_load import load
 from epad.database import connect, fetch
+from epad.ledger.head import load_or_make_key
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger
 from epad.ledger.verify import verify as verify_ledger
@@ -46,7 +49,8 @@ async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Pat
     ]
     (state / "notes").write_text("kept")
     label = Label(bundle_id(clock.utc(), 1), "checkpoint", "a test", clock.utc(), {"ledger_records": records})
-    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=60.0)
+    signer = load_or_make_key(Places.under(state, {}).key)
+    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=60.0, signer=signer)
     assert (await verify(bundle.path, 60.0)).ok
     for number in range(before, before + after):
         await turn(ledger, number)
@@ -127,6 +131,38 @@ async def test_records_that_do_not_follow_are_not_added(tmp_path: Path) -> None:
     done = relaunch(tier, tmp_path / "new", "it is mended", "uid 0", NOW)
     assert done.records_added == 0
     assert records_in(tmp_path / "new") == 1 + 2 * 3
+    assert [line.partition(":")[0] for line in done.lost] == ["ledger records 8 to 15"]
+
+
+async def test_a_relaunch_says_who_vouches_for_the_bundle(tmp_path: Path) -> None:
+    """The ledger beside it; carried elsewhere, nobody but itself; one from before there were signatures, nobody."""
+    bundle, tier = await saved(tmp_path / "old")
+    for number, source in enumerate((bundle, tier)):
+        done = relaunch(source, tmp_path / f"new{number}", "it is mended", "uid 0", NOW)
+        assert done.signature == "signed by the key of the ledger beside it"
+    carried = tmp_path / "stick" / bundle.name
+    shutil.copytree(bundle, carried)
+    done = relaunch(carried, tmp_path / "new2", "it is mended", "uid 0", NOW)
+    assert done.signature.endswith("which no ledger here vouches for")
+
+
+async def test_a_bundle_that_somebody_else_signed_or_changed_is_refused(tmp_path: Path) -> None:
+    """Its manifest rewritten with every hash in order; or whole, and by another's key."""
+    old, foreign = tmp_path / "old", tmp_path / "foreign"
+    bundle, tier = await saved(old)
+    stranger, _ = await saved(foreign)
+    manifest = bundle / MANIFEST_FILE
+    genuine = manifest.read_bytes()
+    manifest.write_bytes(genuine.replace(b"a test", b"a trap"))
+    for source, why in ((bundle, "another manifest"), (tier, "no verified one lies beside it")):
+        (bundle / VERIFIED_FILE).write_bytes(verified_mark(manifest.read_bytes()))
+        with pytest.raises(RelaunchError, match=why):
+            relaunch(source, tmp_path / "new", "it is mended", "uid 0", NOW)
+    shutil.rmtree(bundle)
+    shutil.copytree(stranger, bundle)
+    with pytest.raises(RelaunchError, match="no signature by a key of this ledger"):
+        relaunch(bundle, tmp_path / "new", "it is mended", "uid 0", NOW)
+    assert not (tmp_path / "new").exists()
 
 
 async def test_nothing_that_is_no_bundle_is_taken_for_one(tmp_path: Path) -> None:
