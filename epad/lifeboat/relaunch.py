@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -90,7 +91,7 @@ def _relaunch(
     stage.mkdir(mode=0o700, parents=True)
     try:
         files = [part.file for part in bundle.manifest.files if _place(stage, bundle.path, part)]
-        _require_core(files, bundle.path)
+        _require_core(bundle)
         added, missing = _add_tier(stage, tier)
         _order_relaunch(stage / STATE_PART, order, now)
     except BaseException:
@@ -120,21 +121,29 @@ def _keys_beside(bundle: Bundle) -> list[str]:
     return keys_at(bundle.path.parent.parent / "anchor")
 
 
-def _require_core(files: list[str], bundle: Path) -> None:
+def _require_core(bundle: Bundle) -> None:
     """Raises RelaunchError for a bundle that nothing can be started from."""
-    if not {LEDGER_PART, STATE_PART} <= set(files):
-        raise RelaunchError(f"{bundle} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
+    if not _has_core(bundle):
+        raise RelaunchError(f"{bundle.path} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
 
 
 def _bundle_beside(tier: Path) -> Bundle:
-    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError."""
+    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError.
+
+    One that lacks a source is taken where there is no other: what it lacks is named.
+    """
     bundles = list_bundles(tier.parent.parent / "checkpoints").bundles
-    whole = next((b for b in bundles if b.verified and not b.partial and not _signature_fault(b)), None)
-    if whole is None:
-        raise RelaunchError(
-            f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
-        )
-    return whole
+    good = [b for b in bundles if b.verified and not _signature_fault(b) and _has_core(b)]
+    for bundle in sorted(good, key=lambda b: b.partial):
+        return bundle
+    raise RelaunchError(
+        f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
+    )
+
+
+def _has_core(bundle: Bundle) -> bool:
+    """Whether the daemon could be started from it."""
+    return {LEDGER_PART, STATE_PART} <= {part.file for part in bundle.manifest.files}
 
 
 def _frames_of(path: Path) -> list[Frame]:
@@ -233,7 +242,7 @@ def _swap(stage: Path, state: Path, now: datetime) -> str:
     """Put what stands there aside, and the new one in its place; bundles stay where they were."""
     aside = ""
     if state.exists() and any(state.iterdir()):
-        put_aside = state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}")
+        put_aside = _free_name(state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}"))
         state.rename(put_aside)
         aside = str(put_aside)
         if (put_aside / "checkpoints").is_dir():
@@ -243,3 +252,9 @@ def _swap(stage: Path, state: Path, now: datetime) -> str:
     stage.rename(state)
     sync_directory(state.parent)
     return aside
+
+
+def _free_name(wanted: Path) -> Path:
+    """That name, or with a number behind it: a clock may show the same second twice."""
+    names = (wanted.with_name(f"{wanted.name}.{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], names) if not name.exists())

@@ -6,17 +6,14 @@ import contextlib
 import json
 import os
 import random
-import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import pytest
 from gateway_load import CONFIG, Books, Upstream, under_load
 from installed import QUICK, Installation, installation
+from small_disk import Filler, make_read_only, tmpfs
 
 SIZE = "96m"
 SMALL = """
@@ -32,52 +29,15 @@ IRREPLACEABLE = {
 @contextlib.contextmanager
 def small_disk(config: str) -> Iterator[Installation]:
     """An installation whose state lies on a file system of its own."""
-    with tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as directory:
-        state = Path(directory) / "state"
-        state.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "none", state],
-            check=False,
-            capture_output=True,
-        )
-        if mounted.returncode:
-            pytest.skip("no mount here")
+    with (
+        tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as directory,
+        tmpfs(Path(directory) / "state", SIZE),
+    ):
         house = Installation(Path(directory), QUICK + config + SMALL)
         try:
             yield house
         finally:
             house.clean_up()
-            subprocess.run(["umount", "-l", state], check=False)
-
-
-@dataclass
-class Filler:
-    """Takes every last block, as a runaway log would; a greedy one takes what is freed as well."""
-
-    directory: Path
-    greedy: bool
-    _stopping: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Self:
-        self._fill()
-        self._thread = threading.Thread(target=self._go_on)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(20)
-
-    def _go_on(self) -> None:
-        while self.greedy and not self._stopping.wait(0.01):
-            self._fill()
-
-    def _fill(self) -> None:
-        with (self.directory / "filler").open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(b"x" * size)
 
 
 def first_tier_seconds(house: Installation) -> list[float]:
@@ -159,3 +119,36 @@ def test_two_dozen_random_moments() -> None:
     """The same, often enough to meet the rare ones."""
     for seed in range(100, 124):
         print(f"\n{fill_at_a_random_moment(seed)}")
+
+
+def test_a_disk_that_has_become_read_only_is_named_and_what_lies_on_it_can_be_started_from() -> None:
+    """The daemon does not start on it; the bundle and the first tier are inspected and relaunched elsewhere."""
+    with small_disk("") as house:
+        house.start()
+        house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
+        assert house.ctl("lifeboat", "enter", "--reason", "the disk has errors", "--yes").returncode == 0
+        house.wait(lambda: bundles(house) != [], "the bundle", 60)
+        assert house.stop() == 0
+        make_read_only(house.state)
+        assert "Read-only file system" in house.start_refused()
+        for source in (*bundles(house), house.state / "lifeboat/first-tier"):
+            assert_inspected(house, source)
+            with installation() as other:
+                order = ("lifeboat", "relaunch", "--from", str(source), "--state", str(other.state))
+                done = house.ctl(*order, "--reason", "another disk")
+                assert done.returncode == 0, done.stdout + done.stderr
+                assert other.verify_ledger().returncode == 0
+
+
+def bundles(house: Installation) -> list[Path]:
+    """The lifeboat's, once it is verified."""
+    return [
+        mark.parent
+        for mark in house.state.glob("checkpoints/*/VERIFIED")
+        if (mark.parent / "REPORT.md").exists()
+    ]
+
+
+def assert_inspected(house: Installation, source: Path) -> None:
+    inspected = house.ctl("lifeboat", "inspect", str(source))
+    assert inspected.returncode == 0, inspected.stdout + inspected.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from epad_house import BOOT, turn
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
-from epad.checkpoint.source import BytesSource, FileSource, SqliteSource
+from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
 from epad.config_load import load
 from epad.database import connect, fetch
 from epad.ledger.head import load_or_make_key
@@ -30,7 +31,9 @@ from statemachine.clock import ManualClock
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Path]:
+async def saved(
+    state: Path, before: int = 3, after: int = 4, more: Sequence[Source] = ()
+) -> tuple[Path, Path]:
     """A state with a checkpoint, `after` turns more, and a first tier: the bundle and the tier."""
     clock = ManualClock()
     (state / "checkpoints").mkdir(parents=True)
@@ -46,6 +49,7 @@ async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Pat
         SqliteSource("ledger.db", state / "ledger.db", role="ledger"),
         FileSource("subsystems/chat/notes", state / "notes"),
         BytesSource("config.json", b"{}"),
+        *more,
     ]
     (state / "notes").write_text("kept")
     label = Label(bundle_id(clock.utc(), 1), "checkpoint", "a test", clock.utc(), {"ledger_records": records})
@@ -101,14 +105,25 @@ async def test_a_first_tier_adds_what_the_checkpoint_did_not_have(tmp_path: Path
     assert bundle.is_dir()
 
 
+async def test_a_first_tier_takes_a_bundle_that_lacks_a_source_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    """What nobody needs for the start does not stand in its way; it is named."""
+    _, tier = await saved(tmp_path / "old", more=[FileSource("graph.db", tmp_path / "gone")])
+    done = relaunch(tier, tmp_path / "new", "it is mended", "uid 0", NOW)
+    assert done.records_added == 8
+    assert [line.partition(":")[0] for line in done.lost] == ["graph.db"]
+
+
 async def test_what_stands_there_is_put_aside_and_its_bundles_stay(tmp_path: Path) -> None:
-    """Twice is as good as once."""
+    """Twice is as good as once, by a clock that has stopped, too."""
     state = tmp_path / "old"
     bundle, _ = await saved(state)
     done = relaunch(bundle, state, "it is mended", "uid 0", NOW)
     assert Path(done.put_aside, "ledger.db").exists()
     assert bundle.is_dir()
-    relaunch(bundle, state, "again", "uid 0", NOW.replace(hour=1))
+    again = relaunch(bundle, state, "again", "uid 0", NOW)
+    assert again.put_aside == f"{done.put_aside}.2"
     assert order_in(state)[1] == "relaunch: again (uid 0)"
 
 
