@@ -94,7 +94,7 @@ def relaunch(call: Call) -> int:
         call.terminal.say(f"nothing was relaunched: {error}")
         return EXIT_FAILED
     lines = [
-        f"{done.state} made anew from {done.source}: {len(done.files)} files",
+        f"{done.state} made anew from {done.source}: {len(done.files)} files, {done.signature}",
         *([f"{done.records_added} ledger records added from the first tier"] if done.records_added else []),
         *(f"lost: {line}" for line in done.lost),
         *([f"what stood there is in {done.put_aside}"] if done.put_aside else []),
@@ -153,20 +153,24 @@ def inspect(call: Call) -> int:
 def _inspect_bundle(call: Call, path: Path) -> int:
     from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
     from epad.checkpoint.errors import CheckpointError  # noqa: PLC0415
-    from epad.checkpoint.verify import verify_bundle  # noqa: PLC0415
+    from epad.checkpoint.signature import keys_at, signed_by  # noqa: PLC0415
+    from epad.checkpoint.verify import bundle_faults  # noqa: PLC0415
 
+    keys = keys_at(path.parent.parent / "anchor")
     try:
-        found = verify_bundle(path)
-        about = _about(read_bundle(path))
-    except CheckpointError as error:
+        bundle = read_bundle(path)
+        faults = bundle_faults(path, keys=keys)
+    except (CheckpointError, OSError) as error:
         call.terminal.say(str(error))
         return EXIT_UNKNOWN
     report = path / "REPORT.md"
     text = report.read_text(errors="replace") if report.exists() else "no report: it is a checkpoint\n"
-    lines = [*map(render.clean, text.splitlines()), "", *(f"fault: {render.clean(f)}" for f in found.faults)]
-    lines.append("every byte is as it was made" if found.ok else "NOT whole")
-    call.terminal.show({**about, "ok": found.ok, "faults": found.faults, "report": text}, lines)
-    return EXIT_OK if found.ok else EXIT_FAILED
+    signature = signed_by(bundle.manifest, keys)
+    lines = [*map(render.clean, text.splitlines()), "", *(f"fault: {render.clean(f)}" for f in faults)]
+    lines.append("NOT whole" if faults else f"every byte is as it was made; {render.clean(signature)}")
+    answer = {"ok": not faults, "faults": list(faults), "signature": signature, "report": text}
+    call.terminal.show(_about(bundle) | answer, lines)
+    return EXIT_FAILED if faults else EXIT_OK
 
 
 def _about(bundle: Bundle) -> dict[str, Any]:

@@ -145,7 +145,12 @@ class House:
             self.decider, stores.journal, self._world, clock, self.events, self.metrics, self.recorder
         )
         self._responder = Responder(
-            stores.journal, self.responses.work(), self.events, self.metrics, self._operation_ended
+            stores.journal,
+            self.responses.work(),
+            self.events,
+            self.metrics,
+            self._operation_ended,
+            self.rescue.journal_failed,
         )
         self.schedule = self._make_schedule()
         self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
@@ -360,14 +365,9 @@ class House:
         return Decider(make_rules(self.config), assessor, self._world, self.clock, self._boot_id)
 
     def _make_responses(self) -> Responses:
+        stores, directories = self._stores, self._directories
         lent = Lent(
-            lambda: self.config,
-            self._directories,
-            self._stores,
-            self.clock,
-            self._history,
-            self._sources,
-            self._facts,
+            lambda: self.config, directories, stores, self.clock, self._history, self._sources, self._facts
         )
         hands = Hands(
             access=self._access,

@@ -21,6 +21,7 @@ from epad.directories import Directories
 from epad.explain import History
 from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, LOG_FILE
 from epad.ledger.errors import LedgerError
+from epad.ledger.head import Signer
 from epad.lifeboat.ballast import Ballast
 from epad.lifeboat.cargo import Cargo
 from epad.lifeboat.first import FirstTier
@@ -60,7 +61,7 @@ class Lent:
 class Rescue:
     """Keeps the lifeboat ready, does its steps, and tells what a recovery would do."""
 
-    def __init__(self, lent: Lent, replay: Replay) -> None:
+    def __init__(self, lent: Lent, replay: Replay, signer: Signer | None) -> None:
         self._lent = lent
         self.replay = replay
         room = lent.directories.lifeboat
@@ -77,6 +78,7 @@ class Rescue:
             lent.clock,
             self._first,
             self._ballast,
+            signer,
         )
         self._log = structlog.get_logger("epad.rescue")
 

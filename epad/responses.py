@@ -51,7 +51,9 @@ class Responses:
 
     def __init__(self, lent: Lent, hands: Hands) -> None:
         self._lent, self._hands = lent, hands
-        self.rescue = Rescue(lent, Replay(lent.config.recovery, self._asking()))
+        places = lent.stores.ledger.places
+        self._signer = load_or_make_key(places.key) if places else None
+        self.rescue = Rescue(lent, Replay(lent.config.recovery, self._asking()), self._signer)
         self._preservation = self._make_preservation()
         self._preservation.observe()
         self._drill = self._make_drill()
@@ -82,7 +84,7 @@ class Responses:
         await self._drill.run()
 
     def _make_preservation(self) -> Preservation:
-        lent, hands, places = self._lent, self._hands, self._lent.stores.ledger.places
+        lent, hands = self._lent, self._hands
         return Preservation(
             lent.directories.checkpoints,
             lent.config.checkpoint,
@@ -92,7 +94,7 @@ class Responses:
             hands.metrics,
             Safeguards(
                 state=lent.directories.state,
-                signer=load_or_make_key(places.key) if places else None,
+                signer=self._signer,
                 doubts=hands.datastores.doubts,
                 ask_to_save=hands.supervisor.ask_to_save,
             ),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from epad.checkpoint.manifest import SIGNATURE_FILE, Manifest
+from epad.ledger.anchor import KEYS_FILE
 from epad.ledger.errors import HeadError
-from epad.ledger.head import Signer, Verifier
+from epad.ledger.head import Signer, Verifier, is_key
 
 _ORIGIN = "epad/checkpoint"
 
@@ -35,6 +36,24 @@ def signature_fault(directory: Path, manifest: Manifest, encoded: bytes, keys: S
     if text != _statement(manifest.id, encoded):
         return f"{SIGNATURE_FILE}: speaks of another manifest"
     return ""
+
+
+def keys_at(anchor: Path) -> list[str]:
+    """The public keys that a ledger's anchor vouches for, as far as they are whole; none where it is gone."""
+    try:
+        lines = (anchor / KEYS_FILE).read_text(errors="replace").split()
+    except OSError:
+        return []
+    return [line for line in lines if is_key(line)]
+
+
+def signed_by(manifest: Manifest, keys: Sequence[str]) -> str:
+    """Who vouches for a bundle whose signature is sound."""
+    if not manifest.signer:
+        return "not signed: its hashes tell accidents, not forgery"
+    if manifest.signer in keys:
+        return "signed by the key of the ledger beside it"
+    return f"signed by {manifest.signer}, which no ledger here vouches for"
 
 
 def _statement(identity: str, encoded: bytes) -> str:

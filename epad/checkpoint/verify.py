@@ -71,17 +71,23 @@ def verify_bundle(
     return Verification(ok=not faults, faults=faults[:FAULTS_SHOWN])
 
 
-def bundle_faults(directory: Path, state: Path | None = None) -> tuple[str, ...]:
-    """Everything wrong with a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError."""
+def bundle_faults(directory: Path, state: Path | None = None, *, keys: Sequence[str] = ()) -> tuple[str, ...]:
+    """Everything wrong with a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError.
+
+    `keys` are whose signature is believed, where that is not for the state directory to say.
+    """
     encoded = (directory / MANIFEST_FILE).read_bytes()
-    return tuple(_faults(directory, decode(encoded, directory / MANIFEST_FILE), encoded, state))
+    manifest = decode(encoded, directory / MANIFEST_FILE)
+    return tuple(_faults(directory, manifest, encoded, state, keys))
 
 
-def _faults(directory: Path, manifest: Manifest, encoded: bytes, state: Path | None) -> Iterator[str]:
+def _faults(
+    directory: Path, manifest: Manifest, encoded: bytes, state: Path | None, keys: Sequence[str] = ()
+) -> Iterator[str]:
     note = (directory / SIGNATURE_FILE).read_bytes() if manifest.signer else b""
     if (directory / SUMS_FILE).read_bytes() != sums(manifest, encoded, note):
         yield f"{directory / SUMS_FILE}: does not match {MANIFEST_FILE}"
-    if fault := signature_fault(directory, manifest, encoded, _keys(state)):
+    if fault := signature_fault(directory, manifest, encoded, keys or _keys(state)):
         yield fault
     if manifest.id != directory.name:
         yield f"{directory}: the manifest is of bundle {manifest.id}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class FirstTier:
         self.path = path
         self._size = size
         self._items = items
+        self._one_at_a_time = asyncio.Lock()
         self._log = structlog.get_logger("epad.lifeboat")
 
     async def prepare(self) -> str:
@@ -67,10 +69,14 @@ class FirstTier:
 
     async def write(self, reason: str) -> Written:
         """Gather and write, item by item. Never raises: what could not be saved is part of the story."""
+        async with self._one_at_a_time:
+            return await self._write(reason, time.monotonic())
+
+    async def _write(self, reason: str, began: float) -> Written:
         try:
             writer = Writer(self.path, secrets.token_bytes(16))
         except OSError as error:
-            return self._told(Written((), (), f"{self.path}: {error.strerror or error}"))
+            return self._told(Written((), (), f"{self.path}: {error.strerror or error}"), began)
         frames: list[str] = []
         missing: list[str] = []
         try:
@@ -82,12 +88,11 @@ class FirstTier:
                     frames.append(item.name)
             await asyncio.to_thread(writer.put, END, "\n".join([*frames, "", *missing]).encode())
         except OSError as error:
-            return self._told(
-                Written(tuple(frames), tuple(missing), f"{self.path}: {error.strerror or error}")
-            )
+            failure = f"{self.path}: {error.strerror or error}"
+            return self._told(Written(tuple(frames), tuple(missing), failure), began)
         finally:
             writer.close()
-        return self._told(Written(tuple(frames), tuple(missing)))
+        return self._told(Written(tuple(frames), tuple(missing)), began)
 
     async def _save(self, writer: Writer, item: Item) -> str:
         """Save one item; why it could not be, or nothing. Raises OSError where the file itself fails."""
@@ -102,9 +107,13 @@ class FirstTier:
             return f"{len(data)} bytes, and the file is full"
         return ""
 
-    def _told(self, written: Written) -> Written:
+    def _told(self, written: Written, began: float) -> Written:
         self._log.warning(
-            "lifeboat.first_tier", frames=written.frames, missing=written.missing, failure=written.failure
+            "lifeboat.first_tier",
+            frames=written.frames,
+            missing=written.missing,
+            failure=written.failure,
+            seconds=round(time.monotonic() - began, 3),
         )
         return written
 

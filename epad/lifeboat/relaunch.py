@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -24,8 +25,9 @@ import msgspec
 from epad.checkpoint.bundle import Bundle, read_bundle
 from epad.checkpoint.copying import DestinationError, sealed
 from epad.checkpoint.errors import CheckpointError
-from epad.checkpoint.manifest import Part
+from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
+from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.database import DatabaseError, connect, fetch
 from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
@@ -39,6 +41,7 @@ from statemachine.table import Trigger
 FIRST_TIER_FILE = "first-tier"
 ROOM = "lifeboat"
 STATE_PART, LEDGER_PART, CONFIG_PART = "state.db", "ledger.db", "config.json"
+_NOT_ADDED = "the first tier had no room for all since the checkpoint, or they do not follow from it"
 _RESTORED = "restored from what was saved before the end"
 _INSERT_TRANSITION = (
     "INSERT INTO transition(utc, monotonic, boot_id, source, trigger, destination, guard, sentence, cause)"
@@ -60,6 +63,7 @@ class Relaunched:
     lost: tuple[str, ...]
     put_aside: str = ""
     records_added: int = 0
+    signature: str = ""
 
 
 def relaunch(source: Path, state: Path, reason: str, by: str, now: datetime) -> Relaunched:
@@ -81,13 +85,14 @@ def relaunch(source: Path, state: Path, reason: str, by: str, now: datetime) -> 
 def _relaunch(
     bundle: Bundle, tier: list[Frame], source: Path, state: Path, order: str, now: datetime
 ) -> Relaunched:
+    signature = _signature(bundle)
     stage = state.with_name(f"{state.name}.relaunching")
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(mode=0o700, parents=True)
     try:
         files = [part.file for part in bundle.manifest.files if _place(stage, bundle.path, part)]
-        _require_core(files, bundle.path)
-        added = _add_tier(stage, tier)
+        _require_core(bundle)
+        added, missing = _add_tier(stage, tier)
         _order_relaunch(stage / STATE_PART, order, now)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
@@ -95,25 +100,50 @@ def _relaunch(
     for folder, _, _ in os.walk(stage, topdown=False):
         sync_directory(Path(folder))
     aside = _swap(stage, state, now)
-    lost = tuple(f"{part.name}: {part.error}" for part in bundle.manifest.lost)
-    return Relaunched(str(state), str(source), tuple(files), lost, aside, added)
+    lost = (*(f"{part.name}: {part.error}" for part in bundle.manifest.lost), *missing)
+    return Relaunched(str(state), str(source), tuple(files), lost, aside, added, signature)
 
 
-def _require_core(files: list[str], bundle: Path) -> None:
+def _signature(bundle: Bundle) -> str:
+    """Who vouches for a bundle. Raises RelaunchError if its signature cannot be believed."""
+    if fault := _signature_fault(bundle):
+        raise RelaunchError(f"{bundle.path}: {fault}: choose another bundle")
+    return signed_by(bundle.manifest, _keys_beside(bundle))
+
+
+def _signature_fault(bundle: Bundle) -> str:
+    encoded = (bundle.path / MANIFEST_FILE).read_bytes()
+    return signature_fault(bundle.path, bundle.manifest, encoded, _keys_beside(bundle))
+
+
+def _keys_beside(bundle: Bundle) -> list[str]:
+    """Those of the ledger in whose state directory it lies; a bundle that was carried elsewhere has none."""
+    return keys_at(bundle.path.parent.parent / "anchor")
+
+
+def _require_core(bundle: Bundle) -> None:
     """Raises RelaunchError for a bundle that nothing can be started from."""
-    if not {LEDGER_PART, STATE_PART} <= set(files):
-        raise RelaunchError(f"{bundle} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
+    if not _has_core(bundle):
+        raise RelaunchError(f"{bundle.path} lacks {LEDGER_PART} or {STATE_PART}: choose another bundle")
 
 
 def _bundle_beside(tier: Path) -> Bundle:
-    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError."""
+    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError.
+
+    One that lacks a source is taken where there is no other: what it lacks is named.
+    """
     bundles = list_bundles(tier.parent.parent / "checkpoints").bundles
-    whole = next((b for b in bundles if b.verified and not b.partial), None)
-    if whole is None:
-        raise RelaunchError(
-            f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
-        )
-    return whole
+    good = [b for b in bundles if b.verified and not _signature_fault(b) and _has_core(b)]
+    for bundle in sorted(good, key=lambda b: b.partial):
+        return bundle
+    raise RelaunchError(
+        f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
+    )
+
+
+def _has_core(bundle: Bundle) -> bool:
+    """Whether the daemon could be started from it."""
+    return {LEDGER_PART, STATE_PART} <= {part.file for part in bundle.manifest.files}
 
 
 def _frames_of(path: Path) -> list[Frame]:
@@ -152,20 +182,30 @@ def _place(stage: Path, bundle: Path, part: Part) -> bool:
     return part.file not in own
 
 
-def _add_tier(stage: Path, tier: list[Frame]) -> int:
-    """Play in what the first tier knows beyond the bundle: ledger records that follow, and newer heads."""
+def _add_tier(stage: Path, tier: list[Frame]) -> tuple[int, list[str]]:
+    """Play in what the first tier knows beyond the bundle: ledger records that follow, and newer heads.
+
+    How many records were added, and which of them are missing.
+    """
     by_name = {frame.name: frame.data for frame in tier}
-    added = _append(stage / LEDGER_PART, read_tail(by_name[LEDGER_TAIL])) if LEDGER_TAIL in by_name else 0
+    rows = read_tail(by_name[LEDGER_TAIL]) if LEDGER_TAIL in by_name else []
+    added, last = _append(stage / LEDGER_PART, rows)
+    missing = (
+        [f"ledger records {last + 1} to {rows[-1][0]}: {_NOT_ADDED}"] if rows and rows[-1][0] > last else []
+    )
     for name, data in by_name.items():
         if name.startswith("anchor/"):
             target = stage / "anchor" / Path(name).name
             target.parent.mkdir(mode=0o700, exist_ok=True)
             target.write_bytes(data)
-    return added
+    return added, missing
 
 
-def _append(ledger: Path, rows: list[TailRow]) -> int:
-    """Add the rows that follow from the last one there, for as long as the chain bears them out."""
+def _append(ledger: Path, rows: list[TailRow]) -> tuple[int, int]:
+    """Add the rows that follow from the last one there, for as long as the chain bears them out.
+
+    How many those were, and the number of the last one then.
+    """
     with contextlib.closing(connect(ledger)) as connection, connection:
         last = fetch(connection, "SELECT seq, link FROM record ORDER BY seq DESC LIMIT 1")
         sequence, link = last[0] if last else (0, bytes(32))
@@ -179,7 +219,7 @@ def _append(ledger: Path, rows: list[TailRow]) -> int:
                 break
             connection.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             sequence, link, added = seq, row[7], added + 1
-    return added
+    return added, sequence
 
 
 def _order_relaunch(state_database: Path, order: str, now: datetime) -> None:
@@ -202,7 +242,7 @@ def _swap(stage: Path, state: Path, now: datetime) -> str:
     """Put what stands there aside, and the new one in its place; bundles stay where they were."""
     aside = ""
     if state.exists() and any(state.iterdir()):
-        put_aside = state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}")
+        put_aside = _free_name(state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}"))
         state.rename(put_aside)
         aside = str(put_aside)
         if (put_aside / "checkpoints").is_dir():
@@ -212,3 +252,9 @@ def _swap(stage: Path, state: Path, now: datetime) -> str:
     stage.rename(state)
     sync_directory(state.parent)
     return aside
+
+
+def _free_name(wanted: Path) -> Path:
+    """That name, or with a number behind it: a clock may show the same second twice."""
+    names = (wanted.with_name(f"{wanted.name}.{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], names) if not name.exists())

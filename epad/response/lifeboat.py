@@ -16,6 +16,7 @@ from epad.checkpoint.source import ReportSource, Source
 from epad.config import CheckpointConfig
 from epad.database import DatabaseError
 from epad.explain import History
+from epad.ledger.head import Signer
 from epad.lifeboat.ballast import Ballast
 from epad.lifeboat.first import FirstTier
 from epad.lifeboat.report import Story, render_report
@@ -41,6 +42,7 @@ class Lifeboat:
     clock: Clock
     first: FirstTier
     ballast: Ballast
+    signer: Signer | None = None
 
     async def save_first(self, step: Step, _: Operation) -> str:
         """Do a `first_tier` step: the file made beforehand. It never fails: the bundle is tried in any case."""
@@ -68,6 +70,7 @@ class Lifeboat:
                 [*self.sources(), report],
                 label,
                 deadline_seconds=self.config.deadline_seconds,
+                signer=self.signer,
             )
             verification = await verify(bundle.path, deadline_seconds=self.config.deadline_seconds)
         except CheckpointError as error:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import apsw
@@ -39,12 +39,21 @@ INSERT INTO replay VALUES (?1, ?2, 1, ?3, 'under way')
 ON CONFLICT DO UPDATE SET attempts = attempts + 1, utc = ?3, result = 'under way'
 """
 _RESULT = "UPDATE replay SET utc = ?3, result = ?4 WHERE subsystem = ?1 AND key = ?2"
-_ATTEMPTS = "SELECT subsystem, key, attempts, result FROM replay"
+_ATTEMPTS = "SELECT subsystem, key, attempts, result, utc FROM replay"
 _POLL_SECONDS = 0.2
+_ANSWERED = "answered by turn "
 
 
-Tried = Mapping[tuple[str, str], tuple[int, str]]
-"""Attempts so far and the last one's result, by subsystem and Idempotency-Key."""
+class Attempts(NamedTuple):
+    """How often a message was asked again, and what the last time came to."""
+
+    number: int = 0
+    result: str = ""
+    utc: str = ""
+
+
+Tried = Mapping[tuple[str, str], Attempts]
+"""By subsystem and Idempotency-Key."""
 
 
 class LostState(StrEnum):
@@ -143,6 +152,7 @@ class Replay:
         return [await self._judge(turn, tried) for turn in await self._asking.ledger.lost_turns()]
 
     async def _replay_all(self) -> str:
+        await self._settle_answered()  # a former life may have died between an answer and this
         waiting = [lost for lost in await self.lost() if lost.state is LostState.WAITING]
         if waiting:
             await self._until_ready()
@@ -163,7 +173,7 @@ class Replay:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _judge(self, turn: TurnOpened, tried: Tried) -> LostTurn:
-        attempts, result = tried.get(_message(turn), (0, ""))
+        attempts, result, _ = tried.get(_message(turn), Attempts())
 
         def left_to_a_person(why: str) -> LostTurn:
             return LostTurn(turn, attempts, LostState.FOR_A_PERSON, why)
@@ -188,15 +198,15 @@ class Replay:
                 return False
             payload = await self._asking.ledger.payload(turn.request_sha256)
             await self._write(_TRY, (*_message(turn), self._now()))
-            replayed, result = await self._ask(turn, payload or b"")
+            result = await self._ask(turn, payload or b"")
             await self._write(_RESULT, (*_message(turn), self._now(), result))
-            if replayed:
-                await self._settle(turn, replayed)
+            if result.startswith(_ANSWERED):
+                await self._settle_answered()
                 return True
         return False
 
-    async def _ask(self, turn: TurnOpened, payload: bytes) -> tuple[str, str]:
-        """One request at our own gateway: the turn that answered it, or nothing, and a sentence."""
+    async def _ask(self, turn: TurnOpened, payload: bytes) -> str:
+        """One request at our own gateway; what came of it."""
         key = self._asking.keyring.lend(turn.subsystem)
         headers = {
             "Authorization": f"Bearer {key}",
@@ -211,18 +221,30 @@ class Replay:
             ):
                 body = await answer.read()
                 if answer.status != 200:
-                    return "", f"answered {answer.status}: {body[:200].decode(errors='replace')}"
-                replayed = answer.headers.get(TURN_HEADER.decode(), "")
-                return replayed or "an answer kept before", f"answered by turn {replayed}"
+                    return f"answered {answer.status}: {body[:200].decode(errors='replace')}"
+                return _ANSWERED + answer.headers.get(TURN_HEADER.decode(), "?")
         except TimeoutError:
-            return "", f"no answer within {self._config.replay_seconds:g} s"
+            return f"no answer within {self._config.replay_seconds:g} s"
         except aiohttp.ClientError as error:
-            return "", f"no answer: {error}"
+            return f"no answer: {error}"
         finally:
             self._asking.keyring.take_back(key)
 
+    async def _settle_answered(self) -> None:
+        """Close every lost turn of a message that has its answer: a replay that was lost itself is one, too."""
+        tried, settled, open_still = await self._tried(), set[bytes](), set[bytes]()
+        for turn in await self._asking.ledger.lost_turns():
+            last = tried.get(_message(turn), Attempts())
+            if last.result.startswith(_ANSWERED) and _stamp_of(turn) <= last.utc:
+                await self._settle(turn, last.result.removeprefix(_ANSWERED))
+                settled.add(turn.request_sha256)
+            else:
+                open_still.add(turn.request_sha256)
+        for digest in settled - open_still:
+            await self._asking.ledger.drop_payload(digest)
+
     async def _settle(self, turn: TurnOpened, replayed: str) -> None:
-        """Close the lost turn: its charge is the replay's. A crash before this finds the answer kept, at no cost.
+        """Close a lost turn: its charge is the replay's.
 
         One whose own answer was kept was paid for, and only its closing was lost, with the count of its tokens: it
         is charged all that was reserved.
@@ -241,11 +263,10 @@ class Replay:
         )
         await self._asking.ledger.close_turn(closing)
         await self._asking.costs.close(turn.turn, turn.reserved_microusd if answered_itself else 0)
-        await self._asking.ledger.drop_payload(turn.request_sha256)
 
     async def _tried(self) -> Tried:
         rows = await self._asking.database.read(lambda connection: fetch(connection, _ATTEMPTS))
-        return {(subsystem, key): (attempts, result) for subsystem, key, attempts, result in rows}
+        return {(subsystem, key): Attempts(*told) for subsystem, key, *told in rows}
 
     async def _write(self, statement: str, bindings: tuple[str, ...]) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -254,7 +275,15 @@ class Replay:
         await self._asking.database.write(work)
 
     def _now(self) -> str:
-        return self._asking.clock.utc().astimezone(UTC).isoformat(timespec="milliseconds")
+        return _stamp(self._asking.clock.utc())
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _stamp_of(turn: TurnOpened) -> str:
+    return _stamp(datetime.fromtimestamp(turn.wall_ns / 1e9, UTC))
 
 
 def _message(turn: TurnOpened) -> tuple[str, str]:

@@ -35,6 +35,10 @@ StepWork = Callable[[Step, Operation], Awaitable[str]]
 """Does a step and returns one sentence about the result. Raises StepFailedError."""
 
 
+async def _nobody(_: str) -> None:
+    return
+
+
 class Responder:
     """Takes operations in order, per lane, and reports the end of each."""
 
@@ -45,12 +49,14 @@ class Responder:
         events: EventLog,
         metrics: Metrics,
         ended: Callable[[OperationEnded], None],
+        journal_failed: Callable[[str], Awaitable[None]] = _nobody,
     ) -> None:
         self._journal = journal
         self._work = work
         self._events = events
         self._metrics = metrics
         self._ended = ended
+        self._journal_failed = journal_failed
         self._log = structlog.get_logger("epad.response")
         self._lanes: dict[Lane, asyncio.Queue[Operation]] = {lane: asyncio.Queue() for lane in Lane}
         self._waiting: dict[int, asyncio.Future[OperationEnded]] = {}
@@ -148,11 +154,15 @@ class Responder:
 
     async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
         """Use the journal, however long it takes: a full disk holds a step up, it does not end its lane."""
+        failed = False
         while True:
             try:
                 return await write()
             except DatabaseError as error:
                 self._log.error("journal.unwritable", error=str(error))
+                if not failed:
+                    await self._journal_failed(f"the journal cannot be written: {error}")
+                failed = True
                 await asyncio.sleep(JOURNAL_RETRY_SECONDS)
 
 

@@ -34,6 +34,9 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     assert "an operator ordered the lifeboat: a drill (" in report.read_text()
     manifest = json.loads((report.parent / "MANIFEST.json").read_text())
     assert manifest["kind"] == "lifeboat"
+    inspected = house.ctl("lifeboat", "inspect", str(report.parent))
+    assert inspected.returncode == 0
+    assert "every byte is as it was made; signed by the key of the ledger beside it" in inspected.stdout
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=30)
 
     assert house.ctl("release", "chat", "--reason", "no").returncode == 1

@@ -76,12 +76,15 @@ async def test_a_turn_under_way_is_joined_not_doubled(tmp_path: Path) -> None:
         assert len(w.stub.requests) == len(w.ledger.opened) == 1
 
 
-async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(
+    tmp_path: Path, stream: bool
+) -> None:
     """Before the disk had it, as the replay's own client does: what was paid for once is not paid for again."""
     disk = threading.Event()
     async with remembering(tmp_path) as w, aiohttp.ClientSession() as hasty:
         w.stub.gate = asyncio.Event()
-        asking = asyncio.ensure_future(ask(replace(w, http=hasty), "k"))
+        asking = asyncio.ensure_future(ask(replace(w, http=hasty), "k", stream=stream))
         await w.stub.arrived.wait()
         answers = w.gateway._parts.answers
         assert answers is not None
@@ -94,7 +97,7 @@ async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(tmp_pa
                 await asyncio.sleep(0.01)
         disk.set()
         assert await stuck
-        again = await ask(w, "k")
+        again = await ask(w, "k", stream=stream)
         assert (first[0], again[2]) == (200, first[2])
         assert (len(w.stub.requests), len(w.ledger.opened)) == (1, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -85,6 +86,15 @@ async def test_a_disk_that_refuses_is_an_outcome_and_keeps_what_was_written(
     assert written.frames == ("first",)
     assert os.strerror(code) in written.failure
     assert [frame.name for frame in newest(tier.path.read_bytes())] == ["first"]
+
+
+async def test_two_who_write_at_once_do_not_write_over_each_other(tmp_path: Path) -> None:
+    """The journal's failure and a step of LIFEBOAT may both ask for it."""
+    tier = await tier_with(tmp_path, *(item(f"part {n}", bytes(2_000)) for n in range(8)))
+    await asyncio.gather(*(tier.write(f"reason {n}") for n in range(4)))
+    saved = newest(tier.path.read_bytes())
+    assert [frame.index for frame in saved] == list(range(9))
+    assert saved[-1].name == END
 
 
 async def test_a_file_that_cannot_be_made_or_is_gone_is_said(tmp_path: Path) -> None:

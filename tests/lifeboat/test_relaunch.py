@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pytest
 from epad_house import BOOT, turn
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
-from epad.checkpoint.source import BytesSource, FileSource, SqliteSource
+from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
+from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
 from epad.config_load import load
 from epad.database import connect, fetch
+from epad.ledger.head import load_or_make_key
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger
 from epad.ledger.verify import verify as verify_ledger
@@ -27,7 +31,9 @@ from statemachine.clock import ManualClock
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Path]:
+async def saved(
+    state: Path, before: int = 3, after: int = 4, more: Sequence[Source] = ()
+) -> tuple[Path, Path]:
     """A state with a checkpoint, `after` turns more, and a first tier: the bundle and the tier."""
     clock = ManualClock()
     (state / "checkpoints").mkdir(parents=True)
@@ -43,10 +49,12 @@ async def saved(state: Path, before: int = 3, after: int = 4) -> tuple[Path, Pat
         SqliteSource("ledger.db", state / "ledger.db", role="ledger"),
         FileSource("subsystems/chat/notes", state / "notes"),
         BytesSource("config.json", b"{}"),
+        *more,
     ]
     (state / "notes").write_text("kept")
     label = Label(bundle_id(clock.utc(), 1), "checkpoint", "a test", clock.utc(), {"ledger_records": records})
-    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=60.0)
+    signer = load_or_make_key(Places.under(state, {}).key)
+    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=60.0, signer=signer)
     assert (await verify(bundle.path, 60.0)).ok
     for number in range(before, before + after):
         await turn(ledger, number)
@@ -97,14 +105,25 @@ async def test_a_first_tier_adds_what_the_checkpoint_did_not_have(tmp_path: Path
     assert bundle.is_dir()
 
 
+async def test_a_first_tier_takes_a_bundle_that_lacks_a_source_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    """What nobody needs for the start does not stand in its way; it is named."""
+    _, tier = await saved(tmp_path / "old", more=[FileSource("graph.db", tmp_path / "gone")])
+    done = relaunch(tier, tmp_path / "new", "it is mended", "uid 0", NOW)
+    assert done.records_added == 8
+    assert [line.partition(":")[0] for line in done.lost] == ["graph.db"]
+
+
 async def test_what_stands_there_is_put_aside_and_its_bundles_stay(tmp_path: Path) -> None:
-    """Twice is as good as once."""
+    """Twice is as good as once, by a clock that has stopped, too."""
     state = tmp_path / "old"
     bundle, _ = await saved(state)
     done = relaunch(bundle, state, "it is mended", "uid 0", NOW)
     assert Path(done.put_aside, "ledger.db").exists()
     assert bundle.is_dir()
-    relaunch(bundle, state, "again", "uid 0", NOW.replace(hour=1))
+    again = relaunch(bundle, state, "again", "uid 0", NOW)
+    assert again.put_aside == f"{done.put_aside}.2"
     assert order_in(state)[1] == "relaunch: again (uid 0)"
 
 
@@ -127,6 +146,38 @@ async def test_records_that_do_not_follow_are_not_added(tmp_path: Path) -> None:
     done = relaunch(tier, tmp_path / "new", "it is mended", "uid 0", NOW)
     assert done.records_added == 0
     assert records_in(tmp_path / "new") == 1 + 2 * 3
+    assert [line.partition(":")[0] for line in done.lost] == ["ledger records 8 to 15"]
+
+
+async def test_a_relaunch_says_who_vouches_for_the_bundle(tmp_path: Path) -> None:
+    """The ledger beside it; carried elsewhere, nobody but itself; one from before there were signatures, nobody."""
+    bundle, tier = await saved(tmp_path / "old")
+    for number, source in enumerate((bundle, tier)):
+        done = relaunch(source, tmp_path / f"new{number}", "it is mended", "uid 0", NOW)
+        assert done.signature == "signed by the key of the ledger beside it"
+    carried = tmp_path / "stick" / bundle.name
+    shutil.copytree(bundle, carried)
+    done = relaunch(carried, tmp_path / "new2", "it is mended", "uid 0", NOW)
+    assert done.signature.endswith("which no ledger here vouches for")
+
+
+async def test_a_bundle_that_somebody_else_signed_or_changed_is_refused(tmp_path: Path) -> None:
+    """Its manifest rewritten with every hash in order; or whole, and by another's key."""
+    old, foreign = tmp_path / "old", tmp_path / "foreign"
+    bundle, tier = await saved(old)
+    stranger, _ = await saved(foreign)
+    manifest = bundle / MANIFEST_FILE
+    genuine = manifest.read_bytes()
+    manifest.write_bytes(genuine.replace(b"a test", b"a trap"))
+    for source, why in ((bundle, "another manifest"), (tier, "no verified one lies beside it")):
+        (bundle / VERIFIED_FILE).write_bytes(verified_mark(manifest.read_bytes()))
+        with pytest.raises(RelaunchError, match=why):
+            relaunch(source, tmp_path / "new", "it is mended", "uid 0", NOW)
+    shutil.rmtree(bundle)
+    shutil.copytree(stranger, bundle)
+    with pytest.raises(RelaunchError, match="no signature by a key of this ledger"):
+        relaunch(bundle, tmp_path / "new", "it is mended", "uid 0", NOW)
+    assert not (tmp_path / "new").exists()
 
 
 async def test_nothing_that_is_no_bundle_is_taken_for_one(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from epad_story import Story
 
 from epad.checkpoint.bundle import read_bundle
 from epad.checkpoint.source import BytesSource, SqliteSource
+from epad.checkpoint.verify import bundle_faults
 from epad.config import CheckpointConfig
 from epad.explain import History
+from epad.ledger.head import Signer
 from epad.lifeboat.ballast import Ballast
 from epad.lifeboat.first import FirstTier, Item
 from epad.lifeboat.frames import newest
@@ -41,6 +43,7 @@ def lifeboat(story: Story, directory: Path) -> Lifeboat:
         story.clock,
         tier,
         Ballast(directory / "lifeboat/ballast", 1 << 20),
+        Signer(bytes(32)),
     )
 
 
@@ -52,6 +55,9 @@ async def test_the_bundle_holds_the_state_and_the_story_of_why(story: Story, tmp
     result = await lifeboat(story, tmp_path).save(step, operation)
     bundle = read_bundle(tmp_path / operation.key)
     assert bundle.verified
+    assert bundle.manifest.signer == Signer(bytes(32)).verifier_key
+    assert bundle_faults(bundle.path, keys=[bundle.manifest.signer]) == ()
+    assert bundle_faults(bundle.path, keys=[Signer(bytes(31) + b"x").verifier_key]) != ()
     assert bundle.manifest.kind == "lifeboat"
     assert bundle.manifest.reason == "the state could not be persisted"
     assert {part.name for part in bundle.manifest.parts} == {"REPORT.md", "config.json"}

@@ -15,10 +15,11 @@ from epad.config import LedgerConfig, RecoveryConfig
 from epad.config_load import load
 from epad.database import Database
 from epad.gateway.relay import TURN_HEADER
-from epad.ledger.entry import OpenTurn
+from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.store import Ledger
 from epad.response.replay import REPLAY_SCHEMA, Asking, LostState, Replay
-from epad.response.step import Lane, Operation, Step, StepName
+from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from statemachine.clock import ManualClock
 
 STEP, OPERATION = Step(StepName.REPLAY, "host"), Operation(1, "key", Lane.PHASE, "a test", ())
@@ -107,6 +108,14 @@ def opened(number: int, key: str | None, subsystem: str = "chat") -> OpenTurn:
     )
 
 
+def replayed(number: int, key: str) -> OpenTurn:
+    """The same message as turn 1, under another number."""
+    first = opened(1, key)
+    return OpenTurn(
+        **{name: getattr(first, name) for name in OpenTurn.__slots__} | {"turn": f"{number:032x}"}
+    )
+
+
 async def lose(scene: Scene, *turns: OpenTurn) -> tuple[Ledger, Database, Replay]:
     """Open turns in one life; the next finds them lost."""
     ledger, database, _ = await scene.life()
@@ -156,6 +165,36 @@ async def test_a_message_is_asked_twice_over_all_lives_and_then_left_to_a_person
     assert (lost.state, lost.attempts) == (LostState.FOR_A_PERSON, 2)
     assert "answered 503" in lost.why
     assert sum(spend.tokens for spend in await ledger.spending_since(0)) == 100
+
+
+async def test_the_answer_closes_every_lost_turn_of_its_message(scene: Scene) -> None:
+    """A replay that was lost itself is another turn of it: no attempt is left for it, and none is needed."""
+    ledger, _, replay = await lose(scene, opened(1, "a"), replayed(2, "a"), opened(3, "b"))
+    await replay.replay(STEP, OPERATION)
+    assert [key for _, key, _ in scene.asked] == ["a", "b"]
+    assert await ledger.lost_turns() == []
+    assert scene.closed == [f"{n:032x}" for n in (1, 2, 3)]
+
+
+async def test_a_death_between_the_answer_and_its_settling_costs_no_attempt(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next life closes what was answered; a later turn under the same key is a message of its own."""
+
+    async def dies(_: CloseTurn) -> int:
+        raise LedgerUnavailableError("the disk is gone")
+
+    ledger, database, replay = await lose(scene, opened(1, "a"))
+    monkeypatch.setattr(ledger, "close_turn", dies)
+    with pytest.raises(StepFailedError):
+        await replay.replay(STEP, OPERATION)
+    await database.close()
+    await ledger.close()
+    scene.clock.advance(10.0)
+    ledger, _, replay = await lose(scene, replayed(2, "a"))
+    assert await replay.replay(STEP, OPERATION) == "1 lost turn(s) answered, 0 left"
+    assert [key for _, key, _ in scene.asked] == ["a", "a"]
+    assert scene.closed == [f"{1:032x}", f"{2:032x}"]
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,17 @@ class Bench:
         self.refusals: dict[str, int] = {}
         self.during: dict[str, Callable[[], object]] = {}
         self.gates: dict[str, asyncio.Event] = {}
+        self.journal_failures: list[str] = []
         self.responder = self.another()
 
     def another(self) -> Responder:
         work = dict.fromkeys(StepName, self._work)
-        return Responder(self.journal, work, self.events, self.metrics, self.ended.append)
+        return Responder(
+            self.journal, work, self.events, self.metrics, self.ended.append, self._journal_failed
+        )
+
+    async def _journal_failed(self, reason: str) -> None:
+        self.journal_failures.append(reason)
 
     async def _work(self, step: Step, operation: Operation) -> str:
         self.done.append((step.target, operation.key))
@@ -337,7 +343,10 @@ async def test_nobody_needs_to_wait(bench: Bench) -> None:
 async def test_a_full_disk_holds_a_step_up_and_does_not_end_its_lane(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each write is tried until it is made: nothing is done before its attempt is counted, or twice."""
+    """Each write is tried until it is made: nothing is done before its attempt is counted, or twice.
+
+    Whoever saves what is irreplaceable, and has room to give, hears of it once for each write that had to wait.
+    """
     monkeypatch.setattr(module, "JOURNAL_RETRY_SECONDS", 0.0)
     operation = await bench.plan(Lane.PHASE, "chat", "game")
     write, refused = bench.database.write, 0
@@ -355,3 +364,5 @@ async def test_a_full_disk_holds_a_step_up_and_does_not_end_its_lane(
     assert ended.state is StepState.DONE
     assert await bench.targets() == ["chat", "game"]
     assert await bench.states() == [("chat", "done", 1, "chat is done"), ("game", "done", 1, "game is done")]
+    assert len(bench.journal_failures) == refused // 3
+    assert "database or disk is full" in bench.journal_failures[0]
