@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Door
-from epad import ctl, ctl_commands
+from epad import ctl, ctl_commands, ctl_words
 from epad.config_load import load
 from epad.control.operations import Peer
 from epad.control.render import NOT_AN_LLM
@@ -394,14 +394,14 @@ async def test_logs_go_on_until_the_stream_ends(door: Door) -> None:
 )
 def test_a_moment_is_so_long_ago_or_a_time(text: str, utc: float) -> None:
     """Both ways that people say when."""
-    assert ctl.moment(text, lambda: 1000.0) == utc
+    assert ctl_words.moment(text, lambda: 1000.0) == utc
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "yesterday", "2026-13-01", "1.5h"])
 def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(argparse.ArgumentTypeError, match="give 90s, 10m, 2h, 1d"):
-        ctl.moment(text)
+        ctl_words.moment(text)
 
 
 async def test_recovery_shows_the_plan_and_what_is_left_to_a_person(

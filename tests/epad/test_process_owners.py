@@ -20,7 +20,9 @@ class Proc:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.owners = ProcessOwners(self.snapshots, ProcessTable("", root), STATE, root, "epad", lambda: UNITS)
+        self.owners = ProcessOwners(
+            self.snapshots, ProcessTable("", root), STATE, root, "epad", lambda: UNITS
+        )
 
     def snapshots(self) -> list[SubsystemSnapshot]:
         pids = {"chat": 100, "ollama": None, "game": None}
