@@ -17,6 +17,7 @@ from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from epad.response.decider import (
     Decider,
+    Forced,
     Ordered,
     Paused,
     Released,
@@ -112,7 +113,7 @@ class Controller:
 
     async def order(
         self,
-        stimulus: Finding | Released | Paused | Resumed | Ordered | Requested,
+        stimulus: Finding | Released | Paused | Resumed | Ordered | Forced | Requested,
         wait_for: Lane = Lane.CONTAINMENT,
     ) -> list[OperationEnded]:
         """Carry out an order and return what its steps in one lane came to."""

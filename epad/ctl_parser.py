@@ -143,9 +143,23 @@ def _add_looks(commands: _Commands) -> None:
 def _add_reasons(commands: _Commands) -> None:
     """Why it is so."""
     phase = commands.add("phase", ctl_commands.phase, "The phase and how it came about.")
-    phase.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
+    how = phase.add_mutually_exclusive_group()
+    how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
+    how.add_argument(
+        "--force",
+        metavar="PHASE",
+        type=ctl_words.phase,
+        help="enter it now, if only waiting stands in the way; needs --reason",
+    )
+    phase.add_argument("--reason", metavar="TEXT", type=ctl_words.reason, help="why --force; it is recorded")
+    _add_rehearsal(phase)
     explain = commands.add("explain", ctl_commands.explain, "Why: from finding to result.")
-    explain.add_argument("subject", metavar="SUBJECT", nargs="?", help="a subsystem, a phase, or an id")
+    explain.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        nargs="?",
+        help="a subsystem, a phase, an event's id, or an id as anomaly-3",
+    )
     commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
 
 

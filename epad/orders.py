@@ -14,12 +14,12 @@ from epad.controller import Controller
 from epad.database import DatabaseError
 from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
-from epad.explain import History
+from epad.explain import History, is_id
 from epad.gateway.errors import IdentityError
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
-from epad.response.decider import Decider, Ordered, Paused, Released, Requested, Resumed
+from epad.response.decider import Decider, Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.status import StatusBoard
 from epad.supervisor.child_logs import ChildLog, LogKeeper
@@ -65,6 +65,7 @@ class Orders:
             "since": status["phase_since"],
             "sentence": status["sentence"],
             "history": await self.history.transitions(),
+            "force": {phase: self.decider.refusal(phase) for phase in Phase},
             "diagram": mermaid(),
         }
 
@@ -76,7 +77,7 @@ class Orders:
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
         known = [*self._names(), *Phase, HOST]
-        if subject is not None and subject not in known and not _is_id(subject):
+        if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
         return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
 
@@ -192,6 +193,17 @@ class Orders:
             result, failed = str(error), True
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
 
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        if why := self.decider.refusal(phase):
+            raise ConflictError(f"{phase} cannot be forced: {why}")
+        self._note("force_phase", HOST, f"{phase}: {reason}", by)
+        source = self.decider.phase
+        await self._wait(self.controller.order(Forced(phase, f"forced by {by}: {reason}")))
+        # Between the question and the turn of the control loop something else may have happened.
+        failed = self.decider.phase is not phase
+        said = "things have moved on meanwhile" if failed else f"{source} -> {phase}: the waiting was spared"
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": failed, "results": [said]}
+
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
@@ -264,8 +276,3 @@ def _undone(ended: OperationEnded) -> Sequence[str]:
     if ended.state is StepState.ABORTED:
         return ["called off: a later decision took its place; `epactl explain` tells which"]
     return ended.failures
-
-
-def _is_id(subject: str) -> bool:
-    kind, _, number = subject.partition("-")
-    return kind == "anomaly" and number.isdigit()

@@ -37,6 +37,7 @@ class Operation(StrEnum):
     RESTART = "restart"
     STOP = "stop"
     RELOAD = "reload"
+    FORCE_PHASE = "force_phase"
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
     CHECKPOINT = "checkpoint"
@@ -74,6 +75,7 @@ ORDERS = frozenset(
         Operation.RESTART,
         Operation.STOP,
         Operation.RELOAD,
+        Operation.FORCE_PHASE,
         Operation.LIFEBOAT,
         Operation.RELAUNCH,
         Operation.CHECKPOINT,

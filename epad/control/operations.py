@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from epad.permissions import Operation, Tier
+from statemachine.phase import Phase
 
 
 class OperationError(Exception):
@@ -57,7 +58,7 @@ class Operations(Protocol):
         ...
 
     async def phase(self) -> dict[str, Any]:
-        """The phase, how it came about, and the table as a Mermaid diagram."""
+        """The phase, how it came about, why each phase cannot be forced, and the table as a Mermaid diagram."""
         ...
 
     async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
@@ -121,6 +122,10 @@ class Operations(Protocol):
 
     async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Make every key of a subsystem worthless. Raises UnknownSubsystemError."""
+        ...
+
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        """Enter a phase without waiting. Raises ConflictError where more than time stands in the way."""
         ...
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:

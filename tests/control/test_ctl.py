@@ -92,6 +92,21 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out
 
 
+async def test_a_phase_is_forced_with_a_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a reason it is a wrong command line, rehearsed it is none; what is impossible says why and exits 1."""
+    assert await epactl(door, "phase", "--force", "normal") == 2
+    assert await epactl(door, "phase", "--force", "NORMAL", "--reason", "r", "--dry-run") == 0
+    assert await epactl(door, "phase", "--force", "RECOVERY", "--reason", "r", "--dry-run") == 0
+    assert not door.operations.orders
+    assert await epactl(door, "phase", "--force", "NORMAL", "--reason", "it is over") == 0
+    assert await epactl(door, "phase", "--force", "RECOVERY", "--reason", "r") == 1
+    assert [order[:3] for order in door.operations.orders] == [("force_phase", "NORMAL", "it is over")]
+    out, err = capsys.readouterr()
+    assert "would order QUARANTINE -> NORMAL at once\nnothing was done\n" in out
+    assert "would be refused: nothing is broken\n" in out
+    assert "RECOVERY cannot be forced: nothing is broken" in err
+
+
 async def test_an_order_whose_steps_failed_is_a_failure(door: Door) -> None:
     """The daemon took the order and could not carry it out: exit 1."""
     door.operations.failed = True

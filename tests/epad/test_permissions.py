@@ -25,6 +25,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.STOP),
     (Tier.OPERATOR, Operation.RELOAD),
     (Tier.OPERATOR, Operation.LOGS_READ),
+    (Tier.OPERATOR, Operation.FORCE_PHASE),
     (Tier.OPERATOR, Operation.LIFEBOAT),
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),

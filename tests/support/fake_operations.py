@@ -9,6 +9,7 @@ from typing import Any
 
 from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
 from epad.permissions import Operation, Tier
+from statemachine.phase import Phase
 from statemachine.table import mermaid
 
 KNOWN = ("chat", "wargame")
@@ -137,6 +138,7 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.unforcible: dict[str, str] = {"RECOVERY": "nothing is broken"}
         self.printed = ["one", "two", "three"]
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
@@ -180,6 +182,7 @@ class FakeOperations:
                     "cause": {"anomalies": [1]},
                 }
             ],
+            "force": {phase: self.unforcible.get(phase, "") for phase in Phase},
             "diagram": mermaid(),
         }
 
@@ -303,6 +306,11 @@ class FakeOperations:
     async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         return self._done("revoke_key", name, reason, by)
+
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        if why := self.unforcible.get(phase):
+            raise ConflictError(f"{phase} cannot be forced: {why}")
+        return self._done("force_phase", phase, reason, by)
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("lifeboat", "host", reason, by)
