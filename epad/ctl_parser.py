@@ -6,6 +6,7 @@ import argparse
 
 from epad import (
     __version__,
+    ctl_budget,
     ctl_checkpoint,
     ctl_commands,
     ctl_emergency,
@@ -80,8 +81,11 @@ class _Commands:
 
     def group(self, name: str, words: str) -> _Commands:
         """A command that is only the first word of others."""
-        below = self._commands.add_parser(name, help=words).add_subparsers(required=True, metavar="COMMAND")
-        return _Commands(below, self._common)
+        return self.below(self._commands.add_parser(name, help=words), required=True)
+
+    def below(self, parser: argparse.ArgumentParser, *, required: bool = False) -> _Commands:
+        """The commands that may (or must) follow another."""
+        return _Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,7 +104,15 @@ def make_parser() -> argparse.ArgumentParser:
     commands = _Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
     for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_subsystems, _add_daemon, _add_keys):
         add(commands)
-    for add in (_add_lifeboat, _add_checkpoints, _add_datastores, _add_simulation, _add_machine, _add_shells):
+    for add in (
+        _add_budgets,
+        _add_lifeboat,
+        _add_checkpoints,
+        _add_datastores,
+        _add_simulation,
+        _add_machine,
+        _add_shells,
+    ):
         add(commands)
     return parser
 
@@ -244,6 +256,20 @@ def _add_keys(commands: _Commands) -> None:
     key = commands.group("key", "The gateway keys.")
     key.order_about("rotate", ctl_commands.key_rotate, "Give a subsystem a new key.")
     key.order_about("revoke", ctl_commands.key_revoke, "Take a subsystem's keys away.")
+
+
+def _add_budgets(commands: _Commands) -> None:
+    budget = commands.add("budget", ctl_budget.show, "What may be spent, is spent, and is left; who set it.")
+    below = commands.below(budget)
+    change = below.order_about(
+        "set", ctl_budget.change, "Change limits while all goes on.", "subsystem, group:NAME, or all"
+    )
+    change.add_argument(
+        "limits",
+        metavar="LIMIT=VALUE",
+        nargs="+",
+        help="as tokens_per_hour=200000; 0 is no limit, LIMIT=configured leaves it to the configuration again",
+    )
 
 
 def _add_lifeboat(commands: _Commands) -> None:

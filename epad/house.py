@@ -435,6 +435,7 @@ class House:
             self.logs,
             self.reloader.reload,
             self._datastores,
+            self._stores.budget_orders(self.reloader, self.clock),
         )
 
     def _make_page(self) -> WebPage:

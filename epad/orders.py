@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from epad.budget_changes import BudgetChangeError, UnknownScopeError
+from epad.budget_orders import BudgetOrders
 from epad.config_load import ConfigError
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownBudgetError,
+    UnknownDatastoreError,
+    UnknownSubsystemError,
+)
 from epad.controller import Controller
 from epad.database import DatabaseError
 from epad.datastore.keeper import Datastores
@@ -54,6 +62,7 @@ class Orders:
     logs: LogKeeper
     apply_configuration: Reload
     datastores: Datastores
+    budget_orders: BudgetOrders
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -231,6 +240,25 @@ class Orders:
         self.datastores.accept(name)
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
         return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
+    def budgets(self) -> list[dict[str, Any]]:
+        return self.budget_orders.show()
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        try:
+            results, failed = await self.budget_orders.change(scope, values, reason, by), False
+        except UnknownScopeError as error:
+            raise UnknownBudgetError(scope, error.known) from error
+        except BudgetChangeError as error:
+            raise ConflictError(str(error)) from error
+        except (DatabaseError, LedgerError, SupervisorError) as error:
+            results, failed = [f"broken off: {error}"], True
+        self.event_log.emit(
+            EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results
+        )
+        return {"subsystem": scope, "phase": self.decider.phase, "failed": failed, "results": results}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.

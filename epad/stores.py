@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from epad.budget_changes import BUDGET_SCHEMA, BudgetChanges
+from epad.budget_orders import BudgetOrders
 from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
 from epad.database import Database
 from epad.directories import Directories
@@ -17,6 +19,7 @@ from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
+from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
 from epad.simulate.recorder import RECORDING_SCHEMA
@@ -32,6 +35,7 @@ SCHEMA = (
     + ANSWER_SCHEMA
     + RECORDING_SCHEMA
     + REPLAY_SCHEMA
+    + BUDGET_SCHEMA
 )
 
 
@@ -47,6 +51,11 @@ class Stores:
     costs: CostBook
     loaded: Loaded
     totals: Mapping[str, Totals]
+    budget_changes: BudgetChanges
+
+    def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
+        """What shows the budgets, and changes them."""
+        return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config, clock: Clock) -> None:
         """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError.
@@ -73,15 +82,18 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     identities = Identities(database, clock)
     await identities.load()
     costs = CostBook(database, clock)
+    changes = BudgetChanges(database, clock, config)
+    await changes.load()
     return Stores(
         database=database,
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(config, ledger, costs, clock),
+        budgets=await _budgets(changes.applied(config), ledger, costs, clock),
         costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
+        budget_changes=changes,
     )
 
 

@@ -116,6 +116,22 @@ QUERY = {
 
 SCHEMAS: dict[str, Any] = {
     "Order": _order(),
+    "BudgetOrder": _order(
+        limits={"type": "object", "additionalProperties": {"type": ["number", "null"]}, "minProperties": 1}
+    ),
+    "Budgets": _object(
+        budgets=_array(
+            _object(
+                scope=_TEXT,
+                name=_TEXT,
+                limit=_NUMBER,
+                used=_NUMBER,
+                left=_or_null(_NUMBER),
+                configured=_NUMBER,
+                origin=_TEXT,
+            )
+        )
+    ),
     "PhaseOrder": _order(phase=_PHASE),
     "Error": _object(error=_object(code=_TEXT, message=_TEXT, fix=_TEXT)),
     "Result": {

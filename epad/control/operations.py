@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,22 +16,35 @@ class OperationError(Exception):
     """The daemon could not do what was asked."""
 
 
-class UnknownSubsystemError(OperationError):
+class UnknownNameError(OperationError):
+    """There is nothing of that kind and name."""
+
+    kind = ""
+    declared_by = ""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no {self.kind} {name!r}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class UnknownSubsystemError(UnknownNameError):
     """There is no subsystem of that name."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no subsystem {name!r}")
-        self.name = name
-        self.known = tuple(known)
+    kind = "subsystem"
 
 
-class UnknownDatastoreError(OperationError):
+class UnknownDatastoreError(UnknownNameError):
     """There is no datastore of that name."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no datastore {name!r}")
-        self.name = name
-        self.known = tuple(known)
+    kind = "datastore"
+    declared_by = "; [datastores.NAME] declares one"
+
+
+class UnknownBudgetError(UnknownNameError):
+    """There is no budget of that name: of a subsystem, `group:NAME`, or `all`."""
+
+    kind = "budget"
 
 
 class ConflictError(OperationError):
@@ -142,6 +155,16 @@ class Operations(Protocol):
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Take a datastore as it is for sound. Raises UnknownDatastoreError."""
+        ...
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """Every limit there is: who set it, what is used and left."""
+        ...
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        """Change limits, or leave them to the configuration again (None). Raises UnknownBudgetError, ConflictError."""
         ...
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:

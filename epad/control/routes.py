@@ -74,6 +74,12 @@ class PhaseOrder(Order, forbid_unknown_fields=True):
     phase: Phase
 
 
+class BudgetOrder(Order, forbid_unknown_fields=True):
+    """The body of an order to change limits; null leaves one to the configuration again."""
+
+    limits: Annotated[dict[str, int | float | None], msgspec.Meta(min_length=1)]
+
+
 _Kind = TypeVar("_Kind", bound=Order)
 
 
@@ -200,6 +206,15 @@ async def _accept_datastore(call: Call) -> Answer:
     return await call.operations.accept_datastore(call.name, await call.reason(), call.by)
 
 
+async def _budgets(call: Call) -> Answer:
+    return {"budgets": call.operations.budgets()}
+
+
+async def _set_budget(call: Call) -> Answer:
+    order = await call.order(BudgetOrder)
+    return await call.operations.set_budget(call.name, order.limits, order.reason.strip(), call.by)
+
+
 _SUBSYSTEM = "/v1/subsystems/{name}"
 
 ROUTES: tuple[Route, ...] = (
@@ -230,6 +245,16 @@ ROUTES: tuple[Route, ...] = (
         _recovery,
         "Recovery",
         "The plan of a recovery, its attempts, and the lost turns.",
+    ),
+    Route("GET", "/v1/budgets", Operation.STATUS_READ, _budgets, "Budgets", "Limits, spent, left."),
+    Route(
+        "POST",
+        "/v1/budgets/{name}",
+        Operation.SET_BUDGET,
+        _set_budget,
+        "Result",
+        "Change limits of a subsystem, of group:NAME, or of all.",
+        body="BudgetOrder",
     ),
     Route("GET", "/v1/openapi.json", Operation.STATUS_READ, _openapi, "Document", "This document."),
     Route(

@@ -107,6 +107,33 @@ async def test_a_phase_is_forced_with_a_reason(door: Door, capsys: pytest.Captur
     assert "RECOVERY cannot be forced: nothing is broken" in err
 
 
+async def test_budgets_are_shown_with_who_set_them(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each in its own unit, with what is left."""
+    assert await epactl(door, "budget") == 0
+    heads, tokens, money = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET", "BY"]
+    assert tokens.split() == ["chat", "tokens_per_minute", "6,000", "1,500", "4,500", "configured"]
+    assert money.split()[:5] == ["all", "usd_per_day", "$5.00", "<$0.01", "$5.00"]
+    assert money.endswith("a long night (configured: $3.00)")
+
+
+async def test_a_limit_is_set_with_a_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers, none, or what is configured; anything else is a wrong command line, and nothing is ordered."""
+    set_it = ("budget", "set", "chat", "--reason", "r")
+    assert await epactl(door, *set_it, "tokens_per_minute=1_000", "--dry-run") == 0
+    assert "would set chat tokens_per_minute: 6,000 -> 1,000\nnothing was done\n" in capsys.readouterr().out
+    for wrong in ("tokens_per_minute", "=5", "tokens_per_minute=-1", "tokens_per_minute=lots"):
+        assert await epactl(door, *set_it, wrong) == 2
+    assert await epactl(door, "budget", "set", "chat", "tokens_per_minute=5") == 2
+    assert await epactl(door, "budget", "set", "nobody", "tokens_per_minute=5", "--reason", "r") == 4
+    assert not door.operations.limits
+    assert (
+        await epactl(door, *set_it, "tokens_per_minute=0", "usd_per_day=2.5", "tokens_per_day=configured")
+        == 0
+    )
+    assert door.operations.limits == [{"tokens_per_minute": 0, "usd_per_day": 2.5, "tokens_per_day": None}]
+
+
 async def test_an_order_whose_steps_failed_is_a_failure(door: Door) -> None:
     """The daemon took the order and could not carry it out: exit 1."""
     door.operations.failed = True

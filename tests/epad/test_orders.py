@@ -13,6 +13,7 @@ import structlog
 from epad_story import Story, in_lifeboat
 
 from epad import orders as module
+from epad.budget_orders import BudgetOrders
 from epad.config import LogConfig, SubsystemConfig
 from epad.config_load import ConfigError, Origin, Problem
 from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
@@ -61,6 +62,7 @@ class Bench:
             self.logs,
             self.reload,
             cast("Datastores", self),
+            cast("BudgetOrders", self),
         )
 
     names = ("memory",)

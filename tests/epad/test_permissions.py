@@ -27,6 +27,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.LOGS_READ),
     (Tier.OPERATOR, Operation.FORCE_PHASE),
     (Tier.OPERATOR, Operation.LIFEBOAT),
+    (Tier.OPERATOR, Operation.SET_BUDGET),
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),
     (Tier.OPERATOR, Operation.ROTATE_KEY),

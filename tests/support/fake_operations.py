@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownBudgetError,
+    UnknownDatastoreError,
+    UnknownSubsystemError,
+)
 from epad.permissions import Operation, Tier
 from statemachine.phase import Phase
 from statemachine.table import mermaid
@@ -138,6 +144,7 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.limits: list[dict[str, float | None]] = []
         self.unforcible: dict[str, str] = {"RECOVERY": "nothing is broken"}
         self.printed = ["one", "two", "three"]
         self.printing: list[list[str]] = []
@@ -325,6 +332,20 @@ class FakeOperations:
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("checkpoint", "host", reason, by)
+
+    def budgets(self) -> list[dict[str, Any]]:
+        row = {"scope": "chat", "name": "tokens_per_minute", "limit": 6_000, "used": 1_500, "left": 4_500}
+        money = {"scope": "all", "name": "usd_per_day", "limit": 5.0, "used": 0.000_1, "left": 4.9999}
+        set_by = {"configured": 3.0, "origin": "uid 7, 2026-01-01T00:00:00+00:00: a long night"}
+        return [{**row, "configured": 6_000, "origin": "configured"}, {**money, **set_by}]
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        if scope not in KNOWN:
+            raise UnknownBudgetError(scope, KNOWN)
+        self.limits.append(dict(values))
+        return self._done("set_budget", scope, reason, by)
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         self.audits.append((operation, tier, allowed, peer))
