@@ -55,5 +55,5 @@ def test_a_dwell_is_spared_by_order_and_simulated_alike() -> None:
         assert ": I have looked" in house.ctl("explain", "NORMAL").stdout
         number = house.events("phase.changed")[-1]["id"]
         assert "QUARANTINE -> NORMAL" in house.ctl("explain", str(number)).stdout
-        replayed = house.ctl("simulate")
+        replayed = house.ctl("simulate", "--state", str(house.state))
         assert replayed.returncode == 0, replayed.stdout
