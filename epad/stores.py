@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,7 @@ class Stores:
     loaded: Loaded
     totals: Mapping[str, Totals]
     budget_changes: BudgetChanges
+    spent_microusd: Mapping[str, int]
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """What shows the budgets, and changes them."""
@@ -94,6 +96,7 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
         loaded=await journal.load(),
         totals=await ledger.totals(),
         budget_changes=changes,
+        spent_microusd=await _spent_microusd(costs),
     )
 
 
@@ -102,6 +105,14 @@ async def _budgets(config: Config, ledger: Ledger, costs: CostBook, clock: Clock
     budgets = Budgets(_limits(config), config.gateway.max_in_flight, _shared(config))
     budgets.restore(await _spends(config, ledger, costs, clock), clock.monotonic())
     return budgets
+
+
+async def _spent_microusd(costs: CostBook) -> Mapping[str, int]:
+    """What each subsystem has cost so far; a turn that a crash left open counts at its most."""
+    spent: Counter[str] = Counter()
+    for cost in await costs.load():
+        spent[cost.subsystem] += cost.microusd
+    return spent
 
 
 def _limits(config: Config) -> dict[str, BudgetConfig]:

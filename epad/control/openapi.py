@@ -231,6 +231,7 @@ SCHEMAS: dict[str, Any] = {
         status=_TEXT,
         progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
         tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
+        spent_microusd=_WHOLE,
         budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
         hold=_object(rung=_TEXT, reason=_TEXT),
         log=_TEXT,
@@ -252,6 +253,7 @@ SCHEMAS: dict[str, Any] = {
         unattributed_bytes=_or_null(_WHOLE),
         bytes_per_second=_or_null(_NUMBER),
         exhaustion_seconds=_or_null(_NUMBER),
+        history=_array(_array(_NUMBER)),
         xids={"type": "object", "additionalProperties": _TEXT},
     ),
     "Host": _object(

@@ -36,6 +36,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
+        "spent_microusd": 0,
         "budget": {
             "tokens_per_minute": {"limit": 6_000, "used": 1_500},
             "tokens_per_hour": {"limit": 0, "used": 9},
@@ -65,6 +66,7 @@ def gpu(name: str, **changes: Any) -> dict[str, Any]:
         "unattributed_bytes": 0,
         "bytes_per_second": None,
         "exhaustion_seconds": None,
+        "history": [[180, 2_000 << 20], [120, 5_000 << 20], [60, 6_000 << 20], [0, 6_000 << 20]],
         "xids": {},
         **changes,
     }
