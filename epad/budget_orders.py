@@ -9,6 +9,7 @@ from typing import Any
 from epad.budget_changes import BudgetChanges, Number, limits_of, scopes, with_limits
 from epad.config import Config, LimitsConfig
 from epad.gateway.budget import Budgets
+from epad.gateway.limits import IN_FLIGHT
 from epad.gateway.money import MICROUSD
 from epad.reload import Reloader
 from statemachine.clock import Clock
@@ -56,7 +57,8 @@ class BudgetOrders:
         ]
 
     def _rows(self, scope: str, limits: LimitsConfig) -> Iterator[dict[str, Any]]:
-        used = {
+        used: dict[str, Number] = {IN_FLIGHT: self.budgets.in_flight(scope)}
+        used |= {
             _own_unit(name): usage.used / MICROUSD if name.startswith("microusd_") else usage.used
             for name, usage in self.budgets.snapshot(scope, self.clock.monotonic()).items()
         }

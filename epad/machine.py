@@ -105,7 +105,10 @@ class MachineView:
             "unattributed_bytes": reading.unattributed_bytes,
             "bytes_per_second": None if rate is None else round(rate),
             "exhaustion_seconds": None if left is None else round(left),
-            "history": [[max(0, round(now - at)), used] for at, used in state.trace],
+            "history": [
+                *([max(0, round(now - at)), used] for at, used in state.trace),
+                [max(0, round(now - reading.at)), reading.used_bytes],
+            ],
             "xids": {
                 str(xid.number): datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
                 for xid, at in self._vram.xids.items()

@@ -50,13 +50,20 @@ def overview_main(view: Overview) -> Html:
     graph = dependency_graph(status["subsystems"], victims)
     return join(
         phase_ladder(status),
-        _section("Trouble", incident_list(status["incidents"]), anomaly_list(status["anomalies"])),
+        _section("Trouble", *_trouble(status)),
         _section("Subsystems", subsystem_table(status["subsystems"]), graph),
         _section("GPU memory", gpu_list(status["gpus"])) if status["gpus"] else None,
         _section("House", _house(status)),
         _section("Transitions", transition_list(view.transitions)),
         _section("Events", event_table(view.events)),
     )
+
+
+def _trouble(status: dict[str, Any]) -> tuple[Html | None, Html | None]:
+    """Incidents, then anomalies; an incident that has no anomaly any more is trouble enough."""
+    incidents = incident_list(status["incidents"])
+    calm = incidents is not None and not status["anomalies"]
+    return incidents, None if calm else anomaly_list(status["anomalies"])
 
 
 def detail_page(view: Detail) -> bytes:
@@ -82,14 +89,13 @@ def error_page(status: int, message: str) -> bytes:
 
 
 def _page(title: str, status: dict[str, Any], main: Html, live: str = "") -> bytes:
-    up = f"{status['version']} · pid {status['pid']} · up {duration(status['uptime_seconds'])}"
     body = tag(
         "body",
         tag("a", "to the content", href="#main", class_="skip"),
         tag(
             "header",
             tag("h1", tag("a", "epad", href="/")),
-            tag("p", up),
+            tag("p", str(status["version"])),
             tag("p", "live", class_="pulse", hidden=True, id="pulse", role="status"),
         ),
         tag("main", main, id="main", tabindex=-1, data_live=live or None),
@@ -124,6 +130,7 @@ def _house(status: dict[str, Any]) -> Html:
         ("Probes", sees + (f"; blind: {', '.join(blind)}" if blind else "")),
         ("Gateway", status["gateway"]["url"] or "off"),
         ("Metrics", status["metrics"]["url"] or "off"),
+        ("Daemon", f"pid {status['pid']}, up {duration(status['uptime_seconds'])}"),
     ]
     if any(s["spent_microusd"] for s in status["subsystems"]):
         terms.append(("Money spent", _money(status["subsystems"])))
