@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from functools import cache
 
 from epad import (
     __version__,
@@ -45,6 +47,24 @@ environment:
 """
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@cache
+def _columns() -> int:
+    chosen = os.environ.get("COLUMNS", "")
+    if chosen.isdecimal() and int(chosen):
+        return int(chosen)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 class _Commands:
     """The commands of one level; each takes the common options too."""
 
@@ -58,7 +78,9 @@ class _Commands:
 
     def add(self, name: str, run: Callable[[Call], int], words: str) -> argparse.ArgumentParser:
         """A command that does something."""
-        parser = self._commands.add_parser(name, parents=[self._common], help=words, description=words)
+        parser = self._commands.add_parser(
+            name, parents=[self._common], help=words, description=words, formatter_class=_Formatter
+        )
         parser.set_defaults(run=run)
         return parser
 
@@ -81,7 +103,8 @@ class _Commands:
 
     def group(self, name: str, words: str) -> _Commands:
         """A command that is only the first word of others."""
-        return self.below(self._commands.add_parser(name, help=words), required=True)
+        parser = self._commands.add_parser(name, help=words, formatter_class=_Formatter)
+        return self.below(parser, required=True)
 
     def below(self, parser: argparse.ArgumentParser, *, required: bool = False) -> _Commands:
         """The commands that may (or must) follow another."""
@@ -94,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         "epactl",
         description="Look at a running epad and give it orders.",
         epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"epactl {__version__}")
     _add_common(parser, socket=None, output="table")
