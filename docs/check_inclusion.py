@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, D103, E401, I001, INP001, PTH123, SIM115, T201
+# ruff: noqa: ANN001, ANN201, D103, E401, I001, PTH123, SIM115
 """Check a proof from `epactl ledger prove SEQ`: `python3 check_inclusion.py proof.json`. Python's own library only.
 
 It shows that the record is under the root that the head states (RFC 6962). That the head was signed by this

@@ -1,4 +1,4 @@
-"""`epad`: run the daemon, check its configuration, print what is built in."""
+"""`epad`: run the daemon, check its configuration, install it as a service, print what is built in."""
 
 from __future__ import annotations
 
@@ -59,7 +59,26 @@ def _parser() -> argparse.ArgumentParser:
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
     for command, function in ((run, _run), (check, _check), (diagram, _diagram), (default, _default_config)):
         command.set_defaults(command=function)
+    _add_installing(commands)
     return parser
+
+
+def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    install = commands.add_parser("install", help="make this epad a service of systemd; again is an upgrade")
+    install.add_argument("--now", action="store_true", help="enable and start it too")
+    uninstall = commands.add_parser(
+        "uninstall", help="remove what install wrote; state and configuration stay"
+    )
+    for command, function in ((install, _install), (uninstall, _uninstall)):
+        command.add_argument(
+            "--root",
+            metavar="DIR",
+            type=Path,
+            default=Path("/"),
+            help="for the system below DIR, not this one",
+        )
+        command.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
+        command.set_defaults(command=function)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -86,6 +105,33 @@ def _check(arguments: argparse.Namespace) -> int:
         file=sys.stderr if arguments.show else sys.stdout,
     )
     print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
+    return EXIT_OK
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from epad import ctl_parser, ctl_shell  # noqa: PLC0415
+    from epad.install import install  # noqa: PLC0415
+    from epad.install.target import InstallError, Target  # noqa: PLC0415
+
+    target = Target(arguments.root, print, arguments.dry_run)
+    try:
+        manual = ctl_shell.man(ctl_parser.make_parser())
+        install.install(target, install.program_that_runs(), manual, now=arguments.now)
+    except InstallError as error:
+        print(f"epad: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _uninstall(arguments: argparse.Namespace) -> int:
+    from epad.install import install  # noqa: PLC0415
+    from epad.install.target import InstallError, Target  # noqa: PLC0415
+
+    try:
+        install.uninstall(Target(arguments.root, print, arguments.dry_run))
+    except InstallError as error:
+        print(f"epad: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_OK
 
 

@@ -18,6 +18,7 @@ from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from epad.response.decider import (
     Decider,
+    Forced,
     Ordered,
     Paused,
     Released,
@@ -42,6 +43,9 @@ from statemachine.table import Row
 MAX_MOVES = 5
 # How long to wait before a decision that could not be written is tried again; nothing is forwarded meanwhile.
 RETRY_SECONDS = 1.0
+
+# Only a person's order leaves it, however calm it is.
+_CALM = {Phase.LIFEBOAT: "everything is saved and stopped; `epactl lifeboat relaunch` starts it again"}
 
 Ending = tuple[Lane, asyncio.Future[OperationEnded]]
 """An operation that has been handed to the responder, and the end of it."""
@@ -113,7 +117,7 @@ class Controller:
 
     async def order(
         self,
-        stimulus: Finding | Released | Paused | Resumed | Ordered | Requested,
+        stimulus: Finding | Released | Paused | Resumed | Ordered | Forced | Requested,
         wait_for: Lane = Lane.CONTAINMENT,
     ) -> list[OperationEnded]:
         """Carry out an order and return what its steps in one lane came to."""
@@ -181,7 +185,9 @@ class Controller:
             self._decider.move(decision.row, situation)
             self._announce_phase(decision.row)
         elif decision.changes and not self._decider.assessor.active:
-            self.sentence = "nothing is wrong any more; waiting out the dwell time"
+            self.sentence = _CALM.get(
+                self._decider.phase, "nothing is wrong any more; waiting out the dwell time"
+            )
         return [(operation.lane, self._submit(operation)) for operation in operations]
 
     def _submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:

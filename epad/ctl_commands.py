@@ -109,13 +109,31 @@ def status(call: Call) -> int:
 
 
 def phase(call: Call) -> int:
-    """`epactl phase [--diagram]`."""
+    """`epactl phase [--diagram | --force PHASE --reason R]`."""
+    if call.arguments.force:
+        return _force(call, call.arguments.force)
     answer = call.client.get("/v1/phase")
     if call.arguments.diagram:
         call.terminal.show({"diagram": answer["diagram"]}, answer["diagram"].splitlines())
     else:
         call.terminal.show(answer, render.phase_lines(answer, call.terminal.style))
     return EXIT_OK
+
+
+def _force(call: Call, wanted: str) -> int:
+    """Enter a phase without waiting. Raises UsageError, ClientError."""
+    if call.arguments.reason is None:
+        raise UsageError("--force changes the phase: give --reason TEXT, which is recorded")
+    if call.arguments.dry_run:
+        now = call.client.get("/v1/phase")
+        why = now["force"][wanted]
+        answer = {"order": f"phase {wanted}", "dry_run": True, "phase": now["phase"], "refused": why}
+        would = f"would be refused: {why}" if why else f"would order {now['phase']} -> {wanted} at once"
+        call.terminal.show(answer, [would, "nothing was done"])
+        return EXIT_OK
+    answer = call.client.order("/v1/phase", call.arguments.reason, phase=wanted)
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer["failed"] else EXIT_OK
 
 
 def explain(call: Call) -> int:

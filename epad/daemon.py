@@ -156,7 +156,15 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
-        house = House(self._config, self._read, self._directories, stores, clock, boot)
+        in_force = stores.budget_changes.applied
+        house = House(
+            in_force(self._config),
+            lambda: in_force(self._read()),
+            self._directories,
+            stores,
+            clock,
+            boot,
+        )
         try:
             await self._start(house)
             # What is there now stays: looking through it all for rings took 35 ms, every 3,000 requests.

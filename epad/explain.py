@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import apsw
 
 from epad.database import Database, fetch
+from epad.events import EventKind
 from statemachine.finding import Severity
 from statemachine.phase import Phase
 
@@ -38,9 +40,9 @@ class History:
         self._database = database
 
     async def explain(self, subject: str | None) -> list[dict[str, Any]]:
-        """The chain about a subsystem, a phase (its latest entry), an id such as `anomaly-3`, or the last incident.
+        """The chain about a subsystem, a phase (its latest entry), an id, or the last incident.
 
-        A victim's holds its root's.
+        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's.
         """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
@@ -63,9 +65,19 @@ class History:
         return await self._database.read(work)
 
 
+def is_id(subject: str) -> bool:
+    """Whether it is an id, whatever it may be of: as it stands in a chain, or an event's number."""
+    kind, _, number = subject.rpartition("-")
+    return number.isdecimal() and kind in {"", "anomaly", "transition", "step"}
+
+
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
+    links: list[Link] = []
+    if subject is not None and subject.isdecimal():
+        links += _event_links(connection, int(subject))
+        subject = _subject_of_event(connection, int(subject))
     anomalies = _anomalies_about(connection, subject)
-    links = [link for number in anomalies for link in _anomaly_links(connection, number)]
+    links += [link for number in anomalies for link in _anomaly_links(connection, number)]
     entries = _entries(connection, subject)
     links += _transition_links(connection, anomalies, entries)
     links += _step_links(connection, anomalies, subject, entries)
@@ -74,7 +86,43 @@ def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str,
     return [link.as_json() for link in links[-MAX_LINKS:]]
 
 
-_ORDER = ("finding", "anomaly", "rule", "step", "result")
+_ORDER = ("event", "finding", "anomaly", "rule", "step", "result")
+# An event and what the journal has of it are not stamped in the same moment; an order comes before what it raises.
+_EVENT_LAG_SECONDS = 2.0
+
+
+def _event_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
+    for at, kind, subsystem, fields in _event(connection, number):
+        yield Link("event", str(number), at, f"{kind} {subsystem}".strip(), json.loads(fields))
+
+
+def _event(connection: apsw.Connection, number: int) -> list[tuple[str, str, str, str]]:
+    query = "SELECT utc, kind, subsystem, fields FROM event WHERE id = ?"
+    return [(row[0], row[1], row[2], row[3]) for row in fetch(connection, query, (number,))]
+
+
+def _subject_of_event(connection: apsw.Connection, number: int) -> str:
+    """What in the journal an event tells of: its transition, else the anomaly that stood then, else nothing."""
+    for at, kind, subsystem, fields in _event(connection, number):
+        told, around = json.loads(fields), _around(at)
+        if kind == EventKind.PHASE_CHANGED:
+            query = (
+                "SELECT max(id) FROM transition WHERE utc BETWEEN ? AND ? AND source = ? AND destination = ?"
+            )
+            found = fetch(connection, query, (*around, told["source"], told["destination"]))[0][0]
+            return f"transition-{found or 0}"
+        query = (
+            "SELECT max(id) FROM anomaly WHERE subsystem = ? AND raised_utc <= ?"
+            " AND (cleared_utc IS NULL OR cleared_utc >= ?)"
+        )
+        return f"anomaly-{fetch(connection, query, (subsystem, around[1], around[0]))[0][0] or 0}"
+    return "anomaly-0"
+
+
+def _around(stamp: str) -> tuple[str, str]:
+    """From when until when the journal may have stamped what an event of this time tells."""
+    lag, at = timedelta(seconds=_EVENT_LAG_SECONDS), datetime.fromisoformat(stamp)
+    return (at - lag).isoformat(timespec="milliseconds"), (at + lag).isoformat(timespec="milliseconds")
 
 
 def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[int]:
@@ -87,11 +135,22 @@ def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[i
             for row in fetch(connection, query, (subject,))
             for number in json.loads(row[0])["anomalies"]
         ]
-    if subject.startswith("anomaly-"):
-        return [int(subject.removeprefix("anomaly-"))]
+    if is_id(subject):
+        return _anomalies_of_id(connection, *subject.split("-"))
     found = set(_newest(connection, subject, 10)) | set(_naming_victim(connection, subject))
     found.update(number for root in _roots(connection, subject) for number in _newest(connection, root, 3))
     return sorted(found)
+
+
+def _anomalies_of_id(connection: apsw.Connection, kind: str, number: str) -> list[int]:
+    queries = {
+        "transition": "SELECT cause FROM transition WHERE id = ?",
+        "step": "SELECT o.cause FROM step s JOIN operation o ON o.id = s.operation WHERE s.id = ?",
+    }
+    if kind == "anomaly":
+        return [int(number)]
+    rows = fetch(connection, queries[kind], (int(number),))
+    return [number for row in rows for number in json.loads(row[0])["anomalies"]]
 
 
 def _newest(connection: apsw.Connection, subsystem: str, count: int) -> list[int]:
@@ -121,6 +180,8 @@ def _entries(connection: apsw.Connection, subject: str | None) -> set[int]:
     """The transitions asked about: the last incident's, or the one that last led to a phase."""
     if subject is None:
         return {number for number, _ in _last_incident(connection)}
+    if subject.startswith("transition-"):
+        return {int(subject.removeprefix("transition-"))}
     query = "SELECT max(id) FROM transition WHERE destination = ?"
     return {row[0] for row in fetch(connection, query, (subject,)) if row[0] is not None}
 

@@ -134,7 +134,7 @@ class House:
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
         self.recorder = Recorder(stores.database, clock, boot_id)
-        self._spending = SpendingBook(stores.totals, stores.budgets, clock)
+        self._spending = SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd)
         self._gateway = self._make_gateway()
         self.responses = self._make_responses()
         self.rescue = self.responses.rescue
@@ -435,6 +435,7 @@ class House:
             self.logs,
             self.reloader.reload,
             self._datastores,
+            self._stores.budget_orders(self.reloader, self.clock),
         )
 
     def _make_page(self) -> WebPage:

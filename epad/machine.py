@@ -88,12 +88,13 @@ class MachineView:
 
     def _gpu(self, state: GpuState) -> dict[str, object]:
         reading, left, rate = state.reading, state.exhaustion_seconds, state.bytes_per_second
+        now = self._clock.monotonic()
         return {
             "gpu": reading.gpu,
             "vendor": reading.vendor,
             "name": reading.name,
             "uuid": reading.uuid,
-            "age_seconds": round(reading.age_seconds(self._clock.monotonic()), 3),
+            "age_seconds": round(reading.age_seconds(now), 3),
             "fresh": self._vram.is_fresh(reading),
             "total_bytes": reading.total_bytes,
             "used_bytes": reading.used_bytes,
@@ -104,6 +105,10 @@ class MachineView:
             "unattributed_bytes": reading.unattributed_bytes,
             "bytes_per_second": None if rate is None else round(rate),
             "exhaustion_seconds": None if left is None else round(left),
+            "history": [
+                *([max(0, round(now - at)), used] for at, used in state.trace),
+                [max(0, round(now - reading.at)), reading.used_bytes],
+            ],
             "xids": {
                 str(xid.number): datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
                 for xid, at in self._vram.xids.items()

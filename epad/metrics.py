@@ -59,6 +59,11 @@ class Metrics:
 
     def _declare_gateway(self) -> None:
         self.tokens = self._counter("epad_tokens_total", "Tokens charged.", "subsystem", "kind")
+        self.cost = self._counter(
+            "epad_cost_microusd_total",
+            "Money charged by the price table, in millionths of a dollar.",
+            "subsystem",
+        )
         self.turns = self._counter("epad_turns_total", "Turns closed.", "subsystem", "outcome")
         self.refusals = self._counter("epad_refusals_total", "Requests turned away.", "subsystem", "code")
         self.in_flight = self._gauge("epad_turns_in_flight", "Turns open now.", "subsystem")

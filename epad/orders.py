@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from epad.budget_changes import BudgetChangeError, UnknownScopeError
+from epad.budget_orders import BudgetOrders
 from epad.config_load import ConfigError
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownBudgetError,
+    UnknownDatastoreError,
+    UnknownSubsystemError,
+)
 from epad.controller import Controller
 from epad.database import DatabaseError
 from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
-from epad.explain import History
+from epad.explain import History, is_id
 from epad.gateway.errors import IdentityError
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
-from epad.response.decider import Decider, Ordered, Paused, Released, Requested, Resumed
+from epad.response.decider import Decider, Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.status import StatusBoard
 from epad.supervisor.child_logs import ChildLog, LogKeeper
@@ -54,6 +62,7 @@ class Orders:
     logs: LogKeeper
     apply_configuration: Reload
     datastores: Datastores
+    budget_orders: BudgetOrders
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -65,6 +74,7 @@ class Orders:
             "since": status["phase_since"],
             "sentence": status["sentence"],
             "history": await self.history.transitions(),
+            "force": {phase: self.decider.refusal(phase) for phase in Phase},
             "diagram": mermaid(),
         }
 
@@ -76,7 +86,7 @@ class Orders:
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
         known = [*self._names(), *Phase, HOST]
-        if subject is not None and subject not in known and not _is_id(subject):
+        if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
         return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
 
@@ -192,6 +202,17 @@ class Orders:
             result, failed = str(error), True
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
 
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        if why := self.decider.refusal(phase):
+            raise ConflictError(f"{phase} cannot be forced: {why}")
+        self._note("force_phase", HOST, f"{phase}: {reason}", by)
+        source = self.decider.phase
+        await self._wait(self.controller.order(Forced(phase, f"forced by {by}: {reason}")))
+        # Between the question and the turn of the control loop something else may have happened.
+        failed = self.decider.phase is not phase
+        said = "things have moved on meanwhile" if failed else f"{source} -> {phase}: the waiting was spared"
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": failed, "results": [said]}
+
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
@@ -219,6 +240,25 @@ class Orders:
         self.datastores.accept(name)
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
         return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
+    def budgets(self) -> list[dict[str, Any]]:
+        return self.budget_orders.show()
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        try:
+            results, failed = await self.budget_orders.change(scope, values, reason, by), False
+        except UnknownScopeError as error:
+            raise UnknownBudgetError(scope, error.known) from error
+        except BudgetChangeError as error:
+            raise ConflictError(str(error)) from error
+        except (DatabaseError, LedgerError, SupervisorError) as error:
+            results, failed = [f"broken off: {error}"], True
+        self.event_log.emit(
+            EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results
+        )
+        return {"subsystem": scope, "phase": self.decider.phase, "failed": failed, "results": results}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.
@@ -264,8 +304,3 @@ def _undone(ended: OperationEnded) -> Sequence[str]:
     if ended.state is StepState.ABORTED:
         return ["called off: a later decision took its place; `epactl explain` tells which"]
     return ended.failures
-
-
-def _is_id(subject: str) -> bool:
-    kind, _, number = subject.partition("-")
-    return kind == "anomaly" and number.isdigit()

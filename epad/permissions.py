@@ -37,12 +37,14 @@ class Operation(StrEnum):
     RESTART = "restart"
     STOP = "stop"
     RELOAD = "reload"
+    FORCE_PHASE = "force_phase"
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
     CHECKPOINT = "checkpoint"
     ROTATE_KEY = "rotate_key"
     REVOKE_KEY = "revoke_key"
     ACCEPT_DATASTORE = "accept_datastore"
+    SET_BUDGET = "set_budget"
     MODEL_CALL = "model_call"
 
 
@@ -74,12 +76,14 @@ ORDERS = frozenset(
         Operation.RESTART,
         Operation.STOP,
         Operation.RELOAD,
+        Operation.FORCE_PHASE,
         Operation.LIFEBOAT,
         Operation.RELAUNCH,
         Operation.CHECKPOINT,
         Operation.ROTATE_KEY,
         Operation.REVOKE_KEY,
         Operation.ACCEPT_DATASTORE,
+        Operation.SET_BUDGET,
     }
 )
 

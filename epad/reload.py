@@ -137,6 +137,18 @@ class Reloader:
         self._log = structlog.get_logger("epad.reload")
         self._lock = asyncio.Lock()
 
+    @property
+    def config(self) -> Config:
+        """What is in force."""
+        return self._config
+
+    async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
+        """Apply a change that no file says. Raises SupervisorError, DatabaseError, LedgerError, and what it raises."""
+        async with self._lock:
+            changes = compare(self._config, change(self._config))
+            await self._bring(changes)
+            return changes.sentences()
+
     async def reload(self) -> list[str]:
         """Apply what has changed; a sentence for each kind of change.
 
@@ -158,15 +170,20 @@ class Reloader:
             self._events.emit(EventKind.CONFIG_REFUSED, problems=problems)
             raise
         changes = compare(self._config, after)
-        if changes.anything:
-            try:
-                await self._apply(changes)
-            except Exception as error:
-                # What was in force is compared with again, so the next reload does what this one has not.
-                self._log.error("config.reload_broken_off", error=str(error))
-                raise
-            self._config = changes.config
+        await self._bring(changes)
         sentences = changes.sentences()
         self._log.info(EventKind.CONFIG_RELOADED, changes=sentences)
         self._events.emit(EventKind.CONFIG_RELOADED, changes=sentences)
         return sentences
+
+    async def _bring(self, changes: Changes) -> None:
+        """Put changes in force, if there are any."""
+        if not changes.anything:
+            return
+        try:
+            await self._apply(changes)
+        except Exception as error:
+            # What was in force is compared with again, so the next reload does what this one has not.
+            self._log.error("config.reload_broken_off", error=str(error))
+            raise
+        self._config = changes.config

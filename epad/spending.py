@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from epad.gateway.budget import Budgets
 from epad.ledger.store import Totals
@@ -21,12 +23,19 @@ class _Use:
 class SpendingBook:
     """Starts from the ledger's totals and follows the turns; implements `probes.turns.TurnObserver`."""
 
-    def __init__(self, totals: Mapping[str, Totals], budgets: Budgets, clock: Clock) -> None:
+    def __init__(
+        self,
+        totals: Mapping[str, Totals],
+        budgets: Budgets,
+        clock: Clock,
+        microusd: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._budgets = budgets
         self._clock = clock
         self._uses = {
             name: _Use(total.input_tokens, total.output_tokens, total.turns) for name, total in totals.items()
         }
+        self._microusd = Counter(microusd)
 
     def admitted(self, event: TurnAdmitted) -> None:
         """Nothing is used before it is finished."""
@@ -41,11 +50,17 @@ class SpendingBook:
         use.input_tokens += event.input_tokens
         use.output_tokens += event.output_tokens
         use.turns += 1
+        if event.microusd:
+            self._microusd[event.subsystem] += event.microusd
 
     def tokens(self, subsystem: str) -> Mapping[str, int]:
         """Tokens and turns over all time."""
         use = self._uses.get(subsystem, _Use())
         return {"input": use.input_tokens, "output": use.output_tokens, "turns": use.turns}
+
+    def microusd(self, subsystem: str) -> int:
+        """What it has cost over all time, by the price table of each time."""
+        return self._microusd[subsystem]
 
     def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
         """The same for every scope: all together, the groups, the subsystems."""

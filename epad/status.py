@@ -28,6 +28,10 @@ class Spending(Protocol):
         """Input and output tokens and turns so far."""
         ...
 
+    def microusd(self, subsystem: str) -> int:
+        """What it has cost so far, in millionths of a dollar."""
+        ...
+
     def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
         """Limit and use, by window."""
         ...
@@ -139,6 +143,7 @@ class StatusBoard:
             "status": snapshot.hung_reason or snapshot.status_text or snapshot.last_exit,
             "progress": progress,
             "tokens": dict(self.spending.tokens(snapshot.name)),
+            "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},
             "log": str(self.log_file(snapshot.name)) if snapshot.kind == "process" else "",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from epad.budget_changes import BUDGET_SCHEMA, BudgetChanges
+from epad.budget_orders import BudgetOrders
 from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
 from epad.database import Database
 from epad.directories import Directories
@@ -17,6 +20,7 @@ from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.places import Places
 from epad.ledger.store import Ledger, Totals
+from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
 from epad.simulate.recorder import RECORDING_SCHEMA
@@ -32,6 +36,7 @@ SCHEMA = (
     + ANSWER_SCHEMA
     + RECORDING_SCHEMA
     + REPLAY_SCHEMA
+    + BUDGET_SCHEMA
 )
 
 
@@ -47,6 +52,12 @@ class Stores:
     costs: CostBook
     loaded: Loaded
     totals: Mapping[str, Totals]
+    budget_changes: BudgetChanges
+    spent_microusd: Mapping[str, int]
+
+    def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
+        """What shows the budgets, and changes them."""
+        return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config, clock: Clock) -> None:
         """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError.
@@ -73,15 +84,19 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     identities = Identities(database, clock)
     await identities.load()
     costs = CostBook(database, clock)
+    changes = BudgetChanges(database, clock, config)
+    await changes.load()
     return Stores(
         database=database,
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(config, ledger, costs, clock),
+        budgets=await _budgets(changes.applied(config), ledger, costs, clock),
         costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
+        budget_changes=changes,
+        spent_microusd=await _spent_microusd(costs),
     )
 
 
@@ -90,6 +105,14 @@ async def _budgets(config: Config, ledger: Ledger, costs: CostBook, clock: Clock
     budgets = Budgets(_limits(config), config.gateway.max_in_flight, _shared(config))
     budgets.restore(await _spends(config, ledger, costs, clock), clock.monotonic())
     return budgets
+
+
+async def _spent_microusd(costs: CostBook) -> Mapping[str, int]:
+    """What each subsystem has cost so far; a turn that a crash left open counts at its most."""
+    spent: Counter[str] = Counter()
+    for cost in await costs.load():
+        spent[cost.subsystem] += cost.microusd
+    return spent
 
 
 def _limits(config: Config) -> dict[str, BudgetConfig]:

@@ -82,6 +82,7 @@ class TurnFinished(Struct, frozen=True, gc=False):
     charged_tokens: int
     http_status: int = 0
     reply: bytes = b""
+    microusd: int = 0
 
 
 class TurnObserver(Protocol):

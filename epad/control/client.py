@@ -65,9 +65,9 @@ class ControlClient:
         """Read something. Raises ClientError."""
         return self._answer("GET", target + query_text(query or {}), b"", READ_SECONDS)
 
-    def order(self, target: str, reason: str) -> Any:
-        """Give an order. Raises ClientError."""
-        return self._answer("POST", target, json.dumps({"reason": reason}).encode(), ORDER_SECONDS)
+    def order(self, target: str, reason: str, **more: Any) -> Any:
+        """Give an order, with what it takes beside its reason. Raises ClientError."""
+        return self._answer("POST", target, json.dumps({"reason": reason, **more}).encode(), ORDER_SECONDS)
 
     def lines(self, target: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Read a stream of JSON lines until the daemon ends it. Raises ClientError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from epad.control.operations import ConflictError, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import ConflictError, UnknownNameError
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -28,12 +28,9 @@ def translate(error: Exception, request: web.Request) -> ApiError:
     match error:
         case ApiError():
             return error
-        case UnknownSubsystemError():
-            known = ", ".join(error.known) or "none"
-            return ApiError(404, "unknown_subsystem", str(error), f"there are: {known}")
-        case UnknownDatastoreError():
-            known = ", ".join(error.known) or "none; [datastores.NAME] declares one"
-            return ApiError(404, "unknown_datastore", str(error), f"there are: {known}")
+        case UnknownNameError():
+            known = ", ".join(error.known) or f"none{error.declared_by}"
+            return ApiError(404, f"unknown_{error.kind}", str(error), f"there are: {known}")
         case ConflictError():
             return ApiError(409, "conflict", str(error), "see `epactl status` and `epactl explain`")
         case web.HTTPException():

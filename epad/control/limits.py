@@ -42,7 +42,7 @@ def used_of_limit(name: str, window: Mapping[str, int]) -> str:
         return f"{used}/{limit} in flight"
     unit, _, span = name.partition("_")
     if unit == "microusd":
-        return f"{_dollars(used)}/{_dollars(limit)} {_words(span)}"
+        return f"{dollars(used)}/{dollars(limit)} {_words(span)}"
     noun = "" if unit == "tokens" else f"{unit} "
     return f"{count(used)}/{count(limit)} {noun}{_words(span)}"
 
@@ -51,8 +51,8 @@ def _words(span: str) -> str:
     return span.replace("_", " ")
 
 
-def _dollars(microusd: int) -> str:
-    """To the cent; a spend under a cent is not none."""
+def dollars(microusd: int) -> str:
+    """An amount of money to the cent; a spend under a cent is not none."""
     if 0 < microusd < MICROUSD // 100:
         return "<$0.01"
     return f"${microusd / MICROUSD:,.2f}"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from statemachine.phase import Phase
+
 MAX_REASON_CHARACTERS = 500
 
 _TEXT = {"type": "string"}
@@ -13,6 +15,7 @@ _WHOLE = {"type": "integer"}
 _NUMBER = {"type": "number"}
 _YES = {"type": "boolean"}
 _ANY_OBJECT = {"type": "object", "additionalProperties": True}
+_PHASE = {"type": "string", "enum": [phase.value for phase in Phase]}
 
 
 class Describable(Protocol):
@@ -28,6 +31,8 @@ class Describable(Protocol):
     def answer(self) -> str: ...
     @property
     def query(self) -> tuple[str, ...]: ...
+    @property
+    def body(self) -> str: ...
 
 
 def document(routes: Iterable[Describable], version: str) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def _operation(route: Describable) -> dict[str, Any]:
         },
     }
     if route.method == "POST":
-        described["requestBody"] = {"required": True, "content": _json("Order")}
+        described["requestBody"] = {"required": True, "content": _json(route.body)}
     return described
 
 
@@ -74,6 +79,12 @@ def _json(schema: str) -> dict[str, Any]:
 def _object(**properties: Any) -> dict[str, Any]:
     """An object all of whose properties are there."""
     return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _order(**properties: Any) -> dict[str, Any]:
+    """The body of an order: why, and what else it takes."""
+    reason = {"type": "string", "minLength": 1, "maxLength": MAX_REASON_CHARACTERS}
+    return {**_object(reason=reason, **properties), "additionalProperties": False}
 
 
 def _array(items: Any) -> dict[str, Any]:
@@ -104,14 +115,24 @@ QUERY = {
 }
 
 SCHEMAS: dict[str, Any] = {
-    "Order": {
-        "type": "object",
-        "required": ["reason"],
-        "additionalProperties": False,
-        "properties": {
-            "reason": {"type": "string", "minLength": 1, "maxLength": MAX_REASON_CHARACTERS},
-        },
-    },
+    "Order": _order(),
+    "BudgetOrder": _order(
+        limits={"type": "object", "additionalProperties": {"type": ["number", "null"]}, "minProperties": 1}
+    ),
+    "Budgets": _object(
+        budgets=_array(
+            _object(
+                scope=_TEXT,
+                name=_TEXT,
+                limit=_NUMBER,
+                used=_NUMBER,
+                left=_or_null(_NUMBER),
+                configured=_NUMBER,
+                origin=_TEXT,
+            )
+        )
+    ),
+    "PhaseOrder": _order(phase=_PHASE),
     "Error": _object(error=_object(code=_TEXT, message=_TEXT, fix=_TEXT)),
     "Result": {
         "type": "object",
@@ -168,6 +189,7 @@ SCHEMAS: dict[str, Any] = {
         since=_TEXT,
         sentence=_TEXT,
         diagram=_TEXT,
+        force=_ANY_OBJECT,
         history=_array(
             _object(
                 id=_WHOLE,
@@ -185,7 +207,7 @@ SCHEMAS: dict[str, Any] = {
         subject=_TEXT,
         chain=_array(
             _object(
-                kind={"type": "string", "enum": ["finding", "anomaly", "rule", "step", "result"]},
+                kind={"type": "string", "enum": ["event", "finding", "anomaly", "rule", "step", "result"]},
                 id={},
                 at=_TEXT,
                 text=_TEXT,
@@ -209,6 +231,7 @@ SCHEMAS: dict[str, Any] = {
         status=_TEXT,
         progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
         tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
+        spent_microusd=_WHOLE,
         budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
         hold=_object(rung=_TEXT, reason=_TEXT),
         log=_TEXT,
@@ -230,6 +253,7 @@ SCHEMAS: dict[str, Any] = {
         unattributed_bytes=_or_null(_WHOLE),
         bytes_per_second=_or_null(_NUMBER),
         exhaustion_seconds=_or_null(_NUMBER),
+        history=_array(_array(_NUMBER)),
         xids={"type": "object", "additionalProperties": _TEXT},
     ),
     "Host": _object(

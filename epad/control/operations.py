@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from epad.permissions import Operation, Tier
+from statemachine.phase import Phase
 
 
 class OperationError(Exception):
     """The daemon could not do what was asked."""
 
 
-class UnknownSubsystemError(OperationError):
+class UnknownNameError(OperationError):
+    """There is nothing of that kind and name."""
+
+    kind = ""
+    declared_by = ""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no {self.kind} {name!r}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class UnknownSubsystemError(UnknownNameError):
     """There is no subsystem of that name."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no subsystem {name!r}")
-        self.name = name
-        self.known = tuple(known)
+    kind = "subsystem"
 
 
-class UnknownDatastoreError(OperationError):
+class UnknownDatastoreError(UnknownNameError):
     """There is no datastore of that name."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no datastore {name!r}")
-        self.name = name
-        self.known = tuple(known)
+    kind = "datastore"
+    declared_by = "; [datastores.NAME] declares one"
+
+
+class UnknownBudgetError(UnknownNameError):
+    """There is no budget of that name: of a subsystem, `group:NAME`, or `all`."""
+
+    kind = "budget"
 
 
 class ConflictError(OperationError):
@@ -57,7 +71,7 @@ class Operations(Protocol):
         ...
 
     async def phase(self) -> dict[str, Any]:
-        """The phase, how it came about, and the table as a Mermaid diagram."""
+        """The phase, how it came about, why each phase cannot be forced, and the table as a Mermaid diagram."""
         ...
 
     async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
@@ -123,6 +137,10 @@ class Operations(Protocol):
         """Make every key of a subsystem worthless. Raises UnknownSubsystemError."""
         ...
 
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        """Enter a phase without waiting. Raises ConflictError where more than time stands in the way."""
+        ...
+
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         """Save what is critical and stop everything. Raises ConflictError."""
         ...
@@ -137,6 +155,16 @@ class Operations(Protocol):
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Take a datastore as it is for sound. Raises UnknownDatastoreError."""
+        ...
+
+    def budgets(self) -> list[dict[str, Any]]:
+        """Every limit there is: who set it, what is used and left."""
+        ...
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        """Change limits, or leave them to the configuration again (None). Raises UnknownBudgetError, ConflictError."""
         ...
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:

@@ -130,6 +130,7 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
         f"  progress  {progress(subsystem['progress'])}",
         f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
         f"  turns     {tokens.get('turns', 0)}",
+        *([f"  spent     {limits.dollars(spent)}"] if (spent := subsystem["spent_microusd"]) else []),
         f"  budget    {limits.every(subsystem['budget'])}",
         f"  hold      {hold(subsystem['hold'], characters=500)}",
         f"  log       {clean(subsystem['log']) or '-'}",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -18,6 +18,7 @@ from epad.control.follow import LINES, Batches, Followers, json_lines
 from epad.control.operations import Operations
 from epad.permissions import Operation
 from epad.supervisor.log_reader import MAX_LINES
+from statemachine.phase import Phase
 
 MAX_EVENTS = 1_000
 DEFAULT_EVENTS = 100
@@ -45,22 +46,41 @@ class Call:
 
     async def reason(self) -> str:
         """The reason that every order must give. Raises ApiError."""
+        return (await self.order(Order)).reason.strip()
+
+    async def order(self, kind: type[_Kind]) -> _Kind:
+        """The body of an order. Raises ApiError."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                order = msgspec.json.decode(await self.request.read(), type=_Order)
+                order = msgspec.json.decode(await self.request.read(), type=kind)
         except TimeoutError as error:
             raise ApiError(408, "timeout", "the body did not arrive", "send it at once") from error
         except msgspec.MsgspecError as error:
-            raise _bad_reason(str(error)) from error
+            raise _bad_order(str(error), kind) from error
         if not order.reason.strip():
-            raise _bad_reason("the reason is blank")
-        return order.reason.strip()
+            raise _bad_order("the reason is blank", kind)
+        return order
 
 
-class _Order(msgspec.Struct, forbid_unknown_fields=True):
+class Order(msgspec.Struct, forbid_unknown_fields=True):
     """The body of every order."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=openapi.MAX_REASON_CHARACTERS)]
+
+
+class PhaseOrder(Order, forbid_unknown_fields=True):
+    """The body of an order to enter a phase."""
+
+    phase: Phase
+
+
+class BudgetOrder(Order, forbid_unknown_fields=True):
+    """The body of an order to change limits; null leaves one to the configuration again."""
+
+    limits: Annotated[dict[str, int | float | None], msgspec.Meta(min_length=1)]
+
+
+_Kind = TypeVar("_Kind", bound=Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,7 @@ class Route:
     answer: str
     summary: str
     query: tuple[str, ...] = ()
+    body: str = "Order"
 
 
 async def _status(call: Call) -> Answer:
@@ -164,6 +185,11 @@ async def _revoke_key(call: Call) -> Answer:
     return await call.operations.revoke_key(call.name, await call.reason(), call.by)
 
 
+async def _force(call: Call) -> Answer:
+    order = await call.order(PhaseOrder)
+    return await call.operations.force(order.phase, order.reason.strip(), call.by)
+
+
 async def _lifeboat(call: Call) -> Answer:
     return await call.operations.lifeboat(await call.reason(), call.by)
 
@@ -178,6 +204,15 @@ async def _checkpoint(call: Call) -> Answer:
 
 async def _accept_datastore(call: Call) -> Answer:
     return await call.operations.accept_datastore(call.name, await call.reason(), call.by)
+
+
+async def _budgets(call: Call) -> Answer:
+    return {"budgets": call.operations.budgets()}
+
+
+async def _set_budget(call: Call) -> Answer:
+    order = await call.order(BudgetOrder)
+    return await call.operations.set_budget(call.name, order.limits, order.reason.strip(), call.by)
 
 
 _SUBSYSTEM = "/v1/subsystems/{name}"
@@ -211,6 +246,16 @@ ROUTES: tuple[Route, ...] = (
         "Recovery",
         "The plan of a recovery, its attempts, and the lost turns.",
     ),
+    Route("GET", "/v1/budgets", Operation.STATUS_READ, _budgets, "Budgets", "Limits, spent, left."),
+    Route(
+        "POST",
+        "/v1/budgets/{name}",
+        Operation.SET_BUDGET,
+        _set_budget,
+        "Result",
+        "Change limits of a subsystem, of group:NAME, or of all.",
+        body="BudgetOrder",
+    ),
     Route("GET", "/v1/openapi.json", Operation.STATUS_READ, _openapi, "Document", "This document."),
     Route(
         "POST", f"{_SUBSYSTEM}/quarantine", Operation.QUARANTINE, _quarantine, "Result", "Hold a subsystem."
@@ -237,6 +282,15 @@ ROUTES: tuple[Route, ...] = (
         "POST", f"{_SUBSYSTEM}/key/revoke", Operation.REVOKE_KEY, _revoke_key, "Result", "Take its keys away."
     ),
     Route(
+        "POST",
+        "/v1/phase",
+        Operation.FORCE_PHASE,
+        _force,
+        "Result",
+        "Enter a phase without waiting.",
+        body="PhaseOrder",
+    ),
+    Route(
         "POST", "/v1/lifeboat", Operation.LIFEBOAT, _lifeboat, "Result", "Save what is critical, stop all."
     ),
     Route("POST", "/v1/relaunch", Operation.RELAUNCH, _relaunch, "Result", "Leave the lifeboat."),
@@ -252,8 +306,9 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def _bad_reason(message: str) -> ApiError:
-    fix = f'send {{"reason": "..."}}, 1 to {openapi.MAX_REASON_CHARACTERS} characters'
+def _bad_order(message: str, kind: type[Order]) -> ApiError:
+    others = "".join(f', "{name}": ...' for name in kind.__struct_fields__ if name != "reason")
+    fix = f'send {{"reason": "..."{others}}}; the reason has 1 to {openapi.MAX_REASON_CHARACTERS} characters'
     return ApiError(400, "bad_request", message, fix)
 
 

@@ -41,7 +41,7 @@ def check_cgroups(managed: bool, proc: Path = Path("/proc")) -> Iterator[Check]:
     try:
         own = delegated(managed, proc)
     except NoCgroupError as error:
-        fix = "install the service (systemd/install.sh), which delegates one; until then trees are found by walking"
+        fix = "install the service (epad install), which delegates one; until then trees are found by walking"
         yield Check("cgroups", Verdict.LACKING, str(error), fix)
         return
     if not (own.path / "cgroup.kill").exists() and own.path != mounted:

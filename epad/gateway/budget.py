@@ -182,9 +182,9 @@ class Budgets:
             )
         return max(0, tokens - reservation.tokens)
 
-    def in_flight(self, subsystem: str) -> int:
-        """How many turns of a subsystem are not settled."""
-        return self._of(subsystem)[0].in_flight
+    def in_flight(self, scope: str) -> int:
+        """How many turns of a scope are not settled. Raises BudgetError."""
+        return self._known(scope).in_flight
 
     def overrun(self, subsystem: str) -> Refused | None:
         """The spend that went above its reservation, if one did."""
@@ -215,10 +215,13 @@ class Budgets:
 
     def snapshot(self, scope: str, now: float) -> dict[str, Usage]:
         """Report a scope's limits by name, and what is spent or reserved against each."""
+        return self._known(scope).usage(now)
+
+    def _known(self, scope: str) -> Scope:
         known = self._all.get(scope)
         if known is None:
             raise BudgetError(f"{scope!r} has no budget: it is not in [subsystems]")
-        return known.usage(now)
+        return known
 
     def _of(self, subsystem: str) -> tuple[Scope, ...]:
         scopes = self._scopes.get(subsystem)

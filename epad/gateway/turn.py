@@ -225,6 +225,8 @@ class Turns:
         else:
             self._tokens[name, "input"].inc(charge.input_tokens)
             self._tokens[name, "output"].inc(charge.output_tokens)
+        if charge.microusd:
+            self._parts.metrics.cost.labels(name).inc(charge.microusd)
         return charge
 
     def finish(self, turn: Turn) -> None:
@@ -252,6 +254,7 @@ class Turns:
                     charged_tokens=charge.tokens,
                     http_status=turn.status,
                     reply=turn.reply,
+                    microusd=charge.microusd,
                 )
             )
 

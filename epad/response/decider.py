@@ -24,6 +24,7 @@ from statemachine.assessor import Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds
 from statemachine.finding import HOST, OPERATOR, AnomalyKey, Finding, Severity
+from statemachine.force import force, refusal
 from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
@@ -69,13 +70,21 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """An order to enter a phase without waiting. Where nothing but time stood in the way, it is obeyed."""
+
+    phase: Phase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requested:
     """Work asked for by a person or the schedule, which changes no phase."""
 
     plan: Plan
 
 
-Stimulus = Finding | Released | Paused | Resumed | Ordered | Requested | OperationEnded | None
+Stimulus = Finding | Released | Paused | Resumed | Ordered | Forced | Requested | OperationEnded | None
 """What the decider takes in; None is the passing of time."""
 
 
@@ -146,6 +155,7 @@ class Decider:
         self._entered_at = clock.monotonic()
         self._last_trouble = clock.monotonic()
         self._holds: dict[str, Hold] = {}
+        self._forced: Forced | None = None
 
     def configure(self, rules: Rules) -> None:
         """Decide by these rules from now on."""
@@ -192,6 +202,7 @@ class Decider:
 
     def absorb(self, stimulus: Stimulus) -> list[Change]:
         """Take in one stimulus, and the time that has passed."""
+        self._forced = stimulus if isinstance(stimulus, Forced) else None
         changes = self._absorb(stimulus)
         changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
         changes += self._excuse_victims()
@@ -253,7 +264,18 @@ class Decider:
             self._incident = replace(self._incident, attempt_running=False, attempt_ended_at=now)
 
     def situation(self) -> Situation:
-        """The facts as of now."""
+        """The facts as of now; while a forced move is decided, those it is forced to: the waiting is over."""
+        now = self._situation()
+        if self._forced is None:
+            return now
+        forced = force(now, self._forced.phase, self._rules.limits)
+        return now if forced is None else forced[1]
+
+    def refusal(self, wanted: Phase) -> str:
+        """Why a phase cannot be forced now; empty if it can."""
+        return refusal(self._situation(), wanted, self._rules.limits)
+
+    def _situation(self) -> Situation:
         now, active = self._clock.monotonic(), self.assessor.active
         found = [a for a in active if a.key.probe != OPERATOR]
         held = self._held_by_a_person()
@@ -300,7 +322,7 @@ class Decider:
     ) -> Decision | None:
         """Work out what follows from the situation; None if nothing does."""
         row = decide(situation, self._rules.limits)
-        ordered = self._incident.order_reason
+        ordered, self._forced = self._ordered(row), None
         targets: tuple[Target, ...] = ()
         if row is not None:
             self._incident = self._incident.after(row, self._clock.monotonic())
@@ -329,6 +351,13 @@ class Decider:
             },
             abort_open=f"the phase moved on to {phase}" if _calls_off(row) else "",
         )
+
+    def _ordered(self, row: Row | None) -> str:
+        """What a person has said to bring this about."""
+        forced = self._forced
+        if forced is not None and row is not None and row.destination is forced.phase:
+            return forced.reason
+        return self._incident.order_reason
 
     def move(self, row: Row, situation: Situation) -> None:
         """Take a transition that is in the journal."""

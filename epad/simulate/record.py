@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from epad.response.decider import Ordered, Paused, Released, Requested, Resumed, Stimulus
+from epad.response.decider import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
 from epad.response.journal import Loaded
 from epad.response.plans import Target
 from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
@@ -100,6 +100,16 @@ class Commanded(Struct, frozen=True, tag="commanded"):
         return Ordered(Order(self.order), self.reason)
 
 
+class ForcedTo(Struct, frozen=True, tag="forced"):
+    """A person's order to enter a phase without waiting."""
+
+    phase: str
+    reason: str
+
+    def stimulus(self) -> Forced:
+        return Forced(Phase(self.phase), self.reason)
+
+
 class Ended(Struct, frozen=True, tag="ended"):
     """The end of an operation."""
 
@@ -112,7 +122,7 @@ class Ended(Struct, frozen=True, tag="ended"):
         return OperationEnded(Operation(0, "", Lane(self.lane), "", steps), StepState(self.state))
 
 
-Input = Found | Told | Commanded | Ended
+Input = Found | Told | Commanded | ForcedTo | Ended
 
 
 def as_input(stimulus: Stimulus) -> Input | None:
@@ -124,6 +134,8 @@ def as_input(stimulus: Stimulus) -> Input | None:
             return Told.of(stimulus)
         case Ordered(order, reason):
             return Commanded(order, reason)
+        case Forced(phase, reason):
+            return ForcedTo(phase.value, reason)
         case OperationEnded(operation, state):
             names = tuple(record.step.name.value for record in operation.steps)
             return Ended(operation.lane.value, names, state.value)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from epad.control import limits
 from epad.control.render import duration
 from epad.web.graph import dependency_graph
 from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag
 from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
+from epad.web.vram import gpu_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,20 @@ def overview_main(view: Overview) -> Html:
     graph = dependency_graph(status["subsystems"], victims)
     return join(
         phase_ladder(status),
-        _section("Trouble", incident_list(status["incidents"]), anomaly_list(status["anomalies"])),
+        _section("Trouble", *_trouble(status)),
         _section("Subsystems", subsystem_table(status["subsystems"]), graph),
+        _section("GPU memory", gpu_list(status["gpus"])) if status["gpus"] else None,
         _section("House", _house(status)),
         _section("Transitions", transition_list(view.transitions)),
         _section("Events", event_table(view.events)),
     )
+
+
+def _trouble(status: dict[str, Any]) -> tuple[Html | None, Html | None]:
+    """Incidents, then anomalies; an incident that has no anomaly any more is trouble enough."""
+    incidents = incident_list(status["incidents"])
+    calm = incidents is not None and not status["anomalies"]
+    return incidents, None if calm else anomaly_list(status["anomalies"])
 
 
 def detail_page(view: Detail) -> bytes:
@@ -79,14 +89,13 @@ def error_page(status: int, message: str) -> bytes:
 
 
 def _page(title: str, status: dict[str, Any], main: Html, live: str = "") -> bytes:
-    up = f"{status['version']} · pid {status['pid']} · up {duration(status['uptime_seconds'])}"
     body = tag(
         "body",
         tag("a", "to the content", href="#main", class_="skip"),
         tag(
             "header",
             tag("h1", tag("a", "epad", href="/")),
-            tag("p", up),
+            tag("p", str(status["version"])),
             tag("p", "live", class_="pulse", hidden=True, id="pulse", role="status"),
         ),
         tag("main", main, id="main", tabindex=-1, data_live=live or None),
@@ -121,13 +130,23 @@ def _house(status: dict[str, Any]) -> Html:
         ("Probes", sees + (f"; blind: {', '.join(blind)}" if blind else "")),
         ("Gateway", status["gateway"]["url"] or "off"),
         ("Metrics", status["metrics"]["url"] or "off"),
+        ("Daemon", f"pid {status['pid']}, up {duration(status['uptime_seconds'])}"),
     ]
+    if any(s["spent_microusd"] for s in status["subsystems"]):
+        terms.append(("Money spent", _money(status["subsystems"])))
     terms += [(f"Model {u['name']}", _health(u)) for u in status["upstreams"]]
     notes = tag("ul", (tag("li", notice) for notice in status["notices"]), class_="notes")
     return join(
         tag("dl", ((tag("dt", term), tag("dd", value)) for term, value in terms), class_="facts"),
         notes if status["notices"] else None,
     )
+
+
+def _money(subsystems: Sequence[dict[str, Any]]) -> str:
+    """What all have cost so far, and those of them that have cost anything."""
+    spent = {s["name"]: s["spent_microusd"] for s in subsystems if s["spent_microusd"]}
+    each = ", ".join(f"{name} {limits.dollars(amount)}" for name, amount in spent.items())
+    return f"{limits.dollars(sum(spent.values()))} in all: {each}"
 
 
 def _health(upstream: dict[str, Any]) -> str:

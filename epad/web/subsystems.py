@@ -108,6 +108,7 @@ def subsystem_detail(subsystem: dict[str, Any]) -> Html:
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", f"{tokens.get('input', 0):,} in, {tokens.get('output', 0):,} out"),
         ("Turns", f"{tokens.get('turns', 0):,}"),
+        *([("Money", limits.dollars(subsystem["spent_microusd"]))] if subsystem["spent_microusd"] else []),
         ("Budget", limits.every(subsystem["budget"])),
         ("Hold", _hold(subsystem["hold"])),
         ("Depends on", ", ".join(subsystem["depends_on"]) or "-"),

@@ -65,6 +65,19 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 description="Spent and reserved, of each token budget.",
             ),
             Panel(
+                "Money",
+                "currencyUSD",
+                24,
+                7,
+                (
+                    (
+                        f"sum by (subsystem) (increase(epad_cost_microusd_total{HERE}[1h])) / 1e6",
+                        "{{subsystem}}",
+                    ),
+                ),
+                description="Charged by the price table within the last hour; nothing for models without a price.",
+            ),
+            Panel(
                 "Turns",
                 "reqps",
                 12,

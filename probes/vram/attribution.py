@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from probes.vram import GpuReading
 from probes.vram.growth import Growth
+from probes.vram.trace import Point, Trace
 
 OwnerOf = Callable[[int], str | None]
 """The subsystem that a process belongs to; None for a stranger's."""
@@ -30,6 +31,7 @@ class GpuState:
     grown: Mapping[str, int]
     grown_seconds: float
     bytes_per_second: float | None
+    trace: tuple[Point, ...] = ()
 
     @property
     def exhaustion_seconds(self) -> float | None:
@@ -66,11 +68,13 @@ class GpuHistory:
         self._total = Growth(window_seconds)
         self._by_owner: dict[str, Growth] = {}
         self._last_at: float | None = None
+        self._trace = Trace()
 
     def add(self, reading: GpuReading, owner_of: OwnerOf) -> GpuState:
         """Take in a reading, and say what it means."""
         held = owners(reading, owner_of)
         self._total.add(reading.at, reading.used_bytes)
+        self._trace.add(reading.at, reading.used_bytes)
         for name in held.keys() - self._by_owner.keys():
             self._by_owner[name] = Growth(self._window_seconds)
             if self._last_at is not None:  # it was not here a moment ago: all that it has, it gained
@@ -87,6 +91,7 @@ class GpuHistory:
             grown=grown,
             grown_seconds=self._total.seconds,
             bytes_per_second=self._total.per_second,
+            trace=self._trace.points,
         )
 
     def forget(self, subsystem: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from control.conftest import Door
-from epad import ctl, ctl_commands
+from epad import ctl, ctl_commands, ctl_words
 from epad.config_load import load
 from epad.control.operations import Peer
 from epad.control.render import NOT_AN_LLM
@@ -90,6 +90,48 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
         ("accept_datastore", "memory", "tidied up"),
     ]
     assert "chat: quarantine done\nphase: QUARANTINE\n" in capsys.readouterr().out
+
+
+async def test_a_phase_is_forced_with_a_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a reason it is a wrong command line, rehearsed it is none; what is impossible says why and exits 1."""
+    assert await epactl(door, "phase", "--force", "normal") == 2
+    assert await epactl(door, "phase", "--force", "NORMAL", "--reason", "r", "--dry-run") == 0
+    assert await epactl(door, "phase", "--force", "RECOVERY", "--reason", "r", "--dry-run") == 0
+    assert not door.operations.orders
+    assert await epactl(door, "phase", "--force", "NORMAL", "--reason", "it is over") == 0
+    assert await epactl(door, "phase", "--force", "RECOVERY", "--reason", "r") == 1
+    assert [order[:3] for order in door.operations.orders] == [("force_phase", "NORMAL", "it is over")]
+    out, err = capsys.readouterr()
+    assert "would order QUARANTINE -> NORMAL at once\nnothing was done\n" in out
+    assert "would be refused: nothing is broken\n" in out
+    assert "RECOVERY cannot be forced: nothing is broken" in err
+
+
+async def test_budgets_are_shown_with_who_set_them(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each in its own unit, with what is left."""
+    assert await epactl(door, "budget") == 0
+    heads, tokens, money = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET", "BY"]
+    assert tokens.split() == ["chat", "tokens_per_minute", "6,000", "1,500", "4,500", "configured"]
+    assert money.split()[:5] == ["all", "usd_per_day", "$5.00", "<$0.01", "$5.00"]
+    assert money.endswith("a long night (configured: $3.00)")
+
+
+async def test_a_limit_is_set_with_a_reason(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers, none, or what is configured; anything else is a wrong command line, and nothing is ordered."""
+    set_it = ("budget", "set", "chat", "--reason", "r")
+    assert await epactl(door, *set_it, "tokens_per_minute=1_000", "--dry-run") == 0
+    assert "would set chat tokens_per_minute: 6,000 -> 1,000\nnothing was done\n" in capsys.readouterr().out
+    for wrong in ("tokens_per_minute", "=5", "tokens_per_minute=-1", "tokens_per_minute=lots"):
+        assert await epactl(door, *set_it, wrong) == 2
+    assert await epactl(door, "budget", "set", "chat", "tokens_per_minute=5") == 2
+    assert await epactl(door, "budget", "set", "nobody", "tokens_per_minute=5", "--reason", "r") == 4
+    assert not door.operations.limits
+    assert (
+        await epactl(door, *set_it, "tokens_per_minute=0", "usd_per_day=2.5", "tokens_per_day=configured")
+        == 0
+    )
+    assert door.operations.limits == [{"tokens_per_minute": 0, "usd_per_day": 2.5, "tokens_per_day": None}]
 
 
 async def test_an_order_whose_steps_failed_is_a_failure(door: Door) -> None:
@@ -394,14 +436,14 @@ async def test_logs_go_on_until_the_stream_ends(door: Door) -> None:
 )
 def test_a_moment_is_so_long_ago_or_a_time(text: str, utc: float) -> None:
     """Both ways that people say when."""
-    assert ctl.moment(text, lambda: 1000.0) == utc
+    assert ctl_words.moment(text, lambda: 1000.0) == utc
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "yesterday", "2026-13-01", "1.5h"])
 def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(argparse.ArgumentTypeError, match="give 90s, 10m, 2h, 1d"):
-        ctl.moment(text)
+        ctl_words.moment(text)
 
 
 async def test_recovery_shows_the_plan_and_what_is_left_to_a_person(

@@ -20,7 +20,7 @@ import pytest
 from fake_operations import gpu, status, subsystem
 
 from control.conftest import Door
-from epad import ctl, ctl_shell
+from epad import ctl, ctl_parser, ctl_shell
 from epad.control import top
 from epad.control.render import Style
 
@@ -125,7 +125,7 @@ async def test_top_gives_the_terminal_back(door: Door) -> None:
 
 def test_every_word_of_the_parser_is_completed() -> None:
     """Each command and option is in each shell's script."""
-    parser = ctl._parser()
+    parser = ctl_parser.make_parser()
     words = {word for node in ctl_shell.nodes(parser) for word in (*node.words, *node.names)}
     for shell in ctl_shell.SHELLS:
         text = ctl_shell.completion(shell, parser)
@@ -136,7 +136,7 @@ def test_every_word_of_the_parser_is_completed() -> None:
 
 def test_bash_offers_what_fits() -> None:
     """Run by bash itself."""
-    script = ctl_shell.completion("bash", ctl._parser())
+    script = ctl_shell.completion("bash", ctl_parser.make_parser())
     ask = 'COMP_WORDS=(epactl ledger ve); COMP_CWORD=2; _epactl; echo "${COMPREPLY[@]}"\n'
     done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["verify"]
@@ -148,15 +148,15 @@ def test_other_shells_can_read_theirs(shell: str, check: str, tmp_path: Path) ->
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
     script = tmp_path / "completion"
-    script.write_text(ctl_shell.completion(shell, ctl._parser()))
+    script.write_text(ctl_shell.completion(shell, ctl_parser.make_parser()))
     subprocess.run([shell, check, script], check=True)
 
 
 def test_the_manual_tells_of_every_command_and_exit_status() -> None:
     """And man, where it is, reads it without a warning."""
-    page = ctl_shell.man(ctl._parser())
+    page = ctl_shell.man(ctl_parser.make_parser())
     said = page.replace("\\-", "-")
-    for node in ctl_shell.nodes(ctl._parser()):
+    for node in ctl_shell.nodes(ctl_parser.make_parser()):
         assert all(word in said for word in node.words)
     assert "12" in page
     assert ".SS quarantine NAME" in page

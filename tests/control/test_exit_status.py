@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from control.conftest import Door
-from epad import ctl, ctl_commands, ctl_simulate, ctl_watch
+from epad import ctl, ctl_commands, ctl_parser, ctl_simulate, ctl_watch
 from epad.control.client import (
     ClientError,
     FailedError,
@@ -34,7 +34,7 @@ def in_code() -> Iterator[int]:
 def test_document_help_and_code_have_the_same() -> None:
     """No status is undocumented, none is documented that is never given."""
     documented = {int(number) for number in re.findall(r"^\| (\d+) \|", DOCUMENT, re.MULTILINE)}
-    helped = {int(number) for number in re.findall(r"^  (\d+) ", ctl.EXIT_CODES, re.MULTILINE)}
+    helped = {int(number) for number in re.findall(r"^  (\d+) ", ctl_parser.EXIT_CODES, re.MULTILINE)}
     assert documented == helped == set(in_code())
 
 

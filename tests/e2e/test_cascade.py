@@ -2,91 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
 from collections.abc import Iterator
 
 import pytest
-from installed import QUICK, Installation, installation, stands_still
-
-# A client that works as long as its model answers and crashes at the first turn that fails, as many scripts do.
-BRITTLE = """
-import json, os, random, time, urllib.request
-def ask():
-    topic = " ".join(random.choices("tide moon kelp reef gull sand wind salt".split(), k=6))
-    turn = {"model": "embedded-markov-chat", "max_tokens": 8, "messages": [{"role": "user", "content": topic}]}
-    urllib.request.urlopen(urllib.request.Request(
-        os.environ["EPAD_GATEWAY_URL"] + "/v1/chat/completions", json.dumps(turn).encode(),
-        {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["EPAD_GATEWAY_KEY"]},
-    )).read()
-while True:
-    ask()
-    time.sleep(0.2)
-"""
-
-CONFIG = """
-[hysteresis.cascade]
-clear_after_seconds = 3.0
-[upstreams.mine]
-url = "unix:{directory}/model.sock"
-dialects = ["openai"]
-models = ["embedded-*"]
-embedded = true
-served_by = "model"
-
-[subsystems.model]
-command = ["{python}", "-m", "runners.model", "--listen", "unix:{directory}/model.sock"]
-essential = true
-gateway = false
-notifies = true
-
-[subsystems.agent]
-command = ["{python}", "{directory}/brittle.py"]
-depends_on = ["model"]
-
-[subsystems.writer]
-command = [
-  "sh", "-c", "while ! test -S {directory}/model.sock; do sleep 0.1; done; exec {python} {directory}/brittle.py"
-]
-
-[subsystems.notebook]
-kind = "client"
-
-[subsystems.editor]
-kind = "client"
-"""
-
-VICTIMS = ("agent", "writer")
-"""One by configuration; the other by the turns that it was seen to make."""
+from failing_model import VICTIMS, kill_model_until_reported, working, write_configuration
+from installed import Installation, installation, stands_still
 
 
 @pytest.fixture
 def house() -> Iterator[Installation]:
     with installation() as one:
-        (one.directory / "brittle.py").write_text(BRITTLE)
-        one.config.write_text(QUICK + CONFIG.format(directory=one.directory, python=sys.executable))
+        write_configuration(one)
         yield one
-
-
-def working(house: Installation, *, since: dict[str, int] | None = None) -> bool:
-    """Whether both clients run, and have been answered since."""
-    rows = {name: house.subsystem(name) for name in VICTIMS}
-    before = since or dict.fromkeys(VICTIMS, 0)
-    return all(row["state"] == "running" and row["tokens"]["turns"] > before[n] for n, row in rows.items())
-
-
-def kill_model_until_reported(house: Installation) -> None:
-    """Kill the model server whenever it is back, until epad has had enough of it."""
-
-    def had_enough() -> bool:
-        if (pid := house.subsystem("model")["pid"]) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return bool(house.events("anomaly.raised"))
-
-    house.wait(had_enough, "the anomaly", 60)
 
 
 def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Installation) -> None:

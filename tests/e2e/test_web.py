@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from failing_model import kill_model_until_reported, working, write_configuration
 from installed import QUICK, Installation, installation
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -69,6 +70,34 @@ def test_the_page_follows_a_runaway(running: Installation, browser: Any, tmp_pat
     assert "process" in page.inner_text(".chain")
     assert serious_faults(page) == []
     assert errors == []
+
+
+def test_a_cascade_and_a_lifeboat_have_no_serious_fault(browser: Any) -> None:
+    """The two pages of a bad night: a root with its victims, and everything stopped; on a phone, in the dark, too."""
+    with installation() as house:
+        quick = QUICK.replace("dwell_seconds = 1.0", "dwell_seconds = 600.0")
+        write_configuration(house, quick)
+        house.start()
+        house.wait(lambda: working(house), "both clients at work")
+        kill_model_until_reported(house)
+        page = browser.new_page(viewport=DESK)
+        page.goto(house.status()["web"]["url"])
+        page.wait_for_selector(".incidents .victims a", timeout=30_000)
+        everywhere_sound(page)
+        house.ctl("lifeboat", "enter", "--yes", "--reason", "a test")
+        page.wait_for_selector(".rung.here.phase-lifeboat", timeout=60_000)
+        everywhere_sound(page)
+        house.stop()
+
+
+def everywhere_sound(page: Any) -> None:
+    """No serious fault at a desk and on a phone, by day and by night."""
+    for size in (DESK, PHONE):
+        page.set_viewport_size(size)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert serious_faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 def test_it_reads_without_javascript_and_from_the_keyboard(running: Installation, browser: Any) -> None:

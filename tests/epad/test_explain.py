@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,9 @@ import structlog
 from epad_story import Story, at_once
 
 from epad import explain as module
+from epad.events import EventKind
 from epad.explain import History
+from epad.response.decider import Forced
 from epad.response.step import Lane, StepState
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
@@ -117,6 +120,40 @@ def test_without_a_subject_it_is_the_last_incident(story: Story) -> None:
     assert any("token_burn/game" in text for text in texts)
     assert any("vram/model" in text for text in texts)
     assert not any("token_burn/chat" in text for text in texts)
+
+
+def test_a_forced_move_says_who_and_why(story: Story) -> None:
+    """In the chain of its phase, beside the guard that held once the waiting was over."""
+    story.find("chat")
+    story.wait(1)
+    assert story.tell(Forced(Phase.PRESERVATION, "forced by uid 7: I saw it")) is Phase.PRESERVATION
+    texts = [str(link["text"]) for link in chain(story, Phase.PRESERVATION)]
+    assert any("[outlasted]" in text and text.endswith(": forced by uid 7: I saw it") for text in texts)
+
+
+def test_an_event_is_explained_by_what_it_tells_of(story: Story) -> None:
+    """A change of phase by its transition, an anomaly's by the anomaly; one that tells of neither is all there is."""
+    story.find("chat")
+    story.wait(5)
+    story.find("model", "vram", Severity.CRITICAL)
+    story.events.emit(EventKind.NOTICE, text="nothing")
+    asyncio.run(story.events.flush())
+    rows = {kind: number for number, kind in story.rows("SELECT id, kind FROM event ORDER BY id DESC")}
+    by_change = chain(story, str(rows[EventKind.PHASE_CHANGED]))
+    assert kinds(by_change)[0] == "event"
+    assert "NORMAL -> QUARANTINE" in str(next(link for link in by_change if link["kind"] == "rule")["text"])
+    raised = chain(story, str(rows[EventKind.ANOMALY_RAISED]))
+    assert "token_burn/chat raised as anomaly" in [link["text"] for link in raised]
+    assert kinds(chain(story, str(rows[EventKind.NOTICE]))) == ["event"]
+    assert chain(story, "9999") == []
+
+
+def test_a_link_is_explained_by_its_own_id(story: Story) -> None:
+    """A transition and a step lead to the same finding."""
+    story.find("chat")
+    for subject in ("transition-1", "step-1", "anomaly-1"):
+        assert "token_burn/chat raised as anomaly" in [link["text"] for link in chain(story, subject)]
+    assert chain(story, "step-99") == chain(story, "transition-99") == []
 
 
 def test_a_phase_is_explained_by_its_latest_entry(story: Story) -> None:

@@ -13,6 +13,7 @@ import structlog
 from epad_story import Story, in_lifeboat
 
 from epad import orders as module
+from epad.budget_orders import BudgetOrders
 from epad.config import LogConfig, SubsystemConfig
 from epad.config_load import ConfigError, Origin, Problem
 from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
@@ -23,7 +24,7 @@ from epad.keys import Keys
 from epad.orders import Orders
 from epad.permissions import Operation as Permitted
 from epad.permissions import Tier
-from epad.response.decider import Ordered, Paused, Released, Requested, Resumed
+from epad.response.decider import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
 from epad.status import StatusBoard
 from epad.supervisor.child_logs import LogKeeper
@@ -61,6 +62,7 @@ class Bench:
             self.logs,
             self.reload,
             cast("Datastores", self),
+            cast("BudgetOrders", self),
         )
 
     names = ("memory",)
@@ -198,6 +200,21 @@ async def test_orders_about_the_whole_daemon(bench: Bench) -> None:
     ]
 
 
+async def test_a_forced_phase_is_an_order_with_its_giver(bench: Bench) -> None:
+    """What cannot be forced is a conflict with the reason, and nothing is ordered."""
+    with pytest.raises(ConflictError, match=r"PRESERVATION cannot be forced: nothing is wrong; `epactl ch"):
+        await bench.orders.force(Phase.PRESERVATION, "to be sure", "uid 7")
+    assert bench.given == []
+    bench.story.find("chat")
+    bench.story.wait(1)
+    told = await bench.orders.force(Phase.PRESERVATION, "I saw it", "uid 7")
+    assert bench.given == [(Forced(Phase.PRESERVATION, "forced by uid 7: I saw it"), Lane.CONTAINMENT)]
+    assert told["failed"] is True  # this controller does nothing: things have moved on
+    forcible = (await bench.orders.phase())["force"]
+    assert forcible[Phase.PRESERVATION] == ""
+    assert "epactl release NAME" in forcible[Phase.NORMAL]
+
+
 async def test_a_checkpoint_is_work_in_its_own_lane(bench: Bench) -> None:
     """It moves no phase."""
     await bench.orders.checkpoint("before the upgrade", "ada")
@@ -216,16 +233,16 @@ async def test_phase_tells_its_history_and_draws_the_table(bench: Bench) -> None
     assert told["diagram"].startswith("stateDiagram-v2")
 
 
-@pytest.mark.parametrize("subject", [None, "chat", "QUARANTINE", HOST, "anomaly-1"])
+@pytest.mark.parametrize("subject", [None, "chat", "QUARANTINE", HOST, "anomaly-1", "transition-1", "step-1"])
 async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
-    """A subsystem, a phase, the host, an anomaly by its id, or whatever was last."""
+    """A subsystem, a phase, the host, a link by its id, or whatever was last."""
     bench.story.find("chat")
     told = await bench.orders.explain(subject)
     assert told["subject"] == (subject or "the last incident")
     assert bool(told["chain"]) is (subject != HOST)
 
 
-@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "step-1"])
+@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1"])
 async def test_what_cannot_be_explained_is_unknown(bench: Bench, subject: str) -> None:
     """And the answer says what can."""
     with pytest.raises(UnknownSubsystemError) as error:

@@ -26,6 +26,14 @@ def test_totals_go_on_from_the_ledgers() -> None:
     assert spending.tokens("chat") == {"input": 37, "output": 17, "turns": 4}
 
 
+def test_money_goes_on_from_what_was_spent_before() -> None:
+    """Each turn adds its cost; one without a price adds none."""
+    spending = SpendingBook({}, book(ManualClock())[1], ManualClock(), {"chat": 5_000_000})
+    spending.finished(TurnFinished("chat", 0.0, "t", "done", 7, 5, 12, microusd=250))
+    spending.finished(TurnFinished("guest", 0.0, "u", "done", 7, 5, 12))
+    assert (spending.microusd("chat"), spending.microusd("guest")) == (5_000_250, 0)
+
+
 def test_one_that_never_asked_has_used_nothing() -> None:
     """And one that is new begins at its first turn."""
     spending, _ = book(ManualClock())

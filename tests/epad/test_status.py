@@ -31,6 +31,9 @@ class Spent:
     def tokens(self, subsystem: str) -> Mapping[str, int]:
         return {"input": 30, "output": 12, "turns": 3}
 
+    def microusd(self, subsystem: str) -> int:
+        return 1_230_000 if subsystem == "chat" else 0
+
     def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
         return {"tokens_per_minute": (1_000, 42)} if subsystem == "chat" else {}
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from epad.config import BudgetConfig, SubsystemConfig
 from epad.controller import Controller
+from epad.response.decider import Forced
 from epad.response.responder import Responder
 from epad.response.step import Lane, StepState
 from epad.simulate import settings as changed
@@ -78,6 +79,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([0.1, 3.0, 40.0, 130.0, 700.0])),
     st.tuples(st.just("end"), st.sampled_from([StepState.DONE, StepState.FAILED])),
     st.tuples(st.just("order"), st.sampled_from([Order.LIFEBOAT, Order.RELAUNCH])),
+    st.tuples(st.just("force"), st.sampled_from(list(Phase))),
     st.tuples(st.sampled_from(["die", "blind", "see"])),
 )
 
@@ -103,12 +105,12 @@ def act(story: RecordedStory, action: tuple[Any, ...]) -> None:
             story.end(state=state)
         case ("order", order):
             story.order(order)
+        case ("force", phase):
+            story.tell(Forced(phase, "forced by a test"))
         case ("die",):
             story.die_and_return()
-        case ("blind",):
-            story.world.blind = {"token_burn"}
-        case ("see",):
-            story.world.blind = set()
+        case ("blind" | "see" as eyes,):
+            story.world.blind = {"token_burn"} if eyes == "blind" else set()
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,6 +124,16 @@ def test_with_nothing_changed_the_same_transitions_come_out(actions: list[tuple[
     replayed = story.replay()
     assert keys(replayed.moves) == keys(story.happened())
     assert replayed.diverged_utc is None
+
+
+def test_a_forced_move_is_recorded_and_comes_out_again() -> None:
+    """The dwell that was spared is spared in the replay; where it was not asked for, nothing is spared."""
+    story = RecordedStory()
+    story.quarantine("chat")
+    story.release("chat")
+    assert story.tell(Forced(Phase.NORMAL, "forced by a test")) is Phase.NORMAL
+    assert keys(story.replay().moves) == keys(story.happened())
+    assert len(story.happened()) == 2
 
 
 def test_a_longer_dwell_is_looked_at_by_the_clock() -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownBudgetError,
+    UnknownDatastoreError,
+    UnknownSubsystemError,
+)
 from epad.permissions import Operation, Tier
+from statemachine.phase import Phase
 from statemachine.table import mermaid
 
 KNOWN = ("chat", "wargame")
@@ -29,6 +36,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
+        "spent_microusd": 0,
         "budget": {
             "tokens_per_minute": {"limit": 6_000, "used": 1_500},
             "tokens_per_hour": {"limit": 0, "used": 9},
@@ -58,6 +66,7 @@ def gpu(name: str, **changes: Any) -> dict[str, Any]:
         "unattributed_bytes": 0,
         "bytes_per_second": None,
         "exhaustion_seconds": None,
+        "history": [[180, 2_000 << 20], [120, 5_000 << 20], [60, 6_000 << 20], [0, 6_000 << 20]],
         "xids": {},
         **changes,
     }
@@ -137,6 +146,8 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.limits: list[dict[str, float | None]] = []
+        self.unforcible: dict[str, str] = {"RECOVERY": "nothing is broken"}
         self.printed = ["one", "two", "three"]
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
@@ -180,6 +191,7 @@ class FakeOperations:
                     "cause": {"anomalies": [1]},
                 }
             ],
+            "force": {phase: self.unforcible.get(phase, "") for phase in Phase},
             "diagram": mermaid(),
         }
 
@@ -304,6 +316,11 @@ class FakeOperations:
         self._check(name)
         return self._done("revoke_key", name, reason, by)
 
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        if why := self.unforcible.get(phase):
+            raise ConflictError(f"{phase} cannot be forced: {why}")
+        return self._done("force_phase", phase, reason, by)
+
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("lifeboat", "host", reason, by)
 
@@ -317,6 +334,20 @@ class FakeOperations:
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("checkpoint", "host", reason, by)
+
+    def budgets(self) -> list[dict[str, Any]]:
+        row = {"scope": "chat", "name": "tokens_per_minute", "limit": 6_000, "used": 1_500, "left": 4_500}
+        money = {"scope": "all", "name": "usd_per_day", "limit": 5.0, "used": 0.000_1, "left": 4.9999}
+        set_by = {"configured": 3.0, "origin": "uid 7, 2026-01-01T00:00:00+00:00: a long night"}
+        return [{**row, "configured": 6_000, "origin": "configured"}, {**money, **set_by}]
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        if scope not in KNOWN:
+            raise UnknownBudgetError(scope, KNOWN)
+        self.limits.append(dict(values))
+        return self._done("set_budget", scope, reason, by)
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         self.audits.append((operation, tier, allowed, peer))

@@ -26,6 +26,8 @@ class SystemdBox:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.before: set[str] = set()  # what was there before the tests' own set-up
+        self.said = ""  # what that printed
         self.root = Path(f"/proc/{Path(f'/tmp/sdbox/{name}/pid1').read_text().strip()}/root")
 
     def run(self, *command: str | Path, check: bool = True) -> str:

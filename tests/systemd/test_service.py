@@ -44,16 +44,31 @@ QUICK_WATCHDOG = "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100m
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[SystemdBox]:
-    """A box with epad installed by the documented command."""
+    """A box with epad installed by `epad install`."""
     with systemd_box(f"epad-{os.getpid()}") as box:
         box.let_everybody_reach(BIN / "python")
         box.let_everybody_reach(ROOT / "epad")
         box.write("/etc/epad/epad.toml", CONFIG)
         box.write("/srv/odd/odd.py", ODD)
         box.write("/etc/systemd/system/epad.service.d/90-test.conf", QUICK_WATCHDOG)
-        box.run("env", f"EPAD_PROGRAM={BIN / 'epad'}", "sh", ROOT / "systemd/install.sh")
+        box.before = installed(box)
+        box.said = box.run(BIN / "epad", "install", "--now")
         box.wait(lambda: all(box.processes("sleep", n) for n in SLEEPS), "the children to run")
         yield box
+
+
+def installed(box: SystemdBox) -> set[str]:
+    """Every file where `epad install` may write."""
+    places = (
+        "/etc/systemd",
+        "/etc/sysusers.d",
+        "/etc/tmpfiles.d",
+        "/etc/epad",
+        "/usr/local/share/man",
+        "/etc/polkit-1",
+    )
+    found = box.run("find", *places, "/var/lib/systemd/linger", "-not", "-type", "d", check=False)
+    return set(found.split())
 
 
 def daemon(box: SystemdBox) -> str:
@@ -85,6 +100,19 @@ def test_it_is_installed_by_one_command_and_says_its_phase(box: SystemdBox) -> N
     status = box.run("cat", f"/proc/{pid}/status")
     assert "NoNewPrivs:\t0" in status
     assert "Seccomp:\t0" in status
+
+
+def test_install_told_what_it_did_and_again_changes_nothing(box: SystemdBox) -> None:
+    """Each file it wrote is on a line of its own; the second time all are the same, and the daemon lives on."""
+    told = {line.split()[1] for line in box.said.splitlines() if line.startswith("write ")}
+    made = installed(box) - box.before
+    links = {path for path in made if "/multi-user.target.wants/" in path}
+    assert made - links == told
+    assert "next    epactl status" in box.said
+    old = daemon(box)
+    again = box.run(BIN / "epad", "install")
+    assert not [line for line in again.splitlines() if line.startswith("write")]
+    assert daemon(box) == old
 
 
 def test_words_reach_a_child_as_they_were_written(box: SystemdBox) -> None:
@@ -179,3 +207,13 @@ def test_stop_leaves_nothing(box: SystemdBox) -> None:
     assert "service" not in box.run(
         *command, "systemctl", "--user", "--all", "--plain", "--no-legend", "list-units", "epad-*"
     )
+
+
+def test_uninstall_removes_exactly_what_install_wrote(box: SystemdBox) -> None:
+    """Nothing of it is left but the configuration; state, ledger and user are still there."""
+    said = box.run(BIN / "epad", "uninstall")
+    assert installed(box) - box.before == set()
+    assert box.property("epad", "LoadState") == "not-found"
+    assert "keep    /var/lib/epad" in said
+    assert (box.root / "var/lib/epad/ledger.db").exists()
+    assert box.run("id", "-u", "epad").strip().isdecimal()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from epad.daemon import EXIT_LIFEBOAT
+from epad.install.files import ENGINE, service_files
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -41,6 +42,7 @@ def installed(tmp_path: Path) -> Path:
     )
     assert replaced == 2
     (tmp_path / "epad.service").write_text(text)
+    (tmp_path / "epad.slice").write_text((UNITS / "epad.slice").read_text())
     return tmp_path
 
 
@@ -81,7 +83,8 @@ def test_sysusers_and_tmpfiles_are_accepted(tmp_path: Path) -> None:
     """The user, its groups and the configuration's modes come out as meant."""
     if os.geteuid() != 0:
         pytest.skip("needs root to create a user in a scratch root")
-    (tmp_path / "etc" / "epad").mkdir(parents=True)
+    (tmp_path / "etc" / "epad" / "epad.toml.d").mkdir(parents=True)
+    (tmp_path / "etc" / "epad" / "epad.toml.d" / "10-systemd.toml").touch(mode=0o600)
     (tmp_path / "etc" / "epad" / "epad.toml").touch(mode=0o644)
     root = f"--root={tmp_path}"
     subprocess.run([tool("systemd-sysusers"), root, str(UNITS / "epad.sysusers")], check=True)
@@ -89,7 +92,8 @@ def test_sysusers_and_tmpfiles_are_accepted(tmp_path: Path) -> None:
     members = dict(line.split(":")[::3] for line in group.splitlines())
     assert members["video"] == members["render"] == "epad"
     subprocess.run([tool("systemd-tmpfiles"), root, "--create", str(UNITS / "epad.tmpfiles")], check=True)
-    assert (tmp_path / "etc/epad/epad.toml").stat().st_mode & 0o777 == 0o640
+    for file in ("epad.toml", "epad.toml.d/10-systemd.toml"):
+        assert (tmp_path / "etc/epad" / file).stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "etc/epad/epad.toml.d").stat().st_mode & 0o777 == 0o750
 
 
@@ -106,7 +110,8 @@ def test_it_is_the_unit_the_daemon_expects() -> None:
 
 def test_the_daemon_is_hardened_and_its_children_are_elsewhere() -> None:
     """What would break an AI workload may be set, because the installed engine puts no child under this unit."""
-    assert 'engine = "systemd"' in (UNITS / "install.sh").read_text()
+    written = {file.path: file.body for file in service_files(Path("/opt/epad/bin/epad"), 977, [], "")}
+    assert 'engine = "systemd"' in written[ENGINE]
     assert value("KillMode") == "mixed"
     assert value("RuntimeDirectoryPreserve") == "restart"
     assert value("RemoveIPC") == "no"
@@ -123,16 +128,6 @@ def test_the_daemon_is_hardened_and_its_children_are_elsewhere() -> None:
     }
     assert not harmful & set(unit["Service"])
     assert value("ProtectHome") == "read-only"
-
-
-def test_the_installer_is_a_shell_script_that_wants_root() -> None:
-    """It parses, and says what is missing instead of doing half of it."""
-    subprocess.run(["sh", "-n", UNITS / "install.sh"], check=True)
-    if os.geteuid() == 0 and Path("/run/systemd/system").is_dir():
-        pytest.skip("it would install")
-    done = subprocess.run(["sh", UNITS / "install.sh"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("systemd/install.sh: ")
 
 
 def test_a_lifeboat_that_exits_is_not_restarted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fake_operations import FakeOperations, status, subsystem
+from fake_operations import FakeOperations, gpu, status, subsystem
 
 from epad.web.page import Detail, Overview, detail_page, error_page, overview_page
 from statemachine.phase import Phase
@@ -50,6 +50,16 @@ async def test_a_root_and_its_victims() -> None:
     assert "it crashed three times" in page
     assert 'took along: <a href="/subsystems/chat">chat</a>, <a href="/subsystems/wargame">' in page
     assert "node state-running victim" in page
+
+
+async def test_gpu_memory_and_money_are_shown_where_there_are_any() -> None:
+    """A machine without a card and without prices shows neither."""
+    bare = await overview()
+    assert "GPU memory" not in bare
+    assert "Money" not in bare
+    rich = await overview(gpus=[gpu("0")], subsystems=[subsystem("chat", spent_microusd=1_230_000)])
+    assert '<polyline points="' in rich
+    assert "$1.23 in all: chat $1.23" in rich
 
 
 async def test_a_calm_daemon_says_so() -> None:

@@ -1,0 +1,71 @@
+"""The words of `epactl`'s command line: what each kind of argument may be, and what it is read as."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PHASES = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
+OUTPUTS = ("table", "wide", "json", "jsonl")
+MAX_REASON_CHARACTERS = 500  # as the API has it; importing that would import the daemon
+_MOST_SECONDS = 1e6
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def phase(text: str) -> str:
+    """One of the phases, however it is written."""
+    if text.upper() not in PHASES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no phase: {', '.join(PHASES)}")
+    return text.upper()
+
+
+def seconds(text: str) -> float:
+    """A time to wait."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """A whole number of at least `low`."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) < 2**63:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return int(text)
+
+    return number
+
+
+def moment(text: str, now: Callable[[], float] = time.time) -> float:
+    """Read a time as seconds of UTC: so long ago, or an ISO time (local, if it names no zone)."""
+    number, unit = text[:-1], text[-1:]
+    if number.isdecimal() and unit in _UNITS:
+        return now() - int(number) * _UNITS[unit]
+    import datetime as dt  # noqa: PLC0415 - it takes as long to load as everything else here
+
+    try:
+        return dt.datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        fix = "give 90s, 10m, 2h, 1d, or an ISO time such as 2026-01-31T03:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: {fix}") from None
+
+
+def event_or_moment(text: str) -> int | float:
+    """An event's id as a whole number, a time as a float."""
+    return whole(0)(text) if text.lstrip("-").isdecimal() else moment(text)
+
+
+def reason(text: str) -> str:
+    """Why: not blank, and no essay."""
+    if not 1 <= len(text.strip()) <= MAX_REASON_CHARACTERS:
+        raise argparse.ArgumentTypeError(f"give 1 to {MAX_REASON_CHARACTERS} characters")
+    return text.strip()
