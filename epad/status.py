@@ -138,6 +138,7 @@ class StatusBoard:
             "hung": snapshot.hung,
             "status": snapshot.hung_reason or snapshot.status_text or snapshot.last_exit,
             "progress": progress,
+            "vram_wanted_bytes": snapshot.vram_wanted_bytes,
             "tokens": dict(self.spending.tokens(snapshot.name)),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},

@@ -10,12 +10,11 @@ from pathlib import Path
 from runners.quantize import sizes
 from runners.quantize.checkpoint import Checkpoint
 from runners.quantize.fault import PreflightError
+from runners.quantize.footprint import Footprint
 from runners.quantize.settings import Settings
 from runners.quantize.storage import UNQUANTIZED
 
 MOST_NAMED = 8
-SOLVER_COPIES = 6
-"""Weights in float32 that a solver holds of one layer and one number of bits: itself, what is left, codes, error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,7 @@ class Plan:
     weights: int
     calibration_tokens: int
     largest_layer: str
-    largest_layer_bytes: int
-    block_bytes: int
+    device_bytes: int
     disk_bytes: int
     disk_free_bytes: int
     layers_limit_bytes: int
@@ -49,7 +47,7 @@ class Plan:
             f"embedding     {self.items.embedding:,} bytes; head {self.items.head:,}; others {self.items.rest:,}",
             f"cache         {self.items.key_value_cache:,} bytes",
             f"lora          {self.items.lora:,} bytes; reserve {self.items.reserve:,}",
-            f"memory        about {self.block_bytes + self.largest_layer_bytes:,} bytes on the device",
+            f"memory        about {self.device_bytes:,} bytes on the device",
             f"largest       {self.largest_layer}",
             f"disk          {self.disk_bytes:,} of {self.disk_free_bytes:,} bytes free",
             *(f"left alone    {name}: no plain linear layer" for name in self.unquantized),
@@ -110,8 +108,7 @@ def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder:
         weights=weights,
         calibration_tokens=tokens,
         largest_layer=largest,
-        largest_layer_bytes=4 * SOLVER_COPIES * len(settings.bits) * count(largest),
-        block_bytes=2 * weights // blocks * (1 + len(settings.bits)),
+        device_bytes=Footprint(checkpoint, layers, settings).most,
         disk_bytes=(2 * blocks + 1) * state_bytes + 2 * weights + 4 * weights,
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
         layers_limit_bytes=min(limit, extremes[1]) if settings.bits != (UNQUANTIZED,) else limit,

@@ -28,6 +28,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "hung": False,
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
+        "vram_wanted_bytes": None,
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
         "budget": {
             "tokens_per_minute": {"limit": 6_000, "used": 1_500},
