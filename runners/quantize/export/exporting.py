@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from runners.quantize.export import compressed, gguf_file, hqq_container
+from runners.quantize.export import compressed, gguf_file, hqq_container, imatrix_file
 from runners.quantize.fault import ExportError
 from runners.quantize.grid import QuantizedWeight
 from runners.quantize.manifest import digests_of
@@ -48,8 +48,18 @@ def _write(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
     writers = {"hqq": hqq_container.export, "gguf": gguf_file.export}
     if run.settings.storage in writers:
         writers[run.settings.storage](run.network, blocks, folder)
+        if run.settings.storage == "gguf":
+            _write_imatrix(run, blocks, folder)
         return
     compressed.export(run.network, blocks, run.settings.format, run.settings.group, folder)
+
+
+def _write_imatrix(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
+    """For types that only llama.cpp's own quantizer makes."""
+    powers = {name: power for i in range(run.block_count) for name, power in blocks.input_power(i).items()}
+    dataset = f"sha256 {run.identity['calibration']}"
+    chunks, tokens = run.settings.calibration_windows, run.settings.window
+    imatrix_file.write(folder / imatrix_file.IMATRIX_FILE, powers, dataset, chunks, tokens)
 
 
 def check_equal(run: Run, blocks: QuantizedBlocks, found: Pairs) -> int:

@@ -2,7 +2,7 @@
 
 Layers of 4, 5 and 8 bits are Q4_0, Q5_0 and Q8_0, whose codes are the ones that were solved for and scored. Types below
 4 bits exist only in llama.cpp's own quantizer: for those the tensor-type file and the importance matrix are written
-beside it, with the command that uses them.
+beside it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,14 @@ from runners.quantize.fault import NotFiniteError
 from runners.quantize.grid import Grid, QuantizedWeight
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPower:
+    """Sums of squares of each input channel, and of how many tokens."""
+
+    sums: torch.Tensor
+    tokens: int
+
+
 class InputStatistics:
     """What calibration saw at one layer's input: the Gram matrix of the inputs and how many tokens made it.
 
@@ -29,6 +37,11 @@ class InputStatistics:
         self.gram += rows.T @ rows
         self.tokens += len(rows)
         self._factor = None
+
+    @property
+    def power(self) -> ChannelPower:
+        """What llama.cpp keeps of it."""
+        return ChannelPower(self.gram.diagonal().clone(), self.tokens)
 
     @property
     def importance(self) -> torch.Tensor:

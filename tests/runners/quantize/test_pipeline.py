@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gguf
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from runners.quantize import manifest
 from runners.quantize.evaluation import final_hidden
+from runners.quantize.export import gguf_file, imatrix_file
 from runners.quantize.fault import StaleError
 from runners.quantize.network import Network
 from runners.quantize.passes import score
@@ -126,7 +128,10 @@ def test_the_other_formats_hold_what_was_evaluated(storage: Storage, world: Worl
 
 
 def test_transformers_loads_the_gguf_with_the_same_logits(world: World, tmp_path: Path) -> None:
-    """Its GGUF loader dequantizes and undoes the row order; logits agree to what bfloat16 and float32 differ by."""
+    """Its GGUF loader dequantizes and undoes the row order; logits agree to what bfloat16 and float32 differ by.
+
+    Beside it lie the importance matrix and the types for llama.cpp's own quantizer.
+    """
     with (
         world.run(tmp_path, storage="gguf", group=32, bits=(4, 5, 8), bits_per_weight=6.0) as run,
         torch.no_grad(),
@@ -140,10 +145,33 @@ def test_transformers_loads_the_gguf_with_the_same_logits(world: World, tmp_path
         theirs = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)(
             ids
         ).logits
+        assert_imatrix_is_of(folder / imatrix_file.IMATRIX_FILE, world.model, windows(run, CALIBRATION))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-2)
     lines = (folder / "tensor-types.txt").read_text().splitlines()
     assert len(lines) == 14
     assert lines[0].startswith("blk.0.attn_q=")
+
+
+def assert_imatrix_is_of(path: Path, model: Path, ids: torch.Tensor) -> None:
+    """Mean squares of every layer's inputs, as the whole model has them, and what llama-quantize insists on."""
+    whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    seen: dict[str, torch.Tensor] = {}
+
+    def keeping(name: str) -> Callable[..., None]:
+        return lambda _, inputs, __: seen.update({name: inputs[0].square().mean((0, 1))})
+
+    for name, module in whole.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_hook(keeping(gguf_file.tensor_name(f"{name}.weight")))
+    whole(ids)
+    found = imatrix_file.read(path)
+    assert found.keys() == seen.keys()
+    for name, power in found.items():
+        torch.testing.assert_close(power, seen[name], rtol=1e-3, atol=1e-6)
+    fields = gguf.GGUFReader(path).fields
+    assert fields["general.type"].contents() == "imatrix"
+    assert (fields["imatrix.chunk_count"].contents(), fields["imatrix.chunk_size"].contents()) == ids.shape
+    assert len(fields["imatrix.datasets"].contents()) == 1
 
 
 def test_scores_are_those_of_the_whole_model(world: World, tmp_path: Path) -> None:
