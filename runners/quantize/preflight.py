@@ -56,7 +56,11 @@ class Plan:
 
 def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder: Path) -> Plan:
     """Check all layers; refuse with every fault named, or say what will be done."""
-    faults = [*_misfits(checkpoint, layers, settings.group), *_lone_bounds(layers, settings)]
+    faults = [
+        *_split_experts(checkpoint, layers),
+        *_misfits(checkpoint, layers, settings.group),
+        *_lone_bounds(layers, settings),
+    ]
     if faults:
         more = f" (and {len(faults) - MOST_NAMED} more)" if len(faults) > MOST_NAMED else ""
         raise PreflightError("; ".join(faults[:MOST_NAMED]) + more)
@@ -67,6 +71,19 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
             "choose another --work or fewer --calibration-windows"
         )
     return plan
+
+
+def _split_experts(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
+    """What transformers 5 stacks and Mixtral holds expert by expert; such a block cannot be loaded."""
+    known = {f"{layer}.weight" for layer in layers}
+    split = [
+        n for n, t in checkpoint.tensors.items() if ".experts." in n and len(t.shape) == 2 and n not in known
+    ]
+    fault = (
+        "{}: this model's experts are matrices of their own here and one stacked parameter in transformers; "
+        "such mixtures of experts cannot be quantized, choose a dense model"
+    )
+    return [fault.format(name) for name in split[:1]]
 
 
 def _misfits(checkpoint: Checkpoint, layers: Iterable[str], group: int) -> list[str]:

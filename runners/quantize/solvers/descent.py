@@ -1,7 +1,7 @@
 """Descent on what a solver left: each group's scale, then each of its codes, moved to where the output errs least.
 
 Everything else stays where it is meanwhile, so that no step can raise the error. On the demo's model three sweeps took
-a sixth off the error that GPTQ leaves at 3 bits a weight, and more sweeps next to nothing.
+an eighth off the output error that the walk leaves at 3 bits a weight; eight took a hundredth more.
 """
 
 from __future__ import annotations
