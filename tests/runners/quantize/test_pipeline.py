@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from runners.quantize import manifest
 from runners.quantize.evaluation import final_hidden
-from runners.quantize.export import gguf_file, imatrix_file
+from runners.quantize.export import gguf_file, llama_quantize
 from runners.quantize.fault import StaleError
 from runners.quantize.network import Network
 from runners.quantize.passes import score
@@ -128,10 +128,7 @@ def test_the_other_formats_hold_what_was_evaluated(storage: Storage, world: Worl
 
 
 def test_transformers_loads_the_gguf_with_the_same_logits(world: World, tmp_path: Path) -> None:
-    """Its GGUF loader dequantizes and undoes the row order; logits agree to what bfloat16 and float32 differ by.
-
-    Beside it lie the importance matrix and the types for llama.cpp's own quantizer.
-    """
+    """Its GGUF loader dequantizes and undoes the row order; logits agree to what bfloat16 and float32 differ by."""
     with (
         world.run(tmp_path, storage="gguf", group=32, bits=(4, 5, 8), bits_per_weight=6.0) as run,
         torch.no_grad(),
@@ -145,15 +142,22 @@ def test_transformers_loads_the_gguf_with_the_same_logits(world: World, tmp_path
         theirs = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)(
             ids
         ).logits
-        assert_imatrix_is_of(folder / imatrix_file.IMATRIX_FILE, world.model, windows(run, CALIBRATION))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-2)
-    lines = (folder / "tensor-types.txt").read_text().splitlines()
-    assert len(lines) == 14
-    assert lines[0].startswith("blk.0.attn_q=")
+
+
+def test_each_export_brings_the_plan_for_llama_cpp(finished: Path, world: World) -> None:
+    """A type for each tensor; mean squares of every layer's inputs, as the whole model has them."""
+    folder = finished / "export/compressed-tensors/llama.cpp"
+    lines = (folder / llama_quantize.TYPES_FILE).read_text().splitlines()
+    bits = [values["bits"] for values in manifest.read(finished)["layers"].values()]
+    assert sorted(line.partition("=")[2] for line in lines) == sorted(llama_quantize.NEAREST[b] for b in bits)
+    assert all(line.startswith("blk.") for line in lines)
+    with world.run(finished) as run:
+        assert_imatrix_is_of(folder / llama_quantize.IMATRIX_FILE, world.model, windows(run, CALIBRATION))
 
 
 def assert_imatrix_is_of(path: Path, model: Path, ids: torch.Tensor) -> None:
-    """Mean squares of every layer's inputs, as the whole model has them, and what llama-quantize insists on."""
+    """Against the whole model's forward pass; and it has the fields that llama-quantize insists on."""
     whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     seen: dict[str, torch.Tensor] = {}
 
@@ -164,7 +168,7 @@ def assert_imatrix_is_of(path: Path, model: Path, ids: torch.Tensor) -> None:
         if name.endswith("_proj"):
             module.register_forward_hook(keeping(gguf_file.tensor_name(f"{name}.weight")))
     whole(ids)
-    found = imatrix_file.read(path)
+    found = llama_quantize.read_imatrix(path)
     assert found.keys() == seen.keys()
     for name, power in found.items():
         torch.testing.assert_close(power, seen[name], rtol=1e-3, atol=1e-6)

@@ -1,7 +1,8 @@
-"""llama.cpp's importance matrix, as the GGUF that `llama-imatrix` writes and `llama-quantize --imatrix` reads.
+"""The plan for llama.cpp's own quantizer: a type for each tensor, and the importance matrix to quantize by.
 
-For each tensor the sums of its inputs' squares by channel, and how many tokens made them. Rows may be in another order
-in llama.cpp's model; channels are not.
+The matrix is the GGUF that `llama-imatrix` writes and `llama-quantize --imatrix` reads: for each tensor the sums of its
+inputs' squares by channel, and how many tokens made them. Rows may be in another order in llama.cpp's model; channels
+are not.
 """
 
 from __future__ import annotations
@@ -18,10 +19,20 @@ from runners.quantize.export.gguf_file import tensor_name
 from runners.quantize.solvers.solver import ChannelPower
 
 IMATRIX_FILE: Final = "imatrix.gguf"
+TYPES_FILE: Final = "tensor-types.txt"
+NEAREST: Final = {2: "q2_k", 3: "q3_k", 4: "q4_k", 5: "q5_k", 6: "q6_k", 7: "q8_0", 8: "q8_0", 16: "bf16"}
+"""llama.cpp's own type at each number of bits."""
+
 SUMS, COUNTS = ".in_sum2", ".counts"
 
 
-def write(
+def write_types(path: Path, bits: Mapping[str, int]) -> None:
+    """Lines for `llama-quantize --tensor-type-file`."""
+    names = {layer: tensor_name(f"{layer}.weight").removesuffix(".weight") for layer in bits}
+    path.write_text("".join(f"{names[layer]}={NEAREST[b]}\n" for layer, b in bits.items()))
+
+
+def write_imatrix(
     path: Path, powers: Mapping[str, ChannelPower], dataset: str, chunks: int, chunk_tokens: int
 ) -> None:
     """Write what was seen at each layer's input, by its full name; `dataset` names the text it was seen on."""
@@ -40,7 +51,7 @@ def write(
     writer.close()
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
+def read_imatrix(path: Path) -> dict[str, torch.Tensor]:
     """Mean square of each input channel by llama.cpp's tensor names, as `llama-quantize` works it out."""
     tensors = {
         tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in gguf.GGUFReader(path).tensors
