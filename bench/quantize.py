@@ -1,6 +1,6 @@
 """What bits cost on the embedded model: the source's pipeline beside ours at equal bytes, and which signal ranks.
 
-    python bench/quantize.py --json bench/results/quantize.json     # 15 minutes of one core, 10 of them training, once
+    python bench/quantize.py --json bench/results/quantize.json     # 20 minutes of one core, 10 of them training, once
 
 The model is `hsaq demo`'s, a toy of 1.4 M weights trained on the standard library's text; a seed draws the calibration
 windows and the sampled labels. Nothing here says what an 8B model would do.

@@ -142,6 +142,7 @@ class StatusBoard:
             "hung": snapshot.hung,
             "status": snapshot.hung_reason or snapshot.status_text or snapshot.last_exit,
             "progress": progress,
+            "vram_wanted_bytes": snapshot.vram_wanted_bytes,
             "tokens": dict(self.spending.tokens(snapshot.name)),
             "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},

@@ -44,6 +44,7 @@ class SubsystemSnapshot(Struct, frozen=True):
     progress_total: int | None = None
     progressed_at: float | None = None
     last_exit: str = ""
+    vram_wanted_bytes: int | None = None
 
 
 Snapshots = Callable[[], Sequence[SubsystemSnapshot]]

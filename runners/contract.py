@@ -63,6 +63,10 @@ class Contract:
         """Say how far the work has come; a `total` of 0 means that it has no end."""
         return self._send([f"X_EPAD_PROGRESS={done}/{total}", *_status(status)])
 
+    def vram_wanted(self, size_bytes: int) -> bool:
+        """Say how much VRAM is about to be taken, all told, before it is; 0 when none is needed any more."""
+        return self._send([f"X_EPAD_VRAM_WANTED={size_bytes}"])
+
     def watchdog(self) -> bool:
         """Say that the loop which does the work still turns."""
         return self._send(["WATCHDOG=1"])

@@ -230,6 +230,7 @@ SCHEMAS: dict[str, Any] = {
         hung=_YES,
         status=_TEXT,
         progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
+        vram_wanted_bytes=_or_null(_WHOLE),
         tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
         spent_microusd=_WHOLE,
         budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},

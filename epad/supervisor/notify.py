@@ -22,6 +22,7 @@ _MAX_DATAGRAMS_PER_TURN = 32
 
 _FLAG_KEYS = frozenset({"READY", "STOPPING", "WATCHDOG", "RELOADING", "X_EPAD_SAVED"})
 _PROGRESS = re.compile(r"([0-9]{1,15})/([0-9]{1,15})")
+_BYTES = re.compile(r"[0-9]{1,15}")
 _FIELD = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -44,6 +45,7 @@ class Notification:
     progress: Progress | None = None
     malformed: int = 0
     saved: bool = False
+    vram_wanted: int | None = None
 
 
 def parse_notification(datagram: bytes) -> Notification:
@@ -53,6 +55,7 @@ def parse_notification(datagram: bytes) -> Notification:
     flags: set[str] = set()
     status: str | None = None
     progress: Progress | None = None
+    vram_wanted: int | None = None
     malformed = 0
     for line in datagram.decode(errors="replace").split("\n"):
         if not line:
@@ -67,6 +70,10 @@ def parse_notification(datagram: bytes) -> Notification:
         elif key == "X_EPAD_PROGRESS":
             progress = _progress(value) or progress
             malformed += _progress(value) is None
+        elif key == "X_EPAD_VRAM_WANTED":
+            known = _BYTES.fullmatch(value)
+            vram_wanted = int(known[0]) if known else vram_wanted
+            malformed += known is None
     return Notification(
         "READY" in flags,
         "STOPPING" in flags,
@@ -75,6 +82,7 @@ def parse_notification(datagram: bytes) -> Notification:
         progress,
         malformed,
         "X_EPAD_SAVED" in flags,
+        vram_wanted,
     )
 
 

@@ -17,6 +17,7 @@ class Report:
     status: str = ""
     progress: Progress | None = None
     progressed_at: float | None = None
+    vram_wanted: int | None = None
 
     def add(self, notification: Notification, now: float) -> bool:
         """Take one more in; True if it is news worth remembering beyond this daemon's life."""
@@ -29,6 +30,8 @@ class Report:
             self.status = notification.status
         if notification.progress is not None and notification.progress != self.progress:
             self.progress, self.progressed_at = notification.progress, now
+        if notification.vram_wanted is not None:
+            self.vram_wanted = notification.vram_wanted
         return before != (self.ready, self.beating)
 
     def is_silent(self, now: float, watchdog_seconds: float) -> bool:

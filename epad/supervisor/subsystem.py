@@ -170,6 +170,7 @@ class ProcessSubsystem:
             progress_total=progress.total if progress else None,
             progressed_at=process.report.progressed_at,
             last_exit=process.last_exit,
+            vram_wanted_bytes=process.report.vram_wanted if process.child else None,
         )
 
     async def converge(self) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 from runners.quantize import sizes
 from runners.quantize.checkpoint import Checkpoint
 from runners.quantize.fault import PreflightError
+from runners.quantize.footprint import Footprint
 from runners.quantize.settings import Settings
 from runners.quantize.storage import UNQUANTIZED
 
 MOST_NAMED = 8
-SOLVER_COPIES = 6
-"""Weights in float32 that a solver holds of one layer and one number of bits: itself, what is left, codes, error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,7 @@ class Plan:
     weights: int
     calibration_tokens: int
     largest_layer: str
-    largest_layer_bytes: int
-    block_bytes: int
+    device_bytes: int
     disk_bytes: int
     disk_free_bytes: int
     layers_limit_bytes: int
@@ -49,7 +47,7 @@ class Plan:
             f"embedding     {self.items.embedding:,} bytes; head {self.items.head:,}; others {self.items.rest:,}",
             f"cache         {self.items.key_value_cache:,} bytes",
             f"lora          {self.items.lora:,} bytes; reserve {self.items.reserve:,}",
-            f"memory        about {self.block_bytes + self.largest_layer_bytes:,} bytes on the device",
+            f"memory        about {self.device_bytes:,} bytes on the device",
             f"largest       {self.largest_layer}",
             f"disk          {self.disk_bytes:,} of {self.disk_free_bytes:,} bytes free",
             *(f"left alone    {name}: no plain linear layer" for name in self.unquantized),
@@ -58,7 +56,11 @@ class Plan:
 
 def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder: Path) -> Plan:
     """Check all layers; refuse with every fault named, or say what will be done."""
-    faults = [*_misfits(checkpoint, layers, settings.group), *_lone_bounds(layers, settings)]
+    faults = [
+        *_split_experts(checkpoint, layers),
+        *_misfits(checkpoint, layers, settings.group),
+        *_lone_bounds(layers, settings),
+    ]
     if faults:
         more = f" (and {len(faults) - MOST_NAMED} more)" if len(faults) > MOST_NAMED else ""
         raise PreflightError("; ".join(faults[:MOST_NAMED]) + more)
@@ -69,6 +71,19 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
             "choose another --work or fewer --calibration-windows"
         )
     return plan
+
+
+def _split_experts(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
+    """What transformers 5 stacks and Mixtral holds expert by expert; such a block cannot be loaded."""
+    known = {f"{layer}.weight" for layer in layers}
+    split = [
+        n for n, t in checkpoint.tensors.items() if ".experts." in n and len(t.shape) == 2 and n not in known
+    ]
+    fault = (
+        "{}: this model's experts are matrices of their own here and one stacked parameter in transformers; "
+        "such mixtures of experts cannot be quantized, choose a dense model"
+    )
+    return [fault.format(name) for name in split[:1]]
 
 
 def _misfits(checkpoint: Checkpoint, layers: Iterable[str], group: int) -> list[str]:
@@ -110,8 +125,7 @@ def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder:
         weights=weights,
         calibration_tokens=tokens,
         largest_layer=largest,
-        largest_layer_bytes=4 * SOLVER_COPIES * len(settings.bits) * count(largest),
-        block_bytes=2 * weights // blocks * (1 + len(settings.bits)),
+        device_bytes=Footprint(checkpoint, layers, settings).most,
         disk_bytes=(2 * blocks + 1) * state_bytes + 2 * weights + 4 * weights,
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
         layers_limit_bytes=min(limit, extremes[1]) if settings.bits != (UNQUANTIZED,) else limit,

@@ -14,7 +14,10 @@ LINE_EVERY_SECONDS: Final = 10.0
 
 
 class Reporter:
-    """Says stage, units done, time left and peak memory. A unit done is progress and life to epad."""
+    """Says stage, units done, time left and peak memory; to epad also the VRAM that a stage is going to take.
+
+    A unit done is progress to epad. No WATCHDOG is sent: a large block takes longer than any watchdog waits.
+    """
 
     def __init__(
         self, contract: Contract, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -23,11 +26,13 @@ class Reporter:
         self._stream = sys.stderr if stream is None else stream
         self._stage, self._total, self._done, self._began = "", 0, 0, 0.0
         self._last_line = float("-inf")
+        self.vram_of: Callable[[str], int] = lambda _: 0
         contract.ready("hsaq")
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begin a stage; `done` units of it were committed by an earlier run."""
         self._finish_line()
+        self._contract.vram_wanted(self.vram_of(name))
         self._stage, self._total, self._done = name, total, done
         self._began, self._first = self._clock(), done
         self._last_line = float("-inf")
@@ -37,7 +42,6 @@ class Reporter:
         self._done += 1
         text = self._text(peak_bytes, detail)
         self._contract.progress(self._done, self._total, text)
-        self._contract.watchdog()
         now = self._clock()
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{self._bar()} {text}")
@@ -55,6 +59,7 @@ class Reporter:
     def end(self) -> None:
         """The work is over."""
         self._finish_line()
+        self._contract.vram_wanted(0)
         self._contract.stopping()
 
     def _text(self, peak_bytes: int, detail: str) -> str:

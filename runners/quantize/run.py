@@ -12,6 +12,7 @@ from runners.quantize.cache import SensitivityCache, code_digest
 from runners.quantize.checkpoint import Checkpoint, file_digest
 from runners.quantize.device import MicroBatch, choose_device, computing_dtype, prepare_threads
 from runners.quantize.executor import Local
+from runners.quantize.footprint import Footprint
 from runners.quantize.network import Network
 from runners.quantize.profiling import Method
 from runners.quantize.settings import Settings
@@ -48,10 +49,15 @@ class Run:
         prepare_threads(settings.threads)
         self.identity = self._identity()
         workspace.journal.begin(self.identity)
+        if self.device.startswith("cuda"):
+            workspace.reporter.vram_of = self._vram_of
 
     @cached_property
     def network(self) -> Network:
         return Network(self.checkpoint, self.device, computing_dtype(self.device))
+
+    def _vram_of(self, stage: str) -> int:
+        return Footprint(self.checkpoint, self.layers, self.settings).of(stage)
 
     @property
     def here(self) -> Local:

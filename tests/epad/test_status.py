@@ -93,6 +93,7 @@ class Bench:
             progress_done=0,
             progress_total=100,
             last_exit="exit 1",
+            vram_wanted_bytes=5 << 30,
         )
         return [model, chat]
 
@@ -169,6 +170,7 @@ def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:
     model, chat = Bench().board.render()["subsystems"]
     assert (model["state"], model["pid"], model["progress"], model["budget"]) == ("running", 7, None, {})
     assert chat["progress"] == {"done": 0, "total": 100}
+    assert (model["vram_wanted_bytes"], chat["vram_wanted_bytes"]) == (None, 5 << 30)
     assert chat["budget"] == {"tokens_per_minute": {"limit": 1_000, "used": 42}}
     assert chat["tokens"] == {"input": 30, "output": 12, "turns": 3}
     assert (chat["restarts"], chat["status"]) == (2, "exit 1")

@@ -51,6 +51,7 @@ def test_without_epad_everything_is_a_silent_no_op() -> None:
             contract.ready("x"),
             contract.status("x"),
             contract.progress(1, 2),
+            contract.vram_wanted(1),
             contract.watchdog(),
             contract.stopping(),
         ]
@@ -64,12 +65,14 @@ def test_each_message_is_one_datagram(supervisor: tuple[socket.socket, str]) -> 
     contract = Contract(notify_socket=path)
     assert contract.ready("serving")
     assert contract.progress(4, 1000, "round 4/1000")
+    assert contract.vram_wanted(5 << 30)
     assert contract.watchdog()
     assert contract.stopping()
-    received = [receiver.recv(4096).decode() for _ in range(4)]
+    received = [receiver.recv(4096).decode() for _ in range(5)]
     assert received == [
         "READY=1\nSTATUS=serving",
         "X_EPAD_PROGRESS=4/1000\nSTATUS=round 4/1000",
+        "X_EPAD_VRAM_WANTED=5368709120",
         "WATCHDOG=1",
         "STOPPING=1",
     ]

@@ -21,7 +21,7 @@ from statemachine.containment import Rung
 
 TALKER = f"""{READY}
 import time
-tell("STATUS=round 4\\nX_EPAD_PROGRESS=4/1000")
+tell("STATUS=round 4\\nX_EPAD_PROGRESS=4/1000\\nX_EPAD_VRAM_WANTED=5368709120")
 tell("READY=1")
 time.sleep(600)
 """
@@ -44,16 +44,18 @@ def proc_state(world: World, pid: int) -> str:
 
 
 async def test_a_subsystem_starts_becomes_ready_and_tells(world: World) -> None:
-    """Readiness, status and progress come by sd_notify, and are shown."""
+    """Readiness, status, progress and the VRAM it wants come by sd_notify, and are shown."""
     supervisor = world.supervisor({"it": program(TALKER, notifies=True, essential=True)})
     await supervisor.start()
     await until(lambda: is_in(supervisor, SubsystemState.RUNNING))
     seen = snapshot(supervisor)
     assert (seen.status_text, seen.progress_done, seen.progress_total) == ("round 4", 4, 1000)
     assert seen.progressed_at is not None
+    assert seen.vram_wanted_bytes == 5 << 30
     assert (seen.kind, seen.essential, seen.restarts, seen.hung) == ("process", True, 0, False)
     await supervisor.stop_all()
     assert is_in(supervisor, SubsystemState.STOPPED)
+    assert snapshot(supervisor).vram_wanted_bytes is None
     assert [(event.wanted, event.will_restart) for event in world.exits] == [(True, False)]
 
 

@@ -35,6 +35,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "hung": False,
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
+        "vram_wanted_bytes": None,
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
         "spent_microusd": 0,
         "budget": {

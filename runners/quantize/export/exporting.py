@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from runners.quantize.export import compressed, gguf_file, hqq_container
+from runners.quantize.export import compressed, gguf_file, hqq_container, llama_quantize
 from runners.quantize.fault import ExportError
 from runners.quantize.grid import QuantizedWeight
 from runners.quantize.manifest import digests_of
@@ -18,6 +18,7 @@ from runners.quantize.stages.quantize import QuantizedBlocks
 from runners.quantize.storage import UNQUANTIZED
 
 EXPORTS: Final = "export"
+LLAMA_PLAN: Final = "llama.cpp"
 
 Pairs = Iterator[tuple[str, torch.Tensor]]
 
@@ -48,8 +49,21 @@ def _write(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
     writers = {"hqq": hqq_container.export, "gguf": gguf_file.export}
     if run.settings.storage in writers:
         writers[run.settings.storage](run.network, blocks, folder)
-        return
-    compressed.export(run.network, blocks, run.settings.format, run.settings.group, folder)
+    else:
+        compressed.export(run.network, blocks, run.settings.format, run.settings.group, folder)
+    if gguf_file.architecture(run.checkpoint.config) in gguf_file.ARCHITECTURES:
+        _write_llama_plan(run, blocks, folder / LLAMA_PLAN)
+
+
+def _write_llama_plan(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
+    """The same allocation for the types that only llama.cpp's own quantizer makes."""
+    folder.mkdir()
+    llama_quantize.write_types(folder / llama_quantize.TYPES_FILE, blocks.bits)
+    powers = {name: power for i in range(run.block_count) for name, power in blocks.input_power(i).items()}
+    if powers:
+        dataset = f"sha256 {run.identity['calibration']}"
+        chunks, tokens = run.settings.calibration_windows, run.settings.window
+        llama_quantize.write_imatrix(folder / llama_quantize.IMATRIX_FILE, powers, dataset, chunks, tokens)
 
 
 def check_equal(run: Run, blocks: QuantizedBlocks, found: Pairs) -> int:

@@ -1,8 +1,7 @@
 """A GGUF with a type for each tensor, for llama.cpp and Ollama, through the kept `gguf` package.
 
 Layers of 4, 5 and 8 bits are Q4_0, Q5_0 and Q8_0, whose codes are the ones that were solved for and scored. Types below
-4 bits exist only in llama.cpp's own quantizer: for those the tensor-type file and the importance matrix are written
-beside it, with the command that uses them.
+4 bits exist only in llama.cpp's own quantizer, for which `llama_quantize` writes what it needs.
 """
 
 from __future__ import annotations
@@ -38,6 +37,11 @@ OUTSIDE: Final = {
     "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }  # fmt: skip
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """What the model's configuration calls itself."""
+    return str((config.get("architectures") or ["?"])[0])
 
 
 def tensor_name(name: str) -> str:
@@ -89,12 +93,11 @@ def block_bytes(codes: torch.Tensor, scale: torch.Tensor, bits: int) -> Any:
 
 
 def export(network: Network, blocks: QuantizedBlocks, folder: Path) -> None:
-    """Write model.gguf and the recipe for llama-quantize."""
+    """Write model.gguf."""
     config = network.checkpoint.config
-    architecture = (config.get("architectures") or ["?"])[0]
-    if architecture not in ARCHITECTURES:
+    if architecture(config) not in ARCHITECTURES:
         raise ExportError(
-            f"{architecture}: only {', '.join(ARCHITECTURES)} are written as GGUF; use another --storage"
+            f"{architecture(config)}: only {', '.join(ARCHITECTURES)} are written as GGUF; use another --storage"
         )
     writer = gguf.GGUFWriter(folder / MODEL_FILE, "llama")
     _write_parameters(writer, config)
@@ -108,7 +111,6 @@ def export(network: Network, blocks: QuantizedBlocks, folder: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    (folder / "tensor-types.txt").write_text("".join(f"{line}\n" for line in type_lines(blocks.bits)))
 
 
 def _add_block(writer: gguf.GGUFWriter, network: Network, blocks: QuantizedBlocks, index: int) -> None:
@@ -181,14 +183,6 @@ def _write_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
     if (end := checkpoint.config.get("eos_token_id")) is not None:
         writer.add_eos_token_id(end if isinstance(end, int) else end[0])
-
-
-def type_lines(bits: Mapping[str, int]) -> list[str]:
-    """Lines for `llama-quantize --tensor-type-file`: the nearest type of its own at each number of bits."""
-    nearest = {2: "q2_k", 3: "q3_k", 4: "q4_k", 5: "q5_k", 6: "q6_k", 7: "q8_0", 8: "q8_0", 16: "bf16"}
-    return [
-        f"{tensor_name(f'{layer}.weight').removesuffix('.weight')}={nearest[b]}" for layer, b in bits.items()
-    ]
 
 
 def read_back(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:

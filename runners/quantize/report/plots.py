@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, ParamSpec
 
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+Arguments = ParamSpec("Arguments")
 
-def _svg(figure: Figure) -> str:
-    """The drawing without date or random ids, so that equal reports are equal bytes."""
-    import matplotlib as mpl  # noqa: PLC0415 - beside the setting that needs it
+STYLE: Final = ("default", {"svg.hashsalt": "hsaq", "svg.fonttype": "none"})
 
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "hsaq", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :]
+
+def drawn(plot: Callable[Arguments, Figure]) -> Callable[Arguments, str]:
+    """The plot as SVG in matplotlib's own style, whatever the user's matplotlibrc says; no date, no random ids."""
+
+    @functools.wraps(plot)
+    def draw(*arguments: Arguments.args, **named: Arguments.kwargs) -> str:
+        text = io.StringIO()
+        with style.context(STYLE):
+            plot(*arguments, **named).savefig(
+                text, format="svg", metadata={"Date": None}, bbox_inches="tight"
+            )
+        svg = text.getvalue()
+        return svg[svg.index("<svg") :]
+
+    return draw
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -26,7 +37,13 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def bits_map(layers: Mapping[str, Mapping[str, Any]]) -> str:
+def _legend(axes: Axes, corner: str) -> None:
+    """In a corner that is named: matplotlib's search for the best one warns when it took a busy machine a second."""
+    axes.legend(loc=corner)
+
+
+@drawn
+def bits_map(layers: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Blocks across, modules down, the bits of each as colour and number."""
     blocks = sorted({int(name.split(".")[2]) for name in layers})
     modules = list(dict.fromkeys(name.split(".", 3)[3] for name in layers))
@@ -46,10 +63,11 @@ def bits_map(layers: Mapping[str, Mapping[str, Any]]) -> str:
     axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
     axes.set_yticks(range(len(modules)), modules)
     axes.set_xlabel("block")
-    return _svg(figure)
+    return figure
 
 
-def signals(rows: Sequence[Mapping[str, Any]]) -> str:
+@drawn
+def signals(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Each layer at each number of bits: Fisher's score against drift, and against KL where that was measured."""
     figure, axes = _axes(6, 4)
     for name, mark in (("drift", "o"), ("kl", "x")):
@@ -62,11 +80,12 @@ def signals(rows: Sequence[Mapping[str, Any]]) -> str:
     axes.set_yscale("log")
     axes.set_xlabel("drift (a share), KL (nats)")
     axes.set_ylabel("Fisher (nats)")
-    axes.legend()
-    return _svg(figure)
+    _legend(axes, "upper left")
+    return figure
 
 
-def pareto(points: Sequence[Sequence[float]], chosen: tuple[int, float]) -> str:
+@drawn
+def pareto(points: Sequence[Sequence[float]], chosen: tuple[int, float]) -> Figure:
     """Least loss at each size, and the size that was chosen."""
     figure, axes = _axes(6, 3.5)
     axes.plot([x for x, _ in points], [y for _, y in points], marker=".")
@@ -74,15 +93,16 @@ def pareto(points: Sequence[Sequence[float]], chosen: tuple[int, float]) -> str:
     axes.set_yscale("symlog", linthresh=1e-6)
     axes.set_xlabel("bytes of the layers")
     axes.set_ylabel("sum of the signal")
-    axes.legend()
-    return _svg(figure)
+    _legend(axes, "upper right")
+    return figure
 
 
-def deltas(values: Sequence[float]) -> str:
+@drawn
+def deltas(values: Sequence[float]) -> Figure:
     """Every window's change of loss, in order of size."""
     figure, axes = _axes(6, 3)
     axes.bar(range(len(values)), sorted(values), width=1.0)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel(f"windows, n={len(values)}")
     axes.set_ylabel("nats a token")
-    return _svg(figure)
+    return figure

@@ -12,6 +12,27 @@ from runners.quantize.fault import NotFiniteError
 from runners.quantize.grid import Grid, QuantizedWeight
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPower:
+    """Sums of squares of each input channel, and of how many tokens."""
+
+    sums: torch.Tensor
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """How errors of input channels add up at the output: the Gram matrix, damped so that it can be inverted.
+
+    `order` has the channels from the strongest to the weakest; `factor` is the upper Cholesky factor of the inverse in
+    that order, which GPTQ's error feedback walks along.
+    """
+
+    matrix: torch.Tensor
+    order: torch.Tensor
+    factor: torch.Tensor
+
+
 class InputStatistics:
     """What calibration saw at one layer's input: the Gram matrix of the inputs and how many tokens made it.
 
@@ -21,29 +42,39 @@ class InputStatistics:
     def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
         self.gram = torch.zeros(columns, columns, dtype=torch.float32, device=device)
         self.tokens = 0
-        self._factor: torch.Tensor | None = None
+        self._curvatures: dict[float, Curvature] = {}
 
     def add(self, inputs: torch.Tensor) -> None:
         """Take in the inputs of one micro-batch."""
         rows = inputs.reshape(-1, inputs.shape[-1]).float()
         self.gram += rows.T @ rows
         self.tokens += len(rows)
-        self._factor = None
+        self._curvatures.clear()
+
+    @property
+    def power(self) -> ChannelPower:
+        """What llama.cpp keeps of it."""
+        return ChannelPower(self.gram.diagonal().clone(), self.tokens)
 
     @property
     def importance(self) -> torch.Tensor:
         """Mean square of each input channel: llama.cpp's importance matrix."""
         return self.gram.diagonal() / max(self.tokens, 1)
 
-    def inverse_factor(self, damping: float) -> torch.Tensor:
-        """Upper Cholesky factor of the damped Gram's inverse, which GPTQ's error feedback walks along."""
-        if self._factor is None:
-            gram = self.gram.double() / max(self.tokens, 1)
-            diagonal = gram.diagonal()
-            gram = gram + torch.diag(damping * diagonal.mean() + (diagonal == 0).double())
-            lower = torch.linalg.cholesky(gram)
-            self._factor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float()
-        return self._factor
+    def curvature(self, damping: float) -> Curvature:
+        """The damped Gram, worked out once for all layers that read this input."""
+        if damping not in self._curvatures:
+            self._curvatures[damping] = self._curvature(damping)
+        return self._curvatures[damping]
+
+    def _curvature(self, damping: float) -> Curvature:
+        gram = self.gram.double() / max(self.tokens, 1)
+        diagonal = gram.diagonal()
+        order = diagonal.argsort(descending=True, stable=True)
+        gram = gram + torch.diag(damping * diagonal.mean() + (diagonal == 0).double())
+        lower = torch.linalg.cholesky(gram[order][:, order])
+        factor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+        return Curvature(gram.float(), order, factor.float())
 
 
 class Solver(Protocol):

@@ -19,7 +19,7 @@ from runners.quantize.passes import input_statistics
 from runners.quantize.profiling import Method
 from runners.quantize.run import Run
 from runners.quantize.solvers.awq import Fold, find_fold
-from runners.quantize.solvers.solver import InputStatistics
+from runners.quantize.solvers.solver import ChannelPower, InputStatistics
 from runners.quantize.stages.calibrate import HIDDEN, calibrate
 from runners.quantize.stages.profile import StateFile, state_files
 from runners.quantize.states import read_verified
@@ -29,6 +29,7 @@ from runners.quantize.workspace import Made
 QUANTIZE: Final = "quantize"
 CODES, SCALE, ZERO, AS_IT_WAS = "codes", "scale", "zero", "weight"
 FOLDED, COLUMNS, ROWS = "folded", "fold_columns", "fold_rows"
+POWER, TOKENS = "input_power", "input_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,15 @@ class QuantizeBlock:
         fold, tensors = self._folded(network, index, weights, statistics)
         notes = []
         for layer in layers:
-            weight = fold.weight(layer, weights[layer])
+            weight, inputs = fold.weight(layer, weights[layer]), fold.inputs(layer, statistics[layer])
+            tensors |= {
+                f"{layer}.{POWER}": inputs.power.sums,
+                f"{layer}.{TOKENS}": torch.tensor(inputs.tokens),
+            }
             if layer not in chosen:
                 tensors[f"{layer}.{AS_IT_WAS}"] = weight.to(torch.bfloat16)
                 continue
-            solved = self.method.solve(
-                layer, weight, fold.inputs(layer, statistics[layer]), [self.bits[layer]]
-            )
+            solved = self.method.solve(layer, weight, inputs, [self.bits[layer]])
             tensors |= _parts(layer, solved.weights[0])
             if solved.reason:
                 notes.append(Note("fallback", layer, f"{solved.solver} instead: {solved.reason}"))
@@ -155,6 +158,16 @@ class QuantizedBlocks:
         tensors = read_verified(file.path, file.digest)
         start = len(FOLDED) + 1
         return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{FOLDED}.")}
+
+    def input_power(self, index: int) -> dict[str, ChannelPower]:
+        """What calibration saw at the inputs of the block's layers, if any was quantized."""
+        file = self._files[index]
+        tensors = read_verified(file.path, file.digest)
+        return {
+            name: ChannelPower(tensors[f"{name}.{POWER}"], int(tensors[f"{name}.{TOKENS}"]))
+            for name in self.bits
+            if f"{name}.{POWER}" in tensors
+        }
 
     def fold(self, index: int) -> Fold:
         """How the block's weights were scaled before they were quantized."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gguf
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from runners.quantize import manifest
 from runners.quantize.evaluation import final_hidden
+from runners.quantize.export import gguf_file, llama_quantize
 from runners.quantize.fault import StaleError
 from runners.quantize.network import Network
 from runners.quantize.passes import score
@@ -141,9 +143,39 @@ def test_transformers_loads_the_gguf_with_the_same_logits(world: World, tmp_path
             ids
         ).logits
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-2)
-    lines = (folder / "tensor-types.txt").read_text().splitlines()
-    assert len(lines) == 14
-    assert lines[0].startswith("blk.0.attn_q=")
+
+
+def test_each_export_brings_the_plan_for_llama_cpp(finished: Path, world: World) -> None:
+    """A type for each tensor; mean squares of every layer's inputs, as the whole model has them."""
+    folder = finished / "export/compressed-tensors/llama.cpp"
+    lines = (folder / llama_quantize.TYPES_FILE).read_text().splitlines()
+    bits = [values["bits"] for values in manifest.read(finished)["layers"].values()]
+    assert sorted(line.partition("=")[2] for line in lines) == sorted(llama_quantize.NEAREST[b] for b in bits)
+    assert all(line.startswith("blk.") for line in lines)
+    with world.run(finished) as run:
+        assert_imatrix_is_of(folder / llama_quantize.IMATRIX_FILE, world.model, windows(run, CALIBRATION))
+
+
+def assert_imatrix_is_of(path: Path, model: Path, ids: torch.Tensor) -> None:
+    """Against the whole model's forward pass; and it has the fields that llama-quantize insists on."""
+    whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    seen: dict[str, torch.Tensor] = {}
+
+    def keeping(name: str) -> Callable[..., None]:
+        return lambda _, inputs, __: seen.update({name: inputs[0].square().mean((0, 1))})
+
+    for name, module in whole.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_hook(keeping(gguf_file.tensor_name(f"{name}.weight")))
+    whole(ids)
+    found = llama_quantize.read_imatrix(path)
+    assert found.keys() == seen.keys()
+    for name, power in found.items():
+        torch.testing.assert_close(power, seen[name], rtol=1e-3, atol=1e-6)
+    fields = gguf.GGUFReader(path).fields
+    assert fields["general.type"].contents() == "imatrix"
+    assert (fields["imatrix.chunk_count"].contents(), fields["imatrix.chunk_size"].contents()) == ids.shape
+    assert len(fields["imatrix.datasets"].contents()) == 1
 
 
 def test_scores_are_those_of_the_whole_model(world: World, tmp_path: Path) -> None:

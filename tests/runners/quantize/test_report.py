@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.legend
 import pytest
 
 from runners.quantize.report import plots
@@ -71,14 +75,28 @@ def test_the_page_is_whole_and_escaped() -> None:
     assert "<script>" not in made
 
 
+def test_a_busy_machine_draws_without_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for a legend's best place warns when it took a second, and warnings are errors here."""
+    seconds = itertools.count(step=10)
+    monkeypatch.setattr(matplotlib.legend.time, "perf_counter", lambda: next(seconds))
+    assert page(findings()).count("<svg") == 4
+
+
+def test_a_users_own_style_changes_nothing() -> None:
+    """A matplotlibrc is a taste, and equal reports are equal bytes."""
+    plain = page(findings())
+    with mpl.rc_context({"axes.grid": True, "font.size": 20, "svg.fonttype": "path", "svg.hashsalt": None}):
+        assert page(findings()) == plain
+
+
 @pytest.mark.parametrize(
     "drawn",
     [
-        plots.bits_map(manifest()["layers"]), plots.signals(findings().scores), plots.deltas([0.1]),
-        plots.pareto([[800, 0.3]], (800, 0.3)),
+        lambda: plots.bits_map(manifest()["layers"]), lambda: plots.signals(findings().scores),
+        lambda: plots.deltas([0.1]), lambda: plots.pareto([[800, 0.3]], (800, 0.3)),
     ],
     ids=["bits", "signals", "deltas", "pareto"],
 )  # fmt: skip
-def test_drawings_are_well_formed(drawn: str) -> None:
+def test_drawings_are_well_formed(drawn: Callable[[], str]) -> None:
     """As XML, with the size that a page needs."""
-    assert ET.fromstring(drawn).get("viewBox")  # noqa: S314 - our own drawing
+    assert ET.fromstring(drawn()).get("viewBox")  # noqa: S314 - our own drawing

@@ -32,8 +32,8 @@ def test_a_log_gets_few_lines_with_time_left_and_peak() -> None:
     assert len(lines) == 4
 
 
-def test_epad_hears_ready_progress_and_life() -> None:
-    """Each committed unit is progress, so a stall is seen and a wait is not mistaken for one."""
+def test_epad_hears_ready_progress_and_the_vram_that_is_wanted() -> None:
+    """What a stage will take is said before it begins, so that there is time to pause it; and 0 at the end."""
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as folder,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
@@ -42,10 +42,12 @@ def test_epad_hears_ready_progress_and_life() -> None:
         heard.bind(address)
         heard.settimeout(5)
         reporter = Reporter(Contract(notify_socket=address), io.StringIO())
+        reporter.vram_of = {"quantize": 5 << 30}.__getitem__
         reporter.stage("quantize", 2)
         reporter.step()
         reporter.end()
-        said = [heard.recv(4096).decode() for _ in range(4)]
+        said = [heard.recv(4096).decode() for _ in range(5)]
     assert said[0].startswith("READY=1")
-    assert said[1].startswith("X_EPAD_PROGRESS=1/2\nSTATUS=quantize 1/2")
-    assert said[2:] == ["WATCHDOG=1", "STOPPING=1"]
+    assert said[1] == "X_EPAD_VRAM_WANTED=5368709120"
+    assert said[2].startswith("X_EPAD_PROGRESS=1/2\nSTATUS=quantize 1/2")
+    assert said[3:] == ["X_EPAD_VRAM_WANTED=0", "STOPPING=1"]

@@ -98,6 +98,23 @@ def test_the_plan_of_an_8b_model_is_made_from_shapes_alone(
         preflight(checkpoint, layers_of(checkpoint), settings, tmp_path)
 
 
+def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(tmp_path: Path) -> None:
+    """Mixtral's files, which transformers stacks on loading: its attention alone would look like a whole model."""
+    checkpoint = granite()
+    name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
+    mixture = replace(
+        checkpoint, tensors={**checkpoint.tensors, name: TensorShape(name, (64, 64), "BF16", "")}
+    )
+    with pytest.raises(PreflightError, match=r"experts.0.w1.weight: .* choose a dense model"):
+        preflight(mixture, layers_of(checkpoint), Settings(bits_per_weight=4.0), tmp_path)
+    stacked = TensorShape("model.layers.0.mlp.experts.down_proj", (8, 64, 64), "BF16", "")
+    kept = replace(checkpoint, tensors={**checkpoint.tensors, stacked.name: stacked})
+    plan = preflight(
+        kept, layers_of(checkpoint), Settings(bits_per_weight=4.0, calibration_windows=1), tmp_path
+    )
+    assert plan.unquantized == (stacked.name,)
+
+
 def test_sizes_are_read_as_people_write_them() -> None:
     """Powers of two and of ten are not the same."""
     assert [size(text) for text in ("12GiB", "800MB", "1048576", "1.5 GiB")] == [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runners.quantize.fault import NotFiniteError
 from runners.quantize.grid import Grid, QuantizedWeight
 from runners.quantize.profiling import Method
+from runners.quantize.solvers.descent import Candidate, descend
 from runners.quantize.solvers.gptq import Gptq
 from runners.quantize.solvers.hqq import Hqq
 from runners.quantize.solvers.imatrix import Imatrix
@@ -54,6 +55,36 @@ def test_each_solver_beats_the_one_that_knows_less(bits: int, zero: Zero) -> Non
     # At 8 bits a float zero point in bfloat16 is rounded to a whole step, and nothing can be gained on it.
     if bits < 8 or zero is not Zero.FLOAT:
         assert errors[1] <= errors[2]
+
+
+@settings(max_examples=25, deadline=None)
+@given(bits=st.sampled_from([2, 3, 4, 8]), zero=st.sampled_from(list(Zero)), draw=st.integers(0, 10**6))
+def test_descent_never_raises_the_error(bits: int, zero: Zero, draw: int) -> None:
+    """Whatever it starts from, sweep by sweep, and the codes stay in their range."""
+    generator = torch.Generator().manual_seed(draw)
+    matrix = inputs().curvature(0.01).matrix
+    top = 2**bits - 1
+    codes = torch.randint(0, top + 1, (1, *WEIGHT.shape), generator=generator).float()
+    start = Rtn().solve(WEIGHT, InputStatistics(128), [grid(bits, zero)])[0]
+    found = Candidate(
+        codes, start.scale[None].float(), start.zero[None].float(), torch.tensor([[top]]), 64, torch.bfloat16
+    )
+    before = float("inf")
+    for _ in range(3):
+        change = found.values[0] - WEIGHT
+        error = float(((change @ matrix) * change).sum())
+        assert error <= before * (1 + 1e-5)
+        before = error
+        descend(WEIGHT, found, matrix, sweeps=1)
+    assert 0 <= found.codes.min() <= found.codes.max() <= top
+    assert bool((found.scale == found.scale.bfloat16().float()).all())
+
+
+def test_layers_with_one_input_share_its_factorisation() -> None:
+    """At each damping its own: a fallback that damps more must not be handed the first one's factor."""
+    seen = inputs()
+    assert seen.curvature(0.03) is seen.curvature(0.03)
+    assert not torch.equal(seen.curvature(0.03).factor, seen.curvature(1.0).factor)
 
 
 @pytest.mark.parametrize("solver", [Rtn(), Imatrix(), Gptq()], ids=lambda s: s.name)
