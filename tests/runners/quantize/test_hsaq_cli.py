@@ -111,7 +111,7 @@ def committed_units(work: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_killed_at_twenty_instants_it_makes_the_same_bytes(world: World, tmp_path: Path) -> None:
     """SIGKILL at random instants, begun anew whenever it came to its end: always the undisturbed run's manifest."""
     program = [sys.executable, "-m", "runners.quantize"]
