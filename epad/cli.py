@@ -82,6 +82,8 @@ def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # structlog imports rich where it is installed: 6 MB for tracebacks in colour, which no daemon draws.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from epad import config_load, daemon  # noqa: PLC0415
 
     def read() -> config_load.Loaded:

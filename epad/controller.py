@@ -43,6 +43,8 @@ from statemachine.table import Row
 MAX_MOVES = 5
 # How long to wait before a decision that could not be written is tried again; nothing is forwarded meanwhile.
 RETRY_SECONDS = 1.0
+# One of so many ticks is looked at while nothing is wrong: a look at 100 subsystems takes a millisecond.
+IDLE_TICKS = 5
 
 # Only a person's order leaves it, however calm it is.
 _CALM = {Phase.LIFEBOAT: "everything is saved and stopped; `epactl lifeboat relaunch` starts it again"}
@@ -134,6 +136,9 @@ class Controller:
                     stimulus, decided = await self._queue.get()
             except TimeoutError:
                 stimulus, decided = None, None
+            if stimulus is None and not self._is_due(tick_seconds):
+                self.cycles += 1
+                continue
             endings = await self._turn(stimulus, tick_seconds)
             if decided is not None and not decided.done():
                 decided.set_result(endings)
@@ -142,8 +147,7 @@ class Controller:
     async def _turn(self, stimulus: Stimulus, tick_seconds: float = 0.0) -> list[Ending]:
         """Take in one stimulus and act until nothing more follows from it.
 
-        A finding that changed nothing is not a reason to decide anew, which costs a millisecond with 100 subsystems
-        and would come ten times a second: what the time alone changes is looked at every `tick_seconds`.
+        A finding that changed nothing is not a reason to decide anew: it would come ten times a second.
         """
         if isinstance(stimulus, Finding):
             self._metrics.record(stimulus)
@@ -154,10 +158,9 @@ class Controller:
 
     async def _decide(self, stimulus: Stimulus, watching: Watching, tick_seconds: float) -> list[Ending]:
         changes = self._decider.absorb(stimulus)
-        now = self._clock.monotonic()
-        if isinstance(stimulus, Finding) and not changes and now - self._decided_at < tick_seconds:
+        if isinstance(stimulus, Finding) and not changes and not self._is_due(tick_seconds):
             return []
-        self._decided_at = now
+        self._decided_at = self._clock.monotonic()
         watching.look()
         requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
         begun: list[Ending] = []
@@ -173,6 +176,13 @@ class Controller:
             watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
             changes, requested = [], []
         return begun
+
+    def _is_due(self, tick_seconds: float) -> bool:
+        """Whether what time alone changes should be looked at: seldom where nothing is wrong, since nothing follows."""
+        idle = self._decider.phase is Phase.NORMAL and not self._decider.assessor.active
+        seconds = tick_seconds * IDLE_TICKS if idle else tick_seconds
+        # Timers go by the beat, so a tick may come a little early.
+        return self._clock.monotonic() - self._decided_at >= seconds - tick_seconds / 2
 
     async def _carry_out(self, decision: Decision, situation: Situation) -> list[Ending]:
         """Journal first, then act."""

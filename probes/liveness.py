@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from probes.all_clear import AllClear
 from probes.progress import Void, never_void
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 
 NAME = "liveness"
-# That all is well is said this often after trouble, more often than any hysteresis looks back, and then no more:
-# 100 subsystems a second took the daemon half a percent of a core (bench/supervision.py).
-OKS_SAID = 10
 
 
 class Liveness:
@@ -38,7 +36,7 @@ class Liveness:
         self._parked = parked
         self._clock = clock
         self._void = void
-        self._oks: dict[str, int] = {}
+        self._all_clear = AllClear()
 
     @property
     def name(self) -> str:
@@ -51,12 +49,8 @@ class Liveness:
     async def sample(self) -> Sequence[Finding]:
         now, parked = self._clock.monotonic(), self._parked()
         looked_at = [s for s in self._snapshots() if s.kind != "client" and s.name not in parked]
-        return [finding for s in looked_at if self._is_news(finding := self._judge(s, now))]
-
-    def _is_news(self, finding: Finding) -> bool:
-        oks = self._oks.get(finding.subsystem, 0) + 1 if finding.severity is Severity.OK else 0
-        self._oks[finding.subsystem] = min(oks, OKS_SAID + 1)
-        return oks <= OKS_SAID
+        self._all_clear.keep({s.name for s in looked_at})
+        return [finding for s in looked_at if self._all_clear.is_news(finding := self._judge(s, now))]
 
     def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
         evidence = {"pid": snapshot.pid, "restarts": snapshot.restarts, "last_exit": snapshot.last_exit}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from probes.all_clear import AllClear
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
@@ -78,6 +79,7 @@ class Progress:
         self._clock = clock
         self._void = void
         self._tracks: dict[str, _Track] = {}
+        self._all_clear = AllClear()
 
     @property
     def name(self) -> str:
@@ -106,11 +108,13 @@ class Progress:
         snapshots = self._snapshots()
         known = {snapshot.name for snapshot in snapshots}
         self._tracks = {name: track for name, track in self._tracks.items() if name in known}
+        self._all_clear.keep(known)
         for snapshot in snapshots:
             self._follow(snapshot, now)
         if self._void(now, now):
             return []
-        return [self._judge(snapshot, now) for snapshot in snapshots if snapshot.state not in _HELD]
+        judged = [self._judge(snapshot, now) for snapshot in snapshots if snapshot.state not in _HELD]
+        return [finding for finding in judged if self._all_clear.is_news(finding)]
 
     def forget(self, subsystem: str) -> None:
         """Start afresh with a subsystem that was released: its stall begins to count anew."""

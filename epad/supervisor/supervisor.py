@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from epad.supervisor.unit import UnitSubsystem
 
 # A few are looked at in every beat; of many, each comes to its turn within so many beats.
-_LOOKS_PER_BEAT = 20
+_LOOKS_PER_BEAT = 10
 _MAX_BEATS = 10
 
 
@@ -234,7 +234,7 @@ class Supervisor:
 
 
 def _looks(count: int) -> int:
-    """Say how many subsystems are looked at in one beat: a look costs 60 us, so with many they take turns."""
+    """Say how many subsystems are looked at in one beat: a look costs 60 to 120 us, so with many they take turns."""
     return min(count, max(_LOOKS_PER_BEAT, ceil(count / _MAX_BEATS)))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from probes.liveness import OKS_SAID, Liveness
+from probes.all_clear import OKS_SAID
+from probes.liveness import Liveness
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity

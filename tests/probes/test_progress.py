@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from probes.all_clear import OKS_SAID
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
@@ -198,7 +199,8 @@ async def test_a_stall_is_what_a_naive_reader_would_call_one(steps: list[tuple[f
             done, tokens, burning_since = done + 1, 0, None
             bench.progress(done)
         stalled = tokens >= 2000 and burning_since is not None and now - burning_since >= 600
-        assert (await bench.severity() is Severity.ANOMALY) == stalled
+        finding = await bench.sample()
+        assert (finding is not None and finding.severity is Severity.ANOMALY) == stalled
 
 
 async def test_memory_is_bounded() -> None:
@@ -216,7 +218,21 @@ async def test_memory_is_bounded() -> None:
             names[0] = f"s{n}"
             await probe.sample()
         probe.finished(TurnFinished(f"x{n}", 0.0, "t", "done", 1, 1, 2))
-    assert list(probe._tracks) == names
+    assert list(probe._tracks) == list(probe._all_clear._oks) == names
+
+
+async def test_that_all_is_well_is_not_said_for_ever() -> None:
+    """Of a hundred subsystems it would be heard ten times a second; after a stall it is said anew."""
+    bench = Bench()
+    bench.progress(4)
+    said = [await bench.sample() is not None for _ in range(OKS_SAID + 2)]
+    assert said == [True] * OKS_SAID + [False] * 2
+    bench.burn(5000)
+    bench.clock.advance(700)
+    bench.burn(5000)
+    assert await bench.severity() is Severity.ANOMALY
+    bench.progress(5)
+    assert await bench.severity() is Severity.OK
 
 
 def test_what_burns_nothing_changes_nothing() -> None:
