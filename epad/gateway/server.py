@@ -105,6 +105,7 @@ class Gateway:
     def observe_budgets(self) -> None:
         """Bring the budget series up to date; for the daemon's tick."""
         for name in self._parts.budgets.subsystems:
+            self._parts.metrics.cost.labels(name)  # 0 is an answer: what is not there yet cannot increase
             for limit, usage in self.spent(name).items():
                 if not limit.startswith("tokens_"):
                     continue  # these series count tokens; money and requests are in the status
