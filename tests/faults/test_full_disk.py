@@ -107,7 +107,7 @@ def lost(told: dict[str, str], house: Installation) -> dict[str, str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 def test_a_disk_full_at_a_random_moment_leaves_a_whole_first_tier_to_start_from(seed: int) -> None:
     """Under load, with a filler that stops or goes on: written, readable, verified; relaunched, nothing is lost."""
     print(f"\n{fill_at_a_random_moment(seed)}")
