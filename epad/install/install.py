@@ -66,10 +66,10 @@ def uninstall(target: Target) -> None:
     left = [str(target.at(path)) for path in _KEPT if target.at(path).exists()]
     for path in left:
         target.say("keep", path)
-    if left or number is not None:
-        target.say(
-            "next", f"to lose configuration, state and ledger too: rm -r {' '.join(left)}; userdel {USER}"
-        )
+    rest = [f"rm -r {' '.join(left)}"] if left else []
+    rest += [f"userdel {USER}"] if number is not None else []
+    if rest:
+        target.say("next", f"to lose configuration, state and ledger too: {'; '.join(rest)}")
 
 
 def program_that_runs() -> Path:
