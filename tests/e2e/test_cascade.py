@@ -35,7 +35,8 @@ def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Insta
     turns = {name: house.subsystem(name)["tokens"]["turns"] for name in VICTIMS}
     house.wait(lambda: working(house, since=turns), "both to work again by themselves", 60)
     house.wait_phase("NORMAL")
-    assert house.status()["incidents"] == []
+    # A machine under load may show the writer as not ready again yet: it must pass by itself, and raise nothing.
+    house.wait(lambda: house.status()["incidents"] == [], "no incident")
     raised = [(event["subsystem"], event["fields"]["probe"]) for event in house.events("anomaly.raised")]
     assert raised == [("model", "cascade")]
     restarted = [e for e in house.events("step.ended") if e["fields"]["step"] == "restart"]
