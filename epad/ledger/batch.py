@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import chain
 
 import apsw
 
 from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
-from epad.ledger.record import GENESIS, LEAF_PREFIX, LINK_PREFIX, Kind, encode, pack_link
+from epad.ledger.record import GENESIS, Kind, encode, leaf_hash, link_hash
 from epad.ledger.rows import Values
 
 # One statement for many rows: SQLite gives up the GIL once a statement, and a busy loop is slow to give it back
@@ -40,8 +39,8 @@ def rows_of(entries: Sequence[Entry], tail: Tail, stamp: Stamp) -> list[Values]:
             kind, body = Kind.OPENED, encode(opened(entry, stamp))
         else:
             kind, body = Kind.CLOSED, encode(closed(entry, stamp))
-        leaf = sha256(LEAF_PREFIX + body).digest()
-        link = sha256(pack_link(LINK_PREFIX, link, sequence, leaf)).digest()
+        leaf = leaf_hash(body)
+        link = link_hash(link, sequence, leaf)
         rows.append((sequence, entry.turn, kind, entry.subsystem, wall_ns, body, leaf, link))
     return rows
 

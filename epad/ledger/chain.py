@@ -6,8 +6,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
-from itertools import repeat
 
 import apsw
 import msgspec
@@ -15,18 +13,17 @@ import msgspec
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
-    KINDS,
-    LINK_PREFIX,
+    HEADS,
     Kind,
-    Record,
     Span,
     columns_of,
     decode,
     decode_body,
+    decode_head,
     leaf_hash,
     leaf_hashes,
     link_hash,
-    pack_link,
+    link_hashes,
 )
 from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at
 
@@ -252,30 +249,27 @@ def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
     if seqs != tuple(range(first, first + len(rows))):
         return False
     try:
-        linked = map(pack_link, repeat(LINK_PREFIX), (link, *links[:-1]), seqs, leaves)
         return (
             leaf_hashes(bodies) == list(leaves)
-            and [sha256(parts).digest() for parts in linked] == list(links)
-            and _are_copies(list(map(decode_body, bodies)), turns, kinds, subsystems, walls)
+            and link_hashes((link, *links[:-1]), seqs, leaves) == list(links)
+            and _are_copies(bodies, turns, kinds, subsystems, walls)
         )
     except (TypeError, struct.error, UnicodeDecodeError, msgspec.MsgspecError):
         return False
 
 
-def _are_copies(
-    records: list[Record], turns: Values, kinds: Values, subsystems: Values, walls: Values
-) -> bool:
-    """Whether the columns are what the records say."""
-    if [KINDS[type(record)] for record in records] != list(kinds):
-        return False
-    if [record.wall_ns for record in records] != list(walls):
-        return False
+def _are_copies(bodies: Values, turns: Values, kinds: Values, subsystems: Values, walls: Values) -> bool:
+    """Whether the columns are what the bodies say. What has no column is vouched for by the leaf alone."""
     if max(kinds) > Kind.CLOSED:
-        named = [columns_of(record)[0:3:2] for record in records]
-        return named == list(zip(turns, subsystems, strict=True))
-    turns_said = [record.turn for record in records]  # type: ignore[union-attr]
-    subsystems_said = [record.subsystem for record in records]  # type: ignore[union-attr]
-    return turns_said == list(turns) and subsystems_said == list(subsystems)
+        said = [columns_of(decode_body(body)) for body in bodies]
+        return said == list(zip(turns, kinds, subsystems, walls, strict=True))
+    heads = list(map(decode_head, bodies))
+    return (
+        [HEADS[type(head)] for head in heads] == list(kinds)
+        and [head.turn for head in heads] == list(turns)
+        and [head.subsystem for head in heads] == list(subsystems)
+        and [head.wall_ns for head in heads] == list(walls)
+    )
 
 
 def walker_at(connection: apsw.Connection, first: int) -> Walker:
