@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from statemachine.clock import Clock
+
+T = TypeVar("T")
 
 BEAT_SECONDS = 0.25
+SHARED_SECONDS = 0.02
 
 
 def beat_after(now: float, seconds: float) -> float:
@@ -21,3 +28,19 @@ async def sleep_to_beat(seconds: float) -> None:
     """Sleep about so long, to a beat."""
     now = asyncio.get_running_loop().time()
     await asyncio.sleep(beat_after(now, seconds) - now)
+
+
+class OncePerBeat(Generic[T]):
+    """What several want in one beat, taken once for all of them: as of at most SHARED_SECONDS ago."""
+
+    def __init__(self, take: Callable[[], T], clock: Clock) -> None:
+        self._take = take
+        self._clock = clock
+        self._taken: T | None = None
+        self._taken_at = float("-inf")
+
+    def __call__(self) -> T:
+        now = self._clock.monotonic()
+        if self._taken is None or now - self._taken_at > SHARED_SECONDS:
+            self._taken, self._taken_at = self._take(), now
+        return self._taken

@@ -46,6 +46,7 @@ RETRY_SECONDS = 1.0
 # One of so many ticks is looked at while nothing is wrong: a look at 100 subsystems takes a millisecond.
 IDLE_TICKS = 5
 
+_OPEN = Hold(Rung.OPEN)
 # Only a person's order leaves it, however calm it is.
 _CALM = {Phase.LIFEBOAT: "everything is saved and stopped; `epactl lifeboat relaunch` starts it again"}
 
@@ -84,7 +85,7 @@ class Controller:
 
     def hold_of(self, name: str) -> Hold:
         """How a subsystem should be held, as of the last decision that is in the journal."""
-        return self._holds.get(name, Hold(Rung.OPEN))
+        return self._holds.get(name, _OPEN)
 
     def resume(self) -> None:
         """Take up the phase and the holds of a former life; call once the decider is restored."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from epad.beat import OncePerBeat
 from epad.config import Config, HysteresisConfig
 from epad.config_probes import ProbesConfig, VramConfig
 from epad.directories import Directories
@@ -111,7 +112,8 @@ class Senses:
 def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, events: EventLog) -> Watchers:
     """Make the probes. Raises ValueError for a threshold that could never be reached."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
-    snapshots, integrity, directories = senses.snapshots, senses.integrity, senses.directories
+    integrity, directories = senses.integrity, senses.directories
+    snapshots = OncePerBeat(senses.snapshots, clock)
     roster = Roster(config.subsystems, config.upstreams)
     looks = Looks(config.upstreams, roster.graph, snapshots, senses.sights, clock)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from statemachine.finding import Finding, Severity
-
 # More often than any hysteresis looks back. Said for ever of 100 subsystems, it took the daemon half a percent of a
 # core (bench/supervision.py).
 OKS_SAID = 10
@@ -21,8 +19,9 @@ class AllClear:
         """Forget all others."""
         self._oks = {name: oks for name, oks in self._oks.items() if name in subsystems}
 
-    def is_news(self, finding: Finding) -> bool:
-        """Whether a finding should be stated; what is wrong always is."""
-        oks = self._oks.get(finding.subsystem, 0) + 1 if finding.severity is Severity.OK else 0
-        self._oks[finding.subsystem] = min(oks, OKS_SAID + 1)
+    def is_news(self, subsystem: str, *, well: bool) -> bool:
+        """Whether what was found of a subsystem should be stated; what is wrong always is."""
+        oks = self._oks.get(subsystem, 0) + 1 if well else 0
+        if oks <= OKS_SAID:
+            self._oks[subsystem] = oks
         return oks <= OKS_SAID

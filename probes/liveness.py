@@ -11,6 +11,7 @@ from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 
 NAME = "liveness"
+_BAD = frozenset({SubsystemState.FAILED, SubsystemState.HUNG})
 
 
 class Liveness:
@@ -50,9 +51,17 @@ class Liveness:
         now, parked = self._clock.monotonic(), self._parked()
         looked_at = [s for s in self._snapshots() if s.kind != "client" and s.name not in parked]
         self._all_clear.keep({s.name for s in looked_at})
-        return [finding for s in looked_at if self._all_clear.is_news(finding := self._judge(s, now))]
+        return [finding for s in looked_at if (finding := self._news(s, now))]
 
-    def _judge(self, snapshot: SubsystemSnapshot, now: float) -> Finding:
+    def _news(self, snapshot: SubsystemSnapshot, now: float) -> Finding | None:
+        trouble = self._trouble(snapshot, now)
+        if not self._all_clear.is_news(snapshot.name, well=trouble is None):
+            return None
+        return trouble or Finding(NAME, snapshot.name, Severity.OK, now, f"it is {snapshot.state}")
+
+    def _trouble(self, snapshot: SubsystemSnapshot, now: float) -> Finding | None:
+        if snapshot.state not in _BAD:
+            return None
         evidence = {"pid": snapshot.pid, "restarts": snapshot.restarts, "last_exit": snapshot.last_exit}
         if snapshot.state is SubsystemState.FAILED:
             reason = f"it has failed: {snapshot.status_text}"
@@ -61,7 +70,7 @@ class Liveness:
         if snapshot.state is SubsystemState.HUNG and not self._void(now, now):
             reason = f"it hangs: {snapshot.hung_reason}"
             return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence=evidence)
-        return Finding(NAME, snapshot.name, Severity.OK, now, f"it is {snapshot.state}")
+        return None
 
 
 def _gravity(failed: SubsystemSnapshot) -> Severity:

@@ -114,7 +114,11 @@ class Progress:
         if self._void(now, now):
             return []
         judged = [self._judge(snapshot, now) for snapshot in snapshots if snapshot.state not in _HELD]
-        return [finding for finding in judged if self._all_clear.is_news(finding)]
+        return [
+            finding
+            for finding in judged
+            if self._all_clear.is_news(finding.subsystem, well=finding.severity is Severity.OK)
+        ]
 
     def forget(self, subsystem: str) -> None:
         """Start afresh with a subsystem that was released: its stall begins to count anew."""

@@ -63,12 +63,22 @@ class ChildLog:
 
     def tend(self, utc: float) -> None:
         """Rotate it if it is large, keep room ahead of it, note its size. Raises OSError."""
+        if self._is_as_it_was():
+            return
         with suppress(FileNotFoundError), _opened(self.path) as file:
             if os.fstat(file).st_size > self.config.max_bytes:
                 self._rotate(file)
             if not self._reserve(file):
                 self._make_way(file)
             self._mark(os.fstat(file).st_size, utc)
+
+    def _is_as_it_was(self) -> bool:
+        """Whether there is nothing to do, by one look from outside: most logs lie still for hours."""
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            return False
+        return status.st_size == self._marked and _room(status) >= RESERVE_BYTES // 2
 
     def _rotate(self, file: int) -> None:
         """Copy it away and begin it anew; where there is no room for a copy, what it held is dropped."""
@@ -108,10 +118,10 @@ class ChildLog:
 
     def _reserve(self, file: int) -> bool:
         """Have room ahead; False if there is next to none and no more is to be had."""
-        room = _room(file)
+        status = os.fstat(file)
+        room = _room(status)
         if room >= RESERVE_BYTES // 2:
             return True
-        status = os.fstat(file)
         return _allocate(file, status.st_size + RESERVE_BYTES) or room >= LEAST_ROOM_BYTES
 
     def _make_way(self, file: int) -> None:
@@ -212,9 +222,8 @@ def _copy(source: int, path: Path, offset: int) -> int:
     return offset
 
 
-def _room(file: int) -> int:
+def _room(status: os.stat_result) -> int:
     """How many bytes can be appended before the file system has to find more."""
-    status = os.fstat(file)
     return status.st_blocks * _BLOCK_BYTES - status.st_size
 
 

@@ -148,7 +148,11 @@ class PlainEngine:
 
     def sweep(self) -> None:
         """Reap dead orphans seen twice: a helper that somebody else here waits for is gone by then."""
-        dead = frozenset(stat.pid for stat in self._table.orphans(self._spawned))
+        dead = (
+            frozenset(stat.pid for stat in self._table.orphans(self._spawned))
+            if _any_is_dead()
+            else frozenset()
+        )
         for pid in dead & self._orphans:
             with suppress(OSError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
@@ -232,3 +236,11 @@ def killed(number: int) -> ExitStatus:
     except ValueError:
         name = str(number)
     return ExitStatus(f"signal {name}", succeeded=False)
+
+
+def _any_is_dead() -> bool:
+    """Whether any child of ours at all waits to be reaped: one call, where looking at each costs one a child."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False

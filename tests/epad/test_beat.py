@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.beat import BEAT_SECONDS, beat_after, sleep_to_beat
+from epad.beat import BEAT_SECONDS, OncePerBeat, beat_after, sleep_to_beat
+from statemachine.clock import ManualClock
 
 
 @given(st.floats(0, 1e9), st.floats(0, 100))
@@ -39,3 +40,17 @@ async def test_those_who_begin_apart_wake_together(monkeypatch: pytest.MonkeyPat
         await sleep_to_beat(1.0)
         await sleep_to_beat(0.1)
     assert [round(seconds, 9) for seconds in slept] == [0.99, 0.1, 0.91, 0.1, 1.05, 0.1]
+
+
+def test_what_many_want_in_one_beat_is_taken_once() -> None:
+    """And anew in the next."""
+    clock, taken = ManualClock(), []
+
+    def take() -> int:
+        taken.append(clock.monotonic())
+        return len(taken)
+
+    shared = OncePerBeat(take, clock)
+    assert [shared(), shared()] == [1, 1]
+    clock.advance(BEAT_SECONDS)
+    assert [shared(), shared()] == [2, 2]
