@@ -100,10 +100,13 @@ class Analysis:
     @property
     def precision(self) -> dict[str, float | None]:
         """The headline's precision at base rates that a deployment may have."""
-        catch, alarm = self.headline.catch.rate, self.headline.false_alarm.rate
-        if catch is None or alarm is None:
-            return {}
-        return {f"{rate:.0%}": precision_at(catch, alarm, rate) for rate in BASE_RATES}
+        return _precision(self.headline.catch.rate, self.headline.false_alarm.rate)
+
+    @property
+    def least_precision(self) -> dict[str, float | None]:
+        """At the bad ends of both intervals: no false alarm in 2,500 rounds is not a precision of 1."""
+        catch, alarm = self.headline.catch.interval, self.headline.false_alarm.interval
+        return _precision(catch and catch[0], alarm and alarm[1])
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -117,6 +120,7 @@ class Analysis:
             "calibration": self.calibration.as_json(),
             "in_grammar": self.in_grammar.as_json(),
             "precision_at_base_rate": self.precision,
+            "least_precision_at_base_rate": self.least_precision,
             "rules": {name: result.as_json() for name, result in self.rules.items()},
             "held_out_families": {name: r.as_json() for name, r in self.families.items()},
             "held_out_categories": {name: r.as_json() for name, r in self.categories.items()},
@@ -126,6 +130,12 @@ class Analysis:
             "roc": [asdict(point) for point in self.roc],
             "reliability": [asdict(one) for one in self.reliability],
         }
+
+
+def _precision(catch: float | None, alarm: float | None) -> dict[str, float | None]:
+    if catch is None or alarm is None:
+        return {}
+    return {f"{rate:.0%}": precision_at(catch, alarm, rate) for rate in BASE_RATES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,11 @@ def headline_rows(report: Report) -> dict[str, Rates]:
 def headline_notes(report: Report) -> list[str]:
     """How to read the headline."""
     worst, best = report.bounds
-    precision = ", ".join(f"{number(value)} at {rate}" for rate, value in report.analysis.precision.items())
+    least = report.analysis.least_precision
+    precision = ", ".join(
+        f"{number(value)} (at least {number(least[rate])}) at {rate}"
+        for rate, value in report.analysis.precision.items()
+    )
     lines = [
         f"The first row decides by the rule {report.rule} ({report.analysis.judgement.why}).",
         "Neither that rule nor its threshold has seen the held-out families.",
@@ -64,7 +68,7 @@ def voters(report: Report) -> list[str]:
     ]
     for role, worth in analysis.worth.items():
         bounds = f" [{worth.interval[0]:+.3f}, {worth.interval[1]:+.3f}]" if worth.interval else ""
-        lines.append(f"Without {role} the AUC falls by {worth.drop:+.3f}{bounds}.")
+        lines.append(f"AUC lost without {role}: {worth.drop:+.3f}{bounds}.")
     return lines
 
 

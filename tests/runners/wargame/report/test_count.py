@@ -45,6 +45,9 @@ async def test_the_funnel_adds_up_and_the_baselines_stand_beside(tmp_path: Path)
     worst, best = report.bounds
     assert worst.trials == best.trials == 30
     assert worst.rate <= report.swarm.catch.rate <= best.rate
+    least = report.analysis.least_precision
+    assert least
+    assert all(least[rate] < value for rate, value in report.analysis.precision.items() if value is not None)
     page = markdown.render(report)
     assert "| always says attack | " in page
     assert "| always says benign | " in page
