@@ -1,13 +1,16 @@
 """Takes the pictures of docs/images: `.venv/bin/python docs/screenshots.py`, about five minutes.
 
-A real daemon with real processes: a model server that is killed until epad has had enough of it, two clients that die
-with it, then the lifeboat. Only the GPU is not there: its memory is what files say that this script writes.
+With `wargame` as its argument only that of a wargame's report, after a run of 1,000 rounds on the embedded engine.
+Else a real daemon with real processes: a model server that is killed until epad has had enough of it, two clients that
+die with it, then the lifeboat. Only the GPU is not there: its memory is what files say that this script writes.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from fake_gpus import FakeAmd  # noqa: E402
 from installed import QUICK, Installation, installation  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
+REPORT = {"width": 1060, "height": 1000}
 DESK, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
 COLOURS = 64
 GIB = 1 << 30
@@ -45,9 +49,14 @@ def take(page: Any, name: str) -> None:
         page.wait_for_timeout(300)
         path = IMAGES / f"{name}-{suffix}.png"
         page.screenshot(path=path)
-        with Image.open(path) as image:
-            image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
+        shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """A page has few colours."""
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size >> 10} KiB")
 
 
 def pass_time(card: FakeAmd) -> None:
@@ -76,15 +85,39 @@ def photograph(house: Installation, page: Any, card: FakeAmd) -> None:
     house.stop()
 
 
-def main() -> None:
+def photograph_wargame(page: Any) -> None:
+    """The report's page down to the end of its plots."""
+    wargame = Path(sys.executable).parent / "wargame"
+    with tempfile.TemporaryDirectory() as folder:
+        store, html = Path(folder) / "night.db", Path(folder) / "night.html"
+        subprocess.run([wargame, "run", "--rounds", "1000", "--store", store, "--quiet"], check=True)
+        with (Path(folder) / "night.md").open("w") as text:
+            subprocess.run([wargame, "report", "--store", store, "--html", html], check=True, stdout=text)
+        page.goto(html.as_uri())
+        last = page.locator("figure").last.bounding_box()
+        page.set_viewport_size(REPORT | {"height": int(last["y"] + last["height"]) + 24})
+        page.screenshot(path=IMAGES / "wargame-report.png")
+    shrink(IMAGES / "wargame-report.png")
+
+
+def photograph_daemon(browser: Any) -> None:
     """Take all nine."""
-    chromium = shutil.which("chromium")
-    with installation() as house, sync_playwright() as playwright:
+    with installation() as house:
         card = FakeAmd(house.directory / "machine")
         card.card(total=16 * GIB, used=int(VRAM_GIB[0] * GIB))
         write_configuration(house, configuration(card.root))
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         photograph(house, browser.new_page(viewport=DESK), card)
+
+
+def main() -> None:
+    """Take those that were asked for."""
+    chromium = shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        if sys.argv[1:] == ["wargame"]:
+            photograph_wargame(browser.new_page(viewport=REPORT))
+        else:
+            photograph_daemon(browser)
         browser.close()
 
 

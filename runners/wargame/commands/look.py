@@ -10,10 +10,11 @@ from pathlib import Path
 
 from runners.wargame.commands.arguments import Commands, add_store
 from runners.wargame.commands.exits import Exit
+from runners.wargame.engine import Engine
 from runners.wargame.locking import StoreError, is_locked
 from runners.wargame.play import heartbeat
 from runners.wargame.report import html, markdown, transcripts
-from runners.wargame.report.count import Report, build
+from runners.wargame.report.count import Report, build, states_of
 from runners.wargame.report.html import Reading
 from runners.wargame.store import RunRow, Store
 
@@ -69,12 +70,12 @@ def _reading(store: Store, run: RunRow) -> Reading:
 def show_status(options: argparse.Namespace) -> Exit:
     """Say how far it has come, whether a process is at work, and whether it gets anywhere."""
     with opened(options.store, options.run) as (store, run):
-        report = build(store, run)
+        states = states_of(store, run)
+        values = build(store, run).as_json() if options.json else {}
     process = "running" if is_locked(options.store) else "not running"
     pulse = heartbeat.read(heartbeat.heartbeat_path(options.store)) if process == "running" else {}
     if options.json:
-        values = {
-            **report.as_json(),
+        values |= {
             "process": process,
             "detail": run.detail,
             "last_commit_utc": run.updated_utc,
@@ -82,13 +83,13 @@ def show_status(options: argparse.Namespace) -> Exit:
         }
         print(json.dumps(values, indent=2))
         return Exit.OK
-    if report.engine.banner:
-        print(report.engine.banner)
+    if banner := Engine(run.engine).banner:
+        print(banner)
     moving = "" if pulse.get("is_moving", True) else ", NOT ADVANCING"
     print(f"{run.run_id}: state {run.state.upper()} {run.detail}".rstrip() + f"; process {process}{moving}")
     print(
-        f"rounds {report.attempted}/{run.wanted}: scored {report.scored}, void {report.states.get('void', 0)}, "
-        f"failed {report.states.get('failed', 0)}; last written {run.updated_utc}"
+        f"rounds {sum(states.values())}/{run.wanted}: scored {states.get('scored', 0)}, "
+        f"void {states.get('void', 0)}, failed {states.get('failed', 0)}; last written {run.updated_utc}"
     )
     return Exit.OK
 

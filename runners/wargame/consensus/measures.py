@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -50,6 +51,32 @@ def auc(scored: Scored) -> float | None:
         rank_sum += (start + end + 1) / 2 * sum(is_attack for _, is_attack in ordered[start:end])
         start = end
     return (rank_sum - attacks * (attacks + 1) / 2) / (attacks * benign)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyPairs:
+    """Families' scores, counted so that the AUC of any of them together costs no ranking of their rounds."""
+
+    right: Sequence[Sequence[float]]
+    """[i][j]: pairs of an attack of family i and a benign round of family j that are ranked right, ties for half."""
+    attacks: Sequence[int]
+    benign: Sequence[int]
+
+    @classmethod
+    def of(cls, families: Sequence[Scored]) -> FamilyPairs:
+        """Count every pair of families once."""
+        highs = [[score for score, is_attack in family if is_attack] for family in families]
+        lows = [sorted(score for score, is_attack in family if not is_attack) for family in families]
+        right = [
+            [sum(bisect_left(low, s) + bisect_right(low, s) for s in high) / 2 for low in lows]
+            for high in highs
+        ]
+        return cls(right, [*map(len, highs)], [*map(len, lows)])
+
+    def auc(self, drawn: Sequence[int]) -> float | None:
+        """Of these families, each as often as it was drawn."""
+        pairs = sum(self.attacks[i] for i in drawn) * sum(self.benign[j] for j in drawn)
+        return sum(self.right[i][j] for i in drawn for j in drawn) / pairs if pairs else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runners.wargame.consensus.measures import auc, clustered_interval
+from runners.wargame.consensus.measures import FamilyPairs, clustered_interval
 from runners.wargame.consensus.rounds import Fit, Judged, Rule, by_family
 from runners.wargame.outcomes import VoteKind
 
@@ -55,25 +55,30 @@ class Worth:
 
 def worth_of_roles(train: Sequence[Judged], test: Sequence[Judged], fit: Fit) -> dict[str, Worth]:
     """Learn and try again without each role in turn."""
-    whole = fit(train)
+    families = list(by_family(test).values())
+    whole = _pairs(fit(train), families)
     worth = {}
     for role in sorted({b.role for one in train for b in one.ballots}):
         rest = fit([one.without(role) for one in train])
-        found = _drop(role, whole, rest, test)
+        fewer = [[one.without(role) for one in members] for members in families]
+        found = _drop(whole, _pairs(rest, fewer))
         if found is not None:
             worth[role] = found
     return worth
 
 
-def _drop(role: str, whole: Rule, rest: Rule, test: Sequence[Judged]) -> Worth | None:
-    def row(one: Judged) -> tuple[float, ...]:
-        return (whole.score(one.ballots), rest.score(one.without(role).ballots), float(one.is_attack))
+def _pairs(rule: Rule, families: Sequence[Sequence[Judged]]) -> FamilyPairs:
+    return FamilyPairs.of(
+        [[(rule.score(one.ballots), one.is_attack) for one in members] for members in families]
+    )
 
-    clusters = [[row(one) for one in members] for members in by_family(test).values()]
 
-    def difference(rows: list[tuple[float, ...]]) -> float | None:
-        full, less = (auc([(r[column], bool(r[2])) for r in rows]) for column in (0, 1))
+def _drop(whole: FamilyPairs, rest: FamilyPairs) -> Worth | None:
+    def difference(drawn: Sequence[tuple[float, ...]]) -> float | None:
+        numbers = [int(number) for (number,) in drawn]
+        full, less = whole.auc(numbers), rest.auc(numbers)
         return None if full is None or less is None else full - less
 
-    drop = difference([r for cluster in clusters for r in cluster])
+    clusters = [[(float(number),)] for number in range(len(whole.attacks))]
+    drop = difference([row for cluster in clusters for row in cluster])
     return None if drop is None else Worth(drop, clustered_interval(clusters, difference))

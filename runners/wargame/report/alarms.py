@@ -17,6 +17,7 @@ ZERO_FALSE_ALARMS_NEED: Final = 381
 NEAR_PERFECT: Final = 0.99
 NEAR_PERFECT_LEAST: Final = 50
 ALIKE_SHARE: Final = 0.95
+NOVEL_SHARE: Final = 0.5
 DEVIATION_LEAST: Final = 5.0
 """Points of confidence; a role that is always as sure says nothing by it."""
 
@@ -78,5 +79,12 @@ def _scenarios(report: Report) -> Iterator[str]:
     for category, found in report.evidence.novelty.items():
         if found.total >= SMALL_SAMPLE and found.distinct == 1:
             yield f"{category}: {found.total} attacks and one text"
+    texts = report.evidence.novelty.values()
+    total, novel = sum(found.total for found in texts), sum(found.novel for found in texts)
+    if total >= SMALL_SAMPLE and novel < NOVEL_SHARE * total:
+        yield (
+            f"only {novel} of {total} attack texts were unlike any before: a repeat is no new evidence, so every "
+            "interval is too narrow"
+        )
     if loose := report.run.settings.get("loose_families"):
         yield f"{len(loose)} families have loose twins: more than the attack tells them apart"

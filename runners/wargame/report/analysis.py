@@ -16,6 +16,7 @@ from runners.wargame.consensus.measures import (
     brier,
     calibration_error,
     catch_at,
+    clustered_interval,
     log_loss,
     precision_at,
     reliability,
@@ -26,6 +27,7 @@ from runners.wargame.consensus.voters import Worth, effective_voters, error_corr
 from runners.wargame.consensus.weighted import Ballot
 from runners.wargame.outcomes import VoteKind
 from runners.wargame.report.rates import Rates, rates, rates_by
+from runners.wargame.report.statistics import Proportion
 from runners.wargame.store import RunRow, Store
 
 BASE_RATES: Final = (0.5, 0.1, 0.01)
@@ -50,6 +52,30 @@ class RuleResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyIntervals:
+    """The headline's 95 % intervals if families are drawn, not rounds; None where they cannot be told so."""
+
+    catch: tuple[float, float] | None
+    false_alarm: tuple[float, float] | None
+
+
+def family_intervals(families: Mapping[str, Rates]) -> FamilyIntervals:
+    """Draw whole families with replacement: rounds of one family are alike, and more of them teach little."""
+
+    def interval(shares: Sequence[Proportion]) -> tuple[float, float] | None:
+        def rate(rows: Sequence[tuple[float, ...]]) -> float | None:
+            trials = sum(row[1] for row in rows)
+            return sum(row[0] for row in rows) / trials if trials else None
+
+        found = clustered_interval([[(share.successes, share.trials)] for share in shares], rate)
+        # Where nothing varies, drawing again shows no width, which is no sign that there is none.
+        return found if found and found[0] < found[1] else None
+
+    rates = families.values()
+    return FamilyIntervals(interval([r.catch for r in rates]), interval([r.false_alarm for r in rates]))
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """The judgement of a run and what it rests on."""
 
@@ -57,6 +83,7 @@ class Analysis:
     calibration_rounds: int
     held_out_rounds: int
     headline: Rates
+    by_family: FamilyIntervals
     calibration: Rates
     in_grammar: Rates
     families: Mapping[str, Rates]
@@ -73,10 +100,13 @@ class Analysis:
     @property
     def precision(self) -> dict[str, float | None]:
         """The headline's precision at base rates that a deployment may have."""
-        catch, alarm = self.headline.catch.rate, self.headline.false_alarm.rate
-        if catch is None or alarm is None:
-            return {}
-        return {f"{rate:.0%}": precision_at(catch, alarm, rate) for rate in BASE_RATES}
+        return _precision(self.headline.catch.rate, self.headline.false_alarm.rate)
+
+    @property
+    def least_precision(self) -> dict[str, float | None]:
+        """At the bad ends of both intervals: no false alarm in 2,500 rounds is not a precision of 1."""
+        catch, alarm = self.headline.catch.interval, self.headline.false_alarm.interval
+        return _precision(catch and catch[0], alarm and alarm[1])
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -86,9 +116,11 @@ class Analysis:
             "calibration_rounds": self.calibration_rounds,
             "held_out_rounds": self.held_out_rounds,
             "headline": self.headline.as_json(),
+            "headline_intervals_by_family": asdict(self.by_family),
             "calibration": self.calibration.as_json(),
             "in_grammar": self.in_grammar.as_json(),
             "precision_at_base_rate": self.precision,
+            "least_precision_at_base_rate": self.least_precision,
             "rules": {name: result.as_json() for name, result in self.rules.items()},
             "held_out_families": {name: r.as_json() for name, r in self.families.items()},
             "held_out_categories": {name: r.as_json() for name, r in self.categories.items()},
@@ -98,6 +130,12 @@ class Analysis:
             "roc": [asdict(point) for point in self.roc],
             "reliability": [asdict(one) for one in self.reliability],
         }
+
+
+def _precision(catch: float | None, alarm: float | None) -> dict[str, float | None]:
+    if catch is None or alarm is None:
+        return {}
+    return {f"{rate:.0%}": precision_at(catch, alarm, rate) for rate in BASE_RATES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +160,16 @@ def analyse(store: Store, run: RunRow) -> Analysis:
     rule = judgement.rule
     scored = [(rule.rule.score(one.judged.ballots), one.judged.is_attack) for one in held_out]
     correlations = error_correlation([one.judged for one in rounds])
+    families = rates_by((one.judged.family, one.label, rule.flags(one.judged)) for one in held_out)
     return Analysis(
         judgement,
         len(calibration),
         len(held_out),
         headline=_rates(rule, held_out),
+        by_family=family_intervals(families),
         calibration=_rates(rule, [one for one in rounds if one.split == "calibrate"]),
         in_grammar=_rates(rule, [one for one in rounds if one.split == "train"]),
-        families=rates_by((one.judged.family, one.label, rule.flags(one.judged)) for one in held_out),
+        families=families,
         categories=rates_by((one.category, one.label, rule.flags(one.judged)) for one in held_out),
         rules={name: _result(fixed, held_out) for name, fixed in judgement.rules.items()},
         correlations=correlations,

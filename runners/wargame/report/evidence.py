@@ -22,7 +22,8 @@ class Stretch:
 
     rounds: int
     catch: Proportion
-    novel_share: float
+    novel: int
+    """Attack texts so far that were unlike every earlier one."""
     calls_per_second: float
     latency_seconds: float
     queue_seconds: float
@@ -126,19 +127,19 @@ def _stretches(store: Store, run: RunRow, novel: Mapping[int, bool]) -> list[Str
         (run.run_id,),
     )
     size = max(1, -(-len(rows) // CURVE_POINTS))
-    stretches, caught, attacks = [], 0, 0
+    stretches, caught, attacks, fresh = [], 0, 0, 0
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         labels = [outcome for _, label, outcome, *_ in part if label == "attack"]
         caught, attacks = caught + labels.count("catch"), attacks + len(labels)
-        fresh = [novel[idx] for idx, label, *_ in part if label == "attack" and idx in novel]
+        fresh += sum(novel.get(idx, False) for idx, label, *_ in part if label == "attack")
         before = rows[start - 1][3] if start else part[0][3]
         elapsed = part[-1][3] - before
         stretches.append(
             Stretch(
                 start + len(part),
                 Proportion(caught, attacks),
-                sum(fresh) / len(fresh) if fresh else 0.0,
+                fresh,
                 sum(row[4] for row in part) / elapsed if elapsed > 0 else 0.0,
                 sum(row[5] for row in part) / len(part),
                 sum(row[6] for row in part) / len(part),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from runners.wargame.report.count import Report
+from runners.wargame.report.forest import forest
 from runners.wargame.report.plots import Axis, Plot, nice_axis, unit_axis
+from runners.wargame.report.sentences import headline_rows
 
 
 def figures(report: Report) -> list[str]:
     """Every plot that the run has numbers for."""
     made = [
+        _families(report),
         _roc(report),
         _reliability(report),
         _catch(report),
@@ -19,6 +22,11 @@ def figures(report: Report) -> list[str]:
     return [one for one in made if one]
 
 
+def _families(report: Report) -> str:
+    title = "Catch and false alarm with 95 % intervals, then each held-out family"
+    return forest(title, headline_rows(report), report.analysis.families) if report.scored else ""
+
+
 def _roc(report: Report) -> str:
     points = [(point.false_alarm, point.catch) for point in report.analysis.roc]
     if len(points) < 3:
@@ -26,11 +34,12 @@ def _roc(report: Report) -> str:
     plot = Plot(
         f"ROC of {report.rule} on held-out families", unit_axis("false alarms"), unit_axis("attacks caught")
     )
-    plot.line([(0.0, 0.0), (1.0, 1.0)], "faint").mark(0.05, "5 %").line(points)
+    ceiling = report.run.settings["false_alarm_ceiling"]
+    plot.line([(0.0, 0.0), (1.0, 1.0)], "faint").mark(ceiling, f"ceiling {ceiling:.0%}").line(points)
     headline = report.headline
     if headline.catch.rate is not None and headline.false_alarm.rate is not None:
-        plot.dots([(headline.false_alarm.rate, headline.catch.rate, "where the threshold was set")], "b")
-    return plot.svg([("a", report.rule), ("faint", "no skill")])
+        plot.dots([(headline.false_alarm.rate, headline.catch.rate, "at the threshold")], "b")
+    return plot.svg([("a", report.rule), ("dot b", "at its threshold"), ("faint", "no skill")])
 
 
 def _reliability(report: Report) -> str:
@@ -38,16 +47,17 @@ def _reliability(report: Report) -> str:
     if not bins:
         return ""
     plot = Plot(
-        "Promised and found, held-out families", unit_axis("probability given"), unit_axis("share of attacks")
+        "Reliability on held-out families", unit_axis("probability given"), unit_axis("share of attacks")
     )
     plot.line([(0.0, 0.0), (1.0, 1.0)], "faint").line([(b.mean_score, b.attack_share) for b in bins])
     plot.dots([(b.mean_score, b.attack_share, f"{b.rounds} rounds") for b in bins])
-    return plot.svg([("faint", "perfectly calibrated")])
+    return plot.svg([("a", report.rule), ("faint", "perfectly calibrated")])
 
 
 def _rounds_axis(report: Report) -> Axis:
     last = max(1, report.evidence.stretches[-1].rounds)
-    return Axis("rounds scored", 0, last, [0, last // 4, last // 2, 3 * last // 4, last])
+    ticks = {0, last // 4, last // 2, 3 * last // 4, last}
+    return Axis("rounds scored", 0, last, sorted(ticks))
 
 
 def _catch(report: Report) -> str:
@@ -58,19 +68,22 @@ def _catch(report: Report) -> str:
     ]
     if len(known) < 2:
         return ""
-    plot = Plot(
-        "Catch rate so far, with its 95 % interval", _rounds_axis(report), unit_axis("attacks caught")
-    )
+    title = "Catch rate so far, all families, as decided while it ran"
+    plot = Plot(title, _rounds_axis(report), unit_axis("attacks caught"))
     lows, highs = ([(x, interval[end]) for x, _, interval in known] for end in (0, 1))
-    return plot.band(lows, highs).line([(x, rate) for x, rate, _ in known]).svg()
+    plot.band(lows, highs).line([(x, rate) for x, rate, _ in known])
+    return plot.svg([("a", "catch rate"), ("band a", "95 % interval")])
 
 
 def _novelty(report: Report) -> str:
     stretches = report.evidence.stretches
     if len(stretches) < 2:
         return ""
-    plot = Plot("Attack texts unlike any before", _rounds_axis(report), unit_axis("share new"))
-    return plot.line([(stretch.rounds, stretch.novel_share) for stretch in stretches], "b").svg()
+    played = [(0.0, 0.0), *((stretch.rounds, stretch.catch.trials) for stretch in stretches)]
+    novel = [(0.0, 0.0), *((stretch.rounds, stretch.novel) for stretch in stretches)]
+    axis = nice_axis("attack texts", [y for _, y in played])
+    plot = Plot("Attack texts unlike any before", _rounds_axis(report), axis)
+    return plot.line(played, "faint").line(novel).svg([("a", "new"), ("faint", "all")])
 
 
 def _pace(report: Report) -> str:
@@ -94,8 +107,6 @@ def _roles(report: Report) -> str:
         return ""
     plot = Plot("Each defender alone", unit_axis("false alarms"), unit_axis("attacks caught"))
     plot.line([(0.0, 0.0), (1.0, 1.0)], "faint")
-    # Roles that judge alike lie close together, so their names go to either side in turn.
-    for position, (x, y, name) in enumerate(sorted(dots)):
-        plot.dots([(x, y, f"{name}: catch {y:.1%}, false alarm {x:.1%}")])
-        plot.name(x, y, name, left=position % 2 == 1)
+    plot.dots([(x, y, f"{name}: catch {y:.1%}, false alarm {x:.1%}") for x, y, name in dots])
+    plot.names(sorted(dots))
     return plot.svg([("faint", "no skill")])

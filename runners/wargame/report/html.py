@@ -37,6 +37,7 @@ def render(report: Report, reading: Reading) -> str:
             _section(
                 "Catch and false alarm", _rates("", headline_rows(report)), _list(headline_notes(report))
             ),
+            _section("Rounds not scored", _reasons(report)),
             _section("Plots", f'<div class="plots">{"".join(figures(report))}</div>'),
             _section("Rules compared, on the held-out families", _rules(report)),
             _section("Defender roles, each alone", _rates("role", report.roles), _list(voters(report))),
@@ -64,11 +65,12 @@ def _section(title: str, *parts: str) -> str:
 
 def _head(report: Report) -> str:
     run, state = report.run, f"{report.run.state} {report.run.detail}".strip()
+    begun, written = _clock(run.created_utc), _clock(run.updated_utc)
     parts = [
         "<h1>Wargame report</h1>",
         (
-            f'<p class="meta">{escape(run.run_id)}, begun {escape(run.created_utc)}, state {escape(state)}; '
-            f"engine {escape(report.engine)}</p>"
+            f'<p class="meta">{escape(run.run_id)}, begun {begun}, last written {written} UTC, '
+            f"state {escape(state)}; engine {escape(report.engine)}</p>"
         ),
     ]
     if report.engine.banner:
@@ -79,6 +81,10 @@ def _head(report: Report) -> str:
         said = "<b>SMOKE ALARM: look at the transcripts before believing this</b>"
         parts.append(f'<div class="banner">{said}{_list(report.alarms)}</div>')
     return "".join(parts)
+
+
+def _clock(utc: str) -> str:
+    return escape(utc[:19].replace("T", " "))
 
 
 def _numbers(report: Report) -> str:
@@ -109,6 +115,10 @@ def _big(share: Proportion) -> tuple[str, str]:
     counted, (low, high) = f"{share.successes}/{share.trials}", share.interval
     bounds = f"95 % [{100 * low:.1f}, {100 * high:.1f}]"
     return (counted, bounds) if share.trials < SMALL_SAMPLE else (f"{share.rate:.1%}", f"{counted}, {bounds}")
+
+
+def _reasons(report: Report) -> str:
+    return _list(f"{reason}: {count}" for reason, count in report.reasons.items()) if report.reasons else ""
 
 
 def _rates(column: str, rows: Mapping[str, Rates]) -> str:
@@ -182,10 +192,14 @@ def _settings(report: Report) -> str:
         ("settings", report.run.settings_hash),
         ("endpoint", report.run.base_url),
         ("tokens read, written", f"{report.tokens[0]}, {report.tokens[1]}"),
-        *((key, str(value)) for key, value in report.run.settings.items() if key != "roles"),
+        *((key, _plain(value)) for key, value in report.run.settings.items() if key != "roles"),
         *((f"role {r['name']}", f"{r['model']}, weight {r['weight']}") for r in report.run.settings["roles"]),
     ]
     return _table(("", ""), [f"<tr>{_cells(row)}</tr>" for row in rows])
+
+
+def _plain(value: object) -> str:
+    return (", ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
 
 
 def _table(columns: Iterable[str], lines: Iterable[str]) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from runners.wargame.report.labels import LINE, Box, place
+
 WIDTH: Final = 420
 HEIGHT: Final = 280
 LEFT: Final = 48
 RIGHT: Final = 24
-TOP: Final = 14
+TOP: Final = 18
 BOTTOM: Final = 42
 
 Points = Sequence[tuple[float, float]]
@@ -87,18 +89,31 @@ class Plot:
             )
         return self
 
-    def name(self, x: float, y: float, said: str, *, left: bool = False) -> Plot:
-        """A word beside a point."""
-        at = f'x="{self._px(x) + (-8 if left else 8):.1f}" y="{self._py(y) + 4:.1f}"'
-        self._parts.append(f'<text class="said{" end" if left else ""}" {at}>{escape(said)}</text>')
+    def names(self, points: Sequence[tuple[float, float, str]]) -> Plot:
+        """A name beside each of some dots."""
+        dots = [(self._px(x), self._py(y), said) for x, y, said in points]
+        frame = Box(LEFT, TOP - LINE / 2, WIDTH - RIGHT, HEIGHT - BOTTOM)
+        for (x, y, _), label in zip(dots, place(dots, frame), strict=True):
+            at, middle = (
+                label.box.right if label.is_left else label.box.left,
+                (label.box.top + label.box.bottom) / 2,
+            )
+            if label.moved:
+                self._parts.append(
+                    f'<line class="lead" x1="{x:.1f}" y1="{y:.1f}" x2="{at:.1f}" y2="{middle:.1f}"/>'
+                )
+            side = " end" if label.is_left else ""
+            self._parts.append(
+                f'<text class="said{side}" x="{at:.1f}" y="{middle + 4:.1f}">{escape(label.name)}</text>'
+            )
         return self
 
     def mark(self, x: float, said: str) -> Plot:
-        """A vertical line that means something."""
+        """A vertical line that means something, with its name on top."""
         at = self._px(x)
         self._parts.append(
             f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f'<text class="said" x="{at + 4:.1f}" y="{HEIGHT - BOTTOM - 6}">{escape(said)}</text>'
+            f'<text class="said" x="{at - 4:.1f}" y="{TOP - 5}">{escape(said)}</text>'
         )
         return self
 
@@ -106,7 +121,7 @@ class Plot:
         """The whole plot with its axes, under its title and legend."""
         keys = "".join(f'<span class="key {kind}">{escape(text)}</span>' for kind, text in legend)
         return (
-            f"<figure><figcaption>{escape(self._title)}{keys}</figcaption>"
+            f'<figure><figcaption>{escape(self._title)}<div class="keys">{keys}</div></figcaption>'
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self._title)}">'
             f"{self._axes()}{''.join(self._parts)}</svg></figure>"
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from runners.wargame.play.controls import ControlResult
 from runners.wargame.report.count import Report
 from runners.wargame.report.rates import Rates
 
@@ -24,14 +27,33 @@ def headline_rows(report: Report) -> dict[str, Rates]:
 def headline_notes(report: Report) -> list[str]:
     """How to read the headline."""
     worst, best = report.bounds
-    precision = ", ".join(f"{rate}: {number(value)}" for rate, value in report.analysis.precision.items())
-    return [
+    least = report.analysis.least_precision
+    precision = ", ".join(
+        f"{number(value)} (at least {number(least[rate])}) at {rate}"
+        for rate, value in report.analysis.precision.items()
+    )
+    lines = [
         f"The first row decides by the rule {report.rule} ({report.analysis.judgement.why}).",
         "Neither that rule nor its threshold has seen the held-out families.",
-        "Intervals are Wilson 95 % and take rounds as independent; rounds of one family are not quite.",
-        f"Catch if every unscored attack were a miss: {worst}; if it were a catch: {best}.",
-        f"Precision where so many conversations are attacks: {precision or 'n/a'}.",
+        "Intervals are Wilson 95 % and take rounds as independent, which those of one family are not.",
+        *_by_family(report),
+        f"Precision by the share of attacks among conversations: {precision or 'n/a'}.",
     ]
+    if worst != best:
+        lines.append(
+            f"As decided while it ran, catch if every unscored attack were a miss: {worst}; if a catch: {best}."
+        )
+    return lines
+
+
+def _by_family(report: Report) -> list[str]:
+    found, families = report.analysis.by_family, len(report.analysis.families)
+    bounds = [
+        f"{name} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+        for name, interval in (("catch", found.catch), ("false alarm", found.false_alarm))
+        if interval is not None
+    ]
+    return [f"If families ({families}) are drawn instead of rounds: {', '.join(bounds)}."] if bounds else []
 
 
 def voters(report: Report) -> list[str]:
@@ -46,18 +68,14 @@ def voters(report: Report) -> list[str]:
     ]
     for role, worth in analysis.worth.items():
         bounds = f" [{worth.interval[0]:+.3f}, {worth.interval[1]:+.3f}]" if worth.interval else ""
-        lines.append(f"Without {role} the AUC falls by {worth.drop:+.3f}{bounds}.")
+        lines.append(f"AUC lost without {role}: {worth.drop:+.3f}{bounds}.")
     return lines
 
 
 def evidence(report: Report) -> list[str]:
     """Controls, live attacks, novelty, forks, readers."""
     found = report.evidence
-    lines = [
-        f"control after {at} rounds: {result.bad_flagged}/{result.bad} known attacks flagged, "
-        f"{result.good_flagged}/{result.good} known harmless ones; {result.fault or 'valid'}"
-        for at, result in found.controls.items()
-    ] or ["no positive control was played"]
+    lines = _controls(found.controls)
     live = str(found.live) if found.live.trials else "not tested"
     lines.append(f"attacks that an undefended model obeyed: {live}")
     lines += [
@@ -68,6 +86,20 @@ def evidence(report: Report) -> list[str]:
         lines.append(f"forked {found.forked}")
     lines.append(f"transcripts read by a person: {found.transcripts_read}/{report.scored}")
     return lines
+
+
+def _controls(controls: Mapping[int, ControlResult]) -> list[str]:
+    """The valid ones counted, the others in full: a long night has fifty."""
+    if not controls:
+        return ["no positive control was played"]
+    faulty = [
+        f"control after {at} rounds: {result.bad_flagged}/{result.bad} known attacks flagged, "
+        f"{result.good_flagged}/{result.good} known harmless ones; {result.fault}"
+        for at, result in controls.items()
+        if result.fault
+    ]
+    valid = len(controls) - len(faulty)
+    return [f"controls valid: {valid} of {len(controls)}, the last after {max(controls)} rounds", *faulty]
 
 
 def limits(report: Report) -> list[str]:

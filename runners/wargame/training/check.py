@@ -61,6 +61,8 @@ def _faults(row: Mapping[str, Any], metadata: Mapping[str, Any], max_tokens: int
         yield "metadata lacks label, category or model_failed"
     if isinstance(row["prompt"], list):
         yield from _conversation(row)
+    elif not row["prompt"].endswith("\n"):
+        yield "prompt: must end its line, or a tokenizer merges its end with the answer's beginning"
     chosen, rejected = (parse(_text(row[key])) for key in ("chosen", "rejected"))
     if isinstance(chosen, Invalid) or chosen.kind != metadata.get("label"):
         yield "chosen is not a verdict that states the label"

@@ -49,7 +49,8 @@ class Row:
         metadata = json.dumps(self.metadata, sort_keys=True)
         if form == "standard":
             return {
-                "prompt": self.prompt,
+                # Without a line's end a tokenizer makes one token of `?` and `{`, and TRL cuts it off the prompt.
+                "prompt": f"{self.prompt}\n",
                 "chosen": self.chosen,
                 "rejected": self.rejected,
                 "metadata": metadata,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runners.wargame.cli import Exit, main
+from runners.wargame.commands import look
 from runners.wargame.engine import BANNER
 
 ENVIRONMENT = {"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]}
@@ -48,6 +49,17 @@ def test_without_an_endpoint_it_plays_embedded_and_says_so(tmp_path: Path) -> No
         assert told.returncode == Exit.OK
         assert BANNER in told.stdout
         assert json.loads(wargame(command, "--store", store, "--json").stdout)["engine"] == "embedded"
+
+
+def test_status_only_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked in mid-run; learning every rule first took it a minute on a night of 10,000 rounds."""
+    store = str(tmp_path / "w.db")
+    main(["run", "--rounds", "4", "--store", store, "--quiet", "--control-pairs", "0"])
+    monkeypatch.delattr(look, "build")
+    assert main(["status", "--store", store]) == Exit.OK
+    assert "rounds 4/4: scored 4, void 0, failed 0" in capsys.readouterr().out
 
 
 def test_under_epad_it_reports_ready_progress_and_stopping(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from runners.wargame.engine import BANNER, Engine, detect
 from runners.wargame.report import markdown
 from runners.wargame.report.count import build
 from runners.wargame.roles import ROLES
+from runners.wargame.scenario.contamination import Novelty
 from runners.wargame.settings import Settings
 from runners.wargame.store import Store
 
@@ -43,10 +45,23 @@ async def test_the_funnel_adds_up_and_the_baselines_stand_beside(tmp_path: Path)
     worst, best = report.bounds
     assert worst.trials == best.trials == 30
     assert worst.rate <= report.swarm.catch.rate <= best.rate
+    least = report.analysis.least_precision
+    assert least
+    assert all(least[rate] < value for rate, value in report.analysis.precision.items() if value is not None)
     page = markdown.render(report)
     assert "| always says attack | " in page
     assert "| always says benign | " in page
     assert f"({report.swarm.catch.successes}/{report.swarm.catch.trials})" in page or "too few" in page
+
+
+async def test_repeats_set_off_an_alarm(tmp_path: Path) -> None:
+    """A grammar that has run dry plays on, and the intervals shrink as if there were news."""
+    async with world() as served:
+        report = await play(served, tmp_path / "w.db", rounds=2)
+    for novel, is_alarm in ((20, False), (19, True)):
+        played = {"logic_bomb": Novelty(30, 30, novel - 5), "prompt_injection": Novelty(10, 10, 5)}
+        repeated = replace(report, evidence=replace(report.evidence, novelty=played))
+        assert any(f"only {novel} of 40 attack texts" in said for said in repeated.alarms) is is_alarm
 
 
 async def test_the_embedded_banner_is_everywhere(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runners.wargame.report.analysis import family_intervals
+from runners.wargame.report.rates import Rates
 from runners.wargame.report.statistics import Proportion
 
 
@@ -43,3 +45,17 @@ def test_nothing_counted_is_no_rate() -> None:
 def test_few_show_counts_but_no_percentage_as_rate() -> None:
     """Below thirty the reader gets k/n and the interval."""
     assert str(Proportion(3, 10)).startswith("3/10 [")
+
+
+def test_families_that_differ_say_less_than_their_rounds_do() -> None:
+    """Eight families all caught or all missed are eight observations, whatever the number of their rounds."""
+    nothing, none_of_many = Proportion(0, 0), Proportion(0, 50)
+    mixed = {f"family-{n}": Rates(Proportion(50 * (n % 2), 50), none_of_many) for n in range(8)}
+    found = family_intervals(mixed)
+    assert found.catch is not None
+    wilson = Proportion(200, 400).interval
+    assert found.catch[0] < wilson[0] - 0.05
+    assert found.catch[1] > wilson[1] + 0.05
+    assert found.false_alarm is None, "drawn again, nothing stays nothing: that is no interval"
+    assert family_intervals({}).catch is None
+    assert family_intervals({"one": Rates(Proportion(3, 9), nothing)}).catch is None

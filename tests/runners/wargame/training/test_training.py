@@ -182,6 +182,8 @@ SAID = [{"role": "assistant", "content": "attack"}]
         ([row(rejected=GOOD[0]["chosen"]), GOOD[1]], "chosen and rejected say the same"),
         ([row(prompt=[{"role": "assistant", "content": "x"}]), GOOD[1]], "must end with the user"),
         ([row(prompt=[{"role": "user"}]), GOOD[1]], "every message must have role and content"),
+        ([row(prompt="judge?"), GOOD[1]], ":1: prompt: must end its line"),
+        ([row(prompt="judge?\n"), GOOD[1]], ""),
         ([row(metadata={"prompt_tokens": 2_000}), GOOD[1]], "a trainer would drop it"),
         ([row(metadata={"engine": "embedded"}), GOOD[1]], "its name does not say so"),
         ([row(metadata={"model_failed": ""}), GOOD[1]], "metadata lacks"),
@@ -198,7 +200,7 @@ def test_check_names_what_a_trainer_would_trip_over(
     assert fault in capsys.readouterr().err
 
 
-def test_from_the_command_line_to_a_file_that_loads(
+def test_from_the_command_line_to_files_that_check(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run, teach, export, check: embedded rows only on demand, and marked in name, manifest and metadata."""
@@ -214,8 +216,3 @@ def test_from_the_command_line_to_a_file_that_loads(
     assert manifest["engine"] == "embedded"
     files = [str(out / f"{part}.embedded.jsonl") for part in ("train", "validation")]
     assert main(["dpo", "check", *files]) == 0
-    datasets = pytest.importorskip(
-        "datasets", reason="datasets is not installed: the file is not loaded in it"
-    )
-    loaded = datasets.load_dataset("json", data_files=files[0], split="train")
-    assert loaded.num_rows == manifest["rows"]["train"]
