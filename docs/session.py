@@ -125,7 +125,11 @@ CHAPTERS = (
         "What if",
         (
             Typed("epactl simulate --since 1h"),
-            Typed("epactl simulate --since 1h --set policy.dwell_seconds=500", 11),
+            Typed(
+                "epactl simulate --since 1h --set hysteresis.token_burn.raise_after=20"
+                " --set hysteresis.token_burn.out_of=20",
+                11,
+            ),
         ),
     ),
     Chapter(

@@ -147,6 +147,6 @@ def test_a_unit_with_a_watchdog_is_stopped_instead_of_frozen(box: SystemdBox) ->
     box.wait(lambda: box.property("watched", "ActiveState") == "active", "the unit to be started")
     box.epactl("quarantine", "watched", "--reason", "a test")
     box.wait(lambda: box.property("watched", "ActiveState") == "inactive", "the stop")
-    assert "systemd#38517" in box.subsystem("watched")["status"]
+    box.wait(lambda: "systemd#38517" in box.subsystem("watched")["status"], "the reason")
     box.epactl("release", "watched", "--reason", "a test")
     box.wait(lambda: box.property("watched", "ActiveState") == "active", "the start after the release")
