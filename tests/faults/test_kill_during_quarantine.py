@@ -33,6 +33,8 @@ def test_kill_9_during_quarantine_changes_nothing_that_was_decided(house: Instal
     rounds = house.subsystem("wargame")["tokens"]["turns"]
     house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] > rounds, "adopted children to go on")
 
+    # Room to work again at once, not when the minute is over.
+    assert house.ctl("budget", "set", "chat", "tokens_per_minute=100000", "--reason", "go on").returncode == 0
     house.loop_switch().unlink()
     assert house.ctl("release", "chat", "--reason", "fixed").returncode == 0
     assert house.subsystem("chat")["pid"] == chat["pid"]

@@ -165,10 +165,10 @@ def test_counts_are_those_of_a_naive_reader(
 
 
 async def test_memory_is_bounded() -> None:
-    """100,000 crashes leave a bounded number behind, and after a quiet time none."""
+    """20,000 crashes leave a bounded number behind, and after a quiet time none."""
     clock = ManualClock()
     probe = Cascade(CascadeThresholds(), clock=clock, push=lambda _: None)
-    for n in range(100_000):
+    for n in range(20_000):
         probe.exited(SubsystemExited(f"s{n % 4}", clock.monotonic(), "exit 1", False, True, ""))
     assert len(probe._crashes) == 4 * MAX_REMEMBERED
     clock.advance(61)
