@@ -7,6 +7,7 @@ the checkpoint's (through `Disk`). The n-th tick raises `Killed`, and so does al
 from __future__ import annotations
 
 import errno
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -197,6 +198,12 @@ class CrashDisk(Disk):
         path.write_bytes(data)
         self._unsynced_files.append(path)
         self._sync_file(path)
+
+    def copy(self, source: Path, destination: Path, like: os.stat_result) -> None:
+        self.plug.tick(f"copy {destination.name}")
+        shutil.copyfile(source, destination)
+        self._unsynced_files.append(destination)
+        self._sync_file(destination)
 
     def _sync_file(self, path: Path) -> None:
         self.plug.tick(f"fsync {path.name}")
