@@ -215,6 +215,8 @@ class CrashDisk(Disk):
 
     def rename(self, source: Path, destination: Path) -> None:
         self.plug.tick("rename")
+        if destination.is_file():
+            self._bury(destination)  # undone, the name is that of the former file again
         super().rename(source, destination)
         moved = [
             destination / p.relative_to(source) for p in self._unsynced_files if p.is_relative_to(source)
