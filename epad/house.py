@@ -359,7 +359,7 @@ class House:
             subsystems=self.config.subsystems,
             supervisor=self.supervisor,
             access=self._access,
-            forgetful=[*self._watchers.forgetful(), self._stores.budgets],
+            forgetful=[*self._watchers.forgetful(), self._stores.budgets, self._datastores],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
             victims=self._watchers.cascade.victims,

@@ -46,6 +46,7 @@ class Datastores:
         self._looking: asyncio.Task[None] | None = None
         self._held: dict[str, str] = {}
         self._restoring: set[str] = set()
+        self._forgotten: set[str] = set()
         self._restored = {name: last_restored(homes / name) for name in stores}
 
     @property
@@ -68,6 +69,10 @@ class Datastores:
             for name, look in self._looks.items()
             for kind, detail in look.faults[:1]
         ]
+
+    def forget(self, subsystem: str) -> None:
+        """Say no more of what a subsystem writes until another look has found it. It stays doubted meanwhile."""
+        self._forgotten |= {name for name, s in self._stores.items() if (s.subsystem or HOST) == subsystem}
 
     def to_restore(self) -> dict[str, str]:
         """The damaged stores that RECOVERY may restore, each with who writes it."""
@@ -145,6 +150,7 @@ class Datastores:
 
     def _take(self, name: str, look: Look) -> None:
         """Remember what a look has shown, and when the next is due."""
+        self._forgotten.discard(name)
         known = self._looks.get(name)
         if look.error and known is not None and known.faults:
             look = known  # what could not be looked at has not become sound
@@ -185,9 +191,9 @@ class Datastores:
         return done.restored.sentence
 
     def _known(self, name: str, store: DatastoreConfig) -> DatastoreCheck:
-        """What a probe may say of it; nothing while it is restored."""
+        """What a probe may say of it; nothing while it is restored, or is still to be found again."""
         look, subsystem = self._looks.get(name), store.subsystem or HOST
-        if look is None or name in self._restoring:
+        if look is None or name in self._restoring | self._forgotten:
             return DatastoreCheck(name, subsystem, note=self._note(name))
         note = "; ".join(filter(None, (look.note, self._note(name))))
         return DatastoreCheck(name, subsystem, True, look.faults, look.rows, note, look.error)
