@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from epad.checkpoint.child import ChildError, ask_child
@@ -12,7 +13,7 @@ from epad.checkpoint.errors import CheckpointError
 from epad.config import DatastoreConfig
 from epad.config_probes import DatastoreProbeConfig
 from epad.datastore.look import ACCEPT, Look
-from epad.datastore.restore import Answer, is_known, last_restored
+from epad.datastore.restore import Answer, last_restored
 from epad.metrics import Metrics
 from probes.datastore import DatastoreCheck
 from statemachine.clock import Clock
@@ -22,6 +23,19 @@ from statemachine.finding import HOST
 DAMAGE = frozenset({"rot", "flip", "structure"})
 """What no program has done, and a restore undoes. The other kinds may be somebody's doing: rows taken out, another
 schema, a file moved away or its disk not mounted; and what could not be looked at may be whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """One order to restore: its `key` is the same on every retry, `stop` ends a subsystem's processes.
+
+    `was_begun` says that a former life of the daemon has begun with it.
+    """
+
+    key: str
+    checkpoints: Path
+    stop: Callable[[str], Awaitable[None]]
+    was_begun: bool = False
 
 
 class Datastores:
@@ -56,7 +70,7 @@ class Datastores:
     async def check(self) -> list[DatastoreCheck]:
         """What is known of each store; a look that is due is begun, and nobody waits for it."""
         if self._looking is None or self._looking.done():
-            due = self._due.keys() - self._restoring
+            due = [name for name in self._due if name not in self._restoring]
             name = min(due, key=lambda name: self._due[name], default="")
             if name and self._due[name] <= self._clock.monotonic():
                 self._looking = asyncio.create_task(self._look(name), name=f"look at {name}")
@@ -84,29 +98,35 @@ class Datastores:
         return Hold(Rung.STOP, reasons[0]) if reasons else None
 
     def hold_writer(self, name: str) -> str:
-        """Let who writes a store be held, `hold_on` says how, and return its name; empty if it is not restored."""
+        """Begin a restore: nobody looks at the store, and who writes it is held, `hold_on` says how.
+
+        Return its name; empty if the store is not to be restored (any more).
+        """
         store = self._stores.get(name)
         if store is None or not store.restore:
             return ""
+        self._restoring.add(name)
         self._held[name] = f"datastore {name} is damaged and is being restored"
         return store.subsystem
 
-    async def restore(self, name: str, key: str, checkpoints: Path) -> str:
-        """Put the last sound copy in a store's place, and look at it. Its writer is stopped. Raises CheckpointError.
+    async def restore(self, name: str, order: RestoreOrder) -> str:
+        """Stop who writes a store, put the last sound copy in its place and look at it. Raises CheckpointError.
 
-        `key` is the same on every retry of one decision. Found sound by now, it is left alone.
+        Found sound by now, it is left alone; but what a former life has begun is not looked at first: what the
+        writer wrote when it was stopped may hide what was found.
         """
-        if name not in self._stores or not self._stores[name].restore:
+        writer = self.hold_writer(name)
+        if not writer:
             raise CheckpointError(f"datastores.{name}.restore is not true any more; nothing was restored")
-        self._restoring.add(name)
         try:
             await self.settle()
-            if not is_known(self._homes / name, key):
-                if name not in self._looks:  # a former life of the daemon has decided this
+            if not order.was_begun:
+                if name not in self._looks:
                     await self._look(name)
                 if not self._is_to_restore(name):
                     return self._left_alone(name)
-            return await self._put_in_place(name, key, checkpoints)
+            await order.stop(writer)
+            return f"{writer} stopped; {await self._put_in_place(name, order)}"
         except (ChildError, OSError) as error:
             raise CheckpointError(f"datastore {name}: {error}") from error
         finally:
@@ -163,24 +183,23 @@ class Datastores:
             self._metrics.datastore_seen.labels(name).set(self._clock.utc().timestamp())
 
     def _is_to_restore(self, name: str) -> bool:
-        look = self._looks[name]
+        look = self._looks.get(name, Look())
         return self._stores[name].restore and any(kind in DAMAGE for kind, _ in look.faults)
 
     def _left_alone(self, name: str) -> str:
         look = self._looks[name]
         if not look.is_sound:
             why = look.error or ": ".join(look.faults[0])
-            raise CheckpointError(
-                f"datastore {name}: {why}; this is not undone by a restore, a person must look"
-            )
+            raise CheckpointError(f"datastore {name}: {why}; no restore undoes this, a person must look")
+        self._held.pop(name, None)
         return f"datastore {name} was found sound by now; nothing restored"
 
-    async def _put_in_place(self, name: str, key: str, checkpoints: Path) -> str:
+    async def _put_in_place(self, name: str, order: RestoreOrder) -> str:
         store = self._stores[name]
         done = await ask_child(
             "epad.datastore.restore",
-            *(store.path, str(self._homes / name), str(checkpoints)),
-            *(store.kind, str(store.shrink_ratio), key),
+            *(store.path, str(self._homes / name), str(order.checkpoints)),
+            *(store.kind, str(store.shrink_ratio), order.key),
             answer=Answer,
             deadline_seconds=self._config.deadline_seconds,
         )

@@ -116,12 +116,6 @@ def last_restored(home: Path) -> Restored | None:
     return _load(home / RECORD_FILE)
 
 
-def is_known(home: Path, key: str) -> bool:
-    """Whether a restore is under way, or the one of this key is done."""
-    done = last_restored(home)
-    return (home / INTENT_FILE).exists() or (done is not None and done.key == key)
-
-
 def sound_copies(name: str, home: Path, checkpoints: Path) -> Iterator[Copy]:
     """The last sound copy, then those in verified checkpoints, newest first. Raises CheckpointError."""
     if (baseline := load_baseline(home)) is not None:

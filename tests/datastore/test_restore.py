@@ -18,12 +18,12 @@ from epad.datastore import restore as module
 from epad.datastore.baseline import GOOD_FILE
 from epad.datastore.look import look
 from epad.datastore.restore import (
+    INTENT_FILE,
     MAX_PUT_ASIDE,
     RECORD_FILE,
     Answer,
     answer,
     await_closed,
-    is_known,
     last_restored,
 )
 
@@ -140,7 +140,7 @@ def test_without_a_good_copy_it_is_as_it_was(bench: Bench, good: bytes | None) -
     assert "epactl datastore accept" in error
     assert (bench.path.stat().st_ino, bench.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert bench.path.read_bytes() == damaged
-    assert (bench.aside(), bench.others(), is_known(bench.home, "k")) == ({}, set(), False)
+    assert (bench.aside(), bench.others(), (bench.home / INTENT_FILE).exists()) == ({}, set(), False)
 
 
 def test_a_copy_that_is_not_sound_in_its_place_is_taken_out_again(

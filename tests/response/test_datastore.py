@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from epad.checkpoint.errors import CheckpointError
+from epad.datastore.keeper import Datastores, RestoreOrder
 from epad.response.datastore import DatastoreRestore, restores_begun
 from epad.response.step import Lane, Operation, Step, StepFailedError, StepName, StepRecord, StepState
 from epad.supervisor.errors import SupervisorError
@@ -23,11 +25,10 @@ class Bench:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.writer = "chat"
         self.failing = ""
         self.stuck = ""
-        hold = Hold(Rung.STOP, "it is restored")
-        self.step = DatastoreRestore(cast("Supervisor", self), lambda _: hold, self, Path("/c")).restore
+        stores, hold = cast("Datastores", self), Hold(Rung.STOP, "it is restored")
+        self.step = DatastoreRestore(cast("Supervisor", self), lambda _: hold, stores, Path("/c")).restore
 
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool) -> str:
         self.asked.append(("hold", name, rung, reason))
@@ -35,25 +36,23 @@ class Bench:
             raise SupervisorError(self.stuck)
         return ""
 
-    def hold_writer(self, name: str) -> str:
-        self.asked.append(("hold writer of", name))
-        return self.writer
-
-    async def restore(self, name: str, key: str, checkpoints: Path) -> str:
-        self.asked.append(("restore", name, key, checkpoints))
+    async def restore(self, name: str, order: RestoreOrder) -> str:
+        await order.stop("chat")
+        self.asked.append(("restore", name, order.key, order.checkpoints, order.was_begun))
         if self.failing:
             raise CheckpointError(self.failing)
         return "restored 5 rows"
 
 
-async def test_the_writer_is_stopped_before_its_store_is_touched() -> None:
-    """By the hold that everybody asks for, so that no other step can start it; the key is the operation's."""
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_the_writer_is_stopped_before_its_store_is_touched(attempts: int) -> None:
+    """By the hold that everybody asks for; the key is the operation's, and what a former life has begun is told."""
     bench = Bench()
-    assert await bench.step(STEP, OPERATION) == "chat stopped; restored 5 rows"
+    operation = replace(OPERATION, steps=(StepRecord(1, STEP, StepState.PENDING, attempts=attempts),))
+    assert await bench.step(STEP, operation) == "restored 5 rows"
     assert bench.asked == [
-        ("hold writer of", "memory"),
         ("hold", "chat", Rung.STOP, "it is restored"),
-        ("restore", "memory", OPERATION.key, Path("/c")),
+        ("restore", "memory", OPERATION.key, Path("/c"), attempts > 0),
     ]
 
 
@@ -66,13 +65,12 @@ async def test_a_store_is_not_touched_under_a_writer_that_cannot_be_stopped() ->
     assert bench.asked[-1][0] == "hold"
 
 
-async def test_a_restore_that_fails_is_a_failed_step_and_a_store_without_a_writer_needs_no_stop() -> None:
+async def test_a_restore_that_fails_is_a_failed_step() -> None:
     """What the keeper says goes into the journal."""
     bench = Bench()
-    bench.writer, bench.failing = "", "datastore memory: there is no good copy"
+    bench.failing = "datastore memory: there is no good copy"
     with pytest.raises(StepFailedError, match="there is no good copy"):
         await bench.step(STEP, OPERATION)
-    assert [asked[0] for asked in bench.asked] == ["hold writer of", "restore"]
 
 
 def test_what_a_former_life_has_begun_is_known_before_anything_is_started() -> None:
