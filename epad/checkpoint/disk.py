@@ -27,8 +27,12 @@ class Disk:
             os.fsync(file.fileno())
 
     def copy(self, source: Path, destination: Path, like: os.stat_result) -> None:
-        """Copy a file of any size and fsync the copy; it belongs to whom `like` does, and has its mode."""
-        descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        """Copy a file of any size to a new one and fsync that; it belongs to whom `like` does, and has its mode.
+
+        The directory may be another's: a name that is there already, be it a link, is not followed.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(destination, flags, FILE_MODE)
         with source.open("rb") as origin, os.fdopen(descriptor, "wb") as file:
             own = os.fstat(file.fileno())
             if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):

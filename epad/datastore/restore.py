@@ -100,7 +100,9 @@ class Store:
         return self.path.with_name(f".{self.path.name}.restoring")
 
     def begun(self) -> Restored | None:
-        return _load(self.home / INTENT_FILE)
+        """What a life that was killed was about, if it was this file."""
+        begun = _load(self.home / INTENT_FILE)
+        return begun if begun is not None and begun.target == str(self.path) else None
 
 
 Judge = Callable[[Restored], Sequence[str]]
@@ -176,10 +178,11 @@ def _stage(store: Store, copy: Copy, key: str, now: datetime, disk: Disk) -> Res
     """Lay a copy beside the store, durable, and write down what is about to be done. Raises _UnfitError, OSError."""
     begun = store.begun()
     damaged = store.path if store.path.exists() or begun is None else Path(begun.aside)
+    _clear(store, disk)
     try:
         _lay_beside(store, copy, damaged, disk)
     except (OSError, _UnfitError):
-        disk.remove_file(store.staged)
+        _clear(store, disk)
         raise
     aside = _aside(store, begun, now)
     sha256 = digest_of(store.staged)
@@ -189,6 +192,13 @@ def _stage(store: Store, copy: Copy, key: str, now: datetime, disk: Disk) -> Res
     disk.rename(new, store.home / INTENT_FILE)
     disk.sync_directory(store.home)
     return plan
+
+
+def _clear(store: Store, disk: Disk) -> None:
+    """Take away what is staged, or what somebody else has put under that name."""
+    for suffix in ("", *COMPANIONS):
+        if os.path.lexists(staged := _with(store.staged, suffix)):
+            disk.remove_file(staged)
 
 
 def _lay_beside(store: Store, copy: Copy, damaged: Path, disk: Disk) -> None:
@@ -238,7 +248,7 @@ def _put_back(store: Store, disk: Disk) -> None:
         elif suffix and was_aside:
             disk.remove_file(here)  # it was made for the copy: the damaged file's own went aside before it
     disk.sync_directory(store.path.parent)
-    disk.remove_file(store.staged)
+    _clear(store, disk)
     disk.remove_file(store.home / INTENT_FILE)
     disk.sync_directory(store.home)
 
@@ -248,8 +258,8 @@ def _is_in_place(store: Store, plan: Restored) -> bool:
 
 
 def _refuse_more(store: Store) -> None:
-    beside = store.path.parent.glob(f"{store.path.name}.damaged-*")
-    kept = [path for path in beside if not path.name.endswith(COMPANIONS)]
+    names = [path.name for path in store.path.parent.iterdir()]
+    kept = [n for n in names if n.startswith(f"{store.path.name}.damaged-") and not n.endswith(COMPANIONS)]
     if len(kept) >= MAX_PUT_ASIDE:
         raise RestoreError(
             f"{len(kept)} damaged files lie beside {store.path} already, as many as are kept: look at the disk, "

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 from datastore_world import Store
 
@@ -22,6 +23,7 @@ from epad.datastore.restore import (
     MAX_PUT_ASIDE,
     RECORD_FILE,
     Answer,
+    Restored,
     answer,
     await_closed,
     last_restored,
@@ -192,6 +194,32 @@ def test_nothing_is_replaced_under_a_process_that_has_it_open(
         holder.kill()
         holder.wait()
     await_closed([bench.path], 30.0)
+
+
+def test_what_somebody_has_put_under_the_name_of_the_staged_copy_is_not_written_to(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The directory is another's: a link there must not lead a daemon that is root to a file of its choice."""
+    target = tmp_path / "somebody's"
+    target.write_bytes(b"not to be touched")
+    bench.path.with_name(".memory.db.restoring").symlink_to(target)
+    bench.path.with_name(".memory.db.restoring-wal").write_bytes(b"of a life that was killed")
+    bench.damage()
+    assert bench.restore().seen.is_sound
+    assert target.read_bytes() == b"not to be touched"
+    assert bench.others() == set()
+
+
+def test_what_was_begun_for_another_file_is_not_gone_on_with(bench: Bench, tmp_path: Path) -> None:
+    """The table's path was changed in between: the other file keeps its name, whatever it has."""
+    other = tmp_path / "other.db"
+    other.write_bytes(bench.path.read_bytes())
+    plan = Restored("k", NOW, str(other), f"{other}.damaged", "the last sound copy", NOW, 600, "0" * 64)
+    (bench.home / INTENT_FILE).write_bytes(msgspec.json.encode(plan))
+    damaged = bench.damage()
+    assert bench.restore().seen.is_sound
+    assert list(bench.aside().values()) == [damaged]
+    assert other.exists()
 
 
 def test_a_link_is_followed_and_stays(bench: Bench, tmp_path: Path) -> None:
