@@ -276,13 +276,15 @@ class StateConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A SQLite database or JSON-lines file that other programs write.
 
-    `subsystem` is the one that writes it, if it is one of ours: it is held while the store is damaged.
+    `subsystem` is the one that writes it, if it is one of ours: it is held while the store is damaged. `restore`
+    lets RECOVERY put the last sound copy in the place of a damaged file; it is the user's own data, so it asks for it.
     """
 
     path: Annotated[str, Meta(pattern=r"^/")]
     kind: Literal["auto", "sqlite", "jsonl"] = "auto"
     subsystem: str = ""
     shrink_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.05
+    restore: bool = False
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):

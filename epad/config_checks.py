@@ -279,6 +279,10 @@ def _check_datastores(config: Config) -> Iterator[Complaint]:
             suggestion = _suggest(store.subsystem, config.subsystems)
             text = f"names {store.subsystem}, which is not a subsystem; {suggestion}"
             yield Complaint((*path, "subsystem"), text)
+        writer = config.subsystems.get(store.subsystem)
+        if store.restore and (not store.subsystem or (writer is not None and writer.kind == "client")):
+            text = "needs subsystem to name one that epad can stop: nothing is replaced under its writer"
+            yield Complaint((*path, "restore"), text)
         other = paths.setdefault(store.path, name)
         if other != name:
             text = f"is {store.path}, which datastores.{other} has too; take one of them out"

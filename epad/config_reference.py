@@ -63,6 +63,8 @@ WORDS: Mapping[str, str] = {
     "datastores.NAME.kind": "auto: told by how it begins",
     "datastores.NAME.subsystem": "the one that writes it; held while the store is damaged",
     "datastores.NAME.shrink_ratio": "losing more than this share of its rows between two looks is damage",
+    "datastores.NAME.restore": "RECOVERY puts the last sound copy in the place of a damaged file, which it keeps;"
+    " off: it is your own data, and rows written since that copy are only in the damaged file",
     "restart.policy": "when it is started again",
     "restart.intensity": "so many restarts within the period; then it has failed",
     "restart.period_seconds": "the period of intensity",

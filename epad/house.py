@@ -14,7 +14,7 @@ from epad import __version__
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.checkpoint.source import Source
 from epad.chores import Chores, checkpoint_finding
-from epad.config import Config, LogConfig
+from epad.config import Config
 from epad.control.api import ControlApi
 from epad.controller import Controller
 from epad.datastore.keeper import Datastores
@@ -41,6 +41,7 @@ from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
 from epad.reload import Changes, Reloader
 from epad.rescue import Lent
+from epad.response.datastore import restores_begun
 from epad.response.decider import Decider, Requested
 from epad.response.responder import Responder
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
@@ -51,7 +52,7 @@ from epad.simulate.recorder import Recorder
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.child_logs import LogKeeper
+from epad.supervisor.child_logs import LogKeeper, log_configs
 from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
@@ -98,7 +99,7 @@ class House:
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
         self.logs = LogKeeper(directories.log, structlog.get_logger("epad.supervisor"))
-        self.logs.configure(_log_configs(config))
+        self.logs.configure(log_configs(config))
         self.reloader = Reloader(config, read, self._apply, self.events)
         self._integrity = Integrity(
             directories.ledger_database,
@@ -140,6 +141,7 @@ class House:
         self.rescue = self.responses.rescue
         self._world = self._make_world()
         self._world.on_journal_failed = self.rescue.journal_failed
+        self._world.stores_to_restore = self._datastores.to_restore
         self.decider = self._make_decider()
         self.controller = Controller(
             self.decider, stores.journal, self._world, clock, self.events, self.metrics, self.recorder
@@ -192,7 +194,7 @@ class House:
         return self.responses.last_verified()
 
     def _hold_of(self, subsystem: str) -> Hold:
-        return self.controller.hold_of(subsystem)
+        return self._datastores.hold_on(subsystem) or self.controller.hold_of(subsystem)
 
     def _push(self, finding: Finding) -> None:
         self.controller.push(finding)
@@ -227,7 +229,7 @@ class House:
         self.recorder.configured(changes.config)
         for part in (self._environments, self._keys, self._world, self._watchers.roster):
             part.configure(subsystems)
-        self.logs.configure(_log_configs(changes.config))
+        self.logs.configure(log_configs(changes.config))
         self.decider.configure(make_rules(changes.config))
         configure_assessor(self.decider.assessor, changes.config.hysteresis)
         await self._keys.give_to_clients()
@@ -268,7 +270,10 @@ class House:
 
     async def start_subsystems(self) -> None:
         """Adopt or spawn, each under its hold from the first moment; then finish what was left undone."""
-        for name, hold in self.decider.holds.items():
+        for store in restores_begun(self._stores.loaded.open_operations):
+            self._datastores.hold_writer(store)
+        for name in self.decider.holds:
+            hold = self._hold_of(name)
             await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         await self._keys.give_to_clients()
         await self.supervisor.start()
@@ -354,7 +359,7 @@ class House:
             subsystems=self.config.subsystems,
             supervisor=self.supervisor,
             access=self._access,
-            forgetful=[*self._watchers.forgetful(), self._stores.budgets],
+            forgetful=[*self._watchers.forgetful(), self._stores.budgets, self._datastores],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
             victims=self._watchers.cascade.victims,
@@ -443,7 +448,3 @@ class House:
         alerts = AlertDoor(directories.alerts_token, self._watchers.alerts.receive)
         reports = Reports(directories.work)
         return WebPage(self.config.web, self._orders, reports, directories.web_token, alerts)
-
-
-def _log_configs(config: Config) -> dict[str, LogConfig]:
-    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}

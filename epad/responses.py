@@ -15,6 +15,7 @@ from epad.ledger.head import load_or_make_key
 from epad.metrics import Metrics
 from epad.releasing import VramReleaseStep, make_vram_release
 from epad.rescue import Lent, Rescue
+from epad.response.datastore import DatastoreRestore
 from epad.response.preservation import Preservation, Safeguards
 from epad.response.quarantine import Containment, HoldOf
 from epad.response.recovery import Recovery
@@ -71,6 +72,9 @@ class Responses:
             StepName.CHECKPOINT: self._preservation.checkpoint,
             StepName.RESTART: recovery.restart,
             StepName.REPAIR_LEDGER: recovery.repair_ledger,
+            StepName.RESTORE_DATASTORE: DatastoreRestore(
+                hands.supervisor, hands.hold_of, hands.datastores, checkpoints
+            ).restore,
             **self.rescue.work(),
         }
 

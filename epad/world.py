@@ -51,6 +51,7 @@ class WorldView:
         self._ledger_faults = ledger_faults
         self._blind_probes = blind_probes
         self._victims = victims
+        self.stores_to_restore: Callable[[], Mapping[str, str]] = dict
         self.on_journal_failed: Callable[[str], Awaitable[None]] | None = None
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
@@ -68,7 +69,8 @@ class WorldView:
         return self._supervisor.failed()
 
     def damaged(self) -> frozenset[Target]:
-        return frozenset({LEDGER}) if self._ledger_faults() else frozenset()
+        stores = {Target.datastore(name, writer) for name, writer in self.stores_to_restore().items()}
+        return frozenset(stores | {LEDGER} if self._ledger_faults() else stores)
 
     def blind_probes(self) -> frozenset[str]:
         return self._blind_probes()

@@ -35,6 +35,7 @@ CHILD_MODULES = {
     "epad/datastore/baseline.py",
     "epad/datastore/changes.py",
     "epad/datastore/look.py",
+    "epad/datastore/restore.py",
 }
 FILE_BODY_CALLS = {
     "open",

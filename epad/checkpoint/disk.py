@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 DIRECTORY_MODE = 0o700
@@ -22,6 +23,22 @@ class Disk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def copy(self, source: Path, destination: Path, like: os.stat_result) -> None:
+        """Copy a file of any size to a new one and fsync that; it belongs to whom `like` does, and has its mode.
+
+        The directory may be another's: a name that is there already, be it a link, is not followed.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(destination, flags, FILE_MODE)
+        with source.open("rb") as origin, os.fdopen(descriptor, "wb") as file:
+            own = os.fstat(file.fileno())
+            if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
+                os.fchown(file.fileno(), like.st_uid, like.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+            shutil.copyfileobj(origin, file)
             file.flush()
             os.fsync(file.fileno())
 

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,7 +97,7 @@ def restore(
         manifest = read_bundle(directory).manifest
         plan = moves(directory, manifest, state, to, only)
         with _daemon_kept_out(state) if to is None else nullcontext():
-            _refuse_open_targets(plan)
+            refuse_open(move.target for move in plan)
             for move in plan:
                 _stage(disk, move, manifest.id)
             aside = [path for move in plan for path in _swap(disk, move, manifest.id)]
@@ -124,14 +124,14 @@ def _daemon_kept_out(state: Path) -> Iterator[None]:
         yield
 
 
-def _refuse_open_targets(plan: Sequence[Move]) -> None:
+def refuse_open(paths: Iterable[Path]) -> None:
     """A writer would go on writing to the file that was put aside. Raises CheckpointError."""
-    targets = {str(move.target): move.target for move in plan if move.target.exists()}
+    targets = {str(path) for path in paths if path.exists()}
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         with suppress(OSError):
-            held = {str(link.readlink()) for link in (process / "fd").iterdir()} & set(targets)
+            held = {str(link.readlink()) for link in (process / "fd").iterdir()} & targets
             if held:
                 command = (process / "comm").read_text().strip()
                 raise CheckpointError(f"{min(held)} is open in {command} (pid {process.name}); stop it first")

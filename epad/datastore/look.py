@@ -49,8 +49,8 @@ ACCEPT = "--accept"
 class Look(Struct, frozen=True):
     """What one look has shown. `error` is why nothing could be seen: unknown is not broken.
 
-    Each fault is its kind (rot, flip, structure, rule, shrink, missing) and a sentence. `how` is `at rest` where
-    the bytes were compared, `copy` where a copy was judged.
+    Each fault is its kind (rot, flip, structure, schema, rule, shrink, missing) and a sentence. `how` is `at rest`
+    where the bytes were compared, `copy` where a copy was judged.
     """
 
     how: str = ""
@@ -60,6 +60,10 @@ class Look(Struct, frozen=True):
     cpu_seconds: float = 0.0
     note: str = ""
     error: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.faults and not self.error
 
 
 class _Judgement(Struct):
@@ -189,6 +193,8 @@ def _judge(copy: Path, kind: Kind, baseline: Baseline | None, good: Path | None,
     try:
         judge = _judge_database if kind == "sqlite" else _judge_memory
         judgement = judge(copy, good, edited, deep=deep)
+    except apsw.SQLError as error:  # an extension, a collation, a function that only its own program has
+        return _Judgement([("schema", f"{error}")], Tally(), edited)
     except (apsw.Error, UnicodeDecodeError) as error:
         return _Judgement([("structure", f"{error}")], Tally(), edited)
     if baseline is not None:

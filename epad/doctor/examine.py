@@ -54,6 +54,7 @@ def _of_house(config: Config, state: Path, environment: Mapping[str, str], *, ru
     yield from look("upstreams", lambda: house.check_upstreams(config.upstreams))
     yield from look("keys", lambda: house.check_keys(config.upstreams, environment))
     yield from look("programs", lambda: house.check_programs(config.subsystems))
+    yield from look("datastores", lambda: house.check_datastores(config.datastores))
 
 
 def _engine(config: Config, environment: Mapping[str, str]) -> Check:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from epad.config import Config, SubsystemConfig, UpstreamConfig
+from epad.config import Config, DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.doctor.finding import Check, Verdict
 
 CONNECT_SECONDS = 3.0
@@ -76,6 +77,19 @@ def check_programs(subsystems: Mapping[str, SubsystemConfig]) -> Iterator[Check]
             yield Check(f"program of {name}", Verdict.BROKEN, f"there is no {program}", fix)
         else:
             yield Check(f"program of {name}", Verdict.OK, found)
+
+
+def check_datastores(datastores: Mapping[str, DatastoreConfig]) -> Iterator[Check]:
+    """Whether each store that RECOVERY may restore lies where its file can be renamed: known by day, not at night."""
+    for name, store in datastores.items():
+        if not store.restore:
+            continue
+        place = Path(store.path).resolve().parent
+        if os.access(place, os.W_OK | os.X_OK):
+            yield Check(f"datastore {name}", Verdict.OK, f"{place} can be written to by this user")
+        else:
+            fix = f"let the daemon's user write in {place}, and under systemd name it in ReadWritePaths="
+            yield Check(f"datastore {name}", Verdict.LACKING, f"this user cannot write in {place}", fix)
 
 
 def check_doors(config: Config, runs: bool) -> Iterator[Check]:

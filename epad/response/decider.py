@@ -312,7 +312,10 @@ class Decider:
             | set(self._world.victims())
         )
         names = ((self._world.failed() | outlasted) & known) - exempt
-        return frozenset(Target.subsystem(name) for name in names) | self._world.damaged()
+        # Nothing is taken from under the hands of one that a person holds or lets rest.
+        spared = self._held_by_a_person() | set(self._paused)
+        damaged = {target for target in self._world.damaged() if target.writer not in spared}
+        return frozenset(Target.subsystem(name) for name in names) | damaged
 
     def _held_by_a_person(self) -> set[str]:
         return {a.key.subsystem for a in self.assessor.active if a.key.probe == OPERATOR}

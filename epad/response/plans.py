@@ -13,16 +13,23 @@ from statemachine.finding import HOST, OPERATOR
 from statemachine.phase import Phase
 from statemachine.table import Row
 
+DATASTORES = "datastores"
+
 
 class Target(NamedTuple):
-    """Something a recovery works on: a subsystem, or a part of epad's own state."""
+    """Something a recovery works on: a subsystem, a part of epad's own state, or a store and who writes it."""
 
     is_subsystem: bool
     name: str
+    writer: str = ""
 
     @classmethod
     def subsystem(cls, name: str) -> Target:
         return cls(True, name)
+
+    @classmethod
+    def datastore(cls, name: str, writer: str) -> Target:
+        return cls(False, f"{DATASTORES}/{name}", writer)
 
 
 LEDGER = Target(False, "ledger")
@@ -63,12 +70,14 @@ def recovery_targets(
 ) -> tuple[Target, ...]:
     """What a recovery works on: what is degraded or was found to be in trouble, unless a person holds it.
 
-    Epad's own state goes first, then the subsystems in `order`, providers before those who need them. A victim is
-    not restarted: it comes back by itself once its root does.
+    Epad's own state and damaged stores go first, then the subsystems in `order`, providers before those who need
+    them; who writes a store that is restored is stopped for it, and so is among them. A victim is not restarted:
+    it comes back by itself once its root does.
     """
-    active = list(anomalies)
+    active, degraded = list(anomalies), list(degraded)
     held = {a.key.subsystem for a in active if a.key.probe == OPERATOR}
-    troubled = {a.key.subsystem for a in active} - held - {HOST} - set(victims)
+    writers = {target.writer for target in degraded if target.writer}
+    troubled = ({a.key.subsystem for a in active} | writers) - held - {HOST} - set(victims)
     rank = {name: number for number, name in enumerate(order)}
     targets = {Target.subsystem(name) for name in troubled} | set(degraded)
     return tuple(
@@ -113,4 +122,6 @@ def recovery_steps(targets: Sequence[Target]) -> list[Step]:
 def _recovery_step(target: Target) -> Step:
     if target == LEDGER:
         return Step(StepName.REPAIR_LEDGER, target.name)
+    if not target.is_subsystem:
+        return Step(StepName.RESTORE_DATASTORE, target.name.partition("/")[2], {"writer": target.writer})
     return Step(StepName.RESTART, target.name)

@@ -47,7 +47,8 @@ class Recovery:
         if (held := self._hold_of(name)).rung is not Rung.OPEN:
             return f"not restarted: {held.reason}"
         try:
-            await self._supervisor.hold(name, Rung.OPEN, "")
+            if any(s.pid for s in self._supervisor.snapshots() if s.name == name):
+                await self._supervisor.hold(name, Rung.OPEN, "")  # what is stopped would be started twice
             await self._supervisor.restart(name)
             held = self._hold_of(name)
             await self._supervisor.hold(name, held.rung, held.reason, paused=held.paused)

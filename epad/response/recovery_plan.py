@@ -75,6 +75,10 @@ def _item(
         )
         why = "; ".join(reasons.get(HOST, ())) or "damage is known of"
         return Item("ledger", "rebuild", why, sources, (), "ledger_integrity, over every record")
+    if not target.is_subsystem:
+        why = "; ".join(reasons.get(target.writer, ())) or "damage is known of"
+        sources = ("the last sound copy", *(f"checkpoint {c}" for c in checkpoints))
+        return Item(target.name, "restore", why, sources, (), "datastore, held against that copy")
     why = (
         "; ".join(reasons.get(target.name, ()))
         or "it has failed, or its trouble has outlasted its quarantine"

@@ -16,6 +16,7 @@ class StepName(StrEnum):
     CHECKPOINT = "checkpoint"
     RESTART = "restart"
     REPAIR_LEDGER = "repair_ledger"
+    RESTORE_DATASTORE = "restore_datastore"
     REPLAY = "replay"
     FIRST_TIER = "first_tier"
     LIFEBOAT = "lifeboat"

@@ -149,6 +149,7 @@ class Seen(Struct, frozen=True):
     subsystems: tuple[tuple[str, bool, bool], ...] = ()
     failed: tuple[str, ...] = ()
     damaged: tuple[tuple[bool, str], ...] = ()
+    writers: dict[str, str] = {}
     blind: tuple[str, ...] = ()
     victims: dict[str, str] = {}
 
@@ -156,7 +157,9 @@ class Seen(Struct, frozen=True):
         return [Containable(*subsystem) for subsystem in self.subsystems]
 
     def targets(self) -> frozenset[Target]:
-        return frozenset(Target(*target) for target in self.damaged)
+        return frozenset(
+            Target(is_subsystem, name, self.writers.get(name, "")) for is_subsystem, name in self.damaged
+        )
 
 
 class Standing(Struct, frozen=True):

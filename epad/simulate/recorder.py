@@ -258,10 +258,12 @@ def _write(
 
 
 def _seen(world: World) -> Seen:
+    damaged = world.damaged()
     return Seen(
         subsystems=tuple((c.name, c.essential, c.has_process) for c in world.containables()),
         failed=tuple(sorted(world.failed())),
-        damaged=tuple(sorted((target.is_subsystem, target.name) for target in world.damaged())),
+        damaged=tuple(sorted((target.is_subsystem, target.name) for target in damaged)),
+        writers={target.name: target.writer for target in damaged if target.writer},
         blind=tuple(sorted(world.blind_probes())),
         victims=dict(world.victims()),
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from structlog.typing import FilteringBoundLogger
 
 from epad.beat import sleep_to_beat
-from epad.config import LogConfig
+from epad.config import Config, LogConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,6 +148,11 @@ class ChildLog:
             with os.fdopen(descriptor, "ab") as marks:
                 marks.write(MARK.pack(utc, size))
             self._marked = size
+
+
+def log_configs(config: Config) -> dict[str, LogConfig]:
+    """How the log of each subsystem that has one is kept."""
+    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
 
 
 class LogKeeper:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epad.config import SubsystemConfig, UpstreamConfig
+from epad.config import DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.config_load import load
 from epad.doctor import disk, house, machine
 from epad.doctor.examine import examine
@@ -141,6 +141,17 @@ def test_programs_that_are_not_there() -> None:
     here, gone = SubsystemConfig(command=("sh",)), SubsystemConfig(command=("/nowhere/agent",))
     found = verdicts(house.check_programs({"here": here, "gone": gone}))
     assert found == {"program of here": Verdict.OK, "program of gone": Verdict.BROKEN}
+
+
+def test_datastores(tmp_path: Path) -> None:
+    """Only those that may be restored are asked about; a restore renames files in their directory."""
+    stores = {
+        "here": DatastoreConfig(str(tmp_path / "memory.db"), restore=True),
+        "gone": DatastoreConfig("/proc/none/memory.db", restore=True),
+        "told": DatastoreConfig("/proc/none/other.db"),
+    }
+    found = verdicts(house.check_datastores(stores))
+    assert found == {"datastore here": Verdict.OK, "datastore gone": Verdict.LACKING}
 
 
 class ToyGpus:

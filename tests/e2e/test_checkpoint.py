@@ -118,6 +118,11 @@ def test_nothing_is_promoted_from_a_store_that_rots(store_and_house: tuple[Store
     assert (newest["verified"], oldest["verified"]) == (False, True)
     assert oldest["id"] == verified["id"]
 
+    # Without `restore = true` it is told of and left as it is: nothing is put in its place.
+    assert house.ask("recovery")["plan"] == []
+    assert (house.status()["phase"], list(house.directory.glob("*.damaged-*"))) == ("PRESERVATION", [])
+    assert store.path.read_bytes() != whole
+
     # The last sound copy, put back by hand, is found sound again.
     store.path.write_bytes(whole)
     minute_ago = time.time() - 60

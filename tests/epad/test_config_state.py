@@ -46,6 +46,11 @@ def test_state_and_datastores_are_read(tmp_path: Path) -> None:
         ),
         ('[datastores.m]\npath = "memory.db"', "datastores.m.path"),
         ('[datastores.m]\npath = "/m"\nsubsystem = "b"', "names b, which is not a subsystem"),
+        ('[datastores.m]\npath = "/m"\nrestore = true', "nothing is replaced under its writer"),
+        (
+            '[datastores.m]\npath = "/m"\nsubsystem = "a"\nrestore = true\n[subsystems.a]\nkind = "client"',
+            "nothing is replaced under its writer",
+        ),
         ('[datastores.m]\npath = "/m"\n[datastores.n]\npath = "/m"', "which datastores.m has too"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from epad.config import SubsystemConfig
 from epad.gateway.access import Access
-from epad.response.plans import LEDGER
+from epad.response.plans import LEDGER, Target
 from epad.supervisor.supervisor import Supervisor
 from epad.world import WorldView, dependency_layers
 from statemachine.clock import ManualClock
@@ -97,6 +97,13 @@ def test_a_ledger_with_faults_is_damaged() -> None:
     assert view.damaged() == frozenset()
     toys.faults = 2
     assert view.damaged() == {LEDGER}
+
+
+def test_a_store_that_may_be_restored_is_damaged_too() -> None:
+    """With who writes it."""
+    view = world(Toys(), Access(ManualClock()))
+    view.stores_to_restore = lambda: {"memory": "chat"}
+    assert view.damaged() == {Target.datastore("memory", "chat")}
 
 
 def test_a_release_reaches_every_detector() -> None:

@@ -31,8 +31,8 @@ PRESERVE = next(row for row in TABLE if row.destination is Phase.PRESERVATION)
 RECOVER = next(row for row in TABLE if row.guard == "degraded")
 LEAST_CASES = 1_000  # of issue 5
 OPERATIONS = (
-    "write state.db-wal, fsync state.db-wal, step begins, held, stopped, started, repaired, mkdir, rmtree, rename,"
-    " fsync directory, write MANIFEST.json, fsync MANIFEST.json, write VERIFIED, fsync VERIFIED"
+    "write state.db-wal, fsync state.db-wal, step begins, held, stopped, started, repaired, restored, mkdir, rmtree,"
+    " rename, fsync directory, write MANIFEST.json, fsync MANIFEST.json, write VERIFIED, fsync VERIFIED"
 )
 
 

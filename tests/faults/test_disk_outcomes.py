@@ -6,19 +6,25 @@ On a tmpfs of one's own; the table is that of docs/recovery.md.
 from __future__ import annotations
 
 import re
+import resource
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from epad_story import memory_database
+from datastore_world import Store
+from epad_story import Story, into_recovery, memory_database
 from ledger_world import closing, config, fill, flip, opening, places, stored
 from small_disk import Filler, make_read_only, tmpfs
 
 from epad.checkpoint.bundle import bundle_id, read_bundle
 from epad.checkpoint.source import BytesSource, FileSource, Source
 from epad.config import CheckpointConfig
+from epad.datastore.look import look
+from epad.datastore.restore import answer
 from epad.explain import History
 from epad.ledger.errors import LedgerError
 from epad.ledger.store import Ledger
@@ -32,6 +38,7 @@ from epad.response.preservation import Preservation
 from epad.response.recovery import Recovery
 from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from statemachine.clock import ManualClock
+from statemachine.phase import Phase
 
 BULK = BytesSource("bulk", bytes(1 << 20))
 NO_SECTOR = Path("/proc/self/mem")  # a regular file whose first byte the kernel answers with EIO
@@ -182,8 +189,95 @@ async def test_a_ledger_on_a_full_disk_is_not_repaired_and_not_worse_and_then_it
     assert verify(path, anchor=places(path).anchor).verdict.is_sound
 
 
-async def repair(ledger: Ledger, path: Path, copy: Path) -> object:
-    return await ledger.repair(verify(path, anchor=places(path).anchor), [copy])
+async def repair(ledger: Ledger, path: Path, *copies: Path) -> object:
+    return await ledger.repair(verify(path, anchor=places(path).anchor), copies)
+
+
+@contextmanager
+def no_writes() -> Iterator[None]:
+    """Every write of this process fails, as on a disk that is dying or has gone read-only: SQLite's I/O error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_ledger_whose_disk_fails_is_not_repaired_and_not_worse_and_then_it_is(tmp_path: Path) -> None:
+    """The step fails in SQLite's words; a copy that cannot be read is passed over, and an hour lost changes nothing."""
+    path = tmp_path / "ledger.db"
+    await fill(path, 20, places(path))
+    copies = [tmp_path / name / "ledger.db" for name in ("unreadable", "good")]
+    for copy in copies:
+        copy.parent.mkdir()
+    copies[0].symlink_to(NO_SECTOR)
+    copies[1].write_bytes(path.read_bytes())
+    flip(path, stored(path, 9)[5])  # type: ignore[arg-type]  # its body
+    clock = ManualClock()
+    ledger = await Ledger.open(path, config(), clock, "boot", places(path))
+    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, *copies), tmp_path)  # type: ignore[arg-type]
+    step, operation = Step(StepName.REPAIR_LEDGER, "ledger"), Operation(1, "k", Lane.PHASE, "a test", ())
+    with no_writes(), pytest.raises(StepFailedError, match=r"ledger\.db: disk I/O error"):
+        await recovery.repair_ledger(step, operation)
+    assert [fault.seq for fault in verify(path).faults] == [9]
+    clock.jump_wall_clock(-3_600.0)
+    assert await recovery.repair_ledger(step, operation) == "restored records 9; lost for good none"
+    await ledger.close()
+    assert verify(path, anchor=places(path).anchor).verdict.is_sound
+
+
+DATASTORE_OUTCOMES = {
+    "full disk": r"No space left on device; free some space$",
+    "read-only": r"Read-only file system; epad must be able to write in \S+ \(under systemd: ReadWritePaths=\S+\)$",
+    "I/O error in the copy": r"there is no good copy \(the last sound copy: Input/output error\)",
+}
+
+
+@pytest.mark.parametrize("fault", DATASTORE_OUTCOMES)
+def test_a_datastore_that_cannot_be_restored_is_as_it_was_and_then_it_is(
+    disk: Path, tmp_path: Path, fault: str
+) -> None:
+    """In words that name file and fix; with the fault gone the same step restores it."""
+    store, home = Store(disk / "memory.db"), tmp_path / "datastores" / "memory"
+    store.rest()
+    assert look(store.path, home, "auto", 0.05).is_sound
+    store.path.write_bytes(store.path.read_bytes()[:8192] + bytes(4096))
+    damaged, good = store.path.read_bytes(), home / "good"
+    kept = good.rename(home / "kept") if "copy" in fault else good
+    if "copy" in fault:
+        good.symlink_to(NO_SECTOR)
+    if fault == "read-only":
+        make_read_only(disk)
+    with Filler(disk) if fault == "full disk" else nullcontext():
+        said = answer(store.path, home, tmp_path / "checkpoints", "auto", 0.05, "key").error
+    assert re.search(DATASTORE_OUTCOMES[fault], said), said
+    assert str(store.path.parent) in said
+    assert store.path.read_bytes() == damaged
+    assert {path.name for path in disk.iterdir()} <= {"memory.db", "filler"}
+    if fault == "read-only":
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    (disk / "filler").unlink(missing_ok=True)
+    if kept != good:
+        kept.replace(good)
+    assert answer(store.path, home, tmp_path / "checkpoints", "auto", 0.05, "key").seen.is_sound
+
+
+def test_a_wall_clock_set_back_an_hour_changes_nothing_of_a_recovery() -> None:
+    """How long an attempt has been quiet, and which came first, goes by the clock that nobody can set."""
+    paths, seconds = [], []
+    for back in (0.0, -3_600.0):
+        story = Story()
+        into_recovery(story, "model")
+        story.world.broken.clear()
+        story.clock.jump_wall_clock(back)
+        story.end()
+        began = story.clock.monotonic()
+        story.wait_until(Phase.NORMAL, 60)
+        paths.append(story.path())
+        seconds.append(story.clock.monotonic() - began)
+    assert paths[0] == paths[1] == ["QUARANTINE", "PRESERVATION", "RECOVERY", "NORMAL"]
+    assert seconds[0] == seconds[1]
 
 
 @pytest.mark.parametrize("name", [StepName.CHECKPOINT, StepName.LIFEBOAT])

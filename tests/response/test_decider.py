@@ -9,8 +9,8 @@ import pytest
 import structlog
 from epad_story import BEGINNINGS, BOOT, NAMES, SUBSYSTEMS, Story, attempt_fails, into_recovery
 
-from epad.response.decider import INCIDENT_NOTE
-from epad.response.plans import LEDGER
+from epad.response.decider import INCIDENT_NOTE, Paused, Resumed
+from epad.response.plans import LEDGER, Target
 from epad.response.step import Lane, StepName, StepState
 from statemachine.containment import Rung
 from statemachine.finding import HOST, Severity
@@ -84,6 +84,33 @@ def test_the_ledger_is_repaired_in_recovery(story: Story) -> None:
     story.world.damage.clear()
     story.end()
     story.wait_until(Phase.NORMAL, 60)
+
+
+def test_a_damaged_store_is_restored_in_recovery_and_its_writer_stays_held_until_then(story: Story) -> None:
+    """No step opens to the writer in between: its restart does, once the store is whole."""
+    store = Target.datastore("memory", "chat")
+    story.world.damage.add(store)
+    story.find("chat", "datastore", Severity.CRITICAL)
+    assert story.end() is Phase.RECOVERY
+    assert story.steps() == [(StepName.RESTORE_DATASTORE, "memory"), (StepName.RESTART, "chat"), REPLAY]
+    opened = {r.step.target for o in story.operations(Lane.CONTAINMENT)[1:] for r in o.steps}
+    assert "chat" not in opened
+    story.world.damage.clear()
+    story.end()
+    story.wait_until(Phase.NORMAL, 60)
+
+
+@pytest.mark.parametrize("spare", [Paused("chat", "lunch"), None], ids=["paused", "quarantined"])
+def test_no_store_is_restored_under_one_that_a_person_holds(story: Story, spare: Paused | None) -> None:
+    """What they wanted to look at would be gone; once they let go, it is."""
+    story.world.damage.add(Target.datastore("memory", "chat"))
+    story.tell(spare) if spare else story.quarantine("chat")
+    story.find("chat", "datastore", Severity.CRITICAL)
+    assert story.end() is Phase.PRESERVATION
+    story.tell(Resumed("chat")) if spare else story.release("chat")
+    story.find("chat", "datastore", Severity.CRITICAL)
+    story.wait(5)
+    assert (StepName.RESTORE_DATASTORE, "memory") in story.steps()
 
 
 def test_persisted_and_broken_is_recovered_verified_and_normal(story: Story) -> None:

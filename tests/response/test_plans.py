@@ -134,6 +134,20 @@ def test_a_recovery_takes_its_own_state_first_and_then_providers_before_their_us
     ]
 
 
+def test_a_damaged_store_is_restored_before_who_writes_it_is_started_again() -> None:
+    """Its writer is stopped for it, and so is restarted even if nothing else is wrong with it."""
+    store = Target.datastore("memory", "chat")
+    targets = recovery_targets({store, LEDGER}, [])
+    (plan,) = plan_for(rows_to(Phase.RECOVERY)[0], [], targets)
+    assert [(step.name, step.target) for step in plan.steps] == [
+        (StepName.RESTORE_DATASTORE, "memory"),
+        (StepName.REPAIR_LEDGER, "ledger"),
+        (StepName.RESTART, "chat"),
+        (StepName.REPLAY, HOST),
+    ]
+    assert recovery_targets({store}, [], victims=("chat",)) == (store,)
+
+
 @pytest.mark.parametrize("trigger", [Trigger.ISOLATE, Trigger.STEP_DOWN, Trigger.RESUME, Trigger.RELAUNCH])
 def test_other_transitions_do_nothing_but_hold_and_release(trigger: Trigger) -> None:
     """And nothing at all if no hold changes."""

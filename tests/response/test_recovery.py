@@ -34,6 +34,7 @@ class Bench:
         self.access.hold("chat", Rung.FREEZE, "it loops")
         self.asked: list[tuple[Any, ...]] = []
         self.failing = ""
+        self.pid: int | None = 8
         self.gate: asyncio.Event | None = None
         self.outcome = RepairOutcome()
         self.wanted = Hold(Rung.OPEN)
@@ -52,7 +53,7 @@ class Bench:
 
     def snapshots(self) -> list[SubsystemSnapshot]:
         state = SubsystemState.RECOVERING
-        return [SubsystemSnapshot("chat", "process", state, essential=False, since=0.0, pid=8)]
+        return [SubsystemSnapshot("chat", "process", state, essential=False, since=0.0, pid=self.pid)]
 
     async def repair(self, copies: Sequence[Path]) -> RepairOutcome:
         self.asked.append(("repair", [path.parent.name for path in copies]))
@@ -76,6 +77,13 @@ async def test_a_restart_opens_the_door_last(bench: Bench) -> None:
     ]
     assert bench.access.shut("chat") is None
     assert result == "restarted; process 8 recovering; gateway open"
+
+
+async def test_what_is_stopped_is_started_once(bench: Bench) -> None:
+    """Opened first, it would be started, ended again, and started afresh."""
+    bench.pid = None
+    await bench.recovery.restart(RESTART, OPERATION)
+    assert bench.asked == [("restart", "chat", True), ("hold", "chat", Rung.OPEN)]
 
 
 async def test_a_restart_that_fails_leaves_the_door_closed(bench: Bench) -> None:

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from epad_story import BOOT, SUBSYSTEMS, Story, at_once, shipped
+from epad_story import BOOT, SUBSYSTEMS, Story, ToyWorld, at_once, shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epad.config import BudgetConfig, SubsystemConfig
 from epad.controller import Controller
 from epad.response.decider import Forced
+from epad.response.plans import Target
 from epad.response.responder import Responder
 from epad.response.step import Lane, StepState
 from epad.simulate import settings as changed
@@ -75,12 +76,14 @@ ACTIONS = st.one_of(
         st.sampled_from(list(Severity)),
         st.booleans(),
     ),
-    st.tuples(st.sampled_from(["quarantine", "release", "break", "mend", "suffer"]), st.sampled_from(NAMES)),
+    st.tuples(
+        st.sampled_from(["quarantine", "release", "break", "mend", "suffer", "rot"]), st.sampled_from(NAMES)
+    ),
     st.tuples(st.just("wait"), st.sampled_from([0.1, 3.0, 40.0, 130.0, 700.0])),
     st.tuples(st.just("end"), st.sampled_from([StepState.DONE, StepState.FAILED])),
     st.tuples(st.just("order"), st.sampled_from([Order.LIFEBOAT, Order.RELAUNCH])),
     st.tuples(st.just("force"), st.sampled_from(list(Phase))),
-    st.tuples(st.sampled_from(["die", "blind", "see"])),
+    st.tuples(st.sampled_from(["die", "blind", "see", "restored"])),
 )
 
 
@@ -93,12 +96,10 @@ def act(story: RecordedStory, action: tuple[Any, ...]) -> None:
             story.quarantine(name)
         case ("release", name):
             story.release(name)
-        case ("break", name):
-            story.world.broken.add(name)
-        case ("mend", name):
-            story.world.broken.discard(name)
-        case ("suffer", name):
-            story.world.suffering = {name: "model"} if name != "model" else {}
+        case ("break" | "mend" | "suffer" | "rot" as what, name):
+            befall(story.world, what, name)
+        case ("restored",):
+            story.world.damage.clear()
         case ("wait", seconds):
             story.wait(seconds)
         case ("end", state) if story.operations(Lane.PHASE):
@@ -111,6 +112,19 @@ def act(story: RecordedStory, action: tuple[Any, ...]) -> None:
             story.die_and_return()
         case ("blind" | "see" as eyes,):
             story.world.blind = {"token_burn"} if eyes == "blind" else set()
+
+
+def befall(world: ToyWorld, what: str, name: str) -> None:
+    """What is wrong with a subsystem, or with what it writes."""
+    match what:
+        case "break":
+            world.broken.add(name)
+        case "mend":
+            world.broken.discard(name)
+        case "suffer":
+            world.suffering = {name: "model"} if name != "model" else {}
+        case _:
+            world.damage.add(Target.datastore(f"{name}_memory", name))
 
 
 @settings(max_examples=60, deadline=None)

@@ -37,7 +37,7 @@ from statemachine.containment import Hold, Rung, desired_holds
 from statemachine.phase import Phase
 from statemachine.table import Row
 
-TARGETS = (LEDGER, Target.subsystem("chat"))
+TARGETS = (Target.datastore("memory", "chat"), LEDGER, Target.subsystem("chat"))
 CASE_NOTE = "case"
 MOST_TRIES = 20
 
@@ -49,10 +49,16 @@ class ToyHouse:
     holds: dict[str, str] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=lambda: {s.name: 1 for s in SUBSYSTEMS})
     ledger_is_whole: bool = False
+    store_is_whole: bool = False
     began: list[tuple[int, StepName, str]] = field(default_factory=list)
 
     def settled(self) -> dict[str, Any]:
-        return {"holds": self.holds, "running": self.running, "ledger": self.ledger_is_whole}
+        return {
+            "holds": self.holds,
+            "running": self.running,
+            "ledger": self.ledger_is_whole,
+            "store": self.store_is_whole,
+        }
 
 
 class Hands:
@@ -73,6 +79,7 @@ class Hands:
             StepName.REPLAY: self.replay,
             StepName.RESTART: self.restart,
             StepName.REPAIR_LEDGER: self.repair,
+            StepName.RESTORE_DATASTORE: self.restore,
         }
 
     def begin(self, step: Step, operation: Operation) -> None:
@@ -98,6 +105,14 @@ class Hands:
         self.house.ledger_is_whole = True
         self.disk.plug.tick("repaired")
         return "repaired"
+
+    async def restore(self, step: Step, operation: Operation) -> str:
+        self.begin(step, operation)
+        self.house.running[step.arguments["writer"]] = 0
+        self.disk.plug.tick("stopped")
+        self.house.store_is_whole = True
+        self.disk.plug.tick("restored")
+        return "restored"
 
     async def first_tier(self, step: Step, operation: Operation) -> str:
         self.begin(step, operation)

@@ -7,6 +7,7 @@ the checkpoint's (through `Disk`). The n-th tick raises `Killed`, and so does al
 from __future__ import annotations
 
 import errno
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -184,6 +185,7 @@ class CrashDisk(Disk):
         self._graveyard = graveyard
         self._unsynced_files: list[Path] = []
         self._unsynced_names: list[tuple[Path, Path, Path]] = []  # directory, where it is, where it was
+        self._run_over: dict[tuple[Path, Path], Path] = {}
         self._buried = 0
 
     def make_directory(self, path: Path) -> None:
@@ -198,6 +200,12 @@ class CrashDisk(Disk):
         self._unsynced_files.append(path)
         self._sync_file(path)
 
+    def copy(self, source: Path, destination: Path, like: os.stat_result) -> None:
+        self.plug.tick(f"copy {destination.name}")
+        shutil.copyfile(source, destination)
+        self._unsynced_files.append(destination)
+        self._sync_file(destination)
+
     def _sync_file(self, path: Path) -> None:
         self.plug.tick(f"fsync {path.name}")
         self._unsynced_files.remove(path)
@@ -208,12 +216,18 @@ class CrashDisk(Disk):
 
     def rename(self, source: Path, destination: Path) -> None:
         self.plug.tick("rename")
+        former = self._grave()
+        if destination.is_file():
+            destination.rename(
+                former
+            )  # undone, the name is that of the former file again, in the same moment
         super().rename(source, destination)
         moved = [
             destination / p.relative_to(source) for p in self._unsynced_files if p.is_relative_to(source)
         ]
         self._unsynced_files = [p for p in self._unsynced_files if not p.is_relative_to(source)] + moved
         self._unsynced_names.append((destination.parent, destination, source))
+        self._run_over[destination, source] = former
 
     def remove_file(self, path: Path) -> None:
         self.plug.tick("unlink")
@@ -245,6 +259,8 @@ class CrashDisk(Disk):
             for _, now, before in self._unsynced_names[::-1][:lost]:
                 if now.exists() and not before.exists():
                     now.rename(before)
-        self._unsynced_files, self._unsynced_names = [], []
+                    if (former := self._run_over.get((now, before))) is not None and former.exists():
+                        former.rename(now)
+        self._unsynced_files, self._unsynced_names, self._run_over = [], [], {}
         shutil.rmtree(self._graveyard)
         self._graveyard.mkdir()

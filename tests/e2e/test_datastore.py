@@ -1,0 +1,112 @@
+"""A knowledge graph damaged under the program that writes it, with `restore = true`; without it: test_checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from installed import QUICK, Installation, installation
+
+CONFIG = """
+[probes.datastore]
+interval_seconds = 0.2
+core_share = 1.0
+[hysteresis.datastore]
+raise_after = 1
+out_of = 1
+clear_after_seconds = 0.5
+flap_window_seconds = 3600.0
+flap_hold_max_seconds = 600.0
+
+[datastores.memory]
+path = "{directory}/memory.db"
+subsystem = "keeper"
+restore = true
+
+[subsystems.keeper]
+command = ["{python}", "{directory}/keeper.py", "{directory}/memory.db"]
+restart = {{ backoff_seconds = 0.1 }}
+"""
+KEEPER = """
+import itertools, sys, time
+import apsw
+connection = apsw.Connection(sys.argv[1])
+connection.set_busy_timeout(10_000)
+connection.pragma("journal_mode", "wal")
+connection.execute("CREATE TABLE IF NOT EXISTS entities(id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+(said,), = connection.execute("SELECT count(*) FROM entities")
+for number in itertools.count(said):
+    connection.execute("INSERT INTO entities(name) VALUES (?)", (f"entity {number} " + 100 * "of the graph ",))
+    if number % 20 == 0:
+        connection.pragma("wal_checkpoint(passive)")
+    time.sleep(0.02)
+"""
+PAGE = 4096
+
+
+@pytest.fixture
+def house() -> Iterator[Installation]:
+    with installation() as house:
+        (house.directory / "keeper.py").write_text(KEEPER)
+        house.config.write_text(QUICK + CONFIG.format(directory=house.directory, python=sys.executable))
+        yield house
+
+
+def damage(path: Path) -> None:
+    """What a bad cable does: the third and the fourth page, which hold rows, are something else."""
+    with path.open("r+b") as file:
+        file.seek(2 * PAGE)
+        file.write(b"\xa5" * 2 * PAGE)
+
+
+def rows(path: Path) -> int:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(10_000)
+    try:
+        return int(connection.execute("SELECT count(*) FROM entities").get)
+    finally:
+        connection.close()
+
+
+def has_pages(path: Path) -> bool:
+    return path.exists() and path.stat().st_size >= 6 * PAGE
+
+
+def test_a_damaged_graph_is_restored_and_its_writer_goes_on(house: Installation) -> None:
+    """PRESERVATION, RECOVERY, NORMAL by itself, though the daemon is killed in the middle of it.
+
+    `explain` and `status` say what is there now, and where the old file is.
+    """
+    memory, good = house.directory / "memory.db", house.state / "datastores/memory/good"
+    house.start()
+    house.wait(lambda: has_pages(good) and has_pages(memory), "a sound copy with some pages")
+    writer = house.subsystem("keeper")["pid"]
+    with memory.open("rb"):  # whoever has it open is waited for: time enough to be killed in
+        damage(memory)
+        house.wait(lambda: house.subsystem("keeper")["state"] == "stopped", "the writer to be stopped")
+        house.kill()
+        house.start()
+        assert (house.status()["phase"], house.subsystem("keeper")["pid"]) == ("RECOVERY", None)
+    house.wait_phase("NORMAL", 60)
+    assert moves(house) == ["PRESERVATION", "RECOVERY", "NORMAL"]
+
+    (restored,) = [e for e in house.events("step.ended") if e["fields"]["step"] == "restore_datastore"]
+    assert restored["fields"]["state"] == "done", restored
+    said = restored["fields"]["result"]
+    assert "keeper stopped; restored " in said
+    (aside,) = house.directory.glob("memory.db.damaged-*Z")
+    assert said.endswith(f"from the last sound copy; what was written since is in {aside}")
+    assert b"\xa5" * PAGE in aside.read_bytes()
+    assert said.removeprefix("keeper stopped; ") in house.ctl("explain", "keeper").stdout
+    assert said.removeprefix("keeper stopped; ") in " ".join(house.status()["notices"])
+    assert house.subsystem("keeper")["pid"] not in {writer, None}
+    before = rows(memory)
+    house.wait(lambda: rows(memory) > before, "the writer to go on")
+    assert apsw.Connection(str(memory)).pragma("integrity_check") == "ok"
+
+
+def moves(house: Installation) -> list[str]:
+    return [event["fields"]["destination"] for event in house.events("phase.changed")]
