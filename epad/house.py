@@ -65,7 +65,7 @@ from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
 from epad.world import WorldView
-from probes.subsystems import SubsystemExited, SubsystemState
+from probes.subsystems import SubsystemExited
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
@@ -209,11 +209,7 @@ class House:
 
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
-        for snapshot in self.supervisor.snapshots():
-            for state in SubsystemState:
-                self.metrics.subsystem_state.labels(snapshot.name, state).set(state is snapshot.state)
-            if snapshot.progress_done is not None:
-                self.metrics.progress.labels(snapshot.name).set(snapshot.progress_done)
+        self.metrics.show(self.supervisor.snapshots())
         self._gateway.observe_budgets()
         self._machine.show()
         return self.board.render()

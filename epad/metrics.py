@@ -7,8 +7,11 @@ enums: nothing that a client can make up, so the number of series is bounded by 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -168,6 +171,14 @@ class Metrics:
         )
         if burn and finding.limit:
             self.token_burn.labels(finding.subsystem).set(finding.value / finding.limit)
+
+    def show(self, subsystems: Iterable[SubsystemSnapshot]) -> None:
+        """Bring the series of the subsystems up to date."""
+        for snapshot in subsystems:
+            for state in SubsystemState:
+                self.subsystem_state.labels(snapshot.name, state).set(state is snapshot.state)
+            if snapshot.progress_done is not None:
+                self.progress.labels(snapshot.name).set(snapshot.progress_done)
 
     def forget(self, subsystem: str) -> None:
         """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.exceptions import CryptoError
+from nacl.signing import SigningKey, VerifyKey
 
 from epad.ledger.errors import HeadError
 from epad.ledger.record import HASH_BYTES
@@ -48,8 +48,8 @@ class Signer:
     """Signs heads with the ledger's own key."""
 
     def __init__(self, seed: bytes) -> None:
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self._public = self._private.public_key().public_bytes_raw()
+        self._private = SigningKey(seed)
+        self._public = bytes(self._private.verify_key)
 
     @property
     def verifier_key(self) -> str:
@@ -62,7 +62,7 @@ class Signer:
 
     def sign_text(self, text: str) -> str:
         """Any text as a signed note; its first line must say what it is, so that none passes for another."""
-        signature = _key_id(self._public) + self._private.sign(text.encode())
+        signature = _key_id(self._public) + self._private.sign(text.encode()).signature
         return f"{text}\n{_SIGNATURE_LINE}{ORIGIN} {_encode(signature)}\n"
 
 
@@ -97,8 +97,8 @@ class Verifier:
             key = self._keys.get(signature[:4])
             if key is None:
                 return False
-            key.verify(signature[4:], text.encode())
-        except (HeadError, InvalidSignature):
+            key.verify(text.encode(), signature[4:])
+        except (HeadError, CryptoError):
             return False
         return True
 
@@ -147,7 +147,7 @@ def _parsed(text: str) -> Head:
     return head
 
 
-def _public_key(line: str) -> tuple[bytes, Ed25519PublicKey]:
+def _public_key(line: str) -> tuple[bytes, VerifyKey]:
     name, _, rest = line.partition("+")
     key_id, _, encoded = rest.partition("+")
     kind_and_key = _decode(encoded)
@@ -155,7 +155,7 @@ def _public_key(line: str) -> tuple[bytes, Ed25519PublicKey]:
     if name != ORIGIN or key_id != _key_id(raw).hex() or kind_and_key[:1] != _ED25519:
         raise HeadError(f"{line!r} is no key of a ledger, or has changed")
     try:
-        return _key_id(raw), Ed25519PublicKey.from_public_bytes(raw)
+        return _key_id(raw), VerifyKey(raw)
     except ValueError as error:
         raise HeadError(f"{line!r} is no key") from error
 
