@@ -14,7 +14,7 @@ from statemachine.clock import Clock
 
 T = TypeVar("T")
 
-BEAT_SECONDS = 0.25
+BEAT_SECONDS = 0.5
 SHARED_SECONDS = 0.02
 
 

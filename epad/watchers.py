@@ -194,7 +194,7 @@ def _owner_of(senses: Senses, roster: Roster, root: Path) -> OwnerOf:
 def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:
     host = probes.host
     return LoopLag(
-        beat_seconds=host.lag_seconds / 4,
+        beat_seconds=host.lag_seconds / 2,
         lag_seconds=host.lag_seconds,
         settle_seconds=host.lag_settle_seconds,
         clock=clock,

@@ -94,6 +94,8 @@ class Datastores:
 
     def hold_on(self, subsystem: str) -> Hold | None:
         """Who writes a store is stopped from before it is restored until it has been found sound."""
+        if not self._held:
+            return None
         reasons = [reason for name, reason in self._held.items() if self._stores[name].subsystem == subsystem]
         return Hold(Rung.STOP, reasons[0]) if reasons else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def _changed(connection: apsw.Connection, *, full: bool) -> Iterator[str]:
             yield f"the table {table}"
 
 
+@cache
 def _own_schema() -> Schema:
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
         for statement in (TABLES, *INDEXES.values()):

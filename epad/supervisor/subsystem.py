@@ -303,7 +303,8 @@ class ProcessSubsystem:
             return SubsystemState.FAILED
         if record.stage is Stage.FINISHED or self._ending is Intent.DOWN:
             return SubsystemState.STOPPED
-        return held_state(self._held or Held(), self._own_state())
+        own = self._own_state()
+        return held_state(self._held, own) if self._held else own
 
     def _own_state(self) -> SubsystemState:
         """What it does where nothing holds it."""

@@ -58,6 +58,11 @@ class Attribution:
         """Begin every settle window anew: what was seen, or not seen, until now is no evidence."""
         self._root_since = dict.fromkeys(self._root_since, now)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether every node was well at each of its last looks."""
+        return all(node.is_calm for node in self._nodes.values())
+
     def is_victim(self, name: str) -> bool:
         return name in self._victims
 

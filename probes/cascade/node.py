@@ -56,6 +56,11 @@ class NodeHealth:
         self.told = False
         self.reason = ""
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it has not failed, and is not about to."""
+        return not self.failed and self._good_in_a_row >= self._rule.of
+
     def add(self, look: Look) -> None:
         """Take in one look."""
         self._recent.append(look.ok)

@@ -164,6 +164,28 @@ def test_counts_are_those_of_a_naive_reader(
         assert {finding.subsystem for finding in bench.pushed[before:]} == expected
 
 
+async def test_it_looks_seldom_until_something_is_wrong() -> None:
+    """And often again until the node has been well for a while."""
+    clock, seen = ManualClock(), [Look("a", 0.0)]
+    probe = Cascade(
+        CascadeThresholds(),
+        clock=clock,
+        push=lambda _: None,
+        neighbourhood=Neighbourhood(looks=lambda: list(seen)),
+    )
+    calm = probe.interval_seconds
+    await probe.sample()
+    assert probe.interval_seconds == calm == 2 * CascadeThresholds().interval_seconds
+    seen[:] = [Look("a", 1.0, "it hangs")]
+    await probe.sample()
+    assert probe.interval_seconds == CascadeThresholds().interval_seconds
+    seen[:] = [Look("a", 2.0)]
+    for _ in range(CascadeThresholds().of_looks):
+        assert probe.interval_seconds == CascadeThresholds().interval_seconds
+        await probe.sample()
+    assert probe.interval_seconds == calm
+
+
 async def test_memory_is_bounded() -> None:
     """20,000 crashes leave a bounded number behind, and after a quiet time none."""
     clock = ManualClock()
