@@ -94,6 +94,21 @@ def best_rate(work: Callable[[], int]) -> float:
     return max(rates)
 
 
+def verify_rate(directory: Path, *, full: bool) -> float:
+    """Records a CPU second, in a process of its own: this one's heap is full of what wrote them."""
+    code = (
+        "import sys; from pathlib import Path; import ledger; from epad.ledger.verify import verify\n"
+        "path, anchor, full = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == 'full'\n"
+        "print(ledger.best_rate(lambda: verify(path, anchor=anchor, full=full).checked))"
+    )
+    anchor = Places.under(directory, {}).anchor
+    arguments = [directory / "ledger.db", anchor, "full" if full else "rows"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, cwd=Path(__file__).parent
+    )
+    return float(done.stdout)
+
+
 def verify_rows(directory: Path) -> Row:
     path, places = directory / "ledger.db", Places.under(directory, {})
     report = verify(path, anchor=places.anchor)
@@ -106,12 +121,10 @@ def verify_rows(directory: Path) -> Row:
             sha256(link).digest()
         return len(bodies)
 
-    rate = best_rate(lambda: verify(path, anchor=places.anchor).checked)
+    rate = verify_rate(directory, full=False)
     peers: dict[str, float | str] = {
         "its two SHA-256 alone, records/s": best_rate(raw),
-        "with --full beside (roots, indexes to the byte), records/s": best_rate(
-            lambda: verify(path, anchor=places.anchor, full=True).checked
-        ),
+        "with --full beside (roots, indexes to the byte), records/s": verify_rate(directory, full=True),
     }
     peers["the same in turns/s/core (a turn has two records)"] = rate / 2
     return Row(

@@ -15,6 +15,7 @@ from epad.directories import Directories
 from epad.events import EventLog
 from epad.integrity import Integrity
 from epad.watchers import Senses, Watchers, make_assessor, make_watchers
+from probes.cascade.probe import CALM_INTERVALS
 from probes.ledger_integrity import LedgerCheck
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnRefused
@@ -49,12 +50,11 @@ def bench() -> Bench:
 
 
 def test_every_probe_is_configured_and_has_a_name_of_its_own(bench: Bench) -> None:
-    """Its interval is the configured one; containment and hysteresis know it by its name."""
+    """Its interval is the configured one, cascade's doubled by calm; containment and hysteresis know its name."""
     config = shipped()
     intervals = {probe.name: probe.interval_seconds for probe in bench.watchers.all()}
-    assert intervals == {
-        name: getattr(config.probes, name).interval_seconds for name in config.probes.__struct_fields__
-    }
+    said = {name: getattr(config.probes, name).interval_seconds for name in config.probes.__struct_fields__}
+    assert intervals == {**said, "cascade": said["cascade"] * CALM_INTERVALS}
     assert set(intervals) <= set(config.containment)
 
 
