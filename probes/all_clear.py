@@ -21,7 +21,8 @@ class AllClear:
 
     def is_news(self, subsystem: str, *, well: bool) -> bool:
         """Whether what was found of a subsystem should be stated; what is wrong always is."""
-        oks = self._oks.get(subsystem, 0) + 1 if well else 0
+        # One that was never unwell has nothing to make up for.
+        oks = self._oks.get(subsystem, OKS_SAID - 1) + 1 if well else 0
         if oks <= OKS_SAID:
             self._oks[subsystem] = oks
         return oks <= OKS_SAID

@@ -42,9 +42,9 @@ class Bench:
         return findings[0] if findings else None
 
     async def severity(self) -> Severity:
+        """OK too where nothing is said: that all is well is not said again and again."""
         finding = await self.sample()
-        assert finding is not None
-        return finding.severity
+        return Severity.OK if finding is None else finding.severity
 
 
 async def test_burn_without_progress_is_an_anomaly() -> None:
@@ -222,17 +222,17 @@ async def test_memory_is_bounded() -> None:
 
 
 async def test_that_all_is_well_is_not_said_for_ever() -> None:
-    """Of a hundred subsystems it would be heard ten times a second; after a stall it is said anew."""
+    """Once at first, for of a hundred subsystems it would be heard ten times a second; and often after a stall."""
     bench = Bench()
     bench.progress(4)
-    said = [await bench.sample() is not None for _ in range(OKS_SAID + 2)]
-    assert said == [True] * OKS_SAID + [False] * 2
+    assert [await bench.sample() is not None for _ in range(3)] == [True, False, False]
     bench.burn(5000)
     bench.clock.advance(700)
     bench.burn(5000)
     assert await bench.severity() is Severity.ANOMALY
     bench.progress(5)
-    assert await bench.severity() is Severity.OK
+    said = [await bench.sample() is not None for _ in range(OKS_SAID + 2)]
+    assert said == [True] * OKS_SAID + [False] * 2
 
 
 def test_what_burns_nothing_changes_nothing() -> None:
