@@ -24,6 +24,7 @@ from epad.config_types import (
     Seconds,
     Tokens,
 )
+from probes.all_clear import OKS_SAID
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,7 +110,7 @@ class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The rule of `statemachine.assessor.Hysteresis` for one probe."""
 
     raise_after: Count
-    out_of: Count
+    out_of: Annotated[int, Meta(ge=1, le=OKS_SAID)]
     clear_after_seconds: Seconds
     flap_window_seconds: Seconds
     flap_hold_max_seconds: Seconds

@@ -42,6 +42,8 @@ def describe(hint: Any) -> str:
 def _describe(kind: Type) -> str:
     words = f"a value of type {type(kind).__name__}"
     match kind:
+        case IntType(ge=int(low), le=int(high)):
+            words = f"a whole number from {low} to {high}"
         case IntType(ge=ge):
             words = "a whole number" + (f" of at least {ge}" if ge is not None else "")
         case FloatType():

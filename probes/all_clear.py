@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-# More often than any hysteresis looks back. Said for ever of 100 subsystems, it took the daemon half a percent of a
-# core (bench/supervision.py).
-OKS_SAID = 10
+OKS_SAID = 100
+"""As far as a hysteresis may look back: `out_of` is at most this. Said for ever of 100 subsystems, it took the daemon
+half a percent of a core (bench/supervision.py)."""
 
 
 class AllClear:

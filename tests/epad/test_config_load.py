@@ -145,6 +145,7 @@ url = "ftp://x"
         ("[metrics]\nlisten = 'here'", '2: metrics.listen: is "here"; give an address'),
         ("[metrics]\nlisten = '0.0.0.0:8700'", "2: metrics.listen: is 0.0.0.0:8700, which gateway.listen has"),
         ("[gateway]\nlisten = '127.0.0.1:8701'", "2: metrics.listen: is 127.0.0.1:8701, which gateway"),
+        ("[hysteresis.vram]\nout_of = 101", "2: hysteresis.vram.out_of: is 101; give a whole number from 1 to 100"),
         ("[gateway]\nidle_seconds = inf", "2: gateway.idle_seconds: is inf; give a finite number"),
         ("[gateway]\nidle_seconds = nan", "2: gateway.idle_seconds: is NaN"),
         ("[gateway]\nidle_seconds = true", "2: gateway.idle_seconds: is true; give a number above 0"),
