@@ -24,7 +24,7 @@ from epad.config_types import (
     Seconds,
     Tokens,
 )
-from probes.all_clear import OKS_SAID
+from statemachine.assessor import LONGEST_MEMORY
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,8 +109,8 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The rule of `statemachine.assessor.Hysteresis` for one probe."""
 
-    raise_after: Count
-    out_of: Annotated[int, Meta(ge=1, le=OKS_SAID)]
+    raise_after: Annotated[int, Meta(ge=0, le=LONGEST_MEMORY)]
+    out_of: Annotated[int, Meta(ge=1, le=LONGEST_MEMORY)]
     clear_after_seconds: Seconds
     flap_window_seconds: Seconds
     flap_hold_max_seconds: Seconds

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-OKS_SAID = 100
-"""As far as a hysteresis may look back: `out_of` is at most this. Said for ever of 100 subsystems, it took the daemon
-half a percent of a core (bench/supervision.py)."""
+from statemachine.assessor import LONGEST_MEMORY
+
+# Said for ever of 100 subsystems, it took the daemon half a percent of a core (bench/supervision.py).
+OKS_SAID = LONGEST_MEMORY
 
 
 class AllClear:

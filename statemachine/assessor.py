@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 
 from statemachine.finding import AnomalyKey, Finding, Severity
 
+LONGEST_MEMORY = 100
+"""As many findings as a rule may look back. Who is well need not say so more often, and nobody keep more of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hysteresis:
     """How many bad findings raise an anomaly and how long a quiet time clears it.
 
-    `raise_after` bad ones among the last `out_of` raise. `clear_after_seconds` without a bad one clears.
+    `raise_after` bad ones among the last `out_of` raise; 0 of them never do, be they ever so hard: the probe is
+    only looked at. `clear_after_seconds` without a bad one clears.
     Each time an anomaly comes back within `flap_window_seconds`, the quiet time it must show doubles, up
     to `flap_hold_max_seconds`: what flaps is held, not released again and again.
     """
@@ -25,8 +29,10 @@ class Hysteresis:
     flap_hold_max_seconds: float = 1_800.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.raise_after <= self.out_of:
-            message = f"raise_after must be from 1 to out_of ({self.out_of}), not {self.raise_after}"
+        if not 1 <= self.out_of <= LONGEST_MEMORY:
+            raise ValueError(f"out_of must be from 1 to {LONGEST_MEMORY}, not {self.out_of}")
+        if not 0 <= self.raise_after <= self.out_of:
+            message = f"raise_after must be from 0 to out_of ({self.out_of}), not {self.raise_after}"
             raise ValueError(message)
 
 
@@ -123,7 +129,7 @@ class Assessor:
 
     def _maybe_raise(self, finding: Finding, track: _Track, rule: Hysteresis) -> list[Change]:
         enough = finding.hard or sum(track.recent) >= rule.raise_after
-        if not (finding.bad and enough):
+        if not (finding.bad and enough and rule.raise_after):
             return []
         horizon = finding.at - rule.flap_window_seconds
         track.raised_at = [at for at in track.raised_at if at > horizon] + [finding.at]

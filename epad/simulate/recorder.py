@@ -29,6 +29,7 @@ from epad.simulate.record import (
     as_input,
 )
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.assessor import LONGEST_MEMORY
 from statemachine.clock import Clock
 from statemachine.finding import AnomalyKey, Finding
 from statemachine.phase import Phase
@@ -51,8 +52,8 @@ WRITE_SECONDS = 5.0
 WRITE_RECORDS = 1_000
 # Nothing to say for this long is said: a replay with something changed must know how far time has gone.
 MARK_SECONDS = 600.0
-# More good findings in a row than any `out_of` counts: what follows them changes nothing.
-QUIET_FINDINGS = 32
+# What follows so many good findings in a row changes nothing, whatever the rule.
+QUIET_FINDINGS = LONGEST_MEMORY
 
 
 @dataclass(slots=True)

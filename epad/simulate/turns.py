@@ -13,14 +13,15 @@ from epad.thresholds import token_burn_thresholds
 from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.token_burn.probe import BUDGET_EXCEEDED
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from statemachine.assessor import LONGEST_MEMORY
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
 from statemachine.finding import Finding
 
 HELD = "subsystem_quarantined"
 """The gateway's refusal of what is held."""
-MOST_REFUSALS = 8
-"""Of those recorded as one, this many are told: more than any hysteresis counts."""
+MOST_REFUSALS = LONGEST_MEMORY
+"""Of those recorded as one, this many are told."""
 
 Tally = Counter[tuple[str, str]]
 """Refusals by subsystem and code."""

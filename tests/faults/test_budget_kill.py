@@ -31,8 +31,7 @@ FIT, ASKED = 12, 120
 # The detectors are told to look on: it is the budget alone that holds here.
 CONFIG = """
 [hysteresis.token_burn]
-raise_after = 1000
-out_of = 1000
+raise_after = 0
 [containment]
 token_burn = "open"
 [upstreams.stub]

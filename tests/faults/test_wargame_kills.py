@@ -96,8 +96,7 @@ cascade = "open"
 token_burn = "open"
 progress = "open"
 [hysteresis.token_burn]
-raise_after = 1000
-out_of = 1000
+raise_after = 0
 [upstreams.stub]
 url = "{url}"
 dialects = ["openai"]

@@ -21,6 +21,7 @@ from epad.simulate.record import Record
 from epad.simulate.recorder import QUIET_FINDINGS, Recorder
 from epad.simulate.replay import Move, Replay, Replayed, Stamped
 from epad.simulate.turns import HELD
+from epad.watchers import configure_assessor
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.finding import Severity
 from statemachine.phase import Phase
@@ -186,6 +187,20 @@ def test_from_where_it_differs_on_operations_are_taken_to_succeed() -> None:
     assert replayed.moves[-1].destination != "PRESERVATION"
 
 
+def test_a_probe_that_is_only_looked_at_can_be_tried_afterwards() -> None:
+    """It raised nothing that night; what would have come of it is told, and nothing comes of it when it is told to."""
+    story = RecordedStory()
+    watching = changed.apply(story.config, changed.parse(["hysteresis.token_rate.raise_after=0"]))
+    assert story.recorder is not None
+    story.recorder.configured(watching)
+    configure_assessor(story.decider.assessor, watching.hysteresis)
+    story.find("chat", "token_rate")
+    assert story.happened() == []
+    tried = story.replay("hysteresis.token_rate.raise_after=1")
+    assert [move.destination for move in tried.moves] == ["QUARANTINE"]
+    assert story.replay("hysteresis.token_rate.raise_after=0").moves == []
+
+
 def test_what_changes_nothing_is_not_kept() -> None:
     """A night of good findings, and a loop that is found ten thousand times, fit on a page."""
     story = RecordedStory()
@@ -256,7 +271,7 @@ def test_a_larger_budget_would_have_refused_nothing() -> None:
         ("subsystems.chat.command=x", "does not hold what this measures"),
         ("budgets.global.usd_per_day=5", "does not hold what this measures"),
         ("probes.token_burn.identical_prompts=1", "one request is no run"),
-        ("hysteresis.default.raise_after=99", "raise_after must be from 1 to out_of"),
+        ("hysteresis.default.raise_after=99", "raise_after must be from 0 to out_of"),
         ("containment.token_burn=shout", "containment"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statemachine.assessor import Anomaly, Assessor, Cleared, Hysteresis, Raised
+from statemachine.assessor import LONGEST_MEMORY, Anomaly, Assessor, Cleared, Hysteresis, Raised
 from statemachine.finding import Finding, Severity
 
 RULE = Hysteresis(raise_after=2, out_of=3, clear_after_seconds=60.0)
@@ -171,10 +171,23 @@ def test_each_probe_has_its_own_rule() -> None:
 
 
 def test_a_rule_that_could_never_raise_is_refused() -> None:
-    """Three of two, or none of one, is a mistake in a configuration."""
-    for raise_after, out_of in ((3, 2), (0, 1)):
-        with pytest.raises(ValueError, match="raise_after"):
+    """Three of two is a mistake in a configuration, and so is looking back at nothing, or for ever."""
+    for raise_after, out_of, at_fault in ((3, 2, "raise_after"), (-1, 1, "raise_after"), (0, 0, "out_of")):
+        with pytest.raises(ValueError, match=at_fault):
             Hysteresis(raise_after, out_of)
+    with pytest.raises(ValueError, match=f"out_of must be from 1 to {LONGEST_MEMORY}"):
+        Hysteresis(1, LONGEST_MEMORY + 1)
+
+
+def test_none_of_any_is_only_looked_at() -> None:
+    """Nothing is raised by it, however hard the fact; what had been raised before clears as ever."""
+    assessor = Assessor({}, RULE)
+    raised(assessor, 0.0)
+    assessor.configure({}, Hysteresis(raise_after=0, clear_after_seconds=60.0))
+    assert len(assessor.active) == 1
+    assert [type(change) for change in assessor.sweep(60.0)] == [Cleared]
+    assert assessor.observe(finding(61.0, Severity.CRITICAL, hard=True)) == []
+    assert assessor.active == ()
 
 
 def test_a_late_finding_does_not_turn_back_the_clock() -> None:

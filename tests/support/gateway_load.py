@@ -22,14 +22,11 @@ CLIENTS = 8
 # An upstream, a subsystem that asks it, and two children; nothing is made of how much and how fruitlessly it asks.
 CONFIG = """
 [hysteresis.token_burn]
-raise_after = 1000000
-out_of = 1000000
+raise_after = 0
 [hysteresis.token_rate]
-raise_after = 1000000
-out_of = 1000000
+raise_after = 0
 [hysteresis.progress]
-raise_after = 1000000
-out_of = 1000000
+raise_after = 0
 [upstreams.stub]
 url = "{url}"
 dialects = ["openai"]
