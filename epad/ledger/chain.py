@@ -18,7 +18,6 @@ from epad.ledger.record import (
     Span,
     columns_of,
     decode,
-    decode_body,
     decode_head,
     leaf_hash,
     leaf_hashes,
@@ -252,16 +251,18 @@ def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
         return (
             leaf_hashes(bodies) == list(leaves)
             and link_hashes((link, *links[:-1]), seqs, leaves) == list(links)
-            and _are_copies(bodies, turns, kinds, subsystems, walls)
+            and _are_copies(seqs, bodies, turns, kinds, subsystems, walls)
         )
-    except (TypeError, struct.error, UnicodeDecodeError, msgspec.MsgspecError):
+    except (TypeError, struct.error, UnicodeDecodeError, msgspec.MsgspecError, RecordError):
         return False
 
 
-def _are_copies(bodies: Values, turns: Values, kinds: Values, subsystems: Values, walls: Values) -> bool:
+def _are_copies(
+    seqs: Values, bodies: Values, turns: Values, kinds: Values, subsystems: Values, walls: Values
+) -> bool:
     """Whether the columns are what the bodies say. What has no column is vouched for by the leaf alone."""
     if max(kinds) > Kind.CLOSED:
-        said = [columns_of(decode_body(body)) for body in bodies]
+        said = [columns_of(decode(seq, body)) for seq, body in zip(seqs, bodies, strict=True)]
         return said == list(zip(turns, kinds, subsystems, walls, strict=True))
     heads = list(map(decode_head, bodies))
     return (

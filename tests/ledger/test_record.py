@@ -130,17 +130,27 @@ def test_a_new_turn_is_named_by_its_time_and_by_chance(at: float) -> None:
     OpenTurn(first, "chat", "openai", "model", 1, 1, 2, bytes(32))
 
 
-def test_records_from_before_there_was_money_cost_nothing() -> None:
-    """A field added at the end is no new format: what was written without it still reads, and hashes as it did."""
+def test_records_of_the_first_format_and_from_before_there_was_money_still_read() -> None:
+    """What was written stays readable, and costs nothing where it says nothing of money."""
     turn = "0" * 32
     opened = [0x101, turn, "chat", "openai", "model", 40, 60, 100, None, bytes(32), 7, "boot", 8, 1]
     closed = [0x102, turn, "chat", "done", 20, 10, 30, "usage", 200, "", 7, "boot", 8, 1]
 
     before = decode(1, msgspec.msgpack.encode(opened))
-    assert before == TurnOpened(*opened[1:])
+    assert before == TurnOpened(
+        turn, "chat", 7, "openai", "model", 40, 60, 100, None, bytes(32), "boot", 8, 1
+    )
     assert isinstance(before, TurnOpened)
     assert before.reserved_microusd == 0
     after = decode(2, msgspec.msgpack.encode(closed))
     assert isinstance(after, TurnClosed)
-    assert (after.charged_tokens, after.charged_microusd) == (30, 0)
+    assert (after.wall_ns, after.charged_tokens, after.charged_microusd) == (7, 30, 0)
+
+
+def test_a_field_at_the_end_is_no_new_format() -> None:
+    """A record that is shorter than today's reads with what the field says of itself."""
+    closed = [0x202, "0" * 32, "chat", 7, "done", 20, 10, 30, "usage", 200, "", "boot", 8, 1]
+    after = decode(2, msgspec.msgpack.encode(closed))
+    assert isinstance(after, TurnClosed)
+    assert after.charged_microusd == 0
     assert msgspec.msgpack.decode(encode(after))[:-1] == closed

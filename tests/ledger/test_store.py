@@ -11,13 +11,23 @@ import sys
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
-from ledger_world import BOOT, closing, config, fill, open_ledger, opening, stored, turn_id
+from ledger_world import BOOT, closing, config, fill, open_ledger, opening, places, stored, turn_id
 
 from epad.ledger.entry import CloseTurn
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.query import Spend, Totals
-from epad.ledger.record import EpochStarted, Outcome, UsageSource, decode
+from epad.ledger.record import (
+    EpochStarted,
+    Outcome,
+    Record,
+    TurnClosed,
+    TurnOpened,
+    UsageSource,
+    decode,
+    encode,
+)
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Verdict, verify
 from statemachine.clock import ManualClock
@@ -262,6 +272,38 @@ async def test_totals_go_on_from_where_they_were(path):
 
     assert totals == {"chat": Totals(40, 20, 60, 2), "wargame": Totals(40, 20, 60, 2)}
     await ledger.close()
+
+
+def in_format_1(record: Record) -> bytes:
+    """A body as the first format had it: the time behind what a turn asked for or came to."""
+    if not isinstance(record, TurnOpened | TurnClosed):
+        return encode(record)
+    values = msgspec.structs.asdict(record)
+    wall_ns, names = values.pop("wall_ns"), list(values)
+    values_then = list(values.values())
+    values_then.insert(names.index("boot_id"), wall_ns)
+    return msgspec.msgpack.encode([0x101 if isinstance(record, TurnOpened) else 0x102, *values_then])
+
+
+async def test_a_ledger_of_the_first_format_goes_on(path, monkeypatch):
+    """What is lost, spent and charged in it is known, it verifies in full, and today's records are chained to it."""
+    monkeypatch.setattr("epad.ledger.batch.encode", in_format_1)
+    await fill(path, 300, places(path))
+    ledger = await open_ledger(path, places(path))
+    await ledger.open_turn(opening(300))
+    await ledger.close()
+    monkeypatch.undo()
+    body = stored(path, 2)[5]
+    assert isinstance(body, bytes)
+    assert body.startswith(b"\xdc\x00\x10\xcd\x01\x01")
+
+    ledger = await open_ledger(path, places(path))
+    assert [turn.turn for turn in await ledger.lost_turns()] == [turn_id(300)]
+    await ledger.close_turn(closing(300))
+    assert (await ledger.totals())["chat"] == Totals(301 * 20, 301 * 10, 301 * 30, 301)
+    await ledger.close()
+    report = verify(path, anchor=places(path).anchor, full=True)
+    assert (report.words(), report.checked) == ("OK", 605)
 
 
 async def test_a_full_disk_fails_those_who_wait_and_no_one_else(path):
