@@ -41,9 +41,10 @@ class Limits:
 class Situation:
     """The facts at one moment.
 
-    `anomalies` counts the active ones, `held` those of them that are a person's own hold, `critical` the
-    critical ones. `oldest_anomaly_seconds` is the age of the oldest one that is not a person's hold (0 if
-    none). `quiet_seconds` is the time since anything other than a person's hold was wrong.
+    `anomalies` counts the active ones, `held` those of them that wait for a person: her own holds, and what is
+    still found of a subsystem that recovery has parked. `critical` counts the other critical ones,
+    `oldest_anomaly_seconds` is the age of the oldest other one (0 if none), and `quiet_seconds` the time since
+    there was any other.
     `degraded` counts what needs repair. `attempts` are the recovery attempts begun in this incident,
     `since_attempt_seconds` the time since the last one ended, `recent_recoveries` the recoveries begun
     within the last hour.

@@ -103,7 +103,7 @@ TABLE: tuple[Row, ...] = (
         Trigger.STEP_DOWN,
         Phase.QUARANTINE,
         "verified_held",
-        "recovered; a person holds a subsystem",
+        "recovered; a subsystem waits for a person",
     ),
     Row(Phase.RECOVERY, Trigger.RESUME, Phase.NORMAL, "verified", "every probe has been clear for a while"),
     Row(Phase.LIFEBOAT, Trigger.RELAUNCH, Phase.NORMAL, "relaunched", "an operator ordered the relaunch"),
@@ -132,12 +132,12 @@ def grave(now: Situation, _: Limits) -> bool:
 
 
 def troubled(now: Situation, _: Limits) -> bool:
-    """At least one anomaly; a person's hold is one."""
+    """At least one anomaly; what waits for a person is one."""
     return now.anomalies > 0
 
 
 def outlasted(now: Situation, limits: Limits) -> bool:
-    """An anomaly that no person asked for is older than a quarantine may last."""
+    """An anomaly that waits for no person is older than a quarantine may last."""
     return now.oldest_anomaly_seconds >= limits.quarantine_limit_seconds
 
 
@@ -177,7 +177,7 @@ def verified(now: Situation, limits: Limits) -> bool:
 
 
 def verified_held(now: Situation, limits: Limits) -> bool:
-    """The same, but a person still holds a subsystem."""
+    """The same, but a subsystem waits for a person."""
     return now.held > 0 and _healed(now, limits)
 
 

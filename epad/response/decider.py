@@ -207,7 +207,7 @@ class Decider:
         changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
         changes += self._excuse_victims()
         changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
-        if any(a.key.probe != OPERATOR for a in self.assessor.active):
+        if any(not self._waits_for_a_person(a.key) for a in self.assessor.active):
             self._last_trouble = self._clock.monotonic()
         return changes
 
@@ -277,7 +277,7 @@ class Decider:
 
     def _situation(self) -> Situation:
         now, active = self._clock.monotonic(), self.assessor.active
-        found = [a for a in active if a.key.probe != OPERATOR]
+        found = [a for a in active if not self._waits_for_a_person(a.key)]
         held = self._held_by_a_person()
         return Situation(
             phase=self.phase,
@@ -316,6 +316,10 @@ class Decider:
         spared = self._held_by_a_person() | set(self._paused)
         damaged = {target for target in self._world.damaged() if target.writer not in spared}
         return frozenset(Target.subsystem(name) for name in names) | damaged
+
+    def _waits_for_a_person(self, key: AnomalyKey) -> bool:
+        """Whether nothing more is to be done about it: it is a person's own word, or of what was parked."""
+        return key.probe == OPERATOR or key.subsystem in self._incident.parked
 
     def _held_by_a_person(self) -> set[str]:
         return {a.key.subsystem for a in self.assessor.active if a.key.probe == OPERATOR}

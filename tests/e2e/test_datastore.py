@@ -1,7 +1,8 @@
-"""A knowledge graph damaged under the program that writes it, with `restore = true`; without it: test_checkpoint."""
+"""A knowledge graph damaged under the program that writes it, with `restore = true` and without."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,15 @@ flap_hold_max_seconds = 600.0
 [datastores.memory]
 path = "{directory}/memory.db"
 subsystem = "keeper"
-restore = true
+restore = {restore}
 
 [subsystems.keeper]
 command = ["{python}", "{directory}/keeper.py", "{directory}/memory.db"]
 restart = {{ backoff_seconds = 0.1 }}
+
+[subsystems.bystander]
+command = ["sleep", "100000"]
+gateway = false
 """
 KEEPER = """
 import itertools, sys, time
@@ -51,8 +56,12 @@ PAGE = 4096
 def house() -> Iterator[Installation]:
     with installation() as house:
         (house.directory / "keeper.py").write_text(KEEPER)
-        house.config.write_text(QUICK + CONFIG.format(directory=house.directory, python=sys.executable))
         yield house
+
+
+def configure(house: Installation, *, restore: bool, quick: str = QUICK) -> None:
+    values = {"directory": house.directory, "python": sys.executable, "restore": str(restore).lower()}
+    house.config.write_text(quick + CONFIG.format(**values))
 
 
 def damage(path: Path) -> None:
@@ -81,6 +90,7 @@ def test_a_damaged_graph_is_restored_and_its_writer_goes_on(house: Installation)
     `explain` and `status` say what is there now, and where the old file is.
     """
     memory, good = house.directory / "memory.db", house.state / "datastores/memory/good"
+    configure(house, restore=True)
     house.start()
     house.wait(lambda: has_pages(good) and has_pages(memory), "a sound copy with some pages")
     writer = house.subsystem("keeper")["pid"]
@@ -106,6 +116,37 @@ def test_a_damaged_graph_is_restored_and_its_writer_goes_on(house: Installation)
     before = rows(memory)
     house.wait(lambda: rows(memory) > before, "the writer to go on")
     assert apsw.Connection(str(memory)).pragma("integrity_check") == "ok"
+
+
+def test_a_damaged_graph_that_may_not_be_restored_is_left_to_a_person_and_all_else_runs(
+    house: Installation,
+) -> None:
+    """Recovery restarts the writer twice, parks it and goes no further; put back by hand, it is NORMAL again."""
+    memory, good = house.directory / "memory.db", house.state / "datastores/memory/good"
+    configure(
+        house, restore=False, quick=QUICK.replace("[policy]", "[policy]\nquarantine_limit_seconds = 3.0")
+    )
+    house.start()
+    house.wait(lambda: has_pages(good) and has_pages(memory), "a sound copy with some pages")
+    bystander = house.subsystem("bystander")["pid"]
+    damage(memory)
+    house.wait(
+        lambda: moves(house)[-1:] == ["QUARANTINE"] and len(moves(house)) > 2, "the writer to be parked", 90
+    )
+    assert [move for move in moves(house) if move != "RECOVERY"] == ["PRESERVATION", "QUARANTINE"]
+    assert (house.subsystem("keeper")["state"], house.subsystem("bystander")["pid"]) == ("stopped", bystander)
+    assert "parked after 2 recoveries" in house.ctl("status").stdout
+    house.kill()
+    house.start()
+    assert house.status()["phase"] == "QUARANTINE"
+
+    shutil.copyfile(good, memory)
+    for name in ("memory.db-wal", "memory.db-shm"):
+        (house.directory / name).unlink(missing_ok=True)
+    house.wait_phase("NORMAL", 60)
+    assert house.ctl("release", "keeper", "--reason", "the copy is back").returncode == 0
+    before = rows(memory)
+    house.wait(lambda: rows(memory) > before, "the writer to go on")
 
 
 def moves(house: Installation) -> list[str]:

@@ -203,6 +203,27 @@ def test_a_subsystem_that_can_be_spared_is_parked_instead(story: Story) -> None:
     assert "LIFEBOAT" not in story.path()
 
 
+def test_what_is_still_found_of_a_parked_subsystem_waits_for_a_person(story: Story) -> None:
+    """Its own data are damaged and nobody but a person may mend them: it is held, all else runs, however long."""
+
+    def found_for(seconds: int) -> None:
+        for _ in range(0, seconds, 5):
+            story.find("game", "datastore", Severity.CRITICAL)
+            if story.operations(Lane.PHASE):
+                story.end()
+            story.wait(5)
+
+    found_for(1_200)
+    assert story.path() == ["PRESERVATION", *["RECOVERY"] * 3, "QUARANTINE"]
+    found_for(40_000)
+    assert story.phase is Phase.QUARANTINE
+    assert story.rungs() == {**OPEN, "game": Rung.STOP}
+    assert story.find("chat") is Phase.QUARANTINE
+    story.release("game")
+    assert story.held("game").rung is Rung.OPEN
+    assert story.find("game", "datastore", Severity.CRITICAL) is Phase.PRESERVATION
+
+
 def test_a_parked_subsystem_is_let_go_by_a_person(story: Story) -> None:
     """Its slate is clean: it has its two restarts again."""
     into_recovery(story, "game")
