@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from epad.config import Config
-from epad.config_checks import cross_check
+from epad.config_checks import PROBES, cross_check
 from epad.config_lines import key_text
 from epad.thresholds import token_burn_thresholds
 from epad.watchers import make_assessor
@@ -68,6 +68,8 @@ def apply(config: Config, settings: Sequence[Setting]) -> Config:
     """The configuration with these settings. Raises SettingError."""
     tables = msgspec.to_builtins(config)
     for path, value in settings:
+        if path[0] == "hysteresis" and path[1] in PROBES:  # without a table of its own it goes by the default
+            tables["hysteresis"].setdefault(path[1], dict(tables["hysteresis"]["default"]))
         _put(tables, path, value)
     try:
         changed = msgspec.convert(tables, Config)

@@ -188,17 +188,17 @@ def test_from_where_it_differs_on_operations_are_taken_to_succeed() -> None:
 
 
 def test_a_probe_that_is_only_looked_at_can_be_tried_afterwards() -> None:
-    """It raised nothing that night; what would have come of it is told, and nothing comes of it when it is told to."""
+    """It raised nothing that night; what would have come of it is told, and of nothing, nothing."""
     story = RecordedStory()
-    watching = changed.apply(story.config, changed.parse(["hysteresis.token_rate.raise_after=0"]))
+    watching = changed.apply(story.config, changed.parse(["hysteresis.vram.raise_after=0"]))
     assert story.recorder is not None
     story.recorder.configured(watching)
     configure_assessor(story.decider.assessor, watching.hysteresis)
-    story.find("chat", "token_rate")
+    story.find("chat", "vram")
     assert story.happened() == []
-    tried = story.replay("hysteresis.token_rate.raise_after=1")
+    tried = story.replay("hysteresis.vram.raise_after=1")
     assert [move.destination for move in tried.moves] == ["QUARANTINE"]
-    assert story.replay("hysteresis.token_rate.raise_after=0").moves == []
+    assert story.replay("hysteresis.vram.raise_after=0").moves == []
 
 
 def test_what_changes_nothing_is_not_kept() -> None:
@@ -271,6 +271,8 @@ def test_a_larger_budget_would_have_refused_nothing() -> None:
         ("subsystems.chat.command=x", "does not hold what this measures"),
         ("budgets.global.usd_per_day=5", "does not hold what this measures"),
         ("probes.token_burn.identical_prompts=1", "one request is no run"),
+        ("hysteresis.varm.raise_after=1", "hysteresis.varm is not a known key"),
+        ("hysteresis=1", "does not hold what this measures"),
         ("hysteresis.default.raise_after=99", "raise_after must be from 0 to out_of"),
         ("containment.token_burn=shout", "containment"),
     ],
