@@ -68,6 +68,11 @@ def compare(before: Config, after: Config) -> Changes:
         t for t in Config.__struct_fields__ if getattr(before, t) != getattr(after, t) and t != "subsystems"
     ]
     live = {table: getattr(after, table) for table in tables if table in LIVE_TABLES}
+    if "groups" in live:
+        # Who is to leave a group at the next start is in it until then.
+        kept = {spec.group for spec in wanted.values() if spec.group} - after.groups.keys()
+        postponed.extend(key_text(("groups", name)) for name in sorted(kept))
+        live["groups"] = {**after.groups, **{name: before.groups[name] for name in sorted(kept)}}
     changed = [n for n, spec in wanted.items() if n in before.subsystems and spec != before.subsystems[n]]
     restarted = [n for n in changed if _differing(before.subsystems[n], wanted[n]) & STARTING]
     return Changes(

@@ -80,13 +80,15 @@ class Budgets:
         self._open: dict[int, Reservation] = {}
         self._number = 0
         self.configure(budgets, max_in_flight, shared)
+        self._told()
 
     def configure(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
         """Have these budgets from now on: what was spent and is reserved in a scope stays.
 
-        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it.
+        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it, and until
+        it has, such a window is fresh: a change that was broken off is made good by the next.
         """
         most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
         everyone = self._scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
@@ -212,6 +214,11 @@ class Budgets:
                 scope.tokens.spent_before(spend.tokens, at, now)
                 scope.money.spent_before(spend.microusd, at, now)
                 scope.requests.spent_before(spend.requests, at, now)
+        self._told()
+
+    def _told(self) -> None:
+        for scope in self._all.values():
+            scope.told()
 
     def snapshot(self, scope: str, now: float) -> dict[str, Usage]:
         """Report a scope's limits by name, and what is spent or reserved against each."""

@@ -143,12 +143,17 @@ class Meter:
         self.change(limits)
 
     def change(self, limits: dict[WindowShape, int]) -> None:
-        """Have these limits from now on. A window that had one before keeps its count, a new one is fresh."""
+        """Have these limits from now on. A window that had one before keeps its count; a new one is fresh until told."""
         counted = {window.shape: window for window, _ in self._limited}
         self._limited = tuple(
             (counted.get(shape) or _window(shape), limit) for shape, limit in limits.items() if limit
         )
-        self._fresh = frozenset(window.shape for window, _ in self._limited) - set(counted)
+        former = counted.keys() - self._fresh
+        self._fresh = frozenset(window.shape for window, _ in self._limited) - former
+
+    def told(self) -> None:
+        """What was spent before has been counted in every window."""
+        self._fresh = frozenset()
 
     @property
     def limited(self) -> bool:
@@ -220,6 +225,11 @@ class Scope:
         self.tokens.change({shape: _limit(limits, shape) for shape in WINDOWS})
         self.money.change({shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
         self.requests.change({_REQUEST_WINDOW: limits.requests_per_minute})
+
+    def told(self) -> None:
+        """What was spent before has been counted."""
+        for meter in (self.tokens, self.money, self.requests):
+            meter.told()
 
     def refuses(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
         """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""

@@ -18,6 +18,7 @@ from epad.config import (
     GroupConfig,
     PolicyConfig,
     RestartConfig,
+    SharedBudgetConfig,
     StateConfig,
     SubsystemConfig,
 )
@@ -83,6 +84,19 @@ def test_a_door_of_its_own_is_opened_at_the_start(key: str) -> None:
     """A new subsystem whose user could not be enforced is not begun."""
     changes = compare(configured(), configured(a=structs.replace(PLAIN, **{key: OTHERS[key]})))
     assert (changes.added, changes.postponed) == ((), ("subsystems.a",))
+
+
+def test_a_group_that_goes_stays_until_those_in_it_have_left() -> None:
+    """They leave at the next start: until then its limits hold for them, and the budgets know it."""
+    team = GroupConfig(SharedBudgetConfig(tokens_per_day=5))
+    before = structs.replace(
+        configured(a=structs.replace(PLAIN, group="team")), groups={"team": team, "empty": GroupConfig()}
+    )
+    after = structs.replace(before, groups={}, subsystems={"a": PLAIN})
+    changes = compare(before, after)
+    assert changes.config.groups == {"team": team}
+    assert changes.postponed == ("subsystems.a.group", "groups.team")
+    assert {spec.group for spec in changes.config.subsystems.values()} <= changes.config.groups.keys()
 
 
 def test_a_group_that_is_there_may_be_joined() -> None:

@@ -194,6 +194,19 @@ def test_a_window_that_is_limited_anew_is_told_what_was_spent_in_it() -> None:
     assert usage["tokens_per_day"].used == 340
 
 
+def test_a_change_that_was_broken_off_before_the_window_was_told_is_made_good_by_the_next() -> None:
+    """The ledger could not be read for a moment; what was spent is not forgotten over that."""
+    budgets = Budgets({"a": BudgetConfig()}, max_in_flight=10)
+    daily = {"a": BudgetConfig(tokens_per_day=1000), "new": BudgetConfig(tokens_per_day=1000)}
+    for _ in range(2):
+        budgets.configure(daily, 10)
+    budgets.restore_fresh([Spend("a", 900, 60.0), Spend("new", 700, 60.0)], 100.0)
+    budgets.restore_fresh([Spend("a", 900, 60.0)], 100.0)
+    assert budgets.snapshot("a", 100.0)["tokens_per_day"].used == 900
+    assert budgets.snapshot("new", 100.0)["tokens_per_day"].used == 700
+    assert isinstance(budgets.reserve("a", 900, 100.0), Refused)
+
+
 def test_a_subsystem_that_comes_and_goes_is_neither_forgotten_nor_let_in() -> None:
     """Its turn in flight is still settled, nothing new is reserved, and coming back gives it no fresh budget."""
     limits = {"a": BudgetConfig(tokens_per_minute=100)}
