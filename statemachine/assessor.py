@@ -16,8 +16,8 @@ LONGEST_MEMORY = 100
 class Hysteresis:
     """How many bad findings raise an anomaly and how long a quiet time clears it.
 
-    `raise_after` bad ones among the last `out_of` raise; 0 of them never do, be they ever so hard: the probe is
-    only looked at. `clear_after_seconds` without a bad one clears.
+    `raise_after` bad ones among the last `out_of` raise. 0 of them never do, be they ever so hard, and keep up
+    nothing that was raised: the probe is only looked at. `clear_after_seconds` without a bad one clears.
     Each time an anomaly comes back within `flap_window_seconds`, the quiet time it must show doubles, up
     to `flap_hold_max_seconds`: what flaps is held, not released again and again.
     """
@@ -116,11 +116,11 @@ class Assessor:
         rule = self.rule(finding.probe)
         track = self._tracks.setdefault(finding.key, _Track(deque(maxlen=rule.out_of)))
         track.recent.append(finding.bad)
+        if not (finding.bad and rule.raise_after):
+            return []
         current = self._active.get(finding.key)
         if current is None:
             return self._maybe_raise(finding, track, rule)
-        if not finding.bad:
-            return []
         updated = replace(current, last_bad_at=max(current.last_bad_at, finding.at))
         if finding.severity > current.severity:
             updated = replace(updated, finding=finding)
@@ -129,7 +129,7 @@ class Assessor:
 
     def _maybe_raise(self, finding: Finding, track: _Track, rule: Hysteresis) -> list[Change]:
         enough = finding.hard or sum(track.recent) >= rule.raise_after
-        if not (finding.bad and enough and rule.raise_after):
+        if not enough:
             return []
         horizon = finding.at - rule.flap_window_seconds
         track.raised_at = [at for at in track.raised_at if at > horizon] + [finding.at]

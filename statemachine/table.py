@@ -196,7 +196,8 @@ def _broken(now: Situation) -> bool:
 
 def _healed(now: Situation, limits: Limits) -> bool:
     verified_long_enough = now.quiet_seconds >= limits.verify_seconds
-    return not now.attempt_running and not _broken(now) and verified_long_enough and _rested(now, limits)
+    rested = _rested(now, limits) and _verdict_due(now, limits)
+    return not now.attempt_running and not _broken(now) and verified_long_enough and rested
 
 
 def _verdict_due(now: Situation, limits: Limits) -> bool:

@@ -143,7 +143,7 @@ class Meter:
         self.change(limits)
 
     def change(self, limits: dict[WindowShape, int]) -> None:
-        """Have these limits from now on. A window that had one before keeps its count; a new one is fresh until told."""
+        """Have these limits from now on. A window that had one keeps its count; a new one is fresh until told."""
         counted = {window.shape: window for window, _ in self._limited}
         self._limited = tuple(
             (counted.get(shape) or _window(shape), limit) for shape, limit in limits.items() if limit

@@ -193,7 +193,7 @@ class Decider:
         self.assessor.restore(loaded.anomalies)
         if INCIDENT_NOTE in loaded.notes:
             self._noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
-            self._incident = _resolve(self._noted, loaded)
+            self._incident = _resolve(self._noted, loaded, self._clock.monotonic())
         self._paused = dict(loaded.notes.get(PAUSED_NOTE, {}))
         self._noted_paused = dict(self._paused)
         self._entered_at = loaded.entered_monotonic
@@ -318,8 +318,15 @@ class Decider:
         return frozenset(Target.subsystem(name) for name in names) | damaged
 
     def _waits_for_a_person(self, key: AnomalyKey) -> bool:
-        """Whether nothing more is to be done about it: it is a person's own word, or of what was parked."""
-        return key.probe == OPERATOR or key.subsystem in self._incident.parked
+        """Whether nothing more is to be done about it: it is a person's own word, or of what was parked.
+
+        What of a parked one's data can be repaired still is: the damage does not wait.
+        """
+        parked = key.subsystem in self._incident.parked
+        return key.probe == OPERATOR or (parked and key.subsystem not in self._writers_of_damage())
+
+    def _writers_of_damage(self) -> set[str]:
+        return {target.writer for target in self._world.damaged()}
 
     def _held_by_a_person(self) -> set[str]:
         return {a.key.subsystem for a in self.assessor.active if a.key.probe == OPERATOR}
@@ -419,14 +426,16 @@ class Decider:
         )
 
 
-def _resolve(incident: Incident, loaded: Loaded) -> Incident:
+def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
     """Settle what was running when the daemon died, unless its operation is open and will report itself."""
     if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
         return incident
     if incident.persist is Persist.RUNNING:
         done = loaded.last_phase_state is StepState.DONE
         incident = replace(incident, persist=Persist.DONE if done else Persist.FAILED)
-    return replace(incident, attempt_running=False)
+    if incident.attempt_running:
+        incident = replace(incident, attempt_running=False, attempt_ended_at=now)
+    return incident
 
 
 def _calls_off(row: Row | None) -> bool:

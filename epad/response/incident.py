@@ -33,17 +33,20 @@ class Incident:
 
     def after(self, row: Row, now: float) -> Incident:
         """The incident once `row` has been taken."""
-        if row.destination is Phase.PRESERVATION:
-            return replace(self, persist=Persist.RUNNING)
         if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
             return self._with_attempt(row, now)
-        if row.destination is Phase.LIFEBOAT:
-            return replace(self, order=Order.NONE, order_reason="", attempt_running=False)
         if row.trigger is Trigger.RELAUNCH:
             return Incident()
-        if row.destination is Phase.NORMAL:
-            return Incident(parked=self.parked, recoveries=self.recoveries, tried=self.tried)
-        return self
+        match row.destination:
+            case Phase.PRESERVATION:
+                return replace(self, persist=Persist.RUNNING)
+            case Phase.LIFEBOAT:
+                return replace(self, order=Order.NONE, order_reason="", attempt_running=False)
+            case Phase.NORMAL:
+                return Incident(parked=self.parked, recoveries=self.recoveries, tried=self.tried)
+            case _:
+                # QUARANTINE, where something may wait for a person for days: what comes then is another trouble.
+                return replace(self, attempts=0)
 
     def _with_attempt(self, row: Row, now: float) -> Incident:
         recent = tuple(at for at in self.recoveries if now - at < HOUR_SECONDS)

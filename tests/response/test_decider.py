@@ -218,10 +218,50 @@ def test_what_is_still_found_of_a_parked_subsystem_waits_for_a_person(story: Sto
     found_for(40_000)
     assert story.phase is Phase.QUARANTINE
     assert story.rungs() == {**OPEN, "game": Rung.STOP}
+    assert story.decider.incident.attempts == 0
     assert story.find("chat") is Phase.QUARANTINE
     story.release("game")
     assert story.held("game").rung is Rung.OPEN
     assert story.find("game", "datastore", Severity.CRITICAL) is Phase.PRESERVATION
+
+
+def test_what_can_be_repaired_of_a_parked_subsystem_does_not_wait(story: Story) -> None:
+    """Its store may be restored without it, and is."""
+    into_recovery(story, "game")
+    attempt_fails(story)
+    attempt_fails(story)
+    story.end()
+    story.wait_until(Phase.NORMAL, 120)
+    store = Target.datastore("memory", "game")
+    story.world.damage.add(store)
+    assert story.find("game", "datastore", Severity.CRITICAL) is Phase.PRESERVATION
+    assert story.end() is Phase.RECOVERY
+    assert (StepName.RESTORE_DATASTORE, "memory") in story.steps()
+
+
+def test_a_long_attempt_is_no_verification(story: Story) -> None:
+    """What was dismissed when it began must stay away once it has ended; slow starts too make a crash loop."""
+    into_recovery(story, "model")
+    story.world.broken.clear()
+    story.wait(600)
+    assert story.end() is Phase.RECOVERY
+    story.wait(10)
+    story.world.broken.add("model")
+    story.wait(25)
+    assert story.decider.incident.attempts == 2
+
+
+def test_killed_before_it_heard_of_the_end_of_an_attempt_it_waits_for_the_verdict_all_the_same(
+    story: Story,
+) -> None:
+    """The server is starting: what is not up yet a second later is no failed attempt."""
+    into_recovery(story, "model")
+    story.wait(60)
+    story.end_unheard(Lane.PHASE, StepState.DONE)
+    story.die_and_return()
+    story.tell()
+    assert story.decider.situation().since_attempt_seconds < 1
+    assert story.decider.incident.attempts == 1
 
 
 def test_a_parked_subsystem_is_let_go_by_a_person(story: Story) -> None:

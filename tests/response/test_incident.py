@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -99,9 +100,10 @@ def test_the_lifeboat_carries_out_its_order() -> None:
 
 
 def test_a_step_down_keeps_the_incident() -> None:
-    """It is not over: QUARANTINE is part of it."""
-    incident = Incident(Persist.DONE, attempts=1)
+    """It is not over: QUARANTINE is part of it. But what was recovered has its attempts again."""
+    incident = Incident(Persist.DONE, tried={"chat": 1})
     assert incident.after(row("eased"), 10.0) == incident
+    assert replace(incident, attempts=3).after(row("verified_held"), 10.0) == incident
     assert {r.trigger for r in TABLE if r.destination is Phase.QUARANTINE} == {
         Trigger.ISOLATE,
         Trigger.STEP_DOWN,

@@ -180,11 +180,12 @@ def test_a_rule_that_could_never_raise_is_refused() -> None:
 
 
 def test_none_of_any_is_only_looked_at() -> None:
-    """Nothing is raised by it, however hard the fact; what had been raised before clears as ever."""
+    """Nothing is raised by it, however hard the fact; what had been raised before is not kept up, and clears."""
     assessor = Assessor({}, RULE)
     raised(assessor, 0.0)
     assessor.configure({}, Hysteresis(raise_after=0, clear_after_seconds=60.0))
     assert len(assessor.active) == 1
+    assert assessor.observe(finding(59.0, Severity.CRITICAL)) == []
     assert [type(change) for change in assessor.sweep(60.0)] == [Cleared]
     assert assessor.observe(finding(61.0, Severity.CRITICAL, hard=True)) == []
     assert assessor.active == ()
