@@ -10,8 +10,8 @@ from epad.controller import Controller
 from epad.events import EventKind, EventLog
 from epad.integrity import Integrity
 from epad.ledger.store import Ledger
-from epad.response.decider import Requested
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.stimulus import Requested
 from epad.schedule import Schedule
 from statemachine.finding import HOST, Finding, Severity
 

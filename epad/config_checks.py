@@ -22,6 +22,7 @@ from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
 from epad.thresholds import check_thresholds
+from probes.datastore import NAME as DATASTORE
 
 PROBES = frozenset(
     {
@@ -55,6 +56,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_identity(config)
     yield from _check_probe_names(config)
     yield from _check_order(config)
+    yield from _check_quiet(config)
     yield from check_thresholds(config.probes)
     yield from _check_schedule(config)
     for name, upstream in config.upstreams.items():
@@ -156,6 +158,18 @@ def _check_order(config: Config) -> Iterator[Complaint]:
         if value > limit:
             text = f"is {value:g}, above {high}, which is {limit:g}; lower it or raise that"
             yield Complaint((*path, low), text, ((*path, high),))
+
+
+def _check_quiet(config: Config) -> Iterator[Complaint]:
+    """A probe that looks less often than its anomalies take to clear finds the same trouble anew each time."""
+    for name in config.probes.__struct_fields__:
+        rule = config.hysteresis.get(name, config.hysteresis["default"])
+        interval = getattr(config.probes, name).interval_seconds
+        if name != DATASTORE and rule.clear_after_seconds <= interval:
+            table = name if name in config.hysteresis else "default"
+            text = f"is {rule.clear_after_seconds:g}: it must be above probes.{name}.interval_seconds, {interval:g}"
+            path = ("hysteresis", table, "clear_after_seconds")
+            yield Complaint(path, text, (("probes", name, "interval_seconds"),))
 
 
 def _check_schedule(config: Config) -> Iterator[Complaint]:

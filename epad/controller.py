@@ -16,20 +16,11 @@ from epad.beat import beat_after
 from epad.database import DatabaseError
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
-from epad.response.decider import (
-    Decider,
-    Forced,
-    Ordered,
-    Paused,
-    Released,
-    Requested,
-    Resumed,
-    Stimulus,
-    World,
-)
+from epad.response.decider import Decider, World
 from epad.response.journal import Decision, Journal
 from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded
+from epad.response.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
 from epad.simulate.recorder import CycleRecorder, NoRecorder, Watching
 from statemachine.assessor import Change, Raised
 from statemachine.clock import Clock

@@ -42,9 +42,10 @@ from epad.probe_loop import ProbeLoops
 from epad.reload import Changes, Reloader
 from epad.rescue import Lent
 from epad.response.datastore import restores_begun
-from epad.response.decider import Decider, Requested
+from epad.response.decider import Decider
 from epad.response.responder import Responder
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.stimulus import Requested
 from epad.responses import Hands, Responses
 from epad.rules import make_rules
 from epad.schedule import Schedule

@@ -27,8 +27,9 @@ from epad.gateway.errors import IdentityError
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
-from epad.response.decider import Decider, Forced, Ordered, Paused, Released, Requested, Resumed
+from epad.response.decider import Decider
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.status import StatusBoard
 from epad.supervisor.child_logs import ChildLog, LogKeeper
 from epad.supervisor.errors import SupervisorError

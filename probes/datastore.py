@@ -13,6 +13,9 @@ from statemachine.finding import HOST, Finding, Severity
 NAME = "datastore"
 MAX_NAMED = 20
 """How many faults the evidence names."""
+STATED_SECONDS = 2.0
+"""What the looks have shown is said so often, however long the looks themselves lie apart: said at each of them
+only, damage cleared by its quiet time in between and RECOVERY was verified without a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class DatastoreCheck:
 
 
 class DatastoreIntegrity:
-    """Asks for the last looks and states what they found.
+    """Asks for the last looks, which are `interval_seconds` apart, and states what they found.
 
     A finding names the checkpoint to go back to: nothing newer is promoted, and none is removed, until the store
     is sound again.
@@ -60,7 +63,7 @@ class DatastoreIntegrity:
 
     @property
     def interval_seconds(self) -> float:
-        return self._interval_seconds
+        return min(self._interval_seconds, STATED_SECONDS)
 
     async def sample(self) -> Sequence[Finding]:
         """One finding a subsystem. Raises ProbeError where a store could not be looked at and none is damaged."""

@@ -85,8 +85,13 @@ class Datastores:
         ]
 
     def forget(self, subsystem: str) -> None:
-        """Say no more of what a subsystem writes until another look has found it. It stays doubted meanwhile."""
-        self._forgotten |= {name for name, s in self._stores.items() if (s.subsystem or HOST) == subsystem}
+        """Say no more of what a subsystem writes until another look, due now, has found it.
+
+        It stays doubted meanwhile.
+        """
+        names = {name for name, store in self._stores.items() if (store.subsystem or HOST) == subsystem}
+        self._forgotten |= names
+        self._due |= dict.fromkeys(names, self._clock.monotonic())
 
     def to_restore(self) -> dict[str, str]:
         """The damaged stores that RECOVERY may restore, each with who writes it."""

@@ -20,6 +20,7 @@ from epad.response.plans import (
     within_blast_ratio,
 )
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.stimulus import Forced, Ordered, Paused, Released, Resumed, Stimulus
 from statemachine.assessor import Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds
@@ -28,7 +29,7 @@ from statemachine.force import force, refusal
 from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
-from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.situation import Limits, Persist, Situation
 from statemachine.table import Row, Trigger
 
 INCIDENT_NOTE = "incident"
@@ -36,56 +37,6 @@ SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
 """Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
 PAUSED_NOTE = "paused"
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """An order to let a subsystem go."""
-
-    subsystem: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """An order to let a subsystem rest: nothing is wrong with it, so the phase does not change."""
-
-    subsystem: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """An order to end a rest. What else holds the subsystem goes on holding it."""
-
-    subsystem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """An order about the whole daemon."""
-
-    order: Order
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """An order to enter a phase without waiting. Where nothing but time stood in the way, it is obeyed."""
-
-    phase: Phase
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """Work asked for by a person or the schedule, which changes no phase."""
-
-    plan: Plan
-
-
-Stimulus = Finding | Released | Paused | Resumed | Ordered | Forced | Requested | OperationEnded | None
-"""What the decider takes in; None is the passing of time."""
 
 
 class World(Protocol):

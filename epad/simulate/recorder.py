@@ -14,8 +14,9 @@ import structlog
 
 from epad.config import Config
 from epad.database import Database, DatabaseError
-from epad.response.decider import Decider, Stimulus, World
+from epad.response.decider import Decider, World
 from epad.response.journal import Loaded
+from epad.response.stimulus import Stimulus
 from epad.simulate.record import (
     Admitted,
     Began,

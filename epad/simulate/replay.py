@@ -15,10 +15,11 @@ import msgspec
 
 from epad.config import Config
 from epad.controller import MAX_MOVES
-from epad.response.decider import Decider, Stimulus
+from epad.response.decider import Decider
 from epad.response.journal import Decision
 from epad.response.plans import Target
 from epad.response.step import Lane, Operation, OperationEnded, StepRecord, StepState
+from epad.response.stimulus import Stimulus
 from epad.rules import make_rules
 from epad.simulate import settings as changed
 from epad.simulate.record import (

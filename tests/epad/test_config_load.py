@@ -146,6 +146,14 @@ url = "ftp://x"
         ("[metrics]\nlisten = '0.0.0.0:8700'", "2: metrics.listen: is 0.0.0.0:8700, which gateway.listen has"),
         ("[gateway]\nlisten = '127.0.0.1:8701'", "2: metrics.listen: is 127.0.0.1:8701, which gateway"),
         ("[hysteresis.vram]\nout_of = 101", "2: hysteresis.vram.out_of: is 101; give a whole number from 1 to 100"),
+        (
+            "[probes.vram]\ninterval_seconds = 90",
+            "hysteresis.default.clear_after_seconds: is 60: it must be above probes.vram.interval_seconds, 90",
+        ),
+        (
+            "[hysteresis.liveness]\nclear_after_seconds = 1",
+            "2: hysteresis.liveness.clear_after_seconds: is 1: it must be above probes.liveness.interval_seconds, 2",
+        ),
         ("[gateway]\nidle_seconds = inf", "2: gateway.idle_seconds: is inf; give a finite number"),
         ("[gateway]\nidle_seconds = nan", "2: gateway.idle_seconds: is NaN"),
         ("[gateway]\nidle_seconds = true", "2: gateway.idle_seconds: is true; give a number above 0"),

@@ -16,10 +16,11 @@ from epad.controller import Controller
 from epad.database import Database, DatabaseError, fetch
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
-from epad.response.decider import Decider, Ordered, Released, Requested
+from epad.response.decider import Decider
 from epad.response.journal import Decision, Journal
 from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded, Plan, Step, StepName, StepState
+from epad.response.stimulus import Ordered, Released, Requested
 from epad.watchers import make_assessor
 from statemachine.clock import ManualClock
 from statemachine.finding import OPERATOR, Finding, Severity

@@ -12,8 +12,8 @@ from epad_story import Story, at_once
 from epad import explain as module
 from epad.events import EventKind
 from epad.explain import History
-from epad.response.decider import Forced
 from epad.response.step import Lane, StepState
+from epad.response.stimulus import Forced
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order

@@ -24,8 +24,8 @@ from epad.keys import Keys
 from epad.orders import Orders
 from epad.permissions import Operation as Permitted
 from epad.permissions import Tier
-from epad.response.decider import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
+from epad.response.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.status import StatusBoard
 from epad.supervisor.child_logs import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState

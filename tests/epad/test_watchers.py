@@ -16,6 +16,7 @@ from epad.events import EventLog
 from epad.integrity import Integrity
 from epad.watchers import Senses, Watchers, make_assessor, make_watchers
 from probes.cascade.probe import CALM_INTERVALS
+from probes.datastore import STATED_SECONDS
 from probes.ledger_integrity import LedgerCheck
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnRefused
@@ -50,11 +51,11 @@ def bench() -> Bench:
 
 
 def test_every_probe_is_configured_and_has_a_name_of_its_own(bench: Bench) -> None:
-    """Its interval is the configured one, cascade's doubled by calm; containment and hysteresis know its name."""
+    """Its interval is the configured one, but for cascade's in calm and for datastore's, which is that of its looks."""
     config = shipped()
     intervals = {probe.name: probe.interval_seconds for probe in bench.watchers.all()}
     said = {name: getattr(config.probes, name).interval_seconds for name in config.probes.__struct_fields__}
-    assert intervals == {**said, "cascade": said["cascade"] * CALM_INTERVALS}
+    assert intervals == {**said, "cascade": said["cascade"] * CALM_INTERVALS, "datastore": STATED_SECONDS}
     assert set(intervals) <= set(config.containment)
 
 

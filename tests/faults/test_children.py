@@ -198,7 +198,10 @@ def test_a_clock_set_back_an_hour_changes_nothing(monkeypatch: pytest.MonkeyPatc
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler for a clock that can be set")
-    quick = QUICK + "[hysteresis.liveness]\nclear_after_seconds = 1.0\n"
+    quick = (
+        QUICK
+        + "[hysteresis.liveness]\nclear_after_seconds = 1.0\n[probes.liveness]\ninterval_seconds = 0.5\n"
+    )
     restart = "[subsystems.it.restart]\nbackoff_seconds = 0.01\n"
     with installation(quick + subsystem("it", "import time; time.sleep(600)", restart)) as house:
         source, library = house.directory / "clock.c", house.directory / "clock.so"

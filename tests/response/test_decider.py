@@ -9,9 +9,10 @@ import pytest
 import structlog
 from epad_story import BEGINNINGS, BOOT, NAMES, SUBSYSTEMS, Story, attempt_fails, into_recovery
 
-from epad.response.decider import INCIDENT_NOTE, Paused, Resumed
+from epad.response.decider import INCIDENT_NOTE
 from epad.response.plans import LEDGER, Target
 from epad.response.step import Lane, StepName, StepState
+from epad.response.stimulus import Paused, Resumed
 from statemachine.containment import Rung
 from statemachine.finding import HOST, Severity
 from statemachine.phase import Phase

@@ -8,8 +8,8 @@ import pytest
 import structlog
 from epad_story import NAMES, Story, into_recovery
 
-from epad.response.decider import Paused, Resumed
 from epad.response.step import Lane, StepName
+from epad.response.stimulus import Paused, Resumed
 from statemachine.containment import Hold, Rung
 from statemachine.phase import Phase
 from statemachine.situation import Order

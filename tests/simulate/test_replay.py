@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from epad.config import BudgetConfig, SubsystemConfig
 from epad.controller import Controller
-from epad.response.decider import Forced
 from epad.response.plans import Target
 from epad.response.responder import Responder
 from epad.response.step import Lane, StepState
+from epad.response.stimulus import Forced
 from epad.simulate import settings as changed
 from epad.simulate.record import Record
 from epad.simulate.recorder import QUIET_FINDINGS, Recorder

@@ -20,11 +20,12 @@ from epad.controller import Controller
 from epad.database import Database, DatabaseError, fetch
 from epad.events import EVENT_SCHEMA, EventLog
 from epad.metrics import Metrics
-from epad.response.decider import Decider, Ordered, Released, Rules, Stimulus
+from epad.response.decider import Decider, Rules
 from epad.response.journal import JOURNAL_SCHEMA, Journal
 from epad.response.plans import Target
 from epad.response.responder import Responder
 from epad.response.step import Lane, Operation, OperationEnded, StepName, StepState
+from epad.response.stimulus import Ordered, Released, Stimulus
 from epad.watchers import make_assessor
 from statemachine.clock import ManualClock
 from statemachine.containment import Containable, Hold, Rung

@@ -8,13 +8,13 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from runners.quantize.cli import Exit, main
@@ -106,9 +106,9 @@ def killed(command: list[str], work: Path, *, more: int, seconds: float) -> bool
 def committed_units(work: Path) -> int:
     """How far a run has come; asked beside it, so nothing is written."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{work}/run.db?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT count(*) FROM unit").fetchone()[0])
-    except sqlite3.OperationalError:  # no file, or no table in it yet
+        with contextlib.closing(apsw.Connection(f"{work}/run.db", flags=apsw.SQLITE_OPEN_READONLY)) as run:
+            return int(run.execute("SELECT count(*) FROM unit").get)
+    except (apsw.CantOpenError, apsw.SQLError, apsw.BusyError):  # no file, or no table in it yet
         return 0
 
 
