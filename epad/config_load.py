@@ -71,6 +71,19 @@ class Loaded:
     files: tuple[Path, ...]
     origins: Mapping[str, Origin]
 
+    def emptied_since(self, before: Loaded) -> list[Problem]:
+        """The files that said something then and say nothing now: cut short by whoever writes them, most likely."""
+        return [
+            Problem(
+                Origin(0, 0, str(path)), "", "says nothing any more; was it cut short? nothing was changed"
+            )
+            for path in self.files
+            if not self._says_anything(path) and before._says_anything(path)
+        ]
+
+    def _says_anything(self, path: Path) -> bool:
+        return any(origin.file == str(path) for origin in self.origins.values())
+
     def origin(self, key: str) -> Origin | None:
         """The place that set a key, written `table.key`; None for a default of the type itself."""
         return self.origins.get(key)

@@ -57,7 +57,10 @@ def run(read: Callable[[], Loaded], state: Path | None) -> int:
         directories = _prepare(loaded.config, state)
 
         def read_config() -> Config:
-            return with_embedded_default(read().config, directories)
+            again = read()
+            if emptied := again.emptied_since(loaded):
+                raise ConfigError(emptied)
+            return with_embedded_default(again.config, directories)
 
         config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):

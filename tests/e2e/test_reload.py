@@ -58,6 +58,10 @@ def test_a_broken_file_changes_nothing_and_is_named() -> None:
         assert f"{house.config}:" in refused.stdout
         assert "subsystems.more.command" in refused.stdout
         assert pids(house) == before
+        house.config.write_text("")
+        refused = house.ctl("reload")
+        assert (refused.returncode, pids(house)) == (1, before)
+        assert f"{house.config}: says nothing any more; was it cut short?" in refused.stdout
         house.config.write_text(QUICK.replace("verify_seconds = 2.0", "verify_seconds = 3.0") + KEPT)
         assert "in force: policy" in house.ctl("reload").stdout
         house.config.write_text(QUICK.replace("127.0.0.1:0", "127.0.0.1:9", 1) + KEPT)
