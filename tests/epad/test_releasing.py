@@ -82,7 +82,7 @@ class House:
         return HeldVram(8 << 30 if runs and self.ollama.loaded else 0, 0)
 
     async def release(self, spec: SubsystemConfig) -> VramReleased:
-        limits = ReleaseVramConfig(request_seconds=10.0, settle_seconds=0.3, keep_ratio=0.25, sleep_level=1)
+        limits = ReleaseVramConfig(request_seconds=10.0, settle_seconds=1.0, keep_ratio=0.25, sleep_level=1)
         # As after a reload that has added it: at the start nothing of this name was configured.
         configs = [msgspec.structs.replace(configured(), release_vram=limits)]
         release = make_vram_release(
