@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from runners.wargame import wellformed
 from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
 from runners.wargame.endpoint.endpoint import Endpoint
@@ -62,9 +63,17 @@ class ModelClient:
             async with asyncio.timeout(self._limits.call_seconds):
                 response = await self._session.get(url, headers=self._headers)
                 async with response:
-                    listed = await response.json(content_type=None)
+                    listed = wellformed.loads(await _read(response))
             return _owners(listed)
-        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (
+            aiohttp.ClientError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):
             return {}
 
     async def ask(self, question: Question, deadline: float) -> Reply:
