@@ -60,6 +60,7 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
         *_split_experts(checkpoint, layers),
         *_misfits(checkpoint, layers, settings.group),
         *_lone_bounds(layers, settings),
+        *_unwritable(checkpoint, settings),
     ]
     if faults:
         more = f" (and {len(faults) - MOST_NAMED} more)" if len(faults) > MOST_NAMED else ""
@@ -101,6 +102,15 @@ def _lone_bounds(layers: list[str], settings: Settings) -> list[str]:
         for bound in settings.bounds
         if not any(bound.covers(layer) for layer in layers)
     ]
+
+
+def _unwritable(checkpoint: Checkpoint, settings: Settings) -> list[str]:
+    """What the format would not hold, and a server would read as another model."""
+    if settings.storage != "gguf":
+        return []
+    from runners.quantize.export import gguf_file  # noqa: PLC0415 - numpy and gguf, for this storage only
+
+    return list(gguf_file.faults(checkpoint))
 
 
 def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder: Path) -> Plan:

@@ -67,6 +67,27 @@ def test_what_would_fail_later_is_refused_at_once(
     assert complaint in said.splitlines()[-1]
 
 
+@pytest.mark.parametrize("more", [("--dry-run",), ()])
+def test_a_gguf_that_would_be_wrong_is_refused_before_any_work(
+    more: tuple[str, ...], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Llama 3.1's rotary scaling, once dropped in silence; the same model goes as compressed-tensors."""
+    model = tmp_path / "model"
+    shutil.copytree(world.model, model)
+    config = json.loads((model / "config.json").read_text())
+    config["rope_parameters"] |= {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }  # fmt: skip
+    (model / "config.json").write_text(json.dumps(config))
+    given = arguments(world, tmp_path / "work", *more, "--bits", "4,5,8", "--bpw", "6")
+    given[1] = str(model)
+    assert main([*given, "--storage", "gguf"]) == Exit.FAILED
+    assert "config.json: rope_parameters llama3: not written as GGUF" in capsys.readouterr().err
+    assert not list((tmp_path / "work").glob("*/*.safetensors"))
+    assert main([*given, "--dry-run"]) == Exit.OK
+
+
 def test_a_tokenizer_of_another_model_is_caught(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

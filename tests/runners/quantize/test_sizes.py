@@ -98,8 +98,11 @@ def test_the_plan_of_an_8b_model_is_made_from_shapes_alone(
         preflight(checkpoint, layers_of(checkpoint), settings, tmp_path)
 
 
-def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mixtral's files, which transformers stacks on loading: its attention alone would look like a whole model."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
     checkpoint = granite()
     name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
     mixture = replace(
