@@ -148,7 +148,7 @@ class ModelClient:
         reply = await self._once(question, self._now() + self._limits.call_seconds)
         breaker.record(reply.outcome, reply.status, reply.detail, self._now())
         if breaker.is_open:
-            breaker.postpone(self._now())
+            breaker.postpone(self._now(), reply.retry_after_seconds)
         return not breaker.is_open
 
     async def ask_at_once(self, question: Question) -> Reply:

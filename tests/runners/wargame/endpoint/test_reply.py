@@ -55,7 +55,17 @@ def test_outcomes(status: int, raw: bytes, outcome: CallOutcome) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("-1", 0.0), ("nan", 0.0), ("inf", 0.0), ("Sun, 22 Nov", 0.0)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-1", 0.0),
+        ("1e999", 0.0),
+        ("", 0.0),
+        ("\udcff", 0.0),
+        ("nan", 0.0),
+        ("inf", 0.0),
+        ("Sun, 22 Nov", 0.0),
+    ],
 )
 def test_retry_after(header: str, seconds: float) -> None:
     """Seconds are honoured; what is no number of seconds is left to our own pause."""
