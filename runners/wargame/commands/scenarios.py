@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from runners.wargame import wellformed
 from runners.wargame.commands.arguments import Commands
 from runners.wargame.commands.exits import Exit
 from runners.wargame.outcomes import Label
@@ -56,7 +57,7 @@ _MISSING = {
 def import_set(options: argparse.Namespace) -> Exit:
     """Write the set as scenario lines, and read them back."""
     try:
-        lines = options.file.read_text(encoding="utf-8").splitlines()
+        lines = wellformed.lines(options.file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GrammarError(f"{options.file}: {error}") from error
     if options.out.suffix != ".jsonl" or options.out.exists():

@@ -29,3 +29,12 @@ def test_no_surrogate_is_left_anywhere(value: object) -> None:
 def test_whole_characters_stay(text: str) -> None:
     """Pairs that make one character included."""
     assert wellformed.loads(json.dumps({text: [text]})) == {text: [text]}
+
+
+@given(st.lists(TEXT.filter(lambda text: "\n" not in text)))
+def test_lines_end_at_a_line_feed_alone(written: list[str]) -> None:
+    """Whatever else Unicode calls the end of a line; without the last line feed there is one line less to end."""
+    text = "".join(f"{line}\n" for line in written)
+    assert wellformed.lines(text) == written
+    if written and written[-1]:
+        assert wellformed.lines(text.removesuffix("\n")) == written
