@@ -58,6 +58,7 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
     """Check all layers; refuse with every fault named, or say what will be done."""
     faults = [
         *_split_experts(checkpoint, layers),
+        *_no_floats(checkpoint, layers),
         *_misfits(checkpoint, layers, settings.group),
         *_lone_bounds(layers, settings),
         *_unwritable(checkpoint, settings),
@@ -85,6 +86,15 @@ def _split_experts(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
         "such mixtures of experts cannot be quantized, choose a dense model"
     )
     return [fault.format(name) for name in split[:1]]
+
+
+def _no_floats(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
+    """Float8 and integers hold a weight only together with scales that nothing here would apply."""
+    return [
+        f"{layer}.weight: dtype {dtype} is quantized already; start from the model's original weights"
+        for layer in layers
+        if (dtype := checkpoint.tensors[f"{layer}.weight"].dtype) not in sizes.FLOATS
+    ]
 
 
 def _misfits(checkpoint: Checkpoint, layers: Iterable[str], group: int) -> list[str]:

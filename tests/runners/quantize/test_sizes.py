@@ -118,6 +118,32 @@ def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(
     assert plan.unquantized == (stacked.name,)
 
 
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64"])
+@pytest.mark.parametrize(
+    "name", ["model.embed_tokens.weight", "model.layers.3.mlp.up_proj.weight", "x.weight_scale"]
+)
+def test_a_dtype_that_cannot_be_read_is_refused_in_the_plan(name: str, dtype: str, tmp_path: Path) -> None:
+    """Float8 was once a KeyError; the tensor, its dtype and the fix are named, before any work."""
+    checkpoint = granite()
+    strange = TensorShape(name, (64, 64), dtype, "")
+    broken = replace(checkpoint, tensors={**checkpoint.tensors, name: strange})
+    with pytest.raises((PreflightError, CheckpointError), match=f"{name}: dtype {dtype} .* original weights"):
+        preflight(broken, layers_of(checkpoint), Settings(bits_per_weight=4.0), tmp_path)
+
+
+def test_integers_are_no_weights_of_a_layer(tmp_path: Path) -> None:
+    """They were quantized by somebody else; as masks and counters beside the layers they are welcome."""
+    checkpoint = granite()
+    name = "model.layers.0.mlp.up_proj.weight"
+    packed = TensorShape(name, (FEED_FORWARD, HIDDEN), "I8", "")
+    with pytest.raises(PreflightError, match="dtype I8 is quantized already"):
+        preflight(
+            replace(checkpoint, tensors={**checkpoint.tensors, name: packed}),
+            layers_of(checkpoint), Settings(bits_per_weight=4.0), tmp_path,
+        )  # fmt: skip
+    assert sizes.tensor_bytes(TensorShape("mask", (2, 3), "BOOL", "")) == 6
+
+
 def test_sizes_are_read_as_people_write_them() -> None:
     """Powers of two and of ten are not the same."""
     assert [size(text) for text in ("12GiB", "800MB", "1048576", "1.5 GiB")] == [
