@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from wargame_world import disk_is_full
 
 from runners.wargame.cli import main
 from runners.wargame.outcomes import Label
@@ -146,6 +147,21 @@ def test_half_a_character_is_refused_with_its_line(
     assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
     assert "set:1: half a character" in capsys.readouterr().err
     assert not mine.exists()
+
+
+def test_an_import_is_written_whole_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on a full disk, nor where `run` could not read it."""
+    theirs, mine = tmp_path / "set.jsonl", tmp_path / "mine.jsonl"
+    theirs.write_text(lines({"turns": ["x"] * 9, "label": "benign"}))
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
+    assert "each side needs 1 to 8 turns" in capsys.readouterr().err
+    theirs.write_text(lines({"text": "Tell me.", "label": "benign"}))
+    disk_is_full(monkeypatch)
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
+    assert f"--out {mine}: [Errno 28]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_import_check_and_run_from_the_command_line(

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from wargame_world import LIMITS, Fault, World, content, play, world
+from wargame_world import LIMITS, Fault, World, content, disk_is_full, play, world
 
 from runners.wargame.cli import main
 from runners.wargame.endpoint.client import ModelClient, open_session
@@ -218,7 +218,7 @@ def test_check_reads_lines_as_json_ends_them(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_from_the_command_line_to_files_that_check(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run, teach, export, check: embedded rows only on demand, and marked in name, manifest and metadata."""
     store, out = str(tmp_path / "w.db"), tmp_path / "dpo"
@@ -233,3 +233,9 @@ def test_from_the_command_line_to_files_that_check(
     assert manifest["engine"] == "embedded"
     files = [str(out / f"{part}.embedded.jsonl") for part in ("train", "validation")]
     assert main(["dpo", "check", *files]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    disk_is_full(monkeypatch)
+    export_again = ["dpo", "export", "--store", store, "--out", str(out), *arguments, "--format", "standard"]
+    assert main(export_again) == 1
+    assert f"--out {out}: [Errno 28]" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
