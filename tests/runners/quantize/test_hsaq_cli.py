@@ -8,13 +8,13 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from runners.quantize.cli import Exit, main
@@ -127,9 +127,10 @@ def killed(command: list[str], work: Path, *, more: int, seconds: float) -> bool
 def committed_units(work: Path) -> int:
     """How far a run has come; asked beside it, so nothing is written."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{work}/run.db?mode=ro", uri=True)) as connection:
+        connection = apsw.Connection(str(work / "run.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        with contextlib.closing(connection):
             return int(connection.execute("SELECT count(*) FROM unit").fetchone()[0])
-    except sqlite3.OperationalError:  # no file, or no table in it yet
+    except (apsw.CantOpenError, apsw.SQLError, apsw.BusyError):  # no file, or no table in it yet
         return 0
 
 
