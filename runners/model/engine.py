@@ -36,7 +36,7 @@ def prompt_text(messages: Sequence[Message]) -> str:
 
 def random_for(messages: Sequence[Message], seed: int) -> Random:
     """Randomness that is a function of the prompt and the seed alone."""
-    digest = hashlib.sha256(f"{seed}\n{prompt_text(messages)}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\n{prompt_text(messages)}".encode(errors="surrogatepass")).digest()
     return Random(int.from_bytes(digest[:8], "big"))
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from runners import durable
 from runners.quantize.checkpoint import file_digest
 from runners.quantize.fault import HsaqError
-from runners.quantize.states import write_text_durably
 
 SCHEMA: Final = "hsaq.manifest/1"
 
@@ -20,7 +20,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     """Sorted keys, one value a line, and a digest of the allocation alone for comparing at a glance."""
     bits = {layer: values["bits"] for layer, values in content["layers"].items()}
     whole = {"schema": SCHEMA, **content, "allocation_sha256": _digest(bits)}
-    write_text_durably(path, json.dumps(whole, indent=1, sort_keys=True) + "\n")
+    durable.write_text(path, json.dumps(whole, indent=1, sort_keys=True) + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -58,8 +58,10 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
     """Check all layers; refuse with every fault named, or say what will be done."""
     faults = [
         *_split_experts(checkpoint, layers),
+        *_no_floats(checkpoint, layers),
         *_misfits(checkpoint, layers, settings.group),
         *_lone_bounds(layers, settings),
+        *_unwritable(checkpoint, settings),
     ]
     if faults:
         more = f" (and {len(faults) - MOST_NAMED} more)" if len(faults) > MOST_NAMED else ""
@@ -86,6 +88,15 @@ def _split_experts(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
     return [fault.format(name) for name in split[:1]]
 
 
+def _no_floats(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
+    """Float8 and integers hold a weight only together with scales that nothing here would apply."""
+    return [
+        f"{layer}.weight: dtype {dtype} is quantized already; start from the model's original weights"
+        for layer in layers
+        if (dtype := checkpoint.tensors[f"{layer}.weight"].dtype) not in sizes.FLOATS
+    ]
+
+
 def _misfits(checkpoint: Checkpoint, layers: Iterable[str], group: int) -> list[str]:
     """Hqq looks only at the number of weights, and lets groups straddle rows."""
     return [
@@ -101,6 +112,15 @@ def _lone_bounds(layers: list[str], settings: Settings) -> list[str]:
         for bound in settings.bounds
         if not any(bound.covers(layer) for layer in layers)
     ]
+
+
+def _unwritable(checkpoint: Checkpoint, settings: Settings) -> list[str]:
+    """What the format would not hold, and a server would read as another model."""
+    if settings.storage != "gguf":
+        return []
+    from runners.quantize.export import gguf_file  # noqa: PLC0415 - numpy and gguf, for this storage only
+
+    return list(gguf_file.faults(checkpoint))
 
 
 def _plan(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder: Path) -> Plan:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from runners.quantize.checkpoint import Checkpoint
-from runners.quantize.fault import BudgetError
+from runners.quantize.checkpoint import Checkpoint, TensorShape
+from runners.quantize.fault import BudgetError, CheckpointError
 from runners.quantize.settings import Memory, Settings
 from runners.quantize.storage import Storage
 
 DTYPE_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
+FLOATS = frozenset({"BF16", "F16", "F32", "F64"})
 CACHE_VALUE_BYTES = 2
 
 
@@ -48,6 +49,16 @@ def layer_bytes(checkpoint: Checkpoint, storage: Storage, layer: str, bits: int,
     return storage.bytes_of(rows, columns, bits, group)
 
 
+def tensor_bytes(tensor: TensorShape) -> int:
+    """One tensor as the checkpoint has it. Raises CheckpointError at a dtype that is none of ours, such as float8."""
+    if tensor.dtype not in DTYPE_BYTES:
+        raise CheckpointError(
+            f"{tensor.name}: dtype {tensor.dtype} is not one of {', '.join(DTYPE_BYTES)}; "
+            "start from the model's original weights, in bfloat16"
+        )
+    return prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
+
+
 def parameters(checkpoint: Checkpoint, layers: Iterable[str]) -> int:
     """Weights in these layers."""
     return sum(prod(checkpoint.tensors[f"{layer}.weight"].shape) for layer in layers)
@@ -61,7 +72,7 @@ def itemise(checkpoint: Checkpoint, layers: Sequence[str], layers_bytes: int, me
         if name in quantized:
             continue
         part = {"model.embed_tokens.weight": "embedding", "lm_head.weight": "head"}.get(name, "rest")
-        parts[part] += prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
+        parts[part] += tensor_bytes(tensor)
     with_card = memory.ceiling_bytes > 0
     return Items(
         layers=layers_bytes,

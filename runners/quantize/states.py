@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from runners.durable import sync_and_rename
 from runners.quantize.checkpoint import file_digest
 from runners.quantize.fault import StaleError
 
@@ -24,26 +25,6 @@ def write_durably(
     digest = file_digest(draft)
     sync_and_rename(draft, path)
     return digest
-
-
-def sync_and_rename(draft: Path, path: Path) -> None:
-    """Make the draft the file, so that after a power cut there is the whole file or the one before."""
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_text_durably(path: Path, text: str) -> None:
-    """The same for a small text file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    sync_and_rename(draft, path)
 
 
 def read_verified(path: Path, digest: str) -> dict[str, torch.Tensor]:

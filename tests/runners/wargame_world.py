@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from runners.contract import Contract
@@ -155,6 +158,15 @@ def closed(request: web.Request) -> web.Response:
     assert request.transport is not None
     request.transport.close()
     return web.Response()
+
+
+def disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file reach the disk from here on."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
 
 
 def patient(**changes: Any) -> Limits:

@@ -6,7 +6,6 @@ Layers of 4, 5 and 8 bits are Q4_0, Q5_0 and Q8_0, whose codes are the ones that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from runners.quantize.checkpoint import Checkpoint
+from runners.quantize.export import gguf_vocabulary
 from runners.quantize.fault import ExportError
 from runners.quantize.grid import QuantizedWeight
 from runners.quantize.network import Network
@@ -92,16 +92,38 @@ def block_bytes(codes: torch.Tensor, scale: torch.Tensor, bits: int) -> Any:
     return np.concatenate(parts, axis=-1).reshape(rows, -1)
 
 
+def faults(checkpoint: Checkpoint) -> Iterator[str]:
+    """What of the model llama.cpp would read otherwise than it is; nothing if it can be written."""
+    config = checkpoint.config
+    if architecture(config) not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        yield f"{architecture(config)}: only {known} are written as GGUF; use another --storage"
+        return
+    yield from (f"config.json: {fault}; use another --storage" for fault in _parameter_faults(config))
+    yield from gguf_vocabulary.faults(checkpoint)
+
+
+def _parameter_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = config.get(name) or {}
+        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+            yield f"{name} {kind}: not written as GGUF here, and without it long texts come out wrong"
+        if rope.get("partial_rotary_factor", 1.0) != 1.0:
+            yield f"{name}.partial_rotary_factor: llama.cpp's Llama rotates all of a head"
+    if (activation := config.get("hidden_act", "silu")) != "silu":
+        yield f"hidden_act {activation}: llama.cpp's Llama has silu only"
+    if (window := config.get("sliding_window")) and window < config["max_position_embeddings"]:
+        yield f"sliding_window {window}: llama.cpp's Llama looks at everything before a token"
+
+
 def export(network: Network, blocks: QuantizedBlocks, folder: Path) -> None:
     """Write model.gguf."""
     config = network.checkpoint.config
-    if architecture(config) not in ARCHITECTURES:
-        raise ExportError(
-            f"{architecture(config)}: only {', '.join(ARCHITECTURES)} are written as GGUF; use another --storage"
-        )
+    if found := list(faults(network.checkpoint)):
+        raise ExportError("; ".join(found))
     writer = gguf.GGUFWriter(folder / MODEL_FILE, "llama")
     _write_parameters(writer, config)
-    _write_tokenizer(writer, network.checkpoint)
+    gguf_vocabulary.write(writer, network.checkpoint)
     for name in OUTSIDE:
         if name in network.checkpoint.tensors:
             _add_plain(writer, name, network.checkpoint.read([name])[name], config)
@@ -162,27 +184,6 @@ def _write_parameters(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> Non
     writer.add_rope_freq_base(float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-
-
-def _write_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
-    """A byte-level BPE as llama.cpp's `gpt2` kind; other kinds are for llama.cpp's own converter."""
-    file = checkpoint.folder / "tokenizer.json"
-    content = json.loads(file.read_bytes()) if file.is_file() else {}
-    model = content.get("model", {})
-    if model.get("type") != "BPE":
-        raise ExportError(f"{file}: not a BPE tokenizer; convert with llama.cpp and use the tensor-type file")
-    special = {token["content"] for token in content.get("added_tokens", []) if token.get("special")}
-    vocabulary = {**model["vocab"], **{t["content"]: t["id"] for t in content.get("added_tokens", [])}}
-    names = {number: text for text, number in vocabulary.items()}
-    count = checkpoint.tensors["model.embed_tokens.weight"].shape[0]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([names.get(number, f"[PAD{number}]") for number in range(count)])
-    kinds = (gguf.TokenType.NORMAL, gguf.TokenType.CONTROL)
-    writer.add_token_types([int(kinds[names.get(n, "") in special or n not in names]) for n in range(count)])
-    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
-    if (end := checkpoint.config.get("eos_token_id")) is not None:
-        writer.add_eos_token_id(end if isinstance(end, int) else end[0])
 
 
 def read_back(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from runners import durable
 from runners.quantize.report import plots
 from runners.quantize.report.summary import figure
-from runners.quantize.states import write_text_durably
 
 TOY_WEIGHTS: Final = 50_000_000
 """Below this many weights a model is a toy, and the report says so at its head."""
@@ -41,9 +41,9 @@ class Findings:
 
 def write_report(folder: Path, findings: Findings) -> None:
     """`report.md`, `report.html` and `MODEL_CARD.md` in the run's folder."""
-    write_text_durably(folder / "report.md", markdown(findings))
-    write_text_durably(folder / "report.html", page(findings))
-    write_text_durably(folder / "MODEL_CARD.md", card(findings))
+    durable.write_text(folder / "report.md", markdown(findings))
+    durable.write_text(folder / "report.html", page(findings))
+    durable.write_text(folder / "MODEL_CARD.md", card(findings))
 
 
 def tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

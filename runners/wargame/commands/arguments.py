@@ -36,13 +36,19 @@ def add_plan(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="play the families that embedded defenders learnt from too",
     )
-    add("--base-url", help="OpenAI-compatible, ending in /v1; default: epad's gateway, else embedded models")
+    add(
+        "--base-url",
+        type=utf8,
+        help="OpenAI-compatible, ending in /v1; default: epad's gateway, else embedded models",
+    )
     add("--api-key", help="default: epad's key for this subsystem")
     add(
         "--max-in-flight", type=count, help="calls at one endpoint at most; found out by measuring up to this"
     )
-    add("--attacker-model", default="", help=f"{IN_PROCESS}: from the scenario file, without calls")
-    add("--defender-model", default="", help="one model for all five roles")
+    add(
+        "--attacker-model", type=utf8, default="", help=f"{IN_PROCESS}: from the scenario file, without calls"
+    )
+    add("--defender-model", type=utf8, default="", help="one model for all five roles")
     add("--role-model", action="append", default=[], metavar="ROLE=MODEL", type=role_value)
     add("--role-weight", action="append", default=[], metavar="ROLE=WEIGHT", type=role_value)
     for name in ("call", "round", "backoff", "pause-first"):
@@ -68,9 +74,18 @@ def seconds(text: str) -> float:
     return number
 
 
+def utf8(text: str) -> str:
+    """A name that a store and a request can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"must be UTF-8, not {text!a}") from None
+    return text
+
+
 def role_value(text: str) -> tuple[str, str]:
     """`ROLE=VALUE` with a role that there is."""
-    role, _, value = text.partition("=")
+    role, _, value = utf8(text).partition("=")
     if role not in {r.name for r in ROLES} or not value:
         raise argparse.ArgumentTypeError(f"expected ROLE=VALUE with a role of {[r.name for r in ROLES]}")
     return role, value

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runners.wargame.commands.arguments import Commands, add_plan, add_store
+from runners.wargame.commands.arguments import Commands, add_plan, add_store, utf8
 from runners.wargame.commands.exits import Exit
 from runners.wargame.commands.look import opened
 from runners.wargame.configuration import Plan, resolve
@@ -32,7 +32,9 @@ def add(commands: Commands) -> None:
     add_plan(council)
     council.add_argument("finding", nargs="?", type=Path, help="a text or JSON file")
     council.add_argument("--round", type=int, metavar="N", help="a transcript of the store instead")
-    council.add_argument("--analyst-model", default="", help="default: the teacher's model and endpoint")
+    council.add_argument(
+        "--analyst-model", type=utf8, default="", help="default: the teacher's model and endpoint"
+    )
     council.add_argument(
         "--index", type=Path, help="STIX JSON, or ids and names as TOML or JSON; default: a tiny one"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runners import durable
 from runners.wargame.commands.arguments import Commands, add_store
 from runners.wargame.commands.exits import Exit
 from runners.wargame.engine import Engine
@@ -51,7 +52,7 @@ def opened(path: Path, run_id: str | None = None, *, readonly: bool = True) -> I
 def write_page(path: Path, report: Report, reading: Reading) -> None:
     """Write the page. Raises StoreError where it cannot be written."""
     try:
-        path.write_text(html.render(report, reading), encoding="utf-8")
+        durable.write_text(path, html.render(report, reading))
     except OSError as error:
         raise StoreError(f"--html {path}: {error}") from error
 

@@ -6,12 +6,14 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from runners import durable
+from runners.wargame import wellformed
 from runners.wargame.commands.arguments import Commands
 from runners.wargame.commands.exits import Exit
 from runners.wargame.outcomes import Label
 from runners.wargame.scenario.grammar import GrammarError
 from runners.wargame.scenario.imported import convert, written
-from runners.wargame.scenario.library import load_grammar
+from runners.wargame.scenario.library import load_grammar, read_jsonl
 
 
 def add(commands: Commands) -> None:
@@ -54,16 +56,20 @@ _MISSING = {
 
 
 def import_set(options: argparse.Namespace) -> Exit:
-    """Write the set as scenario lines, and read them back."""
+    """Write the set as scenario lines that can be read back."""
     try:
-        lines = options.file.read_text(encoding="utf-8").splitlines()
+        lines = wellformed.lines(options.file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GrammarError(f"{options.file}: {error}") from error
     if options.out.suffix != ".jsonl" or options.out.exists():
         raise GrammarError(f"--out {options.out}: must be a new file that ends in .jsonl")
     entries = convert(lines, options.file.stem, options.label, allow_untwinned=options.allow_untwinned)
-    options.out.write_text("".join(f"{line}\n" for line in written(entries)), encoding="utf-8")
-    load_grammar([options.out])
+    text = "".join(f"{line}\n" for line in written(entries))
+    read_jsonl(text, str(options.out))
+    try:
+        durable.write_text(options.out, text)
+    except OSError as error:
+        raise GrammarError(f"--out {options.out}: {error}") from error
     hard = sum(not entry.attack for entry in entries)
     print(f"{options.out}: {len(entries) - hard} attacks with twins, {hard} hard negatives")
     return Exit.OK

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from runners import durable
 from runners.wargame.commands.arguments import Commands, add_plan, add_store, count
 from runners.wargame.commands.exits import Exit
 from runners.wargame.commands.look import opened
@@ -96,11 +97,11 @@ def _write_files(folder: Path, suffix: str, found: Export, manifest: dict[str, A
     _write_lines(folder / f"train{suffix}.jsonl", (row.as_json(form) for row in found.train))
     _write_lines(folder / f"validation{suffix}.jsonl", (row.as_json(form) for row in found.validation))
     _write_lines(folder / f"format_errors{suffix}.jsonl", found.format_errors)
-    (folder / f"manifest{suffix}.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    durable.write_text(folder / f"manifest{suffix}.json", json.dumps(manifest, indent=2) + "\n")
 
 
 def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
+    durable.write_text(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
 def check_files(options: argparse.Namespace) -> Exit:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from runners.wargame import wellformed
 from runners.wargame.council.citations import Citation
 
 Fate = Literal["kept", "merged", "rejected"]
@@ -145,7 +145,7 @@ def _fate(technique: str, said: Whereabouts | None, cited: Iterable[str]) -> str
 def read(text: str) -> Analysis:
     """Read a reply whole. Raises AnalysisError."""
     try:
-        value = json.loads(text)
+        value = wellformed.loads(text)
         claims = tuple(_claim(entry) for entry in value["claims"])
         whereabouts = tuple(_whereabouts(entry) for entry in value.get("citations", ()))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

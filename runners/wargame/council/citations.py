@@ -5,7 +5,6 @@ An id that exists says little: of one published record set most cited an existin
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,8 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
+
+from runners.wargame import wellformed
 
 TECHNIQUE_ID: Final = re.compile(r"(AML\.)?T\d{4}(\.\d{3})?")
 _WORDS: Final = re.compile(r"[a-z0-9]+")
@@ -96,7 +97,7 @@ def load_index(path: Path | None = None) -> Index:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".toml":
             return _from_table(tomllib.loads(text))
-        value = json.loads(text)
+        value = wellformed.loads(text)
         return _from_stix(value, path.name) if "objects" in value else _from_table(value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexFileError(f"{path}: no technique index: {error!r}") from error

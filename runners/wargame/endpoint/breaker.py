@@ -38,13 +38,14 @@ class Breaker:
             self._open(f"{self.model}: {outcome} ({detail})", now, self._pause_seconds)
 
     def hold(self, seconds: float, detail: str, now: float) -> None:
-        """Stay away for as long as the server asked for."""
-        self._open(f"{self.model}: asked to wait {seconds:.0f} s ({detail})", now, seconds)
+        """Stay away for as long as the server asked for, within the longest pause."""
+        wait = min(seconds, self._limits.pause_max_seconds)
+        self._open(f"{self.model}: asked to wait {seconds:.0f} s ({detail})", now, wait)
 
-    def postpone(self, now: float) -> None:
-        """The probe failed: wait twice as long for the next."""
+    def postpone(self, now: float, asked_seconds: float = 0.0) -> None:
+        """The probe failed: wait twice as long for the next, or for as long as its answer asked for."""
         self._pause_seconds = min(2 * self._pause_seconds, self._limits.pause_max_seconds)
-        self.retry_at = now + self._pause_seconds
+        self.retry_at = now + min(max(self._pause_seconds, asked_seconds), self._limits.pause_max_seconds)
 
     def _open(self, reason: str, now: float, seconds: float) -> None:
         if not self.is_open:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from runners.wargame import wellformed
 from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
 from runners.wargame.endpoint.endpoint import Endpoint
@@ -62,9 +63,17 @@ class ModelClient:
             async with asyncio.timeout(self._limits.call_seconds):
                 response = await self._session.get(url, headers=self._headers)
                 async with response:
-                    listed = await response.json(content_type=None)
+                    listed = wellformed.loads(await _read(response))
             return _owners(listed)
-        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (
+            aiohttp.ClientError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):
             return {}
 
     async def ask(self, question: Question, deadline: float) -> Reply:
@@ -139,7 +148,7 @@ class ModelClient:
         reply = await self._once(question, self._now() + self._limits.call_seconds)
         breaker.record(reply.outcome, reply.status, reply.detail, self._now())
         if breaker.is_open:
-            breaker.postpone(self._now())
+            breaker.postpone(self._now(), reply.retry_after_seconds)
         return not breaker.is_open
 
     async def ask_at_once(self, question: Question) -> Reply:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from runners.wargame import wellformed
 from runners.wargame.endpoint.endpoint import Dialect
 from runners.wargame.outcomes import CallOutcome
 
@@ -89,7 +89,7 @@ _READERS: Final[Mapping[Dialect, Callable[[Any], _Said]]] = {"openai": _read_ope
 
 def _classify_body(raw: bytes, read: Callable[[Any], _Said]) -> Reply:
     try:
-        said = read(json.loads(raw))
+        said = read(wellformed.loads(raw))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         shown = raw[:DETAIL_CHARACTERS].decode(errors="replace")
         return Reply(CallOutcome.BAD_BODY, detail=f"not a chat completion: {shown}", status=200)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from runners.wargame import wellformed
 from runners.wargame.consensus.weighted import Ballot, Decision, decide
 from runners.wargame.endpoint.question import Question
 from runners.wargame.endpoint.reply import Reply
@@ -218,7 +218,7 @@ def read_turn(reply: Reply) -> str | RoundOutcome:
     if reply.outcome is not CallOutcome.OK:
         return _attacker_outcome(reply.outcome)
     try:
-        value = json.loads(reply.content)
+        value = wellformed.loads(reply.content)
     except (ValueError, RecursionError):
         return RoundOutcome.void(VoidReason.ATTACKER_BAD_MESSAGE)
     if value == {"declined": True}:

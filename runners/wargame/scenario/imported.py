@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runners.wargame import wellformed
 from runners.wargame.outcomes import Label
 from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, HARD_NEGATIVE, Category, GrammarError
 from runners.wargame.scenario.library import DialogueEntry, split_by_name
@@ -61,8 +62,13 @@ def written(entries: Iterable[DialogueEntry]) -> Iterator[str]:
 def _row(line: str, place: str, name: str, label: Label | None) -> Row:
     try:
         value = json.loads(line)
+        whole = wellformed.is_wellformed(value)
     except (ValueError, RecursionError) as error:
         raise GrammarError(f"{place}: not JSON ({error})") from error
+    if not whole:
+        raise GrammarError(
+            f"{place}: half a character (an unpaired surrogate such as \\ud83d): mend or drop the line"
+        )
     if not isinstance(value, dict):
         raise GrammarError(f"{place}: not an object")
     said = LABELS.get(str(value.get("label", "")).lower())

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from runners.wargame import wellformed
 from runners.wargame.scenario.grammar import (
     GRAMMAR_VERSION,
     HARD_NEGATIVE,
@@ -156,7 +157,7 @@ def _fill(template: str, values: dict[str, str], place: str) -> str:
 def read_jsonl(text: str, name: str) -> Grammar:
     """Read a file of conversations. Raises GrammarError."""
     entries: dict[str, list[DialogueEntry]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(wellformed.lines(text), 1):
         if line.strip():
             entry = _line(line, f"{name}:{number}")
             entries.setdefault(entry.family, []).append(entry)

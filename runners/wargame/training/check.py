@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from runners.wargame import wellformed
 from runners.wargame.outcomes import VoteKind
 from runners.wargame.verdict import Invalid, parse
 
@@ -29,15 +30,15 @@ class Checked:
 def check(path: Path, max_tokens: int) -> Checked:
     """Check one file. Raises OSError."""
     found, prompts = Checked(), set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(wellformed.lines(path.read_text(encoding="utf-8")), 1):
         found.rows += 1
         place = f"{path}:{number}"
         try:
             row = json.loads(line)
             metadata = json.loads(row["metadata"])
             faults = list(_faults(row, metadata, max_tokens))
-            key = (json.dumps(row["prompt"], sort_keys=True), metadata.get("role"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            key = (json.dumps(row["prompt"], sort_keys=True), str(metadata.get("role")))
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             found.faults.append(f"{place}: not a row: {error!r}")
             continue
         if key in prompts:
@@ -59,6 +60,8 @@ def _faults(row: Mapping[str, Any], metadata: Mapping[str, Any], max_tokens: int
         or not metadata.get("model_failed")
     ):
         yield "metadata lacks label, category or model_failed"
+    if not wellformed.is_wellformed(row):
+        yield "holds half a character (an unpaired surrogate), which no UTF-8 can spell"
     if isinstance(row["prompt"], list):
         yield from _conversation(row)
     elif not row["prompt"].endswith("\n"):
@@ -90,7 +93,9 @@ def _conversation(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    return str(value[-1]["content"]) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return str(value[-1]["content"]) if value else ""
+    return str(value)
 
 
 def _whole(found: Checked, path: Path) -> Iterator[str]:

@@ -49,6 +49,11 @@ def test_the_markov_chat_is_a_function_of_question_and_seed(engines: Mapping[str
     assert len(chat.reply(question, 1).split()) > 2
 
 
+def test_half_a_character_is_answered(engines: Mapping[str, Engine]) -> None:
+    """An unpaired surrogate in a prompt, which UTF-8 cannot spell, once made every engine fail."""
+    assert all(engine.reply([Message("user", "hello \ud83d")], 1) for engine in engines.values())
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_a_defender_answers_in_the_verdict_schema(
     role, engines: Mapping[str, Engine], grammar: Grammar

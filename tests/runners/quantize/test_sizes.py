@@ -98,8 +98,11 @@ def test_the_plan_of_an_8b_model_is_made_from_shapes_alone(
         preflight(checkpoint, layers_of(checkpoint), settings, tmp_path)
 
 
-def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mixtral's files, which transformers stacks on loading: its attention alone would look like a whole model."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
     checkpoint = granite()
     name = "model.layers.0.block_sparse_moe.experts.0.w1.weight"
     mixture = replace(
@@ -113,6 +116,32 @@ def test_a_mixture_whose_experts_lie_apart_is_refused_before_any_work(tmp_path: 
         kept, layers_of(checkpoint), Settings(bits_per_weight=4.0, calibration_windows=1), tmp_path
     )
     assert plan.unquantized == (stacked.name,)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64"])
+@pytest.mark.parametrize(
+    "name", ["model.embed_tokens.weight", "model.layers.3.mlp.up_proj.weight", "x.weight_scale"]
+)
+def test_a_dtype_that_cannot_be_read_is_refused_in_the_plan(name: str, dtype: str, tmp_path: Path) -> None:
+    """Float8 was once a KeyError; the tensor, its dtype and the fix are named, before any work."""
+    checkpoint = granite()
+    strange = TensorShape(name, (64, 64), dtype, "")
+    broken = replace(checkpoint, tensors={**checkpoint.tensors, name: strange})
+    with pytest.raises((PreflightError, CheckpointError), match=f"{name}: dtype {dtype} .* original weights"):
+        preflight(broken, layers_of(checkpoint), Settings(bits_per_weight=4.0), tmp_path)
+
+
+def test_integers_are_no_weights_of_a_layer(tmp_path: Path) -> None:
+    """They were quantized by somebody else; as masks and counters beside the layers they are welcome."""
+    checkpoint = granite()
+    name = "model.layers.0.mlp.up_proj.weight"
+    packed = TensorShape(name, (FEED_FORWARD, HIDDEN), "I8", "")
+    with pytest.raises(PreflightError, match="dtype I8 is quantized already"):
+        preflight(
+            replace(checkpoint, tensors={**checkpoint.tensors, name: packed}),
+            layers_of(checkpoint), Settings(bits_per_weight=4.0), tmp_path,
+        )  # fmt: skip
+    assert sizes.tensor_bytes(TensorShape("mask", (2, 3), "BOOL", "")) == 6
 
 
 def test_sizes_are_read_as_people_write_them() -> None:

@@ -153,7 +153,14 @@ def test_a_store_that_is_not_there_is_an_error_not_an_empty_report(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--rounds", "0"], ["--pace", "-1"], ["--pace", "nan"], ["--role-model", "jester=x"]]
+    "arguments",
+    [
+        ["--rounds", "0"],
+        ["--pace", "-1"],
+        ["--pace", "nan"],
+        ["--role-model", "jester=x"],
+        ["--attacker-model", "m\udcff"],
+    ],
 )
 def test_nonsense_is_a_usage_error(arguments: list[str]) -> None:
     """Exit 2 from the parser, before anything is opened."""

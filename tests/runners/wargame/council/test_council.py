@@ -70,6 +70,12 @@ def test_what_the_analyst_says_is_believed_only_where_it_can_be_seen(
     assert getattr(found, fate) == ("T1001",)
 
 
+def test_half_a_character_is_replaced() -> None:
+    """An analyst's unpaired surrogate is printed and asked about again, and neither can be done with it."""
+    found = read(r'{"claims": [{"text": "a \ud83d", "techniques": [], "evidence": "\udc00"}]}')
+    assert (found.claims[0].text, found.claims[0].evidence) == ("a \ufffd", "\ufffd")
+
+
 @pytest.mark.parametrize(
     ("technique", "name", "status"),
     [

@@ -73,6 +73,18 @@ def test_failed_probes_come_further_apart_and_a_good_one_closes() -> None:
 def test_a_hold_lasts_as_long_as_the_server_asked() -> None:
     """Retry-After beyond a round's deadline becomes a pause of that length."""
     breaker = Breaker("m", LIMITS)
-    breaker.hold(42.0, "HTTP 429", 100.0)
+    breaker.hold(22.0, "HTTP 429", 100.0)
     assert breaker.is_open
-    assert breaker.retry_at == 142.0
+    assert breaker.retry_at == 122.0
+    breaker.postpone(122.0, asked_seconds=30.0)
+    assert breaker.retry_at == 152.0
+
+
+def test_no_server_sends_us_away_for_ever() -> None:
+    """`Retry-After: 1000000000` was once a pause of 31 years; no pause is above the longest."""
+    breaker = Breaker("m", LIMITS)
+    breaker.hold(1e9, "HTTP 429", 100.0)
+    assert breaker.retry_at == 135.0
+    assert "asked to wait 1000000000 s" in breaker.reason
+    breaker.postpone(135.0, asked_seconds=1e9)
+    assert breaker.retry_at == 170.0

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from runners.wargame.endpoint.endpoint import Dialect
 from runners.wargame.endpoint.reply import classify
 from runners.wargame.outcomes import CallOutcome
 
@@ -54,11 +55,34 @@ def test_outcomes(status: int, raw: bytes, outcome: CallOutcome) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("-1", 0.0), ("nan", 0.0), ("inf", 0.0), ("Sun, 22 Nov", 0.0)],
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-1", 0.0),
+        ("1e999", 0.0),
+        ("", 0.0),
+        ("\udcff", 0.0),
+        ("nan", 0.0),
+        ("inf", 0.0),
+        ("Sun, 22 Nov", 0.0),
+    ],
 )
 def test_retry_after(header: str, seconds: float) -> None:
     """Seconds are honoured; what is no number of seconds is left to our own pause."""
     assert classify(429, {"Retry-After": header}, b"").retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
+def test_half_a_character_is_replaced(dialect: Dialect) -> None:
+    """JSON can spell an unpaired surrogate, which neither the store nor the next question could hold."""
+    message = {"content": "a \ud83d b \U0001f600", "\udc00": 1}
+    body = {
+        "choices": [{"message": message, "finish_reason": "\udfff"}],
+        "message": message,
+        "done_reason": "\udfff",
+    }
+    reply = classify(200, {}, json.dumps(body).encode(), dialect)
+    assert (reply.content, reply.finish_reason) == ("a \ufffd b \U0001f600", "\ufffd")
 
 
 def test_usage_that_is_nonsense_counts_as_nothing() -> None:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from wargame_world import LIMITS, Fault, closed, content, counted, hang, html, patient, play, status, world
+from wargame_world import (
+    ENGINES,
+    LIMITS,
+    Fault,
+    closed,
+    content,
+    counted,
+    hang,
+    html,
+    patient,
+    play,
+    status,
+    world,
+)
 
+from runners.model.completion import complete
+from runners.model.request import from_openai
 from runners.wargame.play.campaign import PauseLimitError
 from runners.wargame.roles import EMBEDDED_ATTACKER, ROLES
 from runners.wargame.store import Store
@@ -73,6 +89,27 @@ async def test_one_bad_defender_is_seen_but_does_not_decide(tmp_path: Path, faul
     assert set(report.votes[ROLES[0].name]) <= {"invalid", "error"}
     assert ROLES[0].name not in report.roles
     assert any(ROLES[0].name in obstacle for obstacle in report.obstacles)
+
+
+async def half_a_character(request: web.Request) -> web.Response:
+    """Answer as ever, with an unpaired surrogate in the attacker's message and behind every other answer."""
+    chat = from_openai(await request.json())
+    text = complete(ENGINES[chat.model], chat).choices[0].text
+    if chat.model == EMBEDDED_ATTACKER:
+        text = json.dumps({"message": json.loads(text)["message"] + " \ud83d"})
+    else:
+        text += " \ud83d"
+    return content(text)(request)
+
+
+@pytest.mark.parametrize("who", BROKEN)
+async def test_an_unpaired_surrogate_ends_no_run(tmp_path: Path, who: str) -> None:
+    """Half a character in an answer, which no store can hold, once killed the run and each resume after it."""
+    async with world() as served:
+        served.faults = dict.fromkeys(BROKEN[who], half_a_character)
+        report = await play(served, tmp_path / "w.db", rounds=4)
+    assert report.attempted == 4
+    assert set(report.states) == {"scored" if who == "attacker" else "void"}
 
 
 async def test_a_pause_ends_by_itself_and_no_round_is_lost(tmp_path: Path) -> None:

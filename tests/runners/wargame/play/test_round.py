@@ -64,6 +64,7 @@ def test_even_a_good_verdict_counts_for_nothing_in_a_cut_reply() -> None:
     ("content", "expected"),
     [
         ('{"message": " hello "}', "hello"),
+        (r'{"message": "half \ud83d, whole \ud83d\ude00"}', "half \ufffd, whole \U0001f600"),
         ('{"declined": true}', "void:attacker_refused"),
         ("I cannot help with that.", "void:attacker_bad_message"),
         ('{"message": ""}', "void:attacker_empty"),

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from wargame_world import counted, play, world
+from wargame_world import counted, disk_is_full, play, world
 
 from runners.wargame.cli import main
 from runners.wargame.engine import BANNER
@@ -99,3 +99,15 @@ async def test_reading_is_sampled_shown_and_marked(
     assert (tmp_path / "r.html").read_text().count("<details>") > 20
     assert main(["report", "--store", path, "--html", str(tmp_path / "no/r.html")]) == 1
     assert "no/r.html" in capsys.readouterr().err
+
+
+async def test_a_page_that_cannot_be_written_leaves_the_former_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the night's page was once cut to nothing first."""
+    store, page = await played(tmp_path / "w.db", rounds=4), tmp_path / "page.html"
+    page.write_text("former")
+    disk_is_full(monkeypatch)
+    assert main(["report", "--store", str(store), "--html", str(page)]) == 1
+    assert f"--html {page}: [Errno 28]" in capsys.readouterr().err
+    assert page.read_text() == "former"

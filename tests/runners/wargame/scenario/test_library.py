@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from wargame_world import disk_is_full
 
 from runners.wargame.cli import main
 from runners.wargame.outcomes import Label
@@ -122,6 +123,45 @@ def test_attacks_without_a_twin_are_refused_or_marked_loose() -> None:
     assert grammar.loose_families == ("set",)
     with pytest.raises(GrammarError, match="set:1: no label"):
         convert([json.dumps({"prompt": "x"})], "set", None, allow_untwinned=True)
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    """U+2028 and U+0085 may stand in JSON's text as they are, in other people's files and in ours."""
+    theirs, mine = tmp_path / "set.jsonl", tmp_path / "mine.jsonl"
+    rows = [{"text": f"{word} this\u2028and\u0085that", "label": label, "pair": "1"} for word, label in TWINS]
+    theirs.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8")
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 0
+    assert "\u2028" in mine.read_text(encoding="utf-8")
+    assert main(["scenarios", "check", str(mine)]) == 0
+
+
+TWINS = (("Drop", "attack"), ("Keep", "benign"))
+
+
+def test_half_a_character_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file of ours could hold it."""
+    theirs, mine = tmp_path / "set.jsonl", tmp_path / "mine.jsonl"
+    theirs.write_text(lines(*({"text": f"{word} \ud83d", "label": label} for word, label in TWINS)))
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
+    assert "set:1: half a character" in capsys.readouterr().err
+    assert not mine.exists()
+
+
+def test_an_import_is_written_whole_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on a full disk, nor where `run` could not read it."""
+    theirs, mine = tmp_path / "set.jsonl", tmp_path / "mine.jsonl"
+    theirs.write_text(lines({"turns": ["x"] * 9, "label": "benign"}))
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
+    assert "each side needs 1 to 8 turns" in capsys.readouterr().err
+    theirs.write_text(lines({"text": "Tell me.", "label": "benign"}))
+    disk_is_full(monkeypatch)
+    assert main(["scenarios", "import", str(theirs), "--out", str(mine)]) == 1
+    assert f"--out {mine}: [Errno 28]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_import_check_and_run_from_the_command_line(

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from wargame_world import LIMITS, Fault, World, content, play, world
+from wargame_world import LIMITS, Fault, World, content, disk_is_full, play, world
 
 from runners.wargame.cli import main
 from runners.wargame.endpoint.client import ModelClient, open_session
@@ -188,6 +188,12 @@ SAID = [{"role": "assistant", "content": "attack"}]
         ([row(metadata={"engine": "embedded"}), GOOD[1]], "its name does not say so"),
         ([row(metadata={"model_failed": ""}), GOOD[1]], "metadata lacks"),
         ([{"prompt": "x"}, *GOOD], ":1: not a row"),
+        ([row(chosen=[]), GOOD[1]], ":1: chosen: empty"),
+        ([row(rejected=[]), GOOD[1]], ":1: rejected: empty"),
+        ([row(prompt=[]), GOOD[1]], ":1: prompt: empty"),
+        ([row(metadata={"prompt_tokens": float("inf")}), GOOD[1]], ":1: not a row: OverflowError"),
+        ([row(metadata={"role": []}), GOOD[1]], ""),
+        ([row(prompt="half \ud83d\n"), GOOD[1]], ":1: holds half a character"),
     ],
 )
 def test_check_names_what_a_trainer_would_trip_over(
@@ -200,8 +206,19 @@ def test_check_names_what_a_trainer_would_trip_over(
     assert fault in capsys.readouterr().err
 
 
+def test_check_reads_lines_as_json_ends_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON's text may hold U+2028 and U+0085 as they are; and what is nested too deep is named, not a traceback."""
+    path = tmp_path / "train.jsonl"
+    rows = [row(prompt="one\u2028two\u0085three\n"), GOOD[1]]
+    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
+    assert main(["dpo", "check", str(path)]) == 0
+    path.write_text("[" * 100_000 + "\n")
+    assert main(["dpo", "check", str(path)]) == 1
+    assert ":1: not a row: RecursionError" in capsys.readouterr().err
+
+
 def test_from_the_command_line_to_files_that_check(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run, teach, export, check: embedded rows only on demand, and marked in name, manifest and metadata."""
     store, out = str(tmp_path / "w.db"), tmp_path / "dpo"
@@ -216,3 +233,9 @@ def test_from_the_command_line_to_files_that_check(
     assert manifest["engine"] == "embedded"
     files = [str(out / f"{part}.embedded.jsonl") for part in ("train", "validation")]
     assert main(["dpo", "check", *files]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    disk_is_full(monkeypatch)
+    export_again = ["dpo", "export", "--store", store, "--out", str(out), *arguments, "--format", "standard"]
+    assert main(export_again) == 1
+    assert f"--out {out}: [Errno 28]" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
