@@ -209,8 +209,17 @@ class CgroupTree:
         self._cgroup.remove()
 
     def _inside(self) -> frozenset[ProcessIdentity]:
-        found = (self._table.identity(pid) for pid in self._cgroup.pids())
-        return frozenset(identity for identity in found if identity is not None)
+        return inside(self._table, self._cgroup)
+
+
+def inside(table: ProcessTable, cgroup: Cgroup) -> frozenset[ProcessIdentity]:
+    """Identify everything in a control group.
+
+    A pid read from it may be a stranger's by the time it is identified: whom the group has no more is left out.
+    """
+    found = [identity for pid in cgroup.pids() if (identity := table.identity(pid)) is not None]
+    still = cgroup.pids() if found else frozenset()
+    return frozenset(identity for identity in found if identity.pid in still)
 
 
 def _runs(table: ProcessTable, member: ProcessIdentity) -> bool:
