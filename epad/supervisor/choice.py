@@ -11,11 +11,14 @@ from epad.config import DaemonConfig
 from epad.directories import Directories, resolve
 from epad.supervisor.bus import find_bus
 from epad.supervisor.cgroup import Cgroup, NoCgroupError, delegated
-from epad.supervisor.engine import Engine
+from epad.supervisor.engine import SLICE, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.plain import PlainEngine
 from epad.system import boot_id
+
+SERVICE_TAG = "epad"
+CHILDREN = ".children"
 
 
 def choose(
@@ -54,8 +57,19 @@ def would_use(config: DaemonConfig, environment: Mapping[str, str]) -> str:
 def unit_tag(directories: Directories, environment: Mapping[str, str]) -> str:
     """Name what is ours among units and cgroups: `epad` for the installed service, else by the state directory."""
     if environment.get("STATE_DIRECTORY", "").split(":")[0] == str(directories.state):
-        return "epad"
-    return f"epad-{hashlib.sha256(os.fsencode(directories.state)).hexdigest()[:8]}"
+        return SERVICE_TAG
+    return state_tag(directories.state)
+
+
+def state_tag(state: Path) -> str:
+    """Name what is ours wherever it is not the installed service's."""
+    return f"{SERVICE_TAG}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
+
+
+def is_own_group(path: Path, tag: str) -> bool:
+    """Say of a control group, by its name, whether it was made for a child of this tag, or for all of them."""
+    unit = path.parent.name == SLICE and path.name.startswith(f"{tag}-") and path.suffix == ".service"
+    return unit or path.name == f"{tag}{CHILDREN}"
 
 
 def _plain(table: ProcessTable, tag: str) -> PlainEngine:
@@ -63,4 +77,4 @@ def _plain(table: ProcessTable, tag: str) -> PlainEngine:
         own = delegated(managed=Path("/run/systemd/system").is_dir())
     except (NoCgroupError, OSError) as error:
         return PlainEngine(table, why_no_cgroup=str(error))
-    return PlainEngine(table, Cgroup(own.path / f"{tag}.children"))
+    return PlainEngine(table, Cgroup(own.path / f"{tag}{CHILDREN}"))

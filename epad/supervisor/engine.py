@@ -18,6 +18,9 @@ SUBSYSTEM_MARK: Final = "EPAD_SUBSYSTEM"
 INSTANCE_MARK: Final = "EPAD_INSTANCE"
 """Variables of a process's environment by which it is known: whose daemon's it is, which subsystem, which start."""
 
+SLICE: Final = "epad.slice"
+"""Where systemd keeps the units of children."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:

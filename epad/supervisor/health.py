@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Protocol
 import aiohttp
 
 from epad.config import HealthConfig
+from epad.supervisor import health_command
 
 # What a command's complaint may add to its exit status.
 MAX_COMPLAINT_CHARACTERS = 120
@@ -26,7 +25,7 @@ class Checker(Protocol):
     """Asks once."""
 
     async def check(self, config: HealthConfig) -> str:
-        """Return what is wrong; empty if nothing is. Takes at most `config.timeout_seconds`."""
+        """Return what is wrong; empty if nothing is. Takes at most `config.timeout_seconds`, and a second to end it."""
         ...
 
 
@@ -80,26 +79,11 @@ class HealthChecker:
                 return ""
 
     async def _ask_command(self, command: tuple[str, ...]) -> str:
-        """Run it in a session of its own, so that nothing of it outlives its time."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=self._environment,
-            cwd="/",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            _, said = await process.communicate()
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
-        if process.returncode == 0:
+        status, said = await health_command.run(command, self._environment)
+        if status == 0:
             return ""
         complaint = said.decode(errors="replace").strip().partition("\n")[0][:MAX_COMPLAINT_CHARACTERS]
-        return f"{command[0]} exited with {process.returncode}" + (f": {complaint}" if complaint else "")
+        return f"{command[0]} exited with {status}" + (f": {complaint}" if complaint else "")
 
 
 async def _ask_http(url: str) -> str:

@@ -111,7 +111,7 @@ class ProcessTable:
     def identity(self, pid: int) -> ProcessIdentity | None:
         """Say who has this pid now; None if nobody."""
         stat = self.stat(pid)
-        return None if stat is None else self._identify(stat)
+        return None if stat is None else self.identify(stat)
 
     def current(self, identity: ProcessIdentity) -> ProcessStat | None:
         """Look at this very process; None if it is gone, even if its pid is in use."""
@@ -170,13 +170,13 @@ class ProcessTable:
         """Find those of several subsystems in one walk. The calling process is never among them."""
         stats = self.snapshot()
         asked = frozenset(variable for kin in kins for variable in _variables(kin.marks))
-        borne = {pid: self._environment(stat) & asked for pid, stat in stats.items()}
+        borne = {pid: self.variables(stat) & asked for pid, stat in stats.items()}
         children: dict[int, list[int]] = {}
         for stat in stats.values():
             children.setdefault(stat.parent, []).append(stat.pid)
         return [
             frozenset(
-                self._identify(stats[pid])
+                self.identify(stats[pid])
                 for pid in _with_descendants(stats, children, self._seeds(kin, stats, borne))
                 if stats[pid].is_alive
             )
@@ -197,14 +197,14 @@ class ProcessTable:
     def find_root(self, marks: Mapping[str, str]) -> ProcessIdentity | None:
         """Find the process that a spawn of these marks began with: a session's leader, the oldest of them."""
         stats, wanted = self.snapshot(), _variables(marks)
-        marked = {pid for pid in stats if wanted and wanted <= self._environment(stats[pid])} - {os.getpid()}
+        marked = {pid for pid in stats if wanted and wanted <= self.variables(stats[pid])} - {os.getpid()}
         leaders = [
             stats[pid]
             for pid in marked
             if stats[pid].session == pid and stats[pid].parent not in marked and stats[pid].is_alive
         ]
         first = min(leaders, key=lambda stat: stat.start_ticks, default=None)
-        return None if first is None else self._identify(first)
+        return None if first is None else self.identify(first)
 
     def orphans(self, expected: Collection[int]) -> Iterator[ProcessStat]:
         """Find our own dead children outside our session, but the `expected`: what the subreaper has been handed."""
@@ -229,7 +229,7 @@ class ProcessTable:
     def _pids(self) -> list[int]:
         return [int(name) for name in os.listdir(self._proc) if name.isdecimal()]  # noqa: PTH208 (names, not paths)
 
-    def _identify(self, stat: ProcessStat) -> ProcessIdentity:
+    def identify(self, stat: ProcessStat) -> ProcessIdentity:
         return ProcessIdentity(stat.pid, stat.start_ticks, self._boot_id)
 
     def _is(self, stat: ProcessStat | None, identity: ProcessIdentity) -> bool:
@@ -239,7 +239,7 @@ class ProcessTable:
             and identity.boot_id == self._boot_id
         )
 
-    def _environment(self, stat: ProcessStat) -> frozenset[bytes]:
+    def variables(self, stat: ProcessStat) -> frozenset[bytes]:
         """Read the variables a process was started with; none where that cannot be done, or not without waiting."""
         if not stat.is_alive or stat.state == _UNINTERRUPTIBLE:
             return frozenset()

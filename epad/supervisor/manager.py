@@ -21,6 +21,9 @@ _PLAIN = frozenset(string.ascii_letters + string.digits)
 NO_SUCH_UNIT = f"{_NAME}.NoSuchUnit"
 # systemd answers in milliseconds, and starts what takes long in jobs; a bus that does not answer is broken.
 CALL_SECONDS = 10.0
+# The longest that a unit with systemd's own limits takes to stop: 90 s each for ExecStop=, SIGTERM and SIGKILL, and
+# some to spare. A job that takes longer goes on without us: its unit is looked at again at the next beat.
+JOB_SECONDS = 300.0
 _REFUSALS = frozenset(
     {
         "org.freedesktop.DBus.Error.AccessDenied",
@@ -75,6 +78,7 @@ class Manager:
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._done: dict[str, str] = {}
         self._starting = 0
+        self._watching: asyncio.Task[None] | None = None
 
     async def start_transient(self, unit: str, properties: Mapping[str, Variant]) -> str:
         """Start a unit that no file describes; return the job's result. Raises ManagerError."""
@@ -150,11 +154,20 @@ class Manager:
             except (OSError, DBusFastError, EOFError) as error:
                 raise ManagerError(f"{self.bus.address}: {str(error) or 'no answer'}") from error
             self._connection = connection
+            self._watching = asyncio.create_task(self._watch(connection), name=f"watch {self.bus.label}")
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+    async def _watch(self, connection: MessageBus) -> None:
+        """Give up waiting for the ends of jobs when the connection is lost: nobody tells of them any more."""
+        with suppress(Exception):  # whatever the library says of it
+            await connection.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        for waiting in self._jobs.values():
+            if not waiting.done():
+                waiting.set_exception(ManagerError(f"the connection to {self.bus.address} was lost"))
 
     async def _job(self, member: str, signature: str, *body: Any) -> str:
         """Ask for a job and wait for its end, which may be told before the answer to the question is."""
@@ -168,7 +181,16 @@ class Manager:
             return result
         future = self._jobs.setdefault(job, asyncio.get_running_loop().create_future())
         try:
-            return await future
+            async with asyncio.timeout(JOB_SECONDS):
+                return await future
+        except TimeoutError as error:
+            number, ctl = job.rpartition("/")[2], "systemctl" if self.bus.is_system else "systemctl --user"
+            raise ManagerError(
+                f"{member} {body[0]}: job {number} has not ended within {JOB_SECONDS:g} s and goes on; "
+                f"see `{ctl} list-jobs`, end it with `{ctl} cancel {number}`"
+            ) from error
+        except ManagerError as error:
+            raise ManagerError(f"{member} {body[0]}: {error}") from error
         finally:
             self._jobs.pop(job, None)
 

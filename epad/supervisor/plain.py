@@ -21,7 +21,7 @@ from epad.supervisor.engine import (
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.program import find_program, log_path, open_log
-from epad.supervisor.tree import CgroupTree, Tree, WalkedTree, Walker, end
+from epad.supervisor.tree import CgroupTree, Tree, WalkedTree, Walker, end, inside
 
 _PR_SET_CHILD_SUBREAPER = 36
 # Joins the control group before it becomes the program, so that nothing it forks is ever outside. A shell of a
@@ -102,9 +102,7 @@ class PlainEngine:
 
     async def bearing(self, marks: Mapping[str, str]) -> frozenset[ProcessIdentity]:
         marked = await asyncio.to_thread(self._table.tree, None, marks)
-        inside = self._parent.pids() if self._parent is not None else frozenset()
-        found = (self._table.identity(pid) for pid in inside)
-        return marked.union(identity for identity in found if identity is not None)
+        return marked if self._parent is None else marked | inside(self._table, self._parent)
 
     async def find(self, marks: Mapping[str, str]) -> ProcessIdentity | None:
         return await asyncio.to_thread(self._table.find_root, marks)

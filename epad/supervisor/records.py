@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import apsw
 
-from epad.database import Database, fetch
+from epad.database import Database, DatabaseError, connect, fetch
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.restart import History
 
@@ -117,6 +118,22 @@ class ProcessRecords:
             connection.execute("DELETE FROM process WHERE subsystem = ?", (subsystem,))
 
         await self._database.write(work)
+
+
+def read_identities(path: Path, boot_id: str) -> frozenset[ProcessIdentity]:
+    """Read which processes of this boot a dead daemon knew of, without changing its file. Raises DatabaseError."""
+    connection = connect(path, readonly=True)
+    try:
+        rows = fetch(
+            connection,
+            "SELECT pid, start_ticks FROM process WHERE boot_id = ? AND pid > 0 AND start_ticks > 0",
+            (boot_id,),
+        )
+    except apsw.Error as error:
+        raise DatabaseError(f"{path}: {error}") from error
+    finally:
+        connection.close()
+    return frozenset(ProcessIdentity(pid, start_ticks, boot_id) for pid, start_ticks in rows)
 
 
 def _record(row: tuple[Any, ...]) -> ProcessRecord:

@@ -14,6 +14,7 @@ from dbus_fast import Variant
 from epad.supervisor.cgroup import Cgroup, mount_point
 from epad.supervisor.engine import (
     INSTANCE_MARK,
+    SLICE,
     SUBSYSTEM_MARK,
     UNSEEN,
     Child,
@@ -27,7 +28,6 @@ from epad.supervisor.plain import PlainEngine, exited, killed
 from epad.supervisor.program import find_program, log_path
 from epad.supervisor.tree import CgroupTree, WalkedTree, Walker, end
 
-SLICE = "epad.slice"
 _CLD_EXITED = 1
 # systemd reaps within a millisecond of the exit; a unit that says nothing for this long says nothing at all.
 _STATUS_SECONDS = 2.0

@@ -24,19 +24,11 @@ _MAX_POLL_SECONDS = 0.1
 _POLLS_PER_WALK = 5
 
 
-class Tree(Protocol):
-    """Everything that one child is."""
+class Mortal(Protocol):
+    """Processes that are to end together."""
 
     async def members(self) -> frozenset[ProcessIdentity]:
-        """Find every living process of it."""
-        ...
-
-    async def freeze(self) -> bool:
-        """Keep all of it from running; False if some of it runs all the same."""
-        ...
-
-    async def thaw(self) -> None:
-        """Let all of it run again."""
+        """Find every living one."""
         ...
 
     def let_die(self, members: Collection[ProcessIdentity]) -> None:
@@ -44,7 +36,19 @@ class Tree(Protocol):
         ...
 
     def kill(self, members: Collection[ProcessIdentity]) -> None:
-        """SIGKILL to all of it."""
+        """SIGKILL to all of them."""
+        ...
+
+
+class Tree(Mortal, Protocol):
+    """Everything that one child is."""
+
+    async def freeze(self) -> bool:
+        """Keep all of it from running; False if some of it runs all the same."""
+        ...
+
+    async def thaw(self) -> None:
+        """Let all of it run again."""
         ...
 
     def is_frozen(self) -> bool:
@@ -209,8 +213,17 @@ class CgroupTree:
         self._cgroup.remove()
 
     def _inside(self) -> frozenset[ProcessIdentity]:
-        found = (self._table.identity(pid) for pid in self._cgroup.pids())
-        return frozenset(identity for identity in found if identity is not None)
+        return inside(self._table, self._cgroup)
+
+
+def inside(table: ProcessTable, cgroup: Cgroup) -> frozenset[ProcessIdentity]:
+    """Identify everything in a control group.
+
+    A pid read from it may be a stranger's by the time it is identified: whom the group has no more is left out.
+    """
+    found = [identity for pid in cgroup.pids() if (identity := table.identity(pid)) is not None]
+    still = cgroup.pids() if found else frozenset()
+    return frozenset(identity for identity in found if identity.pid in still)
 
 
 def _runs(table: ProcessTable, member: ProcessIdentity) -> bool:
@@ -224,7 +237,7 @@ def signal_all(table: ProcessTable, members: Collection[ProcessIdentity], number
         table.signal(member, number)
 
 
-async def end(table: ProcessTable, tree: Tree, grace_seconds: float) -> frozenset[ProcessIdentity]:
+async def end(table: ProcessTable, tree: Mortal, grace_seconds: float) -> frozenset[ProcessIdentity]:
     """End all of a tree, frozen or not: TERM, the grace, KILL. Returns what even SIGKILL did not end."""
     loop = asyncio.get_running_loop()
     asked: frozenset[ProcessIdentity] = frozenset()

@@ -221,6 +221,8 @@ class UnitSubsystem:
         before, self._facts = self._facts, UnitFacts.read(found)
         if before.active in _RUNNING and self._facts.active in _DOWN:
             self._tell_exit(found)
+        if self._is_let_run():
+            self._to_start = False  # it is up: who stops it from now on is not us
         if not self._is_let_run() or before.pid != self._facts.pid:
             self._health = Health(self._room.clock.monotonic())
         self._note()

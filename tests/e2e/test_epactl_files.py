@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import QUICK, Installation, installation
+from installed import QUICK, Installation, installation, process_state
 
 CONFIG = (
     QUICK + "[hysteresis.token_burn]\nclear_after_seconds = 20.0\n[probes.liveness]\ninterval_seconds = 0.5\n"
@@ -66,18 +67,49 @@ def test_a_replay_with_nothing_changed_repeats_what_happened() -> None:
         assert "did you mean dwell_seconds?" in typo.stderr
 
 
+HIDDEN = """
+[subsystems.plain]
+command = ["sleep", "600"]
+notifies = false
+[subsystems.hidden]
+command = ["env", "-i", "/bin/sleep", "600"]
+notifies = false
+"""
+
+
 def test_with_the_daemon_dead_everything_can_still_be_stopped() -> None:
-    """Beside a living daemon it refuses, and names what does it better; with a dead one nothing is left."""
-    with installation(QUICK) as house:
+    """Beside a living daemon it refuses, and names what does it better; with a dead one nothing is left.
+
+    Nor a child without its marks, which the journal tells of.
+    """
+    with installation(QUICK + HIDDEN) as house:
         house.start()
-        house.wait(lambda: len(house.children()) >= 3, "the children")
+        hidden = house.subsystem("hidden")["pid"]
         refused = house.ctl("stop-all", "--yes", "--state", str(house.state))
         assert refused.returncode == 1
         assert "lifeboat enter" in refused.stderr
         house.kill()
-        assert house.children()
+        assert list(house.children().values()) == ["plain"]
         assert house.ctl("stop-all", "--state", str(house.state)).returncode == 2
+        done = house.ctl("-o", "json", "stop-all", "--yes", "--state", str(house.state))
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert (answer["daemon"], answer["journal"], answer["left"]) == ("none", "read", [])
+        assert hidden in answer["ended"]
+        assert house.children() == {}
+        assert not Path(f"/proc/{hidden}/stat").exists() or process_state(hidden) == "Z"
+
+
+def test_a_damaged_journal_does_not_keep_anything_running() -> None:
+    """It is named in a line, and what bears its marks is ended."""
+    with installation(QUICK) as house:
+        house.start()
+        house.wait(lambda: len(house.children()) >= 3, "the children")
+        house.kill()
+        for path in house.state.glob("state.db*"):
+            path.write_bytes(b"damaged" * 4096)
         done = house.ctl("stop-all", "--yes", "--state", str(house.state))
         assert done.returncode == 0, done.stderr
-        assert "no daemon runs" in done.stdout
+        assert done.stderr.startswith(f"epactl: {house.state}/state.db: file is not a database")
+        assert "0 left" in done.stdout
         assert house.children() == {}

@@ -10,7 +10,7 @@ import pytest
 from epad.config import DaemonConfig
 from epad.directories import Directories
 from epad.supervisor.bus import SYSTEM_BUS, find_bus
-from epad.supervisor.choice import choose, unit_tag, would_use
+from epad.supervisor.choice import choose, is_own_group, unit_tag, would_use
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.identity import ProcessTable
 
@@ -60,3 +60,20 @@ def test_systemd_asked_for_in_vain_is_an_error_with_its_fix(tmp_path: Path) -> N
     config = DaemonConfig(str(tmp_path), "", "auto", "info", 1.0, 1.0, engine="systemd")
     assert would_use(config, os.environ).startswith("none: ")
     assert choose("auto", ProcessTable("boot"), directories, os.environ).name == "plain"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_own"),
+    [
+        ("/user.slice/epad-1f.children", True),
+        ("/epad.slice/epad-1f-chat.service", True),
+        ("/epad.slice/epad-2e-chat.service", False),
+        ("/system.slice/epad-1f-chat.service", False),
+        ("/user.slice/epad-1f.children/chat", False),
+        ("/epad.slice", False),
+        ("/", False),
+    ],
+)
+def test_a_group_is_told_by_whose_name_it_bears(path: str, is_own: bool) -> None:
+    """That of all children of a daemon, or of one that systemd holds; never the slice that daemons share."""
+    assert is_own_group(Path(path), "epad-1f") is is_own

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from epad.supervisor.cgroup import Cgroup
 from epad.supervisor.identity import Kin, ProcessIdentity, ProcessTable
-from epad.supervisor.tree import Walker
+from epad.supervisor.tree import Walker, inside
 
 
 class Table(ProcessTable):
@@ -82,3 +84,23 @@ async def test_who_gives_up_takes_nobody_along() -> None:
         await walking
     table.may_walk.set()
     assert await sharing == {found(2)}
+
+
+class Reused(ProcessTable):
+    """A table in which a pid goes to a stranger, outside the group, just before it is asked whose it is."""
+
+    def __init__(self, procs: Path, pid: int) -> None:
+        super().__init__("boot")
+        self._procs, self._reused = procs, pid
+
+    def identity(self, pid: int) -> ProcessIdentity | None:
+        left = set(self._procs.read_text().split()) - {str(self._reused)}
+        self._procs.write_text("\n".join(left))
+        return ProcessIdentity(pid, 1, "boot")
+
+
+def test_whom_a_pid_of_a_group_has_gone_to_meanwhile_is_not_inside(tmp_path: Path) -> None:
+    """A signal would hit a stranger: everything inside is signalled."""
+    procs = tmp_path / "cgroup.procs"
+    procs.write_text("7\n8\n")
+    assert inside(Reused(procs, 8), Cgroup(tmp_path)) == {ProcessIdentity(7, 1, "boot")}

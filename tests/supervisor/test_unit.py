@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
+import structlog
+from supervisor_world import World
 
-from epad.supervisor.unit import UnitFacts, UnitStep, unit_step
+from epad.config import SubsystemConfig
+from epad.supervisor.bus import SYSTEM_BUS
+from epad.supervisor.intent import Held, Room, Settings
+from epad.supervisor.manager import Manager
+from epad.supervisor.records import ProcessRecords
+from epad.supervisor.tasks import Tasks
+from epad.supervisor.unit import UnitFacts, UnitStep, UnitSubsystem, unit_step
+from epad.system import SystemClock
 from statemachine.containment import Rung
 
 STATES = ("active", "reloading", "activating", "deactivating", "inactive", "failed")
@@ -59,3 +69,77 @@ def test_a_watchdog_is_read_as_systemd_writes_it(usec: int, watchdog: bool) -> N
     """Infinity is none."""
     found = {"ActiveState": "active", "FreezerState": "running", "WatchdogUSec": usec, "MainPID": 7}
     assert UnitFacts.read(found) == UnitFacts("active", frozen=False, watchdog=watchdog, pid=7)
+
+
+class OneUnit(Manager):
+    """A service manager with one unit, that others start and stop too."""
+
+    def __init__(self, active: str) -> None:
+        super().__init__(SYSTEM_BUS)
+        self.active = active
+        self.started = 0
+
+    async def properties(self, _: str) -> dict[str, Any]:
+        return {"ActiveState": self.active, "MainPID": 7 if self.active == "active" else 0}
+
+    async def version(self) -> str:
+        return "258"
+
+    async def start(self, _: str) -> str:
+        self.active = "active"
+        self.started += 1
+        return "done"
+
+    async def stop(self, _: str) -> str:
+        self.active = "inactive"
+        return "done"
+
+    async def reset_failed(self, _: str) -> None:
+        """Nothing of it is kept."""
+
+
+def unit_of(world: World, manager: Manager) -> UnitSubsystem:
+    log = structlog.get_logger()
+    room = Room(
+        engine=world.engine,
+        records=ProcessRecords(world.database, world.boot_id),
+        directories=world.directories,
+        environment=world.environment,
+        inherited={},
+        clock=SystemClock(),
+        observer=world,
+        log=log,
+        boot_id=world.boot_id,
+        tasks=Tasks(log),
+        settings=Settings(),
+    )
+    return UnitSubsystem("ollama", SubsystemConfig(kind="unit", unit="ollama.service"), room, manager)
+
+
+@pytest.mark.parametrize("at_first", ["active", "inactive"])
+@pytest.mark.parametrize("then", ["failed", "inactive"])
+async def test_what_others_stop_stays_stopped(world: World, at_first: str, then: str) -> None:
+    """Up before epad or by epad: a crash is told as one, and an administrator's stop is not undone."""
+    manager = OneUnit(at_first)
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.launch()
+    assert (manager.active, manager.started) == ("active", int(at_first == "inactive"))
+    manager.active, manager.started = then, 0
+    await unit.converge()
+    assert (manager.active, manager.started) == (then, 0)
+    assert [exit_.wanted for exit_ in world.exits] == [False]
+
+
+async def test_what_epad_stops_it_starts_again(world: World) -> None:
+    """Held and released, or restarted: that it was seen up before does not keep it down."""
+    manager = OneUnit("active")
+    unit = unit_of(world, manager)
+    await unit.launch()
+    await unit.hold(Held(Rung.STOP, "a test"))
+    await unit.converge()
+    assert manager.active == "inactive"
+    await unit.hold(Held())
+    assert (manager.active, manager.started) == ("active", 1)
+    await unit.restart()
+    assert (manager.active, manager.started) == ("active", 2)
