@@ -182,13 +182,7 @@ class Metrics:
 
     def forget(self, subsystem: str) -> None:
         """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
-        for gauge in (
-            self.subsystem_state,
-            self.progress,
-            self.budget_limit,
-            self.budget_used,
-            self.token_burn,
-        ):
+        for gauge in (self.subsystem_state, self.progress, self.token_burn):
             gauge.remove_by_labels({"subsystem": subsystem})
 
     def render(self) -> bytes:
