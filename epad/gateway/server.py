@@ -108,7 +108,6 @@ class Gateway:
         for gauge in (metrics.in_flight, metrics.budget_limit, metrics.budget_used):
             gauge.clear()
         for name in budgets.subsystems:
-            metrics.cost.labels(name)  # 0 is an answer: what is not there yet cannot increase
             metrics.in_flight.labels(name).set(budgets.in_flight(name))
             for limit, usage in self.spent(name).items():
                 if not limit.startswith("tokens_"):
