@@ -143,7 +143,7 @@ def find(chosen: Path | None = None) -> list[Path]:
     Raises ConfigError if the drop-ins cannot be listed: a limit in one of them must not be lost silently.
     """
     main = chosen or SYSTEM_FILE
-    drop_ins = main.with_name(main.name + ".d")
+    drop_ins = main.parent / f"{main.name}.d"
     try:
         extra = sorted(path for path in drop_ins.iterdir() if fnmatch.fnmatch(path.name, "[!.]*.toml"))
     except (FileNotFoundError, NotADirectoryError):

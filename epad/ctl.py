@@ -12,6 +12,7 @@ import sys
 from epad.control.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.control.terminal import Terminal
 from epad.ctl_commands import (
+    AS_WHOM,
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -57,6 +58,29 @@ def _run(call: Call) -> int:
     except ClientError as error:
         call.terminal.say(f"{error}; {error.fix}" if error.fix else str(error))
         return exit_status(error)
+    except BrokenPipeError:
+        raise
+    except _of_files() as error:
+        call.terminal.progress("")
+        if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
+            call.terminal.say(f"{_words(error)}; {AS_WHOM}")
+            return EXIT_REFUSED
+        call.terminal.say(_words(error))
+        return EXIT_UNKNOWN
+
+
+def _of_files() -> tuple[type[Exception], ...]:
+    """What any file may raise that a command reads; imported only once something was raised."""
+    from epad.checkpoint.errors import CheckpointError  # noqa: PLC0415
+
+    return OSError, CheckpointError
+
+
+def _words(error: Exception) -> str:
+    """The place and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def exit_status(error: ClientError) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONFIGURED = "configured"
+MOST = 2**63  # and "1.0e999" is read as infinite
 _HEADS = ("SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET BY")
 
 
@@ -87,7 +88,7 @@ def _pair(text: str) -> tuple[str, float | None]:
         number = float(value) if "." in value else int(value)
     except ValueError:
         number = -1
-    if not name or number < 0:
+    if not name or not 0 <= number < MOST:
         fix = f"give LIMIT=NUMBER (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200000"
         raise UsageError(f"{text!r} is no limit; {fix}")
     return name, number

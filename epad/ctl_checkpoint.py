@@ -25,7 +25,7 @@ class _Files:
 
         from epad.checkpoint.retention import list_bundles  # noqa: PLC0415
 
-        self.state: Path = Path(_state_of(call))
+        self.state: Path = Path(find_state(call.arguments.state, call.environment))
         self.directory: Path = self.state / "checkpoints"
         self.inventory: Inventory = list_bundles(self.directory)
 
@@ -38,7 +38,7 @@ class _Files:
             return newest.path if newest else None
         known = [b.path for b in self.inventory.bundles] + [d.path for d in self.inventory.damaged]
         named = next((path for path in known if path.name == identity), Path(identity))
-        return named if named.is_dir() else None
+        return named if is_there(str(named), stat.S_ISDIR) else None
 
 
 def show_list(call: Call) -> int:
@@ -154,11 +154,3 @@ def _line(value: dict[str, Any]) -> str:
     signed = "" if value["signed"] else ", unsigned"
     size = f"{value['bytes'] / 1e6:.1f} MB"
     return f"{value['id']}  {value['kind']:10}  {state}{signed}{lost}  {size:>10}  {value['reason']}"
-
-
-def _state_of(call: Call) -> str:
-    """The state directory named or found; one without a ledger may still hold checkpoints."""
-    chosen = call.arguments.state
-    if chosen and is_there(f"{chosen}/checkpoints", stat.S_ISDIR):
-        return str(chosen)
-    return str(chosen or find_state(None, call.environment))

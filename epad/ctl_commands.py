@@ -7,7 +7,7 @@ import os
 import stat
 
 from epad.control import render
-from epad.control.client import ControlClient, NotRunningError, UnknownNameError, quote
+from epad.control.client import ControlClient, NotRunningError, RefusedError, UnknownNameError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ EXIT_REFUSED = 5
 EXIT_NOT_NORMAL = 10
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+
+AS_WHOM = "run it as root, or as the user that epad runs as (sudo -u epad epactl ...)"
 
 # Where systemd puts them: RuntimeDirectory=epad and StateDirectory=epad.
 SYSTEM_RUNTIME = "/run/epad"
@@ -299,6 +301,14 @@ def _rehearse(call: Call, target: str) -> int:
 
 
 def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
-    """The state directory named, else the first with a ledger in it, else the user's own."""
+    """The state directory named, else the first with a ledger in it, else the user's own. Raises RefusedError."""
     candidates: Sequence[str] = [chosen] if chosen else [SYSTEM_STATE, _own_state(environment)]
-    return next((d for d in candidates if is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])
+    found = next((d for d in candidates if is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])
+    refuse_unreadable(found)
+    return found
+
+
+def refuse_unreadable(path: str) -> None:
+    """Raises RefusedError if this user may not read what is there; what is missing is for others to say."""
+    if is_there(path, bool) and not os.access(path, os.R_OK):
+        raise RefusedError(f"{path}: you may not read it", AS_WHOM)

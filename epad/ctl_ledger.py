@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import stat
 
-from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, find_state, is_there
+from epad.ctl_commands import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_UNKNOWN,
+    Call,
+    find_state,
+    is_there,
+    refuse_unreadable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +78,7 @@ def _with_files(call: Call, work: Callable[[Call, _Files], int]) -> int:
     if not is_there(str(files.path), stat.S_ISREG):
         call.terminal.say(f"{files.path}: there is no ledger; give the state directory with --state")
         return EXIT_UNKNOWN
+    refuse_unreadable(str(files.path))
     import apsw  # noqa: PLC0415
 
     from epad.ledger.errors import LedgerError  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 
 from epad.control import render
 from epad.ctl_commands import (
@@ -13,6 +14,7 @@ from epad.ctl_commands import (
     UsageError,
     find_socket,
     find_state,
+    is_there,
     order,
 )
 
@@ -107,16 +109,10 @@ def relaunch(call: Call) -> int:
 
 def list_boats(call: Call) -> int:
     """`epactl lifeboat list [--state DIR]`."""
-    from epad.checkpoint.errors import CheckpointError  # noqa: PLC0415
     from epad.checkpoint.retention import list_bundles  # noqa: PLC0415
 
     state = _state(call)
-    try:
-        bundles = list_bundles(state / "checkpoints").bundles
-    except CheckpointError as error:
-        call.terminal.say(str(error))
-        return EXIT_UNKNOWN
-    boats = [_about(bundle) for bundle in bundles]
+    boats = [_about(bundle) for bundle in list_bundles(state / "checkpoints").bundles]
     tier = _frames(state / "lifeboat" / FIRST_TIER)
     rows = [
         (b["name"], b["kind"], b["at"], "verified" if b["verified"] else "NOT verified", b["reason"])
@@ -152,17 +148,12 @@ def inspect(call: Call) -> int:
 
 def _inspect_bundle(call: Call, path: Path) -> int:
     from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
-    from epad.checkpoint.errors import CheckpointError  # noqa: PLC0415
     from epad.checkpoint.signature import keys_at, signed_by  # noqa: PLC0415
     from epad.checkpoint.verify import bundle_faults  # noqa: PLC0415
 
     keys = keys_at(path.parent.parent / "anchor")
-    try:
-        bundle = read_bundle(path)
-        faults = bundle_faults(path, keys=keys)
-    except (CheckpointError, OSError) as error:
-        call.terminal.say(str(error))
-        return EXIT_UNKNOWN
+    bundle = read_bundle(path)
+    faults = bundle_faults(path, keys=keys)
     report = path / "REPORT.md"
     text = report.read_text(errors="replace") if report.exists() else "no report: it is a checkpoint\n"
     signature = signed_by(bundle.manifest, keys)
@@ -193,7 +184,7 @@ def _state(call: Call) -> Path:
 
     if call.arguments.state is None and call.arguments.socket:
         beside = Path(find_socket(call.arguments.socket, call.environment)).parent.parent
-        if (beside / "checkpoints").is_dir():
+        if is_there(str(beside / "checkpoints"), stat.S_ISDIR):
             return beside
     return Path(find_state(call.arguments.state, call.environment))
 
@@ -203,7 +194,7 @@ def _find(state: Path, source: str) -> Path:
     from pathlib import Path  # noqa: PLC0415
 
     for path in (Path(source), state / "checkpoints" / source, state / "lifeboat" / source):
-        if path.exists():
+        if is_there(str(path), bool):
             return path.absolute()
     raise UsageError(
         f"there is no bundle {source!r}, neither as a path nor in {state}: see `epactl lifeboat list`"
@@ -213,4 +204,7 @@ def _find(state: Path, source: str) -> Path:
 def _frames(path: Path) -> list[Frame]:
     from epad.lifeboat.frames import newest  # noqa: PLC0415
 
-    return newest(path.read_bytes()) if path.is_file() else []
+    try:
+        return newest(path.read_bytes()) if path.is_file() else []
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # of a read, the name is not in it

@@ -32,7 +32,7 @@ EXIT_CODES = """exit status:
   1    the daemon could not do it, or the ledger is damaged
   2    the command line is wrong, or there is no one to ask and no --yes
   3    no daemon is running
-  4    unknown: no such subsystem, or the daemon does not answer
+  4    unknown: no such subsystem or file, or the daemon does not answer
   5    refused: this user may not do that
   10   `status --check`: the phase is not NORMAL
   11   `simulate`: what would have happened is not what happened

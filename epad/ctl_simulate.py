@@ -6,7 +6,7 @@ import stat
 import time
 
 from epad.control import render
-from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there
+from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there, refuse_unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def simulate(call: Call) -> int:
     if not is_there(path, stat.S_ISREG):
         call.terminal.say(f"{path}: there is no recording; give the state directory with --state")
         return EXIT_UNKNOWN
+    refuse_unreadable(path)
+    import apsw  # noqa: PLC0415
+
     from epad.database import DatabaseError  # noqa: PLC0415
     from epad.simulate.history import RecordingError  # noqa: PLC0415
     from epad.simulate.settings import SettingError  # noqa: PLC0415
@@ -35,6 +38,9 @@ def simulate(call: Call) -> int:
         raise UsageError(str(error)) from error
     except (RecordingError, DatabaseError) as error:
         call.terminal.say(str(error))
+        return EXIT_UNKNOWN
+    except apsw.Error as error:
+        call.terminal.say(f"{path}: {error}")
         return EXIT_UNKNOWN
     call.terminal.show(answer, _lines(answer, call.terminal.style))
     return EXIT_OK if answer["same"] else EXIT_DIFFERENT

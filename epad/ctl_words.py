@@ -46,14 +46,15 @@ def whole(low: int) -> Callable[[str], int]:
 
 
 def moment(text: str, now: Callable[[], float] = time.time) -> float:
-    """Read a time as seconds of UTC: so long ago, or an ISO time (local, if it names no zone)."""
+    """Read a time as seconds of UTC: so long ago, or an ISO time (local, if it names no zone); before 1970 is 1970."""
     number, unit = text[:-1], text[-1:]
     if number.isdecimal() and unit in _UNITS:
-        return now() - int(number) * _UNITS[unit]
+        present = now()
+        return present - min(int(number) * _UNITS[unit], present)
     import datetime as dt  # noqa: PLC0415 - it takes as long to load as everything else here
 
     try:
-        return dt.datetime.fromisoformat(text).astimezone().timestamp()
+        return max(0.0, dt.datetime.fromisoformat(text).astimezone().timestamp())
     except (ValueError, OverflowError):
         fix = "give 90s, 10m, 2h, 1d, or an ISO time such as 2026-01-31T03:00"
         raise argparse.ArgumentTypeError(f"{text!r} is no time: {fix}") from None

@@ -93,7 +93,7 @@ class House:
         self._stores = stores
         self._boot_id = boot_id
         self.abandoned = asyncio.Event()
-        self.metrics = Metrics(__version__)
+        self.metrics = Metrics(__version__, config.subsystems)
         self.events = EventLog(stores.database, clock)
         self._history = History(stores.database)
         self._environments = Environments(config.subsystems, stores.identities)
@@ -224,7 +224,7 @@ class House:
         await self._stores.change_budgets(changes.config, self.clock)
         self.config = self.board.config = changes.config
         self.recorder.configured(changes.config)
-        for part in (self._environments, self._keys, self._world, self._watchers.roster):
+        for part in (self._environments, self._keys, self._world, self._watchers.roster, self.metrics):
             part.configure(subsystems)
         self.logs.configure(log_configs(changes.config))
         self.decider.configure(make_rules(changes.config))

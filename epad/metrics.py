@@ -11,8 +11,11 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from epad.ledger.record import Outcome
+from epad.response.step import StepName, StepState
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
+from statemachine.table import TABLE
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -20,11 +23,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GATEWAY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _TURN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
+TOKEN_KINDS = ("input", "output", "forfeited")
+STEP_RESULTS = (StepState.DONE, StepState.FAILED)
+
 
 class Metrics:
     """The series, on a registry of their own."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, subsystems: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self._declare_daemon(version)
         self._declare_gateway()
@@ -32,6 +38,8 @@ class Metrics:
         self._declare_probes()
         self._declare_gpus()
         self._declare_host()
+        self._begin()
+        self.configure(subsystems)
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(name, help_text, labels, registry=self.registry)
@@ -161,6 +169,26 @@ class Metrics:
         self.loop_lags = self._counter("epad_loop_lags_total", "Times the event loop stood still.")
         self.clock_jumps = self._counter("epad_clock_jumps_total", "Times the wall clock was set.")
 
+    # A counter that is born at 1 has not increased: Prometheus would never see the first of its events. So those
+    # that a rule or the dashboard asks the increase of are there from the start, at 0.
+
+    def _begin(self) -> None:
+        for step in StepName:
+            for result in STEP_RESULTS:
+                self.steps.labels(step, result)
+        for row in TABLE:
+            self.transitions.labels(row.source, row.destination, row.trigger)
+
+    def configure(self, subsystems: Iterable[str]) -> None:
+        """Have the counters of these subsystems there; what they have counted stays."""
+        for name in subsystems:
+            for counter in (self.restarts, self.exits, self.cost):
+                counter.labels(name)
+            for kind in TOKEN_KINDS:
+                self.tokens.labels(name, kind)
+            for outcome in Outcome:
+                self.turns.labels(name, outcome.value)
+
     def record(self, finding: Finding) -> None:
         """Show the number a finding was made from, under the series of its probe."""
         if finding.value is None:
@@ -182,13 +210,7 @@ class Metrics:
 
     def forget(self, subsystem: str) -> None:
         """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
-        for gauge in (
-            self.subsystem_state,
-            self.progress,
-            self.budget_limit,
-            self.budget_used,
-            self.token_burn,
-        ):
+        for gauge in (self.subsystem_state, self.progress, self.token_burn):
             gauge.remove_by_labels({"subsystem": subsystem})
 
     def render(self) -> bytes:

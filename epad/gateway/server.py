@@ -103,14 +103,17 @@ class Gateway:
         return self._parts.budgets.snapshot(subsystem, self._parts.clock.monotonic())
 
     def observe_budgets(self) -> None:
-        """Bring the budget series up to date; for the daemon's tick."""
-        for name in self._parts.budgets.subsystems:
-            self._parts.metrics.cost.labels(name)  # 0 is an answer: what is not there yet cannot increase
+        """Bring the budget series up to date, for a scrape. Those of a limit that is no more are taken away."""
+        budgets, metrics = self._parts.budgets, self._parts.metrics
+        for gauge in (metrics.in_flight, metrics.budget_limit, metrics.budget_used):
+            gauge.clear()
+        for name in budgets.subsystems:
+            metrics.in_flight.labels(name).set(budgets.in_flight(name))
             for limit, usage in self.spent(name).items():
                 if not limit.startswith("tokens_"):
                     continue  # these series count tokens; money and requests are in the status
-                self._parts.metrics.budget_limit.labels(name, limit).set(usage.limit)
-                self._parts.metrics.budget_used.labels(name, limit).set(usage.used)
+                metrics.budget_limit.labels(name, limit).set(usage.limit)
+                metrics.budget_used.labels(name, limit).set(usage.used)
 
     def receive(self, request: Request) -> Response | Answering:
         """Decide on a request by its head: say no before its body is read, or say what is to answer it."""

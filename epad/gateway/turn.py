@@ -125,8 +125,6 @@ class Turns:
         metrics = parts.metrics
         self._tokens = Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
-        for name in parts.budgets.subsystems:
-            metrics.in_flight.labels(name).set_function(partial(parts.budgets.in_flight, name))
 
     def admit(self, arrival: Arrival) -> Turn:
         """Reserve the turn's worst case and register it, all in one step. Raises RefusalError."""

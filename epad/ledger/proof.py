@@ -20,8 +20,8 @@ def prove(connection: apsw.Connection, anchor: Path, sequence: int) -> dict[str,
     """The record, its way up to the newest head's root, and that head. Raises LedgerError."""
     try:
         head = read_heads(anchor, 0).newest
-        note = (anchor / HEAD_FILE).read_text()
-        keys = (anchor / KEYS_FILE).read_text().split()
+        note = (anchor / HEAD_FILE).read_text(errors="replace")
+        keys = (anchor / KEYS_FILE).read_text(errors="replace").split()
     except OSError as error:
         raise HeadError(f"{anchor}: {error.strerror}; without a signed head nothing can be proved") from error
     if head is None:

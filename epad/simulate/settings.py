@@ -53,7 +53,7 @@ def _parse(text: str) -> Setting:
         )
     try:
         return path, tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of more digits than Python reads
         return path, value.strip()
 
 
