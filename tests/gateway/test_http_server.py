@@ -50,6 +50,8 @@ class Echo:
                 await asyncio.Event().wait()
             finally:
                 self.left.set()
+        if request.path == "/fields":
+            return Response(200, b" ".join(name for name, _ in request.fields.without(frozenset())))
         if request.path == "/stream":
             request.connection.start(200, b"", [])
             request.connection.write(b"one ")
@@ -150,6 +152,33 @@ async def test_every_kind_of_request_has_its_answer(
     assert said in answer
     assert bodies(answer) == [body]
     assert len(handler.heard) == (status == b"200")
+
+
+async def test_trailers_are_no_fields_of_the_request() -> None:
+    """They come after the head was decided on; what is forwarded is the head's, and the next request's its own."""
+    with_trailer = CHUNKED.replace(b"/a", b"/fields").replace(b"\r\n0\r\n", b"\r\n0\r\nX-Checksum: 1\r\n")
+    async with serving() as (_, port):
+        answer = await talk(port, with_trailer + LAST.replace(b"/last", b"/fields"))
+    assert bodies(answer) == [b"Host Transfer-Encoding", b"Host Connection"]
+
+
+@pytest.mark.parametrize("endless", [b"a:\r\n" * 4_096, b"x" * 16_384], ids=["trailers", "one trailer"])
+@pytest.mark.parametrize(("path", "status"), [(b"/a", b"400"), (b"/no", b"403")])
+async def test_trailers_are_bounded_as_a_head_is(path: bytes, status: bytes, endless: bytes) -> None:
+    """Whoever never ends them has one answer, refused before or not, and the end of the connection."""
+    begun = CHUNKED.replace(b"/a", path).removesuffix(b"\r\n")
+    async with serving() as (handler, port):
+        answer = await talk(port, begun, *[endless] * 20)
+    assert [line[:3] for line in answer.split(b"HTTP/1.1 ")[1:]] == [status]
+    assert handler.heard == []
+
+
+async def test_chunks_of_a_byte_each_are_no_head() -> None:
+    """Six times the body in framing: it is what has no byte of a body in it that is bounded."""
+    chunks = [b"1\r\nx\r\n" * 500] * 60
+    async with serving(max_body_bytes=30_000) as (_, port):
+        answer = await talk(port, CHUNKED.partition(b"2\r\n")[0], *chunks, b"0\r\n\r\n" + LAST)
+    assert bodies(answer)[0] == b"/a 30000"
 
 
 @pytest.mark.parametrize("more", [POST, b"no http", POST.replace(b"/a", b"/no"), b"GET /a HT"])

@@ -75,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._target = b""
         self._fields: list[Field] = []
+        # What has come of a head; and of trailers, or of whatever else has not a byte of a body in it.
         self._head_bytes = 0
         self._coming: Request | None = None
         self._current: Request | None = None
@@ -244,9 +245,7 @@ class Connection(asyncio.BufferedProtocol):
             raise
         except httptools.HttpParserError:
             self._malformed()
-        if self._coming is not None:
-            self._head_bytes = 0
-        elif self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._malformed()
         elif idle and self._head_bytes and self._current is None:
             self.deadline = self._loop.time() + HEAD_SECONDS
@@ -260,7 +259,8 @@ class Connection(asyncio.BufferedProtocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        if self._coming is None:  # else it is a trailer, which nobody waits for
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._gone or self._lingering:
@@ -270,6 +270,7 @@ class Connection(asyncio.BufferedProtocol):
         request.keep_alive = parser.should_keep_alive()
         request.http11 = parser.get_http_version() != "1.0"
         self._coming = request
+        self._head_bytes = 0
         if self._current is None and not self._waiting:
             self._begin(request)
             return
@@ -279,6 +280,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_body(self, data: bytes) -> None:
         request = self._coming
+        self._head_bytes = 0
         if request is None or self._lingering:
             return
         request.take(data)
@@ -382,7 +384,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._gone or self._lingering:
             return
         request = self._current
-        if request is not None and (request.complete or request.refused):
+        if request is not None and request.complete:
             self._closing = True  # after the answer in hand
             if self._transport is not None:
                 self._transport.pause_reading()
