@@ -237,9 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         idle = self._coming is None and not self._head_bytes
         self._head_bytes += nbytes
         try:
-            self._parser.feed_data(self._shared.buffer[:nbytes])
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # what follows would be another protocol; the request itself was whole
+            self._feed(self._shared.buffer[:nbytes])
         except httptools.HttpParserCallbackError:
             self.abort()
             raise
@@ -249,6 +247,20 @@ class Connection(asyncio.BufferedProtocol):
             self._malformed()
         elif idle and self._head_bytes and self._current is None:
             self.deadline = self._loop.time() + HEAD_SECONDS
+
+    def _feed(self, data: memoryview) -> None:
+        """Have it parsed; whoever offers another protocol is answered in this one. Raises HttpParserError."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+            else:
+                return
+            if self._coming is None:
+                return  # it was closed before
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(self._coming.head_without_offer())
 
     # The parser's half.
 
@@ -263,8 +275,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._gone or self._lingering:
-            return  # more came in one piece with the request after which it was closed
+        if self._gone or self._lingering or self._coming is not None:
+            return  # it came in one piece with the request after which it was closed, or says the framing again
         parser = self._parser
         request = Request(self, parser.get_method(), self._target, self._fields)
         request.keep_alive = parser.should_keep_alive()
@@ -288,6 +300,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(request, Fault.TOO_LARGE)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # only its head, said again in `_feed`
         request, self._coming = self._coming, None
         self._head_bytes = 0
         if request is None or self._lingering:
