@@ -242,7 +242,8 @@ class Gateway:
         try:
             await self._open(turn)
             response = await self._relay.carry(request, turn)
-            if keep is not None and turn.outcome is Outcome.DONE:
+            # A redirect is done as well, but it is no answer to be given again.
+            if keep is not None and turn.outcome is Outcome.DONE and response.status == 200:
                 await self._keep(turn, response, keep)
         except BrokenTurnError as broken:
             response = _render(turn.arrival.endpoint.dialect, broken.refusal)

@@ -22,7 +22,7 @@ from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
-from epad.gateway.upstream_key import key_fields, read_keys
+from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
 from statemachine.clock import Clock
 
 _CATALOGUE_SECONDS = 10.0
@@ -259,6 +259,10 @@ class Upstreams:
         fields = client.without(_NOT_FORWARDED)
         if "content-type" not in client:
             fields.append(_JSON)
+        if path.startswith(ANTHROPIC_PREFIX) and "anthropic-version" not in client:
+            fields.append(
+                ANTHROPIC_VERSION
+            )  # epad's own clients, who check a server or repeat a lost turn, know none
         try:
             answer = await self._request(b"POST", upstream, path, body, fields)
         except UpstreamError as error:

@@ -10,10 +10,10 @@ from epad.gateway.errors import UpstreamError
 from epad.gateway.http.message import Field
 
 _ANTHROPIC = "anthropic"
-_ANTHROPIC_PREFIX = "/v1/messages"
+ANTHROPIC_PREFIX = "/v1/messages"
 _SHARED_PREFIX = "/v1/models"
 # The only version there is; without one, Anthropic answers 400.
-ANTHROPIC_VERSION = b"2023-06-01"
+ANTHROPIC_VERSION: Field = (b"anthropic-version", b"2023-06-01")
 
 
 def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
@@ -28,9 +28,9 @@ def key_fields(key: str, dialects: frozenset[str], path: str) -> list[Field]:
     may be meant: vLLM has /v1/messages too, and looks at Authorization alone.
     """
     fields: list[Field] = []
-    anthropic = _ANTHROPIC in dialects and path.startswith((_ANTHROPIC_PREFIX, _SHARED_PREFIX))
+    anthropic = _ANTHROPIC in dialects and path.startswith((ANTHROPIC_PREFIX, _SHARED_PREFIX))
     if anthropic and path.startswith(_SHARED_PREFIX):
-        fields.append((b"anthropic-version", ANTHROPIC_VERSION))  # nobody's request but ours
+        fields.append(ANTHROPIC_VERSION)  # nobody's request but ours
     if key and anthropic:
         fields.append((b"x-api-key", key.encode()))
     if key and (not anthropic or dialects != {_ANTHROPIC}):

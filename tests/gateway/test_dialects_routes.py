@@ -137,6 +137,57 @@ def test_a_cap_is_not_smuggled_past(path: str, body: bytes, words: str) -> None:
         endpoint.parse(body)
 
 
+CHAT, TEXT, IMAGES = "/v1/chat/completions", {"type": "text", "text": "x"}, ["aGk="]
+
+
+def said(*parts: dict, **fields: Any) -> list[dict]:
+    return [{"role": "user", "content": list(parts), **fields}]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "key"),
+    [("/api/chat", {"messages": said(Images=IMAGES)}, "messages: Images"),
+     ("/api/chat", {"messages": [{"x": 1, "image\u017f": IMAGES}]}, "messages: image\u017f"),
+     (CHAT, {"messages": said(TEXT, Content=[{"type": "image_url"}])}, "messages: Content"),
+     (CHAT, {"messages": said(TEXT, AUDIO={"id": "a"})}, "messages: AUDIO"),
+     (CHAT, {"messages": said(TEXT, {**TEXT, "Type": "image_url"})}, "messages: Type"),
+     (CHAT, {"messages": said({**TEXT, "Image_URL": {}})}, "messages: Image_URL"),
+     ("/v1/messages", {"messages": said(TEXT, CONTENT=[{"type": "image"}])}, "messages: CONTENT"),
+     ("/v1/messages", {"messages": said({"type": "tool_result", "content": [{"Type": "image"}]})}, "messages: Type"),
+     ("/v1/messages", {"tools": [{"type": "custom", "tYPE": "web_search_20250305"}]}, "tools: tYPE"),
+     ("/v1/messages", {"context_management": {"edits": [{"type": "clear_x", "Type": "compact"}]}}, "edits: Type"),
+     ("/v1/responses", {"input": said(Content=[{"type": "input_image"}])}, "input: Content"),
+     ("/v1/responses", {"input": said({**TEXT, "Type": "input_image"})}, "input: Type"),
+     ("/v1/responses", {"tools": [{"type": "function", "TYPE": "mcp"}]}, "tools: TYPE")],
+)  # fmt: skip
+def test_what_is_not_text_is_not_smuggled_in_under_another_case(path: str, fields: dict, key: str) -> None:
+    """An image under `Images` would be unbounded where nobody looked for it; the error names the key and its place."""
+    written = key.split()[1].casefold()
+    with pytest.raises(
+        RequestError, match=f"^{key}: some servers take it for '{written}'; write '{written}'$"
+    ):
+        parse(path, **fields, prompt=None)
+
+
+@pytest.mark.parametrize("image", [False, True])
+@pytest.mark.parametrize(
+    ("path", "name", "kind"),
+    [
+        (CHAT, "messages", "image_url"),
+        ("/v1/messages", "messages", "image"),
+        ("/v1/responses", "input", "input_image"),
+    ],
+)
+def test_keys_that_nobody_knows_change_nothing(path: str, name: str, kind: str, image: bool) -> None:
+    """In a message and in a part of one: they pass, and what is beside them is text or an image, as it was."""
+    messages = said(
+        {**TEXT, "x_new": 1}, {"type": kind if image else "text", "x_new": {"Type": 1}}, x_new=[{"Type": 1}]
+    )
+    ask = parse(path, **{name: messages}, prompt=None)
+    assert (ask.prompt_bound is None) == image
+    assert json.loads(ask.body)[name] == messages
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "words"),
     [("/v1/responses", {"background": True}, "background"), ("/v1/responses", {"tools": [{"type": "mcp"}]}, "mcp"),

@@ -21,6 +21,7 @@ from epad.gateway.http.pool import NotConnectedError, Origin, Pool
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
 
 
 class Script:
@@ -139,6 +140,28 @@ async def test_an_answer_is_whole_or_an_error(answer: bytes, body: bytes | None)
             return
         with pytest.raises(ConnectionError):
             await whole(await pool.send(origin, GET))
+
+
+async def test_trailers_are_no_fields_of_the_answer() -> None:
+    """They come when its head was passed on long ago; the next answer has its own fields."""
+    script = Script(CHUNKED + b"X-Timing: 3\r\n\r\n", OK)
+    async with serving(script) as (pool, origin):
+        for names in ([b"Transfer-Encoding"], [b"Content-Length"]):
+            incoming = await pool.send(origin, GET)
+            assert await whole(incoming) == b"ok"
+            assert [name for name, _ in incoming.fields.without(frozenset())] == names
+    assert script.connections == 1
+
+
+@pytest.mark.parametrize("endless", [b"a:\r\n" * 99_999, b"x" * 999_999], ids=["trailers", "one trailer"])
+async def test_trailers_are_bounded_as_a_head_is(endless: bytes) -> None:
+    """A server that never ends them is given up and hung up on."""
+    script = Script(CHUNKED + endless)
+    script.closes = False
+    async with serving(script) as (pool, origin):
+        with pytest.raises(ConnectionError, match="trailer section is larger than 32768 bytes"):
+            await whole(await pool.send(origin, GET))
+        await script.hung_up.wait()
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"])

@@ -22,6 +22,7 @@ POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
     b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n"
 )
+OFFER = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 ANSWERS = {Fault.TOO_LARGE: 413, Fault.TOO_SLOW: 408, Fault.MALFORMED: 400}
 
@@ -50,6 +51,8 @@ class Echo:
                 await asyncio.Event().wait()
             finally:
                 self.left.set()
+        if request.path == "/fields":
+            return Response(200, b" ".join(name for name, _ in request.fields.without(frozenset())))
         if request.path == "/stream":
             request.connection.start(200, b"", [])
             request.connection.write(b"one ")
@@ -90,11 +93,12 @@ def bodies(answer: bytes) -> list[bytes]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(cuts=st.lists(st.integers(1, len(POST + CHUNKED + LAST) - 1), max_size=12), chunked=st.booleans())
-def test_a_request_is_the_same_however_it_is_cut(cuts: list[int], chunked: bool) -> None:
-    """Byte by byte or several at once, with a length or in chunks: the same bodies in the same order."""
+@given(cuts=st.lists(st.integers(1, 600), max_size=12), chunked=st.booleans(), offers=st.booleans())
+def test_a_request_is_the_same_however_it_is_cut(cuts: list[int], chunked: bool, offers: bool) -> None:
+    """Byte by byte or several at once, with a length or in chunks, with an offer of HTTP/2: the same bodies."""
     data = (CHUNKED + POST if chunked else POST + CHUNKED) + LAST
-    at = [0, *sorted(set(cuts)), len(data)]
+    data = data.replace(b"Host: x\r\n", OFFER) if offers else data
+    at = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
 
     async def run() -> list[tuple[str, str, bytes]]:
         async with serving() as (handler, port):
@@ -128,7 +132,9 @@ async def test_requests_on_one_connection_are_answered_in_their_order() -> None:
         (b"GET /a HTTP/1.0\r\n\r\n", b"200", b"Content-Length: 4", b"/a 0"),
         (b"HEAD /a HTTP/1.1\r\nConnection: close\r\n\r\n", b"200", b"Content-Length: 4", b""),
         (b"GET http://h/p%20q?x HTTP/1.1\r\nConnection: close\r\n\r\n", b"200", b"Date: ", b"/p q 0"),
-        (b"GET /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"200", b"Content-Length", b"/a 0"),
+        (b"GET /a HTTP/1.1\r\nConnection: close\r\n" + OFFER + b"\r\n", b"200", b"Connection: close", b"/a 0"),
+        (b"POST /a HTTP/1.1\r\nContent-Length: 1001\r\n" + OFFER + b"\r\n", b"413", b"close", b"TOO_LARGE"),
+        (b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OFFER + b"\r\nzz\r\n", b"400", b"close", b"MALFORMED"),
         (b"not http at all\r\n\r\n", b"400", b"Connection: close", b"MALFORMED"),
         (b"GET /a HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1), b"400", b"Connection: close", b"MALFORMED"),
         (b"POST /a HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", b"400", b"close", b"MALFORMED"),
@@ -150,6 +156,45 @@ async def test_every_kind_of_request_has_its_answer(
     assert said in answer
     assert bodies(answer) == [body]
     assert len(handler.heard) == (status == b"200")
+
+
+async def test_who_offers_another_protocol_goes_on_in_this_one() -> None:
+    """Refused or served, the connection stays, and what follows on it is heard; an offer in a trailer is none."""
+    offered = POST.replace(b"Host: x\r\n", OFFER)
+    trailed = CHUNKED.replace(b"\r\n0\r\n", b"\r\n0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n")
+    connect = b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving() as (handler, port):
+        answer = await talk(port, offered.replace(b"/a", b"/no") + offered, trailed, connect + LAST)
+    assert [line[:3] for line in answer.split(b"HTTP/1.1 ")[1:]] == [b"403", *[b"200"] * 4]
+    assert [body for _, _, body in handler.heard] == [b"hello", b"hello", b"", b""]
+    assert answer.count(b"Connection: close") == 1
+
+
+async def test_trailers_are_no_fields_of_the_request() -> None:
+    """They come after the head was decided on; what is forwarded is the head's, and the next request's its own."""
+    with_trailer = CHUNKED.replace(b"/a", b"/fields").replace(b"\r\n0\r\n", b"\r\n0\r\nX-Checksum: 1\r\n")
+    async with serving() as (_, port):
+        answer = await talk(port, with_trailer + LAST.replace(b"/last", b"/fields"))
+    assert bodies(answer) == [b"Host Transfer-Encoding", b"Host Connection"]
+
+
+@pytest.mark.parametrize("endless", [b"a:\r\n" * 4_096, b"x" * 16_384], ids=["trailers", "one trailer"])
+@pytest.mark.parametrize(("path", "status"), [(b"/a", b"400"), (b"/no", b"403")])
+async def test_trailers_are_bounded_as_a_head_is(path: bytes, status: bytes, endless: bytes) -> None:
+    """Whoever never ends them has one answer, refused before or not, and the end of the connection."""
+    begun = CHUNKED.replace(b"/a", path).removesuffix(b"\r\n")
+    async with serving() as (handler, port):
+        answer = await talk(port, begun, *[endless] * 20)
+    assert [line[:3] for line in answer.split(b"HTTP/1.1 ")[1:]] == [status]
+    assert handler.heard == []
+
+
+async def test_chunks_of_a_byte_each_are_no_head() -> None:
+    """Six times the body in framing: it is what has no byte of a body in it that is bounded."""
+    chunks = [b"1\r\nx\r\n" * 500] * 60
+    async with serving(max_body_bytes=30_000) as (_, port):
+        answer = await talk(port, CHUNKED.partition(b"2\r\n")[0], *chunks, b"0\r\n\r\n" + LAST)
+    assert bodies(answer)[0] == b"/a 30000"
 
 
 @pytest.mark.parametrize("more", [POST, b"no http", POST.replace(b"/a", b"/no"), b"GET /a HT"])

@@ -102,11 +102,12 @@ async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(
         assert (len(w.stub.requests), len(w.ledger.opened)) == (1, 1)
 
 
-async def test_a_turn_that_came_to_nothing_is_made_by_the_next(tmp_path: Path) -> None:
-    """An error is no answer: it is not kept, and the key is free to be used again."""
+@pytest.mark.parametrize("status", [500, 307, 202])
+async def test_a_turn_that_came_to_nothing_is_made_by_the_next(tmp_path: Path, status: int) -> None:
+    """An error is no answer, nor is a redirect: it is not kept, and the key is free to be used again."""
     async with remembering(tmp_path) as w:
-        w.stub.status = 500
-        assert (await ask(w, "k"))[0] == 500
+        w.stub.status = status
+        assert (await ask(w, "k"))[0] == status
         w.stub.status = 200
         assert (await ask(w, "k"))[0] == 200
         assert len(w.stub.requests) == 2

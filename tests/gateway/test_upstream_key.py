@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from gateway_world import StubUpstream, serving, world
+from multidict import CIMultiDict
 
 from epad.config import UpstreamConfig
-from epad.gateway.upstream_key import ANTHROPIC_VERSION, key_fields
+from epad.gateway.upstream_key import key_fields
 
 KEY = "sk-upstream"
 
@@ -22,7 +22,7 @@ class KeyedServer(StubUpstream):
     def __init__(self, header: str, value: str) -> None:
         super().__init__()
         self.header, self.value = header, value
-        self.shown: list[tuple[str, Mapping[str, str]]] = []
+        self.shown: list[tuple[str, CIMultiDict[str]]] = []
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.shown.append((request.method, request.headers.copy()))
@@ -37,7 +37,7 @@ class KeyedServer(StubUpstream):
 
 @pytest.mark.parametrize("dialects", [("anthropic",), ("anthropic", "openai")])
 async def test_anthropic_is_shown_its_key_where_it_looks(tmp_path: Path, dialects: tuple[str, ...]) -> None:
-    """Messages and the list of models; the key of the client goes no further, and our look-ups have a version."""
+    """Messages and the list of models; the key of the client goes no further; each has a version, the client's."""
     key_file = tmp_path / "key"
     key_file.write_text(KEY)
     server = KeyedServer("x-api-key", KEY)
@@ -45,15 +45,22 @@ async def test_anthropic_is_shown_its_key_where_it_looks(tmp_path: Path, dialect
         config = {"claude": UpstreamConfig(url=base, dialects=dialects, api_key_file=str(key_file))}
         async with world(tmp_path, upstreams=config) as w:
             assert (await w.post("/v1/messages", max_tokens=9))[0] == 200
+            newer = {**w.headers(), "Anthropic-Version": "2099-01-01"}
+            ask = {"model": "tiny", "messages": [], "max_tokens": 9}
+            async with w.http.post(w.url + "/v1/messages?beta=true", json=ask, headers=newer) as response:
+                assert response.status == 200
             headers = {**w.headers(), "anthropic-version": "2023-06-01"}
             async with w.http.get(w.url + "/v1/models", headers=headers) as response:
                 assert response.status == 200
             async with asyncio.timeout(5):
                 while sum(method == "GET" for method, _ in server.shown) < 2:  # the look at it is one
                     await asyncio.sleep(0.01)
-    for method, shown in server.shown:
+    for _, shown in server.shown:
         assert shown.get("Authorization") == (None if dialects == ("anthropic",) else f"Bearer {KEY}")
-        assert shown.get("anthropic-version") == (ANTHROPIC_VERSION.decode() if method == "GET" else None)
+    asked = [shown.getall("anthropic-version") for method, shown in server.shown if method == "POST"]
+    assert asked == [["2023-06-01"], ["2099-01-01"]]
+    looked = [shown["anthropic-version"] for method, shown in server.shown if method == "GET"]
+    assert set(looked) == {"2023-06-01"}
 
 
 async def test_everyone_else_is_shown_a_bearer_token(tmp_path: Path) -> None:

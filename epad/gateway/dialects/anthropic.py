@@ -32,17 +32,35 @@ _ERROR_TYPES = {
 }  # fmt: skip
 
 
-class _Typed(Struct):
+class _Edit(Struct, forbid_unknown_fields=True):
     type: str | None = None
 
 
-class _Block(Struct):
+class _Tool(Struct, forbid_unknown_fields=True):
+    type: str | None = None
+    name: Raw = Raw(b"")
+    description: Raw = Raw(b"")
+    input_schema: Raw = Raw(b"")
+    cache_control: Raw = Raw(b"")
+
+
+class _Block(Struct, forbid_unknown_fields=True):
     type: str = ""
     content: Raw = Raw(b"null")
+    text: Raw = Raw(b"")
+    source: Raw = Raw(b"")
+    thinking: Raw = Raw(b"")
+    signature: Raw = Raw(b"")
+    id: Raw = Raw(b"")
+    name: Raw = Raw(b"")
+    input: Raw = Raw(b"")
+    tool_use_id: Raw = Raw(b"")
+    cache_control: Raw = Raw(b"")
 
 
-class _Message(Struct):
+class _Message(Struct, forbid_unknown_fields=True):
     content: Raw = Raw(b"null")
+    role: Raw = Raw(b"")
 
 
 class _OutputDetails(Struct):
@@ -262,15 +280,15 @@ def _is_bounded(fields: JsonObject) -> bool:
     for name in _SERVER_FIELDS:
         if fields.has(name):
             raise RequestError(f"{name}: the server would work by itself, so nothing bounds its tokens")
-    messages = fields.read("messages", list[_Message])
+    messages = fields.entries("messages", list[_Message])
     if messages is None:
         raise RequestError("messages: a list of messages is needed")
     management = fields.child("context_management", _EDITS)
-    for edit in (management.read("edits", list[_Typed]) if management is not None else None) or []:
+    for edit in (management.entries("edits", list[_Edit]) if management is not None else None) or []:
         if not (edit.type or "").startswith("clear_"):
             raise RequestError("context_management: a summary is another request, which no usage counts")
     named = False
-    for tool in fields.read("tools", list[_Typed]) or []:
+    for tool in fields.entries("tools", list[_Tool]) or []:
         kind = tool.type or ""
         if kind.startswith(_NAMED_TOOLS):
             named = True
@@ -286,5 +304,5 @@ def _is_bounded(fields: JsonObject) -> bool:
 def _is_text(content: Raw) -> bool:
     if not bytes(content).startswith(b"["):
         return True
-    blocks = json_body.decode(content, "messages", list[_Block])
+    blocks = json_body.read_entries(content, "messages", list[_Block])
     return all(block.type in _TEXT_BLOCKS and _is_text(block.content) for block in blocks)

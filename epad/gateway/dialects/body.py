@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -51,6 +51,11 @@ class JsonObject(Struct, frozen=True):
             return None
         return decode(raw, name, kind)
 
+    def entries(self, name: str, kind: type[list[T]]) -> list[T] | None:
+        """One field's list of objects, as `read_entries` reads it; None if it is absent or null."""
+        raw = self.values.get(name)
+        return None if raw is None or raw == _NULL else read_entries(raw, name, kind)
+
     def child(self, name: str, ours: frozenset[str]) -> JsonObject | None:
         """A field that is an object itself; None if it is absent or null. Raises RequestError."""
         return read_object(self.raw(name), ours, name) if self.has(name) else None
@@ -84,13 +89,34 @@ def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> Js
         raise RequestError(f"{what} is not a JSON object: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{what} is not valid JSON: {_place(text, error)}") from error
-    for name in values:
-        if name not in ours and (folded := name.casefold()) in ours:
-            raise RequestError(f"{name[:80]}: some servers take it for {folded!r}; write {folded!r}")
+    _refuse_lookalikes(values, ours)
     spans = _spans(text, values)
     if spans is None:
         raise RequestError(f"{what} has a field twice, and servers differ about which of the two counts")
     return JsonObject(text, values, spans)
+
+
+def read_entries(raw: Raw | bytes, name: str, kind: type[list[T]]) -> list[T]:
+    """Read a list of objects. Raises RequestError naming the field, or the key that some server takes for another.
+
+    The objects' type forbids what it does not know, and knows what is usual beside what metering rests on: only
+    those that have something else are looked at key by key.
+    """
+    try:
+        return _read(raw, kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        known: tuple[str, ...] = get_args(kind)[0].__struct_fields__
+    entries = decode(raw, name, list[dict[str, Raw]])
+    for entry in entries:
+        _refuse_lookalikes(entry, known, f"{name}: ")
+    kept = [{key: entry[key] for key in known if key in entry} for entry in entries]
+    return decode(msgspec.json.encode(kept), name, kind)
+
+
+def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = "") -> None:
+    for name in names:
+        if name not in ours and (folded := name.casefold()) in ours:
+            raise RequestError(f"{place}{name[:80]}: some servers take it for {folded!r}; write {folded!r}")
 
 
 @cache

@@ -27,8 +27,13 @@ _OPTIONS = frozenset({_CAP, _CONTEXT})
 _NOT_GENERATED = frozenset({"load", "unload"})
 
 
-class _Shown(Struct):
+class _Shown(Struct, forbid_unknown_fields=True):
     images: list[Raw] | None = None
+    role: Raw = Raw(b"")
+    content: Raw = Raw(b"")
+    thinking: Raw = Raw(b"")
+    tool_calls: Raw = Raw(b"")
+    tool_name: Raw = Raw(b"")
 
 
 class _Answer(Struct):
@@ -115,7 +120,7 @@ class Chat(_Generating):
 
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _CHAT_FIELDS)
-        messages = fields.read("messages", list[_Shown]) or []
+        messages = fields.entries("messages", list[_Shown]) or []
         bounded = not any(message.images for message in messages)
         digest = json_body.prompt_digest(fields, "model", "messages", "tools")
         return self._ask(fields, bounded, digest, read_history(fields))

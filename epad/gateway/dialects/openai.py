@@ -34,13 +34,25 @@ _HEARD_BYTES = 64 << 10
 _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
-class _Part(Struct):
+class _Part(Struct, forbid_unknown_fields=True):
     type: str = ""
+    text: Raw = Raw(b"")
+    image_url: Raw = Raw(b"")
+    input_audio: Raw = Raw(b"")
+    file: Raw = Raw(b"")
+    cache_control: Raw = Raw(b"")
 
 
-class _Message(Struct):
+class _Message(Struct, forbid_unknown_fields=True):
     content: Raw = Raw(b"null")
     audio: Raw = Raw(b"null")
+    role: Raw = Raw(b"")
+    name: Raw = Raw(b"")
+    tool_calls: Raw = Raw(b"")
+    tool_call_id: Raw = Raw(b"")
+    refusal: Raw = Raw(b"")
+    annotations: Raw = Raw(b"")
+    reasoning_content: Raw = Raw(b"")
 
 
 class _PromptDetails(Struct):
@@ -132,7 +144,7 @@ class ChatCompletions:
 
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _CHAT_FIELDS)
-        messages = fields.read("messages", list[_Message])
+        messages = fields.entries("messages", list[_Message])
         if messages is None:
             raise RequestError("messages: a list of messages is needed")
         stream = bool(fields.read("stream", bool))
@@ -282,9 +294,8 @@ def is_text(message: _Message) -> bool:
         return False
     if not bytes(message.content).startswith(b"["):
         return True
-    return all(
-        part.type in _TEXT_PARTS for part in json_body.decode(message.content, "messages", list[_Part])
-    )
+    parts = json_body.read_entries(message.content, "messages", list[_Part])
+    return all(part.type in _TEXT_PARTS for part in parts)
 
 
 def _hear(payload: bytes, reply: Reply) -> None:

@@ -31,14 +31,31 @@ _TEXT_PARTS = frozenset({"input_text", "output_text", "refusal", "summary_text",
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
-class _Typed(Struct):
+class _Tool(Struct, forbid_unknown_fields=True):
     type: str = ""
+    name: Raw = Raw(b"")
+    description: Raw = Raw(b"")
+    parameters: Raw = Raw(b"")
+    strict: Raw = Raw(b"")
 
 
-class _Item(Struct):
+class _InputPart(Struct, forbid_unknown_fields=True):
+    type: str = ""
+    text: Raw = Raw(b"")
+    annotations: Raw = Raw(b"")
+
+
+class _Item(Struct, forbid_unknown_fields=True):
     type: str = "message"
     content: Raw = Raw(b"null")
     output: Raw = Raw(b"null")
+    id: Raw = Raw(b"")
+    role: Raw = Raw(b"")
+    status: Raw = Raw(b"")
+    call_id: Raw = Raw(b"")
+    name: Raw = Raw(b"")
+    arguments: Raw = Raw(b"")
+    summary: Raw = Raw(b"")
 
 
 class _InputDetails(Struct):
@@ -232,7 +249,7 @@ def _refuse_what_cannot_be_metered(fields: JsonObject) -> None:
         raise RequestError("background: the answer comes after the turn, so its tokens could not be counted")
     if fields.has("context_management"):
         raise RequestError("context_management: a summary is another request, which nothing bounds")
-    for tool in fields.read("tools", list[_Typed]) or []:
+    for tool in fields.entries("tools", list[_Tool]) or []:
         if tool.type not in _CLIENT_TOOLS:
             raise RequestError(
                 f"tools: {tool.type[:80]!r} runs at the server and asks the model as often as it likes, "
@@ -244,7 +261,7 @@ def _is_text(fields: JsonObject) -> bool:
     """Say whether all of the input's tokens are in its bytes."""
     if not fields.raw("input").startswith(b"["):
         return True
-    items = fields.read("input", list[_Item]) or []
+    items = fields.entries("input", list[_Item]) or []
     return all(
         item.type in _TEXT_ITEMS and _parts_are_text(item.content) and _parts_are_text(item.output)
         for item in items
@@ -254,4 +271,6 @@ def _is_text(fields: JsonObject) -> bool:
 def _parts_are_text(content: Raw) -> bool:
     if not bytes(content).startswith(b"["):
         return True
-    return all(part.type in _TEXT_PARTS for part in json_body.decode(content, "input", list[_Typed]))
+    return all(
+        part.type in _TEXT_PARTS for part in json_body.read_entries(content, "input", list[_InputPart])
+    )

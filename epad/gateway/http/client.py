@@ -110,6 +110,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._incoming: Incoming | None = None
         self._reason = b""
         self._fields: list[Field] = []
+        # What has come of a head; and of trailers, or of whatever else has not a byte of a body in it.
         self._head_bytes = 0
         self._until_closed = False
         self._held = False
@@ -174,6 +175,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if incoming is None:
             self.abort()  # nothing was asked
             return
+        self._head_bytes += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except httptools.HttpParserUpgrade:
@@ -183,10 +185,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise
         except httptools.HttpParserError as error:
             self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
-        if not incoming.begun and incoming.failure is None:
-            self._head_bytes += nbytes
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.fail(ConnectionResetError(f"its answer's head is larger than {MAX_HEAD_BYTES} bytes"))
+        if self._head_bytes > MAX_HEAD_BYTES and incoming is self._incoming:
+            what = "trailer section" if incoming.begun else "head"
+            self.fail(ConnectionResetError(f"its answer's {what} is larger than {MAX_HEAD_BYTES} bytes"))
 
     # The parser's half.
 
@@ -199,7 +200,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        incoming = self._incoming
+        if incoming is not None and not incoming.begun:  # else it is a trailer, which nobody waits for
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -208,10 +211,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         fields = Fields(self._fields)
         framed = "content-length" in fields or "transfer-encoding" in fields or status in {204, 304}
         self._until_closed = not framed
+        self._head_bytes = 0
         self._incoming.began(status, self._reason, fields)
 
     def on_body(self, data: bytes) -> None:
         incoming = self._incoming
+        self._head_bytes = 0
         if incoming is None or incoming.take(data) or self._held or self._transport is None:
             return
         self._held = True

@@ -75,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._target = b""
         self._fields: list[Field] = []
+        # What has come of a head; and of trailers, or of whatever else has not a byte of a body in it.
         self._head_bytes = 0
         self._coming: Request | None = None
         self._current: Request | None = None
@@ -236,20 +237,30 @@ class Connection(asyncio.BufferedProtocol):
         idle = self._coming is None and not self._head_bytes
         self._head_bytes += nbytes
         try:
-            self._parser.feed_data(self._shared.buffer[:nbytes])
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # what follows would be another protocol; the request itself was whole
+            self._feed(self._shared.buffer[:nbytes])
         except httptools.HttpParserCallbackError:
             self.abort()
             raise
         except httptools.HttpParserError:
             self._malformed()
-        if self._coming is not None:
-            self._head_bytes = 0
-        elif self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._malformed()
         elif idle and self._head_bytes and self._current is None:
             self.deadline = self._loop.time() + HEAD_SECONDS
+
+    def _feed(self, data: memoryview) -> None:
+        """Have it parsed; whoever offers another protocol is answered in this one. Raises HttpParserError."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+            else:
+                return
+            if self._coming is None:
+                return  # it was closed before
+            self._parser = httptools.HttpRequestParser(self)
+            self._parser.feed_data(self._coming.head_without_offer())
 
     # The parser's half.
 
@@ -260,16 +271,18 @@ class Connection(asyncio.BufferedProtocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        if self._coming is None:  # else it is a trailer, which nobody waits for
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._gone or self._lingering:
-            return  # more came in one piece with the request after which it was closed
+        if self._gone or self._lingering or self._coming is not None:
+            return  # it came in one piece with the request after which it was closed, or says the framing again
         parser = self._parser
         request = Request(self, parser.get_method(), self._target, self._fields)
         request.keep_alive = parser.should_keep_alive()
         request.http11 = parser.get_http_version() != "1.0"
         self._coming = request
+        self._head_bytes = 0
         if self._current is None and not self._waiting:
             self._begin(request)
             return
@@ -279,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_body(self, data: bytes) -> None:
         request = self._coming
+        self._head_bytes = 0
         if request is None or self._lingering:
             return
         request.take(data)
@@ -286,6 +300,8 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(request, Fault.TOO_LARGE)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # only its head, said again in `_feed`
         request, self._coming = self._coming, None
         self._head_bytes = 0
         if request is None or self._lingering:
@@ -382,7 +398,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._gone or self._lingering:
             return
         request = self._current
-        if request is not None and (request.complete or request.refused):
+        if request is not None and request.complete:
             self._closing = True  # after the answer in hand
             if self._transport is not None:
                 self._transport.pause_reading()

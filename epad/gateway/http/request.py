@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from epad.gateway.http.message import Field, Fields, Response
+from epad.gateway.http.message import Field, Fields, Response, request_head
 
 if TYPE_CHECKING:
     from epad.gateway.http.connection import Connection
@@ -68,6 +68,14 @@ class Request:
         """All of it."""
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def head_without_offer(self) -> bytes:
+        """A head of the same framing for another parser to go on after, where this one offered another protocol.
+
+        httptools ends such a request at its head (httptools#124), and the HttpClient of every JDK offers h2c.
+        """
+        fields = [each for each in self.fields.raw if each[0].lower() != b"upgrade"]
+        return request_head(b"POST", b"/", fields)
 
     def take(self, data: bytes) -> None:
         """A piece of the body has come; of one that is refused nothing is kept."""
