@@ -152,7 +152,8 @@ class Manager:
                     for question in (_match_jobs(), _question("Subscribe")):
                         await connection.call(question)
             except (OSError, DBusFastError, EOFError) as error:
-                raise ManagerError(f"{self.bus.address}: {str(error) or 'no answer'}") from error
+                said = f"systemd does not answer at {self.bus.address}: {str(error) or 'no answer'}"
+                raise ManagerError(f'{said}; a `kind = "unit"` needs it') from error
             self._connection = connection
             self._watching = asyncio.create_task(self._watch(connection), name=f"watch {self.bus.label}")
 

@@ -83,6 +83,7 @@ class UnitSubsystem:
         self._lock = asyncio.Lock()
         self._held = Held()
         self._to_start = False
+        self._begun = False
         self._left = False
         self._facts = UnitFacts("inactive", frozen=False, watchdog=False, pid=None)
         self._shown = SubsystemState.STOPPED
@@ -93,8 +94,9 @@ class UnitSubsystem:
         self._asking = False
 
     async def begin(self, _: ProcessRecord | None, __: Collection[ProcessIdentity]) -> None:
-        """Look at it. A manager that does not answer is said, and does not keep the others from starting."""
-        await self._try(self._look())
+        """Bring it under its hold. A manager that does not answer is said, and keeps no other from starting."""
+        self._begun = True
+        await self._try(self.converge())
 
     def configure(self, spec: SubsystemConfig) -> None:
         """Go by a changed configuration from now on."""
@@ -105,9 +107,10 @@ class UnitSubsystem:
         await self._try(self.converge())
 
     async def hold(self, held: Held) -> None:
-        """Come under a hold. Raises SupervisorError where systemd refuses."""
+        """Come under a hold. Raises SupervisorError where systemd refuses; before `begin` it is only remembered."""
         self._held = held
-        await self.converge()
+        if self._begun:
+            await self.converge()
 
     async def isolate(self, *, cut: bool) -> str:
         return f"network not cut: {self.spec.unit} is not epad's own" if cut else ""

@@ -135,6 +135,7 @@ async def test_what_epad_stops_it_starts_again(world: World) -> None:
     """Held and released, or restarted: that it was seen up before does not keep it down."""
     manager = OneUnit("active")
     unit = unit_of(world, manager)
+    await unit.begin(None, ())
     await unit.launch()
     await unit.hold(Held(Rung.STOP, "a test"))
     await unit.converge()
