@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
@@ -44,14 +45,18 @@ MARK = struct.Struct("<dQ")
 class ChildLog:
     """One subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
-    `rotations` counts how often the present file has begun anew; `dropped_bytes` what a full disk has cost.
+    `rotations` counts how often the present file has begun anew; `dropped_bytes` what a full disk has cost. Who reads
+    by `place` holds `lock`: no file changes its name meanwhile.
     """
 
     path: Path
     config: LogConfig
     rotations: int = 0
     dropped_bytes: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
     _marked: int = field(default=-1)
+    # Of each former file, the newest first: after how many rotations it was written, and how much it lacks at first.
+    _kept: tuple[tuple[int, int], ...] = ()
 
     def former(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
@@ -61,15 +66,24 @@ class ChildLog:
         numbers = range(self.config.keep, 0, -1)
         return [path for path in (*map(self.former, numbers), self.path) if path.exists()]
 
+    def place(self, rotation: int) -> tuple[Path, int] | None:
+        """Where what was written after so many rotations lies, and how much it lacks at first; None: nowhere."""
+        if rotation == self.rotations:
+            return self.path, 0
+        found = ((self.former(n), lacks) for n, (kept, lacks) in enumerate(self._kept, 1) if kept == rotation)
+        return next(found, None)
+
     def tend(self, utc: float) -> None:
         """Rotate it if it is large, keep room ahead of it, note its size. Raises OSError."""
         if self._is_as_it_was():
             return
         with suppress(FileNotFoundError), _opened(self.path) as file:
             if os.fstat(file).st_size > self.config.max_bytes:
-                self._rotate(file)
+                with self.lock:
+                    self._rotate(file)
             if not self._reserve(file):
-                self._make_way(file)
+                with self.lock:
+                    self._make_way(file)
             self._mark(os.fstat(file).st_size, utc)
 
     def _is_as_it_was(self) -> bool:
@@ -85,9 +99,11 @@ class ChildLog:
         fresh = self.path.with_name(f"{self.path.name}.new")
         try:
             if self.config.keep:
-                self.dropped_bytes += _copy(file, fresh, self._skipped(file))
+                lacks = _copy(file, fresh, self._skipped(file))
+                self.dropped_bytes += lacks
                 self._shift()
                 fresh.rename(self.former(1))
+                self._kept = ((self.rotations, lacks), *self._kept)[: self.config.keep]
                 with suppress(FileNotFoundError):
                     index(self.path).rename(index(self.former(1)))
         except OSError as error:
@@ -131,6 +147,7 @@ class ChildLog:
             if former.exists():
                 self.dropped_bytes += former.stat().st_size
                 former.unlink()
+                self._kept = self._kept[: number - 1]
                 index(former).unlink(missing_ok=True)
                 if self._reserve(file):
                     return
@@ -167,10 +184,11 @@ class LogKeeper:
     def configure(self, configs: Mapping[str, LogConfig]) -> None:
         """Keep these logs from now on, and no others."""
         kept = self._logs
-        self._logs = {name: ChildLog(self._path_of(name), config) for name, config in configs.items()}
+        self._logs = {
+            name: kept.get(name) or ChildLog(self._path_of(name), config) for name, config in configs.items()
+        }
         for name, log in self._logs.items():
-            if name in kept:
-                log.rotations, log.dropped_bytes = kept[name].rotations, kept[name].dropped_bytes
+            log.config = configs[name]  # who follows it goes on
 
     def of(self, name: str) -> ChildLog:
         """A subsystem's log. Raises KeyError for one that has none."""

@@ -16,6 +16,8 @@ MAX_LINE_BYTES = 64 * 1024
 FOLLOW_SECONDS = 0.25
 HEARTBEAT_SECONDS = 15.0
 _READ_BYTES = 1 << 20
+# In a follower's lines, where a rotation has taken what it had not read: it was too slow, or the disk full.
+_MISSING = b"[epad: lines may be missing here]\n"
 _BLOCK_BYTES = 64 * 1024
 # Of one file in one answer: a log without line breaks ends here.
 _MOST_BYTES = 16 << 20
@@ -61,29 +63,41 @@ async def follow(log: ChildLog) -> AsyncGenerator[list[str], None]:
 
 
 class _Position:
-    """How far a follower has read, over rotations."""
+    """How far a follower has read, over rotations: so far into what was written after so many of them."""
 
     def __init__(self, log: ChildLog) -> None:
         self._log = log
-        self._rotations = log.rotations
+        self._rotation = log.rotations
         self._offset = log.path.stat().st_size if log.path.exists() else 0
         self._rest = b""
 
     def new_lines(self) -> list[str]:
-        data = b""
-        if self._log.rotations != self._rotations:
-            with suppress(FileNotFoundError):
-                data = _read(self._log.former(1), self._offset)
-            self._rotations, self._offset = self._log.rotations, 0
-        with suppress(FileNotFoundError):
-            fresh = _read(self._log.path, self._offset)
-            self._offset += len(fresh)
-            data += fresh
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        with self._log.lock:
+            data = self._read_on(self._rest)
+            while self._rotation < self._log.rotations and len(data) < _READ_BYTES:
+                self._rotation, self._offset = self._rotation + 1, 0
+                data = self._read_on(data)
+        *lines, self._rest = data.split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             lines.append(self._rest)
             self._rest = b""
         return list(_texts(lines))
+
+    def _read_on(self, data: bytes) -> bytes:
+        """Return these bytes with those that follow them in one file, at most so many."""
+        missing = False
+        while (place := self._log.place(self._rotation)) is None:
+            self._rotation, self._offset, missing = self._rotation + 1, 0, True
+        path, lacks = place
+        if lacks > self._offset:
+            self._offset, missing = lacks, True
+        if missing:
+            data += (b"\n" if data and not data.endswith(b"\n") else b"") + _MISSING
+        with suppress(FileNotFoundError):
+            fresh = _read(path, self._offset - lacks)
+            self._offset += len(fresh)
+            return data + fresh
+        return data
 
 
 def _read(path: Path, offset: int) -> bytes:

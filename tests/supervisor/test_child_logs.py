@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epad.config import LogConfig
+from epad.supervisor import child_logs
 from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, LogKeeper, index
 from epad.supervisor.log_reader import MAX_LINE_BYTES, follow, last_lines, offset_at
 
@@ -173,6 +175,75 @@ async def test_a_follower_sees_every_line_once_over_a_rotation(log: ChildLog) ->
     while "after" not in seen:
         seen += await anext(lines)
     assert [line[:6] for line in seen] == ["before", "xxxxxx", "after"]
+    await lines.aclose()
+
+
+async def read_to(lines: AsyncGenerator[list[str], None], last: str) -> list[str]:
+    """Every line that a follower is given, up to one."""
+    seen: list[str] = []
+    async with asyncio.timeout(20):
+        while last not in seen:
+            seen += await anext(lines)
+    return seen
+
+
+async def following(log: ChildLog) -> AsyncGenerator[list[str], None]:
+    """A follower that has begun."""
+    write(log, "old\n")
+    lines = follow(log)
+    first = asyncio.ensure_future(anext(lines))
+    while not first.done():
+        write(log, "begun\n")
+        await asyncio.sleep(0.01)
+    return lines
+
+
+async def test_a_follower_that_is_slow_misses_nothing_that_is_kept(log: ChildLog) -> None:
+    """More at once than it reads at once, over two rotations."""
+    log.config = LogConfig(max_bytes=1 << 20, keep=2)
+    lines = await following(log)
+    expected = [f"{round_} {number:0100}" for round_ in range(2) for number in range(15_000)]
+    for half in (expected[:15_000], expected[15_000:]):
+        write(log, "\n".join(half) + "\n")
+        log.tend(1.0)
+    write(log, "end\n")
+    seen = await read_to(lines, "end")
+    assert [line for line in seen if line != "begun"] == [*expected, "end"]
+    assert log.rotations == 2
+    await lines.aclose()
+
+
+async def test_a_follower_is_told_of_what_it_cannot_be_given(
+    log: ChildLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the present file goes, and no copy of it: what an older one holds is not read in its place."""
+    write(log, "older\n" * 20_000)
+    log.tend(1.0)
+    lines = await following(log)
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(child_logs, "_copy", no_room)
+    write(log, "x" * SMALL.max_bytes + "\n")
+    log.tend(2.0)
+    write(log, "end\n")
+    seen = await read_to(lines, "end")
+    assert [line for line in seen if line != "begun"] == ["[epad: lines may be missing here]", "end"]
+    await lines.aclose()
+
+
+async def test_a_follower_goes_on_over_a_reload(tmp_path: Path) -> None:
+    """It is the same log under another configuration."""
+    keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", structlog.get_logger())
+    keeper.configure({"it": LogConfig()})
+    lines = await following(keeper.of("it"))
+    keeper.configure({"it": SMALL})
+    write(keeper.of("it"), "x" * SMALL.max_bytes + "\n")
+    keeper.tend_all(1.0)
+    write(keeper.of("it"), "end\n")
+    assert keeper.of("it").rotations == 1
+    assert (await read_to(lines, "end"))[-1] == "end"
     await lines.aclose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -150,3 +151,25 @@ def test_a_unit_with_a_watchdog_is_stopped_instead_of_frozen(box: SystemdBox) ->
     box.wait(lambda: "systemd#38517" in box.subsystem("watched")["status"], "the reason")
     box.epactl("release", "watched", "--reason", "a test")
     box.wait(lambda: box.property("watched", "ActiveState") == "active", "the start after the release")
+
+
+def test_with_the_daemon_dead_a_units_whole_group_is_ended(box: SystemdBox) -> None:
+    """What was moved into it, and has no mark nor kin among us, too; units that are not epad's own run on."""
+    start(box)
+    box.wait(lambda: bool(box.subsystem("talker").get("pid")), "the talker to run")
+    box.wait(lambda: box.property("model", "ActiveState") == "active", "the unit to be started")
+    group = box.property("epad-talker.service", "ControlGroup")
+    mounted = next(
+        line.split()[1] for line in box.run("cat", "/proc/mounts").splitlines() if " cgroup2 " in line
+    )
+    script = f"env -i setsid sleep 4141 </dev/null >/dev/null 2>&1 & echo $! > {mounted}{group}/cgroup.procs"
+    box.run("sh", "-c", script)
+    box.wait(lambda: box.processes("sleep", "4141") != set(), "the stranger in the group")
+    box.run("systemctl", "kill", "--kill-who=main", "-s", "KILL", "epad-root")
+    box.wait(lambda: box.property("epad-root", "MainPID") in {"", "0"}, "the daemon's end")
+    assert box.processes("talker.py")
+    stop = (BIN / "epactl", "-o", "json", "stop-all", "--yes", "--state", "/var/lib/epad")
+    answer = json.loads(box.run(*stop))
+    assert (answer["journal"], answer["left"], len(answer["ended"])) == ("read", [], 2)
+    assert box.processes("talker.py") | box.processes("sleep", "4141") == set()
+    assert box.property("model", "ActiveState") == "active"
