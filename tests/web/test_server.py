@@ -16,7 +16,6 @@ from epad.control.operations import ConflictError
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage, WebPageError
-from epad.web.token import keep_token
 from probes.alerts import Alert
 
 
@@ -235,10 +234,3 @@ async def test_alertmanager_posts_with_its_token(
     async with session.post(site.url + "alerts", json=body, headers=headers) as answer:
         assert answer.status == status
     assert [alert.name for alert in site.alerts] == (["DiskSlow"] if status == 200 else [])
-
-
-async def test_the_alerts_token_outlives_the_daemon(tmp_path: Path) -> None:
-    """Alertmanager was given it; one that is shut lets no one in."""
-    path = tmp_path / "alerts-token"
-    assert keep_token(path) == keep_token(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
