@@ -72,7 +72,7 @@ class AlertDoor:
         given = request.headers.get("Authorization", "")
         if not self._expected:
             return web.json_response({"error": "set [web] alerts = true"}, status=403)
-        if not hmac.compare_digest(given.encode(), self._expected.encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._expected.encode()):
             return web.json_response({"error": f"send the token of {self._token_file}"}, status=401)
         try:
             alerts = read_notification(await request.read())

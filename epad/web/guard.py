@@ -55,7 +55,7 @@ def refuse_token(given: str, expected: str) -> str:
     """Say why a token is not the one; empty if it is. Without a token of ours nothing may be changed."""
     if not expected:
         return "this page only shows: set [web] orders = true, or use epactl"
-    if not hmac.compare_digest(given.encode(), expected.encode()):
+    if not hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode()):
         return "the token is wrong: it stands in the file that the page names"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from epad.control import limits
 from epad.control.render import duration
@@ -154,9 +155,13 @@ def _health(upstream: dict[str, Any]) -> str:
 
 
 def _reports(name: str, reports: Sequence[str]) -> Html:
+    links = {report: quote(report, errors="surrogateescape") for report in reports}
     return tag(
         "ul",
-        (tag("li", tag("a", report, href=f"/subsystems/{name}/reports/{report}")) for report in reports),
+        (
+            tag("li", tag("a", text, href=f"/subsystems/{name}/reports/{link}"))
+            for text, link in links.items()
+        ),
     )
 
 

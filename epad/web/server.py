@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ class WebPage:
         wrong = guard.refuse_origin(request.headers, request.host)
         if wrong:
             return _error(403, wrong)
-        form = await request.post()
+        form = await _form(request)
         wrong = guard.refuse_token(str(form.get("token", "")), self._token.value)
         if wrong:
             return _error(403, wrong)
@@ -214,6 +214,13 @@ async def _something(queue: asyncio.Queue[dict[str, Any]]) -> None:
         return
     while not queue.empty():
         queue.get_nowait()
+
+
+async def _form(request: web.Request) -> Mapping[str, object]:
+    try:
+        return await request.post()
+    except (ValueError, LookupError) as error:  # bytes that are no text, or an encoding that there is not
+        raise web.HTTPBadRequest(reason="the form cannot be read: send it as UTF-8") from error
 
 
 def _asset(name: str) -> Handler:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
+
+from epad.checkpoint.disk import Disk
+
+# 128 bits. What is shorter is no secret but what a full disk has left of one: an empty token would be everyone's.
+LEAST_CHARACTERS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +23,31 @@ class PageToken:
     file: str = ""
 
 
-def make_token(path: Path) -> PageToken:
-    """Write a fresh token for this life of the daemon, for its own user alone. Raises OSError."""
-    path.unlink(missing_ok=True)
-    return keep_token(path)
+def make_token(path: Path, disk: Disk | None = None) -> PageToken:
+    """Write a fresh token for this life of the daemon, for its own user alone. Raises OSError.
+
+    Whole or not at all: on a disk that is full what stood there still stands there.
+    """
+    disk, value, new = disk or Disk(), secrets.token_urlsafe(32), path.with_name(f"{path.name}.new")
+    try:
+        disk.remove_file(new)
+        disk.write(new, f"{value}\n".encode())
+        disk.rename(new, path)
+        disk.sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            disk.remove_file(new)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # of a write, the name is not in it
+    return PageToken(value, str(path))
 
 
-def keep_token(path: Path) -> PageToken:
+def keep_token(path: Path, disk: Disk | None = None) -> PageToken:
     """Read the token, written by the first life of the daemon: another program was given it. Raises OSError."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return PageToken(path.read_text("ascii").strip(), str(path))
-    value = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(value + "\n")
+        value = path.read_bytes().decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return make_token(path, disk)
+    if len(value) < LEAST_CHARACTERS or not value.isascii():
+        structlog.get_logger("epad.web").warning("token.made_anew", file=str(path), characters=len(value))
+        return make_token(path, disk)
     return PageToken(value, str(path))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
+import os
+import re
 import socket
 import stat
 from collections.abc import AsyncIterator, Sequence
@@ -10,13 +14,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fake_operations import FakeOperations
+from yarl import URL
 
 from epad.config import WebConfig
 from epad.control.operations import ConflictError
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage, WebPageError
-from epad.web.token import keep_token
 from probes.alerts import Alert
 
 
@@ -175,6 +179,25 @@ async def test_a_report_may_do_nothing(site: Site, session: aiohttp.ClientSessio
         assert answer.headers["Content-Security-Policy"].startswith("sandbox;")
 
 
+async def test_every_report_that_is_listed_can_be_followed(
+    site: Site, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """By the link as it stands in the page, whatever a runner calls its files."""
+    names = ["a#b 100%.html", "100%41.html", "what?.html", "über/50 %20.html", 'a"b<c>&d.html']
+    for name in names:
+        (tmp_path / "chat" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "chat" / name).write_text(f"this is {name}")
+    (tmp_path / "chat" / os.fsdecode(b"\xff.html")).write_text("listed, though its name is no text")
+    async with session.get(site.url + "subsystems/chat") as answer:
+        links = re.findall(r'href="(/subsystems/chat/reports/[^"]*)"', await answer.text())
+    assert len(links) == len(names) + 1
+    found = set()
+    for link in links:
+        async with session.get(URL(site.origin + html.unescape(link), encoded=True)) as answer:
+            found.add(await answer.text() if answer.status == 200 else "")
+    assert found >= {f"this is {name}" for name in names}
+
+
 async def test_a_failure_is_a_page_too(site: Site, session: aiohttp.ClientSession) -> None:
     """Without a traceback for whoever looks."""
     site.operations.failure = RuntimeError("boom")
@@ -237,8 +260,19 @@ async def test_alertmanager_posts_with_its_token(
     assert [alert.name for alert in site.alerts] == (["DiskSlow"] if status == 200 else [])
 
 
-async def test_the_alerts_token_outlives_the_daemon(tmp_path: Path) -> None:
-    """Alertmanager was given it; one that is shut lets no one in."""
-    path = tmp_path / "alerts-token"
-    assert keep_token(path) == keep_token(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+async def test_a_token_that_is_no_text_is_wrong(site: Site, session: aiohttp.ClientSession) -> None:
+    """Any bytes may come in a header or a form; each is compared, none breaks the page."""
+    url = URL(site.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = b"POST /alerts HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer \xff\r\nContent-Length: 2\r\n\r\n{}"
+    writer.write(head)
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    form = b"order=release&reason=x&token=%FF"
+    headers = {"Origin": site.origin, "Content-Type": "application/x-www-form-urlencoded"}
+    async with session.post(site.url + "subsystems/chat/orders", data=form, headers=headers) as answer:
+        assert answer.status == 403
+    form = b'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n\xff\r\n--b--\r\n'
+    headers["Content-Type"] = "multipart/form-data; boundary=b"
+    async with session.post(site.url + "subsystems/chat/orders", data=form, headers=headers) as answer:
+        assert answer.status == 400
