@@ -26,7 +26,8 @@ class Bound(Struct, frozen=True):
 class Charge(Struct, frozen=True):
     """The tokens a turn is charged with, and where the numbers come from.
 
-    `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too.
+    `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too. Where ours
+    is the only count of the output, it is an estimate, and what is charged is the most that it can have been.
     """
 
     input_tokens: int
@@ -36,15 +37,20 @@ class Charge(Struct, frozen=True):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     microusd: int = 0
+    most_output_tokens: int = 0
+
+    @property
+    def charged_output_tokens(self) -> int:
+        return max(self.output_tokens, self.most_output_tokens)
 
     @property
     def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+        return self.input_tokens + self.charged_output_tokens
 
     def cost(self, price: Price) -> int:
         """What it costs, in micro-USD: where the upstream gave no count of its own, at the dearest rate."""
         if self.source is not UsageSource.USAGE:
-            return price.at_most(self.input_tokens, self.output_tokens)
+            return price.at_most(self.input_tokens, self.charged_output_tokens)
         cached = self.cached_read_tokens + self.cache_write_tokens
         return price.cost(
             TokenCount(
@@ -65,8 +71,12 @@ def forfeit(bound: Bound) -> Charge:
     return Charge(bound.input_tokens, bound.output_tokens, UsageSource.RESERVED)
 
 
-def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound) -> Charge:
-    """Charge a streamed answer, whole or broken off; what the upstream did not count, its chunks do."""
+def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_tokens: int = 0) -> Charge:
+    """Charge a streamed answer, whole or broken off.
+
+    What the upstream did not count, its chunks do. But with speculative decoding a chunk has several tokens: charged
+    is `most_tokens`, or what was reserved where that is less.
+    """
     usage = usage or TokenUsage()
     if usage.input_tokens is not None and usage.output_tokens is not None:
         return Charge(
@@ -77,11 +87,15 @@ def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound) -> Charge
             usage.cache_write_tokens,
             usage.reasoning_tokens,
         )
+    input_tokens = bound.input_tokens if usage.input_tokens is None else usage.input_tokens
+    if usage.output_tokens is not None:
+        return Charge(input_tokens, usage.output_tokens, UsageSource.COUNTED)
     return Charge(
-        bound.input_tokens if usage.input_tokens is None else usage.input_tokens,
+        input_tokens,
         # The first and the last chunk often carry no token: our count is no evidence of an overrun.
-        min(chunks, bound.output_tokens) if usage.output_tokens is None else usage.output_tokens,
+        min(chunks, bound.output_tokens),
         UsageSource.COUNTED,
+        most_output_tokens=min(most_tokens, bound.output_tokens),
     )
 
 

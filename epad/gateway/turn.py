@@ -107,9 +107,14 @@ class Turn:
         """What it costs as far as is known now."""
         if not self.forwarded:
             return NOTHING
-        if self.meter is None:
-            return forfeit(self.arrival.bound)
-        return charge_stream(self.meter.usage, self.meter.chunks, self.arrival.bound)
+        meter, bound = self.meter, self.arrival.bound
+        if meter is None:
+            return forfeit(bound)
+        if meter.usage is not None and meter.usage.output_tokens is not None:
+            return charge_stream(meter.usage, meter.chunks, bound)
+        # Of several choices only the first is read.
+        most = meter.most_tokens() if self.arrival.ask.choices == 1 else bound.output_tokens
+        return charge_stream(meter.usage, meter.chunks, bound, most)
 
 
 class Turns:
@@ -223,6 +228,8 @@ class Turns:
         else:
             self._tokens[name, "input"].inc(charge.input_tokens)
             self._tokens[name, "output"].inc(charge.output_tokens)
+            if charge.most_output_tokens > charge.output_tokens:
+                self._tokens[name, "forfeited"].inc(charge.most_output_tokens - charge.output_tokens)
         if charge.microusd:
             self._parts.metrics.cost.labels(name).inc(charge.microusd)
         return charge

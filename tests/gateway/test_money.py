@@ -72,6 +72,10 @@ def test_what_the_upstream_did_not_count_is_charged_at_the_dearest_rate() -> Non
     price = Price(1_000_000, 2_000_000, 100_000, 1_250_000, 3_000_000)
     assert Charge(100, 10, UsageSource.RESERVED).cost(price) == 125 + 30
     assert charge_stream(None, 99, Bound(100, 10)).tokens == 110
+    most = charge_stream(None, 2, Bound(100, 10), most_tokens=8)
+    assert (most.output_tokens, most.tokens, most.cost(price)) == (2, 108, 125 + 24)
+    assert charge_stream(None, 2, Bound(100, 10), most_tokens=99).tokens == 110
+    assert charge_stream(TokenUsage(100, 3), 2, Bound(100, 10), most_tokens=99).tokens == 103
 
 
 @pytest.mark.parametrize(

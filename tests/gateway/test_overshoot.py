@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from epad.config import BudgetConfig
 
 REQUESTS = 200
 FIT = 10
+PATH = "/v1/chat/completions"
 BODY = b'{"model":"tiny","messages":[{"role":"user","content":"hello"}],"stream":%s}'
 
 
@@ -73,3 +75,22 @@ async def test_turns_in_flight_are_capped_in_a_burst(tmp_path: Path) -> None:
         statuses = await burst(w, "/v1/chat/completions", BODY % b"true")
         assert (statuses.count(200), statuses.count(429)) == (8, REQUESTS - 8)
         assert {event.code for event in w.recorder.refusals} == {"too_many_in_flight"}
+
+
+async def test_streams_that_are_left_before_their_usage_do_not_overshoot(tmp_path: Path) -> None:
+    """Sixty tokens a chunk, as with speculative decoding, and a client that hangs up each time: the limit holds."""
+    limit, made = 3_000, 0
+    async with world(tmp_path, budgets={"writer": BudgetConfig(tokens_per_minute=limit)}) as w:
+        w.stub.words, w.stub.words_before_gate, w.stub.gate = ["word " * 60] * 4, 4, asyncio.Event()
+        while True:
+            body = json.loads(BODY % b"true") | {"max_tokens": 300}
+            async with w.http.post(w.url + PATH, json=body, headers=w.headers()) as response:
+                if response.status != 200:
+                    break
+                read = b""
+                while read.count(b"data:") < 4:
+                    read += await response.content.readany()
+            made += w.stub.input_tokens + 4 * 60
+            await w.closings(len(w.stub.requests))
+        assert made >= limit // 2
+        assert made <= w.used() <= limit

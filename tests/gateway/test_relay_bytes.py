@@ -157,6 +157,34 @@ async def test_a_quarantine_that_drains_lets_a_stream_end_as_it_would(tmp_path: 
         assert (closed.outcome, closed.charged_tokens) == (Outcome.DONE, 12)
 
 
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_cut_stream_costs_the_most_that_it_can_have_been(tmp_path: Path, path: str) -> None:
+    """Several tokens come in a chunk: estimated are the chunks, charged the bytes, of what was reserved."""
+    for words, most in ((["ten letter", "s, füünf"], 20), (["x" * 500] * 2, 50)):
+        async with in_front(tmp_path) as (w, server, _):
+            server.words, server.words_before_gate, server.gate = words, 2, asyncio.Event()
+            asking = asyncio.create_task(ask(w, w.url + path, request_for(path, stream=True)))
+            await counting(w, 2)
+            w.access.sever("writer")
+            await asking
+            [closed] = await w.closings(1)
+            prompt = closed.input_tokens
+            assert (closed.output_tokens, closed.charged_tokens - prompt) == (2, most)
+            assert w.gateway.spent("writer")["tokens_per_hour"].used == closed.charged_tokens
+
+
+async def test_several_choices_broken_off_cost_all_that_was_reserved(tmp_path: Path) -> None:
+    """Only the first of them is read."""
+    async with in_front(tmp_path) as (w, server, _):
+        server.gate, server.words_before_gate = asyncio.Event(), 2
+        asking = asyncio.create_task(ask(w, w.url + STREAMS[0], request_for(STREAMS[0], stream=True, n=3)))
+        await counting(w, 2)
+        w.access.sever("writer")
+        await asking
+        [closed] = await w.closings(1)
+        assert (closed.output_tokens, closed.charged_tokens - closed.input_tokens) == (2, 150)
+
+
 async def test_a_count_given_along_the_way_is_what_a_cut_stream_costs(tmp_path: Path) -> None:
     """Continuous usage, as vLLM gives it: four tokens came in two chunks, and four are charged."""
     async with in_front(tmp_path) as (w, server, _):

@@ -47,6 +47,29 @@ def streamed(path: str, *, at_once: bool) -> tuple[list[str], bytes]:
     return pieces, meter.reply.digest()
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_has_no_more_tokens_than_bytes_of_text(path: str, at_once: bool) -> None:
+    """Whoever took the pieces meanwhile, and of a stream that is broken off anywhere."""
+    endpoint = ROUTES.endpoint("POST", path)
+    assert endpoint is not None
+    body = request(path, stream=True)
+    meter = endpoint.meter(endpoint.parse(json.dumps(body).encode()))
+    head, words, _ = stream_of(path, body, list(WORDS))
+    for data in [b"".join([*head, *words])] if at_once else [*head, *words]:
+        meter.feed(data)
+        meter.reply.take()
+    assert meter.most_tokens() == len(TEXT.encode()) > len(TEXT)
+
+
+def test_a_call_is_as_long_as_its_name_and_arguments() -> None:
+    """Pieces of JSON, or Ollama's all at once."""
+    reply = Reply()
+    reply.call("weather", '{"city":')
+    reply.call(arguments=b'"Bern"}')
+    assert reply.size == len('weather{"city":"Bern"}')
+
+
 @given(st.text(alphabet="ab \n\t", max_size=30), st.lists(st.integers(0, 30), max_size=8))
 def test_cuts_and_spaces_make_no_difference(text: str, cuts: list[int]) -> None:
     """The digest is that of the words; what is only white space is nothing."""

@@ -93,6 +93,10 @@ class StreamMeter(Protocol):
         """Take what came; return what goes on to the client."""
         ...
 
+    def most_tokens(self) -> int:
+        """The most tokens that have come: each is a byte of text or more, and several may come in one chunk."""
+        ...
+
     def finish(self) -> bytes:
         """The upstream has ended: return what is left."""
         ...

@@ -68,6 +68,9 @@ class EventStream:
     def feed(self, data: bytes) -> bytes:
         return b"".join([self._pass(event) for event in self._events.feed(data)])
 
+    def most_tokens(self) -> int:
+        return max(self.chunks, self.reply.size)
+
     def finish(self) -> bytes:
         rest = self._events.rest()
         return self._pass(rest) if rest else b""

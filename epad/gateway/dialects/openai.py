@@ -193,6 +193,10 @@ class ChunkStream(EventStream):
         self._take([event[5:] for event in data.split(b"\n\n") if self._content in event], len(data))
         return data
 
+    def most_tokens(self) -> int:
+        self._hear_all()
+        return super().most_tokens()
+
     def finish(self) -> bytes:
         passed = super().finish()
         self._hear_all()

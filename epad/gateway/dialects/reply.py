@@ -18,6 +18,7 @@ class Reply:
         self._pieces: list[str] = []
         self._unhashed: list[str] = []
         self._unhashed_characters = 0
+        self._taken_bytes = 0
         self._said = False
         self._called = False
         self._space = False
@@ -56,18 +57,27 @@ class Reply:
         """Take in a call of a tool, or a piece of its arguments. Its id is a new one every time: left out."""
         if name:
             self._called = True
+            self._taken_bytes += len(name.encode())
             self._calls.update(b"\0" + name.encode() + b"\0")
         if arguments:
             self._calls.update(arguments.encode() if isinstance(arguments, str) else arguments)
             if isinstance(arguments, str):
                 self._pieces.append(arguments)
+            else:
+                self._taken_bytes += len(arguments)
 
     def take(self) -> list[str]:
         """The pieces that came since the last time."""
         if not self._pieces:
             return self._pieces
         pieces, self._pieces = self._pieces, []
+        self._taken_bytes += _size(pieces)
         return pieces
+
+    @property
+    def size(self) -> int:
+        """How many bytes all that came has: of what is said, of thoughts and calls."""
+        return self._taken_bytes + _size(self._pieces)
 
     def digest(self) -> bytes:
         """Identify what was said; empty if it was nothing."""
@@ -75,3 +85,7 @@ class Reply:
         if not (self._said or self._called):
             return b""
         return hashlib.sha256(self._text.digest() + self._calls.digest()).digest()[:_DIGEST_BYTES]
+
+
+def _size(pieces: list[str]) -> int:
+    return len("".join(pieces).encode())
