@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there
+from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class _Files:
 
         from epad.checkpoint.retention import list_bundles  # noqa: PLC0415
 
-        self.state: Path = Path(_state_of(call))
+        self.state: Path = Path(state_of(call))
         self.directory: Path = self.state / "checkpoints"
         self.inventory: Inventory = list_bundles(self.directory)
 
@@ -154,11 +153,3 @@ def _line(value: dict[str, Any]) -> str:
     signed = "" if value["signed"] else ", unsigned"
     size = f"{value['bytes'] / 1e6:.1f} MB"
     return f"{value['id']}  {value['kind']:10}  {state}{signed}{lost}  {size:>10}  {value['reason']}"
-
-
-def _state_of(call: Call) -> str:
-    """The state directory named or found; one without a ledger may still hold checkpoints."""
-    chosen = call.arguments.state
-    if chosen and is_there(f"{chosen}/checkpoints", stat.S_ISDIR):
-        return str(chosen)
-    return str(chosen or find_state(None, call.environment))

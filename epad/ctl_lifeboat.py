@@ -11,9 +11,8 @@ from epad.ctl_commands import (
     EXIT_UNKNOWN,
     Call,
     UsageError,
-    find_socket,
-    find_state,
     order,
+    state_of,
 )
 
 TYPE_CHECKING = False
@@ -188,14 +187,9 @@ def _about(bundle: Bundle) -> dict[str, Any]:
 
 
 def _state(call: Call) -> Path:
-    """The state directory: named, beside the socket that was named, or where a daemon keeps it."""
     from pathlib import Path  # noqa: PLC0415
 
-    if call.arguments.state is None and call.arguments.socket:
-        beside = Path(find_socket(call.arguments.socket, call.environment)).parent.parent
-        if (beside / "checkpoints").is_dir():
-            return beside
-    return Path(find_state(call.arguments.state, call.environment))
+    return Path(state_of(call))
 
 
 def _find(state: Path, source: str) -> Path:

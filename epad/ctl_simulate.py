@@ -6,7 +6,7 @@ import stat
 import time
 
 from epad.control import render
-from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there
+from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ BOTH, DID, WOULD = "=", "-", "+"
 
 def simulate(call: Call) -> int:
     """`epactl simulate [--since WHEN] [--set KEY=VALUE]... [--state DIR]`."""
-    path = f"{find_state(call.arguments.state, call.environment)}/state.db"
+    path = f"{state_of(call)}/state.db"
     if not is_there(path, stat.S_ISREG):
         call.terminal.say(f"{path}: there is no recording; give the state directory with --state")
         return EXIT_UNKNOWN
@@ -30,7 +30,7 @@ def simulate(call: Call) -> int:
     from epad.simulate.settings import SettingError  # noqa: PLC0415
 
     try:
-        answer = _replay(call, path)
+        answer = {"recording": path} | _replay(call, path)
     except SettingError as error:
         raise UsageError(str(error)) from error
     except (RecordingError, DatabaseError) as error:
@@ -109,6 +109,7 @@ def _stamp(utc: float) -> str:
 def _lines(answer: dict[str, Any], style: render.Style) -> list[str]:
     chosen = ", ".join(render.clean(text) for text in answer["settings"]) or "nothing changed"
     lines = [
+        render.clean(answer["recording"]),
         f"replayed {answer['records']} records of {answer['lives']} start(s), {answer['since']} to {answer['until']}",
         f"with {chosen}",
         "",
