@@ -71,6 +71,10 @@ def test_with_the_daemon_dead_everything_can_still_be_stopped() -> None:
     with installation(QUICK) as house:
         house.start()
         house.wait(lambda: len(house.children()) >= 3, "the children")
+        assert (house.status()["config_file"], house.status()["state_directory"]) == (
+            str(house.config),
+            str(house.state),
+        )
         refused = house.ctl("stop-all", "--yes", "--state", str(house.state))
         assert refused.returncode == 1
         assert "lifeboat enter" in refused.stderr
