@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from epad.control import render
+from epad.control.client import UnknownNameError
 from epad.ctl_commands import (
     EXIT_FAILED,
     EXIT_OK,
@@ -193,15 +194,14 @@ def _state(call: Call) -> Path:
 
 
 def _find(state: Path, source: str) -> Path:
-    """A bundle by its name in the state directory, or by its path. Raises UsageError."""
+    """A bundle by its name in the state directory, or by its path. Raises UnknownNameError."""
     from pathlib import Path  # noqa: PLC0415
 
     for path in (Path(source), state / "checkpoints" / source, state / "lifeboat" / source):
         if path.exists():
             return path.absolute()
-    raise UsageError(
-        f"there is no bundle {source!r}, neither as a path nor in {state}: see `epactl lifeboat list`"
-    )
+    message = f"there is no bundle {source!r}, neither as a path nor in {state}"
+    raise UnknownNameError(message, "`epactl lifeboat list` shows what there is")
 
 
 def _frames(path: Path) -> list[Frame]:

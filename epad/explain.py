@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,8 +68,7 @@ class History:
 
 def is_id(subject: str) -> bool:
     """Whether it is an id, whatever it may be of: as it stands in a chain, or an event's number."""
-    kind, _, number = subject.rpartition("-")
-    return number.isdecimal() and kind in {"", "anomaly", "transition", "step"}
+    return re.fullmatch(r"((anomaly|transition|step)-)?[0-9]{1,18}", subject) is not None
 
 
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:

@@ -16,7 +16,13 @@ from epad import orders as module
 from epad.budget_orders import BudgetOrders
 from epad.config import LogConfig, SubsystemConfig
 from epad.config_load import ConfigError, Origin, Problem
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownDatastoreError,
+    UnknownIdError,
+    UnknownSubsystemError,
+)
 from epad.controller import Controller
 from epad.datastore.keeper import Datastores
 from epad.explain import History
@@ -242,12 +248,20 @@ async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
     assert bool(told["chain"]) is (subject != HOST)
 
 
-@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1"])
+@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1", "-1", "9" * 19])
 async def test_what_cannot_be_explained_is_unknown(bench: Bench, subject: str) -> None:
     """And the answer says what can."""
     with pytest.raises(UnknownSubsystemError) as error:
         await bench.orders.explain(subject)
     assert {"chat", "game", "NORMAL", HOST} <= set(error.value.known)
+
+
+@pytest.mark.parametrize("subject", ["999999", "anomaly-999", "transition-999", "step-999", "9" * 18])
+async def test_an_id_of_nothing_is_unknown(bench: Bench, subject: str) -> None:
+    """It is named; no empty answer that reads as if nothing had been decided."""
+    bench.story.find("chat")
+    with pytest.raises(UnknownIdError, match=subject):
+        await bench.orders.explain(subject)
 
 
 async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Bench) -> None:
