@@ -43,7 +43,8 @@ class History:
     async def explain(self, subject: str | None) -> list[dict[str, Any]]:
         """The chain about a subsystem, a phase (its latest entry), an id, or the last incident.
 
-        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's.
+        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's. Of the last incident,
+        what is active now stands first.
         """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
@@ -72,18 +73,28 @@ def is_id(subject: str) -> bool:
 
 
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
-    links: list[Link] = []
+    told: list[Link] = []
     if subject is not None and subject.isdecimal():
-        links += _event_links(connection, int(subject))
+        told += _event_links(connection, int(subject))
         subject = _subject_of_event(connection, int(subject))
-    anomalies = _anomalies_about(connection, subject)
-    links += [link for number in anomalies for link in _anomaly_links(connection, number)]
+    links = _chain(connection, _anomalies_about(connection, subject), subject, told)
+    if subject is None:
+        now = _chain(connection, _active(connection), "", [])
+        links = now + [link for link in links if link not in now][len(now) - MAX_LINKS :]
+    return [link.as_json() for link in links[:MAX_LINKS]]
+
+
+def _chain(
+    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, told: Iterable[Link]
+) -> list[Link]:
+    """What was found, decided and done, in the order of its time, beside what is told already."""
+    links = [*told, *(link for number in anomalies for link in _anomaly_links(connection, number))]
     entries = _entries(connection, subject)
     links += _transition_links(connection, anomalies, entries)
     links += _step_links(connection, anomalies, subject, entries)
     # Within one millisecond the chain's own order holds.
     links.sort(key=lambda link: (link.at, _ORDER.index(link.kind)))
-    return [link.as_json() for link in links[-MAX_LINKS:]]
+    return links[-MAX_LINKS:]
 
 
 _ORDER = ("event", "finding", "anomaly", "rule", "step", "result")
@@ -151,6 +162,12 @@ def _anomalies_of_id(connection: apsw.Connection, kind: str, number: str) -> lis
         return [int(number)]
     rows = fetch(connection, queries[kind], (int(number),))
     return [number for row in rows for number in json.loads(row[0])["anomalies"]]
+
+
+def _active(connection: apsw.Connection) -> list[int]:
+    return [
+        row[0] for row in fetch(connection, "SELECT id FROM anomaly WHERE cleared_utc IS NULL ORDER BY id")
+    ]
 
 
 def _newest(connection: apsw.Connection, subsystem: str, count: int) -> list[int]:

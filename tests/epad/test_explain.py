@@ -122,6 +122,23 @@ def test_without_a_subject_it_is_the_last_incident(story: Story) -> None:
     assert not any("token_burn/chat" in text for text in texts)
 
 
+def test_what_is_active_now_is_explained_first(story: Story) -> None:
+    """Though no transition was needed for it: the phase was that already, for what is over by now."""
+    story.quarantine("chat")
+    story.release("chat")
+    story.quarantine("game")
+    assert story.path() == ["QUARANTINE"]
+    texts = [str(link["text"]) for link in chain(story)]
+    assert texts[:3] == [
+        "operator/game: operator of game",
+        "operator/game raised as anomaly",
+        "hold game freeze",
+    ]
+    assert texts.index("operator/chat: operator of chat") > 2
+    told = [(link["id"], link["text"]) for link in chain(story)]
+    assert len(told) == len(set(told))
+
+
 def test_a_forced_move_says_who_and_why(story: Story) -> None:
     """In the chain of its phase, beside the guard that held once the waiting was over."""
     story.find("chat")
@@ -209,6 +226,10 @@ def test_a_long_chain_shows_its_newest_links(story: Story, monkeypatch: pytest.M
     whole = chain(story, "chat")
     monkeypatch.setattr(module, "MAX_LINKS", 3)
     assert chain(story, "chat") == whole[-3:]
+    story.find("game")
+    story.end(Lane.CONTAINMENT)
+    assert len(chain(story)) == 3
+    assert {link["id"] for link in chain(story)} <= {link["id"] for link in chain(story, "game")}
 
 
 def test_transitions_are_told_oldest_first_with_their_facts(story: Story) -> None:
