@@ -41,10 +41,11 @@ def simulate(call: Call) -> int:
 
 
 def _replay(call: Call, path: str) -> dict[str, Any]:
+    """Decide the recording again. Raises RecordingError, SettingError, DatabaseError."""
     from pathlib import Path  # noqa: PLC0415
 
     from epad.simulate import settings  # noqa: PLC0415
-    from epad.simulate.history import RecordedHistory  # noqa: PLC0415
+    from epad.simulate.history import RecordedHistory, RecordingError  # noqa: PLC0415
     from epad.simulate.replay import Replay  # noqa: PLC0415
 
     chosen = settings.parse(call.arguments.settings)
@@ -53,6 +54,11 @@ def _replay(call: Call, path: str) -> dict[str, Any]:
     history = RecordedHistory(Path(path))
     actual = history.transitions(since)
     replayed = Replay(chosen, actual).run(history.records(since))
+    ended = replayed.ended_utc or since
+    if ended < since:
+        raise RecordingError(
+            f"{path}: nothing was recorded since {_stamp(since)}; the last is of {_stamp(ended)}"
+        )
     # What the recording does not reach yet is no difference: its last seconds may be still to be written.
     return answer_of(call.arguments.settings, since, actual, replayed)
 

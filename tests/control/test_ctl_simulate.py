@@ -34,3 +34,14 @@ def test_a_replay_says_what_it_read(state: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines()[0] == f"{state}/state.db"
     assert ctl.main([*words, "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["recording"] == f"{state}/state.db"
+
+
+def test_a_time_after_the_last_record_is_told(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No range that ends before it begins, and no verdict about nothing."""
+    assert ctl.main(["simulate", "--state", str(state), "--since", "2999-01-01"]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (
+        "nothing was recorded since 2999-01-01T00:00:00" in err
+        or "nothing was recorded since 2998-12-31" in err
+    )
