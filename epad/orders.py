@@ -86,7 +86,7 @@ class Orders:
         return self.event_log.subscribe()
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
-        known = [*self._names(), *Phase, HOST]
+        known = [*self._names(), *self.datastores.names, *Phase, HOST]
         if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
         chain = await self.history.explain(subject)

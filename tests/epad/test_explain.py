@@ -13,6 +13,7 @@ from epad import explain as module
 from epad.events import EventKind
 from epad.explain import History
 from epad.response.decider import Forced
+from epad.response.plans import Target
 from epad.response.step import Lane, StepState
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
@@ -75,6 +76,24 @@ def test_what_names_a_subsystem_as_its_victim_is_in_its_chain(story: Story) -> N
     now, names = story.clock.monotonic(), {"victims": ["chat"]}
     story.tell(Finding("cascade", "model", Severity.ANOMALY, now, "it fails", evidence=names, hard=True))
     assert "cascade/model raised as anomaly" in [link["text"] for link in chain(story, "chat")]
+
+
+def test_a_restore_is_told_of_the_store_and_of_who_writes_it(story: Story) -> None:
+    """Damaged together with another's, it was restored before a finding of its own; the rule and the step tell."""
+    story.world.damage |= {Target.datastore("memory", "chat"), Target.datastore("maps", "game")}
+    evidence = {"datastores": ["maps"]}
+    now = story.clock.monotonic()
+    story.tell(
+        Finding("datastore", "game", Severity.CRITICAL, now, "maps: rot", evidence=evidence, hard=True)
+    )
+    assert story.end() is Phase.RECOVERY
+    for subject in ("chat", "memory"):
+        texts = [str(link["text"]) for link in chain(story, subject)]
+        assert "restore_datastore memory" in texts
+        assert "restore_datastore maps" not in texts
+        assert any("-> RECOVERY by recover [degraded]" in text for text in texts)
+    assert "restart chat" in [link["text"] for link in chain(story, "chat")]
+    assert chain(story, "maps")[0]["text"] == "datastore/game: maps: rot"
 
 
 def test_within_one_millisecond_causes_stand_before_effects(story: Story) -> None:

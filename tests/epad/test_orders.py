@@ -239,13 +239,15 @@ async def test_phase_tells_its_history_and_draws_the_table(bench: Bench) -> None
     assert told["diagram"].startswith("stateDiagram-v2")
 
 
-@pytest.mark.parametrize("subject", [None, "chat", "QUARANTINE", HOST, "anomaly-1", "transition-1", "step-1"])
+@pytest.mark.parametrize(
+    "subject", [None, "chat", "QUARANTINE", HOST, "memory", "anomaly-1", "transition-1", "step-1"]
+)
 async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
-    """A subsystem, a phase, the host, a link by its id, or whatever was last."""
+    """A subsystem, a phase, the host, a datastore, a link by its id, or whatever was last."""
     bench.story.find("chat")
     told = await bench.orders.explain(subject)
     assert told["subject"] == (subject or "the last incident")
-    assert bool(told["chain"]) is (subject != HOST)
+    assert bool(told["chain"]) is (subject not in {HOST, "memory"})
 
 
 @pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1", "-1", "9" * 19])
