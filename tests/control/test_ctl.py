@@ -201,6 +201,9 @@ def test_the_socket_is_found_without_being_named(directory: Path) -> None:
         ["events", "-n", "0"],
         ["lifeboat"],
         ["ledger"],
+        *([*command, ""] for command in (["logs"], ["status"], ["explain"], ["lifeboat", "inspect"])),
+        ["quarantine", " ", "--reason", "r"],
+        ["checkpoint", "verify", ""],
     ],
 )
 def test_a_wrong_command_line_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
