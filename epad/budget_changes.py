@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from typing import get_type_hints
 
 import apsw
 import msgspec
@@ -17,6 +18,7 @@ from msgspec import structs
 
 from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
 from epad.config_money import check_money
+from epad.config_words import describe
 from epad.database import Database, fetch
 from epad.gateway.budget import GLOBAL_SCOPE, GROUP_PREFIX
 from statemachine.clock import Clock
@@ -131,16 +133,25 @@ def limits_of(config: Config, scope: str) -> LimitsConfig:
     return known[scope]
 
 
+def check_limits(values: Mapping[str, Number]) -> dict[str, Number]:
+    """Values that limits may have, whole ones as whole numbers. Raises BudgetChangeError."""
+    if strange := [name for name in values if name not in LIMITS]:
+        raise BudgetChangeError(f"{strange[0]} is no limit; there are: {', '.join(LIMITS)}")
+    hints = get_type_hints(SharedBudgetConfig, include_extras=True)
+    checked: dict[str, Number] = {}
+    for name, value in values.items():
+        whole = int(value) if float(value).is_integer() else value
+        try:
+            checked[name] = msgspec.convert(whole, hints[name])
+        except msgspec.ValidationError:
+            raise BudgetChangeError(f"{name} is {value}; give {describe(hints[name])}") from None
+    return checked
+
+
 def with_limits(config: Config, scope: str, values: Mapping[str, Number]) -> Config:
     """A configuration with some limits of one budget changed. Raises BudgetChangeError, UnknownScopeError."""
     former = limits_of(config, scope)
-    if strange := [name for name in values if name not in LIMITS]:
-        raise BudgetChangeError(f"{strange[0]} is no limit; there are: {', '.join(LIMITS)}")
-    whole = {name: int(value) if float(value).is_integer() else value for name, value in values.items()}
-    try:
-        limits = msgspec.convert({**structs.asdict(former), **whole}, type(former))
-    except msgspec.ValidationError as error:
-        raise BudgetChangeError(f"{scope}: {error}") from error
+    limits = structs.replace(former, **check_limits(values))
     changed = _placed(config, scope, limits)
     before = {complaint.key for complaint in check_money(config)}
     for complaint in check_money(changed):

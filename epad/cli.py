@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     def read() -> config_load.Loaded:
         return config_load.read(config_load.find(arguments.config))
 
-    return daemon.run(read, arguments.state)
+    return daemon.run(read, arguments.state, arguments.config)
 
 
 def _check(arguments: argparse.Namespace) -> int:

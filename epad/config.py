@@ -17,12 +17,12 @@ from epad.config_types import (
     CheckUrl,
     Count,
     Dollars,
+    Limit,
     Listener,
     Name,
     Ratio,
     RungName,
     Seconds,
-    Tokens,
 )
 from statemachine.assessor import LONGEST_MEMORY
 
@@ -179,29 +179,29 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What may be spent; 0 means no limit. A month is the last 31 days, so no calendar month exceeds it."""
 
-    tokens_per_minute: Tokens = 0
-    tokens_per_hour: Tokens = 0
-    tokens_per_day: Tokens = 0
-    tokens_per_month: Tokens = 0
-    tokens_in_all: Tokens = 0
+    tokens_per_minute: Limit = 0
+    tokens_per_hour: Limit = 0
+    tokens_per_day: Limit = 0
+    tokens_per_month: Limit = 0
+    tokens_in_all: Limit = 0
     usd_per_minute: Dollars = 0.0
     usd_per_hour: Dollars = 0.0
     usd_per_day: Dollars = 0.0
     usd_per_month: Dollars = 0.0
     usd_in_all: Dollars = 0.0
-    requests_per_minute: Annotated[int, Meta(ge=0)] = 0
+    requests_per_minute: Limit = 0
 
 
 class BudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
-    """What a subsystem may spend."""
+    """What a subsystem may spend. 0 turns in flight: as many as the budgets above it and the gateway allow."""
 
-    max_in_flight: Count = 8
+    max_in_flight: Limit = 8
 
 
 class SharedBudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
     """What several subsystems may spend together; each has its own cap of turns in flight beside this one."""
 
-    max_in_flight: Annotated[int, Meta(ge=0)] = 0
+    max_in_flight: Limit = 0
 
 
 class GroupConfig(Struct, frozen=True, forbid_unknown_fields=True):

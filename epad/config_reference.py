@@ -87,7 +87,7 @@ WORDS: Mapping[str, str] = {
     "prices.MODEL.cached_read": "left out: as input",
     "prices.MODEL.cache_write": "left out: as input",
     "prices.MODEL.reasoning": "left out: as output",
-    "budget.max_in_flight": "turns at the same time",
+    "budget.max_in_flight": "turns at the same time; 0: no limit of its own",
     "budget.requests_per_minute": "requests, whatever they cost; 0: no limit",
     "global.max_in_flight": "turns at the same time; 0: as [gateway] says",
     "global.requests_per_minute": "requests, whatever they cost; 0: no limit",

@@ -35,6 +35,17 @@ def effective(loaded: Loaded) -> Iterator[Shown]:
         yield Shown(key, masked(path, value), str(loaded.origin(key) or "built in"))
 
 
+def known_below(loaded: Loaded, prefix: str) -> list[str]:
+    """The names that stand where a key that is not there leaves the known ones."""
+    keys, above = [shown.key for shown in effective(loaded)], prefix
+    while above:
+        above = above.rpartition(".")[0]
+        below = [key.removeprefix(f"{above}.") for key in keys if key.startswith(f"{above}.")]
+        if below:
+            return list(dict.fromkeys(key.partition(".")[0] for key in below))
+    return list(loaded.config.__struct_fields__)
+
+
 def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in table.items():
         if isinstance(value, dict) and value:

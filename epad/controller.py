@@ -186,10 +186,8 @@ class Controller:
         if decision.row is not None:
             self._decider.move(decision.row, situation)
             self._announce_phase(decision.row)
-        elif decision.changes and not self._decider.assessor.active:
-            self.sentence = _CALM.get(
-                self._decider.phase, "nothing is wrong any more; waiting out the dwell time"
-            )
+        elif decision.changes:
+            self.sentence = _as_it_stands(self._decider)
         return [(operation.lane, self._submit(operation)) for operation in operations]
 
     def _submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
@@ -254,6 +252,12 @@ def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[Operat
     """Resolve the future that an order waits on by the one that the responder gave later."""
     if not promised.done() and not ended.cancelled():
         promised.set_result(ended.result())
+
+
+def _as_it_stands(decider: Decider) -> str:
+    """What is to be said once the troubles are other ones than those for which the phase was entered."""
+    calm = "wrong now" if decider.assessor.active else "nothing is wrong any more; waiting out the dwell time"
+    return _with_troubles(_CALM.get(decider.phase, calm), decider)
 
 
 def _with_troubles(sentence: str, decider: Decider) -> str:

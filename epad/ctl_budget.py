@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epad.control import limits, render
-from epad.control.client import quote
+from epad.control.client import FailedError, quote
 from epad.ctl_commands import EXIT_FAILED, EXIT_OK, Call, UsageError
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
         (
             row["scope"],
             row["name"],
-            amount(row["name"], row["limit"]),
+            _said(row["name"], row["limit"]),
             amount(row["name"], row["used"]),
             "-" if row["left"] is None else amount(row["name"], row["left"]),
             _origin(row),
@@ -44,11 +44,11 @@ def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
 def _origin(row: dict[str, Any]) -> str:
     if row["origin"] == CONFIGURED:
         return CONFIGURED
-    return f"{row['origin']} (configured: {amount(row['name'], row['configured'])})"
+    return f"{row['origin']} (configured: {_said(row['name'], row['configured'])})"
 
 
 def amount(name: str, value: float) -> str:
-    """An amount in a limit's own unit; 0 of an amount that is a limit is none."""
+    """An amount in a limit's own unit."""
     return limits.dollars(round(value * limits.MICROUSD)) if name.startswith("usd_") else f"{value:,}"
 
 
@@ -63,7 +63,14 @@ def change(call: Call) -> int:
 
 
 def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
+    """Say what would be set, or why it would be refused. Raises FailedError, ClientError."""
+    from epad.budget_changes import BudgetChangeError, check_limits  # noqa: PLC0415
+
     rows = call.client.get("/v1/budgets")["budgets"]
+    try:
+        check_limits({name: value or 0 for name, value in wanted.items()})
+    except BudgetChangeError as error:
+        raise FailedError(f"would be refused: {error}") from error
     now = {row["name"]: row["limit"] for row in rows if row["scope"] == scope}
     answer = {"order": f"budget {scope}", "dry_run": True, "limits": wanted, "now": now}
     told = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there
+from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class _Files:
 
         from epad.checkpoint.retention import list_bundles  # noqa: PLC0415
 
-        self.state: Path = Path(find_state(call.arguments.state, call.environment))
+        self.state: Path = Path(state_of(call))
         self.directory: Path = self.state / "checkpoints"
         self.inventory: Inventory = list_bundles(self.directory)
 

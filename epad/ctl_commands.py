@@ -32,6 +32,8 @@ AS_WHOM = "run it as root, or as the user that epad runs as (sudo -u epad epactl
 # Where systemd puts them: RuntimeDirectory=epad and StateDirectory=epad.
 SYSTEM_RUNTIME = "/run/epad"
 SYSTEM_STATE = "/var/lib/epad"
+# Of these files each state directory that was ever used holds one.
+_OF_A_STATE = ("ledger.db", "state.db", "daemon.lock")
 
 PAGE = 1_000  # events, the most the API gives at once
 USUAL_LINES = 100
@@ -306,6 +308,29 @@ def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
     found = next((d for d in candidates if is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])
     refuse_unreadable(found)
     return found
+
+
+def state_of(call: Call) -> str:
+    """The state directory: named, that of the socket named, or where a daemon keeps it.
+
+    Raises UsageError, RefusedError.
+    """
+    chosen, environment = call.arguments.state, call.environment
+    socket = call.arguments.socket or environment.get("EPAD_SOCKET")
+    if chosen or not socket:
+        return find_state(chosen, environment)
+    runtime = os.path.realpath(socket).rpartition("/")[0]
+    below = runtime.removesuffix("/run")
+    usual = {os.path.realpath(place): _own_state(environment) for place in _runtime_directories(environment)}
+    states = {f"{below}/run": below} | usual | {os.path.realpath(SYSTEM_RUNTIME): SYSTEM_STATE}
+    state = states.get(runtime)
+    if state is not None:
+        refuse_unreadable(state)
+    if state is None or not any(is_there(f"{state}/{name}", stat.S_ISREG) for name in _OF_A_STATE):
+        raise UsageError(
+            f"{socket} does not tell which state directory is its daemon's: name it with --state"
+        )
+    return state
 
 
 def refuse_unreadable(path: str) -> None:

@@ -5,15 +5,7 @@ from __future__ import annotations
 import json
 import stat
 
-from epad.ctl_commands import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_UNKNOWN,
-    Call,
-    find_state,
-    is_there,
-    refuse_unreadable,
-)
+from epad.ctl_commands import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, is_there, refuse_unreadable, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +27,7 @@ class _Files:
 
         from epad.ledger.places import Places  # noqa: PLC0415
 
-        self.state: Path = Path(find_state(call.arguments.state, call.environment))
+        self.state: Path = Path(state_of(call))
         self.path: Path = self.state / "ledger.db"
         self.places: Places = Places.under(self.state, {})
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import stat
 
 from epad.control import render
+from epad.control.client import UnknownNameError
 from epad.ctl_commands import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_UNKNOWN,
     Call,
     UsageError,
-    find_socket,
-    find_state,
     is_there,
     order,
+    state_of,
 )
 
 TYPE_CHECKING = False
@@ -179,26 +178,20 @@ def _about(bundle: Bundle) -> dict[str, Any]:
 
 
 def _state(call: Call) -> Path:
-    """The state directory: named, beside the socket that was named, or where a daemon keeps it."""
     from pathlib import Path  # noqa: PLC0415
 
-    if call.arguments.state is None and call.arguments.socket:
-        beside = Path(find_socket(call.arguments.socket, call.environment)).parent.parent
-        if is_there(str(beside / "checkpoints"), stat.S_ISDIR):
-            return beside
-    return Path(find_state(call.arguments.state, call.environment))
+    return Path(state_of(call))
 
 
 def _find(state: Path, source: str) -> Path:
-    """A bundle by its name in the state directory, or by its path. Raises UsageError."""
+    """A bundle by its name in the state directory, or by its path. Raises UnknownNameError."""
     from pathlib import Path  # noqa: PLC0415
 
     for path in (Path(source), state / "checkpoints" / source, state / "lifeboat" / source):
         if is_there(str(path), bool):
             return path.absolute()
-    raise UsageError(
-        f"there is no bundle {source!r}, neither as a path nor in {state}: see `epactl lifeboat list`"
-    )
+    message = f"there is no bundle {source!r}, neither as a path nor in {state}"
+    raise UnknownNameError(message, "`epactl lifeboat list` shows what there is")
 
 
 def _frames(path: Path) -> list[Frame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epad.control import render
-from epad.control.client import ClientError
+from epad.control.client import ClientError, UnknownNameError
 from epad.ctl_commands import EXIT_FAILED, EXIT_OK, Call
 
 TYPE_CHECKING = False
@@ -15,13 +15,15 @@ _PAINT = {"ok": "green", "absent": "dim", "lacking": "yellow", "broken": "red"}
 
 
 def doctor(call: Call) -> int:
-    """`epactl doctor [--config FILE] [--state DIR]`."""
+    """`epactl doctor [--config FILE] [--state DIR]`: of a daemon that runs, its own configuration and state."""
     from dataclasses import asdict  # noqa: PLC0415
 
     from epad.doctor.examine import examine  # noqa: PLC0415
 
-    chosen, state = _path(call.arguments.config), _path(call.arguments.state)
-    checks = [asdict(check) for check in examine(chosen, state, call.environment, _daemon(call))]
+    daemon = _daemon(call)
+    chosen = _path(call.arguments.config or daemon.get("config_file"))
+    state = _path(call.arguments.state or daemon.get("state_directory"))
+    checks = [asdict(check) for check in examine(chosen, state, call.environment, _who(daemon))]
     call.terminal.show(checks, doctor_lines(checks, call.terminal.style))
     return EXIT_FAILED if any(check["verdict"] == "broken" for check in checks) else EXIT_OK
 
@@ -40,19 +42,26 @@ def doctor_lines(checks: list[dict[str, Any]], style: render.Style) -> list[str]
 
 
 def config_show(call: Call) -> int:
-    """`epactl config show [--config FILE] [PREFIX]`."""
+    """`epactl config show [--config FILE] [PREFIX]`: of a daemon that runs, its own. Raises UnknownNameError."""
     from epad.config_load import ConfigError, find, read  # noqa: PLC0415
-    from epad.config_show import effective  # noqa: PLC0415
+    from epad.config_show import effective, known_below  # noqa: PLC0415
 
+    daemon = {} if call.arguments.config else _daemon(call)
     try:
-        loaded = read(find(_path(call.arguments.config)))
+        loaded = read(find(_path(call.arguments.config or daemon.get("config_file"))))
     except ConfigError as error:
         for problem in error.problems:
             call.terminal.say(str(problem))
         return EXIT_FAILED
     prefix = call.arguments.prefix or ""
     shown = [one for one in effective(loaded) if one.key.startswith(prefix)]
-    call.terminal.show([one._asdict() for one in shown], [render.clean(one) for one in shown])
+    if not shown and not any(table.startswith(prefix) for table in loaded.config.__struct_fields__):
+        known = ", ".join(known_below(loaded, prefix))
+        raise UnknownNameError(f"there is no key that begins with {prefix!r}", f"there are: {known}")
+    files = ", ".join(map(str, loaded.files)) or "no file: the shipped defaults"
+    whose = f"{_who(daemon)} reads " if daemon else ""
+    lines = [render.clean(one) for one in (f"# {whose}{files}", *shown)]
+    call.terminal.show([one._asdict() for one in shown], lines)
     return EXIT_OK
 
 
@@ -62,10 +71,14 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _daemon(call: Call) -> str:
+def _daemon(call: Call) -> dict[str, Any]:
     """What answers at the control socket; empty if nothing does."""
     try:
-        status = call.client.get("/v1/status")
+        status: dict[str, Any] = call.client.get("/v1/status")
     except ClientError:
-        return ""
-    return f"epad {status['version']}, pid {status['pid']}, phase {status['phase']},"
+        return {}
+    return status
+
+
+def _who(daemon: dict[str, Any]) -> str:
+    return f"epad {daemon['version']}, pid {daemon['pid']}, phase {daemon['phase']}," if daemon else ""

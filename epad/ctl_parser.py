@@ -98,7 +98,7 @@ class _Commands:
     ) -> argparse.ArgumentParser:
         """An order about one thing that is named."""
         parser = self.order(name, run, words)
-        parser.add_argument("name", metavar="NAME", help=f"the {what}")
+        parser.add_argument("name", metavar="NAME", type=ctl_words.name, help=f"the {what}")
         return parser
 
     def group(self, name: str, words: str) -> _Commands:
@@ -157,7 +157,7 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 def _add_looks(commands: _Commands) -> None:
     """How it is now."""
     status = commands.add("status", ctl_commands.status, "The phase, the subsystems, what is wrong.")
-    status.add_argument("name", metavar="NAME", nargs="?", help="one subsystem, in full")
+    status.add_argument("name", metavar="NAME", type=ctl_words.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
     status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
     status.add_argument("--wait", metavar="PHASE", type=ctl_words.phase, help="return once this is reached")
@@ -192,8 +192,9 @@ def _add_reasons(commands: _Commands) -> None:
     explain.add_argument(
         "subject",
         metavar="SUBJECT",
+        type=ctl_words.name,
         nargs="?",
-        help="a subsystem, a phase, an event's id, or an id as anomaly-3",
+        help="a subsystem, a datastore, a phase, an event's id, or an id as anomaly-3",
     )
     commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
 
@@ -217,7 +218,7 @@ def _add_texts(commands: _Commands) -> None:
         help="the newest N (20), without --since",
     )
     logs = commands.add("logs", ctl_commands.logs, "What a subsystem has printed.")
-    logs.add_argument("name", metavar="NAME", help="the subsystem")
+    logs.add_argument("name", metavar="NAME", type=ctl_words.name, help="the subsystem")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
     logs.add_argument(
         "-n",
@@ -308,7 +309,9 @@ def _add_lifeboat(commands: _Commands) -> None:
     )
     listing = lifeboat.add("list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier.")
     inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "What is in one of them.")
-    inspect.add_argument("source", metavar="BUNDLE", help="a bundle's name or path, or `first-tier`")
+    inspect.add_argument(
+        "source", metavar="BUNDLE", type=ctl_words.name, help="a bundle's name or path, or `first-tier`"
+    )
     _add_state(relaunch, listing, inspect)
 
 
@@ -321,7 +324,9 @@ def _add_checkpoints(commands: _Commands) -> None:
         "restore", ctl_checkpoint.restore, "Put one back; epad's own state only with no epad."
     )
     for parser in (verify, restore):
-        parser.add_argument("id", metavar="ID", nargs="?", help="which (the newest verified one)")
+        parser.add_argument(
+            "id", metavar="ID", type=ctl_words.name, nargs="?", help="which (the newest verified one)"
+        )
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
     restore.add_argument("--yes", action="store_true", help="do not ask")

@@ -6,7 +6,7 @@ import stat
 import time
 
 from epad.control import render
-from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, find_state, is_there, refuse_unreadable
+from epad.ctl_commands import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, refuse_unreadable, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ BOTH, DID, WOULD = "=", "-", "+"
 
 def simulate(call: Call) -> int:
     """`epactl simulate [--since WHEN] [--set KEY=VALUE]... [--state DIR]`."""
-    path = f"{find_state(call.arguments.state, call.environment)}/state.db"
+    path = f"{state_of(call)}/state.db"
     if not is_there(path, stat.S_ISREG):
         call.terminal.say(f"{path}: there is no recording; give the state directory with --state")
         return EXIT_UNKNOWN
@@ -33,7 +33,7 @@ def simulate(call: Call) -> int:
     from epad.simulate.settings import SettingError  # noqa: PLC0415
 
     try:
-        answer = _replay(call, path)
+        answer = {"recording": path} | _replay(call, path)
     except SettingError as error:
         raise UsageError(str(error)) from error
     except (RecordingError, DatabaseError) as error:
@@ -47,10 +47,11 @@ def simulate(call: Call) -> int:
 
 
 def _replay(call: Call, path: str) -> dict[str, Any]:
+    """Decide the recording again. Raises RecordingError, SettingError, DatabaseError."""
     from pathlib import Path  # noqa: PLC0415
 
     from epad.simulate import settings  # noqa: PLC0415
-    from epad.simulate.history import RecordedHistory  # noqa: PLC0415
+    from epad.simulate.history import RecordedHistory, RecordingError  # noqa: PLC0415
     from epad.simulate.replay import Replay  # noqa: PLC0415
 
     chosen = settings.parse(call.arguments.settings)
@@ -59,6 +60,11 @@ def _replay(call: Call, path: str) -> dict[str, Any]:
     history = RecordedHistory(Path(path))
     actual = history.transitions(since)
     replayed = Replay(chosen, actual).run(history.records(since))
+    ended = replayed.ended_utc or since
+    if ended < since:
+        raise RecordingError(
+            f"{path}: nothing was recorded since {_stamp(since)}; the last is of {_stamp(ended)}"
+        )
     # What the recording does not reach yet is no difference: its last seconds may be still to be written.
     return answer_of(call.arguments.settings, since, actual, replayed)
 
@@ -115,6 +121,7 @@ def _stamp(utc: float) -> str:
 def _lines(answer: dict[str, Any], style: render.Style) -> list[str]:
     chosen = ", ".join(render.clean(text) for text in answer["settings"]) or "nothing changed"
     lines = [
+        render.clean(answer["recording"]),
         f"replayed {answer['records']} records of {answer['lives']} start(s), {answer['since']} to {answer['until']}",
         f"with {chosen}",
         "",

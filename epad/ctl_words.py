@@ -23,6 +23,13 @@ def phase(text: str) -> str:
     return text.upper()
 
 
+def name(text: str) -> str:
+    """What something is called: not blank, as where a variable is empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is blank")
+    return text
+
+
 def seconds(text: str) -> float:
     """A time to wait."""
     try:

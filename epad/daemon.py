@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,17 @@ class StartError(Exception):
     """The daemon cannot start; the message names the thing, the place and the fix."""
 
 
-def run(read: Callable[[], Loaded], state: Path | None) -> int:
+def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None = None) -> int:
     """Run until told to stop; return the exit status. `state` overrides the configured state directory.
 
-    The configuration is read now, and again at each reload. Raises ConfigError for the first.
+    The configuration is read now, and again at each reload; `config_file` is told to those who ask where from.
+    Raises ConfigError for the first.
     """
     loaded = read()
     log = configure(loaded.config.daemon.log_format, loaded.config.daemon.log_level)
     try:
-        directories = _prepare(loaded.config, state)
+        chosen = config_file.absolute() if config_file else None
+        directories = replace(_prepare(loaded.config, state), config_file=chosen)
 
         def read_config() -> Config:
             again = read()

@@ -14,10 +14,14 @@ MAX_SOCKET_PATH_BYTES = 107
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """The daemon's state (survives reboots) and runtime (sockets) directories, and what lies in them."""
+    """The daemon's state (survives reboots) and runtime (sockets) directories, and what lies in them.
+
+    `config_file` is the one that `--config` names; None where the usual one is read.
+    """
 
     state: Path
     runtime: Path
+    config_file: Path | None = None
 
     @property
     def control_socket(self) -> Path:

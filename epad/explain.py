@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ import apsw
 
 from epad.database import Database, fetch
 from epad.events import EventKind
+from epad.response.step import StepName
 from statemachine.finding import Severity
 from statemachine.phase import Phase
 
@@ -40,9 +42,10 @@ class History:
         self._database = database
 
     async def explain(self, subject: str | None) -> list[dict[str, Any]]:
-        """The chain about a subsystem, a phase (its latest entry), an id, or the last incident.
+        """The chain about a subsystem, a datastore, a phase (its latest entry), an id, or the last incident.
 
-        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's.
+        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's. Of the last incident,
+        what is active now stands first.
         """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
@@ -67,23 +70,32 @@ class History:
 
 def is_id(subject: str) -> bool:
     """Whether it is an id, whatever it may be of: as it stands in a chain, or an event's number."""
-    kind, _, number = subject.rpartition("-")
-    return number.isdecimal() and kind in {"", "anomaly", "transition", "step"}
+    return re.fullmatch(r"((anomaly|transition|step)-)?[0-9]{1,18}", subject) is not None
 
 
 def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
-    links: list[Link] = []
+    told: list[Link] = []
     if subject is not None and subject.isdecimal():
-        links += _event_links(connection, int(subject))
+        told += _event_links(connection, int(subject))
         subject = _subject_of_event(connection, int(subject))
-    anomalies = _anomalies_about(connection, subject)
-    links += [link for number in anomalies for link in _anomaly_links(connection, number)]
+    links = _chain(connection, _anomalies_about(connection, subject), subject, told)
+    if subject is None:
+        now = _chain(connection, _active(connection), "", [])
+        links = now + [link for link in links if link not in now][len(now) - MAX_LINKS :]
+    return [link.as_json() for link in links[:MAX_LINKS]]
+
+
+def _chain(
+    connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, told: Iterable[Link]
+) -> list[Link]:
+    """What was found, decided and done, in the order of its time, beside what is told already."""
+    links = [*told, *(link for number in anomalies for link in _anomaly_links(connection, number))]
     entries = _entries(connection, subject)
-    links += _transition_links(connection, anomalies, entries)
+    links += _transition_links(connection, anomalies, entries | _restores(connection, subject))
     links += _step_links(connection, anomalies, subject, entries)
     # Within one millisecond the chain's own order holds.
     links.sort(key=lambda link: (link.at, _ORDER.index(link.kind)))
-    return [link.as_json() for link in links[-MAX_LINKS:]]
+    return links[-MAX_LINKS:]
 
 
 _ORDER = ("event", "finding", "anomaly", "rule", "step", "result")
@@ -137,7 +149,7 @@ def _anomalies_about(connection: apsw.Connection, subject: str | None) -> list[i
         ]
     if is_id(subject):
         return _anomalies_of_id(connection, *subject.split("-"))
-    found = set(_newest(connection, subject, 10)) | set(_naming_victim(connection, subject))
+    found = set(_newest(connection, subject, 10)) | set(_naming(connection, subject))
     found.update(number for root in _roots(connection, subject) for number in _newest(connection, root, 3))
     return sorted(found)
 
@@ -153,18 +165,37 @@ def _anomalies_of_id(connection: apsw.Connection, kind: str, number: str) -> lis
     return [number for row in rows for number in json.loads(row[0])["anomalies"]]
 
 
+def _active(connection: apsw.Connection) -> list[int]:
+    return [
+        row[0] for row in fetch(connection, "SELECT id FROM anomaly WHERE cleared_utc IS NULL ORDER BY id")
+    ]
+
+
 def _newest(connection: apsw.Connection, subsystem: str, count: int) -> list[int]:
     query = "SELECT id FROM anomaly WHERE subsystem = ? ORDER BY id DESC LIMIT ?"
     return [row[0] for row in fetch(connection, query, (subsystem, count))]
 
 
-def _naming_victim(connection: apsw.Connection, subsystem: str) -> list[int]:
-    """The last anomalies of others that it was found to suffer from."""
+def _naming(connection: apsw.Connection, name: str) -> list[int]:
+    """The last anomalies of others that it was found to suffer from; of a store, those it was found damaged by."""
     query = (
-        "SELECT id FROM anomaly WHERE EXISTS (SELECT 1 FROM json_each(evidence, '$.victims') WHERE value = ?)"
-        " ORDER BY id DESC LIMIT 3"
+        "SELECT id FROM anomaly WHERE EXISTS (SELECT 1 FROM json_each(evidence, '$.victims') WHERE value = ?1)"
+        " OR EXISTS (SELECT 1 FROM json_each(evidence, '$.datastores') WHERE value = ?1) ORDER BY id DESC LIMIT 3"
     )
-    return [row[0] for row in fetch(connection, query, (subsystem,))]
+    return [row[0] for row in fetch(connection, query, (name,))]
+
+
+def _restores(connection: apsw.Connection, subject: str | None) -> set[int]:
+    """The transitions that had a store restored, told by its name or who writes it.
+
+    One that is damaged together with another's has no finding of its own: it is restored before it is stated.
+    """
+    query = (
+        "SELECT o.transition FROM step s JOIN operation o ON o.id = s.operation WHERE s.name = ?1"
+        " AND ?2 IN (s.target, json_extract(s.arguments, '$.writer')) ORDER BY s.id DESC LIMIT 3"
+    )
+    rows = fetch(connection, query, (StepName.RESTORE_DATASTORE, subject or ""))
+    return {row[0] for row in rows if row[0] is not None}
 
 
 def _roots(connection: apsw.Connection, victim: str) -> set[str]:
@@ -239,10 +270,10 @@ def _step_links(
         " o.transition FROM step s JOIN operation o ON o.id = s.operation ORDER BY s.id DESC LIMIT 1000",
     )
     for row in reversed(rows):
-        about = row[4] == subject or row[11] in entries
+        arguments = json.loads(row[5])
+        about = subject in (row[4], arguments.get("writer", row[4])) or row[11] in entries
         if not about and not wanted & set(json.loads(row[10])["anomalies"]):
             continue
-        arguments = json.loads(row[5])
         what = arguments.get("rung", "")
         fields = {"operation": row[9], "arguments": arguments}
         yield Link("step", f"step-{row[0]}", row[1], f"{row[3]} {row[4]} {what}".strip(), fields)

@@ -417,7 +417,7 @@ class House:
             probes=self.probe_loops,
             ledger=self._integrity.status,
             recovery=lambda: self.rescue.plan(self.decider),
-            log_file=self._directories.log,
+            directories=self._directories,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,
             gpus=self._machine.gpus,

@@ -16,6 +16,7 @@ from epad.control.operations import (
     Peer,
     UnknownBudgetError,
     UnknownDatastoreError,
+    UnknownIdError,
     UnknownSubsystemError,
 )
 from epad.controller import Controller
@@ -86,10 +87,13 @@ class Orders:
         return self.event_log.subscribe()
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
-        known = [*self._names(), *Phase, HOST]
+        known = [*self._names(), *self.datastores.names, *Phase, HOST]
         if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
-        return {"subject": subject or "the last incident", "chain": await self.history.explain(subject)}
+        chain = await self.history.explain(subject)
+        if subject is not None and not chain and is_id(subject):
+            raise UnknownIdError(subject)
+        return {"subject": subject or "the last incident", "chain": chain}
 
     async def recovery(self) -> dict[str, Any]:
         return await self.board.recovery()

@@ -6,12 +6,12 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 from epad import __version__
 from epad.config import Config
 from epad.controller import Controller
+from epad.directories import Directories
 from epad.embedded import NOTICE
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
@@ -59,6 +59,7 @@ class StatusBoard:
     """Everything `epactl status` shows. The URLs are known once the doors are open."""
 
     config: Config
+    directories: Directories
     clock: Clock
     started_at: float
     decider: Decider
@@ -72,7 +73,6 @@ class StatusBoard:
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
     recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
-    log_file: Callable[[str], Path] = Path
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -86,6 +86,8 @@ class StatusBoard:
         return {
             "version": __version__,
             "pid": os.getpid(),
+            "state_directory": str(self.directories.state),
+            "config_file": str(self.directories.config_file or ""),
             "phase": phase,
             "phase_number": phase.number,
             "phase_since": since.astimezone(UTC).isoformat(timespec="seconds"),
@@ -147,7 +149,7 @@ class StatusBoard:
             "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},
-            "log": str(self.log_file(snapshot.name)) if snapshot.kind == "process" else "",
+            "log": str(self.directories.log(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
         }
 

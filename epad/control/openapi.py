@@ -268,6 +268,8 @@ SCHEMAS: dict[str, Any] = {
     "Status": _object(
         version=_TEXT,
         pid=_WHOLE,
+        state_directory=_TEXT,
+        config_file=_TEXT,
         phase=_TEXT,
         phase_number=_WHOLE,
         phase_since=_TEXT,

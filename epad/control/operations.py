@@ -47,6 +47,15 @@ class UnknownBudgetError(UnknownNameError):
     kind = "budget"
 
 
+class UnknownIdError(UnknownNameError):
+    """There is no event, anomaly, transition or step of that id, or no more."""
+
+    kind = "id"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, ["those that `epactl events` and `epactl explain` show"])
+
+
 class ConflictError(OperationError):
     """What was asked does not fit the present phase or state; the message says why."""
 
@@ -83,7 +92,7 @@ class Operations(Protocol):
         ...
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
-        """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError."""
+        """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError, UnknownIdError."""
         ...
 
     async def recovery(self) -> dict[str, Any]:

@@ -132,8 +132,11 @@ class Datastores:
                     await self._look(name)
                 if not self._is_to_restore(name):
                     return self._left_alone(name)
+            found = "".join(
+                f"{kind}: {detail}; " for kind, detail in self._looks.get(name, Look()).faults[:1]
+            )
             await order.stop(writer)
-            return f"{writer} stopped; {await self._put_in_place(name, order)}"
+            return f"{found}{writer} stopped; {await self._put_in_place(name, order)}"
         except (ChildError, OSError) as error:
             raise CheckpointError(f"datastore {name}: {error}") from error
         finally:

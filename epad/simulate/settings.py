@@ -49,7 +49,8 @@ def _parse(text: str) -> Setting:
     if not _can_be_tried(path):
         raise SettingError(
             f"{key.strip()}: a recording does not hold what this measures; it can answer for "
-            "hysteresis, policy, containment, probes.token_burn and budgets in tokens and requests"
+            "hysteresis, policy, containment, probes.token_burn, probes.cascade.blast_ratio and budgets in tokens "
+            "and requests"
         )
     try:
         return path, tomllib.loads(f"value = {value.strip()}")["value"]

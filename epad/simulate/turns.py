@@ -20,6 +20,8 @@ from statemachine.finding import Finding
 
 HELD = "subsystem_quarantined"
 """The gateway's refusal of what is held."""
+SHUT_TO_ALL = frozenset({"gateway_closed", "ledger_unavailable"})
+"""What the gateway says before it looks at who is held."""
 MOST_REFUSALS = LONGEST_MEMORY
 """Of those recorded as one, this many are told."""
 
@@ -103,8 +105,13 @@ class Turns:
         """Judge again what was turned away; what is let through by that counts as all it asked for."""
         count = 1 + more
         self.did[event.subsystem, event.code] += count
-        if self._judge_holds and event.code == HELD and self._hold_of(event.subsystem).rung < Rung.BLOCK:
-            return
+        if self._judge_holds and event.code not in SHUT_TO_ALL:
+            # The gateway looks at the hold before it looks at the request, whatever it then refused it for.
+            if self._hold_of(event.subsystem).rung >= Rung.BLOCK:
+                self.would[event.subsystem, HELD] += count
+                return
+            if event.code == HELD:
+                return
         if not (self._judge_budgets and event.code == BUDGET_EXCEEDED and event.unit == "tokens"):
             self.would[event.subsystem, event.code] += count
             for _ in range(min(count, MOST_REFUSALS) if self.judges_burn else 0):

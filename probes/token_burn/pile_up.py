@@ -71,9 +71,9 @@ class OpenTurns:
         self._refused.add(at, 1)
 
     def verdict(self, now: float, cap: int) -> Verdict | None:
-        """Say what piles up. What is refused at the cap counts: in flight there are never more than that."""
+        """Say what piles up. What is refused at the cap counts: in flight there are never more than that; 0 is none."""
         wanted = len(self._turns) + self._refused.total(now)
-        if wanted > self._thresholds.pile_up_ratio * cap:
+        if cap and wanted > self._thresholds.pile_up_ratio * cap:
             return self._state(
                 f"{wanted} turns wanted in flight at once, {cap} may be: is it fanning out?",
                 wanted,

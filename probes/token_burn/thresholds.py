@@ -24,7 +24,7 @@ MAX_BURN_WINDOWS = 6
 
 @dataclass(frozen=True, slots=True)
 class SubsystemBudget:
-    """What the detectors need of a subsystem's budget; 0 tokens means no limit."""
+    """What the detectors need of a subsystem's budget; 0 means no limit."""
 
     tokens_per_minute: int = 0
     tokens_per_day: int = 0

@@ -122,6 +122,10 @@ async def test_a_limit_is_set_with_a_reason(door: Door, capsys: pytest.CaptureFi
     set_it = ("budget", "set", "chat", "--reason", "r")
     assert await epactl(door, *set_it, "tokens_per_minute=1_000", "--dry-run") == 0
     assert "would set chat tokens_per_minute: 6,000 -> 1,000\nnothing was done\n" in capsys.readouterr().out
+    assert await epactl(door, *set_it, "max_in_flight=0", "--dry-run") == 0
+    assert "would set chat max_in_flight: no limit -> no limit" in capsys.readouterr().out
+    assert await epactl(door, *set_it, f"tokens_per_minute={2**53 + 2}", "--dry-run") == 1
+    assert "would be refused: tokens_per_minute is 9" in capsys.readouterr().err
     for wrong in ("tokens_per_minute", "=5", "tokens_per_minute=-1", "tokens_per_minute=lots"):
         assert await epactl(door, *set_it, wrong) == 2
     assert await epactl(door, "budget", "set", "chat", "tokens_per_minute=5") == 2
@@ -197,6 +201,9 @@ def test_the_socket_is_found_without_being_named(directory: Path) -> None:
         ["events", "-n", "0"],
         ["lifeboat"],
         ["ledger"],
+        *([*command, ""] for command in (["logs"], ["status"], ["explain"], ["lifeboat", "inspect"])),
+        ["quarantine", " ", "--reason", "r"],
+        ["checkpoint", "verify", ""],
     ],
 )
 def test_a_wrong_command_line_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

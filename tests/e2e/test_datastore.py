@@ -110,8 +110,8 @@ def test_a_damaged_graph_is_restored_and_its_writer_goes_on(house: Installation)
     (aside,) = house.directory.glob("memory.db.damaged-*Z")
     assert said.endswith(f"from the last sound copy; what was written since is in {aside}")
     assert b"\xa5" * PAGE in aside.read_bytes()
-    assert said.removeprefix("keeper stopped; ") in house.ctl("explain", "keeper").stdout
-    assert said.removeprefix("keeper stopped; ") in " ".join(house.status()["notices"])
+    assert all(said in house.ctl("explain", name).stdout for name in ("keeper", "memory"))
+    assert said.partition("keeper stopped; ")[2] in " ".join(house.status()["notices"])
     assert house.subsystem("keeper")["pid"] not in {writer, None}
     before = rows(memory)
     house.wait(lambda: rows(memory) > before, "the writer to go on")

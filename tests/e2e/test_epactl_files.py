@@ -85,6 +85,10 @@ def test_with_the_daemon_dead_everything_can_still_be_stopped() -> None:
     with installation(QUICK + HIDDEN) as house:
         house.start()
         hidden = house.subsystem("hidden")["pid"]
+        assert (house.status()["config_file"], house.status()["state_directory"]) == (
+            str(house.config),
+            str(house.state),
+        )
         refused = house.ctl("stop-all", "--yes", "--state", str(house.state))
         assert refused.returncode == 1
         assert "lifeboat enter" in refused.stderr

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from epad.budget_changes import (
     BUDGET_SCHEMA,
+    LIMITS,
     BudgetChangeError,
     BudgetChanges,
     UnknownScopeError,
@@ -94,9 +95,16 @@ async def test_what_can_no_more_be_applied_is_left_out(database: Database) -> No
     ("scope", "name", "value", "why"),
     [
         ("chat", "tokens_per_year", 1, "tokens_per_year is no limit; there are: tokens_per_minute"),
-        ("chat", "tokens_per_hour", -1, "tokens_per_hour"),
-        ("chat", "tokens_per_hour", 1.5, "tokens_per_hour"),
-        ("chat", "max_in_flight", 0, "max_in_flight"),
+        (
+            "chat",
+            "tokens_per_hour",
+            -1,
+            "tokens_per_hour is -1; give a whole number from 0 to 9007199254740992",
+        ),
+        ("chat", "tokens_per_hour", 1.5, "tokens_per_hour is 1.5; give a whole number from 0 to"),
+        ("chat", "tokens_per_hour", 2**53 + 1, "tokens_per_hour is 9007199254740993; give a whole number"),
+        ("all", "tokens_per_minute", 1e24, r"tokens_per_minute is 1e\+24; give a whole number from 0 to"),
+        ("all", "usd_per_day", 1e10, "usd_per_day is 10000000000.0; give a number from 0 to 1e\\+09"),
         ("chat", "usd_per_day", 1.0, "there is no price"),
     ],
 )
@@ -111,6 +119,19 @@ def test_a_budget_that_is_not_there_is_named_with_those_that_are(scope: str) -> 
     """What asks no model has none; a group is told by its prefix."""
     with pytest.raises(UnknownScopeError, match=r"there are: all, group:agents, chat$"):
         with_limits(CONFIG, scope, {"tokens_per_hour": 1})
+
+
+async def test_the_largest_limit_is_the_same_after_a_restart(database: Database) -> None:
+    """To the last token."""
+    await (await changes(database)).keep("chat", {"tokens_per_hour": 2**53}, "uid 7", "r")
+    kept = tokens_per_hour((await changes(database)).applied(CONFIG))
+    assert (kept, type(kept)) == (2**53, int)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_0_is_no_limit_whichever_it_is(name: str) -> None:
+    """Of turns in flight too: a subsystem then has no limit of its own."""
+    assert getattr(limits_of(with_limits(CONFIG, "chat", {name: 0}), "chat"), name) == 0
 
 
 @pytest.mark.parametrize("scope", ["all", "group:agents", "chat"])

@@ -103,12 +103,12 @@ class FakeDaemon:
     """Stands in for `epad.daemon`: what it was started with, and how it ends."""
 
     def __init__(self) -> None:
-        self.started: list[tuple[Config, list[Path], Path | None]] = []
+        self.started: list[tuple[Config, list[Path], Path | None, Path | None]] = []
         self.ending: BaseException | int = 0
 
-    def run(self, read: Callable[[], Loaded], state: Path | None) -> int:
+    def run(self, read: Callable[[], Loaded], state: Path | None, config_file: Path | None) -> int:
         loaded = read()
-        self.started.append((loaded.config, list(loaded.files), state))
+        self.started.append((loaded.config, list(loaded.files), state, config_file))
         if isinstance(self.ending, BaseException):
             raise self.ending
         return self.ending
@@ -128,15 +128,15 @@ def test_run_starts_the_daemon_with_what_was_read(tmp_path: Path, daemon: FakeDa
     path.write_text("[gateway]\nidle_seconds = 5\n")
     daemon.ending = 7
     assert cli.main(["run", "--config", str(path), "--state", "/some/where"]) == 7
-    ((config, files, state),) = daemon.started
+    ((config, files, state, config_file),) = daemon.started
     assert config.gateway.idle_seconds == 5.0
-    assert (files, state) == ([path], Path("/some/where"))
+    assert (files, state, config_file) == ([path], Path("/some/where"), path)
 
 
 def test_run_without_any_file_starts_with_the_defaults(daemon: FakeDaemon) -> None:
     """The daemon decides what the embedded default is; here nothing is added."""
     assert cli.main(["run"]) == 0
-    assert daemon.started == [(config_load.load(), [], None)]
+    assert daemon.started == [(config_load.load(), [], None, None)]
 
 
 def test_a_wrong_configuration_does_not_start_the_daemon(tmp_path: Path, daemon: FakeDaemon) -> None:

@@ -285,6 +285,20 @@ async def test_each_turn_ends_in_a_sentence(bench: Bench) -> None:
     assert bench.controller.sentence == "one subsystem misbehaves: token_burn of chat"
 
 
+async def test_the_sentence_is_never_about_what_is_over(bench: Bench) -> None:
+    """Calm is waited out until something else is found, which is what it says then; and the other way round."""
+    async with bench.running():
+        bench.controller.push(bench.find("chat"))
+        await bench.until(lambda: bench.decider.phase is Phase.QUARANTINE)
+        await bench.controller.order(Released("chat", "it was looked at"), wait_for=Lane.MAINTENANCE)
+        assert bench.controller.sentence.startswith("nothing is wrong any more")
+        await bench.controller.order(bench.find("game"), wait_for=Lane.MAINTENANCE)
+        assert bench.controller.sentence == "wrong now: token_burn of game"
+        await bench.controller.order(Released("game", "it was looked at"), wait_for=Lane.MAINTENANCE)
+        assert bench.controller.sentence.startswith("nothing is wrong any more")
+        assert bench.decider.phase is Phase.QUARANTINE
+
+
 async def test_the_series_follow_phase_and_anomalies(bench: Bench) -> None:
     """One phase is 1 and the others are 0; an anomaly that cleared is 0 and not gone."""
 

@@ -12,6 +12,7 @@ from epad_story import Story, at_once
 from epad import explain as module
 from epad.events import EventKind
 from epad.explain import History
+from epad.response.plans import Target
 from epad.response.step import Lane, StepState
 from epad.response.stimulus import Forced
 from statemachine.finding import Finding, Severity
@@ -77,6 +78,24 @@ def test_what_names_a_subsystem_as_its_victim_is_in_its_chain(story: Story) -> N
     assert "cascade/model raised as anomaly" in [link["text"] for link in chain(story, "chat")]
 
 
+def test_a_restore_is_told_of_the_store_and_of_who_writes_it(story: Story) -> None:
+    """Damaged together with another's, it was restored before a finding of its own; the rule and the step tell."""
+    story.world.damage |= {Target.datastore("memory", "chat"), Target.datastore("maps", "game")}
+    evidence = {"datastores": ["maps"]}
+    now = story.clock.monotonic()
+    story.tell(
+        Finding("datastore", "game", Severity.CRITICAL, now, "maps: rot", evidence=evidence, hard=True)
+    )
+    assert story.end() is Phase.RECOVERY
+    for subject in ("chat", "memory"):
+        texts = [str(link["text"]) for link in chain(story, subject)]
+        assert "restore_datastore memory" in texts
+        assert "restore_datastore maps" not in texts
+        assert any("-> RECOVERY by recover [degraded]" in text for text in texts)
+    assert "restart chat" in [link["text"] for link in chain(story, "chat")]
+    assert chain(story, "maps")[0]["text"] == "datastore/game: maps: rot"
+
+
 def test_within_one_millisecond_causes_stand_before_effects(story: Story) -> None:
     """Whatever there was of each."""
     story.find("chat")
@@ -120,6 +139,23 @@ def test_without_a_subject_it_is_the_last_incident(story: Story) -> None:
     assert any("token_burn/game" in text for text in texts)
     assert any("vram/model" in text for text in texts)
     assert not any("token_burn/chat" in text for text in texts)
+
+
+def test_what_is_active_now_is_explained_first(story: Story) -> None:
+    """Though no transition was needed for it: the phase was that already, for what is over by now."""
+    story.quarantine("chat")
+    story.release("chat")
+    story.quarantine("game")
+    assert story.path() == ["QUARANTINE"]
+    texts = [str(link["text"]) for link in chain(story)]
+    assert texts[:3] == [
+        "operator/game: operator of game",
+        "operator/game raised as anomaly",
+        "hold game freeze",
+    ]
+    assert texts.index("operator/chat: operator of chat") > 2
+    told = [(link["id"], link["text"]) for link in chain(story)]
+    assert len(told) == len(set(told))
 
 
 def test_a_forced_move_says_who_and_why(story: Story) -> None:
@@ -209,6 +245,10 @@ def test_a_long_chain_shows_its_newest_links(story: Story, monkeypatch: pytest.M
     whole = chain(story, "chat")
     monkeypatch.setattr(module, "MAX_LINKS", 3)
     assert chain(story, "chat") == whole[-3:]
+    story.find("game")
+    story.end(Lane.CONTAINMENT)
+    assert len(chain(story)) == 3
+    assert {link["id"] for link in chain(story)} <= {link["id"] for link in chain(story, "game")}
 
 
 def test_transitions_are_told_oldest_first_with_their_facts(story: Story) -> None:

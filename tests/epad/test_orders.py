@@ -16,7 +16,13 @@ from epad import orders as module
 from epad.budget_orders import BudgetOrders
 from epad.config import LogConfig, SubsystemConfig
 from epad.config_load import ConfigError, Origin, Problem
-from epad.control.operations import ConflictError, Peer, UnknownDatastoreError, UnknownSubsystemError
+from epad.control.operations import (
+    ConflictError,
+    Peer,
+    UnknownDatastoreError,
+    UnknownIdError,
+    UnknownSubsystemError,
+)
 from epad.controller import Controller
 from epad.datastore.keeper import Datastores
 from epad.explain import History
@@ -233,21 +239,31 @@ async def test_phase_tells_its_history_and_draws_the_table(bench: Bench) -> None
     assert told["diagram"].startswith("stateDiagram-v2")
 
 
-@pytest.mark.parametrize("subject", [None, "chat", "QUARANTINE", HOST, "anomaly-1", "transition-1", "step-1"])
+@pytest.mark.parametrize(
+    "subject", [None, "chat", "QUARANTINE", HOST, "memory", "anomaly-1", "transition-1", "step-1"]
+)
 async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
-    """A subsystem, a phase, the host, a link by its id, or whatever was last."""
+    """A subsystem, a phase, the host, a datastore, a link by its id, or whatever was last."""
     bench.story.find("chat")
     told = await bench.orders.explain(subject)
     assert told["subject"] == (subject or "the last incident")
-    assert bool(told["chain"]) is (subject != HOST)
+    assert bool(told["chain"]) is (subject not in {HOST, "memory"})
 
 
-@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1"])
+@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1", "-1", "9" * 19])
 async def test_what_cannot_be_explained_is_unknown(bench: Bench, subject: str) -> None:
     """And the answer says what can."""
     with pytest.raises(UnknownSubsystemError) as error:
         await bench.orders.explain(subject)
     assert {"chat", "game", "NORMAL", HOST} <= set(error.value.known)
+
+
+@pytest.mark.parametrize("subject", ["999999", "anomaly-999", "transition-999", "step-999", "9" * 18])
+async def test_an_id_of_nothing_is_unknown(bench: Bench, subject: str) -> None:
+    """It is named; no empty answer that reads as if nothing had been decided."""
+    bench.story.find("chat")
+    with pytest.raises(UnknownIdError, match=subject):
+        await bench.orders.explain(subject)
 
 
 async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 import structlog
@@ -13,6 +14,7 @@ from epad_story import Story
 
 from epad import __version__
 from epad.config import Config, SubsystemConfig, UpstreamConfig
+from epad.directories import Directories
 from epad.embedded import NOTICE
 from epad.probe_loop import ProbeLoops
 from epad.status import Ledger, StatusBoard
@@ -67,6 +69,7 @@ class Bench:
         )
         self.board = StatusBoard(
             config=config or configured(**SPECS),
+            directories=Directories(Path("/state"), Path("/run/epad"), Path("/srv/mine.toml")),
             clock=self.story.clock,
             started_at=self.story.clock.monotonic(),
             decider=self.story.decider,
@@ -112,6 +115,7 @@ def test_it_is_json_and_says_who_and_where_it_is() -> None:
     status = json.loads(json.dumps(bench.board.render()))
     assert (status["version"], status["pid"]) == (__version__, os.getpid())
     assert (status["phase"], status["phase_number"], status["uptime_seconds"]) == ("NORMAL", 0, 9.0)
+    assert (status["state_directory"], status["config_file"]) == ("/state", "/srv/mine.toml")
     assert status["gateway"] == {"url": "http://127.0.0.1:8700"}
     assert status["ledger"] == {"records": 42, "verdict": "ok", "detail": ""}
     assert status["anomalies"] == []

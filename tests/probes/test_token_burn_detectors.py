@@ -384,6 +384,15 @@ def test_turns_that_never_end_are_bounded() -> None:
     assert turns.reserved_tokens == 100 * MAX_OPEN_TURNS
 
 
+def test_without_a_cap_nothing_piles_up() -> None:
+    """0 turns in flight is no limit, and not one that the first turn is above."""
+    turns = OpenTurns(DEFAULT)
+    for number in range(100):
+        turns.admitted(admitted(turn=str(number)))
+    assert turns.verdict(1.0, cap=0) is None
+    assert turns.verdict(1.0, cap=8) is not None
+
+
 def test_the_oldest_is_the_oldest() -> None:
     """Turns end in any order."""
     turns = OpenTurns(DEFAULT)

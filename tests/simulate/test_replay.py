@@ -251,6 +251,14 @@ def test_a_smaller_budget_would_have_refused_more() -> None:
     assert tight.moves[0].utc < story.replay().moves[0].utc
 
 
+def test_whoever_would_have_been_held_would_have_been_refused_for_that() -> None:
+    """And no more for its budget: the gateway looks at the hold first."""
+    story = chatty(1_000)
+    rows = {row["code"]: row for row in story.replay("hysteresis.token_burn.raise_after=2").refusals}
+    assert (rows["budget_exceeded"]["did"], rows["budget_exceeded"]["would"]) == (10, 2)
+    assert (rows[HELD]["did"], rows[HELD]["would"]) == (0, 8)
+
+
 def test_a_larger_budget_would_have_refused_nothing() -> None:
     """And so nothing would have been quarantined."""
     story = chatty(1_000)
@@ -268,6 +276,7 @@ def test_a_larger_budget_would_have_refused_nothing() -> None:
         ("policy.dwell_seconds=-1", "dwell_seconds"),
         ("policy.dwell_seconds=soon", "dwell_seconds"),
         ("probes.vram.limit_ratio=0.5", "does not hold what this measures"),
+        ("probes.cascade.interval_seconds=1", "probes.cascade.blast_ratio"),
         ("subsystems.chat.command=x", "does not hold what this measures"),
         ("budgets.global.usd_per_day=5", "does not hold what this measures"),
         ("probes.token_burn.identical_prompts=1", "one request is no run"),

@@ -84,6 +84,8 @@ def status(**changes: Any) -> dict[str, Any]:
     return {
         "version": "0.1.0",
         "pid": 77,
+        "state_directory": "/state",
+        "config_file": "",
         "phase": "QUARANTINE",
         "phase_number": 1,
         "phase_since": "2026-01-01T00:00:00+00:00",
