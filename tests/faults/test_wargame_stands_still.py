@@ -65,6 +65,8 @@ def night(directory: Path, url: str, *, blocking: bool) -> Iterator[Installation
         str(directory / "w.db"),
         "--call-seconds",
         "2",
+        "--pause-first-seconds",
+        "3",
     ]
     # A quarantine that does not cure is outlasted in seconds instead of a quarter of an hour: then comes the restart.
     quick = QUICK.replace("[policy]\n", "[policy]\nquarantine_limit_seconds = 3.0\n")
