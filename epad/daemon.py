@@ -60,9 +60,11 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
         directories = replace(_prepare(loaded.config, state), config_file=chosen)
 
         def read_config() -> Config:
+            nonlocal loaded
             again = read()
             if emptied := again.emptied_since(loaded):
                 raise ConfigError(emptied)
+            loaded = again
             return with_embedded_default(again.config, directories)
 
         config = with_embedded_default(loaded.config, directories)

@@ -66,7 +66,8 @@ def _tag(kind: Kind, form: int) -> int:
 class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 2)):
     """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
 
-    What has a column of its own stands first: a check reads no further, which makes it a tenth faster.
+    What has a column of its own stands first, for a check reads no further: 0.55 M records a second, not 0.47
+    (bench/ledger.py).
 
     `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0.
     `path` is the gateway's, so that a lost turn can be asked again; records of before it have none.
