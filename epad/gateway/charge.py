@@ -38,6 +38,7 @@ class Charge(Struct, frozen=True):
     reasoning_tokens: int = 0
     microusd: int = 0
     most_output_tokens: int = 0
+    cache_write_hour_tokens: int = 0
 
     @property
     def charged_output_tokens(self) -> int:
@@ -57,8 +58,9 @@ class Charge(Struct, frozen=True):
                 input=max(0, self.input_tokens - cached),
                 output=max(0, self.output_tokens - self.reasoning_tokens),
                 cached_read=self.cached_read_tokens,
-                cache_write=self.cache_write_tokens,
+                cache_write=max(0, self.cache_write_tokens - self.cache_write_hour_tokens),
                 reasoning=self.reasoning_tokens,
+                cache_write_hour=self.cache_write_hour_tokens,
             )
         )
 

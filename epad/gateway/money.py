@@ -19,13 +19,17 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens by what they cost: `input` has no cached ones in it, `output` no reasoning."""
+    """Tokens by what they cost: `input` has no cached ones in it, `output` no reasoning.
+
+    `cache_write_hour` are written to a cache that is kept for an hour; they are not among `cache_write`.
+    """
 
     input: int = 0
     output: int = 0
     cached_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
+    cache_write_hour: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Price:
             + count.cached_read * self.cached_read
             + count.cache_write * self.cache_write
             + count.reasoning * self.reasoning
+            + count.cache_write_hour * self.cache_write
         )
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:

@@ -67,7 +67,8 @@ class TokenUsage(Struct, frozen=True):
     """The upstream's own count; None where it gave none, which is not 0.
 
     The same meaning in every dialect: `input_tokens` is the whole prompt, of which `cached_read_tokens` were
-    read from a cache and `cache_write_tokens` written to one; `reasoning_tokens` are among `output_tokens`.
+    read from a cache and `cache_write_tokens` written to one, `cache_write_hour_tokens` of these for an hour;
+    `reasoning_tokens` are among `output_tokens`.
     """
 
     input_tokens: int | None = None
@@ -75,6 +76,7 @@ class TokenUsage(Struct, frozen=True):
     cached_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_hour_tokens: int = 0
 
 
 FREE = TokenUsage(0, 0)
