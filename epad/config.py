@@ -162,7 +162,8 @@ class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A model server. `models` are glob patterns; the first upstream that matches serves a model.
 
-    `served_by` is the subsystem whose process it is; empty where it is none of ours.
+    `served_by` is the subsystem whose process it is; empty where it is none of ours. `server` is the kind of server,
+    as in epad/gateway/servers.py; empty: it is told by its address and its answers.
     """
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s]+|unix:/[^\s]+)$")]
@@ -174,6 +175,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     free: bool = False
     embedded: bool = False
     served_by: str = ""
+    server: str = ""
 
 
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):

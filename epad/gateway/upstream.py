@@ -22,6 +22,7 @@ from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
+from epad.gateway.servers import GENERIC, Server, server_named
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
 from statemachine.clock import Clock
 
@@ -45,9 +46,9 @@ _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
 _STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Upstream:
-    """A configured model server."""
+    """A configured model server; `server` is its kind as far as it is known by now."""
 
     name: str
     base: str
@@ -61,6 +62,7 @@ class Upstream:
     origin: Origin
     key: str
     health: Health
+    server: Server = GENERIC
 
     def serves(self, model: str, dialect: str) -> bool:
         """Say whether a request for this model goes here."""
@@ -351,6 +353,7 @@ class Upstreams:
             origin=origin,
             key=key,
             health=Health(self._clock),
+            server=server_named(config.server) or GENERIC,
         )
 
 
