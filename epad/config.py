@@ -76,6 +76,7 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     refusals_before_rest: Count
     idempotency_seconds: Seconds
     idempotency_bytes: Count
+    wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):

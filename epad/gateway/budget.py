@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from msgspec import Struct, structs
 
 from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.gateway.allowance import Room
 from epad.gateway.errors import BudgetError
 from epad.gateway.limits import (
     IN_FLIGHT,
@@ -146,6 +147,47 @@ class Budgets:
                 return refused
         return None
 
+    def refuses(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Refused | None:
+        """Say which limit a reservation of this size would cross; None if it would be made."""
+        for scope in self._of(subsystem):
+            refused = scope.refuses(tokens, microusd, now)
+            if refused is not None:
+                return refused
+        return None
+
+    def rooms(self, subsystem: str, now: float, *, queued: bool = False) -> list[Room]:
+        """What each limited scope of a subsystem has left; `queued` if the turn in question waits already."""
+        rooms = []
+        for scope in self._of(subsystem):
+            tokens, microusd = scope.tokens.left(now), scope.money.left(now)
+            if tokens is not None or microusd is not None:
+                others = scope.in_flight + scope.waiting - queued
+                rooms.append(Room(scope.name, tokens, microusd, scope.parallel.expected(others)))
+        return rooms
+
+    def limits_tokens(self, subsystem: str) -> bool:
+        """Say whether any limit in tokens or money applies to the subsystem: then its budget is a hard one."""
+        return any(scope.tokens.limited or scope.money.limited for scope in self._of(subsystem))
+
+    def largest(self, subsystem: str) -> int | None:
+        """The most tokens that one turn could ever have: the smallest limit that applies; None without any."""
+        limits = [limit for scope in self._of(subsystem) if (limit := scope.tokens.smallest_limit)]
+        return min(limits, default=None)
+
+    def scopes_of(self, subsystem: str) -> tuple[str, ...]:
+        """The scopes that a turn of the subsystem counts in."""
+        return tuple(scope.name for scope in self._of(subsystem))
+
+    def wait(self, subsystem: str, *, by: int) -> None:
+        """Count turns that wait for room, or no longer do."""
+        for scope in self._scopes.get(subsystem, ()):
+            scope.waiting += by
+
+    def under_way(self, scope: str) -> bool:
+        """Say whether turns are in flight in a scope, whose end may give something back."""
+        known = self._all.get(scope)
+        return known is not None and known.in_flight > 0
+
     def reserve(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Reservation | Refused:
         """Hold both amounts in every scope, or say which limit they would cross.
 
@@ -153,12 +195,10 @@ class Budgets:
         """
         if tokens < 0 or microusd < 0:
             raise BudgetError(f"{subsystem}: cannot reserve {tokens} tokens and {microusd} micro-USD")
-        scopes = self._of(subsystem)
-        for scope in scopes:
-            refused = scope.refuses(tokens, microusd, now)
-            if refused is not None:
-                return refused
-        for scope in scopes:
+        refused = self.refuses(subsystem, tokens, now, microusd)
+        if refused is not None:
+            return refused
+        for scope in self._of(subsystem):
             scope.hold(tokens, microusd, now)
         self._number += 1
         reservation = Reservation(self._number, subsystem, tokens, microusd)
@@ -175,9 +215,7 @@ class Budgets:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
         scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:
-            scope.in_flight -= 1
-            scope.tokens.settle(reservation.tokens, tokens, now)
-            scope.money.settle(reservation.microusd, microusd, now)
+            scope.settle((reservation.tokens, reservation.microusd), (tokens, microusd), now)
         if tokens > reservation.tokens or microusd > reservation.microusd:
             scopes[0].overrun = Refused(
                 reservation.subsystem, OVERRUN, reservation.tokens, tokens, 0, 0.0, True

@@ -20,6 +20,10 @@ OVERRUN = "overrun"
 IN_ALL_SECONDS = math.inf
 # How long to wait for turns in flight to settle: nobody knows, so ask again soon.
 IN_FLIGHT_RETRY_SECONDS = 1.0
+# How long the most turns at once are remembered, and what stands for them before any turn has ended: a quarter of
+# what is left to each lets eight at once begin on 20,000 tokens, the last of them with 494.
+PARALLEL_SECONDS = 60.0
+UNKNOWN_PARALLEL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,20 @@ class Meter:
         """Whether there is any limit at all."""
         return bool(self._limited)
 
+    @property
+    def smallest_limit(self) -> int:
+        """The smallest of the limits, 0 without any."""
+        return min((limit for _, limit in self._limited), default=0)
+
+    def left(self, now: float) -> int | None:
+        """How much may be reserved before a limit is reached; None where there is none."""
+        least: int | None = None
+        for window, limit in self._limited:
+            window.advance(now)
+            left = max(0, limit - window.spent - self.reserved)
+            least = left if least is None else min(least, left)
+        return least
+
     def too_large(self, amount: int, now: float) -> Refused | None:
         """Say which limit is smaller than the amount alone."""
         for window, limit in self._limited:
@@ -207,12 +225,38 @@ class Meter:
         return usages
 
 
+class Parallel:
+    """How many turns of a scope were under way at once, of late: as many are to be expected again."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self._most = 0
+        self._seen_at = -math.inf
+
+    def began(self, under_way: int, now: float) -> None:
+        """One more is under way."""
+        if under_way >= self._most or now - self._seen_at >= PARALLEL_SECONDS:
+            self._most, self._seen_at = under_way, now
+
+    def ended(self) -> None:
+        """One has come to its end: from now on it is known how this scope asks."""
+        self.known = True
+
+    def expected(self, others: int) -> int:
+        """How many more may come while so many others are under way, this one among them."""
+        if not self.known or self._most <= others:
+            return 1 if self.known and not others else UNKNOWN_PARALLEL
+        return self._most - others
+
+
 class Scope:
     """One set of limits and what counts against it: a subsystem's own, its group's, or everyone's."""
 
     def __init__(self, name: str, limits: BudgetConfig | SharedBudgetConfig) -> None:
         self.name = name
         self.in_flight = 0
+        self.waiting = 0
+        self.parallel = Parallel()
         self.overrun: Refused | None = None
         self.tokens = Meter(name, {})
         self.money = Meter(name, {})
@@ -254,6 +298,14 @@ class Scope:
         self.money.reserved += amount_microusd
         self.requests.spend(1, now, now)
         self.in_flight += 1
+        self.parallel.began(self.in_flight + self.waiting, now)
+
+    def settle(self, held: tuple[int, int], spent: tuple[int, int], now: float) -> None:
+        """Replace a reservation, in tokens and micro-USD, by what was spent."""
+        self.in_flight -= 1
+        self.parallel.ended()
+        self.tokens.settle(held[0], spent[0], now)
+        self.money.settle(held[1], spent[1], now)
 
     def usage(self, now: float) -> dict[str, Usage]:
         """Report every limit by its name."""

@@ -14,6 +14,7 @@ from epad.config import PriceConfig
 
 MICROUSD = 1_000_000
 _PER_TOKENS = 1_000_000
+_ANY_OUTPUT = 1 << 53
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -55,8 +56,19 @@ class Price:
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
         """The most that so many tokens can cost, whatever they turn out to be."""
-        dearest_input = max(self.input, self.cached_read, self.cache_write)
-        return _up(input_tokens * dearest_input + output_tokens * max(self.output, self.reasoning))
+        return _up(input_tokens * self._dearest_input + output_tokens * max(self.output, self.reasoning))
+
+    def affordable_output(self, input_tokens: int, amount_microusd: int) -> int:
+        """The most output whose `at_most`, with this input, stays within the amount; -1 if the input alone does not."""
+        left = amount_microusd * _PER_TOKENS - input_tokens * self._dearest_input
+        if left < 0:
+            return -1
+        dearest = max(self.output, self.reasoning)
+        return left // dearest if dearest else _ANY_OUTPUT
+
+    @property
+    def _dearest_input(self) -> int:
+        return max(self.input, self.cached_read, self.cache_write)
 
 
 FREE = Price(0, 0, 0, 0, 0)

@@ -160,13 +160,18 @@ def over_budget(refused: Refused) -> Refusal:
         fix = "shorten its prompt or its maximum of output tokens, or raise the budget"
         message = f"{what}: this request never fits; {fix}"
         return Refusal(400, "invalid_request_error", "request_exceeds_budget", message, details=details)
+    if math.isinf(refused.retry_after_seconds):
+        message = f"{what}: the budget is spent, and no time makes room in it"
+        return Refusal(402, "insufficient_quota", "budget_exceeded", message, details=details)
     if refused.retry_after_seconds > _WORTH_WAITING_SECONDS:
+        # Not to be repeated by itself: openai 1.x ignores so long a Retry-After, and asks again at once.
+        seconds = math.ceil(refused.retry_after_seconds)
         return Refusal(
-            402,
-            "insufficient_quota",
+            429,
+            "rate_limit_exceeded",
             "budget_exceeded",
-            f"{what}: the budget is spent",
-            retry_after_seconds=_known(refused.retry_after_seconds),
+            f"{what}: the budget is spent; there is room in {seconds} s",
+            retry_after_seconds=seconds,
             details=details,
         )
     return Refusal(
@@ -246,11 +251,6 @@ def unit_of(limit: str) -> str:
     if limit in {IN_FLIGHT, REQUESTS}:
         return "requests"
     return "microusd" if limit.startswith("microusd_") else "tokens"
-
-
-def _known(seconds: float) -> int | None:
-    """When to come back, unless no time will do."""
-    return math.ceil(seconds) if math.isfinite(seconds) else None
 
 
 def _figures(refused: Refused) -> dict[str, str | int]:

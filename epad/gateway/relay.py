@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from msgspec import structs
 
 from epad.gateway.charge import NOTHING, charge_whole
-from epad.gateway.dialects.dialect import Ask, StreamMeter
+from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.errors import UpstreamError
 from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
 from epad.gateway.refusal import Refusal, reservation_exceeded, upstream_failed
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
-from epad.gateway.upstream import Answer, Upstreams
+from epad.gateway.upstream import Answer, Upstream, Upstreams
 from epad.ledger.record import Outcome, UsageSource
 
 TURN_HEADER = b"x-epad-turn"
@@ -44,7 +45,7 @@ class Relay:
         self._turns.forward(turn)
         try:
             answer = await self._upstreams.post(
-                arrival.upstream, _target(request, turn), arrival.ask.body, request.fields
+                arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
             )
             async with answer:
                 turn.status = answer.status
@@ -68,7 +69,7 @@ class Relay:
         body = await answer.read()
         turn.seal()
         usage = turn.arrival.endpoint.usage(body)
-        self._turns.settle(turn, charge_whole(usage, answer.status, turn.arrival.bound))
+        self._turns.settle(turn, charge_whole(usage, answer.status, turn.bound))
         name = turn.arrival.upstream.name
         if answer.status in _NOT_LET_IN:
             message = f"upstream {name} does not take epad's key: check [upstreams.{name}] api_key_file"
@@ -132,11 +133,11 @@ class Relay:
             passed = meter.feed(data)
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
-                broken = reservation_exceeded(turn.arrival.upstream.name, turn.arrival.ask.output_tokens)
+                broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
                 turn.end(Outcome.CUT, broken.message)
                 return broken, b""
             # One that has just come to its end is let end: to cut it would save nothing.
-            overrun = _overruns(turn.arrival.ask, meter)
+            overrun = _overruns(turn, meter)
             if meter.complete:
                 # Before the client hears of the end: its next request may come before ours is through.
                 self._settle(turn, meter)
@@ -162,7 +163,7 @@ class Relay:
     def _settle(self, turn: Turn, meter: StreamMeter) -> None:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         charge = turn.charge()
-        if charge.source is UsageSource.COUNTED and _overruns(turn.arrival.ask, meter):
+        if charge.source is UsageSource.COUNTED and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
         self._turns.settle(turn, charge)
 
@@ -201,9 +202,16 @@ def _target(request: Request, turn: Turn) -> str:
     return f"{path}?{request.query.decode('latin-1')}" if request.query else path
 
 
-def _overruns(ask: Ask, meter: StreamMeter) -> bool:
+def _written(turn: Turn, upstream: Upstream) -> bytes:
+    """The request as this upstream gets it."""
+    arrival = turn.arrival
+    habits = upstream.habits(arrival.endpoint.path, arrival.ask.model)
+    return arrival.endpoint.write(arrival.ask, turn.cap, habits)
+
+
+def _overruns(turn: Turn, meter: StreamMeter) -> bool:
     """Say whether more has come than was asked for: by the upstream's own count, or by chunks of a token each."""
     counted = meter.usage.output_tokens if meter.usage is not None else None
     if counted is not None:
-        return counted > ask.output_tokens
-    return meter.chunks > ask.output_tokens + SLACK_CHUNKS * ask.choices
+        return counted > turn.bound.output_tokens
+    return meter.chunks > turn.bound.output_tokens + SLACK_CHUNKS * turn.arrival.ask.choices

@@ -17,7 +17,6 @@ from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.budget import Usage
 from epad.gateway.catalogue import Lookup, Question
-from epad.gateway.charge import Bound
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.doorkeeper import Doorkeeper
@@ -48,9 +47,9 @@ class Gateway:
     def __init__(self, parts: GatewayParts) -> None:
         config = parts.config
         self._parts = parts
-        self._turns = Turns(parts)
-        self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         limits = OutputLimits(config.default_output_tokens, config.max_output_tokens, config.template_tokens)
+        self._turns = Turns(parts, limits)
+        self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         self._routes = Routes(limits)
         self._doorkeeper = Doorkeeper(
             parts.identities, parts.doors, config.anonymous, parts.clock, parts.alarm
@@ -89,6 +88,7 @@ class Gateway:
     async def stop(self) -> None:
         """Sever what is in flight, each in its dialect; return when every turn is closed in the ledger."""
         self._stopping = True
+        self._turns.admission.close(RefusalError(refuse.STOPPING))
         self._parts.access.sever(None, refuse.STOPPING)
         await self._server.stop(_STOP_SECONDS)
         await self._turns.drain()
@@ -193,7 +193,7 @@ class Gateway:
             return partial(self._look_up, request, lookup)
         # An answer that is kept costs nothing, so a spent budget is no reason to withhold it.
         replayable = self._parts.answers is not None and headers.IDEMPOTENCY_HEADER in request.fields
-        crowded = None if replayable else self._parts.budgets.foresee(name, arrived)
+        crowded = None if replayable else self._turns.admission.foresee(name)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
         return partial(self._answer, request, name, endpoint, arrived)
@@ -205,7 +205,7 @@ class Gateway:
         arrival = self._arrival(request, name, endpoint, arrived)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
-            return await self._take(request, self._turns.admit(arrival))
+            return await self._take(request, await self._turns.admit(arrival))
         return await self._take_once(request, arrival, answers, arrival.idempotency_key)
 
     async def _take_once(
@@ -220,7 +220,7 @@ class Gateway:
                     self._parts.log.info("turn.replayed", turn=kept.turn, subsystem=arrival.subsystem)
                     return kept.response()
                 copier = Copier(arrival.endpoint)
-                turn = self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint))
+                turn = await self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint))
 
                 async def keep(response: Response) -> None:
                     await answers.keep(claim, copier.answer(turn.id, response))
@@ -311,7 +311,7 @@ class Gateway:
             endpoint=endpoint,
             ask=ask,
             upstream=Route(tuple(bounded)),
-            bound=Bound(prompt_tokens, ask.output_tokens),
+            prompt_tokens=prompt_tokens,
             body=body,
             body_sha256=hashlib.sha256(body).digest(),
             idempotency_key=key,

@@ -8,9 +8,11 @@ from functools import partial
 from msgspec import Struct, structs
 
 from epad.database import DatabaseError
+from epad.gateway.admission import Admission, Admitted
+from epad.gateway.allowance import Wish
 from epad.gateway.budget import Refused, Reservation
 from epad.gateway.charge import NOTHING, Bound, Charge, charge_stream, forfeit
-from epad.gateway.dialects.dialect import Ask, Endpoint, StreamMeter
+from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMeter
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
@@ -41,29 +43,25 @@ class Arrival(Struct, frozen=True):
     endpoint: Endpoint
     ask: Ask
     upstream: Route
-    bound: Bound
+    prompt_tokens: int
     body: bytes
     body_sha256: bytes
     idempotency_key: str | None
     retry: int
     price: Price = FREE
     conversation: str = ""
-
-    @property
-    def most_microusd(self) -> int:
-        """The most that the turn can cost."""
-        return (
-            0 if self.price is FREE else self.price.at_most(self.bound.input_tokens, self.bound.output_tokens)
-        )
+    context_tokens: int = 0
 
 
 class Turn:
-    """A turn in flight."""
+    """A turn in flight; `bound` is the most that it can have, `cap` the most output of each of its choices."""
 
-    def __init__(self, number: str, arrival: Arrival, reservation: Reservation) -> None:
+    def __init__(self, number: str, arrival: Arrival, admitted: Admitted) -> None:
         self.id = number
         self.arrival = arrival
-        self.reservation = reservation
+        self.cap = admitted.cap
+        self.bound = Bound(arrival.prompt_tokens, admitted.cap * arrival.ask.choices)
+        self.reservation: Reservation = admitted.reservation
         self.opening: asyncio.Future[int] | None = None
         self.forwarded = False
         self.meter: StreamMeter | None = None
@@ -107,7 +105,7 @@ class Turn:
         """What it costs as far as is known now."""
         if not self.forwarded:
             return NOTHING
-        meter, bound = self.meter, self.arrival.bound
+        meter, bound = self.meter, self.bound
         if meter is None:
             return forfeit(bound)
         if meter.usage is not None and meter.usage.output_tokens is not None:
@@ -120,8 +118,10 @@ class Turn:
 class Turns:
     """Admits turns, opens them in the ledger, settles and closes them."""
 
-    def __init__(self, parts: GatewayParts) -> None:
+    def __init__(self, parts: GatewayParts, limits: OutputLimits) -> None:
         self._parts = parts
+        self._limits = limits
+        self.admission = Admission(parts.budgets, parts.access, parts.clock, parts.config.wait_seconds)
         self._listener = parts.observer if isinstance(parts.observer, StreamObserver) else None
         self._charges: dict[str, Charge] = {}
         # asyncio keeps only weak references to tasks; these must live until the ledger has answered.
@@ -131,18 +131,26 @@ class Turns:
         self._tokens = Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
 
-    def admit(self, arrival: Arrival) -> Turn:
-        """Reserve the turn's worst case and register it, all in one step. Raises RefusalError."""
-        name, digest = arrival.subsystem, arrival.ask.prompt_digest
-        # Asked again: the subsystem may have been quarantined while the body was read.
-        shut = self._parts.access.shut(name)
-        if shut is not None:
-            raise RefusalError(shut, prompt_digest=digest)
-        now = self._parts.clock.monotonic()
-        reservation = self._parts.budgets.reserve(name, arrival.bound.tokens, now, arrival.most_microusd)
-        if isinstance(reservation, Refused):
-            raise RefusalError(over_budget(reservation), reservation, digest)
-        turn = Turn(self._name(arrival.at), arrival, reservation)
+    async def admit(self, arrival: Arrival) -> Turn:
+        """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
+        name, ask = arrival.subsystem, arrival.ask
+        wish = Wish(
+            prompt_tokens=arrival.prompt_tokens,
+            tokens=self._limits.cap(ask.wish),
+            named=ask.wish is not None,
+            choices=ask.choices,
+            price=arrival.price,
+            context_tokens=arrival.context_tokens,
+        )
+        asked = self._parts.clock.monotonic()
+        admitted = await self.admission.admit(name, wish, ask.prompt_digest)
+        if isinstance(admitted, Refused):
+            raise RefusalError(over_budget(admitted), admitted, ask.prompt_digest)
+        # What it waited is no time that epad or its upstream took.
+        waited = self._parts.clock.monotonic() - asked
+        if waited:
+            arrival = structs.replace(arrival, at=arrival.at + waited)
+        turn = Turn(self._name(arrival.at), arrival, admitted)
         self._parts.access.enter(name, turn)
         return turn
 
@@ -154,9 +162,9 @@ class Turns:
             subsystem=arrival.subsystem,
             dialect=arrival.endpoint.dialect.name,
             model=arrival.ask.model,
-            prompt_bound=arrival.bound.input_tokens,
-            output_cap=arrival.bound.output_tokens,
-            reserved_tokens=arrival.bound.tokens,
+            prompt_bound=turn.bound.input_tokens,
+            output_cap=turn.bound.output_tokens,
+            reserved_tokens=turn.bound.tokens,
             request_sha256=arrival.body_sha256,
             idempotency_key=arrival.idempotency_key,
             payload=arrival.body,
@@ -192,7 +200,7 @@ class Turns:
                 reserved_tokens=turn.reservation.tokens,
                 prompt_digest=arrival.ask.prompt_digest,
                 retry=arrival.retry,
-                prompt_tokens=arrival.bound.input_tokens,
+                prompt_tokens=turn.bound.input_tokens,
                 last_message=history.last_message,
                 conversation=arrival.conversation,
                 messages=history.messages,
@@ -221,6 +229,7 @@ class Turns:
         self._charges[turn.id] = charge
         name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
         self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd)
+        self.admission.settled()
         if charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd:
             self._tell_overrun(turn, charge, now)
         if charge.source is UsageSource.RESERVED:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from yarl import URL
 
 from epad.beat import sleep_to_beat
 from epad.config import UpstreamConfig
+from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
@@ -72,6 +73,11 @@ class Upstream:
         """Say whether a pattern other than the one for everything matches the model."""
         pairs = zip(self.models, self.patterns, strict=True)
         return any(pattern.match(model) for text, pattern in pairs if text != "*")
+
+    def habits(self, path: str, model: str) -> Habits:
+        """How it takes what epad writes into a request to this route, for this model."""
+        del path, model
+        return Habits()
 
     def target(self, path: str) -> bytes:
         """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is not doubled."""
@@ -235,8 +241,10 @@ class Upstreams:
         """Every upstream that speaks a dialect."""
         return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
 
-    async def post(self, route: Route | Upstream, path: str, body: bytes, client: Fields) -> Answer:
-        """Forward a request; return when its answer begins. Raises UpstreamError.
+    async def post(
+        self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields
+    ) -> Answer:
+        """Forward a request, as each upstream is to get it; return when its answer begins. Raises UpstreamError.
 
         The next upstream is asked only where the one before cannot have begun: no turn is ever made twice.
         """
@@ -249,7 +257,8 @@ class Upstreams:
                 continue
             route.served_by = upstream
             try:
-                return await self._post(upstream, path, body, client)
+                written = body if isinstance(body, bytes) else body(upstream)
+                return await self._post(upstream, path, written, client)
             except UpstreamError as error:
                 if not error.nothing_spent:
                     raise

@@ -41,6 +41,7 @@ class StubUpstream:
         self.input_tokens: int | None = 7
         self.output_tokens: int | None = 5
         self.gives_usage = True
+        self.obeys_caps = False
         self.status = 200
         self.piece_bytes = 0
         self.ends = True
@@ -79,10 +80,11 @@ class StubUpstream:
         }
 
     async def _openai(self, request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
+        made = body["max_tokens"] if self.obeys_caps else self.output_tokens
         usage = {
             "prompt_tokens": self.input_tokens,
-            "completion_tokens": self.output_tokens,
-            "total_tokens": (self.input_tokens or 0) + (self.output_tokens or 0),
+            "completion_tokens": made,
+            "total_tokens": (self.input_tokens or 0) + (made or 0),
         }
         base = {"id": "c1", "created": 1, "model": body["model"]}
         if not body.get("stream"):
@@ -216,6 +218,7 @@ def gateway_config(**overrides: Any) -> GatewayConfig:
         "refusals_before_rest": 100_000,
         "idempotency_seconds": 3_600.0,
         "idempotency_bytes": 1 << 20,
+        "wait_seconds": 0.0,
         **overrides,
     }
     return GatewayConfig(**values)

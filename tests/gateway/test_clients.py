@@ -24,6 +24,7 @@ from epad.ledger.record import Outcome
 from statemachine.containment import Rung
 
 ASK = [{"role": "user", "content": "say something"}]
+LONG = [{"role": "user", "content": "say something " * 50}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"name": "weather", "description": "the weather", "parameters": SCHEMA}
 CHAT_TOOL = {"type": "function", "function": FUNCTION}
@@ -175,7 +176,7 @@ async def test_tools_arrive_as_calls(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, Call, type[Exception], str]] = {
-    "openai too large": ("openai", lambda c: c.chat.completions.create(model="tiny", messages=ASK, max_tokens=999),
+    "openai too large": ("openai", lambda c: c.chat.completions.create(model="tiny", messages=LONG, max_tokens=9),
                          openai.BadRequestError, "never fits"),
     "openai unmetered": ("openai", lambda c: c.moderations.create(input="x"),
                          openai.PermissionDeniedError, "not metered"),
@@ -191,7 +192,7 @@ REFUSED: dict[str, tuple[str, Call, type[Exception], str]] = {
     "ollama copy": ("ollama", lambda c: c.copy("tiny", "x"), ollama.ResponseError, "denied"),
     "ollama delete": ("ollama", lambda c: c.delete("tiny"), ollama.ResponseError, "denied"),
     "ollama old embeddings": ("ollama", lambda c: c.embeddings("tiny", "x"), ollama.ResponseError, "not metered"),
-    "anthropic too large": ("anthropic", lambda c: c.messages.create(**{**MESSAGE, "max_tokens": 999}),
+    "anthropic too large": ("anthropic", lambda c: c.messages.create(**{**MESSAGE, "messages": LONG}),
                             anthropic.BadRequestError, "never fits"),
     "anthropic batch": ("anthropic", lambda c: c.messages.batches.create(requests=[]),
                         anthropic.PermissionDeniedError, "not metered"),

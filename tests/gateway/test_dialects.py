@@ -6,16 +6,16 @@ import itertools
 import json
 
 import pytest
+from asking import LIMITS, Asked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.gateway.dialects.dialect import OutputLimits, TokenUsage
+from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventSplitter
 from epad.gateway.dialects.ollama import Chat, Ollama
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
 from epad.gateway.errors import RequestError
 
-LIMITS = OutputLimits(default_tokens=100, max_tokens=1_000, template_tokens=16)
 openai, ollama = ChatCompletions(OpenAI(), LIMITS), Chat(Ollama(), LIMITS)
 
 
@@ -34,7 +34,7 @@ def request(**fields) -> bytes:
 )  # fmt: skip
 def test_openai_cap_is_written_into_the_request(given_caps, cap, written) -> None:
     """Absent, unlimited or too large a wish: the upstream is told the cap that was reserved for."""
-    ask = openai.parse(request(**given_caps))
+    ask = Asked(openai, request(**given_caps))
     body = json.loads(ask.body)
     assert ask.output_cap == cap
     assert {name: body[name] for name in written} == written
@@ -48,7 +48,7 @@ def test_openai_cap_is_written_into_the_request(given_caps, cap, written) -> Non
 def test_ollama_cap_is_written_into_the_options(options, cap) -> None:
     """Likewise in Ollama's place, leaving the other options as they are."""
     fields = {} if options is None else {"options": {"temperature": 0.25, **options}}
-    ask = ollama.parse(request(**fields))
+    ask = Asked(ollama, request(**fields))
     written = json.loads(ask.body)["options"]
     assert (ask.output_cap, written["num_predict"]) == (cap, cap)
     assert options is None or written["temperature"] == 0.25
@@ -59,15 +59,15 @@ def test_a_request_that_needs_no_edit_is_forwarded_as_it_came() -> None:
     body = (
         b'{ "model":"m","messages":[ {"content":"\\u00fc", "role":"user"}],\n "max_tokens" : 5, "x":1.50e0 }'
     )
-    assert openai.parse(body).body is body
+    assert Asked(openai, body).body is body
     ollama_body = b'{"model":"m", "messages":[],"options":{"num_predict":5, "temperature":1E-1}}'
-    assert ollama.parse(ollama_body).body is ollama_body
+    assert Asked(ollama, ollama_body).body is ollama_body
 
 
 def test_edits_leave_every_other_value_its_bytes() -> None:
     """What is not ours is not even decoded."""
-    ask = openai.parse(
-        b'{"model":"m","messages":[{"role":"user","content":"\\u00fc"}],"seed":1.50e0,"stream":true}'
+    ask = Asked(
+        openai, b'{"model":"m","messages":[{"role":"user","content":"\\u00fc"}],"seed":1.50e0,"stream":true}'
     )
     assert b'"content":"\\u00fc"' in ask.body
     assert b'"seed":1.50e0' in ask.body
@@ -76,8 +76,8 @@ def test_edits_leave_every_other_value_its_bytes() -> None:
 
 def test_the_wish_for_usage_is_remembered() -> None:
     """Asked for it is passed on, not asked for it is ours alone; other stream options stay."""
-    asked = openai.parse(request(stream=True, stream_options={"include_usage": True}))
-    not_asked = openai.parse(request(stream=True, stream_options={"include_usage": False, "x": 1}))
+    asked = Asked(openai, request(stream=True, stream_options={"include_usage": True}))
+    not_asked = Asked(openai, request(stream=True, stream_options={"include_usage": False, "x": 1}))
     assert asked.wants_usage
     assert not not_asked.wants_usage
     assert json.loads(not_asked.body)["stream_options"] == {"include_usage": True, "x": 1}
@@ -118,14 +118,14 @@ def test_what_bytes_cannot_bound_needs_the_context() -> None:
 
 def test_several_choices_are_all_reserved_for() -> None:
     """The answer may have n times the cap."""
-    ask = openai.parse(request(n=3, max_tokens=50))
+    ask = Asked(openai, request(n=3, max_tokens=50))
     assert (ask.choices, ask.output_tokens) == (3, 150)
 
 
 @pytest.mark.parametrize(
     ("body", "place"),
     [(b'{"model": "m",, }', "line 1 column 15"), (b"[1]", "not a JSON object"), (b"", "column 1"),
-     (b'{"messages":[]}', "model:"), (b'{"model":"m"}', "messages:"), (request(max_tokens="9"), "max_tokens:"),
+     (b'{"model":"m"}', "messages:"), (request(max_tokens="9"), "max_tokens:"),
      (request(n=0), None), (request(n=-1), "n:"), (request(n=9_999), "n:"), (request(model="m" * 300), "model:"),
      (request(messages=["x"]), "$[0]"), (request(stream="yes"), "stream:"), (b'{"a":' + b"[" * 90_000, "JSON")],
 )  # fmt: skip

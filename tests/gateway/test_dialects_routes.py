@@ -7,17 +7,17 @@ import json
 from typing import Any
 
 import pytest
+from asking import LIMITS, USUAL, Asked
 from hypothesis import given
 from hypothesis import strategies as st
 from model_server import STREAMS, answer_of, stream_of
 
 from epad.gateway import refusal
 from epad.gateway.dialects.body import read_object
-from epad.gateway.dialects.dialect import FREE, OutputLimits, TokenUsage
+from epad.gateway.dialects.dialect import FREE, Habits, TokenUsage
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.errors import RequestError
 
-LIMITS = OutputLimits(default_tokens=100, max_tokens=1_000, template_tokens=16)
 ROUTES = Routes(LIMITS)
 CAPS = {
     "/v1/chat/completions": ("max_tokens",), "/v1/completions": ("max_tokens",),
@@ -34,11 +34,11 @@ USAGE = {
 NEEDED: dict[str, Any] = {"model": "m", "messages": [], "prompt": "hi", "input": "hi"}
 
 
-def parse(path: str, **fields: Any):
+def parse(path: str, habits: Habits = USUAL, **fields: Any):
     endpoint = ROUTES.endpoint("POST", path)
     assert endpoint is not None
     needed = {name: value for name, value in NEEDED.items() if "embed" not in path or name != "messages"}
-    return endpoint.parse(json.dumps({**needed, **fields}).encode())
+    return Asked(endpoint, json.dumps({**needed, **fields}).encode(), habits)
 
 
 def wished(path: str, cap: int) -> dict[str, Any]:
@@ -196,8 +196,7 @@ def test_keys_that_nobody_knows_change_nothing(path: str, name: str, kind: str, 
      ("/v1/messages", {"mcp_servers": []}, "mcp"),
      ("/v1/messages", {"context_management": {"edits": [{"type": "compact_20260112"}]}}, "summary"),
      ("/v1/messages", {"messages": None}, "messages"), ("/v1/completions", {"prompt": None}, "prompt"),
-     ("/v1/embeddings", {"input": {}}, "input"), ("/v1/completions", {"n": 999}, "n:"),
-     ("/api/embed", {"model": ""}, "model")],
+     ("/v1/embeddings", {"input": {}}, "input"), ("/v1/completions", {"n": 999}, "n:")],
 )  # fmt: skip
 def test_what_nothing_bounds_is_refused(path: str, fields: dict, words: str) -> None:
     """Tools that run at the server ask the model as often as they like."""
@@ -243,9 +242,11 @@ def test_a_context_that_the_client_enlarges_is_reserved_for() -> None:
     assert parse("/api/generate", images=["aGk="], options={"num_ctx": 5}).prompt_tokens(4_096) == 4_096
 
 
-def test_scoring_a_prompt_asks_for_one_token_since_none_means_all() -> None:
+def test_scoring_a_prompt_asks_for_no_token_or_for_one_where_none_means_all() -> None:
     """Echo with max_tokens 0; without echo it means no wish."""
     assert parse("/v1/completions", max_tokens=0, echo=True).output_cap == 1
+    takes_none = parse("/v1/completions", Habits(zero_is_none=True), max_tokens=0, echo=True)
+    assert (takes_none.output_cap, json.loads(takes_none.body)["max_tokens"]) == (0, 0)
     assert parse("/v1/completions", max_tokens=0).output_cap == 100
 
 

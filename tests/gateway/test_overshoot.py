@@ -42,7 +42,7 @@ async def test_a_burst_on_a_budget_for_ten_forwards_exactly_ten(
     """No max_tokens, the upstream takes all it may: ten are forwarded, and the limit is met to the token."""
     body = BODY % stream
     worst = len(body) + TEMPLATE_TOKENS + DEFAULT_OUTPUT_TOKENS
-    limit = FIT * worst + worst - 1
+    limit = FIT * worst + len(body) + TEMPLATE_TOKENS
     budgets = {"writer": BudgetConfig(tokens_per_minute=limit, max_in_flight=1_000)}
     async with world(tmp_path, budgets=budgets) as w:
         w.stub.input_tokens, w.stub.output_tokens = worst - DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS

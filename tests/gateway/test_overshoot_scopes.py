@@ -12,6 +12,7 @@ from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, gateway
 
 from epad.config import BudgetConfig, PriceConfig, SharedBudgetConfig, UpstreamConfig
 from epad.database import Database
+from epad.gateway.admission import Admission
 from epad.gateway.budget import Budgets, SharedBudgets, Spend
 from epad.gateway.costs import COST_SCHEMA, CostBook
 from epad.gateway.money import Prices
@@ -47,12 +48,13 @@ async def burst(w: World, asks: list[tuple[str, str, bytes]]) -> list[int]:
 def extended(w: World, **parts: object) -> None:
     """Give a running gateway other parts."""
     w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, **parts)
+    w.gateway._turns.admission = Admission(w.gateway._parts.budgets, w.access, w.clock, 0.0)
 
 
 async def test_a_thousand_at_once_in_two_dialects_on_a_groups_budget_for_ten(tmp_path: Path) -> None:
     """Two subsystems of one group, plain and streamed: ten are forwarded, whoever they are."""
     limits = {name: BudgetConfig(max_in_flight=1_000) for name in ("writer", "reader")}
-    team = SharedBudgetConfig(tokens_per_day=FIT * WORST + WORST - 1)
+    team = SharedBudgetConfig(tokens_per_day=FIT * WORST + WORST - DEFAULT_OUTPUT_TOKENS)
     shared = SharedBudgets({"team": team}, dict.fromkeys(limits, "team"), SharedBudgetConfig())
     async with world(tmp_path, budgets=limits) as w:
         extended(w, budgets=Budgets(limits, 10_000, shared))
@@ -68,7 +70,8 @@ async def test_a_thousand_at_once_in_two_dialects_on_a_groups_budget_for_ten(tmp
 
 async def test_a_thousand_at_once_on_a_budget_of_money_for_ten(tmp_path: Path) -> None:
     """Not a micro-USD past it; and what the cached tokens saved makes room again."""
-    usd = (FIT * WORST_MICROUSD + WORST_MICROUSD - 1) / 1e6
+    prompt_microusd = -(-(WORST - DEFAULT_OUTPUT_TOKENS) * 25 // 10)
+    usd = (FIT * WORST_MICROUSD + prompt_microusd) / 1e6
     limits = {"writer": BudgetConfig(usd_per_day=usd, max_in_flight=1_000)}
     database = Database(tmp_path / "costs.db", COST_SCHEMA)
     await database.open()

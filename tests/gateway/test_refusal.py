@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -25,7 +26,7 @@ def window(wait: float, *, permanent: bool = False) -> Refused:
     [refusal.UNKNOWN_IDENTITY, refusal.quarantined("a", Rung.BLOCK, "x"), refusal.closed("gateway_closed", "x"),
      refusal.not_metered("GET", "/x", []), refusal.invalid_request("x"), refusal.body_too_large(1),
      refusal.unknown_model("m", "openai", []), refusal.over_budget(window(0, permanent=True)),
-     refusal.over_budget(window(3_600))],
+     refusal.over_budget(window(math.inf))],
 )  # fmt: skip
 def test_a_refusal_that_no_waiting_helps_with_is_not_repeated(permanent: Refusal) -> None:
     """Its status is none that clients repeat, and the header says it once more."""
@@ -50,8 +51,11 @@ def test_a_budget_refusal_shows_its_figures() -> None:
     """Limit, use and wish can be read by people and by programs."""
     soon, late = refusal.over_budget(window(12.2)), refusal.over_budget(window(3_600))
     assert (soon.status, soon.type, soon.code) == (429, "rate_limit_exceeded", "budget_exceeded")
-    assert (late.status, late.type, late.code) == (402, "insufficient_quota", "budget_exceeded")
-    assert soon.retry_after_seconds == 13
+    assert (late.status, late.type, late.code) == (429, "rate_limit_exceeded", "budget_exceeded")
+    assert (soon.retry_after_seconds, late.retry_after_seconds) == (13, 3_600)
+    assert late.headers()["x-should-retry"] == "false"  # a client that ignores so long a time asks at once
+    never = refusal.over_budget(window(math.inf))
+    assert (never.status, never.type, never.retry_after_seconds) == (402, "insufficient_quota", None)
     error = json.loads(OpenAI().error_body(soon))["error"]
     assert error["code"] == "budget_exceeded"
     assert error["budget"] == {

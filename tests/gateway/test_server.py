@@ -171,15 +171,19 @@ async def test_a_budget_refusal_tells_the_probes_which_limit(tmp_path: Path) -> 
         "reader": BudgetConfig(tokens_per_minute=1_000),
     }
     async with world(tmp_path, budgets=budgets) as w:
-        w.stub.input_tokens, w.stub.output_tokens = 50, 450
+        w.stub.input_tokens = 50
+        w.stub.obeys_caps = True
         answers = [await w.chat(max_tokens=450) for _ in range(3)]
-        assert [status for status, _, _ in answers] == [200, 429, 429]
-        _, headers, body = answers[1]
+        # The second is given what is left, less than it asked for; the third would have nothing.
+        assert [status for status, _, _ in answers] == [200, 200, 429]
+        asked = [request["max_tokens"] for request in w.stub.requests]
+        assert (asked[0], 0 < asked[1] < 450) == (450, True)
+        _, headers, body = answers[2]
         assert json.loads(body)["error"]["code"] == "budget_exceeded"
         assert 1 <= int(headers["Retry-After"]) <= 60
         refused = w.recorder.refusals[0]
         assert (refused.code, refused.limit, refused.limit_tokens, refused.used_tokens) == (
-            "budget_exceeded", "tokens_per_minute", 1_000, 500,
+            "budget_exceeded", "tokens_per_minute", 1_000, w.used(),
         )  # fmt: skip
         assert refused.prompt_digest == w.recorder.admissions[0].prompt_digest
         assert (await w.chat("reader"))[0] == 200
@@ -187,10 +191,14 @@ async def test_a_budget_refusal_tells_the_probes_which_limit(tmp_path: Path) -> 
         assert (await w.chat(max_tokens=450))[0] == 200
 
 
-async def test_a_request_beyond_the_whole_budget_is_a_mistake_in_the_request(tmp_path: Path) -> None:
-    """400, for good."""
+async def test_a_prompt_beyond_the_whole_budget_is_a_mistake_in_the_request(tmp_path: Path) -> None:
+    """400, for good; a cap beyond it is none: it is cut to what is left."""
     async with world(tmp_path, budgets={"writer": BudgetConfig(tokens_per_minute=200)}) as w:
-        status, headers, body = await w.chat(max_tokens=900)
+        w.stub.obeys_caps = True
+        assert (await w.chat(max_tokens=900))[0] == 200
+        assert w.used() <= 200
+        w.clock.advance(62)
+        status, headers, body = await w.chat(messages=[{"role": "user", "content": "x" * 200}])
         assert (status, json.loads(body)["error"]["code"]) == (400, "request_exceeds_budget")
         assert headers["x-should-retry"] == "false"
 

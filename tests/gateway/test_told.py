@@ -162,7 +162,7 @@ async def test_a_refusal_for_money_is_told_in_money(tmp_path: Path) -> None:
         status, body = 200, b""
         while status == 200:
             status, _headers, body = await w.chat()
-        assert (status, json.loads(body)["error"]["code"]) == (402, "budget_exceeded")
+        assert (status, json.loads(body)["error"]["code"]) == (429, "budget_exceeded")
         for _ in range(2):
             await w.chat("reader")
     money, requests = listener.refusals[-2:]

@@ -7,7 +7,8 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, Tokens, TokenUsage
+from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
+from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, Habits, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data, sse_event
 from epad.gateway.dialects.history import read_history
 from epad.gateway.dialects.reply import Reply
@@ -16,7 +17,7 @@ from epad.gateway.refusal import Refusal
 
 _CAP = "max_tokens"
 _OURS = frozenset({
-    "model", "messages", "system", "tools", "stream", "mcp_servers", "container", "context_management", _CAP,
+    "model", "messages", "system", "tools", "stream", "mcp_servers", "container", "context_management", *CAP_NAMES,
 })  # fmt: skip
 _EDITS = frozenset({"edits"})
 # With these the server works by itself, and asks the model as often as it likes.
@@ -139,19 +140,22 @@ class Messages:
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _OURS)
         bounded = _is_bounded(fields)
-        wish = fields.read(_CAP, int)
-        cap = self._limits.cap(wish)
         return Ask(
             model=json_body.read_model(fields),
             stream=bool(fields.read("stream", bool)),
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=cap,
+            wish=wish_of(read_caps(fields)),
             choices=1,
             wants_usage=True,  # every stream has it
-            body=body if wish == cap else fields.splice({_CAP: str(cap).encode()}),
+            fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "system", "messages", "tools"),
             history=read_history(fields, before=("system",)),
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del habits  # every server of this dialect takes the one name
+        edits = cap_edits(read_caps(ask.fields), cap, (_CAP,))
+        return ask.fields.splice(edits) if edits else ask.fields.text
 
     def usage(self, body: bytes) -> TokenUsage | None:
         answer = json_body.read_answer(body, _Answer)
@@ -190,13 +194,18 @@ class CountTokens:
             model=json_body.read_model(fields),
             stream=False,
             prompt_bound=0,
-            output_cap=0,
+            wish=0,
             choices=1,
             wants_usage=True,
-            body=body,
+            fields=fields,
             # Not the digest of the message it counts: to count first and then to ask is no repetition.
             prompt_digest=json_body.prompt_digest(fields, "messages", "model", "system", "tools"),
+            generates=False,
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del cap, habits  # nothing is generated
+        return ask.fields.text
 
     def usage(self, body: bytes) -> TokenUsage | None:
         del body

@@ -146,10 +146,8 @@ def read_answer(body: bytes, kind: type[T]) -> T | None:
 
 
 def read_model(fields: JsonObject) -> str:
-    """The model asked for. Raises RequestError."""
-    model = fields.read("model", str)
-    if not model:
-        raise RequestError("model: a model's name is needed")
+    """The model asked for; empty if none is named. Raises RequestError."""
+    model = fields.read("model", str) or ""
     if len(model) > MAX_MODEL_LENGTH:
         raise RequestError(f"model: longer than {MAX_MODEL_LENGTH} characters")
     return model

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
+from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.history import NO_HISTORY, History
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.refusal import Refusal
@@ -25,30 +26,44 @@ class OutputLimits:
 
     def cap(self, wish: int | None) -> int:
         """The most output tokens a choice may have; no wish, or one for no limit, gets the default."""
-        if wish is None or wish <= 0:
-            return min(self.default_tokens, self.max_tokens)
-        return min(wish, self.max_tokens)
+        return min(self.default_tokens if wish is None else wish, self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How an upstream takes what epad writes into a request.
+
+    `caps` are the fields that cap an answer there, the first of them is the one to write; `usage_option` says
+    whether it takes `stream_options`; `zero_is_none` whether a cap of 0 means no output, and not output without end.
+    """
+
+    caps: tuple[str, ...] = ("max_tokens",)
+    usage_option: bool = True
+    zero_is_none: bool = False
 
 
 class Ask(Struct, frozen=True):
-    """A request, as far as metering needs. `body` is what is forwarded, with the cap written into it.
+    """A request, as far as metering needs; `fields` is the body as it came.
 
-    `prompt_bound` is None where the body's bytes say nothing about the prompt's tokens: images, audio, search.
-    A request may hold several prompts, each of which fills a context of its own; `context_wish` is the context
-    that the request itself asks the server for.
+    `model` is empty where none is named. `prompt_bound` is None where the body's bytes say nothing about the prompt's
+    tokens: images, audio, search. `wish` is the output asked for in each choice, None where there is no cap or one
+    that means no limit; 0 asks for the prompt alone. What `generates` nothing has no output in any case. A request
+    may hold several prompts, each of which fills a context of its own; `context_wish` is the context that the
+    request itself asks the server for.
     """
 
     model: str
     stream: bool
     prompt_bound: int | None
-    output_cap: int
+    wish: int | None
     choices: int
     wants_usage: bool
-    body: bytes
+    fields: JsonObject
     prompt_digest: bytes
     prompts: int = 1
     context_wish: int = 0
     history: History = NO_HISTORY
+    generates: bool = True
 
     def prompt_tokens(self, context_tokens: int) -> int | None:
         """The most tokens the prompts can have on an upstream with this context; None if nothing bounds them."""
@@ -56,11 +71,6 @@ class Ask(Struct, frozen=True):
         if self.prompt_bound is None:
             return context or None
         return min(self.prompt_bound, context) if context else self.prompt_bound
-
-    @property
-    def output_tokens(self) -> int:
-        """The most tokens the answer can have."""
-        return self.choices * self.output_cap
 
 
 class TokenUsage(Struct, frozen=True):
@@ -119,6 +129,10 @@ class Endpoint(Protocol):
 
     def parse(self, body: bytes) -> Ask:
         """Read a request. Raises RequestError."""
+        ...
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        """The request's body as an upstream of these habits gets it, with the cap of each choice written into it."""
         ...
 
     def usage(self, body: bytes) -> TokenUsage | None:

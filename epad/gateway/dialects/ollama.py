@@ -9,7 +9,8 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, Tokens, TokenUsage
+from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
+from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, Habits, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import LINE_BOUNDARY, EventStream
 from epad.gateway.dialects.history import NO_HISTORY, History, read_history
 from epad.gateway.dialects.reply import Reply
@@ -17,12 +18,13 @@ from epad.gateway.refusal import Refusal
 
 _CAP = "num_predict"
 _CONTEXT = "num_ctx"
-_CHAT_FIELDS = frozenset({"model", "messages", "tools", "stream", "options"})
+_CHAT_FIELDS = frozenset({"model", "messages", "tools", "stream", "options", *CAP_NAMES})
 _GENERATE_FIELDS = frozenset({
     "model", "prompt", "suffix", "system", "template", "context", "images", "stream", "options",
+    *CAP_NAMES,
 })  # fmt: skip
 _EMBED_FIELDS = frozenset({"model", "input", "options", "stream"})
-_OPTIONS = frozenset({_CAP, _CONTEXT})
+_OPTIONS = frozenset({_CONTEXT, *CAP_NAMES})
 # What is answered to an empty prompt: the model was put into memory, or out of it, and nothing generated.
 _NOT_GENERATED = frozenset({"load", "unload"})
 
@@ -97,20 +99,28 @@ class _Generating:
 
     def _ask(self, fields: JsonObject, bounded: bool, digest: bytes, history: History = NO_HISTORY) -> Ask:
         options = fields.child("options", _OPTIONS)
-        wish = options.read(_CAP, int) if options is not None else None
-        cap = self._limits.cap(wish)
         return Ask(
             model=json_body.read_model(fields),
             stream=fields.read("stream", bool) is not False,  # Ollama streams unless told not to
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=cap,
+            wish=wish_of(read_caps(options)) if options is not None else None,
             choices=1,
             wants_usage=True,
-            body=fields.text if wish == cap else _with_cap(fields, options, cap),
+            fields=fields,
             prompt_digest=digest,
             context_wish=_context_wish(options),
             history=history,
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del habits  # the cap is always among the options, and usage in the last line
+        edits = cap_edits(read_caps(ask.fields), cap, ())
+        options = ask.fields.child("options", _OPTIONS)
+        if options is None:
+            edits["options"] = b'{"%s":%d}' % (_CAP.encode(), cap)
+        elif within := cap_edits(read_caps(options), cap, (_CAP,)):
+            edits["options"] = options.splice(within)
+        return ask.fields.splice(edits) if edits else ask.fields.text
 
 
 class Chat(_Generating):
@@ -154,14 +164,19 @@ class Embed:
             model=json_body.read_model(fields),
             stream=False,
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens),
-            output_cap=0,
+            wish=0,
             choices=1,
             wants_usage=True,
-            body=body,
+            fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "input"),
             prompts=max(1, len(fields.read("input", list[Raw]) or [])) if listed else 1,
             context_wish=_context_wish(fields.child("options", _OPTIONS)),
+            generates=False,
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del cap, habits  # it has no output
+        return ask.fields.text
 
     def usage(self, body: bytes) -> TokenUsage | None:
         answer = json_body.read_answer(body, _Answer)
@@ -224,9 +239,3 @@ def _hear(line: bytes, reply: Reply) -> None:
 
 def _context_wish(options: JsonObject | None) -> int:
     return max(0, options.read(_CONTEXT, int) or 0) if options is not None else 0
-
-
-def _with_cap(fields: JsonObject, options: JsonObject | None, cap: int) -> bytes:
-    edit = {_CAP: str(cap).encode()}
-    written = options.splice(edit) if options is not None else b'{"%s":%d}' % (_CAP.encode(), cap)
-    return fields.splice({"options": written})

@@ -10,19 +10,19 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import Ask, Catalogue, OutputLimits, Tokens, TokenUsage
+from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, cap_edits, read_caps, wish_of
+from epad.gateway.dialects.dialect import Ask, Catalogue, Habits, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data
 from epad.gateway.dialects.history import read_history
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
-_CAPS = ("max_tokens", "max_completion_tokens")
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking"})
 # What these bring into the prompt is not in the body.
 _UNBOUNDED_FIELDS = ("web_search_options", "plugins", "chat_template")
 _CHAT_FIELDS = frozenset({
-    "model", "messages", "stream", "stream_options", "tools", "n", "best_of", "audio", *_CAPS, *_UNBOUNDED_FIELDS,
+    "model", "messages", "stream", "stream_options", "tools", "audio", *CAP_NAMES, *CHOICE_NAMES, *_UNBOUNDED_FIELDS,
 })  # fmt: skip
 _STREAM_OPTIONS = frozenset({"include_usage", "continuous_usage_stats"})
 _DONE = b"[DONE]"
@@ -148,23 +148,21 @@ class ChatCompletions:
         if messages is None:
             raise RequestError("messages: a list of messages is needed")
         stream = bool(fields.read("stream", bool))
-        # The larger wish where both are given; none where either of them means no limit.
-        given = {name: value for name in _CAPS if (value := fields.read(name, int)) is not None}
-        cap = self._limits.cap(max(given.values(), default=None))
         bounded = not any(fields.has(name) for name in _UNBOUNDED_FIELDS) and all(map(is_text, messages))
-        wants_usage, usage_edits = ask_for_usage(fields) if stream else (True, {})
-        edits = _cap_edits(given, cap) | usage_edits
         return Ask(
             model=json_body.read_model(fields),
             stream=stream,
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=cap,
-            choices=json_body.read_choices(fields, "n", "best_of"),
-            wants_usage=wants_usage,
-            body=fields.splice(edits) if edits else body,
+            wish=wish_of(read_caps(fields)),
+            choices=json_body.read_choices(fields, *CHOICE_NAMES),
+            wants_usage=wants_usage(fields) if stream else True,
+            fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "messages", "tools"),
             history=read_history(fields),
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        return write_capped(ask, cap, habits)
 
     def usage(self, body: bytes) -> TokenUsage | None:
         return usage_of(body)
@@ -282,14 +280,23 @@ def reply_of(body: bytes) -> Reply:
     return reply
 
 
-def ask_for_usage(fields: JsonObject) -> tuple[bool, dict[str, bytes]]:
-    """Whether the client asked for a stream's usage, and the edit that asks for it where it did not."""
+def wants_usage(fields: JsonObject) -> bool:
+    """Whether the client asks for a stream's usage. Raises RequestError."""
     options = fields.child("stream_options", _STREAM_OPTIONS)
-    if options is None:
-        return False, {"stream_options": b'{"include_usage":true}'}
-    if options.read("include_usage", bool):
-        return True, {}
-    return False, {"stream_options": options.splice({"include_usage": b"true"})}
+    return options is not None and bool(options.read("include_usage", bool))
+
+
+def write_capped(ask: Ask, cap: int, habits: Habits) -> bytes:
+    """The body with the cap, and with the question for a stream's usage where the client did not ask it."""
+    edits = cap_edits(read_caps(ask.fields), cap, habits.caps)
+    if ask.stream and not ask.wants_usage and habits.usage_option:
+        edits["stream_options"] = _asking_for_usage(ask.fields)
+    return ask.fields.splice(edits) if edits else ask.fields.text
+
+
+def _asking_for_usage(fields: JsonObject) -> bytes:
+    options = fields.child("stream_options", _STREAM_OPTIONS)
+    return b'{"include_usage":true}' if options is None else options.splice({"include_usage": b"true"})
 
 
 def is_text(message: _Message) -> bool:
@@ -328,11 +335,3 @@ def _hear_choices(answer: _Choices, reply: Reply) -> None:
         for call in said.tool_calls or ():
             if call.function is not None:
                 reply.call(call.function.name, call.function.arguments or "")
-
-
-def _cap_edits(given: dict[str, int], cap: int) -> dict[str, bytes]:
-    """The cap, where the body does not have it already."""
-    written = str(cap).encode()
-    if not given:
-        return {"max_tokens": written}
-    return {name: written for name, value in given.items() if not 0 < value <= cap}

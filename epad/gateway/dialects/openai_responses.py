@@ -7,7 +7,8 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import Ask, OutputLimits, Tokens, TokenUsage
+from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
+from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits, Tokens, TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data, sse_event
 from epad.gateway.dialects.history import NO_HISTORY, read_history
 from epad.gateway.dialects.openai import OpenAI, error_fields
@@ -18,7 +19,7 @@ from epad.gateway.refusal import Refusal
 _CAP = "max_output_tokens"
 _OURS = frozenset({
     "model", "input", "instructions", "stream", "tools", "background", "previous_response_id", "conversation",
-    "prompt", "context_management", _CAP,
+    "prompt", "context_management", *CAP_NAMES,
 })  # fmt: skip
 # These bring in what the server keeps: as much as its context holds.
 _REMEMBERED_FIELDS = ("previous_response_id", "conversation", "prompt")
@@ -125,24 +126,27 @@ class Responses:
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _OURS)
         _refuse_what_cannot_be_metered(fields)
-        wish = fields.read(_CAP, int)
-        cap = self._limits.cap(wish)
         remembers = any(fields.has(name) for name in _REMEMBERED_FIELDS)
         bounded = not remembers and _is_text(fields)
         return Ask(
             model=json_body.read_model(fields),
             stream=bool(fields.read("stream", bool)),
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=cap,
+            wish=wish_of(read_caps(fields)),
             choices=1,
             wants_usage=True,  # it is always in the last event
-            body=body if wish == cap else fields.splice({_CAP: str(cap).encode()}),
+            fields=fields,
             prompt_digest=json_body.prompt_digest(
                 fields, "model", "instructions", "input", "tools", "previous_response_id", "conversation"
             ),
             # What is said to a server that remembers is a piece of a conversation that does not pass here.
             history=NO_HISTORY if remembers else read_history(fields, "input", ("instructions",)),
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del habits  # there is one name for the cap, and usage is always in the last event
+        edits = cap_edits(read_caps(ask.fields), cap, (_CAP,))
+        return ask.fields.splice(edits) if edits else ask.fields.text
 
     def usage(self, body: bytes) -> TokenUsage | None:
         response = json_body.read_answer(body, _Response)

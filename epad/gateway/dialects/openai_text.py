@@ -6,14 +6,14 @@ from msgspec import Raw
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import Ask, OutputLimits, TokenUsage
-from epad.gateway.dialects.openai import ChunkStream, OpenAI, ask_for_usage, reply_of, usage_of
+from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, read_caps, wish_of
+from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits, TokenUsage
+from epad.gateway.dialects.openai import ChunkStream, OpenAI, reply_of, usage_of, wants_usage, write_capped
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.errors import RequestError
 
-_CAP = "max_tokens"
 _COMPLETION_FIELDS = frozenset({
-    "model", "prompt", "prompt_embeds", "stream", "stream_options", "n", "best_of", "echo", _CAP,
+    "model", "prompt", "prompt_embeds", "stream", "stream_options", "echo", *CAP_NAMES, *CHOICE_NAMES,
 })  # fmt: skip
 _EMBEDDING_FIELDS = frozenset({"model", "input", "messages", "stream"})
 
@@ -31,25 +31,24 @@ class Completions:
         fields = json_body.read_object(body, _COMPLETION_FIELDS)
         prompts = _prompts(fields, "prompt")
         stream = bool(fields.read("stream", bool))
-        wish = fields.read(_CAP, int)
-        # Echo of 0 tokens is how prompts are scored; but to Ollama and llama.cpp 0 means without end.
-        scoring = wish == 0 and fields.read("echo", bool)
-        cap = 1 if scoring else self._limits.cap(wish)
-        wants_usage, edits = ask_for_usage(fields) if stream else (True, {})
-        if wish != cap:
-            edits = {_CAP: str(cap).encode(), **edits}
+        caps = read_caps(fields)
+        # Echo of 0 tokens is how prompts are scored.
+        scoring = bool(caps) and not any(caps.values()) and fields.read("echo", bool)
         bounded = not fields.has("prompt_embeds")
         return Ask(
             model=json_body.read_model(fields),
             stream=stream,
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=cap,
-            choices=prompts * json_body.read_choices(fields, "n", "best_of"),
-            wants_usage=wants_usage,
-            body=fields.splice(edits) if edits else body,
+            wish=0 if scoring else wish_of(caps),
+            choices=prompts * json_body.read_choices(fields, *CHOICE_NAMES),
+            wants_usage=wants_usage(fields) if stream else True,
+            fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "prompt"),
             prompts=prompts,
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        return write_capped(ask, cap, habits)
 
     def usage(self, body: bytes) -> TokenUsage | None:
         return usage_of(body)
@@ -77,13 +76,18 @@ class Embeddings:
             model=json_body.read_model(fields),
             stream=False,
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            output_cap=0,
+            wish=0,
             choices=1,
             wants_usage=True,
-            body=body,
+            fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "input", "messages"),
             prompts=_prompts(fields, "input") if bounded else 1,
+            generates=False,
         )
+
+    def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
+        del cap, habits  # it has no output
+        return ask.fields.text
 
     def usage(self, body: bytes) -> TokenUsage | None:
         usage = usage_of(body)

@@ -1,0 +1,88 @@
+"""How much output a turn may have: the smallest of what it wishes, what its budgets leave, what its context leaves.
+
+A client that names a cap gets it as far as it fits. One that names none gets its part of what is left, since others
+are to run beside it. Nobody is refused who could be given less; but an answer of a few tokens helps nobody either, so
+while waiting may bring more, less than `LEAST_USEFUL_TOKENS` is not taken. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from epad.gateway.money import FREE, Price
+
+LEAST_USEFUL_TOKENS = 256
+"""A short answer or a call of a tool fits; what is smaller is given only when waiting brings no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one scope has left, and among how many turns that may have to be shared; None is no limit."""
+
+    scope: str
+    tokens: int | None
+    microusd: int | None
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a turn would like: output tokens for each of its choices, the client's own word or the default.
+
+    `context_tokens` is what the model's context leaves for one choice, 0 where that is not known.
+    """
+
+    prompt_tokens: int
+    tokens: int
+    named: bool
+    choices: int = 1
+    price: Price = FREE
+    context_tokens: int = 0
+
+    @property
+    def most(self) -> int:
+        """The most that a choice can have, whatever the budgets say."""
+        return min(self.tokens, self.context_tokens) if self.context_tokens else self.tokens
+
+    @property
+    def useful(self) -> int:
+        """What a choice must have for the answer to be of use."""
+        return min(self.most, LEAST_USEFUL_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """The output tokens of each choice, and the scope that left no more; empty if none cut it."""
+
+    tokens: int
+    scope: str = ""
+
+
+def allow(wish: Wish, rooms: Iterable[Room]) -> Allowance:
+    """Say what a turn may have now; -1 tokens if not even its prompt and one token of each choice fit."""
+    allowance = Allowance(wish.most)
+    least = 1 if wish.most else 0
+    for room in rooms:
+        fits = _fits(wish, room)
+        if fits is None:
+            continue
+        if fits < least:
+            return Allowance(-1, room.scope)
+        # Its part of what is left, but never so small a part that the answer would be of no use.
+        shared = fits if wish.named else min(fits, max(fits // room.expected, wish.useful))
+        if shared < allowance.tokens:
+            allowance = Allowance(shared, room.scope)
+    return allowance
+
+
+def _fits(wish: Wish, room: Room) -> int | None:
+    """How many tokens each choice could have in this scope at most; -1 if the prompt alone is too much."""
+    fits: int | None = None
+    if room.tokens is not None:
+        fits = max(-1, (room.tokens - wish.prompt_tokens) // wish.choices)
+    if room.microusd is not None and wish.price is not FREE:
+        affordable = wish.price.affordable_output(wish.prompt_tokens, room.microusd)
+        affordable = max(-1, affordable // wish.choices)
+        fits = affordable if fits is None else min(fits, affordable)
+    return fits

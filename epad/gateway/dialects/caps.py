@@ -1,0 +1,42 @@
+"""The fields that cap an answer, or multiply it, whatever a server calls them, and how a cap is written.
+
+A field that caps the output at any server is taken for one at every server: llama.cpp lets `n_predict` beat
+`max_tokens`, others know only one of the two OpenAI names. So every one that is there is cut down to the cap, and one
+that the upstream is known to obey is added if none of them is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from epad.gateway.dialects.body import JsonObject
+
+CAP_NAMES = (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "num_predict", "max_new_tokens",
+    "max_length", "max_gen_len", "max_generated_tokens", "max_tokens_to_sample",
+)  # fmt: skip
+CHOICE_NAMES = ("n", "best_of", "n_cmpl", "num_return_sequences", "num_beams")
+
+
+def read_caps(fields: JsonObject) -> dict[str, int]:
+    """The caps that a request names, by their names. Raises RequestError for one that is no whole number."""
+    values = fields.values
+    return {
+        name: value for name in CAP_NAMES if name in values and (value := fields.read(name, int)) is not None
+    }
+
+
+def wish_of(given: Mapping[str, int]) -> int | None:
+    """How much a request asks for: the most that any of its caps names; None where that means no limit."""
+    wish = max(given.values(), default=0)
+    return wish if wish > 0 else None
+
+
+def cap_edits(given: Mapping[str, int], cap: int, obeyed: Iterable[str]) -> dict[str, bytes]:
+    """The cap, where the body does not have it already; `obeyed` are the names that the upstream goes by, if any."""
+    written = str(cap).encode()
+    edits = {name: written for name, value in given.items() if not 0 < value <= cap}
+    obeyed = tuple(obeyed)
+    if obeyed and not any(name in given for name in obeyed):
+        edits[obeyed[0]] = written
+    return edits

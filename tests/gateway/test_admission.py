@@ -1,0 +1,246 @@
+"""Who is let in, with how much, in which order, and after which wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.gateway.access import Access
+from epad.gateway.admission import Admission, Admitted
+from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Wish
+from epad.gateway.budget import Budgets, Refused, SharedBudgets
+from epad.gateway.refusal import STOPPING, RefusalError
+from statemachine.clock import ManualClock
+from statemachine.containment import Rung
+
+
+class House:
+    """Budgets, and an admission before them that waits so long."""
+
+    def __init__(
+        self, seconds: float = 5.0, shared: SharedBudgets | None = None, **limits: BudgetConfig
+    ) -> None:
+        self.clock = ManualClock()
+        self.budgets = Budgets(limits, 100, shared) if shared else Budgets(limits, 100)
+        self.access = Access(self.clock)
+        self.admission = Admission(self.budgets, self.access, self.clock, seconds)
+
+    def ask(
+        self, name: str = "a", tokens: int = 400, *, named: bool = True
+    ) -> asyncio.Task[Admitted | Refused]:
+        return asyncio.create_task(self.admission.admit(name, Wish(100, tokens, named), b""))
+
+    def settle(self, admitted: Admitted, spent: int) -> None:
+        self.budgets.settle(admitted.reservation, spent, self.clock.monotonic())
+        self.admission.settled()
+
+    def used(self, scope: str = "a") -> int:
+        return self.budgets.snapshot(scope, self.clock.monotonic())["tokens_per_minute"].used
+
+
+async def turns_of_the_loop(until: Callable[[], bool] = lambda: False) -> None:
+    for _ in range(20):
+        if until():
+            return
+        await asyncio.sleep(0)
+
+
+async def let_in(task: asyncio.Task[Admitted | Refused]) -> Admitted:
+    admitted = await task
+    assert isinstance(admitted, Admitted)
+    return admitted
+
+
+async def test_whoever_asks_for_more_than_is_left_gets_what_is_left() -> None:
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=400))
+    second = await let_in(house.ask(tokens=9_000))
+    assert (first.cap, first.cut_by) == (400, "")
+    assert (second.cap, second.cut_by, house.used()) == (400, "a", 1_000)
+
+
+async def test_a_request_that_finds_no_room_waits_for_a_turn_in_flight() -> None:
+    """What is given back lets it go on, at once and whole."""
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=900))
+    waiting = house.ask(tokens=300)
+    await turns_of_the_loop()
+    assert not waiting.done()
+    house.settle(first, 150)
+    assert (await let_in(waiting)).cap == 300
+    assert house.used() == 150 + 400
+
+
+async def test_too_little_to_be_of_use_is_taken_only_when_the_wait_is_over() -> None:
+    """Nobody is refused who could be given less; and nobody is given ten tokens who could have had all."""
+    house = House(seconds=0.05, a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=790))
+    assert (await let_in(house.ask(tokens=500))).cap == 10
+    house.settle(first, 890)
+    refused = await house.ask(tokens=500)
+    assert isinstance(refused, Refused)
+    assert refused.limit == "tokens_per_minute"
+
+
+async def test_a_spent_window_that_frees_too_late_is_refused_at_once_with_the_exact_time() -> None:
+    house = House(seconds=5.0, a=BudgetConfig(tokens_per_minute=1_000))
+    house.settle(await let_in(house.ask(tokens=900)), 1_000)
+    house.clock.advance(20)
+    refused = await asyncio.wait_for(house.ask(), 1)
+    assert isinstance(refused, Refused)
+    assert 40 <= refused.retry_after_seconds <= 41
+    assert house.admission.foresee("a") == house.budgets.foresee("a", house.clock.monotonic())
+
+
+async def test_a_window_that_frees_in_time_is_waited_for() -> None:
+    house = House(seconds=5.0, a=BudgetConfig(tokens_per_minute=1_000))
+    house.settle(await let_in(house.ask(tokens=900)), 1_000)
+    house.clock.advance(58)
+    assert house.admission.foresee("a") is None
+    waiting = house.ask()
+    await turns_of_the_loop()
+    assert not waiting.done()
+    house.clock.advance(3)
+    assert (await asyncio.wait_for(let_in(waiting), 4)).cap == 400
+
+
+async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
+    """A small one that would fit does not pass a large one before it in the same scope."""
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=850))
+    order: list[str] = []
+    large, small = house.ask(tokens=600), house.ask(tokens=20)
+    large.add_done_callback(lambda _: order.append("large"))
+    small.add_done_callback(lambda _: order.append("small"))
+    await turns_of_the_loop()
+    assert order == []
+    house.settle(first, 10)
+    await asyncio.gather(large, small)
+    assert order == ["large", "small"]
+
+
+async def test_one_subsystems_wait_is_no_others() -> None:
+    """Its own budget is in its way; the one for everyone is not."""
+    shared = SharedBudgets({}, {}, SharedBudgetConfig(tokens_per_minute=100_000))
+    house = House(
+        shared=shared, a=BudgetConfig(tokens_per_minute=1_000), b=BudgetConfig(tokens_per_minute=1_000)
+    )
+    await let_in(house.ask("a", tokens=900))
+    waiting = house.ask("a")
+    await turns_of_the_loop()
+    assert (await asyncio.wait_for(let_in(house.ask("b")), 1)).cap == 400
+    waiting.cancel()
+
+
+async def test_eight_at_once_without_a_cap_share_what_is_left() -> None:
+    """20,000 a minute, as in real.md R3: eight run at once, each with enough for an answer."""
+    house = House(a=BudgetConfig(tokens_per_minute=20_000))
+    admitted = await asyncio.gather(*(let_in(house.ask(tokens=4_096, named=False)) for _ in range(8)))
+    assert min(each.cap for each in admitted) >= LEAST_USEFUL_TOKENS
+    assert house.used() <= 20_000
+
+
+async def test_an_agent_that_asks_one_after_the_other_has_all_that_is_left() -> None:
+    """Once it is known to ask alone, nothing is held back for others."""
+    house = House(a=BudgetConfig(tokens_per_minute=3_000))
+    first = await let_in(house.ask(tokens=4_096, named=False))
+    assert first.cap == 2_900 // 4
+    house.settle(first, 300)
+    assert (await let_in(house.ask(tokens=4_096, named=False))).cap == 2_700 - 100
+
+
+async def test_a_client_that_goes_away_while_it_waits_leaves_nothing_behind() -> None:
+    """Not even if its turn came in that very moment."""
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=900))
+    gone, next_one = house.ask(tokens=600), house.ask(tokens=500)
+    await turns_of_the_loop()
+    house.settle(first, 0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert (await asyncio.wait_for(let_in(next_one), 1)).cap == 500
+    assert house.used() == 600
+    assert house.budgets.in_flight("a") == 1
+
+
+async def test_a_subsystem_that_is_quarantined_while_it_waits_is_told_so() -> None:
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    first = await let_in(house.ask(tokens=900))
+    waiting = house.ask()
+    await turns_of_the_loop()
+    house.access.hold("a", Rung.BLOCK, "it loops")
+    house.settle(first, 0)
+    with pytest.raises(RefusalError, match="quarantined"):
+        await waiting
+    assert house.used() == 0
+
+
+async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    await let_in(house.ask(tokens=900))
+    waiting = house.ask()
+    await turns_of_the_loop()
+    house.admission.close(RefusalError(STOPPING))
+    with pytest.raises(RefusalError, match="stopping"):
+        await waiting
+
+
+async def test_a_place_in_flight_is_waited_for_as_well() -> None:
+    house = House(a=BudgetConfig(max_in_flight=1))
+    first = await let_in(house.ask())
+    waiting = house.ask()
+    await turns_of_the_loop()
+    assert not waiting.done()
+    house.settle(first, 100)
+    assert (await let_in(waiting)).cap == 400
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("aab"), st.integers(0, 900), st.booleans(), st.floats(0, 1)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list, chance) -> None:
+    """Ask, settle, give up and let time pass at will: the windows hold, and at the end everything is free again."""
+
+    async def live() -> None:
+        shared = SharedBudgets({}, {}, SharedBudgetConfig(tokens_per_minute=1_500))
+        limits = {"a": BudgetConfig(tokens_per_minute=1_000), "b": BudgetConfig(tokens_per_minute=900)}
+        house = House(seconds=0.02, shared=shared, **limits)
+        tasks: list[asyncio.Task[Admitted | Refused]] = []
+        running: list[Admitted] = []
+        for name, tokens, named, what in steps:
+            tasks.append(house.ask(name, tokens, named=named))
+            if what < 0.2:
+                chance.choice(tasks).cancel()
+            elif what < 0.3:
+                house.clock.advance(20)
+            await turns_of_the_loop()
+            for task in [each for each in tasks if each.done()]:
+                tasks.remove(task)
+                if not task.cancelled() and isinstance(got := task.result(), Admitted):
+                    running.append(got)
+            if running and what > 0.5:
+                done = running.pop(chance.randrange(len(running)))
+                house.settle(done, chance.randint(0, done.reservation.tokens))
+            for scope, limit in (("a", 1_000), ("b", 900), ("all", 1_500)):
+                assert house.used(scope) <= limit
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        running += [got for got in ended if isinstance(got, Admitted)]
+        for admitted in running:
+            house.settle(admitted, 0)
+        assert house.budgets.in_flight("all") == 0
+        house.clock.advance(100)
+        assert house.used("all") == 0
+
+    asyncio.run(live())
