@@ -6,9 +6,9 @@ from msgspec import Raw
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.dialect import Ask, OutputLimits, TokenUsage
-from epad.gateway.dialects.openai import ChunkStream, OpenAI, ask_for_usage, reply_of, usage_of
-from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.dialect import Ask, OutputLimits
+from epad.gateway.dialects.openai import ask_for_usage
+from epad.gateway.dialects.openai_answer import CompletionAnswers, EmbeddingAnswers, OpenAI
 from epad.gateway.errors import RequestError
 
 _CAP = "max_tokens"
@@ -18,7 +18,7 @@ _COMPLETION_FIELDS = frozenset({
 _EMBEDDING_FIELDS = frozenset({"model", "input", "messages", "stream"})
 
 
-class Completions:
+class Completions(CompletionAnswers):
     """POST /v1/completions. Each of its prompts, text or token ids, is answered `n` times."""
 
     path = "/v1/completions"
@@ -51,17 +51,8 @@ class Completions:
             prompts=prompts,
         )
 
-    def usage(self, body: bytes) -> TokenUsage | None:
-        return usage_of(body)
 
-    def reply(self, body: bytes) -> Reply:
-        return reply_of(body)
-
-    def meter(self, ask: Ask) -> ChunkStream:
-        return ChunkStream(self.dialect, b'"text"', keep_usage=ask.wants_usage)
-
-
-class Embeddings:
+class Embeddings(EmbeddingAnswers):
     """POST /v1/embeddings. It has no output, and its body is never changed."""
 
     path = "/v1/embeddings"
@@ -84,17 +75,6 @@ class Embeddings:
             prompt_digest=json_body.prompt_digest(fields, "model", "input", "messages"),
             prompts=_prompts(fields, "input") if bounded else 1,
         )
-
-    def usage(self, body: bytes) -> TokenUsage | None:
-        usage = usage_of(body)
-        return None if usage is None else TokenUsage(usage.input_tokens, usage.output_tokens or 0)
-
-    def reply(self, body: bytes) -> Reply:
-        del body  # it says nothing
-        return Reply()
-
-    def meter(self, ask: Ask) -> ChunkStream:
-        return ChunkStream(self.dialect, b'"embedding"', keep_usage=ask.wants_usage)
 
 
 def _prompts(fields: JsonObject, name: str) -> int:
