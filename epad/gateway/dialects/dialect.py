@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta, Struct
 
 from epad.gateway.dialects.history import NO_HISTORY, History
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.refusal import Refusal
+
+if TYPE_CHECKING:
+    from epad.gateway.dialects.seen import Seen, Whole
 
 Tokens = Annotated[int, Meta(ge=0)]
 
@@ -99,6 +102,14 @@ class StreamMeter(Protocol):
         """The most tokens that have come: each is a byte of text or more, and several may come in one chunk."""
         ...
 
+    def read_lines(self) -> None:
+        """Take each line for an event."""
+        ...
+
+    def seen(self) -> Seen:
+        """What has come so far, as far as its cost goes."""
+        ...
+
     def finish(self) -> bytes:
         """The upstream has ended: return what is left."""
         ...
@@ -119,6 +130,10 @@ class Endpoint(Protocol):
 
     def parse(self, body: bytes) -> Ask:
         """Read a request. Raises RequestError."""
+        ...
+
+    def read(self, body: bytes) -> Whole:
+        """Read a whole answer."""
         ...
 
     def usage(self, body: bytes) -> TokenUsage | None:

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, Tokens, TokenUsage
-from epad.gateway.dialects.events import LINE_BOUNDARY, EventStream
+from epad.gateway.dialects import loose
+from epad.gateway.dialects.body import read_answer
+from epad.gateway.dialects.counts import Counts, ollama_counts
+from epad.gateway.dialects.dialect import Ask, Catalogue, TokenUsage
+from epad.gateway.dialects.events import LINE_BOUNDARY, MAX_EVENT_BYTES, EventStream, sse_payloads
+from epad.gateway.dialects.hearing import hear
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.seen import Whole, no_answer, no_object, seen_whole, trusted
 from epad.gateway.refusal import Refusal
 
+_NULL = Raw(b"null")
 # What is answered to an empty prompt: the model was put into memory, or out of it, and nothing generated.
 _NOT_GENERATED = frozenset({"load", "unload"})
+_ANSWERS = ("message", "response", "done")
+_VECTORS = ("embeddings", "embedding")
+_SSE_FIELDS = (b":", b"event:", b"id:", b"retry:")
 
 
-class _Answer(Struct):
-    done: bool = False
-    done_reason: str | None = None
-    prompt_eval_count: Tokens | None = None
-    eval_count: Tokens | None = None
-    error: Any = None
-
-
-class _Function(Struct):
-    name: str = ""
-    arguments: Raw = Raw(b"")
-
-
-class _Call(Struct):
-    function: _Function | None = None
-
-
-class _Message(Struct):
+class _Message(Struct, forbid_unknown_fields=True):
+    role: Raw = _NULL
     content: str | None = None
     thinking: str | None = None
-    tool_calls: list[_Call] | None = None
 
 
-class _Said(Struct):
+class _Line(Struct, forbid_unknown_fields=True):
+    """A line of an answer that is not its last."""
+
+    model: Raw = _NULL
+    created_at: Raw = _NULL
+    remote_model: Raw = _NULL
+    remote_host: Raw = _NULL
     message: _Message | None = None
     response: str | None = None
     thinking: str | None = None
+    done: bool = False
+
+
+class _Embedded(Struct):
+    embeddings: Raw
+    error: Raw = _NULL
+    prompt_eval_count: Raw = _NULL
 
 
 class Ollama:
@@ -61,14 +63,26 @@ class LineAnswers:
 
     dialect: Ollama
 
+    def read(self, body: bytes) -> Whole:
+        answer = loose.read(body)
+        if not isinstance(answer, dict):
+            return no_object(body, answer)
+        reply = Reply()
+        _hear(answer, reply)
+        counts = _counts(answer)
+        if loose.failure_of(answer) or not any(name in answer for name in _ANSWERS):
+            return no_answer(
+                answer, counts, nothing_came=not reply.size, reply=reply, choice_bytes=(reply.size,)
+            )
+        return Whole(seen_whole(counts, (reply.size,), ended=answer.get("done") is True), reply)
+
     def usage(self, body: bytes) -> TokenUsage | None:
-        answer = json_body.read_answer(body, _Answer)
-        return _token_usage(answer) if answer is not None and answer.done else None
+        answer = loose.as_dict(loose.read(body))
+        counts = _counts(answer) if answer.get("done") is True else None
+        return None if counts is None or counts.absurd else counts.usage()
 
     def reply(self, body: bytes) -> Reply:
-        reply = Reply()
-        _hear(body, reply)
-        return reply
+        return self.read(body).reply
 
     def meter(self, ask: Ask) -> LineStream:
         del ask  # its usage is always in the last line
@@ -80,11 +94,25 @@ class VectorAnswers:
 
     dialect: Ollama
 
-    def usage(self, body: bytes) -> TokenUsage | None:
-        answer = json_body.read_answer(body, _Answer)
-        return (
-            TokenUsage(answer.prompt_eval_count, 0) if answer is not None and answer.error is None else None
+    def read(self, body: bytes) -> Whole:
+        typed = read_answer(body, _Embedded)
+        if typed is not None and typed.error == _NULL:
+            answer = {"prompt_eval_count": loose.read(bytes(typed.prompt_eval_count))}
+        else:
+            answer = loose.read(body)
+            if not isinstance(answer, dict):
+                return no_object(body, answer)
+            if loose.failure_of(answer) or not any(name in answer for name in _VECTORS):
+                return no_answer(answer, ollama_counts(answer))
+        counts = ollama_counts(answer)
+        # A prompt of no tokens has no vector: its count is missing.
+        return Whole(
+            seen_whole(msgspec.structs.replace(counts, input=counts.input or None, output=0), ()), Reply()
         )
+
+    def usage(self, body: bytes) -> TokenUsage | None:
+        whole = self.read(body)
+        return None if whole.failure else trusted(whole.seen)
 
     def reply(self, body: bytes) -> Reply:
         del body  # it says nothing
@@ -101,39 +129,64 @@ class LineStream(EventStream):
     def __init__(self, dialect: Ollama) -> None:
         super().__init__(LINE_BOUNDARY)
         self._dialect = dialect
+        # Lines that are no JSON: together they may be one document, written over several lines.
+        self._fragment = b""
 
     def cut(self, refusal: Refusal) -> bytes:
         return self._dialect.error_body(refusal) + b"\n"
 
+    def finish(self) -> bytes:
+        passed = super().finish()
+        whole = loose.read(self._fragment) if self._fragment else None
+        if isinstance(whole, dict):
+            self._unread_bytes -= len(self._fragment)
+            self._note(whole)
+            self.failed = self.failed or self._is_none()
+        return passed
+
     def _pass(self, event: bytes) -> bytes:
-        answer = json_body.read_answer(event, _Answer)
-        if answer is None:
-            return event
-        self.failed = self.failed or answer.error is not None
-        if answer.done:
-            self.complete = True
-            self.usage = _token_usage(answer)
-        else:
+        typed = read_answer(event, _Line)
+        if typed is not None and not typed.done:
             self.chunks += 1
-        _hear(event, self.reply)
+            message = typed.message
+            if message is not None:
+                self.reply.think(message.thinking)
+                self.reply.say(message.content)
+            self.reply.think(typed.thinking)
+            self.reply.say(typed.response)
+            return event
+        for payload in [event] if event.startswith((b"{", b"}")) else sse_payloads(event) or [event]:
+            answer = loose.read(payload)
+            if isinstance(answer, dict):
+                self._note(answer)
+            elif payload.strip() == b"[DONE]":
+                self.complete = True
+            elif payload.strip() and not payload.startswith(_SSE_FIELDS):
+                self._fragment = (self._fragment + payload)[: MAX_EVENT_BYTES + 1]
+                self._weigh(payload)
         return event
 
+    def _note(self, answer: loose.JsonDict) -> None:
+        self.failed = self.failed or bool(loose.failure_of(answer))
+        is_answer = any(name in answer for name in _ANSWERS)
+        self._strange = self._strange or not is_answer
+        _hear(answer, self.reply)
+        if answer.get("done") is True:
+            self.complete = True
+            self._count(_counts(answer))
+        elif is_answer and not self.failed:
+            self.chunks += 1
 
-def _token_usage(answer: _Answer) -> TokenUsage | None:
+
+def _counts(answer: loose.JsonDict) -> Counts | None:
     """The counts; `prompt_eval_count` is left out by servers that had the whole prompt cached (ollama#3427)."""
-    if answer.prompt_eval_count is None and answer.eval_count is None:
-        return FREE if answer.done_reason in _NOT_GENERATED else None
-    return TokenUsage(answer.prompt_eval_count, answer.eval_count)
+    counts = ollama_counts(answer)
+    if counts.input is None and counts.output is None and not counts.absurd:
+        return Counts(input=0, output=0) if answer.get("done_reason") in _NOT_GENERATED else None
+    return counts
 
 
-def _hear(line: bytes, reply: Reply) -> None:
+def _hear(answer: loose.JsonDict, reply: Reply) -> None:
     """Take in what an answer says, or one line of it."""
-    said = json_body.read_answer(line, _Said)
-    if said is None:
-        return
-    message = said.message or _Message()
-    reply.think(message.thinking or said.thinking)
-    reply.say(message.content or said.response)
-    for call in message.tool_calls or ():
-        if call.function is not None:
-            reply.call(call.function.name, bytes(call.function.arguments))
+    for name in ("message", "thinking", "response"):
+        hear(answer.get(name), reply, thought=name == "thinking")

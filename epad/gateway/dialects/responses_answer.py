@@ -5,69 +5,28 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.dialect import Ask, Tokens, TokenUsage
-from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, sse_data, sse_event
+from epad.gateway.dialects import loose
+from epad.gateway.dialects.body import read_answer
+from epad.gateway.dialects.counts import openai_counts
+from epad.gateway.dialects.dialect import Ask, TokenUsage
+from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_event, sse_payloads
+from epad.gateway.dialects.hearing import hear
 from epad.gateway.dialects.openai_answer import OpenAI, error_fields
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.seen import Whole, no_answer, no_object, seen_whole, trusted
 from epad.gateway.refusal import Refusal
 
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
-
-
-class _InputDetails(Struct):
-    cached_tokens: Tokens | None = None
-
-
-class _OutputDetails(Struct):
-    reasoning_tokens: Tokens | None = None
-
-
-class _Usage(Struct):
-    """What is cached is among the input's tokens, what is reasoned among the output's."""
-
-    input_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Part(Struct):
-    text: str | None = None
-    refusal: str | None = None
-
-
-class _OutputItem(Struct):
-    type: str = ""
-    name: str | None = None
-    arguments: str | None = None
-    input: str | None = None
-    content: list[_Part] | None = None
-
-
-class _Output(Struct):
-    output: list[_OutputItem] | None = None
-
-
-class _Ended(Struct):
-    response: _Output | None = None
+# Events that say how a response is made up; what they have of its text comes in pieces, or once more at the end.
+_SILENT = frozenset({
+    "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added",
+    "response.reasoning_summary_part.added", "response.output_text.annotation.added",
+})  # fmt: skip
+_SILENT_ENDS = (".in_progress", ".completed", ".searching", ".interpreting", ".generating")
 
 
 class _Delta(Struct):
-    delta: str | None = None
-
-
-class _Response(Struct):
-    id: str = ""
-    created_at: float = 0
-    model: str = ""
-    usage: _Usage | None = None
-
-
-class _Event(Struct):
-    type: str = ""
-    sequence_number: int = 0
-    response: _Response | None = None
+    delta: str
 
 
 class ResponseAnswers:
@@ -75,12 +34,24 @@ class ResponseAnswers:
 
     dialect: OpenAI
 
+    def read(self, body: bytes) -> Whole:
+        answer = loose.read(body)
+        if not isinstance(answer, dict):
+            return no_object(body, answer)
+        reply = Reply()
+        hear(answer.get("output"), reply)
+        counts = openai_counts(answer.get("usage"))
+        if loose.failure_of(answer) or not ("output" in answer or answer.get("object") == "response"):
+            return no_answer(
+                answer, counts, nothing_came=not reply.size, reply=reply, choice_bytes=(reply.size,)
+            )
+        return Whole(seen_whole(counts, (reply.size,)), reply)
+
     def usage(self, body: bytes) -> TokenUsage | None:
-        response = json_body.read_answer(body, _Response)
-        return _token_usage(response) if response is not None else None
+        return trusted(self.read(body).seen)
 
     def reply(self, body: bytes) -> Reply:
-        return _reply_of(json_body.read_answer(body, _Output))
+        return self.read(body).reply
 
     def meter(self, ask: Ask) -> ResponseStream:
         return ResponseStream(self.dialect, ask.model)
@@ -93,8 +64,11 @@ class ResponseStream(EventStream):
         super().__init__(SSE_BOUNDARY)
         self._dialect = dialect
         self._model = model
-        self._begun = _Response()
+        self._begun: loose.JsonDict = {}
         self._passed = 0
+        # Bytes of what came whole, item by item or text by text: mostly the same that came in pieces.
+        self._item_bytes = 0
+        self._text_bytes = 0
 
     def cut(self, refusal: Refusal) -> bytes:
         """The error event, in which OpenAI's client looks for `error`; then the end that other clients wait for."""
@@ -102,10 +76,10 @@ class ResponseStream(EventStream):
         number = self._passed
         told = {"type": "error", "sequence_number": number, **_plain(error), "error": error}
         response = {
-            "id": self._begun.id,
+            "id": loose.as_text(self._begun.get("id")),
             "object": "response",
-            "created_at": self._begun.created_at,
-            "model": self._begun.model or self._model,
+            "created_at": self._begun.get("created_at") or 0,
+            "model": loose.as_text(self._begun.get("model")) or self._model,
             "status": "failed",
             "error": {"code": refusal.code, "message": refusal.message},
             "output": [],
@@ -115,60 +89,81 @@ class ResponseStream(EventStream):
             "response.failed", msgspec.json.encode(failed)
         )
 
+    def _choice_bytes(self) -> tuple[int, ...]:
+        return (max(self.reply.size, self._item_bytes, self._text_bytes),)
+
     def _pass(self, event: bytes) -> bytes:
-        payload = sse_data(event)
-        if payload:
+        self.failed = self.failed or names_error(event)
+        for payload in sse_payloads(event):
             self._passed += 1  # events are numbered from 0, without a gap
-        if b'"delta"' in payload:
-            self.chunks += 1
-            delta = json_body.read_answer(payload, _Delta)
-            self.reply.think(delta.delta if delta is not None else None)
-        elif b'"response"' in payload or b'"error"' in payload:
-            self._note(json_body.read_answer(payload, _Event))
-            if self.complete:
-                ended = json_body.read_answer(payload, _Ended)
-                streamed = self.reply.take()
-                self.reply = _reply_of(ended.response if ended is not None else None)
-                self.reply.take()  # the same once more
-                for piece in streamed:
-                    self.reply.think(piece)
+            if b'"delta"' in payload:
+                self.chunks += 1
+                self._hear(payload)
+            elif payload == b"[DONE]":
+                self.complete = True
+            else:
+                self._note(payload)
         return event
 
-    def _note(self, event: _Event | None) -> None:
-        if event is None:
+    def _hear(self, payload: bytes) -> None:
+        typed = read_answer(payload, _Delta)
+        if typed is not None:
+            self.reply.think(typed.delta)
             return
-        self.failed = self.failed or event.type in {"error", "response.failed"}
-        if event.response is not None and event.type == "response.created":
-            self._begun = event.response
-        if event.type in _LAST:
-            self.complete = True
-            self.usage = _token_usage(event.response) if event.response is not None else None
+        answer = loose.read(payload)
+        if isinstance(answer, dict):
+            hear(answer.get("delta"), self.reply, thought=True)
+        else:
+            self._weigh(payload)
 
+    def _note(self, payload: bytes) -> None:
+        """Take note of an event that is no piece of text."""
+        answer = loose.read(payload)
+        if not isinstance(answer, dict):
+            self._weigh(payload)
+            return
+        kind = answer.get("type")
+        response = answer if answer.get("object") == "response" else loose.as_dict(answer.get("response"))
+        if kind == "response.created":
+            self._begun = response
+        elif kind in _LAST or response is answer:
+            self._end(response)
+            self.failed = self.failed or kind == "response.failed"
+        elif loose.failure_of(answer):
+            self.failed = True
+        elif not isinstance(kind, str):
+            self._strange = True
+        elif kind.endswith(".done"):
+            self._hear_whole(answer)
+        elif kind not in _SILENT and not kind.endswith(_SILENT_ENDS):
+            self._weigh(payload)
 
-def _reply_of(answer: _Output | None) -> Reply:
-    """What is said in a whole response; what is thought on the way is none of it."""
-    reply = Reply()
-    for item in (answer.output if answer is not None else None) or ():
-        if item.type == "message":
-            for part in item.content or ():
-                reply.say(part.text or part.refusal)
-        elif item.type in {"function_call", "custom_tool_call"}:
-            reply.call(item.name, item.arguments or item.input or "")
-    return reply
+    def _hear_whole(self, answer: loose.JsonDict) -> None:
+        """Weigh what came whole, for servers that send it in no pieces."""
+        whole = Reply()
+        if "item" in answer:
+            hear(answer["item"], whole)
+            self._item_bytes += whole.size
+        else:
+            for name in ("text", "arguments", "input", "refusal", "code", "transcript"):
+                hear(answer.get(name), whole)
+            self._text_bytes += whole.size
+
+    def _end(self, response: loose.JsonDict) -> None:
+        """Take the whole response for what was said: what came in pieces is told, and no part of the digest."""
+        self.complete = True
+        self.failed = self.failed or bool(loose.failure_of(response))
+        before, streamed = self.reply.size, self.reply.take()
+        if response.get("output"):
+            self.reply = Reply()
+            hear(response["output"], self.reply)
+            self.reply.take()  # the same once more
+            size = max(before, self.reply.size)
+            for piece in streamed:
+                self.reply.think(piece)
+            self.reply.weigh(size - self.reply.size)
+        self._count(openai_counts(response.get("usage")))
 
 
 def _plain(error: dict[str, object]) -> dict[str, object]:
     return {name: error[name] for name in ("code", "message", "param")}
-
-
-def _token_usage(response: _Response) -> TokenUsage | None:
-    usage = response.usage
-    if usage is None:
-        return None
-    cached, output = usage.input_tokens_details, usage.output_tokens_details
-    return TokenUsage(
-        usage.input_tokens,
-        usage.output_tokens,
-        cached_read_tokens=(cached.cached_tokens or 0) if cached is not None else 0,
-        reasoning_tokens=(output.reasoning_tokens or 0) if output is not None else 0,
-    )
