@@ -1,10 +1,28 @@
-"""What a turn costs: the upstream's own count, ours where it gave none, or all that was reserved."""
+"""What a turn costs.
+
+- What an upstream says of its own usage is believed only upward. A count is final if it stands in a whole answer, or
+  comes with or after the last text of a stream that came to its end; and is above 0 if any text came, and not below
+  an earlier count of the same stream. A count of 0 beside text is no count.
+- With a final count, that is charged. It is raised by the largest of the earlier counts, by a total that is more than
+  its parts (reasoning beside the output), and for the other choices where the server counts one of `n`: by the bytes
+  of text that each other choice has, of which a token takes one or more, each at most its cap, and all at most what
+  was reserved. A total alone is charged at the dearest.
+- Without one, the most that it can have been is charged. Of a stream of a server that shows all it makes, that is the
+  bytes of what came, at least its chunks, at most what was reserved. Else all the output that was reserved is: the
+  server may have thought unseen, or nobody knows. An input that was not counted, or with 0 where text came, is its
+  bound. Counts that came are the least in every case, even beyond what was reserved.
+- A stream that ran over its cap uncounted costs no less than its chunks (`epad.gateway.relay`).
+- An answer that is none (an error with status 200, a stream whose first event is one) costs nothing, unless it counts
+  something itself. So does a refusal of the upstream's (4xx) and a failure before it began (501 to 503).
+- A number that cannot be a count costs all that was reserved, and is told.
+"""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.dialects.seen import Seen
 from epad.gateway.money import Price, TokenCount
 from epad.ledger.record import UsageSource
 
@@ -23,11 +41,26 @@ class Bound(Struct, frozen=True):
         return self.input_tokens + self.output_tokens
 
 
+class Terms(Struct, frozen=True):
+    """What bounds a turn's cost, and what is known of who answers it.
+
+    `cap` bounds the output of each of the `choices`; `hides_choices`: some of them may never be shown (best_of).
+    """
+
+    bound: Bound
+    cap: int
+    choices: int = 1
+    shows_all: bool = False
+    counts_all: bool = False
+    hides_choices: bool = False
+
+
 class Charge(Struct, frozen=True):
     """The tokens a turn is charged with, and where the numbers come from.
 
     `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too. Where ours
     is the only count of the output, it is an estimate, and what is charged is the most that it can have been.
+    `unsplit`: how many of the tokens were input is not known.
     """
 
     input_tokens: int
@@ -39,6 +72,7 @@ class Charge(Struct, frozen=True):
     microusd: int = 0
     most_output_tokens: int = 0
     cache_write_hour_tokens: int = 0
+    unsplit: bool = False
 
     @property
     def charged_output_tokens(self) -> int:
@@ -50,6 +84,8 @@ class Charge(Struct, frozen=True):
 
     def cost(self, price: Price) -> int:
         """What it costs, in micro-USD: where the upstream gave no count of its own, at the dearest rate."""
+        if self.unsplit:
+            return max(price.at_most(self.tokens, 0), price.at_most(0, self.tokens))
         if self.source is not UsageSource.USAGE:
             return price.at_most(self.input_tokens, self.charged_output_tokens)
         cached = self.cached_read_tokens + self.cache_write_tokens
@@ -74,10 +110,10 @@ def forfeit(bound: Bound) -> Charge:
 
 
 def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_tokens: int = 0) -> Charge:
-    """Charge a streamed answer, whole or broken off.
+    """Charge by the upstream's counts, as far as it gave any; what it did not count of the output, its chunks do.
 
-    What the upstream did not count, its chunks do. But with speculative decoding a chunk has several tokens: charged
-    is `most_tokens`, or what was reserved where that is less.
+    But with speculative decoding a chunk has several tokens: charged is `most_tokens`, or what was reserved where
+    that is less.
     """
     usage = usage or TokenUsage()
     if usage.input_tokens is not None and usage.output_tokens is not None:
@@ -88,6 +124,7 @@ def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_toke
             usage.cached_read_tokens,
             usage.cache_write_tokens,
             usage.reasoning_tokens,
+            cache_write_hour_tokens=usage.cache_write_hour_tokens,
         )
     input_tokens = bound.input_tokens if usage.input_tokens is None else usage.input_tokens
     if usage.output_tokens is not None:
@@ -101,10 +138,89 @@ def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_toke
     )
 
 
-def charge_whole(usage: TokenUsage | None, status: int, bound: Bound) -> Charge:
-    """Charge an answer that came in one piece. A failure in the middle of the work has cost something."""
-    if usage is not None and usage.output_tokens is not None:
-        return charge_stream(usage, 0, bound)
-    if 400 <= status < 500 or status in _NOT_BEGUN:
+def charge_answer(seen: Seen, terms: Terms) -> Charge:
+    """Charge an answer of status 200, whole or as far as it came."""
+    if seen.absurd:
+        return _forfeit_at_least(seen, terms.bound)
+    if seen.nothing_came and not seen.counts_something:
         return NOTHING
-    return forfeit(bound)
+    if seen.final:
+        return _charge_final(seen, terms)
+    return _charge_most(seen, terms)
+
+
+def charge_status(seen: Seen, status: int, terms: Terms) -> Charge:
+    """Charge an answer in one piece, of any status. A failure in the middle of the work has cost something."""
+    if status < 400:
+        return charge_answer(seen, terms)
+    if seen.absurd:
+        return _forfeit_at_least(seen, terms.bound)
+    if seen.usage is not None and seen.usage.output_tokens is not None and seen.counts_something:
+        return charge_stream(seen.usage, 0, terms.bound)
+    if status < 500 or status in _NOT_BEGUN:
+        return NOTHING
+    return forfeit(terms.bound)
+
+
+def _charge_final(seen: Seen, terms: Terms) -> Charge:
+    usage, bound = seen.usage or TokenUsage(), terms.bound
+    if usage.input_tokens is None and usage.output_tokens is None:
+        total = seen.total_tokens or 0
+        of_input = total if not bound.output_tokens else 0
+        return Charge(of_input, total - of_input, UsageSource.COUNTED, unsplit=True)
+    charge = charge_stream(_of_a_prompt(usage, seen), 0, bound)
+    most = _for_every_choice(charge.output_tokens, seen, terms)
+    if most == charge.output_tokens:
+        return charge
+    return structs.replace(charge, source=UsageSource.COUNTED, most_output_tokens=most)
+
+
+def _charge_most(seen: Seen, terms: Terms) -> Charge:
+    """Charge the most that an answer without a final count can have cost; what was counted of it is the least."""
+    usage, bound = _of_a_prompt(seen.usage or TokenUsage(), seen), terms.bound
+    counted = max(usage.output_tokens or 0, (seen.total_tokens or 0) - bound.input_tokens)
+    if not seen.streamed and counted <= bound.output_tokens:
+        tokens = bound.input_tokens if usage.input_tokens is None else usage.input_tokens
+        return Charge(tokens, bound.output_tokens, UsageSource.RESERVED)
+    most = bound.output_tokens
+    if seen.streamed and terms.shows_all and seen.bounded:
+        shown = seen.unread_bytes + sum(min(size, terms.cap) for size in seen.choice_bytes)
+        most = max(shown, seen.chunks)
+    uncounted = structs.replace(usage, output_tokens=None)
+    charge = charge_stream(uncounted, seen.chunks, bound, most)
+    return structs.replace(charge, output_tokens=max(charge.output_tokens, counted))
+
+
+def _of_a_prompt(usage: TokenUsage, seen: Seen) -> TokenUsage:
+    """Return the usage without an input of 0 where something was said: nothing is said to no prompt."""
+    if usage.input_tokens == 0 and seen.said_bytes:
+        return structs.replace(usage, input_tokens=None)
+    return usage
+
+
+def _for_every_choice(output: int, seen: Seen, terms: Terms) -> int:
+    """Return the most tokens that all choices have, where the server may have counted one of them.
+
+    Which one it counted is not known: the others are all but the shortest. An output of more tokens than any choice
+    has bytes was made unseen in part, so that the others may have been made up to their cap.
+    """
+    sizes = seen.choice_bytes
+    made = terms.choices if terms.hides_choices else max(1, len(sizes))
+    if terms.counts_all or made <= 1 or not terms.bound.output_tokens:
+        return output
+    if not sizes or output > max(sizes) or not seen.bounded:
+        others = (made - 1) * terms.cap
+    else:
+        capped = [min(size, terms.cap) for size in sizes]
+        others = sum(capped) - min(capped) + seen.unread_bytes + max(0, made - len(sizes)) * terms.cap
+    return max(output, min(output + others, terms.bound.output_tokens))
+
+
+def _forfeit_at_least(seen: Seen, bound: Bound) -> Charge:
+    """Charge the whole reservation, and no less than the counts that can be some."""
+    usage = seen.usage or TokenUsage()
+    return Charge(
+        max(bound.input_tokens, usage.input_tokens or 0),
+        max(bound.output_tokens, usage.output_tokens or 0),
+        UsageSource.RESERVED,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from epad.gateway.dialects import loose
 from epad.gateway.errors import UpstreamError
 from epad.gateway.http.message import Fields
 from epad.gateway.upstream import Route, Upstreams
@@ -35,7 +36,12 @@ class OneToken:
             async with await self._upstreams.post(
                 route, path, json.dumps(body).encode(), Fields([])
             ) as answer:
-                await answer.read()
+                said = loose.as_dict(loose.read(await answer.read()))
         except UpstreamError as error:
             return str(error)
+        if answer.status < _BAD_STATUS:
+            failure = loose.failure_of(said)
+            if failure:
+                return f"{route.name} answered {answer.status} for {model}, with an error: {failure}"
+            answer.succeeded()
         return f"{route.name} answered {answer.status} for {model}" if answer.status >= _BAD_STATUS else ""

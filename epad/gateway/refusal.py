@@ -212,6 +212,15 @@ def upstream_failed(message: str) -> Refusal:
     )
 
 
+def compressed(upstream: str, codings: Iterable[str]) -> Refusal:
+    """An answer that was compressed although it was asked for as it is, in a way that is not known here."""
+    message = (
+        f"upstream {upstream} answered in {', '.join(codings)} though `Accept-Encoding: identity` was asked for: "
+        "what it says cannot be counted; turn compression off there, or in the proxy before it"
+    )
+    return Refusal(502, "upstream_error", "upstream_compressed", message)
+
+
 def _too_many(refused: Refused) -> Refusal:
     """More at once, or within the minute, than the scope may: waiting helps."""
     in_flight = refused.limit == IN_FLIGHT

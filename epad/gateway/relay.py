@@ -7,13 +7,15 @@ from functools import partial
 
 from msgspec import structs
 
-from epad.gateway.charge import NOTHING, charge_whole
+from epad.gateway.charge import NOTHING
 from epad.gateway.dialects.dialect import StreamMeter
+from epad.gateway.dialects.seen import Fault
 from epad.gateway.errors import UpstreamError
+from epad.gateway.form import Form
 from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
-from epad.gateway.refusal import Refusal, reservation_exceeded, upstream_failed
+from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Answer, Upstream, Upstreams
 from epad.ledger.record import Outcome, UsageSource
@@ -49,9 +51,17 @@ class Relay:
             )
             async with answer:
                 turn.status = answer.status
-                if answer.status == 200 and answer.is_stream:
-                    return await self._stream(request.connection, turn, answer)
-                return await self._whole(request.connection, turn, answer)
+                if answer.status != 200:
+                    return await self._whole(request.connection, turn, answer)
+                if not answer.readable:
+                    message = compressed(arrival.upstream.name, answer.codings)
+                    turn.end(Outcome.FAILED, message.message)
+                    raise BrokenTurnError(message)
+                lines = arrival.endpoint.dialect.name == "ollama"
+                form = await answer.form(asked=arrival.ask.stream, lines=lines)
+                if form is Form.WHOLE:
+                    return await self._whole(request.connection, turn, answer)
+                return await self._stream(request.connection, turn, answer, form)
         except UpstreamError as error:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
@@ -68,16 +78,22 @@ class Relay:
         """Pass on an answer in one piece. Raises UpstreamError until it has come, ClientGoneError after."""
         body = await answer.read()
         turn.seal()
-        usage = turn.arrival.endpoint.usage(body)
-        self._turns.settle(turn, charge_whole(usage, answer.status, turn.bound))
+        read = turn.arrival.endpoint.read(body)
+        turn.whole = read.seen
+        self._turns.settle(turn)
         name = turn.arrival.upstream.name
         if answer.status in _NOT_LET_IN:
             message = f"upstream {name} does not take epad's key: check [upstreams.{name}] api_key_file"
             turn.end(Outcome.FAILED, message)
             raise BrokenTurnError(upstream_failed(message))
-        ok = answer.status < 400
-        turn.reply = turn.arrival.endpoint.reply(body).digest() if answer.status == 200 else b""
-        turn.end(Outcome.DONE if ok else Outcome.FAILED, "" if ok else f"upstream answered {answer.status}")
+        failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
+        if answer.status == 200:
+            turn.reply = read.reply.digest()
+            if read.fault is Fault.NONE:
+                answer.succeeded()
+            else:
+                failure = f"upstream {name} answered 200 with no answer: {read.failure}"
+        turn.end(Outcome.FAILED if failure else Outcome.DONE, failure)
         response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
         try:
             client.respond(response)
@@ -86,10 +102,12 @@ class Relay:
         await self._drain(client, turn)
         return response
 
-    async def _stream(self, client: Connection, turn: Turn, answer: Answer) -> Response:
+    async def _stream(self, client: Connection, turn: Turn, answer: Answer, form: Form) -> Response:
         """Pass on an answer as it comes; whatever breaks it off, the client is told in its dialect."""
         fields = [*answer.fields(), turn_field(turn)]
         turn.meter = turn.arrival.endpoint.meter(turn.arrival.ask)
+        if form is Form.LINES:
+            turn.meter.read_lines()
         broken: Refusal | None = None
         rest = b""
         try:
@@ -128,9 +146,12 @@ class Relay:
 
         What came together with the end of the answer is returned, to go out together with it.
         """
-        overrun, rest = False, b""
+        overrun, told, rest = False, False, b""
         while data := await answer.more():
             passed = meter.feed(data)
+            if meter.chunks and not told:
+                told = True
+                answer.succeeded()
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
                 broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
@@ -151,7 +172,8 @@ class Relay:
         self._turns.streamed(turn, meter)
         if meter.failed:
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
-        elif meter.complete or meter.usage is not None:
+        elif meter.complete:
+            answer.succeeded()
             turn.end(Outcome.DONE)
             turn.reply = meter.reply.digest()
         else:
@@ -163,7 +185,7 @@ class Relay:
     def _settle(self, turn: Turn, meter: StreamMeter) -> None:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         charge = turn.charge()
-        if charge.source is UsageSource.COUNTED and _overruns(turn, meter):
+        if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
         self._turns.settle(turn, charge)
 
@@ -210,8 +232,10 @@ def _written(turn: Turn, upstream: Upstream) -> bytes:
 
 
 def _overruns(turn: Turn, meter: StreamMeter) -> bool:
-    """Say whether more has come than was asked for: by the upstream's own count, or by chunks of a token each."""
+    """Say whether more has come than was asked for: by the upstream's own count, or by chunks of a token each.
+
+    Its count is believed only upward: one of 0, or one that stands still, does not let a stream run on.
+    """
     counted = meter.usage.output_tokens if meter.usage is not None else None
-    if counted is not None:
-        return counted > turn.bound.output_tokens
-    return meter.chunks > turn.bound.output_tokens + SLACK_CHUNKS * turn.arrival.ask.choices
+    most = turn.bound.output_tokens
+    return (counted or 0) > most or meter.chunks > most + SLACK_CHUNKS * turn.arrival.ask.choices

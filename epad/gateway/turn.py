@@ -11,8 +11,10 @@ from epad.database import DatabaseError
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
 from epad.gateway.budget import Refused, Reservation
-from epad.gateway.charge import NOTHING, Bound, Charge, charge_stream, forfeit
+from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
+from epad.gateway.dialects.caps import UNSEEN_CHOICE_NAMES
 from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMeter
+from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
@@ -22,7 +24,7 @@ from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
-from statemachine.finding import Finding, Severity
+from statemachine.finding import HOST, Finding, Severity
 
 OVERRUN_PROBE = "overrun"
 
@@ -65,6 +67,7 @@ class Turn:
         self.opening: asyncio.Future[int] | None = None
         self.forwarded = False
         self.meter: StreamMeter | None = None
+        self.whole: Seen | None = None
         self.status = 0
         self.reply = b""
         self.outcome = Outcome.CUT
@@ -105,14 +108,30 @@ class Turn:
         """What it costs as far as is known now."""
         if not self.forwarded:
             return NOTHING
-        meter, bound = self.meter, self.bound
-        if meter is None:
-            return forfeit(bound)
-        if meter.usage is not None and meter.usage.output_tokens is not None:
-            return charge_stream(meter.usage, meter.chunks, bound)
-        # Of several choices only the first is read.
-        most = meter.most_tokens() if self.arrival.ask.choices == 1 else bound.output_tokens
-        return charge_stream(meter.usage, meter.chunks, bound, most)
+        if self.whole is not None:
+            return charge_status(self.whole, self.status, self._terms())
+        if self.meter is None:
+            return forfeit(self.bound)
+        return charge_answer(self.meter.seen(), self._terms())
+
+    @property
+    def absurd(self) -> str:
+        """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
+        if self.whole is not None:
+            return self.whole.absurd
+        return self.meter.seen().absurd if self.meter is not None else ""
+
+    def _terms(self) -> Terms:
+        arrival, ask = self.arrival, self.arrival.ask
+        server = arrival.upstream.served_by.server
+        return Terms(
+            self.bound,
+            self.cap,
+            ask.choices,
+            server.shows_all,
+            server.counts_all_choices,
+            any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
+        )
 
 
 class Turns:
@@ -230,6 +249,9 @@ class Turns:
         name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
         self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd)
         self.admission.settled()
+        absurd = turn.absurd
+        if absurd:
+            self._tell_absurd(turn, absurd, now)
         if charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd:
             self._tell_overrun(turn, charge, now)
         if charge.source is UsageSource.RESERVED:
@@ -307,6 +329,20 @@ class Turns:
                 evidence,
                 hard=True,
             )
+        )
+
+    def _tell_absurd(self, turn: Turn, absurd: str, now: float) -> None:
+        """The upstream counts nonsense: the turn costs its reservation. No client is to blame for it."""
+        upstream = turn.arrival.upstream.name
+        name, _, value = absurd.partition(" = ")
+        evidence = {"turn": turn.id, "upstream": upstream, "field": name, "counted": value}
+        self._parts.log.error("turn.absurd_usage", subsystem=turn.arrival.subsystem, **evidence)
+        reason = (
+            f"upstream {upstream} counted {absurd}, which no turn can have (turn {turn.id}): "
+            "all that was reserved is charged; see what stands before the model server"
+        )
+        self._parts.alarm(
+            Finding(OVERRUN_PROBE, HOST, Severity.WARNING, now, reason, unit="tokens", evidence=evidence)
         )
 
     async def _open_priced(self, entry: OpenTurn, reserved_microusd: int) -> int:

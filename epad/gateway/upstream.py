@@ -16,8 +16,10 @@ from yarl import URL
 
 from epad.beat import sleep_to_beat
 from epad.config import UpstreamConfig
+from epad.gateway.decoding import Decoder, DecodingError, can_decode, codings_of
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
+from epad.gateway.form import Form, form_of
 from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
@@ -42,9 +44,10 @@ _NOT_FORWARDED = HOP_BY_HOP | frozenset({
     b"expect", CONVERSATION_HEADER.lower().encode(),
 })  # fmt: skip
 _NOT_RETURNED = HOP_BY_HOP | {b"content-length"}
+_NOT_RETURNED_UNPACKED = _NOT_RETURNED | {b"content-encoding"}
 _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
-_STREAMS = ("text/event-stream", "application/x-ndjson")
+_EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +110,13 @@ class Answer:
         self._incoming = incoming
         self.status = incoming.status
         self.reason = incoming.reason
+        self.codings = codings_of(
+            [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
+        )
+        packed = bool(self.codings) and can_decode(self.codings)
+        self._decoder = Decoder(self.codings) if packed else None
+        # What was read to see what it is, and has still to be passed on.
+        self._start = b""
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,31 +131,66 @@ class Answer:
         self._incoming.close()
 
     @property
-    def is_stream(self) -> bool:
-        """Whether events follow one another, rather than one whole body."""
-        kind = self._incoming.fields.get("content-type") or ""
-        return kind.lower().startswith(_STREAMS)
+    def readable(self) -> bool:
+        """Whether it is not compressed, or can be unpacked here."""
+        return not self.codings or self._decoder is not None
+
+    def succeeded(self) -> None:
+        """Say that this is an answer indeed, so that its upstream is known to work."""
+        self._upstream.health.succeeded()
+
+    async def form(self, *, asked: bool, lines: bool) -> Form:
+        """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.
+
+        What was `asked` for as a stream is known by its first bytes, since many servers call it something else.
+        """
+        kind = (self._incoming.fields.get("content-type") or "").lower()
+        if kind.startswith(_EVENTS) or (lines and kind.startswith(_LINES)):
+            return Form.EVENTS
+        start, form = b"", None
+        while form is None:
+            data = await self.more()
+            start += data
+            form = form_of(start, asked=asked, lines=lines, ended=not data)
+        self._start = start
+        return form
 
     def fields(self) -> list[Field]:
         """The header fields that are passed on to the client."""
-        return self._incoming.fields.without(_NOT_RETURNED)
+        unpacked = _NOT_RETURNED if self._decoder is None else _NOT_RETURNED_UNPACKED
+        return self._incoming.fields.without(unpacked)
 
     @property
     def ended(self) -> bool:
         """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
-        return self._incoming.ended
+        whole = self._decoder is None or self._decoder.whole
+        return self._incoming.ended and whole and not self._start
 
     @property
     def ready(self) -> bool:
         """Whether more of the body is there already."""
-        return self._incoming.ready
+        return bool(self._start) or self._incoming.ready
 
     async def more(self) -> bytes:
         """The next of the body, as much as has come; empty at its end. Raises UpstreamError."""
+        if self._start:
+            start, self._start = self._start, b""
+            return start
         try:
-            return await self._incoming.read()
-        except OSError as error:
+            return await (self._incoming.read() if self._decoder is None else self._unpacked(self._decoder))
+        except (OSError, DecodingError) as error:
             raise _broke_off(self._upstream, error) from error
+
+    async def _unpacked(self, decoder: Decoder) -> bytes:
+        while not (piece := decoder.take()):
+            data = await self._incoming.read()
+            if not data:
+                if not decoder.whole:
+                    raise DecodingError("its body ends before the end of what was packed")
+                return b""
+            decoder.give(data)
+        await asyncio.sleep(0)  # much may be packed into little, and others wait
+        return piece
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError."""
@@ -281,8 +326,8 @@ class Upstreams:
             raise
         if answer.status >= 500:
             upstream.health.failed(f"it answered {answer.status}")
-        else:
-            upstream.health.succeeded()
+        elif answer.status != 200:
+            upstream.health.succeeded()  # one of 200 may still be an error: who reads it says what it is
         return answer
 
     async def _look_at_all(self) -> None:
@@ -317,6 +362,8 @@ class Upstreams:
                 body = await answer.read()
         except TimeoutError as error:
             raise UpstreamError(f"upstream {upstream.name}: no answer on {path}") from error
+        if not answer.readable:
+            raise UpstreamError(f"upstream {upstream.name}: {path} came as {', '.join(answer.codings)}")
         if answer.status != 200:
             raise UpstreamError(f"upstream {upstream.name}: {path} answered {answer.status}")
         return body

@@ -24,6 +24,7 @@ _MAX_DIAGNOSED_BYTES = 1 << 20
 _NULL = Raw(b"null")
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_any = msgspec.json.Decoder(Raw).decode
 _KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]*:[ \t\n\r]*')
 _END = re.compile(rb"[ \t\n\r]*\}")
 
@@ -143,6 +144,15 @@ def read_answer(body: bytes, kind: type[T]) -> T | None:
         return _read(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_json(text: bytes) -> bool:
+    """Say whether these bytes are one JSON document."""
+    try:
+        _decode_any(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def read_model(fields: JsonObject) -> str:

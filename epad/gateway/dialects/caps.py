@@ -16,6 +16,8 @@ CAP_NAMES = (
     "max_length", "max_gen_len", "max_generated_tokens", "max_tokens_to_sample",
 )  # fmt: skip
 CHOICE_NAMES = ("n", "best_of", "n_cmpl", "num_return_sequences", "num_beams")
+UNSEEN_CHOICE_NAMES = ("best_of", "num_beams")
+"""Of these only the best are answered with; the others were made all the same."""
 
 
 def read_caps(fields: JsonObject) -> dict[str, int]:

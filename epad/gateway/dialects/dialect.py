@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta, Struct
 
@@ -12,6 +12,9 @@ from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.history import NO_HISTORY, History
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.refusal import Refusal
+
+if TYPE_CHECKING:
+    from epad.gateway.dialects.seen import Seen, Whole
 
 Tokens = Annotated[int, Meta(ge=0)]
 
@@ -109,6 +112,14 @@ class StreamMeter(Protocol):
         """The most tokens that have come: each is a byte of text or more, and several may come in one chunk."""
         ...
 
+    def read_lines(self) -> None:
+        """Take each line for an event."""
+        ...
+
+    def seen(self) -> Seen:
+        """What has come so far, as far as its cost goes."""
+        ...
+
     def finish(self) -> bytes:
         """The upstream has ended: return what is left."""
         ...
@@ -133,6 +144,10 @@ class Endpoint(Protocol):
 
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
         """The request's body as an upstream of these habits gets it, with the cap of each choice written into it."""
+        ...
+
+    def read(self, body: bytes) -> Whole:
+        """Read a whole answer."""
         ...
 
     def usage(self, body: bytes) -> TokenUsage | None:

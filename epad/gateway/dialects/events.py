@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 
+from msgspec import structs
+
+from epad.gateway.dialects.counts import Counts
 from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.seen import Seen
 
 # Longer than this and an event is passed on in pieces, unread: memory stays bounded.
 MAX_EVENT_BYTES = 1 << 20
 
-SSE_BOUNDARY = re.compile(rb"\n\r?\n")
+SSE_BOUNDARY = re.compile(rb"\n\r?\n|\r\r")
 LINE_BOUNDARY = re.compile(rb"\n")
 _LONGEST_BOUNDARY = 3
+_ERROR_EVENT = re.compile(rb"(?:^|\n|\r)event: ?error[ \t]*(?:\r|\n|$)")
 
 
 class EventSplitter:
@@ -54,7 +59,8 @@ class EventSplitter:
 class EventStream:
     """The half of a stream's meter that every dialect shares: events in, those for the client out.
 
-    `chunks` counts the events that bring the client something; each is one token or more.
+    `chunks` counts the events that bring the client something; each is one token or more. `usage` is the largest of
+    each count so far. `complete` says that the stream came to its end, `failed` that it told of an error.
     """
 
     def __init__(self, boundary: re.Pattern[bytes]) -> None:
@@ -64,30 +70,154 @@ class EventStream:
         self.failed = False
         self.reply = Reply()
         self._events = EventSplitter(boundary)
+        self._counts: Counts | None = None
+        # How much had been said when the output was counted last, and whether that count was below one before.
+        self._counted_at: int | None = None
+        self._most_output = 0
+        self._begun_output = 0
+        self._fell = False
+        self._unread_bytes = 0
+        self._bounded = True
+        # An object that has nothing of an answer in it: where nothing else came, it says why.
+        self._strange = False
+
+    def read_lines(self) -> None:
+        """Take each line for an event: some servers stream JSON lines on routes of server-sent events."""
+        self._events = EventSplitter(LINE_BOUNDARY)
 
     def feed(self, data: bytes) -> bytes:
         return b"".join([self._pass(event) for event in self._events.feed(data)])
 
     def most_tokens(self) -> int:
-        return max(self.chunks, self.reply.size)
+        return max(self.chunks, sum(self._choice_bytes()) + self._unread_bytes)
 
     def finish(self) -> bytes:
         rest = self._events.rest()
-        return self._pass(rest) if rest else b""
+        passed = self._pass(rest) if rest else b""
+        self.failed = self.failed or self._is_none()
+        return passed
+
+    def seen(self) -> Seen:
+        """Sum up what came so far."""
+        said, usage, counts = self._said_bytes(), self.usage, self._counts
+        total = None
+        if (
+            counts is not None
+            and usage is not None
+            and usage.input_tokens is None
+            and usage.output_tokens is None
+        ):
+            total = counts.total
+        counted = usage.output_tokens if usage is not None and usage.output_tokens is not None else total
+        return Seen(
+            usage,
+            final=(
+                counted is not None
+                and (counted > 0 or not said)
+                and self._counted_at == said
+                and not self._fell
+                and self._has_ended()
+            ),
+            total_tokens=total,
+            streamed=True,
+            chunks=self.chunks,
+            choice_bytes=self._choice_bytes(),
+            unread_bytes=self._unread_bytes,
+            bounded=self._bounded,
+            nothing_came=self._is_none(),
+            absurd=counts.absurd if counts is not None else "",
+        )
 
     def _pass(self, event: bytes) -> bytes:
         """Take note of an event; return what the client gets of it."""
         raise NotImplementedError
 
+    def _has_ended(self) -> bool:
+        """Say whether the answer has come to its end, even if the stream has not."""
+        return self.complete
+
+    def _choice_bytes(self) -> tuple[int, ...]:
+        """How many bytes each choice has."""
+        return (self.reply.size,)
+
+    def _said_bytes(self) -> int:
+        return sum(self._choice_bytes()) + self._unread_bytes
+
+    def _count(self, counts: Counts | None) -> None:
+        """Take over a count of all so far."""
+        if counts is None:
+            return
+        own = counts.usage()
+        output = counts.total if own.input_tokens is None and own.output_tokens is None else own.output_tokens
+        if output and counts.output is not None:
+            counts = structs.replace(counts, output=max(counts.output, self._begun_output))
+        self._counts = counts if self._counts is None else self._counts.raised(counts)
+        self.usage = self._counts.usage()
+        said = self._said_bytes()
+        if output is None or (output == 0 and said):
+            return
+        self._fell = output < self._most_output
+        self._most_output = max(self._most_output, output)
+        self._counted_at = said
+
+    def _count_begun(self, counts: Counts | None) -> None:
+        """Take over the count of what an answer begins with: of the output it is none yet, though no less came."""
+        if counts is not None:
+            self._begun_output = counts.output or 0
+            self._count(structs.replace(counts, output=None, total=None, reasoning=None))
+
+    def _counts_something(self) -> bool:
+        return self._counts is not None and self._counts.says_something
+
+    def _is_none(self) -> bool:
+        """Say whether an error, or something else that is no answer, is all that came."""
+        nothing = not (self.chunks or self._said_bytes() or self._counts_something())
+        return nothing and (self.failed or self._strange)
+
+    def _weigh(self, text: bytes) -> None:
+        """Bound what cannot be read by its bytes, which only text can be."""
+        self._unread_bytes += len(text)
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            self._bounded = False
+
 
 def sse_data(event: bytes) -> bytes:
     """The data of a server-sent event, put together if it is spread over lines or hidden behind comments."""
-    if event.startswith(b"data:") and event.count(b"\n") <= 2:
+    if event.startswith(b"data:") and event.count(b"\n") <= 2 and b"\r" not in event:
         return event[5:].strip()
-    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join(lines)
+    return b"\n".join(_data_lines(event))
+
+
+def sse_payloads(event: bytes) -> list[bytes]:
+    """The JSON documents of an event: one, or as many as a server has put there that sets no blank line between.
+
+    What has no field of server-sent events at all is a document of its own, as in a stream of JSON lines.
+    """
+    if event.startswith(b"data:") and event.count(b"\n") <= 2 and b"\r" not in event:
+        payload = event[5:].strip()
+        return [payload] if payload else []
+    lines = _data_lines(event)
+    if len(lines) > 1 and all(_looks_whole(line) for line in lines):
+        return lines
+    payload = b"\n".join(lines) or event.strip()
+    return [payload] if lines or payload.startswith((b"{", b"[")) else []
+
+
+def names_error(event: bytes) -> bool:
+    """Say whether an event is called `error`, whatever its data is."""
+    return event.startswith(b"event") and _ERROR_EVENT.search(event) is not None
 
 
 def sse_event(name: str, data: bytes) -> bytes:
     """A server-sent event with a name."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _data_lines(event: bytes) -> list[bytes]:
+    return [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+
+
+def _looks_whole(line: bytes) -> bool:
+    return line == b"[DONE]" or (line.startswith(b"{") and line.endswith(b"}"))

@@ -7,9 +7,9 @@ from msgspec import Raw
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, read_caps, wish_of
-from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits, TokenUsage
-from epad.gateway.dialects.openai import ChunkStream, OpenAI, reply_of, usage_of, wants_usage, write_capped
-from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
+from epad.gateway.dialects.openai import wants_usage, write_capped
+from epad.gateway.dialects.openai_answer import CompletionAnswers, EmbeddingAnswers, OpenAI
 from epad.gateway.errors import RequestError
 
 _COMPLETION_FIELDS = frozenset({
@@ -18,7 +18,7 @@ _COMPLETION_FIELDS = frozenset({
 _EMBEDDING_FIELDS = frozenset({"model", "input", "messages", "stream"})
 
 
-class Completions:
+class Completions(CompletionAnswers):
     """POST /v1/completions. Each of its prompts, text or token ids, is answered `n` times."""
 
     path = "/v1/completions"
@@ -50,17 +50,8 @@ class Completions:
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
         return write_capped(ask, cap, habits)
 
-    def usage(self, body: bytes) -> TokenUsage | None:
-        return usage_of(body)
 
-    def reply(self, body: bytes) -> Reply:
-        return reply_of(body)
-
-    def meter(self, ask: Ask) -> ChunkStream:
-        return ChunkStream(self.dialect, b'"text"', keep_usage=ask.wants_usage)
-
-
-class Embeddings:
+class Embeddings(EmbeddingAnswers):
     """POST /v1/embeddings. It has no output, and its body is never changed."""
 
     path = "/v1/embeddings"
@@ -88,17 +79,6 @@ class Embeddings:
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
         del cap, habits  # it has no output
         return ask.fields.text
-
-    def usage(self, body: bytes) -> TokenUsage | None:
-        usage = usage_of(body)
-        return None if usage is None else TokenUsage(usage.input_tokens, usage.output_tokens or 0)
-
-    def reply(self, body: bytes) -> Reply:
-        del body  # it says nothing
-        return Reply()
-
-    def meter(self, ask: Ask) -> ChunkStream:
-        return ChunkStream(self.dialect, b'"embedding"', keep_usage=ask.wants_usage)
 
 
 def _prompts(fields: JsonObject, name: str) -> int:

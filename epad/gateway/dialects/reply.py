@@ -53,6 +53,10 @@ class Reply:
         if text:
             self._pieces.append(text)
 
+    def weigh(self, size: int) -> None:
+        """Count the bytes of what cannot be heard, so that they bound its tokens."""
+        self._taken_bytes += size
+
     def call(self, name: str | None = None, arguments: str | bytes = "") -> None:
         """Take in a call of a tool, or a piece of its arguments. Its id is a new one every time: left out."""
         if name:

@@ -1,0 +1,205 @@
+"""Reading OpenAI's streams of chunks, and taking out the usage that only epad asked for."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from epad.gateway.dialects import body as json_body
+from epad.gateway.dialects import loose
+from epad.gateway.dialects.counts import openai_counts
+from epad.gateway.dialects.dialect import Dialect
+from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_payloads
+from epad.gateway.dialects.openai_choices import Choices, Hearing, index_of
+from epad.gateway.errors import RequestError
+from epad.gateway.refusal import Refusal
+
+_DONE = b"[DONE]"
+# What is said in so many chunks is read at once, in a third of the time that one by one takes; an answer that
+# loops is noticed so many later.
+_HEARD_CHUNKS = 16
+_HEARD_BYTES = 64 << 10
+# OpenAI has it in every chunk of a stream whose usage was asked for. Within a string its quotes are escaped.
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
+# The end of a choice; elsewhere it is null, or an empty string.
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
+_EVENTFUL = (b'"usage"', b'"error"')
+# What a chunk is made of: the rest of the chunk of usage is meant for the client.
+_ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage"})
+
+
+class ChunkStream(EventStream):
+    """Reads server-sent chunks; takes out the usage that only epad asked for.
+
+    Where the client did not ask for it, a chunk that ends a choice is held back until the next event: what the server
+    put into the chunk of usage beside the usage (`timings`, `system_fingerprint`) belongs into it then.
+    """
+
+    def __init__(self, dialect: Dialect, content: bytes, *, keep_usage: bool, choices: int = 1) -> None:
+        super().__init__(SSE_BOUNDARY)
+        self._dialect = dialect
+        self._content = content
+        self._keep_usage = keep_usage
+        self._choices = choices
+        self._hearing = Hearing(self.reply)
+        self._unheard: list[bytes] = []
+        self._unheard_bytes = 0
+        self._finished: set[int] = set()
+        self._usage_alone_at: int | None = None
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if not self._held and not self._events.pending and (events := _plain_events(data)):
+            said = [event[5:] for event in data.split(b"\n\n") if self._content in event]
+            if len(said) == events:
+                self._take(said, len(data))
+                return data
+        return super().feed(data)
+
+    def most_tokens(self) -> int:
+        self._hear_all()
+        return super().most_tokens()
+
+    def finish(self) -> bytes:
+        passed = super().finish() + self._release()
+        # A server that never says [DONE] has ended all the same if every choice has, or its usage came after them.
+        self.complete = self.complete or self._all_finished() or self._usage_alone_at == self._said_bytes()
+        return passed
+
+    def cut(self, refusal: Refusal) -> bytes:
+        error = self._dialect.error_body(refusal)
+        return self._release() + b"data: " + error + b"\n\ndata: [DONE]\n\n"
+
+    def _has_ended(self) -> bool:
+        return self.complete or (self._all_finished() and len(self._finished) >= self._choices)
+
+    def _all_finished(self) -> bool:
+        return bool(self._finished) and self._finished.issuperset(self._hearing.others)
+
+    def _choice_bytes(self) -> tuple[int, ...]:
+        self._hear_all()
+        return self._hearing.choice_bytes()
+
+    def _pass(self, event: bytes) -> bytes:
+        payloads = sse_payloads(event)
+        self.failed = self.failed or names_error(event)
+        if not payloads:
+            return event  # a comment may overtake what is held back
+        if len(payloads) > 1:
+            for payload in payloads:
+                self._note(payload)
+            return self._release() + event
+        [payload] = payloads
+        answer = self._note(payload)
+        if answer is None or self._keep_usage:
+            return self._release() + event
+        if "usage" in answer and not answer.get("choices"):
+            if answer["usage"] is not None:
+                return self._merged(payload)
+        elif answer.get("usage") is None and "usage" in answer:
+            event = _NO_USAGE.sub(b"", event)
+        released = self._release()
+        if answer.get("choices") and _FINISH.search(payload):
+            self._held = event
+            return released
+        return released + event
+
+    def _note(self, payload: bytes) -> loose.JsonDict | None:
+        """Take note of a chunk; return it if there is more in it than what is said."""
+        if payload == _DONE:
+            self.complete = True
+            self._hear_all()
+            return None
+        said = self._content in payload
+        if said:
+            self._take([payload], len(payload))
+            if not any(what in payload for what in _EVENTFUL) and not _FINISH.search(payload):
+                return None
+        answer = loose.read(payload)
+        if not isinstance(answer, dict):
+            if not said:  # else its bytes are counted where it is heard
+                self._weigh(payload)
+            return None
+        choices = loose.as_list(answer.get("choices"))
+        if choices and not said:
+            self._take([payload], len(payload))
+        self.failed = self.failed or bool(loose.failure_of(answer))
+        self._finished.update(
+            index_of(choice) for choice in choices if isinstance(choice, dict) and choice.get("finish_reason")
+        )
+        counts = openai_counts(answer.get("usage"))
+        self._count(counts)
+        if counts is not None and not choices and counts.says_something:
+            self._usage_alone_at = self._said_bytes()
+        self._strange = self._strange or not ("choices" in answer or "usage" in answer)
+        return answer
+
+    def _merged(self, payload: bytes) -> bytes:
+        """Return the chunk that was held back, with what stands beside the usage that only epad had asked for."""
+        held, self._held = self._held, b""
+        if not held:
+            return b""
+        try:
+            beside = msgspec.json.decode(payload, type=dict[str, Raw])
+            chunk = sse_payloads(held)[0]
+            fields = json_body.read_object(chunk, frozenset())
+            edits = {
+                name: bytes(value)
+                for name, value in beside.items()
+                if name not in _ENVELOPE and bytes(value) != b"null" and not fields.has(name)
+            }
+            return held.replace(chunk, fields.splice(edits), 1) if edits else held
+        except (RequestError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return held
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+    def _take(self, payloads: list[bytes], size: int) -> None:
+        """Count chunks; what they say is read later, together with others."""
+        self.chunks += len(payloads)
+        self._unheard += payloads
+        self._unheard_bytes += size
+        if len(self._unheard) >= _HEARD_CHUNKS or self._unheard_bytes >= _HEARD_BYTES:
+            self._hear_all()
+
+    def _hear_all(self) -> None:
+        unheard, self._unheard, self._unheard_bytes = self._unheard, [], 0
+        if not unheard:
+            return
+        together = json_body.read_answer(b"[%b]" % b",".join(unheard), list[Choices])
+        if together is None:  # one of them is not what was expected
+            for payload in unheard:
+                self._hear(payload)
+            return
+        for answer in together:
+            self._hearing.hear(answer)
+
+    def _hear(self, payload: bytes) -> None:
+        typed = json_body.read_answer(payload, Choices)
+        if typed is not None:
+            self._hearing.hear(typed)
+            return
+        answer = loose.read(payload)
+        if isinstance(answer, dict):
+            self._hearing.hear_loosely(answer)
+        else:
+            self._weigh(payload)
+
+
+def _plain_events(data: bytes) -> int:
+    """Count the events, if they are whole, of one line of data each, with nothing in them but what is said; else 0."""
+    if b'"usage"' in data or b'"error"' in data or _DONE in data or b"\r" in data:
+        return 0
+    events = data.count(b"\n\n")
+    plain = (
+        data.startswith(b"data:")
+        and data.endswith(b"\n\n")
+        and data.count(b"\n") == 2 * events
+        and data.count(b"\n\ndata:") == events - 1
+        and not _FINISH.search(data)
+    )
+    return events if plain else 0

@@ -1,0 +1,50 @@
+"""What an answer is, whatever its Content-Type calls it: one whole body, events, or lines that follow one another."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from epad.gateway.dialects.body import is_json
+
+# A document of one line that is longer is taken for a whole answer; until then its first line is waited for.
+MAX_FIRST_LINE = 1 << 20
+_SPACE = b"\xef\xbb\xbf \t\r\n"
+_EVENT_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+# What a line has that is a piece of an answer, in OpenAI's words.
+_PIECES = (b'"delta"', b'.chunk"')
+
+
+class Form(Enum):
+    """How an answer comes."""
+
+    WHOLE = auto()
+    EVENTS = auto()
+    LINES = auto()
+
+
+def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | None:
+    """Say what begins like this; None if more of it is needed to say so.
+
+    `asked`: a stream was asked for; `lines`: the route's streams are JSON lines, so that the first is passed at once.
+    """
+    text = start.lstrip(_SPACE)
+    if text.startswith(_EVENT_FIELDS):
+        return Form.EVENTS
+    if not ended and any(field.startswith(text) for field in _EVENT_FIELDS):
+        return None
+    if not asked or not text.startswith(b"{"):
+        return Form.WHOLE
+    return _form_of_json(text, lines=lines, ended=ended)
+
+
+def _form_of_json(text: bytes, *, lines: bool, ended: bool) -> Form | None:
+    """Say whether it is one document, or one of many in a line each."""
+    end = text.find(b"\n")
+    if end < 0:
+        return Form.WHOLE if ended or len(text) > MAX_FIRST_LINE else None
+    line, rest = text[:end], text[end:].strip()
+    if not is_json(line):
+        return Form.WHOLE
+    if lines or rest.startswith(b"{") or any(piece in line for piece in _PIECES):
+        return Form.LINES
+    return Form.WHOLE if ended or rest else None
