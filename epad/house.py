@@ -221,7 +221,7 @@ class House:
         for name in changes.removed:
             self._access.hold(name, Rung.BLOCK, "it is configured no more")
             self._access.sever(name)
-        await self._stores.change_budgets(changes.config, self.clock)
+        await self._stores.change_budgets(changes.config)
         self.config = self.board.config = changes.config
         self.recorder.configured(changes.config)
         for part in (self._environments, self._keys, self._world, self._watchers.roster, self.metrics):

@@ -32,6 +32,7 @@ from epad.ledger.query import Spend, Totals
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
 from epad.ledger.rows import open_reader
+from epad.ledger.spent import Spending, spending
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
@@ -168,6 +169,11 @@ class Ledger:
     async def spending_since(self, wall_ns: int) -> list[Spend]:
         """What was spent since then: charged by closed turns, reserved by those that never closed."""
         return await self._read(lambda connection: query.spending_since(connection, wall_ns))
+
+    async def spending(self, horizon_ns: int, requests_ns: int) -> Spending:
+        """What was used within the horizon, each at its age, which no step of the wall clock changes."""
+        now = self._appender.stamp()
+        return await self._read(lambda connection: spending(connection, now, horizon_ns, requests_ns))
 
     async def totals(self) -> dict[str, Totals]:
         """All closed turns summed up by subsystem; each record is read once, however often this is asked."""
