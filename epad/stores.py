@@ -68,7 +68,9 @@ class Stores:
         counts there twice until it has left the window: too much, never too little.
         """
         groups = await remember_groups(self.database, _groups(config))
-        self.budgets.configure(_limits(config), config.gateway.max_in_flight, _shared(config, groups))
+        self.budgets.configure(
+            budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups)
+        )
         spends, now = await spends_before(config, self.ledger, self.costs)
         self.budgets.restore_fresh(spends, now)
 
@@ -107,12 +109,13 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
 
 async def _budgets(config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook) -> Budgets:
     """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
-    budgets = Budgets(_limits(config), config.gateway.max_in_flight, _shared(config, groups))
+    budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups))
     budgets.restore(*await spends_before(config, ledger, costs))
     return budgets
 
 
-def _limits(config: Config) -> dict[str, BudgetConfig]:
+def budget_limits(config: Config) -> dict[str, BudgetConfig]:
+    """The own budget of each subsystem that asks the gateway."""
     return {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
 
 
@@ -120,7 +123,7 @@ def _groups(config: Config) -> dict[str, str]:
     return {name: spec.group for name, spec in config.subsystems.items()}
 
 
-def _shared(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
+def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
     """The shared budgets; `groups` has the subsystems too that are configured no more."""
     return SharedBudgets(
         groups={name: group.budget for name, group in config.groups.items()},
@@ -135,7 +138,7 @@ async def spends_before(config: Config, ledger: Ledger, costs: CostBook) -> tupl
     Both by the monotonic clock, so no step of the wall clock makes a spend older or younger.
     """
     counted = (
-        *_limits(config).values(),
+        *budget_limits(config).values(),
         *(group.budget for group in config.groups.values()),
         config.budgets.get("global", SharedBudgetConfig()),
     )
