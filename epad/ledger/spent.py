@@ -21,6 +21,11 @@ from epad.ledger.timeline import Timeline
 _NEWEST_FIRST = """
 SELECT seq, kind, CAST(turn AS BLOB), CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record ORDER BY seq DESC
 """
+# Answered from the index of turns: a start belongs to none.
+_STARTS_BEFORE = """
+SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record
+WHERE turn IS NULL AND kind = 3 AND seq < ? ORDER BY seq DESC
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,17 @@ class _Reading:
             began_ns = self._timeline.reached_ns
             age_ns = self._timeline.place(record)
             if age_ns > horizon_ns:
+                self._place_older_boots(sequence)
                 return
             self._enter(record, age_ns, began_ns)
             yield from self._used(record, age_ns)
+
+    def _place_older_boots(self, before: int) -> None:
+        """Let the timeline know all boots, since other files may date something by one from before the horizon."""
+        for sequence, body, leaf in self._connection.execute(_STARTS_BEFORE, (before,)):
+            record = sound(sequence, body, leaf)
+            if record is not None:
+                self._timeline.place(record)
 
     def _worth_reading(self) -> bool:
         """Whether an opening whose turn is closed tells anything more: a recent request, or an epoch's end."""

@@ -6,7 +6,7 @@ import pytest
 from kept_past import RecordedTurns, TwoClocks
 
 from epad.ledger.record import Kind
-from epad.ledger.spent import Used, spending
+from epad.ledger.spent import _STARTS_BEFORE, Used, spending
 from epad.ledger.timeline import Timeline
 
 FOREVER = 1 << 62
@@ -229,3 +229,25 @@ def test_the_future_is_now(clock: TwoClocks, past: RecordedTurns) -> None:
     past.close(1, charged_tokens=30)
     clock.true = 20.0
     assert tokens(past) == [(30, 0.0)]
+
+
+def test_boots_before_the_horizon_are_known_all_the_same(clock: TwoClocks, past: RecordedTurns) -> None:
+    """Else what another file dates by one of them would go by the wall clock, and be young again after a step."""
+    cost = clock.stamp(1)
+    for _ in range(3):
+        clock.advance(50)
+        clock.reboot()
+        past.begin(clean=True)
+        past.open(clock.boots)
+    clock.advance(50)
+    clock.step(-40 * 86_400.0)
+    timeline = spending(past.connection, clock.stamp(past.epoch), int(60e9), 0).timeline
+    assert timeline.age_ns(cost) == 200_000_000_000
+
+
+def test_the_starts_are_found_by_an_index(past: RecordedTurns) -> None:
+    """A million turns are not read for the few boots of before."""
+    plan = past.connection.execute(f"EXPLAIN QUERY PLAN {_STARTS_BEFORE}", (9,)).fetchall()
+    assert [row[3] for row in plan] == [
+        "SEARCH record USING INDEX record_turn (turn=? AND kind=? AND rowid<?)"
+    ]
