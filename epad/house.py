@@ -174,6 +174,7 @@ class House:
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
         self.metrics.clock_jumps.inc()
         self._watchers.host.clock_jumped(seconds)
+        self._stores.clock_marks.jumped()
         self.schedule.wakeup()
 
     def watch_own_loop(self) -> Coroutine[Any, Any, None]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from epad.budget_changes import BUDGET_SCHEMA, BudgetChanges
 from epad.budget_orders import BudgetOrders
+from epad.clock_marks import MARK_SCHEMA, ClockMarks, Marks
 from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
-from epad.database import Database
+from epad.database import Database, DatabaseError
 from epad.directories import Directories
 from epad.events import EVENT_SCHEMA
 from epad.gateway.budget import Budgets, SharedBudgets, Spend
@@ -19,6 +22,7 @@ from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.places import Places
+from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
@@ -38,8 +42,15 @@ SCHEMA = (
     + REPLAY_SCHEMA
     + BUDGET_SCHEMA
     + GROUP_SCHEMA
+    + MARK_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
+
+
+class PastTurns(Protocol):
+    """What is asked of `epad.ledger.store.Ledger` for the budgets."""
+
+    async def spending(self, horizon_ns: int, requests_ns: int, marks: Marks | None = None) -> Spending: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class Stores:
     totals: Mapping[str, Totals]
     budget_changes: BudgetChanges
     spent_microusd: Mapping[str, int]
+    clock_marks: ClockMarks
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """What shows the budgets, and changes them."""
@@ -71,11 +83,13 @@ class Stores:
         self.budgets.configure(
             budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups)
         )
-        spends, now = await spends_before(config, self.ledger, self.costs)
+        spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
         self.budgets.restore_fresh(spends, now)
 
     async def close(self) -> None:
         await self.ledger.close()
+        with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
+            await self.clock_marks.keep()
         await self.database.close()
 
 
@@ -91,6 +105,7 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     costs = CostBook(database, clock, boot_id)
     await costs.settle_left_open()
     groups = await remember_groups(database, _groups(config))
+    marks = ClockMarks(database, clock, boot_id)
     changes = BudgetChanges(database, clock, config)
     await changes.load()
     return Stores(
@@ -98,19 +113,22 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(changes.applied(config), groups, ledger, costs),
+        budgets=await _budgets(changes.applied(config), groups, ledger, costs, await marks.load()),
         costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
         budget_changes=changes,
         spent_microusd=await costs.totals(),
+        clock_marks=marks,
     )
 
 
-async def _budgets(config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook) -> Budgets:
+async def _budgets(
+    config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook, marks: Marks
+) -> Budgets:
     """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
     budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups))
-    budgets.restore(*await spends_before(config, ledger, costs))
+    budgets.restore(*await spends_before(config, ledger, costs, marks))
     return budgets
 
 
@@ -132,7 +150,9 @@ def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
     )
 
 
-async def spends_before(config: Config, ledger: Ledger, costs: CostBook) -> tuple[list[Spend], float]:
+async def spends_before(
+    config: Config, ledger: PastTurns, costs: CostBook, marks: Marks
+) -> tuple[list[Spend], float]:
     """What is known to be spent, as far back as any limit reaches, and the time at which it has its ages.
 
     Both by the monotonic clock, so no step of the wall clock makes a spend older or younger.
@@ -142,7 +162,7 @@ async def spends_before(config: Config, ledger: Ledger, costs: CostBook) -> tupl
         *(group.budget for group in config.groups.values()),
         config.budgets.get("global", SharedBudgetConfig()),
     )
-    spending = await ledger.spending(_horizon_ns(counted), REQUESTS_NS)
+    spending = await ledger.spending(_horizon_ns(counted), REQUESTS_NS, marks)
     spends = [
         Spend(used.subsystem, used.tokens, used.age_ns / 1e9, requests=used.requests)
         for used in spending.used

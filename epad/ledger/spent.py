@@ -7,7 +7,7 @@ it. A request counts from its turn's opening on. These are the moments from whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -46,12 +46,19 @@ class Spending:
     timeline: Timeline
 
 
-def spending(connection: apsw.Connection, now: Stamp, horizon_ns: int, requests_ns: int) -> Spending:
+def spending(
+    connection: apsw.Connection,
+    now: Stamp,
+    horizon_ns: int,
+    requests_ns: int,
+    marks: Mapping[str, Stamp] | None = None,
+) -> Spending:
     """Read the ledger backwards as far as the horizon; requests only as far as `requests_ns`.
 
+    `marks` are newer readings of former boots' clocks than their records.
     A turn whose closing record is damaged counts as one that never closed: spending is never guessed low.
     """
-    timeline = Timeline(now)
+    timeline = Timeline(now, marks)
     return Spending(list(_Reading(connection, now, timeline, requests_ns).within(horizon_ns)), timeline)
 
 

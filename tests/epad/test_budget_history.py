@@ -7,6 +7,7 @@ So no window of true length holds more than its limit, and a restart changes not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,8 +26,9 @@ from hypothesis.stateful import (
 from kept_past import MemoryFile, RecordedTurns, TwoClocks, now
 from msgspec import structs
 
+from epad.clock_marks import MARK_SCHEMA, ClockMarks
 from epad.config import BudgetConfig, Config, GroupConfig, SharedBudgetConfig, SubsystemConfig
-from epad.gateway.budget import Budgets, Reservation
+from epad.gateway.budget import Budgets, Reservation, Spend
 from epad.gateway.costs import CostBook
 from epad.gateway.limits import MONEY_WINDOWS, WINDOWS, Window, WindowShape
 from epad.group_members import GROUP_SCHEMA, remember_groups
@@ -43,8 +45,13 @@ MEMBERS = {"a": "a", "b": "b", "c": "c", "group:g": "ab", "all": "abc"}
 REQUESTS = WindowShape("requests_per_minute", 60.0, 60)
 SHAPES = (*WINDOWS, *MONEY_WINDOWS, REQUESTS)
 # Multiples of an eighth of a second are exact in nanoseconds and as floats.
+EDGES = [int(8 * shape.seconds) + off for shape in SHAPES if shape.seconds < math.inf for off in (-1, 0, 1)]
 EIGHTHS = st.one_of(
-    st.integers(0, 16), st.integers(0, 720), st.integers(0, 72_000), st.integers(0, 30_000_000)
+    st.integers(0, 16),
+    st.integers(0, 720),
+    st.integers(0, 72_000),
+    st.integers(0, 30_000_000),
+    st.sampled_from(EDGES),
 )
 STEPS = st.sampled_from([0.5, 1.0, 30.0, 3_600.0, 7_200.0, 86_400.0, 40 * 86_400.0])
 EDGE_SECONDS = 1e-3
@@ -68,6 +75,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.clock = TwoClocks()
         self.past = RecordedTurns(self.clock)
         self.costs_file = MemoryFile()
+        self.marks_file = MemoryFile(MARK_SCHEMA)
         self.groups_file = MemoryFile(GROUP_SCHEMA)
         self.members = "abc"
         self.own = OWN
@@ -93,6 +101,12 @@ class HistoryMachine(RuleBasedStateMachine):
         configured = {name: spec.group for name, spec in config.subsystems.items()}
         return now(remember_groups(self.groups_file, configured))
 
+    def marks(self) -> ClockMarks:
+        return ClockMarks(self.marks_file, self.clock, self.clock.boot_id)
+
+    def before(self, config: Config) -> tuple[list[Spend], float]:
+        return now(spends_before(config, self.past, self.costs, now(self.marks().load())))
+
     def start(self, *, clean: bool) -> None:
         """As `open_stores` does."""
         config = self.config()
@@ -100,7 +114,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.costs = CostBook(self.costs_file, self.clock, self.clock.boot_id)
         now(self.costs.settle_left_open())
         self.budgets = Budgets(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
-        self.budgets.restore(*now(spends_before(config, self.past, self.costs)))
+        self.budgets.restore(*self.before(config))
         self.doubled = []
 
     @rule(name=st.sampled_from("abc"), tokens=st.integers(0, 120), microusd=st.integers(0, 300))
@@ -134,7 +148,9 @@ class HistoryMachine(RuleBasedStateMachine):
 
     @rule(seconds=STEPS, sign=st.sampled_from([1, -1]))
     def set_the_wall_clock(self, seconds: float, sign: int) -> None:
+        """The daemon notices, and keeps a reading."""
         self.clock.step(sign * seconds)
+        now(self.marks().keep())
 
     @rule(down=EIGHTHS, seconds=STEPS, sign=st.sampled_from([0, 1, -1]))
     def crash(self, down: int, seconds: float, sign: int) -> None:
@@ -162,13 +178,20 @@ class HistoryMachine(RuleBasedStateMachine):
         self.members = members
         self.start(clean=True)
 
-    @rule(down=EIGHTHS)
-    def reboot(self, down: int) -> None:
-        """Between a boot's last record and the next one's first the wall clock is taken at its word."""
-        self.stop_and_start(0, 0.5, 0, self.members)
+    @rule(down=EIGHTHS, orderly=st.booleans())
+    def reboot(self, down: int, orderly: bool) -> None:
+        """Between a boot's last reading and the next one's first record the wall clock is taken at its word."""
+        if orderly:
+            for number in sorted(self.open):
+                self.end(number, 1.0)
+            now(self.marks().keep())
+        lost, self.open = self.open, {}
+        ended = self.clock.true
         self.clock.reboot()
         self.clock.advance(down / 8)
-        self.start(clean=True)
+        for held in lost.values():
+            self.spends.append(Spent(held.subsystem, ended, self.clock.true, held.tokens, held.microusd))
+        self.start(clean=orderly)
 
     @rule(limited=st.booleans(), members=st.sampled_from(["abc", "ac", "bc"]))
     def reload(self, limited: bool, members: str) -> None:
@@ -177,7 +200,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.members = members
         config = self.config()
         self.budgets.configure(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
-        spends, at = now(spends_before(config, self.past, self.costs))
+        spends, at = self.before(config)
         self.budgets.restore_fresh(spends, at)
         for held in self.open.values():
             self.doubled.append(
@@ -253,6 +276,7 @@ def ended_when_it_was_opened(reading: _Reading, _: Record, age_ns: int, __: int)
 MAKE_WINDOW = Window.__init__
 PLANTED: dict[str, tuple[type, str, Callable[..., object]]] = {
     "age from the wall clock": (Timeline, "age_ns", by_the_wall_clock),
+    "a step before a reboot is taken for time passed": (Timeline, "_last_reading", lambda _, record: record),
     "a window a bucket too short": (Window, "__init__", a_bucket_short),
     "a removed member's spends are nobody's": (Budgets, "_counted_for", lambda b, n: b._scopes.get(n, ())),
     "a removed member's spends are not its group's": (

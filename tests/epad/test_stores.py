@@ -150,6 +150,19 @@ async def test_another_boot_goes_by_the_wall_clock_and_no_longer_than_it_must(
         assert used(stores, "chat", again) == {"tokens_per_minute": 0, "tokens_per_day": 100}
 
 
+async def test_a_step_that_the_daemon_saw_is_no_time_between_two_boots(directories: Directories) -> None:
+    """No turn came after it, but the stop, or the jump, has left a reading of both clocks."""
+    clock = ManualClock()
+    async with opened(directories, clock) as stores:
+        await turn(stores.ledger, 1, charged_tokens=100)
+        clock.jump_wall_clock(40 * 86_400.0)
+        clock.advance(5)
+    again = ManualClock(5.0, clock.utc())
+    again.advance(30)
+    async with opened(directories, again, boot="another") as stores:
+        assert used(stores, "chat", again) == {"tokens_per_minute": 100, "tokens_per_day": 100}
+
+
 async def test_what_a_removed_subsystem_spent_is_not_given_to_those_who_stay(
     directories: Directories,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from kept_past import RecordedTurns, TwoClocks
 
+from epad.ledger.entry import Stamp
 from epad.ledger.record import Kind
 from epad.ledger.spent import _STARTS_BEFORE, Used, spending
 from epad.ledger.timeline import Timeline
@@ -251,3 +252,28 @@ def test_the_starts_are_found_by_an_index(past: RecordedTurns) -> None:
     assert [row[3] for row in plan] == [
         "SEARCH record USING INDEX record_turn (turn=? AND kind=? AND rowid<?)"
     ]
+
+
+@pytest.mark.parametrize("seconds", STEPS)
+def test_a_step_after_a_boots_last_turn_is_no_time_between_two_boots(
+    clock: TwoClocks, past: RecordedTurns, seconds: float
+) -> None:
+    """If a reading was kept after it; a reading from before the last turn says nothing."""
+    past.open(1)
+    stale = clock.stamp(0)
+    clock.advance(10)
+    past.close(1, charged_tokens=30)
+    clock.advance(10)
+    clock.step(seconds)
+    kept = clock.stamp(0)
+    boot = clock.boot_id
+    clock.reboot()
+    clock.advance(60)
+    past.begin()
+
+    def age(marks: dict[str, Stamp]) -> float:
+        [use] = spending(past.connection, clock.stamp(past.epoch), FOREVER, 0, marks).used
+        return use.age_ns / 1e9
+
+    assert age({boot: kept}) == 70.0
+    assert age({boot: stale}) == age({}) == max(0.0, 70.0 + seconds)

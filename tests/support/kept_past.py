@@ -5,7 +5,7 @@ Records are those of the real ledger, byte for byte; only the thread, the file a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -157,9 +157,11 @@ class RecordedTurns:
             (kind,),
         )
 
-    async def spending(self, horizon_ns: int, requests_ns: int) -> Spending:
+    async def spending(
+        self, horizon_ns: int, requests_ns: int, marks: Mapping[str, Stamp] | None = None
+    ) -> Spending:
         """What `Ledger.spending` answers."""
-        return spending(self.connection, self.clock.stamp(self.epoch), horizon_ns, requests_ns)
+        return spending(self.connection, self.clock.stamp(self.epoch), horizon_ns, requests_ns, marks)
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:
