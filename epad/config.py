@@ -214,12 +214,16 @@ class GroupConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens. What is left out costs as `input`, or for reasoning as `output`."""
+    """USD per million tokens. What is left out costs as `input`, or for reasoning as `output`.
+
+    `cache_write_hour` left out beside a `cache_write` is twice `input`, and no less than `cache_write`.
+    """
 
     input: Dollars
     output: Dollars
     cached_read: Dollars | None = None
     cache_write: Dollars | None = None
+    cache_write_hour: Dollars | None = None
     reasoning: Dollars | None = None
 
 

@@ -17,7 +17,7 @@ _DEAREST = 10_000.0
 _CHEAPEST = 0.001
 # Between the rates of one model; the widest in use (cached input against output) is about 40.
 _WIDEST_RATIO = 100.0
-_RATES = ("input", "output", "cached_read", "cache_write", "reasoning")
+_RATES = ("input", "output", "cached_read", "cache_write", "cache_write_hour", "reasoning")
 _SPANS = ("per_minute", "per_hour", "per_day", "per_month", "in_all")
 
 

@@ -86,6 +86,8 @@ WORDS: Mapping[str, str] = {
     "prices.MODEL.output": "USD per million tokens written",
     "prices.MODEL.cached_read": "left out: as input",
     "prices.MODEL.cache_write": "left out: as input",
+    "prices.MODEL.cache_write_hour": "for writes that are kept for an hour; left out: twice input where cache_write "
+    "is given, and no less than that; else as input",
     "prices.MODEL.reasoning": "left out: as output",
     "budget.max_in_flight": "turns at the same time; 0: no limit of its own",
     "budget.requests_per_minute": "requests, whatever they cost; 0: no limit",

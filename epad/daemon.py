@@ -173,6 +173,7 @@ class Daemon:
             clock,
             boot,
         )
+        self._spawn("clock marks", stores.clock_marks.run())
         try:
             await self._start(house)
             # What is there now stays: looking through it all for rings took 35 ms, every 3,000 requests.

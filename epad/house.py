@@ -174,6 +174,7 @@ class House:
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
         self.metrics.clock_jumps.inc()
         self._watchers.host.clock_jumped(seconds)
+        self._stores.clock_marks.jumped()
         self.schedule.wakeup()
 
     def watch_own_loop(self) -> Coroutine[Any, Any, None]:
@@ -221,7 +222,7 @@ class House:
         for name in changes.removed:
             self._access.hold(name, Rung.BLOCK, "it is configured no more")
             self._access.sever(name)
-        await self._stores.change_budgets(changes.config, self.clock)
+        await self._stores.change_budgets(changes.config)
         self.config = self.board.config = changes.config
         self.recorder.configured(changes.config)
         for part in (self._environments, self._keys, self._world, self._watchers.roster, self.metrics):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from epad.budget_changes import BUDGET_SCHEMA, BudgetChanges
 from epad.budget_orders import BudgetOrders
+from epad.clock_marks import MARK_SCHEMA, ClockMarks, Marks
 from epad.config import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
-from epad.database import Database
+from epad.database import Database, DatabaseError
 from epad.directories import Directories
 from epad.events import EVENT_SCHEMA
 from epad.gateway.budget import Budgets, SharedBudgets, Spend
 from epad.gateway.costs import COST_SCHEMA, CostBook
 from epad.gateway.idempotency import ANSWER_SCHEMA
 from epad.gateway.identity import KEY_SCHEMA, Identities
-from epad.gateway.limits import LONGEST_WINDOW_SECONDS
+from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
+from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.places import Places
+from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
@@ -37,7 +41,16 @@ SCHEMA = (
     + RECORDING_SCHEMA
     + REPLAY_SCHEMA
     + BUDGET_SCHEMA
+    + GROUP_SCHEMA
+    + MARK_SCHEMA
 )
+REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
+
+
+class PastTurns(Protocol):
+    """What is asked of `epad.ledger.store.Ledger` for the budgets."""
+
+    async def spending(self, horizon_ns: int, requests_ns: int, marks: Marks | None = None) -> Spending: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +67,29 @@ class Stores:
     totals: Mapping[str, Totals]
     budget_changes: BudgetChanges
     spent_microusd: Mapping[str, int]
+    clock_marks: ClockMarks
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """What shows the budgets, and changes them."""
         return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
-    async def change_budgets(self, config: Config, clock: Clock) -> None:
+    async def change_budgets(self, config: Config) -> None:
         """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError.
 
         A window that gets its first limit is told by the ledger what was spent in it. A turn in flight then
         counts there twice until it has left the window: too much, never too little.
         """
-        self.budgets.configure(_limits(config), config.gateway.max_in_flight, _shared(config))
-        spends = await _spends(config, self.ledger, self.costs, clock)
-        self.budgets.restore_fresh(spends, clock.monotonic())
+        groups = await remember_groups(self.database, _groups(config))
+        self.budgets.configure(
+            budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups)
+        )
+        spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
+        self.budgets.restore_fresh(spends, now)
 
     async def close(self) -> None:
         await self.ledger.close()
+        with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
+            await self.clock_marks.keep()
         await self.database.close()
 
 
@@ -83,7 +102,10 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     journal = Journal(database, clock, boot_id)
     identities = Identities(database, clock)
     await identities.load()
-    costs = CostBook(database, clock)
+    costs = CostBook(database, clock, boot_id)
+    await costs.settle_left_open()
+    groups = await remember_groups(database, _groups(config))
+    marks = ClockMarks(database, clock, boot_id)
     changes = BudgetChanges(database, clock, config)
     await changes.load()
     return Stores(
@@ -91,58 +113,72 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(changes.applied(config), ledger, costs, clock),
+        budgets=await _budgets(changes.applied(config), groups, ledger, costs, await marks.load()),
         costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
         budget_changes=changes,
-        spent_microusd=await _spent_microusd(costs),
+        spent_microusd=await costs.totals(),
+        clock_marks=marks,
     )
 
 
-async def _budgets(config: Config, ledger: Ledger, costs: CostBook, clock: Clock) -> Budgets:
+async def _budgets(
+    config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook, marks: Marks
+) -> Budgets:
     """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
-    budgets = Budgets(_limits(config), config.gateway.max_in_flight, _shared(config))
-    budgets.restore(await _spends(config, ledger, costs, clock), clock.monotonic())
+    budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups))
+    budgets.restore(*await spends_before(config, ledger, costs, marks))
     return budgets
 
 
-async def _spent_microusd(costs: CostBook) -> Mapping[str, int]:
-    """What each subsystem has cost so far; a turn that a crash left open counts at its most."""
-    spent: Counter[str] = Counter()
-    for cost in await costs.load():
-        spent[cost.subsystem] += cost.microusd
-    return spent
-
-
-def _limits(config: Config) -> dict[str, BudgetConfig]:
+def budget_limits(config: Config) -> dict[str, BudgetConfig]:
+    """The own budget of each subsystem that asks the gateway."""
     return {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
 
 
-def _shared(config: Config) -> SharedBudgets:
+def _groups(config: Config) -> dict[str, str]:
+    return {name: spec.group for name, spec in config.subsystems.items()}
+
+
+def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
+    """The shared budgets; `groups` has the subsystems too that are configured no more."""
     return SharedBudgets(
         groups={name: group.budget for name, group in config.groups.items()},
-        group_of={name: spec.group for name, spec in config.subsystems.items()},
+        group_of=groups,
         everyone=config.budgets.get("global", SharedBudgetConfig()),
     )
 
 
-async def _spends(config: Config, ledger: Ledger, costs: CostBook, clock: Clock) -> list[Spend]:
-    """What the ledger knows to be spent, as far back as any limit reaches; an open turn counts as all it may."""
-    shared = _shared(config)
-    now_ns = int(clock.utc().timestamp() * 1e9)
-    counted = (*_limits(config).values(), *shared.groups.values(), shared.everyone)
+async def spends_before(
+    config: Config, ledger: PastTurns, costs: CostBook, marks: Marks
+) -> tuple[list[Spend], float]:
+    """What is known to be spent, as far back as any limit reaches, and the time at which it has its ages.
+
+    Both by the monotonic clock, so no step of the wall clock makes a spend older or younger.
+    """
+    counted = (
+        *budget_limits(config).values(),
+        *(group.budget for group in config.groups.values()),
+        config.budgets.get("global", SharedBudgetConfig()),
+    )
+    spending = await ledger.spending(_horizon_ns(counted), REQUESTS_NS, marks)
     spends = [
-        Spend(s.subsystem, s.tokens, (now_ns - s.wall_ns) / 1e9)
-        for s in await ledger.spending_since(max(0, now_ns - _horizon_ns(counted)))
+        Spend(used.subsystem, used.tokens, used.age_ns / 1e9, requests=used.requests)
+        for used in spending.used
     ]
-    return spends + [
-        Spend(c.subsystem, 0, (now_ns - c.wall_ns) / 1e9, c.microusd, requests=0) for c in await costs.load()
+    spends += [
+        Spend(cost.subsystem, 0, cost.age_seconds, cost.microusd, requests=0)
+        for cost in await costs.load(spending.timeline)
     ]
+    return spends, spending.timeline.now.monotonic_ns / 1e9
 
 
 def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:
-    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month."""
+    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month.
+
+    A day more, since a turn that was lost counts from the end of its life of the daemon, not from its opening.
+    """
     if any(budget.tokens_in_all for budget in budgets):
         return 1 << 62
-    return int(LONGEST_WINDOW_SECONDS * 1e9)
+    return int((LONGEST_WINDOW_SECONDS + 86_400) * 1e9)

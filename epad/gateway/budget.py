@@ -58,7 +58,10 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class SharedBudgets:
-    """The budgets above a subsystem's own: each group's, and which group a subsystem is in; everyone's."""
+    """The budgets above a subsystem's own: each group's, and which group a subsystem is in; everyone's.
+
+    `group_of` may name subsystems that are configured no more: what they have spent counts for their group still.
+    """
 
     groups: Mapping[str, SharedBudgetConfig]
     group_of: Mapping[str, str]
@@ -77,6 +80,7 @@ class Budgets:
         self._scopes: dict[str, tuple[Scope, ...]] = {}
         self._all: dict[str, Scope] = {}
         self._former: dict[str, tuple[Scope, ...]] = {}
+        self._group_of: Mapping[str, str] = {}
         self._everyone: tuple[Scope, ...] = ()
         self._open: dict[int, Reservation] = {}
         self._number = 0
@@ -97,6 +101,7 @@ class Budgets:
         # A turn of a subsystem that is configured no more has still to be settled.
         self._former |= self._scopes
         self._everyone = (everyone,)
+        self._group_of = {**self._group_of, **shared.group_of}
         self._scopes = {
             name: (
                 self._scope(name, limits),
@@ -236,10 +241,10 @@ class Budgets:
             self._of(subsystem)[0].overrun = None
 
     def restore(self, spends: Iterable[Spend], now: float) -> None:
-        """Count what was spent before a restart, at its age. Those of unknown subsystems count for everyone."""
+        """Count what was spent before a restart, at its age."""
         for spend in spends:
             at = now - max(0.0, spend.age_seconds)
-            for scope in self._scopes.get(spend.subsystem, self._everyone):
+            for scope in self._counted_for(spend.subsystem):
                 scope.tokens.spend(spend.tokens, at, now)
                 scope.money.spend(spend.microusd, at, now)
                 scope.requests.spend(spend.requests, at, now)
@@ -248,11 +253,19 @@ class Budgets:
         """Count what was spent before a change, in the windows that the change has given a limit."""
         for spend in spends:
             at = now - max(0.0, spend.age_seconds)
-            for scope in self._scopes.get(spend.subsystem, self._everyone):
+            for scope in self._counted_for(spend.subsystem):
                 scope.tokens.spent_before(spend.tokens, at, now)
                 scope.money.spent_before(spend.microusd, at, now)
                 scope.requests.spent_before(spend.requests, at, now)
         self._told()
+
+    def _counted_for(self, subsystem: str) -> tuple[Scope, ...]:
+        """The scopes that a spend counts in; of a subsystem that is configured no more, the shared ones."""
+        scopes = self._scopes.get(subsystem)
+        if scopes is not None:
+            return scopes
+        group = self._all.get(GROUP_PREFIX + self._group_of.get(subsystem, ""))
+        return self._everyone if group is None else (group, *self._everyone)
 
     def _told(self) -> None:
         for scope in self._all.values():

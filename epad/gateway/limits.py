@@ -46,6 +46,8 @@ _SPANS = (
 WINDOWS = tuple(WindowShape(f"tokens_{name}", seconds, buckets) for name, seconds, buckets in _SPANS)
 MONEY_WINDOWS = tuple(WindowShape(f"microusd_{name}", seconds, buckets) for name, seconds, buckets in _SPANS)
 _REQUEST_WINDOW = WindowShape(REQUESTS, 60.0, 60)
+# A window counts a bucket longer than it is long.
+REQUEST_SECONDS = _REQUEST_WINDOW.seconds * (1 + 1 / _REQUEST_WINDOW.buckets)
 LONGEST_WINDOW_SECONDS = max(shape.seconds for shape in WINDOWS if math.isfinite(shape.seconds))
 
 

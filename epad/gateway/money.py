@@ -15,6 +15,8 @@ from epad.config import PriceConfig
 MICROUSD = 1_000_000
 _PER_TOKENS = 1_000_000
 _ANY_OUTPUT = 1 << 53
+# Anthropic's published multiple of the input rate; that of five-minute writes is 1.25.
+_HOUR_TO_INPUT = 2
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -42,6 +44,8 @@ class Price:
     cached_read: int
     cache_write: int
     reasoning: int
+    cache_write_hour: int | None = None
+    """For writes that are kept for an hour; None: as `cache_write`."""
 
     def cost(self, count: TokenCount) -> int:
         """What these tokens cost, in micro-USD."""
@@ -51,7 +55,7 @@ class Price:
             + count.cached_read * self.cached_read
             + count.cache_write * self.cache_write
             + count.reasoning * self.reasoning
-            + count.cache_write_hour * self.cache_write
+            + count.cache_write_hour * self._hour_rate()
         )
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
@@ -68,7 +72,10 @@ class Price:
 
     @property
     def _dearest_input(self) -> int:
-        return max(self.input, self.cached_read, self.cache_write)
+        return max(self.input, self.cached_read, self.cache_write, self._hour_rate())
+
+    def _hour_rate(self) -> int:
+        return self.cache_write if self.cache_write_hour is None else self.cache_write_hour
 
 
 FREE = Price(0, 0, 0, 0, 0)
@@ -114,7 +121,21 @@ def _price(config: PriceConfig) -> Price:
         cached_read=rate(config.cached_read, config.input),
         cache_write=rate(config.cache_write, config.input),
         reasoning=rate(config.reasoning, config.output),
+        cache_write_hour=microusd(_hour_usd(config)),
     )
+
+
+def _hour_usd(config: PriceConfig) -> float:
+    """The rate of one-hour cache writes, in USD.
+
+    Left out beside a rate for cache writes it is what Anthropic asks, twice `input`, and no less than that rate: the
+    price of a write that is kept longer is never guessed low. Without either, cache writes cost as input, all of them.
+    """
+    if config.cache_write_hour is not None:
+        return config.cache_write_hour
+    if config.cache_write is None:
+        return config.input
+    return max(config.cache_write, _HOUR_TO_INPUT * config.input)
 
 
 def _literal(pattern: str) -> int:

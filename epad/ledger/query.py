@@ -10,7 +10,7 @@ import apsw
 
 from epad.database import fetch
 from epad.ledger.errors import RecordError
-from epad.ledger.record import TurnClosed, TurnOpened, decode, leaf_hash
+from epad.ledger.record import Record, TurnClosed, TurnOpened, decode, leaf_hash
 
 # Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.
 # The first is answered from the index alone: turns are many, those without a closing record few.
@@ -61,7 +61,7 @@ class TotalsReader:
     def read(self, connection: apsw.Connection) -> dict[str, Totals]:
         for sequence, body, leaf in fetch(connection, _CLOSED_AFTER, (self._through,)):
             self._through = sequence
-            record = _sound(sequence, body, leaf)
+            record = sound(sequence, body, leaf)
             if isinstance(record, TurnClosed):
                 before = self._totals[record.subsystem]
                 self._totals[record.subsystem] = Totals(
@@ -85,7 +85,7 @@ def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
     """
     spends = []
     for sequence, body, leaf, turn in fetch(connection, _CLOSED_SINCE, (wall_ns,)):
-        closed = _sound(sequence, body, leaf)
+        closed = sound(sequence, body, leaf)
         if isinstance(closed, TurnClosed):
             spends.append(Spend(closed.subsystem, closed.wall_ns, closed.charged_tokens))
         else:
@@ -101,19 +101,19 @@ def _reserved(record: TurnOpened) -> Spend:
 def unclosed_turns(connection: apsw.Connection) -> Iterator[TurnOpened]:
     """Turns that were opened and not closed, oldest first; those in flight now are among them."""
     for sequence, body, leaf in fetch(connection, _UNCLOSED):
-        record = _sound(sequence, body, leaf)
+        record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):
             yield record
 
 
 def _opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
     for sequence, body, leaf in fetch(connection, _OPENING, (turn,)):
-        record = _sound(sequence, body, leaf)
+        record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):
             yield record
 
 
-def _sound(sequence: int, body: object, leaf: object) -> object:
+def sound(sequence: int, body: object, leaf: object) -> Record | None:
     """A record, or None for a damaged one: the probe reports it, sums go on."""
     if not isinstance(body, bytes) or leaf_hash(body) != leaf:
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ from epad.config import LedgerConfig
 from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
-from epad.ledger.entry import CloseTurn, Entry, OpenTurn
+from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
@@ -32,6 +32,7 @@ from epad.ledger.query import Spend, Totals
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
 from epad.ledger.rows import open_reader
+from epad.ledger.spent import Spending, spending
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
@@ -168,6 +169,13 @@ class Ledger:
     async def spending_since(self, wall_ns: int) -> list[Spend]:
         """What was spent since then: charged by closed turns, reserved by those that never closed."""
         return await self._read(lambda connection: query.spending_since(connection, wall_ns))
+
+    async def spending(
+        self, horizon_ns: int, requests_ns: int, marks: Mapping[str, Stamp] | None = None
+    ) -> Spending:
+        """What was used within the horizon, each at its age, which no step of the wall clock changes."""
+        now = self._appender.stamp()
+        return await self._read(lambda connection: spending(connection, now, horizon_ns, requests_ns, marks))
 
     async def totals(self) -> dict[str, Totals]:
         """All closed turns summed up by subsystem; each record is read once, however often this is asked."""

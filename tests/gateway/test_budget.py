@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig
-from epad.gateway.budget import WINDOWS, Budgets, Refused, Reservation, Spend, Window
+from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.gateway.budget import (
+    WINDOWS,
+    Budgets,
+    Refused,
+    Reservation,
+    SharedBudgets,
+    Spend,
+    Window,
+    WindowShape,
+)
 from epad.gateway.errors import BudgetError
 
 LIMITS = BudgetConfig(tokens_per_minute=100, tokens_per_hour=400, tokens_per_day=900, max_in_flight=5)
@@ -220,3 +229,123 @@ def test_a_subsystem_that_comes_and_goes_is_neither_forgotten_nor_let_in() -> No
     budgets.settle(turn, 80, 1.0)
     budgets.configure(limits, 10)
     assert isinstance(budgets.reserve("a", 30, 2.0), Refused)
+
+
+@pytest.mark.parametrize("shape", WINDOWS[:4], ids=lambda shape: shape.limit)
+def test_a_window_keeps_a_spend_for_its_whole_length_and_a_bucket_at_most(shape: WindowShape) -> None:
+    """Exactly: at the end of its length it counts still, wherever in its bucket it was spent."""
+    width = shape.seconds / shape.buckets
+    for into in (0.0, 0.5, 0.96875):
+        at = (1_000 + into) * width
+        window = Window(shape)
+        window.add(7, at, at)
+        window.advance(at + shape.seconds)
+        assert window.spent == 7
+        window.advance(at + shape.seconds + (1 - into) * width)
+        assert window.spent == 0
+
+
+@pytest.mark.parametrize("shape", WINDOWS[:4], ids=lambda shape: shape.limit)
+def test_a_restored_spend_is_kept_as_long_as_one_of_this_life(shape: WindowShape) -> None:
+    """At every age that still counts; one bucket older, and it is left out."""
+    width = shape.seconds / shape.buckets
+    now = 5_000 * width
+    for buckets in range(shape.buckets + 2):
+        window = Window(shape)
+        window.add(7, now - buckets * width, now)
+        assert window.spent == (7 if buckets <= shape.buckets else 0)
+        if buckets <= shape.buckets:
+            window.advance(now + (shape.buckets - buckets) * width)
+            assert window.spent == 7
+            window.advance(now + (shape.buckets + 1 - buckets) * width)
+            assert window.spent == 0
+
+
+def test_a_spend_from_the_future_counts_as_one_of_now() -> None:
+    """Neither skipped nor kept beyond its window: it leaves when what is spent now does."""
+    limits = {"a": BudgetConfig(tokens_per_minute=100, usd_per_minute=0.000_1, requests_per_minute=3)}
+    for ahead in (-0.5, -1.0, -61.0, -1e9):
+        budgets = Budgets(limits, max_in_flight=9)
+        budgets.restore([Spend("a", 60, ahead, 70, requests=2)], 5_000.0)
+        for at, used in ((5_000.0, (60, 70, 2)), (5_060.0, (60, 70, 2)), (5_061.0, (0, 0, 0))):
+            usage = budgets.snapshot("a", at)
+            assert tuple(u.used for u in usage.values()) == used, (ahead, at)
+        budgets = Budgets({"a": BudgetConfig()}, max_in_flight=9)
+        budgets.configure(limits, 9)
+        budgets.restore_fresh([Spend("a", 60, ahead, 70, requests=2)], 5_000.0)
+        assert tuple(u.used for u in budgets.snapshot("a", 5_061.0).values()) == (0, 0, 0)
+
+
+def test_a_window_told_of_a_spend_ahead_of_it_counts_it_in_its_newest_bucket() -> None:
+    """Not in one that is emptied when its own time comes: a minute later it would be forgotten too soon."""
+    window = Window(WINDOWS[0])
+    window.add(7, 100.0 + 59.0, 100.0)
+    assert window.spent == 7
+    window.advance(160.0)
+    assert window.spent == 7
+    window.advance(161.0)
+    assert window.spent == 0
+    window.add(9, 500.0, 170.0)
+    window.advance(230.0)
+    assert window.spent == 9
+    window.advance(231.0)
+    assert window.spent == 0
+
+
+def test_an_overrun_in_money_alone_stops_the_subsystem() -> None:
+    """The price was wrong, not the tokens; one micro-USD is enough, and none too many is none."""
+    limits = {"a": BudgetConfig(usd_per_day=1.0), "b": BudgetConfig()}
+    for microusd, stops in ((50, False), (51, True)):
+        budgets = Budgets(limits, max_in_flight=9)
+        held = budgets.reserve("a", 10, 0.0, 50)
+        assert isinstance(held, Reservation)
+        assert budgets.settle(held, 10, 0.0, microusd) == 0
+        refused = budgets.reserve("a", 1, 0.0, 1)
+        assert isinstance(refused, Refused) is stops
+        assert (budgets.overrun("a") is not None) is stops
+        assert isinstance(budgets.reserve("b", 1, 0.0), Reservation)
+
+
+def removed(groups: dict[str, str]) -> SharedBudgets:
+    """Everyone's budget and a team's, and who is, or was, in the team."""
+    limits = SharedBudgetConfig(tokens_per_day=100, usd_per_day=0.000_1, requests_per_minute=10)
+    return SharedBudgets({"team": limits, "other": limits}, groups, limits)
+
+
+def test_what_a_removed_subsystem_spent_counts_for_its_group_and_for_everyone() -> None:
+    """A restart without it gives nobody a fresh day; who was in no group, or in one that is gone, counts for all."""
+    shared = removed({"gone": "team", "stays": "team", "lone": "", "lost": "dissolved"})
+    budgets = Budgets({"stays": BudgetConfig()}, 9, shared)
+    names = ("gone", "lone", "lost", "unknown")
+    budgets.restore([Spend(name, 10, 5.0, 11) for name in names], 1_000.0)
+    counted = {
+        scope: [use.used for use in budgets.snapshot(scope, 1_000.0).values()] for scope in budgets.scopes
+    }
+    assert counted == {"all": [40, 44, 4], "group:team": [10, 11, 1], "group:other": [0, 0, 0], "stays": []}
+    assert isinstance(budgets.reserve("stays", 61, 1_000.0), Refused)
+
+
+def test_a_limit_that_is_new_is_told_what_a_removed_subsystem_spent() -> None:
+    """As after a restart, and only once in each scope."""
+    budgets = Budgets(
+        {"gone": BudgetConfig(), "stays": BudgetConfig()}, 9, SharedBudgets({}, {}, SharedBudgetConfig())
+    )
+    budgets.configure({"stays": BudgetConfig()}, 9, removed({"gone": "team", "stays": "team"}))
+    for _ in range(2):
+        budgets.restore_fresh([Spend("gone", 10, 5.0, 11)], 1_000.0)
+    for scope in ("all", "group:team"):
+        assert [use.used for use in budgets.snapshot(scope, 1_000.0).values()] == [10, 11, 1]
+
+
+def test_a_subsystem_taken_out_and_put_back_counts_nothing_twice() -> None:
+    """Its own windows went on counting; only those that have no limit yet are told."""
+    limits = {"a": BudgetConfig(tokens_per_day=100)}
+    budgets = Budgets(limits, 9, removed({"a": "team"}))
+    held = budgets.reserve("a", 30, 1_000.0)
+    assert isinstance(held, Reservation)
+    budgets.settle(held, 30, 1_000.0)
+    for configured in ({}, limits):
+        budgets.configure(configured, 9, removed({"a": "team"} if configured else {}))
+        budgets.restore_fresh([Spend("a", 30, 0.0)], 1_000.0)
+    for scope in ("a", "group:team", "all"):
+        assert budgets.snapshot(scope, 1_000.0)["tokens_per_day"].used == 30

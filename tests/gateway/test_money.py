@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from epad.config import PriceConfig
 from epad.config_load import ConfigError, load
@@ -31,15 +33,86 @@ def test_the_published_example_costs_what_the_bill_says() -> None:
     assert dollars(8_340) == "$0.008340"
 
 
-@given(RATES, RATES, RATES, RATES, RATES, st.lists(COUNTS, min_size=5, max_size=5))
+PRICES = st.builds(Price, RATES, RATES, RATES, RATES, RATES, st.none() | RATES)
+COUNTED = st.builds(TokenCount, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+
+
+def input_of(count: TokenCount) -> int:
+    return count.input + count.cached_read + count.cache_write + count.cache_write_hour
+
+
+@given(PRICES, COUNTED, st.integers(0, 1_000), st.integers(0, 1_000))
 def test_no_turn_within_its_bound_costs_more_than_was_reserved(
-    one: int, two: int, three: int, four: int, five: int, counts: list[int]
+    price: Price, count: TokenCount, unread: int, unwritten: int
 ) -> None:
-    """However the tokens split over the rates: cached, written, reasoned or none of it."""
-    price = Price(one, two, three, four, five)
-    count = TokenCount(*counts)
-    most = price.at_most(count.input + count.cached_read + count.cache_write, count.output + count.reasoning)
+    """However the tokens split over the rates: cached, written for minutes or an hour, reasoned or none of it."""
+    most = price.at_most(input_of(count) + unread, count.output + count.reasoning + unwritten)
     assert 0 <= price.cost(count) <= most
+
+
+@given(PRICES, COUNTED)
+def test_a_cost_is_the_exact_sum_rounded_up(price: Price, count: TokenCount) -> None:
+    """Never below it, and by less than one micro-USD above."""
+    hour = price.cache_write if price.cache_write_hour is None else price.cache_write_hour
+    exact = Fraction(
+        count.input * price.input
+        + count.output * price.output
+        + count.cached_read * price.cached_read
+        + count.cache_write * price.cache_write
+        + count.cache_write_hour * hour
+        + count.reasoning * price.reasoning,
+        1_000_000,
+    )
+    assert exact <= price.cost(count) < exact + 1
+
+
+@given(PRICES, st.sampled_from(["input", "cached_read", "cache_write", "cache_write_hour"]), COUNTS)
+def test_the_most_is_reached_by_the_dearest_way_to_read(price: Price, kind: str, tokens: int) -> None:
+    """So a reservation is no larger than it must be, and none of the rates is left out of it."""
+    ways = [
+        price.cost(TokenCount(**{name: tokens}))
+        for name in ("input", "cached_read", "cache_write", "cache_write_hour")
+    ]
+    assert price.at_most(tokens, 0) == max(ways) >= price.cost(TokenCount(**{kind: tokens}))
+
+
+def test_anthropics_example_costs_what_its_price_list_says() -> None:
+    """Sonnet: 3 in, 15 out, 0.30 read, 3.75 written for five minutes and 6 for an hour; the last need not be given."""
+    count = TokenCount(input=10, output=100, cached_read=1_000, cache_write=10_000, cache_write_hour=100_000)
+    expected = 30 + 1_500 + 300 + 37_500 + 600_000
+    rates = PriceConfig(input=3.0, output=15.0, cached_read=0.3, cache_write=3.75)
+    for hour in (None, 6.0):
+        price = Prices({"m": structs.replace(rates, cache_write_hour=hour)}).of("m")
+        assert price is not None
+        assert price.cost(count) == expected
+        assert price.at_most(1_000_000, 0) == 6_000_000
+    charge = Charge(
+        111_010, 100, UsageSource.USAGE, 1_000, cache_write_tokens=110_000, cache_write_hour_tokens=100_000
+    )
+    assert charge.cost(price) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "hour", "rate"),
+    [
+        (None, None, 3.0),  # nobody asks for writes: all of the input costs the same
+        (3.75, None, 6.0),  # twice the input
+        (6.0, None, 6.0),
+        (9.0, None, 9.0),  # an hour is never cheaper than five minutes
+        (3.75, 3.75, 3.75),  # as given, where the provider says so
+        (None, 6.0, 6.0),
+        (3.75, 0.0, 0.0),
+    ],
+)
+def test_the_rate_of_an_hour_is_as_given_or_never_guessed_low(
+    written: float | None, hour: float | None, rate: float
+) -> None:
+    """And a model whose writes have no price of their own reserves no more than before."""
+    config = PriceConfig(input=3.0, output=15.0, cache_write=written, cache_write_hour=hour)
+    price = Prices({"m": config}).of("m")
+    assert price is not None
+    assert price.cost(TokenCount(cache_write_hour=1_000)) == rate * 1_000
+    assert price.at_most(1_000, 0) == max(3.0, written or 0.0, rate) * 1_000
 
 
 def test_a_fraction_of_a_micro_usd_is_charged_as_a_whole_one() -> None:
@@ -49,7 +122,7 @@ def test_a_fraction_of_a_micro_usd_is_charged_as_a_whole_one() -> None:
     assert price.cost(TokenCount(input=1)) == 1
     assert price.cost(TokenCount(input=100)) == 1
     assert price.cost(TokenCount(input=101)) == 2
-    assert FREE.cost(TokenCount(5, 5, 5, 5, 5)) == 0
+    assert FREE.cost(TokenCount(5, 5, 5, 5, 5, 5)) == 0
 
 
 def test_the_most_specific_price_wins_in_whatever_order_it_is_given() -> None:
@@ -92,6 +165,10 @@ def test_what_the_upstream_did_not_count_is_charged_at_the_dearest_rate() -> Non
         ),
         ("input = 0.15\noutput = 60.0", "prices.m.output: is 60, more than 100 times input, which is 0.15"),
         ("input = 0.15", "prices.m.output: is missing; give a number"),
+        (
+            "input = 3.0\noutput = 15.0\ncache_write_hour = 0.000006",
+            "prices.m.cache_write_hour: is 6e-06, which looks like a price per token; per million tokens that is 6",
+        ),
     ],
 )
 def test_a_price_that_cannot_be_right_is_refused_with_the_fix(tmp_path: Path, text: str, told: str) -> None:
@@ -108,7 +185,7 @@ def test_real_price_lists_pass(tmp_path: Path) -> None:
     path = tmp_path / "epad.toml"
     path.write_text(
         "[prices.'o1-pro']\ninput = 150\noutput = 600\n"
-        "[prices.'claude-*']\ninput = 3\noutput = 15\ncached_read = 0.3\ncache_write = 6\n"
+        "[prices.'claude-*']\ninput = 3\noutput = 15\ncached_read = 0.3\ncache_write = 3.75\ncache_write_hour = 6\n"
         "[prices.'deepseek-*']\ninput = 0.28\noutput = 0.42\ncached_read = 0.028\n"
         "[prices.'embed']\ninput = 0.01\noutput = 0\n"
     )
