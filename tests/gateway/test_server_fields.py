@@ -293,7 +293,7 @@ class TestScreen:
 
 
 # What clients send that nobody has changed, read in their sources: the top level's names,
-     with values where they matter.
+# with values where they matter.
 _USUAL = {
     "model": "m",
     "messages": [],
