@@ -44,7 +44,8 @@ class Server:
     was made; others think unseen, or may. `counts_all_choices`: the usage of an answer with `n` choices counts them
     all, not one of them. `takes_stream_options`: a stream may be asked for its usage; `streams_usage_unasked`: it comes
     without that. `zero_cap_means_none`: a cap of 0 is no answer at all, not an answer without end.
-    `tool_preamble_tokens`: what it puts before a request's tools by itself, at most, as it publishes.
+    `tool_preamble_tokens`: what it puts before a request's tools by itself, at most, as it publishes; `tool_preambles`
+    has that of single models, by a part of their names.
     `context_paths`: where how much a model holds is read, beside the list of models.
     `forbids_unknown`: it answers 422 to a field that it does not know, so nothing may be written in beside its list.
     """
@@ -57,6 +58,7 @@ class Server:
     zero_cap_means_none: bool = False
     forbids_unknown: bool = False
     tool_preamble_tokens: int = 0
+    tool_preambles: tuple[tuple[str, int], ...] = ()
     context_paths: tuple[str, ...] = ()
     caps_by_route: Caps = field(default_factory=lambda: _USUAL_CAPS, repr=False, compare=False)
     written: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -69,6 +71,19 @@ class Server:
         """The name by which epad writes a cap into a request that has none; empty where nothing is generated."""
         return self.written.get(route) or next(iter(_USUAL_CAPS.get(route, ())), "")
 
+    def tool_preamble(self, model: str) -> int:
+        """The most tokens that it puts before the tools of a request to a model."""
+        return next(
+            (tokens for part, tokens in self.tool_preambles if part in model), self.tool_preamble_tokens
+        )
+
+
+# docs.claude.com, tool use, pricing: of each model's two numbers the larger, and of two editions of the page too.
+_ANTHROPIC_PREAMBLES = (
+    ("opus-5", 406), ("opus-4-8", 410), ("opus-4-7", 804), ("opus-4-6", 589), ("opus-4-5", 588), ("opus-4", 346),
+    ("sonnet-5", 474), ("sonnet-4-6", 589), ("sonnet-4-5", 588), ("sonnet-4", 346), ("3-7-sonnet", 346),
+    ("haiku-4-5", 588), ("3-5-haiku", 355), ("3-opus", 530), ("3-haiku", 340), ("3-sonnet", 235),
+)  # fmt: skip
 
 GENERIC = Server("generic")
 # Read in the sources that server_fields.toml names. That llama.cpp's usage is the first choice's was measured as well:
@@ -82,7 +97,7 @@ SERVERS: dict[str, Server] = {
         # Its newer models refuse max_tokens, its older ones take the newer name.
         Server("openai", counts_all_choices=True, caps_by_route=_BOTH,
                written={CHAT: "max_completion_tokens"}),
-        Server("anthropic", tool_preamble_tokens=530, caps_by_route=_BOTH),
+        Server("anthropic", tool_preamble_tokens=804, tool_preambles=_ANTHROPIC_PREAMBLES, caps_by_route=_BOTH),
         Server("mistral", shows_all=True, counts_all_choices=True, takes_stream_options=False,
                streams_usage_unasked=True, forbids_unknown=True),
         Server("xai", counts_all_choices=True, streams_usage_unasked=True, caps_by_route=_BOTH),

@@ -389,6 +389,19 @@ class TestServers:
         assert SERVERS[name].caps(route)[0] == winner
         assert SERVERS[name].cap_field(route) == written
 
+    @pytest.mark.parametrize(
+        ("name", "model", "tokens"),
+        [
+            ("anthropic", "claude-opus-4-7", 804),
+            ("anthropic", "claude-opus-4-1-20250805", 346),
+            ("anthropic", "claude-sonnet-4-5-20250929", 588),
+            ("anthropic", "claude-of-next-year", 804),
+            ("openai", "claude-opus-4-7", 0),
+        ],
+    )
+    def test_what_is_put_before_tools(self, name: str, model: str, tokens: int) -> None:
+        assert SERVERS[name].tool_preamble(model) == tokens
+
     def test_where_nothing_is_generated_nothing_caps(self) -> None:
         assert GENERIC.caps(EMBEDDINGS) == ()
         assert GENERIC.cap_field(EMBEDDINGS) == ""
