@@ -128,10 +128,13 @@ def detect_by_head(head: Head | None) -> Server | None:
     return next((SERVERS[kind] for name, kind in _HEADS.items() if head.get(name) is not None), None)
 
 
-def contradicts(known: Server, head: Head) -> bool:
-    """Say whether an answer cannot be the known server's: another has its port now."""
-    by_head = detect_by_head(head)
-    return by_head is not known if by_head is not None else known.name == "llama.cpp"
+def contradicts(known: Server, by_head: bool, head: Head) -> bool:
+    """Say whether an answer cannot be the known server's: another has its port now.
+
+    `by_head` says that it was told by its head before. A head that tells nothing may as well be a proxy's.
+    """
+    told = detect_by_head(head)
+    return by_head if told is None else told is not known
 
 
 def _detect_by_body(head: Head | None, path: str, answer: _Answer | None) -> Server | None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.servers import GENERIC, Server
+from epad.gateway.servers import CHAT, GENERIC, RESPONSES, Server
 
 OPTIONS = "options"
 """The route by which the fields of Ollama's `options` are sorted."""
@@ -245,6 +245,30 @@ def _seconds(value: object) -> float:
         if number != value and number.replace(".", "", 1).isdecimal() and number.isascii():
             return float(number) * _SECONDS[unit]
     return float(value) if value.isascii() and value.isdecimal() else -1.0
+
+
+_CLIENT_TOOLS = {
+    CHAT: frozenset({"", "function", "custom"}),
+    RESPONSES: frozenset({"", "function", "custom", "local_shell", "apply_patch"}),
+}  # fmt: skip
+
+
+def runs_at_client(route: str, tool: str) -> bool:
+    """Say whether a tool of this type is run by who asks; others run at the server, which then asks the model again.
+
+    So do Groq's `browser_search`, xAI's `live_search`, Mistral's `connector`, Moonshot's `builtin_function`, any `mcp`
+    or `web_search`. Anthropic's are told apart where they are read.
+    """
+    return tool in _CLIENT_TOOLS.get(route, _CLIENT_TOOLS[CHAT])
+
+
+def written_instead(name: str) -> bytes | None:
+    """What may be written over a value that a budget cannot bear, so that its client need not be refused.
+
+    Zed keeps every model for ever (`keep_alive: -1`); null is the server's own time. A model that is wanted in memory
+    is then loaded for that long, and one that is not wanted goes after it.
+    """
+    return b"null" if name == "keep_alive" else None
 
 
 def why(server: Server, route: str, name: str) -> str:

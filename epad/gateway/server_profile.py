@@ -18,6 +18,7 @@ class ServerProfile:
         self._most = context_tokens
         self._held: dict[str, dict[str, int]] = {}
         self._bodies: dict[str, bytes] = {}
+        self._by_head = False
         self.server = self._named or server_detection.detect_by_address(self._url) or GENERIC
 
     def for_dialect(self, dialect: str) -> Server:
@@ -40,7 +41,7 @@ class ServerProfile:
         if status != 200:
             return
         if self._named is None and path in {server_detection.MODELS, server_detection.TAGS}:
-            self._change(server_detection.detect(self._url, head, path, body) or GENERIC)
+            self._change(server_detection.detect(self._url, head, path, body) or GENERIC, head)
         # A list is the same from look to look, and some are long.
         if body != self._bodies.get(path):
             self._bodies[path] = body if len(body) <= server_detection.MOST_BYTES else b""
@@ -50,8 +51,8 @@ class ServerProfile:
 
     def answered(self, head: Head) -> None:
         """Take in the head of a turn's answer: another server may have the port since the last look."""
-        if self._named is None and server_detection.contradicts(self.server, head):
-            self._change(server_detection.detect(self._url, head) or GENERIC)
+        if self._named is None and server_detection.contradicts(self.server, self._by_head, head):
+            self._change(server_detection.detect(self._url, head) or GENERIC, head)
 
     def more_to_read(self) -> str:
         """What is to be read beside the list of models, to learn how much they hold; empty if that said it."""
@@ -59,7 +60,8 @@ class ServerProfile:
             return ""
         return self.server.context_paths[0]
 
-    def _change(self, server: Server) -> None:
+    def _change(self, server: Server, head: Head) -> None:
+        self._by_head = server_detection.detect_by_head(head) is server
         if server is not self.server:
             self.server = server
             self._held.clear()

@@ -151,10 +151,11 @@ class TestAnswers:
 
     def test_another_server_on_a_port_shows_in_its_heads(self) -> None:
         llama, vllm = SERVERS["llama.cpp"], SERVERS["vllm"]
-        assert contradicts(llama, {"server": "uvicorn"})
-        assert not contradicts(llama, {"server": "llama.cpp"})
-        assert contradicts(vllm, {"server": "llama.cpp"})
-        assert not contradicts(vllm, {"server": "uvicorn"})
+        assert contradicts(llama, True, {"server": "uvicorn"})
+        assert not contradicts(llama, True, {"server": "llama.cpp"})
+        assert not contradicts(llama, False, {"server": "nginx"})
+        assert contradicts(vllm, False, {"server": "llama.cpp"})
+        assert not contradicts(vllm, False, {"server": "uvicorn"})
 
 
 class TestContexts:

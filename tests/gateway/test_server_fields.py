@@ -23,9 +23,11 @@ from epad.gateway.server_fields import (
     Kind,
     is_harmless,
     published,
+    runs_at_client,
     screen,
     sort_fields,
     why,
+    written_instead,
 )
 from epad.gateway.servers import (
     CHAT,
@@ -285,6 +287,26 @@ class TestScreen:
         assert len(found) == len(set(found))
         plain = {name for entry in _ENTRIES if entry["kind"] == Kind.PLAIN for name in entry["names"]}
         assert set(every) - set(found) <= plain
+
+    @pytest.mark.parametrize(
+        ("route", "tool", "client"),
+        [
+            (CHAT, "function", True), (CHAT, "custom", True), (CHAT, "", True), (CHAT, "web_search", False),
+            (CHAT, "mcp", False), (CHAT, "browser_search", False), (CHAT, "builtin_function", False),
+            (CHAT, "local_shell", False), (CHAT, "Function", False), (CHAT, "openrouter:web_search", False),
+            (RESPONSES, "local_shell", True), (RESPONSES, "apply_patch", True), (RESPONSES, "shell", False),
+            (RESPONSES, "web_search_preview", False), (RESPONSES, "file_search", False), (TEXT, "mcp", False),
+        ],
+    )  # fmt: skip
+    def test_whose_tool_it_is(self, route: str, tool: str, client: bool) -> None:
+        assert runs_at_client(route, tool) is client
+
+    def test_what_is_written_instead_changes_nothing(self) -> None:
+        for entry in _ENTRIES:
+            for name in entry["names"]:
+                instead = written_instead(name)
+                assert instead is None or is_harmless(_OLLAMA, OLLAMA_CHAT, name, instead)
+        assert written_instead("keep_alive") == b"null"
 
     def test_a_reason_ends_the_sentence(self) -> None:
         assert why(GENERIC, CHAT, "service_tier") == "chooses another price for the same tokens"

@@ -45,6 +45,12 @@ class TestProfile:
         assert profile.server is GENERIC
         assert profile.context("smol") == 0
 
+    def test_a_proxy_that_puts_its_own_name_into_the_head_changes_nothing(self) -> None:
+        profile = ServerProfile(LOOPBACK)
+        _looked(profile, LLAMA_CPP, {"server": "nginx"})
+        profile.answered({"server": "nginx"})
+        assert (profile.server.name, profile.context("smol")) == ("llama.cpp", 4_096)
+
     @pytest.mark.parametrize("status", [401, 404, 500])
     def test_a_refused_look_changes_nothing(self, status: int) -> None:
         profile = ServerProfile(LOOPBACK)
