@@ -236,9 +236,9 @@ def _listed(models: list[_Model]) -> Iterator[tuple[str, int]]:
     """By each server's own word for it. An adapter holds what its base does; llama.cpp takes any name for its own."""
     held = {str(model.id): _held(model) for model in models}
     for model in models:
-        yield str(model.id), held[str(model.id)] or held.get(str(model.parent), 0)
+        yield str(model.id), _held(model) or held.get(str(model.parent), 0)
     if len(models) == 1 and models[0].owned_by == "llamacpp":
-        yield "", held[str(models[0].id)]
+        yield "", _held(models[0])
 
 
 def _held(model: _Model) -> int:

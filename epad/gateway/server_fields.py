@@ -101,7 +101,10 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.servers) + bool(self.routes)
 
     def holds(self, server: str, route: str) -> bool:
-        return (not self.servers or server in self.servers) and (not self.routes or route in self.routes)
+        """Say whether it holds there. What is bad at one kind of server is taken for bad at one that is not known."""
+        worse = server == GENERIC.name and self.kind is not Kind.PLAIN
+        there = not self.servers or server in self.servers or worse
+        return there and (not self.routes or route in self.routes)
 
 
 class _Table(Struct, frozen=True):
@@ -301,8 +304,6 @@ def _table(server: str, route: str) -> _Table:
     """What each field does at one kind of server. A generic one may be any of them: there the worst reading counts."""
     chosen: dict[str, _Entry] = {}
     for entry in _entries():
-        if server == GENERIC.name and entry.servers:
-            continue
         if not entry.holds(server, route):
             continue
         for name in entry.names:

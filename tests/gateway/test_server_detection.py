@@ -124,6 +124,8 @@ class TestAnswers:
                 VLLM.replace(b'"owned_by":"vllm","root":"/lora"', b'"owned_by":"openai","root":"/lora"'),
             ),
             ({}, MODELS, b'{"data":[{"id":"m","owned_by":"vllm"}]}'),
+            ({}, MODELS, b'{"data":[{"id":"a","owned_by":"llamacpp"},{"id":"b","owned_by":"sglang"}]}'),
+            ({}, MODELS, b'{"data":[{"id":"a","owned_by":"llamacpp"},{"id":"b"}]}'),
             ({}, TAGS, b'{"models":[{"name":"tiny:latest","model":"tiny:latest"}]}'),
             ({}, TAGS, b'{"models":[]}'),
             ({}, INFO, b'{"model_id":"x"}'),
@@ -195,9 +197,10 @@ class TestContexts:
         body = f'{{"data":[{{"id":"m","owned_by":"vllm","max_model_len":{value}}}]}}'.encode()
         assert context_of(MODELS, body, "m") is None
 
-    def test_of_two_entries_for_one_name_the_smaller_counts(self) -> None:
-        body = b'{"data":[{"id":"m","max_model_len":4096},{"id":"m","max_model_len":2048}]}'
-        assert context_of(MODELS, body, "m") == 2_048
+    @pytest.mark.parametrize(("first", "second"), [(4_096, 2_048), (2_048, 4_096)])
+    def test_of_two_entries_for_one_name_the_smaller_counts(self, first: int, second: int) -> None:
+        entries = [{"id": "m", "max_model_len": tokens} for tokens in (first, second)]
+        assert context_of(MODELS, json.dumps({"data": entries}).encode(), "m") == 2_048
 
     def test_what_is_kept_is_bounded(self) -> None:
         entries = [{"id": f"m{n}", "max_model_len": 9} for n in range(5_000)]
