@@ -77,6 +77,7 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_seconds: Seconds
     idempotency_bytes: Count
     wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    unknown_fields: Literal["refuse", "pass"] = "refuse"
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,7 +165,8 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A model server. `models` are glob patterns; the first upstream that matches serves a model.
 
     `served_by` is the subsystem whose process it is; empty where it is none of ours. `server` is the kind of server,
-    as in epad/gateway/servers.py; empty: it is told by its address and its answers.
+    as in epad/gateway/servers.py; empty: it is told by its address and its answers. `fields` may be asked of it beside
+    those that are known.
     """
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s]+|unix:/[^\s]+)$")]
@@ -177,6 +179,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     embedded: bool = False
     served_by: str = ""
     server: str = ""
+    fields: tuple[str, ...] = ()
 
 
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
+from epad.gateway.servers import SERVERS, server_named
 from epad.thresholds import check_thresholds
 from probes.datastore import NAME as DATASTORE
 
@@ -197,6 +198,10 @@ def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> 
         suggestion = _suggest(upstream.served_by, config.subsystems)
         text = f"names {upstream.served_by}, which is not a subsystem; {suggestion}"
         yield Complaint((*path, "served_by"), text)
+    if upstream.server and server_named(upstream.server) is None:
+        kinds = ", ".join(sorted(SERVERS))
+        text = f"is {upstream.server}, which is no kind of server that epad knows; give one of {kinds}"
+        yield Complaint((*path, "server"), text)
     if upstream.api_key_file and upstream.api_key_credential:
         text = "is set, and api_key_file too; give one of them"
         yield Complaint((*path, "api_key_credential"), text, ((*path, "api_key_file"),))

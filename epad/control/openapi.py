@@ -293,7 +293,9 @@ SCHEMAS: dict[str, Any] = {
         host={"$ref": "#/components/schemas/Host"},
         engine=_TEXT,
         gateway=_object(url=_TEXT),
-        upstreams=_array(_object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, served_by=_TEXT)),
+        upstreams=_array(
+            _object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, server=_TEXT, served_by=_TEXT)
+        ),
         budgets={
             "type": "object",
             "additionalProperties": {

@@ -25,7 +25,9 @@ from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
-from epad.gateway.servers import GENERIC, Server, server_named
+from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
+from epad.gateway.server_profile import ServerProfile
+from epad.gateway.servers import Server
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
 from statemachine.clock import Clock
 
@@ -52,7 +54,7 @@ _EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
 
 @dataclass(slots=True, eq=False)
 class Upstream:
-    """A configured model server; `server` is its kind as far as it is known by now."""
+    """A configured model server; `profile` is what is known of it by now, `fields` what else it may be asked with."""
 
     name: str
     base: str
@@ -66,7 +68,17 @@ class Upstream:
     origin: Origin
     key: str
     health: Health
-    server: Server = GENERIC
+    profile: ServerProfile
+    fields: frozenset[str] = frozenset()
+
+    @property
+    def server(self) -> Server:
+        """Its kind, as far as it is known by now."""
+        return self.profile.server
+
+    def context(self, model: str) -> int:
+        """How many tokens a model holds here, prompt and answer together; 0 if that is not known."""
+        return self.profile.context(model)
 
     def serves(self, model: str, dialect: str) -> bool:
         """Say whether a request for this model goes here."""
@@ -83,10 +95,10 @@ class Upstream:
         return Habits()
 
     def target(self, path: str) -> bytes:
-        """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is not doubled."""
-        if path.startswith("/v1/") and self.prefix.endswith("/v1"):
-            path = path.removeprefix("/v1")
-        return (self.prefix + path).encode()
+        """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is what /v1 lies in."""
+        if not self.prefix.endswith("/v1"):
+            return (self.prefix + path).encode()
+        return (self.prefix.removesuffix("/v1") + path).encode()
 
 
 class Route:
@@ -161,6 +173,11 @@ class Answer:
         return self._incoming.fields.without(unpacked)
 
     @property
+    def head(self) -> Fields:
+        """All header fields."""
+        return self._incoming.fields
+
+    @property
     def ended(self) -> bool:
         """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
         whole = self._decoder is None or self._decoder.whole
@@ -192,17 +209,15 @@ class Answer:
         await asyncio.sleep(0)  # much may be packed into little, and others wait
         return piece
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = MAX_ANSWER_BYTES) -> bytes:
         """The whole body. Raises UpstreamError."""
         parts = []
         size = 0
         while data := await self.more():
             parts.append(data)
             size += len(data)
-            if size > MAX_ANSWER_BYTES:
-                raise UpstreamError(
-                    f"upstream {self._upstream.name}: an answer of over {MAX_ANSWER_BYTES} bytes"
-                )
+            if size > most:
+                raise UpstreamError(f"upstream {self._upstream.name}: an answer of over {most} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -274,6 +289,7 @@ class Upstreams:
                 "url": _without_secrets(self._config[upstream.name].url),
                 "healthy": not upstream.health.reason,
                 "reason": upstream.health.reason,
+                "server": upstream.server.name,
             }
             for upstream in self._upstreams
         ]
@@ -328,6 +344,7 @@ class Upstreams:
             upstream.health.failed(f"it answered {answer.status}")
         elif answer.status != 200:
             upstream.health.succeeded()  # one of 200 may still be an error: who reads it says what it is
+        upstream.profile.answered(answer.head)
         return answer
 
     async def _look_at_all(self) -> None:
@@ -338,19 +355,26 @@ class Upstreams:
 
     async def _look(self, upstream: Upstream) -> None:
         dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)
-        failure = ""
-        try:
-            async with (
-                asyncio.timeout(_LOOK_SECONDS),
-                await self._request(b"GET", upstream, _LOOK_PATHS[dialect]) as answer,
-            ):
-                # 404 and 401 come from a server that is there; what it says of turns, turns will tell.
-                failure = f"a look at it got {answer.status}" if answer.status >= 500 else ""
-        except TimeoutError:
-            failure = f"a look at it took longer than {_LOOK_SECONDS:g} s"
-        except UpstreamError as error:
-            failure = str(error)
+        failure = await self._look_on(upstream, _LOOK_PATHS[dialect])
         upstream.health.looked(failure)
+        if not failure and (path := upstream.profile.more_to_read()):
+            await self._look_on(upstream, path)
+
+    async def _look_on(self, upstream: Upstream, path: str) -> str:
+        """Learn what one answer tells of a server; how it failed, if it did."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                answer = await self._request(b"GET", upstream, path)
+        except TimeoutError:
+            return f"a look at it took longer than {_LOOK_SECONDS:g} s"
+        except UpstreamError as error:
+            return str(error)
+        async with answer:
+            # 404 and 401 come from a server that is there; what it says of turns, turns will tell.
+            if answer.status >= 500:
+                return f"a look at it got {answer.status}"
+            upstream.profile.looked(path, answer.status, answer.head, await _read_for_a_look(answer))
+        return ""
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""
@@ -409,8 +433,18 @@ class Upstreams:
             origin=origin,
             key=key,
             health=Health(self._clock),
-            server=server_named(config.server) or GENERIC,
+            profile=ServerProfile(config.url, config.server, config.context_tokens),
+            fields=frozenset(config.fields),
         )
+
+
+async def _read_for_a_look(answer: Answer) -> bytes:
+    """The body of an answer; nothing of one that breaks off or does not end: that it began says that all is well."""
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            return await answer.read(MOST_LOOKED_BYTES)
+    except (UpstreamError, TimeoutError):
+        return b""
 
 
 def _own_fields(url: URL, key: str) -> tuple[Field, ...]:

@@ -1,0 +1,325 @@
+"""Sort a request's fields by what they do at one kind of server: bound the output, multiply it, cost another price.
+
+The names come from two data files beside this one: `server_fields.toml`, which docs/server_fields.py derives from what
+each server publishes, and `field_kinds.toml`, which says what each of them does, and why.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from epad.gateway.servers import CHAT, GENERIC, RESPONSES, Server
+
+OPTIONS = "options"
+"""The route by which the fields of Ollama's `options` are sorted."""
+
+# Deeper than any client nests one object of extra fields in another.
+_DEEPEST = 3
+# A model is kept for as long as that by clients that mean no harm: Continue sends 30 minutes.
+_LONGEST_KEPT_SECONDS = 3_600.0
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3_600.0}
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Kind(StrEnum):
+    """What a field does."""
+
+    PLAIN = "plain"
+    HIDES = "hides"
+    CAP = "cap"
+    CHOICES = "choices"
+    RAISES = "raises"
+    UNBOUNDED = "unbounded"
+    SERVER_TOOL = "server_tool"
+    PRICE = "price"
+    MANAGES = "manages"
+    LATER = "later"
+    CARRIER = "carrier"
+    UNKNOWN = "unknown"
+    LOOKALIKE = "lookalike"
+
+
+class Fields(Struct, frozen=True):
+    """A request's fields that are not plain, by what they do; each in the order in which it came.
+
+    `lookalikes` are names that Go's JSON takes for one of these: `Max_Tokens`, or `max_toKens` with a Kelvin sign.
+    With what stands in `hides` asked for, what was seen of a broken stream does not bound what was made.
+    """
+
+    caps: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
+    raises: tuple[str, ...] = ()
+    unbounded: tuple[str, ...] = ()
+    server_tools: tuple[str, ...] = ()
+    price: tuple[str, ...] = ()
+    manages: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    carriers: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    lookalikes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that metering has to look at."""
+        return self is not NOTHING
+
+    def refused(self) -> tuple[str, ...]:
+        """The fields that a hard budget cannot bear, those on no list apart."""
+        return self.lookalikes + self.raises + self.server_tools + self.later + self.price + self.manages
+
+
+NOTHING = Fields()
+
+_METERED = frozenset({Kind.CAP, Kind.CHOICES})
+_FIELD_OF = {kind: kind.value for kind in Kind} | {
+    Kind.CAP: "caps", Kind.SERVER_TOOL: "server_tools", Kind.CARRIER: "carriers", Kind.LOOKALIKE: "lookalikes",
+}  # fmt: skip
+_JUDGED = frozenset(Kind) - _METERED - {Kind.PLAIN, Kind.CARRIER, Kind.UNKNOWN, Kind.LOOKALIKE}
+
+
+class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
+    kind: Kind
+    why: str
+    names: tuple[str, ...]
+    servers: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    harmless: tuple[Any, ...] = ()
+
+    @property
+    def closeness(self) -> int:
+        """How much of where it holds an entry says: the one that says most counts."""
+        return bool(self.servers) + bool(self.routes)
+
+    def holds(self, server: str, route: str) -> bool:
+        """Say whether it holds there. What is bad at one kind of server is taken for bad at one that is not known."""
+        worse = server == GENERIC.name and self.kind is not Kind.PLAIN
+        there = not self.servers or server in self.servers or worse
+        return there and (not self.routes or route in self.routes)
+
+
+class _Table(Struct, frozen=True):
+    entries: dict[str, _Entry]
+    plain: frozenset[str]
+    folded: frozenset[str]
+
+    def kind(self, name: str) -> Kind:
+        """What a field that is not plain does."""
+        entry = self.entries.get(name)
+        if entry is not None:
+            return entry.kind
+        return Kind.LOOKALIKE if name.casefold() in self.folded else Kind.UNKNOWN
+
+
+def sort_fields(
+    server: Server, route: str, names: Iterable[str], allowed: frozenset[str] = frozenset()
+) -> Fields:
+    """Sort fields by their names alone. Those in `allowed` are plain here, unless they bound or multiply the output."""
+    table = _table(server.name, route)
+    found: _Found = {}
+    for name in [name for name in names if name not in table.plain]:
+        kind = table.kind(name)
+        if name not in allowed or kind in _METERED:
+            found[kind] = (*found.get(kind, ()), name)
+    return _fields(found)
+
+
+def screen(
+    server: Server,
+    route: str,
+    values: Mapping[str, Raw],
+    allowed: frozenset[str] = frozenset(),
+    context: int = 0,
+) -> Fields:
+    """Sort fields, leave out those whose value changes nothing, and look into those that hold others.
+
+    What stands in another is named by its path, as in `options.num_ctx`. `context` is how much the model holds as it is
+    loaded, 0 if that is not known: a wish for no more than that asks for nothing new.
+    """
+    found: _Found = {}
+    _screen(_Screening(server, allowed, context), route, values, "", found)
+    return _fields(found)
+
+
+class _Screening(Struct, frozen=True):
+    """What holds for the whole of one request."""
+
+    server: Server
+    allowed: frozenset[str]
+    context: int
+
+
+_Found = dict[Kind, tuple[str, ...]]
+
+
+def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: str, found: _Found) -> None:
+    table = _table(request.server.name, route)
+    for name in [name for name in values if name not in table.plain]:
+        kind = table.kind(name)
+        if name in request.allowed and kind not in _METERED:
+            continue
+        if kind is Kind.CARRIER:
+            kind = _look_into(request, route, name, values[name], path, found)
+        elif kind in _METERED:
+            # Elsewhere than at the top and in `options` nothing is written in, and some server may read it.
+            kind = kind if not path or route == OPTIONS else Kind.RAISES
+        elif kind in _JUDGED and is_harmless(request.server, route, name, values[name], request.context):
+            continue
+        if kind is not Kind.PLAIN:
+            found[kind] = (*found.get(kind, ()), path + name)
+
+
+def _look_into(request: _Screening, route: str, carrier: str, raw: Raw, path: str, found: _Found) -> Kind:
+    """Sort what stands in one field that holds others; what it is itself, if it cannot be looked into."""
+    if bytes(raw) in _NOTHING_SAID:
+        return Kind.PLAIN
+    try:
+        values = _decode_object(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Kind.UNKNOWN
+    if path.count(".") >= _DEEPEST:
+        return Kind.UNKNOWN
+    _screen(request, OPTIONS if carrier == OPTIONS else route, values, f"{path}{carrier}.", found)
+    return Kind.PLAIN
+
+
+def _fields(found: _Found) -> Fields:
+    if not found:
+        return NOTHING
+    return Fields(**{_FIELD_OF[kind]: names for kind, names in found.items()})
+
+
+def is_harmless(server: Server, route: str, name: str, raw: Raw | bytes, context: int = 0) -> bool:
+    """Say whether a field changes nothing with this value, whatever its kind: null, or what is the case without it."""
+    text = bytes(raw)
+    if text == b"null":
+        return True
+    entry = _table(server.name, route).entries.get(name)
+    if entry is None or entry.kind in _METERED:
+        return False
+    try:
+        return _changes_nothing(entry, name, msgspec.json.decode(text), context)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _changes_nothing(entry: _Entry, name: str, value: object, context: int) -> bool:
+    if name == "keep_alive":
+        return 0 < _seconds(value) <= _LONGEST_KEPT_SECONDS
+    if name == "num_ctx":
+        return type(value) is int and 0 < value <= context
+    if value is False and entry.kind is Kind.HIDES:  # not to be shown is what it says
+        return False
+    return _says_nothing(value) or any(_same(value, harmless) for harmless in entry.harmless)
+
+
+_NOTHING_SAID = frozenset({b"null", b"{}", b'""', b"[]", b"false"})
+
+
+def _says_nothing(value: object) -> bool:
+    """Say whether a value is the absence of one; of an object, whether all that is in it is."""
+    if isinstance(value, dict):
+        return all(_says_nothing(part) for part in value.values())
+    return value is None or value is False or value in ("", [])
+
+
+def _same(value: object, harmless: object) -> bool:
+    """Compare as JSON does, to which true is not 1."""
+    return _encode(value) == _encode(harmless)
+
+
+def _seconds(value: object) -> float:
+    """Read how long a model is to be kept, as Go writes it or in seconds; below 0 is for ever, or was not read."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return -1.0
+    for unit in ("ns", "us", "ms", "s", "m", "h"):
+        number = value.removesuffix(unit)
+        if number != value and number.replace(".", "", 1).isdecimal() and number.isascii():
+            return float(number) * _SECONDS[unit]
+    return float(value) if value.isascii() and value.isdecimal() else -1.0
+
+
+_CLIENT_TOOLS = {
+    CHAT: frozenset({"", "function", "custom"}),
+    RESPONSES: frozenset({"", "function", "custom", "local_shell", "apply_patch"}),
+}  # fmt: skip
+
+
+def runs_at_client(route: str, tool: str) -> bool:
+    """Say whether a tool of this type is run by who asks; others run at the server, which then asks the model again.
+
+    So do Groq's `browser_search`, xAI's `live_search`, Mistral's `connector`, Moonshot's `builtin_function`, any `mcp`
+    or `web_search`. Anthropic's are told apart where they are read.
+    """
+    return tool in _CLIENT_TOOLS.get(route, _CLIENT_TOOLS[CHAT])
+
+
+def written_instead(name: str) -> bytes | None:
+    """What may be written over a value that a budget cannot bear, so that its client need not be refused.
+
+    Zed keeps every model for ever (`keep_alive: -1`); null is the server's own time. A model that is wanted in memory
+    is then loaded for that long, and one that is not wanted goes after it.
+    """
+    return b"null" if name == "keep_alive" else None
+
+
+def why(server: Server, route: str, name: str) -> str:
+    """Say what a field does, as the end of a sentence that begins with its name; a path is read by its last name."""
+    carrier, _, last = name.rpartition(".")
+    entry = _table(server.name, OPTIONS if carrier == OPTIONS else route).entries.get(last or name)
+    if entry is None:
+        entry = _table(server.name, route).entries.get(name)
+    return entry.why if entry is not None else "is on no list of what a server takes"
+
+
+@cache
+def published(server: str, route: str) -> frozenset[str]:
+    """The fields that a kind of server publishes for a route; none if it publishes no list."""
+    return frozenset(_lists().get(server, {}).get(route, {}).get("fields", ()))
+
+
+@cache
+def _lists() -> dict[str, dict[str, dict[str, list[str]]]]:
+    return tomllib.loads(_data("server_fields.toml"))
+
+
+@cache
+def _entries() -> tuple[_Entry, ...]:
+    return tuple(msgspec.convert(tomllib.loads(_data("field_kinds.toml"))["entries"], list[_Entry]))
+
+
+@cache
+def _table(server: str, route: str) -> _Table:
+    """What each field does at one kind of server. A generic one may be any of them: there the worst reading counts."""
+    chosen: dict[str, _Entry] = {}
+    for entry in _entries():
+        if not entry.holds(server, route):
+            continue
+        for name in entry.names:
+            known = chosen.get(name)
+            if known is None or entry.closeness > known.closeness:
+                chosen[name] = entry
+    plain = frozenset(name for name, entry in chosen.items() if entry.kind is Kind.PLAIN)
+    folded = frozenset(name.casefold() for name in chosen if name not in plain or name in _OURS)
+    return _Table(chosen, plain, folded)
+
+
+# Plain, and yet what metering rests on: none of them may be said in another spelling.
+_OURS = frozenset({
+    "context", "input", "instructions", "messages", "model", "prompt", "stream", "stream_options", "suffix", "system",
+})  # fmt: skip
+
+
+def _data(name: str) -> str:
+    return resources.files("epad.gateway").joinpath(name).read_text()
