@@ -121,7 +121,7 @@ class CostBook:
                 connection.executemany(_FOLD, sums.items())
                 connection.executemany("DELETE FROM turn_cost WHERE turn = ?", past)
             before = fetch(connection, "SELECT subsystem, 0, microusd FROM cost_before")
-            return [*(Cost(*row, age_seconds=_NO_WINDOW_SECONDS) for row in before), *costs]
+            return [*(Cost(name, 0, spent, _NO_WINDOW_SECONDS) for name, _, spent in before), *costs]
 
         return await self._database.write(work)
 

@@ -15,7 +15,9 @@ from epad.gateway.form import Form
 from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
+from epad.gateway.objections import OBJECTING, USAGE_OPTION, names_objected, smaller_cap
 from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
+from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Answer, Upstream, Upstreams
 from epad.ledger.record import Outcome, UsageSource
@@ -24,6 +26,8 @@ TURN_HEADER = b"x-epad-turn"
 _NOT_LET_IN = frozenset({401, 407})
 # A role, a tool's name, the reason for the end: chunks that no token stands behind, for each choice.
 SLACK_CHUNKS = 16
+# The name of the cap, its size, and the wish for usage: one server may object to all three, one after the other.
+_MOST_OBJECTIONS = 3
 
 
 class ClientGoneError(ConnectionResetError):
@@ -46,10 +50,7 @@ class Relay:
         arrival = turn.arrival
         self._turns.forward(turn)
         try:
-            answer = await self._upstreams.post(
-                arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
-            )
-            async with answer:
+            async with await self._ask(request, turn) as answer:
                 turn.status = answer.status
                 if answer.status != 200:
                     return await self._whole(request.connection, turn, answer)
@@ -73,6 +74,24 @@ class Relay:
                 raise
             turn.end(Outcome.CUT, severed.message)
             raise BrokenTurnError(severed) from None
+
+    async def _ask(self, request: Request, turn: Turn) -> Answer:
+        """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
+        arrival = turn.arrival
+        for _ in range(_MOST_OBJECTIONS):
+            answer = await self._upstreams.post(
+                arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
+            )
+            if answer.status not in OBJECTING or not answer.readable:
+                return answer
+            body = await answer.read()
+            if not _heeded(turn, body):
+                answer.put_back(body)
+                return answer
+            answer.close()
+        return await self._upstreams.post(
+            arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
+        )
 
     async def _whole(self, client: Connection, turn: Turn, answer: Answer) -> Response:
         """Pass on an answer in one piece. Raises UpstreamError until it has come, ClientGoneError after."""
@@ -229,6 +248,23 @@ def _written(turn: Turn, upstream: Upstream) -> bytes:
     arrival = turn.arrival
     habits = upstream.habits(arrival.endpoint.path, arrival.ask.model)
     return arrival.endpoint.write(arrival.ask, turn.cap, habits)
+
+
+def _heeded(turn: Turn, body: bytes) -> bool:
+    """Take a refusal to heart, if it is of what epad wrote by itself; say whether it was."""
+    arrival = turn.arrival
+    upstream, ask, path = arrival.upstream.served_by, arrival.ask, arrival.endpoint.path
+    if ask.wish is None and ask.generates:
+        smaller = smaller_cap(body, turn.cap, turn.bound.input_tokens)
+        if smaller is not None:
+            limit, turn.cap = smaller
+            upstream.profile.told(ask.model, limit)
+            return True
+    written = [*upstream.habits(path, ask.model).caps[:1], USAGE_OPTION]
+    objected = [name for name in names_objected(ask, body, written) if name == USAGE_OPTION or path == CHAT]
+    fresh = set(objected) - upstream.refused.get(ask.model, frozenset())
+    upstream.refuses(ask.model, fresh)
+    return bool(fresh)
 
 
 def _overruns(turn: Turn, meter: StreamMeter) -> bool:

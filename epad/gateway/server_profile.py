@@ -7,6 +7,8 @@ from epad.gateway.server_detection import MODELS, Head
 from epad.gateway.servers import GENERIC, SERVERS, Server, server_named
 
 OLLAMA = SERVERS["ollama"]
+_REFUSALS = "what it refused"
+_MOST_TOLD = 256
 
 
 class ServerProfile:
@@ -48,6 +50,12 @@ class ServerProfile:
             self._held = {path: server_detection.contexts(path, body)} | {
                 other: held for other, held in self._held.items() if other != path
             }
+
+    def told(self, model: str, tokens: int) -> None:
+        """Take in how much a model holds, as a refusal of its server says."""
+        said = self._held.setdefault(_REFUSALS, {})
+        if len(said) < _MOST_TOLD:
+            said[model] = tokens
 
     def answered(self, head: Head) -> None:
         """Take in the head of a turn's answer: another server may have the port since the last look."""

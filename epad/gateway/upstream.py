@@ -6,8 +6,8 @@ import asyncio
 import base64
 import fnmatch
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
+from epad.gateway.objections import OTHER_NAME, USAGE_OPTION
 from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.server_profile import ServerProfile
 from epad.gateway.servers import Server
@@ -70,6 +71,7 @@ class Upstream:
     health: Health
     profile: ServerProfile
     fields: frozenset[str] = frozenset()
+    refused: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
@@ -89,10 +91,24 @@ class Upstream:
         pairs = zip(self.models, self.patterns, strict=True)
         return any(pattern.match(model) for text, pattern in pairs if text != "*")
 
+    def server_for(self, dialect: str) -> Server:
+        """Its kind, as a request in one dialect takes it."""
+        return self.profile.for_dialect(dialect)
+
     def habits(self, path: str, model: str) -> Habits:
         """How it takes what epad writes into a request to this route, for this model."""
-        del path, model
-        return Habits()
+        server = self.server
+        name, asks_usage = server.cap_field(path), server.takes_stream_options
+        for refused in self.refused.get(model, ()):
+            asks_usage = asks_usage and refused != USAGE_OPTION
+            name = OTHER_NAME.get(name, name) if refused == name else name
+        return Habits((name, *server.caps(path)), asks_usage, server.zero_cap_means_none)
+
+    def refuses(self, model: str, names: Iterable[str]) -> None:
+        """Remember what a model's server does not take, of what epad writes into requests."""
+        if len(self.refused) >= _MOST_ROUTED:
+            self.refused.clear()
+        self.refused[model] = self.refused.get(model, frozenset()).union(names)
 
     def target(self, path: str) -> bytes:
         """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is what /v1 lies in."""
@@ -146,6 +162,10 @@ class Answer:
     def readable(self) -> bool:
         """Whether it is not compressed, or can be unpacked here."""
         return not self.codings or self._decoder is not None
+
+    def put_back(self, data: bytes) -> None:
+        """Have what was read of the body read once more."""
+        self._start = data + self._start
 
     def succeeded(self) -> None:
         """Say that this is an answer indeed, so that its upstream is known to work."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from epad.gateway import server_fields
 from epad.gateway.dialects.body import JsonObject
+from epad.gateway.server_fields import Kind
+from epad.gateway.servers import CHAT
 
-CAP_NAMES = (
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "num_predict", "max_new_tokens",
-    "max_length", "max_gen_len", "max_generated_tokens", "max_tokens_to_sample",
-)  # fmt: skip
-CHOICE_NAMES = ("n", "best_of", "n_cmpl", "num_return_sequences", "num_beams")
-UNSEEN_CHOICE_NAMES = ("best_of", "num_beams")
+CAP_NAMES = server_fields.names_of(Kind.CAP, CHAT)
+CHOICE_NAMES = server_fields.names_of(Kind.CHOICES, CHAT)
+UNSEEN_CHOICE_NAMES = ("best_of",)
 """Of these only the best are answered with; the others were made all the same."""
 
 
