@@ -13,6 +13,7 @@ from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, OutputLimits, To
 from epad.gateway.dialects.events import LINE_BOUNDARY, EventStream
 from epad.gateway.dialects.history import NO_HISTORY, History, read_history
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.shape import refuse_entries
 from epad.gateway.refusal import Refusal
 
 _CAP = "num_predict"
@@ -149,7 +150,8 @@ class Embed:
 
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _EMBED_FIELDS)
-        listed = fields.raw("input").startswith(b"[")
+        inputs = (fields.read("input", list[Raw]) or []) if fields.begins("input") == b"[" else []
+        refuse_entries(len(inputs), "input")
         return Ask(
             model=json_body.read_model(fields),
             stream=False,
@@ -159,7 +161,7 @@ class Embed:
             wants_usage=True,
             body=body,
             prompt_digest=json_body.prompt_digest(fields, "model", "input"),
-            prompts=max(1, len(fields.read("input", list[Raw]) or [])) if listed else 1,
+            prompts=max(1, len(inputs)),
             context_wish=_context_wish(fields.child("options", _OPTIONS)),
         )
 
