@@ -25,6 +25,7 @@ from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Answering, Fault, Request
 from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
+from epad.gateway.intake import Intake, Reading
 from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
 from epad.gateway.money import FREE, Price
@@ -58,6 +59,7 @@ class Gateway:
         self._rendered = Rendered()
         self._refusals = Labelled(parts.metrics.refusals.labels)
         self._server = HttpServer(self, config.max_body_bytes, config.write_seconds)
+        self._intake = Intake()
         self._stopping = False
 
     async def start(self, port_hint: int = 0) -> tuple[str, int]:
@@ -92,6 +94,7 @@ class Gateway:
         self._parts.access.sever(None, refuse.STOPPING)
         await self._server.stop(_STOP_SECONDS)
         await self._turns.drain()
+        self._intake.stop()
         await self._parts.upstreams.stop()
 
     def upstreams(self) -> list[dict[str, object]]:
@@ -202,7 +205,11 @@ class Gateway:
         self, request: Request, name: str, endpoint: Endpoint, arrived: float
     ) -> Response | None:
         """Take one request as far as it goes; None if its answer is written already. Raises RefusalError."""
-        arrival = self._arrival(request, name, endpoint, arrived)
+        try:
+            reading = await self._intake.read(endpoint, request)
+        except RequestError as error:
+            raise RefusalError(refuse.invalid_request(str(error))) from error
+        arrival = self._arrival(request, name, endpoint, arrived, reading)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
             return await self._take(request, await self._turns.admit(arrival))
@@ -277,11 +284,12 @@ class Gateway:
             turn.end(Outcome.CUT, severed.message)
             raise BrokenTurnError(severed) from None
 
-    def _arrival(self, request: Request, name: str, endpoint: Endpoint, arrived: float) -> Arrival:
-        """Read and route a request. Raises RefusalError."""
-        body = request.body
+    def _arrival(
+        self, request: Request, name: str, endpoint: Endpoint, arrived: float, reading: Reading
+    ) -> Arrival:
+        """Route a request that was read. Raises RefusalError."""
+        ask = reading.ask
         try:
-            ask = endpoint.parse(body)
             key = headers.idempotency_key(request.fields)
             conversation = headers.conversation(request.fields) or ask.history.conversation
         except RequestError as error:
@@ -312,8 +320,8 @@ class Gateway:
             ask=ask,
             upstream=Route(tuple(bounded)),
             prompt_tokens=prompt_tokens,
-            body=body,
-            body_sha256=hashlib.sha256(body).digest(),
+            body=request.body,
+            body_sha256=reading.body_sha256,
             idempotency_key=key,
             retry=headers.retry_count(request.fields),
             conversation=conversation,

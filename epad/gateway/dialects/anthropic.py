@@ -15,6 +15,8 @@ from epad.gateway.errors import RequestError
 __all__ = ["Anthropic", "CountTokens", "Messages"]
 
 _CAP = "max_tokens"
+# A tool's result has blocks of its own, and a search result in it: 2.
+_MAX_DEPTH = 8
 _OURS = frozenset({
     "model", "messages", "system", "tools", "stream", "mcp_servers", "container", "context_management",
     *CAP_NAMES,
@@ -147,8 +149,10 @@ def _is_bounded(fields: JsonObject) -> bool:
     return not named and all(_is_text(message.content) for message in messages)
 
 
-def _is_text(content: Raw) -> bool:
-    if not bytes(content).startswith(b"["):
+def _is_text(content: Raw, depth: int = 0) -> bool:
+    if json_body.first_byte(content) != b"[":
         return True
+    if depth >= _MAX_DEPTH:  # each level is read once more
+        raise RequestError(f"messages: blocks within blocks, more than {_MAX_DEPTH} deep")
     blocks = json_body.read_entries(content, "messages", list[_Block])
-    return all(block.type in _TEXT_BLOCKS and _is_text(block.content) for block in blocks)
+    return all(block.type in _TEXT_BLOCKS and _is_text(block.content, depth + 1) for block in blocks)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, get_args
 import msgspec
 from msgspec import Raw, Struct
 
+from epad.gateway.dialects.shape import MAX_KEY_CHARACTERS, refuse_entries, refuse_shape
 from epad.gateway.errors import RequestError
 
 T = TypeVar("T")
@@ -21,6 +22,11 @@ MAX_MODEL_LENGTH = 256
 MAX_CHOICES = 128
 # Beyond this the place of a syntax error is not looked for: the second parser is twenty times slower.
 _MAX_DIAGNOSED_BYTES = 1 << 20
+# A value is compared with what lies in the text by pieces of this size, so that a large one is not copied whole.
+_COMPARED_BYTES = 256 << 10
+# To read 32 MiB of escapes as one word takes 60 ms at a stretch, and no honest word of those read here is as long.
+_MAX_SCALAR_BYTES = 1 << 20
+_SCALARS = frozenset({str, int, float, bool})
 _NULL = Raw(b"null")
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -44,6 +50,10 @@ class JsonObject(Struct, frozen=True):
     def raw(self, name: str) -> bytes:
         """A field's value as it came; null if it is absent."""
         return bytes(self.values.get(name, _NULL))
+
+    def begins(self, name: str) -> bytes:
+        """The first byte of a field's value, which says what kind it is; that of null if it is absent."""
+        return first_byte(self.values.get(name, _NULL))
 
     def read(self, name: str, kind: type[T]) -> T | None:
         """One field's value; None if it is absent or null. Raises RequestError naming the field."""
@@ -78,18 +88,27 @@ class JsonObject(Struct, frozen=True):
         return b"".join([*parts, self.text[at:insert], added, self.text[insert:]])
 
 
+def first_byte(raw: Raw) -> bytes:
+    """What says which kind of value it is, without a copy of all of it."""
+    return bytes(memoryview(raw)[:1])
+
+
 def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> JsonObject:
     """Read a JSON object as every server would, or not at all. Raises RequestError naming the place.
 
     `ours` are the fields that metering rests on. Go's JSON takes `OPTIONS` for `options`, and parsers differ
     about which of two values of one field counts: a cap could be smuggled past, so both are refused.
     """
+    refuse_shape(text, what)
     try:
         values = _decode_fields(text)
     except msgspec.ValidationError as error:
         raise RequestError(f"{what} is not a JSON object: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{what} is not valid JSON: {_place(text, error)}") from error
+    refuse_entries(len(values), what, "fields")
+    if max(map(len, values), default=0) > MAX_KEY_CHARACTERS:
+        raise RequestError(f"{what} has a field whose name is longer than {MAX_KEY_CHARACTERS:,} characters")
     _refuse_lookalikes(values, ours)
     spans = _spans(text, values)
     if spans is None:
@@ -104,9 +123,13 @@ def read_entries(raw: Raw | bytes, name: str, kind: type[list[T]]) -> list[T]:
     those that have something else are looked at key by key.
     """
     try:
-        return _read(raw, kind)
+        read = _read(raw, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         known: tuple[str, ...] = get_args(kind)[0].__struct_fields__
+    else:
+        refuse_entries(len(read), name)
+        return read
+    refuse_entries(len(decode(raw, name, list[Raw])), name)
     entries = decode(raw, name, list[dict[str, Raw]])
     for entry in entries:
         _refuse_lookalikes(entry, known, f"{name}: ")
@@ -132,6 +155,8 @@ def _read(raw: Raw | bytes, kind: type[T]) -> T:
 
 def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
     """Read a value as `kind`. Raises RequestError naming the field."""
+    if kind in _SCALARS and len(memoryview(raw)) > _MAX_SCALAR_BYTES:
+        raise RequestError(f"{name}: longer than {_MAX_SCALAR_BYTES:,} bytes")
     try:
         return _read(raw, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -203,12 +228,19 @@ def _spans(text: bytes, values: Mapping[str, Raw]) -> dict[str, Span] | None:
         key = _KEY.match(text, at)
         if key is None or _name(key[1]) != name:
             return None
-        start, value = key.end(), bytes(raw)
-        if not text.startswith(value, start):
+        start, value = key.end(), memoryview(raw)
+        if not _lies_at(text, start, value):
             return None
         at = start + len(value)
         spans[name] = (start, at)
     return spans if not spans or _END.match(text, at) else None
+
+
+def _lies_at(text: bytes, start: int, value: memoryview) -> bool:
+    return all(
+        text.startswith(bytes(value[done : done + _COMPARED_BYTES]), start + done)
+        for done in range(0, len(value), _COMPARED_BYTES)
+    )
 
 
 def _name(key: bytes) -> str:

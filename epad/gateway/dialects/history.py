@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.shape import refuse_entries
 from probes.turns import MAX_HISTORY_DIGESTS
 
 # Half of a SHA-256: probes keep many of them.
@@ -20,6 +21,13 @@ _END = b"\0"
 _CACHE_MARK = re.compile(
     rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
 )
+
+_MARK = b'"cache_control"'
+# A regular expression holds the interpreter: over 32 MiB for a third of a second.
+_SEARCHED_BYTES = 64 << 10
+# The white space before a mark that belongs to it, and all of a mark.
+_SPACE_BYTES = 256
+_MARK_BYTES = 1_024
 
 
 class _Speaker(Struct):
@@ -43,9 +51,8 @@ def read_history(fields: JsonObject, name: str = "messages", before: tuple[str, 
 
     Raises RequestError.
     """
-    raw = fields.raw(name)
-    if raw.startswith(b'"'):
-        return _history([Raw(raw)], fields, before, users=True)
+    if fields.begins(name) == b'"':
+        return _history([fields.values[name]], fields, before, users=True)
     return _history(fields.read(name, list[Raw]) or [], fields, before)
 
 
@@ -54,6 +61,7 @@ def _history(
 ) -> History:
     if not messages:
         return NO_HISTORY
+    refuse_entries(len(messages), "messages")
     running = hashlib.sha256()
     for name in before:
         running.update(_unmarked(fields.raw(name)) + _END)
@@ -78,4 +86,20 @@ def _is_users(message: bytes) -> bool:
 
 
 def _unmarked(message: bytes) -> bytes:
-    return _CACHE_MARK.sub(b"", message) if b'"cache_control"' in message else message
+    """The message without its marks. Of a large one only the neighbourhood of each mark is searched."""
+    if _MARK not in message:
+        return message
+    if len(message) <= _SEARCHED_BYTES:
+        return _CACHE_MARK.sub(b"", message)
+    parts, at = [], 0
+    found = message.find(_MARK)
+    while found >= 0:
+        start = message.rfind(b",", max(at, found - _SPACE_BYTES), found)
+        if start < 0 or message[start + 1 : found].strip(b" \t\n\r"):
+            start = found
+        mark = _CACHE_MARK.match(message, start, found + _MARK_BYTES)
+        if mark is not None:
+            parts.append(message[at:start])
+            at = mark.end()
+        found = message.find(_MARK, max(at, found + 1))
+    return b"".join([*parts, message[at:]])

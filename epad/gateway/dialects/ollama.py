@@ -10,6 +10,7 @@ from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import NO_HISTORY, History, read_history
 from epad.gateway.dialects.ollama_answer import LineAnswers, LineStream, Ollama, VectorAnswers
+from epad.gateway.dialects.shape import refuse_entries
 
 __all__ = ["Chat", "Embed", "Generate", "LineStream", "Ollama"]
 
@@ -102,7 +103,8 @@ class Embed(VectorAnswers):
 
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _EMBED_FIELDS)
-        listed = fields.raw("input").startswith(b"[")
+        inputs = (fields.read("input", list[Raw]) or []) if fields.begins("input") == b"[" else []
+        refuse_entries(len(inputs), "input")
         return Ask(
             model=json_body.read_model(fields),
             stream=False,
@@ -112,7 +114,7 @@ class Embed(VectorAnswers):
             wants_usage=True,
             fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "input"),
-            prompts=max(1, len(fields.read("input", list[Raw]) or [])) if listed else 1,
+            prompts=max(1, len(inputs)),
             context_wish=_context_wish(fields.child("options", _OPTIONS)),
             generates=False,
         )

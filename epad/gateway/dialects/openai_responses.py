@@ -106,7 +106,7 @@ def _refuse_what_cannot_be_metered(fields: JsonObject) -> None:
 
 def _is_text(fields: JsonObject) -> bool:
     """Say whether all of the input's tokens are in its bytes."""
-    if not fields.raw("input").startswith(b"["):
+    if fields.begins("input") != b"[":
         return True
     items = fields.entries("input", list[_Item]) or []
     return all(
@@ -116,7 +116,7 @@ def _is_text(fields: JsonObject) -> bool:
 
 
 def _parts_are_text(content: Raw) -> bool:
-    if not bytes(content).startswith(b"["):
+    if json_body.first_byte(content) != b"[":
         return True
     return all(
         part.type in _TEXT_PARTS for part in json_body.read_entries(content, "input", list[_InputPart])

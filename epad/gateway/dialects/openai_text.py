@@ -10,6 +10,7 @@ from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, read_caps, wish_
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.openai import wants_usage, write_capped
 from epad.gateway.dialects.openai_answer import CompletionAnswers, EmbeddingAnswers, OpenAI
+from epad.gateway.dialects.shape import refuse_entries
 from epad.gateway.errors import RequestError
 
 _COMPLETION_FIELDS = frozenset({
@@ -86,11 +87,13 @@ def _prompts(fields: JsonObject, name: str) -> int:
 
     Raises RequestError.
     """
-    raw = fields.raw(name)
-    if not raw.startswith((b'"', b"[")):
+    begins = fields.begins(name)
+    if begins not in {b'"', b"["}:
         raise RequestError(f"{name}: text, token ids, or a list of either is needed")
-    if raw.startswith(b'"'):
+    if begins == b'"':
         return 1
-    entries = json_body.decode(raw, name, list[Raw])
-    of_tokens = bool(entries) and bytes(entries[0])[:1].isdigit()
-    return 1 if of_tokens else max(1, len(entries))
+    entries = fields.read(name, list[Raw]) or []
+    if entries and bytes(memoryview(entries[0])[:1]).isdigit():
+        return 1
+    refuse_entries(len(entries), name)
+    return max(1, len(entries))

@@ -14,6 +14,9 @@ from epad.gateway.http.message import Field, Fields, Response, request_head
 if TYPE_CHECKING:
     from epad.gateway.http.connection import Connection
 
+# Pieces of 64 KiB come from a heap that keeps what is between two others; a block goes back to the system at once.
+_BLOCK_BYTES = 1 << 20
+
 
 class Fault(Enum):
     """What may be wrong with a request before there is one."""
@@ -25,6 +28,35 @@ class Fault(Enum):
 
 Answering = Callable[[], Coroutine[None, None, Response | None]]
 """What answers a request once it is whole; None says that it has written the answer itself."""
+
+
+class Allowance(Protocol):
+    """What a request's body may take up, and what it takes up now."""
+
+    def take(self, size: int) -> Response | None:
+        """So many bytes more have come: say no if those are too many, for which nothing of the body is kept."""
+        ...
+
+    def whole(self) -> None:
+        """All of it has come."""
+        ...
+
+    def give_back(self) -> None:
+        """The request is answered, or its connection gone: nothing is taken up any more."""
+        ...
+
+
+class _Uncounted:
+    """For requests whose bodies nobody counts."""
+
+    def take(self, size: int) -> Response | None: ...
+
+    def whole(self) -> None: ...
+
+    def give_back(self) -> None: ...
+
+
+UNCOUNTED = _Uncounted()
 
 
 class Handler(Protocol):
@@ -43,8 +75,8 @@ class Request:
     """A request; its body is whole by the time that it is answered."""
 
     __slots__ = (
-        "_parts", "answering", "complete", "connection", "fields", "http11", "keep_alive", "method", "path", "query",
-        "refused", "size",
+        "_blocks", "_loose_bytes", "_parts", "allowance", "answering", "complete", "connection", "fields", "http11",
+        "keep_alive", "method", "path", "query", "refused", "size",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, method: bytes, target: bytes, fields: list[Field]) -> None:
@@ -61,13 +93,21 @@ class Request:
         self.complete = self.refused = False
         self.size = 0
         self.answering: Answering | None = None
+        self.allowance: Allowance = UNCOUNTED
         self._parts: list[bytes] = []
+        self._blocks = self._loose_bytes = 0
 
     @property
     def body(self) -> bytes:
         """All of it."""
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its body is put together in no time."""
+        return self.size <= _BLOCK_BYTES
 
     def head_without_offer(self) -> bytes:
         """A head of the same framing for another parser to go on after, where this one offered another protocol.
@@ -80,8 +120,18 @@ class Request:
     def take(self, data: bytes) -> None:
         """A piece of the body has come; of one that is refused nothing is kept."""
         self.size += len(data)
-        if not self.refused:
-            self._parts.append(data)
+        if self.refused:
+            return
+        self._parts.append(data)
+        self._loose_bytes += len(data)
+        if self._loose_bytes >= _BLOCK_BYTES:
+            loose = self._parts[self._blocks :]
+            self._parts[self._blocks :] = [b"".join(loose)]
+            self._blocks, self._loose_bytes = self._blocks + 1, 0
+
+    def drop(self) -> None:
+        """Keep nothing of the body any more."""
+        self._parts, self._blocks, self._loose_bytes = [], 0, 0
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -1,0 +1,47 @@
+"""Reading a request's body where that holds nobody up: on the event loop if it is quick, else beside it.
+
+One thread is enough, and two would be worse: whoever reads holds the interpreter for up to 40 ms at a time (one
+pass of a decoder over 32 MiB), and between two passes the loop should be the next, not another reader. That no pass
+takes longer is what `dialects/shape.py` sees to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from epad.gateway.dialects.dialect import Ask, Endpoint
+from epad.gateway.dialects.shape import is_quick
+from epad.gateway.http.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a request asks, and its body's SHA-256."""
+
+    ask: Ask
+    body_sha256: bytes
+
+
+class Intake:
+    """Reads the bodies of all requests, a large one at a time."""
+
+    def __init__(self) -> None:
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="intake")
+
+    async def read(self, endpoint: Endpoint, request: Request) -> Reading:
+        """Read a request. Raises RequestError."""
+        if request.is_small and is_quick(request.body):
+            return _read(endpoint, request)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, _read, endpoint, request)
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(endpoint: Endpoint, request: Request) -> Reading:
+    body = request.body
+    return Reading(endpoint.parse(body), hashlib.sha256(body).digest())
