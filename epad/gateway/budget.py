@@ -210,18 +210,21 @@ class Budgets:
         self._open[reservation.number] = reservation
         return reservation
 
-    def settle(self, reservation: Reservation, tokens: int, now: float, microusd: int = 0) -> int:
+    def settle(
+        self, reservation: Reservation, tokens: int, now: float, microusd: int = 0, *, learnt: bool = False
+    ) -> int:
         """Replace the reservation by what was spent, all of it; return by how many tokens that exceeds it.
 
         A spend above its reservation, in either amount, means that the bound is wrong for this upstream: the
-        subsystem is refused from here on, until `forget`. Raises BudgetError if the reservation is not open.
+        subsystem is refused from here on, until `forget`; not so where what the bound lacked is `learnt`, and
+        reserved from here on. Raises BudgetError if the reservation is not open.
         """
         if min(tokens, microusd) < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
         scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:
             scope.settle((reservation.tokens, reservation.microusd), (tokens, microusd), now)
-        if tokens > reservation.tokens or microusd > reservation.microusd:
+        if not learnt and (tokens > reservation.tokens or microusd > reservation.microusd):
             scopes[0].overrun = Refused(
                 reservation.subsystem, OVERRUN, reservation.tokens, tokens, 0, 0.0, True
             )

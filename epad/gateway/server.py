@@ -7,7 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from msgspec import structs
@@ -15,6 +15,7 @@ from msgspec import structs
 from epad.database import DatabaseError
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
+from epad.gateway.arrivals import Arrivals
 from epad.gateway.budget import Usage
 from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
@@ -25,16 +26,15 @@ from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Answering, Fault, Request
 from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
-from epad.gateway.intake import Intake, Reading
+from epad.gateway.intake import Intake
 from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
-from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
+from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusing import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
-from epad.gateway.upstream import Route, Upstream
 from epad.ledger.record import Outcome
 from probes.turns import TurnRefused
 
@@ -49,7 +49,9 @@ class Gateway:
         config = parts.config
         self._parts = parts
         limits = OutputLimits(config.default_output_tokens, config.max_output_tokens, config.template_tokens)
-        self._turns = Turns(parts, limits)
+        prompts = Prompts(config.template_tokens)
+        self._turns = Turns(parts, limits, prompts)
+        self._arrivals = Arrivals(parts, prompts)
         self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         self._routes = Routes(limits)
         self._doorkeeper = Doorkeeper(
@@ -209,7 +211,7 @@ class Gateway:
             reading = await self._intake.read(endpoint, request)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
-        arrival = self._arrival(request, name, endpoint, arrived, reading)
+        arrival = self._arrivals.arrive(request, name, endpoint, arrived, reading)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
             return await self._take(request, await self._turns.admit(arrival))
@@ -283,59 +285,6 @@ class Gateway:
                 raise
             turn.end(Outcome.CUT, severed.message)
             raise BrokenTurnError(severed) from None
-
-    def _arrival(
-        self, request: Request, name: str, endpoint: Endpoint, arrived: float, reading: Reading
-    ) -> Arrival:
-        """Route a request that was read. Raises RefusalError."""
-        ask = reading.ask
-        try:
-            key = headers.idempotency_key(request.fields)
-            conversation = headers.conversation(request.fields) or ask.history.conversation
-        except RequestError as error:
-            raise RefusalError(refuse.invalid_request(str(error))) from error
-        dialect = endpoint.dialect.name
-        candidates = self._parts.upstreams.routes(ask.model, dialect)
-        if not candidates:
-            patterns = [p for each in self._parts.upstreams.of(dialect) for p in each.models]
-            raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
-        # The bound holds wherever the turn ends up; an upstream on which nothing bounds it is no candidate.
-        bounded: list[Upstream] = []
-        prompt_tokens = 0
-        for each in candidates:
-            tokens = ask.prompt_tokens(each.context_tokens)
-            if tokens is not None:
-                bounded.append(each)
-                prompt_tokens = max(prompt_tokens, tokens)
-        if not bounded:
-            message = (
-                "images, audio, search and chat templates can only be bounded by the model's context: "
-                f"set [upstreams.{candidates[0].name}] context_tokens"
-            )
-            raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
-        return Arrival(
-            subsystem=name,
-            at=arrived,
-            endpoint=endpoint,
-            ask=ask,
-            upstream=Route(tuple(bounded)),
-            prompt_tokens=prompt_tokens,
-            body=request.body,
-            body_sha256=reading.body_sha256,
-            idempotency_key=key,
-            retry=headers.retry_count(request.fields),
-            conversation=conversation,
-            price=self._price(name, ask.model, bounded),
-        )
-
-    def _price(self, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
-        """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
-        if all([upstream.free for upstream in candidates]):  # noqa: C419  as a generator it takes three times as long
-            return FREE
-        price = self._parts.prices.of(model)
-        if price is None and self._parts.budgets.counts_money(name):
-            raise RefusalError(refuse.not_priced(model))
-        return price or FREE
 
     async def _look_up(self, request: Request, lookup: Lookup) -> Response:
         """Answer what costs nothing. Raises RefusalError."""

@@ -204,6 +204,16 @@ def contexts(path: str, body: bytes) -> dict[str, int]:
     return found
 
 
+def models_listed(path: str, body: bytes) -> tuple[str, ...]:
+    """The names of the models in a list of them."""
+    answer = _read(body)
+    if answer is None:
+        return ()
+    models = _models(answer.models) if path == TAGS else _models(answer.data)
+    names = [str(model.model or model.name if path == TAGS else model.id) for model in models[:_MOST_MODELS]]
+    return tuple(name for name in names if 0 < len(name) <= _LONGEST_NAME and name != "None")
+
+
 def context_of(path: str, body: bytes, model: str) -> int | None:
     """How many tokens one model holds; None if it is not said."""
     return context_in(contexts(path, body), model)

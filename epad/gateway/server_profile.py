@@ -21,6 +21,7 @@ class ServerProfile:
         self._held: dict[str, dict[str, int]] = {}
         self._bodies: dict[str, bytes] = {}
         self._by_head = False
+        self.models: tuple[str, ...] = ()
         self.server = self._named or server_detection.detect_by_address(self._url) or GENERIC
 
     def for_dialect(self, dialect: str) -> Server:
@@ -46,6 +47,8 @@ class ServerProfile:
             self._change(server_detection.detect(self._url, head, path, body) or GENERIC, head)
         # A list is the same from look to look, and some are long.
         if body != self._bodies.get(path):
+            if path in {server_detection.MODELS, server_detection.TAGS}:
+                self.models = server_detection.models_listed(path, body)
             self._bodies[path] = body if len(body) <= server_detection.MOST_BYTES else b""
             self._held = {path: server_detection.contexts(path, body)} | {
                 other: held for other, held in self._held.items() if other != path
@@ -73,4 +76,5 @@ class ServerProfile:
         if server is not self.server:
             self.server = server
             self._held.clear()
+            self.models = ()
             self._bodies.clear()

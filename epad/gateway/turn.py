@@ -18,6 +18,7 @@ from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
+from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
 from epad.gateway.upstream import Route
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
@@ -45,7 +46,7 @@ class Arrival(Struct, frozen=True):
     endpoint: Endpoint
     ask: Ask
     upstream: Route
-    prompt_tokens: int
+    prompt: PromptBound
     body: bytes
     body_sha256: bytes
     idempotency_key: str | None
@@ -53,6 +54,7 @@ class Arrival(Struct, frozen=True):
     price: Price = FREE
     conversation: str = ""
     context_tokens: int = 0
+    hidden: bool = False
 
 
 class Turn:
@@ -62,7 +64,7 @@ class Turn:
         self.id = number
         self.arrival = arrival
         self.cap = admitted.cap
-        self.bound = Bound(arrival.prompt_tokens, admitted.cap * arrival.ask.choices)
+        self.bound = Bound(arrival.prompt.tokens, admitted.cap * arrival.ask.choices)
         self.reservation: Reservation = admitted.reservation
         self.opening: asyncio.Future[int] | None = None
         self.forwarded = False
@@ -123,12 +125,12 @@ class Turn:
 
     def _terms(self) -> Terms:
         arrival, ask = self.arrival, self.arrival.ask
-        server = arrival.upstream.served_by.server
+        server = arrival.upstream.served_by.server_for(arrival.endpoint.dialect.name)
         return Terms(
             self.bound,
             self.cap,
             ask.choices,
-            server.shows_all,
+            server.shows_all and not arrival.hidden,
             server.counts_all_choices,
             any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
         )
@@ -137,8 +139,9 @@ class Turn:
 class Turns:
     """Admits turns, opens them in the ledger, settles and closes them."""
 
-    def __init__(self, parts: GatewayParts, limits: OutputLimits) -> None:
+    def __init__(self, parts: GatewayParts, limits: OutputLimits, prompts: Prompts) -> None:
         self._parts = parts
+        self._prompts = prompts
         self._limits = limits
         self.admission = Admission(parts.budgets, parts.access, parts.clock, parts.config.wait_seconds)
         self._listener = parts.observer if isinstance(parts.observer, StreamObserver) else None
@@ -154,7 +157,7 @@ class Turns:
         """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
         name, ask = arrival.subsystem, arrival.ask
         wish = Wish(
-            prompt_tokens=arrival.prompt_tokens,
+            prompt_tokens=arrival.prompt.tokens,
             tokens=self._limits.cap(ask.wish),
             named=ask.wish is not None,
             choices=ask.choices,
@@ -247,12 +250,14 @@ class Turns:
             charge = structs.replace(charge, microusd=cost)
         self._charges[turn.id] = charge
         name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
-        self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd)
+        learnt = self._learn(turn, charge)
+        self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd, learnt=learnt)
         self.admission.settled()
         absurd = turn.absurd
         if absurd:
             self._tell_absurd(turn, absurd, now)
-        if charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd:
+        exceeded = charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd
+        if exceeded and not learnt:
             self._tell_overrun(turn, charge, now)
         if charge.source is UsageSource.RESERVED:
             self._tokens[name, "forfeited"].inc(charge.tokens)
@@ -298,6 +303,21 @@ class Turns:
         """Wait for every record under way."""
         while self._closing:
             await asyncio.wait(self._closing)
+
+    def _learn(self, turn: Turn, charge: Charge) -> bool:
+        """Learn how the server counts prompts; say whether that is all by which the turn exceeds its bound."""
+        if charge.source is not UsageSource.USAGE:
+            return False
+        arrival = turn.arrival
+        upstream, ask = arrival.upstream.served_by, arrival.ask
+        more = self._prompts.counted(upstream, ask, arrival.prompt, charge.input_tokens)
+        learnt = more and charge.charged_output_tokens <= turn.bound.output_tokens
+        if learnt:
+            self._parts.log.warning(
+                "turn.prompt_larger_than_body", subsystem=arrival.subsystem, turn=turn.id, upstream=upstream.name,
+                model=ask.model, bound_tokens=arrival.prompt.tokens, counted_tokens=charge.input_tokens,
+            )  # fmt: skip
+        return learnt
 
     def _tell_overrun(self, turn: Turn, charge: Charge, now: float) -> None:
         """The bound was none: it is recorded in full, the budget refuses the subsystem, and someone is told."""

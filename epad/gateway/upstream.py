@@ -36,6 +36,7 @@ _CATALOGUE_SECONDS = 10.0
 _LOOK_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _MOST_ROUTED = 1_024
+_PATTERN = re.compile(r"[*?\[]")
 _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 # A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
 MAX_ANSWER_BYTES = 64 << 20
@@ -317,6 +318,16 @@ class Upstreams:
     def all(self) -> tuple[Upstream, ...]:
         """Every upstream, in the configured order."""
         return self._upstreams
+
+    def models(self, dialect: str) -> list[str]:
+        """The models that are known to be served in a dialect: those listed by the servers, or named in [upstreams]."""
+        names: set[str] = set()
+        for upstream in self.of(dialect):
+            listed = upstream.profile.models
+            named = [pattern for pattern in upstream.models if not _PATTERN.search(pattern)]
+            names.update(model for model in listed if upstream in self.routes(model, dialect)[:1])
+            names.update(named if not listed else ())
+        return sorted(names)
 
     def of(self, dialect: str) -> tuple[Upstream, ...]:
         """Every upstream that speaks a dialect."""

@@ -35,12 +35,16 @@ class _Speaker(Struct):
 
 
 class History(Struct, frozen=True):
-    """The messages of a request; the fields mean what those of `TurnAdmitted` do."""
+    """The messages of a request; the fields mean what those of `TurnAdmitted` do.
+
+    `sizes` are the bytes of the messages up to the one that each digest stands for.
+    """
 
     conversation: str = ""
     last_message: bytes = b""
     messages: int = 0
     digests: tuple[bytes, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 NO_HISTORY = History()
@@ -67,17 +71,21 @@ def _history(
         running.update(_unmarked(fields.raw(name)) + _END)
     conversation, message = "", b""
     digests: deque[bytes] = deque(maxlen=MAX_HISTORY_DIGESTS)
+    sizes: deque[int] = deque(maxlen=MAX_HISTORY_DIGESTS)
+    size = 0
     remembered_from = len(messages) - MAX_HISTORY_DIGESTS
     for number, raw in enumerate(messages):
         message = _unmarked(bytes(raw))
+        size += len(message)
         running.update(message)
         running.update(_END)
         if not conversation and (users or _is_users(message)):
             conversation = running.hexdigest()[: 2 * _DIGEST_BYTES]
         if number >= remembered_from:
             digests.append(running.digest()[:_DIGEST_BYTES])
+            sizes.append(size)
     last = hashlib.sha256(message).digest()[:_DIGEST_BYTES]
-    return History(conversation, last, len(messages), tuple(digests))
+    return History(conversation, last, len(messages), tuple(digests), tuple(sizes))
 
 
 def _is_users(message: bytes) -> bool:

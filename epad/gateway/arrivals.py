@@ -1,0 +1,158 @@
+"""A request's way to its upstream: which model, which servers, what its fields mean there, and how large it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from epad.gateway import headers
+from epad.gateway import refusal as refuse
+from epad.gateway.dialects.body import read_object
+from epad.gateway.dialects.dialect import Ask, Endpoint
+from epad.gateway.errors import RequestError
+from epad.gateway.field_policy import Asking, Judged, judge, rewritten
+from epad.gateway.http.request import Request
+from epad.gateway.intake import Reading
+from epad.gateway.money import FREE, Price
+from epad.gateway.parts import GatewayParts
+from epad.gateway.prompts import PromptBound, Prompts
+from epad.gateway.refusal import RefusalError
+from epad.gateway.turn import Arrival
+from epad.gateway.upstream import Route, Upstream
+
+_UNBOUNDED = (
+    "images, audio, search and chat templates can only be bounded by the model's context: "
+    "set [upstreams.{}] context_tokens"
+)
+
+
+class Arrivals:
+    """Routes requests that were read."""
+
+    def __init__(self, parts: GatewayParts, prompts: Prompts) -> None:
+        self._parts = parts
+        self._prompts = prompts
+
+    def arrive(
+        self, request: Request, name: str, endpoint: Endpoint, arrived: float, reading: Reading
+    ) -> Arrival:
+        """Route a request and bound it. Raises RefusalError."""
+        try:
+            key = headers.idempotency_key(request.fields)
+            conversation = headers.conversation(request.fields) or reading.ask.history.conversation
+        except RequestError as error:
+            raise RefusalError(refuse.invalid_request(str(error))) from error
+        dialect = endpoint.dialect.name
+        ask = self._named(reading.ask, dialect)
+        candidates, judged = self._candidates(name, endpoint, ask)
+        ask = _rewritten(ask, candidates[0], endpoint)
+        bounded, bound = self._bounded(candidates, dialect, ask, unbounded=judged.unbounded)
+        return Arrival(
+            subsystem=name,
+            at=arrived,
+            endpoint=endpoint,
+            ask=ask,
+            upstream=Route(bounded),
+            prompt=bound,
+            body=request.body,
+            body_sha256=reading.body_sha256,
+            idempotency_key=key,
+            retry=headers.retry_count(request.fields),
+            conversation=conversation,
+            price=self._price(name, ask.model, bounded),
+            context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
+            hidden=judged.hidden,
+        )
+
+    def _named(self, ask: Ask, dialect: str) -> Ask:
+        """The request with the model that it is for; one that names none is for the only one there is."""
+        if ask.model:
+            return ask
+        models = self._parts.upstreams.models(dialect)
+        if len(models) != 1:
+            known = f"; there are {', '.join(sorted(models)[:8])}" if models else ""
+            message = f"model: a model's name is needed{known}"
+            raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
+        return structs.replace(ask, model=models[0])
+
+    def _candidates(self, name: str, endpoint: Endpoint, ask: Ask) -> tuple[list[Upstream], Judged]:
+        """The upstreams that serve the model and may be asked with these fields. Raises RefusalError."""
+        parts, dialect = self._parts, endpoint.dialect.name
+        serving = parts.upstreams.routes(ask.model, dialect)
+        if not serving:
+            patterns = [p for each in parts.upstreams.of(dialect) for p in each.models]
+            raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
+        asking = Asking(
+            route=endpoint.path,
+            hard=parts.budgets.limits_tokens(name),
+            counts_money=parts.budgets.counts_money(name),
+            unknown_passes=parts.config.unknown_fields == "pass",
+        )
+        candidates, all_judged = [], []
+        for each in serving:
+            server, context = each.server_for(dialect), each.context(ask.model)
+            judged = judge(asking, ask, server, each.name, each.fields, context)
+            all_judged.append(judged)
+            if not judged.refusal:
+                candidates.append(each)
+        if not candidates:
+            refusal = refuse.invalid_request(all_judged[0].refusal)
+            raise RefusalError(refusal, prompt_digest=ask.prompt_digest)
+        taken = [judged for judged in all_judged if not judged.refusal]
+        hidden, unbounded = any(j.hidden for j in taken), any(j.unbounded for j in taken)
+        return candidates, Judged("", hidden, unbounded)
+
+    def _bounded(
+        self, candidates: Iterable[Upstream], dialect: str, ask: Ask, *, unbounded: bool
+    ) -> tuple[tuple[Upstream, ...], PromptBound]:
+        """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
+
+        Raises RefusalError.
+        """
+        if unbounded and ask.prompt_bound is not None:
+            ask = structs.replace(ask, prompt_bound=None)
+        bounds = [(each, self._prompts.bound(each, dialect, ask)) for each in candidates]
+        bounded = [(each, bound) for each, bound in bounds if bound is not None]
+        if not bounded:
+            message = _UNBOUNDED.format(bounds[0][0].name)
+            raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
+        largest = max((bound for _, bound in bounded), key=lambda bound: bound.tokens)
+        return tuple(each for each, _ in bounded), largest
+
+    def _price(self, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
+        """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
+        if all([upstream.free for upstream in candidates]):  # noqa: C419  as a generator it takes three times as long
+            return FREE
+        price = self._parts.prices.of(model)
+        if price is None and self._parts.budgets.counts_money(name):
+            raise RefusalError(refuse.not_priced(model))
+        return price or FREE
+
+
+def _rewritten(ask: Ask, upstream: Upstream, endpoint: Endpoint) -> Ask:
+    """The request without what its client need not be refused for."""
+    edits = rewritten(ask, upstream.server_for(endpoint.dialect.name), endpoint.path, upstream.fields)
+    if not edits:
+        return ask
+    return structs.replace(ask, fields=read_object(ask.fields.splice(edits), frozenset()))
+
+
+def _context_left(upstreams: Iterable[Upstream], dialect: str, ask: Ask, prompt_tokens: int) -> int:
+    """What the context leaves for an answer, on whichever of these has least; 0 where it is not known.
+
+    To some servers a cap beyond that is an error, so there the prompt is taken off. Where only its bytes bound it, and
+    these leave nothing, half of them do: tokens of two bytes are rare, and what is refused is asked again.
+    """
+    left = []
+    for each in upstreams:
+        context = max(each.context(ask.model), ask.context_wish)
+        if not context:
+            continue
+        if each.server_for(dialect).takes_any_cap:
+            left.append(context)
+        elif context > prompt_tokens:
+            left.append(context - prompt_tokens)
+        else:
+            left.append(max(1, context - prompt_tokens // 2))
+    return min(left, default=0)
