@@ -111,6 +111,7 @@ class Answer:
         self._decoder = Decoder(self.codings) if packed else None
         # What was read to see what it is, and has still to be passed on.
         self._start = b""
+        self._told = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,6 +120,8 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self.status == 200 and kind is None and not self._told:
+            self.succeeded()
 
     def close(self) -> None:
         """Hang up, which is what tells vLLM and Ollama to stop; after the end of the body it does nothing."""
@@ -130,8 +133,14 @@ class Answer:
         return not self.codings or self._decoder is not None
 
     def succeeded(self) -> None:
-        """Say that this is an answer indeed, so that its upstream is known to work."""
-        self._upstream.health.succeeded()
+        """Say that this is an answer indeed, so that its upstream is known to work; once."""
+        if not self._told:
+            self._told = True
+            self._upstream.health.succeeded()
+
+    def is_none(self) -> None:
+        """Say that an error stands in the answer's place: whose fault it is, is not known."""
+        self._told = True
 
     async def form(self, *, asked: bool, lines: bool) -> Form:
         """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.

@@ -8,7 +8,8 @@ from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.dialect import Ask, OutputLimits
 from epad.gateway.dialects.history import read_history
-from epad.gateway.dialects.openai_answer import ChatAnswers, ChunkStream, OpenAI, reply_of, usage_of
+from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, reply_of, usage_of
+from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.errors import RequestError
 
 __all__ = ["ChatCompletions", "ChunkStream", "OpenAI", "ask_for_usage", "is_text", "reply_of", "usage_of"]
