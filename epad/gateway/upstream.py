@@ -111,7 +111,8 @@ class Answer:
         self._decoder = Decoder(self.codings) if packed else None
         # What was read to see what it is, and has still to be passed on.
         self._start = b""
-        self._told = False
+        # Whether the health of its upstream knows how it went; of a mere look it is told by the looker.
+        self.judged = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,7 +121,7 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self.status == 200 and kind is None and not self._told:
+        if self.status == 200 and kind is None:
             self.succeeded()
 
     def close(self) -> None:
@@ -134,13 +135,13 @@ class Answer:
 
     def succeeded(self) -> None:
         """Say that this is an answer indeed, so that its upstream is known to work; once."""
-        if not self._told:
-            self._told = True
+        if not self.judged:
+            self.judged = True
             self._upstream.health.succeeded()
 
     def is_none(self) -> None:
         """Say that an error stands in the answer's place: whose fault it is, is not known."""
-        self._told = True
+        self.judged = True
 
     async def form(self, *, asked: bool, lines: bool) -> Form:
         """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.
@@ -327,7 +328,9 @@ class Upstreams:
         if answer.status >= 500:
             upstream.health.failed(f"it answered {answer.status}")
         elif answer.status != 200:
-            upstream.health.succeeded()  # one of 200 may still be an error: who reads it says what it is
+            upstream.health.succeeded()
+        else:
+            answer.judged = False  # it may still be an error: whoever reads it says what it is
         return answer
 
     async def _look_at_all(self) -> None:

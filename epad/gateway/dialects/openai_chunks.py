@@ -64,6 +64,7 @@ class ChunkStream(EventStream):
 
     def finish(self) -> bytes:
         passed = super().finish() + self._release()
+        self._hear_all()
         # A server that never says [DONE] has ended all the same if every choice has, or its usage came after them.
         self.complete = self.complete or self._all_finished() or self._usage_alone_at == self._said_bytes()
         return passed
