@@ -10,9 +10,21 @@ from typing import Any
 
 import pytest
 from raw_bytes import (
-    BUDGET, CHAT, DEFAULT_CAP, JSON, NDJSON, RawServer, before, chunks, cost_of, end, event, hang_up_after, message,
+    BUDGET,
+    CHAT,
+    DEFAULT_CAP,
+    JSON,
+    NDJSON,
+    RawServer,
+    before,
+    chunks,
+    cost_of,
+    end,
+    event,
+    hang_up_after,
+    message,
     piece,
-)  # fmt: skip
+)
 
 from epad.config import BudgetConfig
 from statemachine.finding import Severity
@@ -185,9 +197,11 @@ async def test_what_comes_after_a_count_makes_it_no_final_one(tmp_path: Path) ->
     "odd",
     [
         {"completion_tokens_details": {"reasoning_tokens": -1}}, {"completion_tokens_details": "none"},
-        {"prompt_tokens_details": []}, {"prompt_tokens_details": None}, {"prompt_tokens_details": {"cached_tokens": "0"}},
+        {"prompt_tokens_details": []}, {"prompt_tokens_details": None},
+        {"prompt_tokens_details": {"cached_tokens": "0"}},
         {"prompt_tokens_details": {"cached_tokens": 1e30}}, {"prompt_tokens": 3.0, "completion_tokens": 2.0},
-        {"completion_tokens_details": {"reasoning_tokens": float("nan")}}, {"total_tokens": None}, {"total_tokens": "9"},
+        {"completion_tokens_details": {"reasoning_tokens": float("nan")}}, {"total_tokens": None},
+        {"total_tokens": "9"},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])

@@ -124,7 +124,7 @@ class ResponseStream(EventStream):
             return
         kind = answer.get("type")
         is_whole = answer.get("object") == "response"
-        response = answer if is_whole else loose.as_dict(answer.get("response"))
+        response: loose.JsonDict = answer if is_whole else loose.as_dict(answer.get("response"))
         if kind == "response.created":
             self._begun = response
         elif kind in _LAST or is_whole:
