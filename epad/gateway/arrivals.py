@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from msgspec import structs
 
@@ -27,107 +28,115 @@ _UNBOUNDED = (
 )
 
 
-class Arrivals:
-    """Routes requests that were read."""
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A request whose body was read: who asks, on which route, and when it came."""
 
-    def __init__(self, parts: GatewayParts, prompts: Prompts) -> None:
-        self._parts = parts
-        self._prompts = prompts
+    request: Request
+    subsystem: str
+    endpoint: Endpoint
+    at: float
+    reading: Reading
 
-    def arrive(
-        self, request: Request, name: str, endpoint: Endpoint, arrived: float, reading: Reading
-    ) -> Arrival:
-        """Route a request and bound it. Raises RefusalError."""
+    def route(self, parts: GatewayParts, prompts: Prompts) -> Arrival:
+        """Say where it goes, and bound it. Raises RefusalError."""
+        request, endpoint, name = self.request, self.endpoint, self.subsystem
         try:
             key = headers.idempotency_key(request.fields)
-            conversation = headers.conversation(request.fields) or reading.ask.history.conversation
+            conversation = headers.conversation(request.fields) or self.reading.ask.history.conversation
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
-        ask = self._named(reading.ask, dialect)
-        candidates, judged = self._candidates(name, endpoint, ask)
+        ask = _named(parts, self.reading.ask, dialect)
+        candidates, judged = _candidates(parts, name, endpoint, ask)
         ask = _rewritten(ask, candidates[0], endpoint)
-        bounded, bound = self._bounded(candidates, dialect, ask, unbounded=judged.unbounded)
+        bounded, bound = _bounded(prompts, candidates, dialect, ask, unbounded=judged.unbounded)
         return Arrival(
             subsystem=name,
-            at=arrived,
+            at=self.at,
             endpoint=endpoint,
             ask=ask,
             upstream=Route(bounded),
             prompt=bound,
             body=request.body,
-            body_sha256=reading.body_sha256,
+            body_sha256=self.reading.body_sha256,
             idempotency_key=key,
             retry=headers.retry_count(request.fields),
             conversation=conversation,
-            price=self._price(name, ask.model, bounded),
+            price=_price(parts, name, ask.model, bounded),
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
             hidden=judged.hidden,
         )
 
-    def _named(self, ask: Ask, dialect: str) -> Ask:
-        """The request with the model that it is for; one that names none is for the only one there is."""
-        if ask.model:
-            return ask
-        models = self._parts.upstreams.models(dialect)
-        if len(models) != 1:
-            known = f"; there are {', '.join(sorted(models)[:8])}" if models else ""
-            message = f"model: a model's name is needed{known}"
-            raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
-        return structs.replace(ask, model=models[0])
 
-    def _candidates(self, name: str, endpoint: Endpoint, ask: Ask) -> tuple[list[Upstream], Judged]:
-        """The upstreams that serve the model and may be asked with these fields. Raises RefusalError."""
-        parts, dialect = self._parts, endpoint.dialect.name
-        serving = parts.upstreams.routes(ask.model, dialect)
-        if not serving:
-            patterns = [p for each in parts.upstreams.of(dialect) for p in each.models]
-            raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
-        asking = Asking(
-            route=endpoint.path,
-            hard=parts.budgets.limits_tokens(name),
-            counts_money=parts.budgets.counts_money(name),
-            unknown_passes=parts.config.unknown_fields == "pass",
-        )
-        candidates, all_judged = [], []
-        for each in serving:
-            server, context = each.server_for(dialect), each.context(ask.model)
-            judged = judge(asking, ask, server, each.name, each.fields, context)
-            all_judged.append(judged)
-            if not judged.refusal:
-                candidates.append(each)
-        if not candidates:
-            refusal = refuse.invalid_request(all_judged[0].refusal)
-            raise RefusalError(refusal, prompt_digest=ask.prompt_digest)
-        taken = [judged for judged in all_judged if not judged.refusal]
-        hidden, unbounded = any(j.hidden for j in taken), any(j.unbounded for j in taken)
-        return candidates, Judged("", hidden, unbounded)
+def _named(parts: GatewayParts, ask: Ask, dialect: str) -> Ask:
+    """The request with the model that it is for; one that names none is for the only one there is."""
+    if ask.model:
+        return ask
+    models = parts.upstreams.models(dialect)
+    if len(models) != 1:
+        known = f"; there are {', '.join(sorted(models)[:8])}" if models else ""
+        message = f"model: a model's name is needed{known}"
+        raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
+    return structs.replace(ask, model=models[0])
 
-    def _bounded(
-        self, candidates: Iterable[Upstream], dialect: str, ask: Ask, *, unbounded: bool
-    ) -> tuple[tuple[Upstream, ...], PromptBound]:
-        """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
 
-        Raises RefusalError.
-        """
-        if unbounded and ask.prompt_bound is not None:
-            ask = structs.replace(ask, prompt_bound=None)
-        bounds = [(each, self._prompts.bound(each, dialect, ask)) for each in candidates]
-        bounded = [(each, bound) for each, bound in bounds if bound is not None]
-        if not bounded:
-            message = _UNBOUNDED.format(bounds[0][0].name)
-            raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
-        largest = max((bound for _, bound in bounded), key=lambda bound: bound.tokens)
-        return tuple(each for each, _ in bounded), largest
+def _candidates(
+    parts: GatewayParts, name: str, endpoint: Endpoint, ask: Ask
+) -> tuple[list[Upstream], Judged]:
+    """The upstreams that serve the model and may be asked with these fields. Raises RefusalError."""
+    dialect = endpoint.dialect.name
+    serving = parts.upstreams.routes(ask.model, dialect)
+    if not serving:
+        patterns = [p for each in parts.upstreams.of(dialect) for p in each.models]
+        raise RefusalError(refuse.unknown_model(ask.model, dialect, patterns))
+    asking = Asking(
+        route=endpoint.path,
+        hard=parts.budgets.limits_tokens(name),
+        counts_money=parts.budgets.counts_money(name),
+        unknown_passes=parts.config.unknown_fields == "pass",
+    )
+    candidates, all_judged = [], []
+    for each in serving:
+        server, context = each.server_for(dialect), each.context(ask.model)
+        judged = judge(asking, ask, server, each.name, each.fields, context)
+        all_judged.append(judged)
+        if not judged.refusal:
+            candidates.append(each)
+    if not candidates:
+        refusal = refuse.invalid_request(all_judged[0].refusal)
+        raise RefusalError(refusal, prompt_digest=ask.prompt_digest)
+    taken = [judged for judged in all_judged if not judged.refusal]
+    hidden, unbounded = any(j.hidden for j in taken), any(j.unbounded for j in taken)
+    return candidates, Judged("", hidden, unbounded)
 
-    def _price(self, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
-        """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
-        if all([upstream.free for upstream in candidates]):  # noqa: C419  as a generator it takes three times as long
-            return FREE
-        price = self._parts.prices.of(model)
-        if price is None and self._parts.budgets.counts_money(name):
-            raise RefusalError(refuse.not_priced(model))
-        return price or FREE
+
+def _bounded(
+    prompts: Prompts, candidates: Iterable[Upstream], dialect: str, ask: Ask, *, unbounded: bool
+) -> tuple[tuple[Upstream, ...], PromptBound]:
+    """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
+
+    Raises RefusalError.
+    """
+    if unbounded and ask.prompt_bound is not None:
+        ask = structs.replace(ask, prompt_bound=None)
+    bounds = [(each, prompts.bound(each, dialect, ask)) for each in candidates]
+    bounded = [(each, bound) for each, bound in bounds if bound is not None]
+    if not bounded:
+        message = _UNBOUNDED.format(bounds[0][0].name)
+        raise RefusalError(refuse.invalid_request(message), prompt_digest=ask.prompt_digest)
+    largest = max((bound for _, bound in bounded), key=lambda bound: bound.tokens)
+    return tuple(each for each, _ in bounded), largest
+
+
+def _price(parts: GatewayParts, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
+    """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
+    if all([upstream.free for upstream in candidates]):  # noqa: C419  as a generator it takes three times as long
+        return FREE
+    price = parts.prices.of(model)
+    if price is None and parts.budgets.counts_money(name):
+        raise RefusalError(refuse.not_priced(model))
+    return price or FREE
 
 
 def _rewritten(ask: Ask, upstream: Upstream, endpoint: Endpoint) -> Ask:

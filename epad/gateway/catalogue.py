@@ -169,9 +169,7 @@ class ModelCard:
                 asyncio.timeout(_LOOKUP_SECONDS),
                 await upstreams.post(route, self.path, question.body, question.fields) as answer,
             ):
-                card = await answer.read()
-                answer.succeeded()
-                return Reply(card, answer.status, answer.fields())
+                return Reply(await answer.read(), answer.status, answer.fields())
         except TimeoutError as error:
             raise UpstreamError(f"upstream {route.name}: no answer on {self.path}") from error
 

@@ -36,12 +36,13 @@ class OneToken:
             async with await self._upstreams.post(
                 route, path, json.dumps(body).encode(), Fields([])
             ) as answer:
-                said = loose.as_dict(loose.read(await answer.read()))
+                failure = loose.failure_of(loose.as_dict(loose.read(await answer.read())))
+                if failure:
+                    answer.is_none()
         except UpstreamError as error:
             return str(error)
-        if answer.status < _BAD_STATUS:
-            failure = loose.failure_of(said)
-            if failure:
-                return f"{route.name} answered {answer.status} for {model}, with an error: {failure}"
-            answer.succeeded()
-        return f"{route.name} answered {answer.status} for {model}" if answer.status >= _BAD_STATUS else ""
+        if answer.status >= _BAD_STATUS:
+            return f"{route.name} answered {answer.status} for {model}"
+        return (
+            f"{route.name} answered {answer.status} for {model}, with an error: {failure}" if failure else ""
+        )

@@ -108,9 +108,8 @@ class Relay:
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
         if answer.status == 200:
             turn.reply = read.reply.digest()
-            if read.fault is Fault.NONE:
-                answer.succeeded()
-            else:
+            if read.fault is not Fault.NONE:
+                answer.is_none()
                 failure = f"upstream {name} answered 200 with no answer: {read.failure}"
         turn.end(Outcome.FAILED if failure else Outcome.DONE, failure)
         response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
@@ -165,11 +164,10 @@ class Relay:
 
         What came together with the end of the answer is returned, to go out together with it.
         """
-        overrun, told, rest = False, False, b""
+        overrun, rest = False, b""
         while data := await answer.more():
             passed = meter.feed(data)
-            if meter.chunks and not told:
-                told = True
+            if meter.chunks:
                 answer.succeeded()
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
@@ -190,12 +188,13 @@ class Relay:
         rest += meter.finish()
         self._turns.streamed(turn, meter)
         if meter.failed:
+            answer.is_none()
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
         elif meter.complete:
-            answer.succeeded()
             turn.end(Outcome.DONE)
             turn.reply = meter.reply.digest()
         else:
+            answer.is_none()
             message = f"upstream {turn.arrival.upstream.name} ended its stream without the end of the answer"
             turn.end(Outcome.FAILED, message)
             return upstream_failed(message), rest

@@ -15,7 +15,7 @@ from msgspec import structs
 from epad.database import DatabaseError
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
-from epad.gateway.arrivals import Arrivals
+from epad.gateway.arrivals import Arriving
 from epad.gateway.budget import Usage
 from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
@@ -49,9 +49,8 @@ class Gateway:
         config = parts.config
         self._parts = parts
         limits = OutputLimits(config.default_output_tokens, config.max_output_tokens, config.template_tokens)
-        prompts = Prompts(config.template_tokens)
-        self._turns = Turns(parts, limits, prompts)
-        self._arrivals = Arrivals(parts, prompts)
+        self._prompts = Prompts(config.template_tokens)
+        self._turns = Turns(parts, limits, self._prompts)
         self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         self._routes = Routes(limits)
         self._doorkeeper = Doorkeeper(
@@ -211,7 +210,7 @@ class Gateway:
             reading = await self._intake.read(endpoint, request)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
-        arrival = self._arrivals.arrive(request, name, endpoint, arrived, reading)
+        arrival = Arriving(request, name, endpoint, arrived, reading).route(self._parts, self._prompts)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
             return await self._take(request, await self._turns.admit(arrival))

@@ -125,7 +125,7 @@ class Turn:
 
     def _terms(self) -> Terms:
         arrival, ask = self.arrival, self.arrival.ask
-        server = arrival.upstream.served_by.server_for(arrival.endpoint.dialect.name)
+        server = arrival.upstream.served_by.server
         return Terms(
             self.bound,
             self.cap,

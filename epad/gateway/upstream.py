@@ -146,6 +146,8 @@ class Answer:
         self._decoder = Decoder(self.codings) if packed else None
         # What was read to see what it is, and has still to be passed on.
         self._start = b""
+        # Whether the health of its upstream knows how it went; of a mere look it is told by the looker.
+        self.judged = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,6 +156,8 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self.status == 200 and kind is None:
+            self.succeeded()
 
     def close(self) -> None:
         """Hang up, which is what tells vLLM and Ollama to stop; after the end of the body it does nothing."""
@@ -169,8 +173,14 @@ class Answer:
         self._start = data + self._start
 
     def succeeded(self) -> None:
-        """Say that this is an answer indeed, so that its upstream is known to work."""
-        self._upstream.health.succeeded()
+        """Say that this is an answer indeed, so that its upstream is known to work; once."""
+        if not self.judged:
+            self.judged = True
+            self._upstream.health.succeeded()
+
+    def is_none(self) -> None:
+        """Say that an error stands in the answer's place: whose fault it is, is not known."""
+        self.judged = True
 
     async def form(self, *, asked: bool, lines: bool) -> Form:
         """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.
@@ -374,7 +384,9 @@ class Upstreams:
         if answer.status >= 500:
             upstream.health.failed(f"it answered {answer.status}")
         elif answer.status != 200:
-            upstream.health.succeeded()  # one of 200 may still be an error: who reads it says what it is
+            upstream.health.succeeded()
+        else:
+            answer.judged = False  # it may still be an error: whoever reads it says what it is
         upstream.profile.answered(answer.head)
         return answer
 

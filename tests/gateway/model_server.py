@@ -36,6 +36,7 @@ class ModelServer:
         self.gate: asyncio.Event | None = None
         self.words_before_gate = 0
         self.word_by_word = False
+        self.shown = 1
         self.running_usage: dict[str, int] | None = None
         self.requests: list[bytes] = []
         self.targets: list[str] = []
@@ -57,7 +58,11 @@ class ModelServer:
         default = request.path in {"/api/chat", "/api/generate"}
         try:
             if request.path in STREAMS and body.get("stream", default):
-                return await self._stream(request, stream_of(request.path, body, self.words))
+                head, words, tail = stream_of(request.path, body, self.words)
+                words += [
+                    w.replace(b'"index": 0', b'"index": %d' % n) for n in range(1, self.shown) for w in words
+                ]
+                return await self._stream(request, (head, words, tail))
             if self.gate is not None:
                 await self.gate.wait()
             return self._whole(answer_of(request.path, body))

@@ -40,7 +40,7 @@ async def in_front(directory: Path, **budgets: BudgetConfig) -> AsyncIterator[tu
     """A gateway before a server of every dialect, and that server's own URL."""
     async with model_server() as (server, direct):
         upstream = UpstreamConfig(
-            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192
+            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192, server="vllm"
         )
         async with world(directory, budgets=budgets or BUDGET, upstreams={"real": upstream}) as w:
             yield w, server, direct

@@ -23,11 +23,11 @@ OWN_HEADERS = {"x-epad-turn", "date", "server", "content-length", "transfer-enco
 
 
 @asynccontextmanager
-async def in_front(directory: Path) -> AsyncIterator[tuple[World, ModelServer, str]]:
+async def in_front(directory: Path, kind: str = "vllm") -> AsyncIterator[tuple[World, ModelServer, str]]:
     """A gateway before a server of every dialect, and that server's own URL."""
     async with model_server() as (server, direct):
         upstream = UpstreamConfig(
-            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192
+            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192, server=kind
         )
         async with world(directory, budgets=BUDGET, upstreams={"real": upstream}) as w:
             yield w, server, direct
@@ -173,20 +173,22 @@ async def test_a_cut_stream_costs_the_most_that_it_can_have_been(tmp_path: Path,
             assert w.gateway.spent("writer")["tokens_per_hour"].used == closed.charged_tokens
 
 
-async def test_several_choices_broken_off_cost_all_that_was_reserved(tmp_path: Path) -> None:
-    """Only the first of them is read."""
-    async with in_front(tmp_path) as (w, server, _):
-        server.gate, server.words_before_gate = asyncio.Event(), 2
+@pytest.mark.parametrize(("kind", "most"), [("generic", 150), ("vllm", 2 * len("one two"))])
+async def test_several_choices_broken_off_cost_the_most_of_all(tmp_path: Path, kind: str, most: int) -> None:
+    """All that was reserved, or the bytes of every choice where the server shows all that it makes."""
+    async with in_front(tmp_path, kind) as (w, server, _):
+        server.gate, server.words_before_gate, server.shown = asyncio.Event(), 4, 2
+        server.words = ["one", " two"]
         asking = asyncio.create_task(ask(w, w.url + STREAMS[0], request_for(STREAMS[0], stream=True, n=3)))
-        await counting(w, 2)
+        await counting(w, 4)
         w.access.sever("writer")
         await asking
         [closed] = await w.closings(1)
-        assert (closed.output_tokens, closed.charged_tokens - closed.input_tokens) == (2, 150)
+        assert (closed.output_tokens, closed.charged_tokens - closed.input_tokens) == (4, most)
 
 
 async def test_a_count_given_along_the_way_is_what_a_cut_stream_costs(tmp_path: Path) -> None:
-    """Continuous usage, as vLLM gives it: four tokens came in two chunks, and four are charged."""
+    """Continuous usage, as vLLM gives it: four tokens were counted in seven bytes, and more may have come since."""
     async with in_front(tmp_path) as (w, server, _):
         server.gate, server.words_before_gate = asyncio.Event(), 2
         server.running_usage = {"prompt_tokens": 7, "completion_tokens": 4}
@@ -195,7 +197,8 @@ async def test_a_count_given_along_the_way_is_what_a_cut_stream_costs(tmp_path: 
         w.access.sever("writer")
         await asking
         [closed] = await w.closings(1)
-        assert (closed.input_tokens, closed.output_tokens, closed.usage_source) == (7, 4, UsageSource.USAGE)
+        assert (closed.input_tokens, closed.output_tokens, closed.usage_source) == (7, 4, UsageSource.COUNTED)
+        assert closed.charged_tokens == 7 + len("one two")
 
 
 async def test_a_count_beyond_the_cap_cuts_the_stream(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ async def test_a_count_beyond_the_cap_cuts_the_stream(tmp_path: Path) -> None:
         assert "went on beyond the 50" in ending(STREAMS[0], body)[0]["message"]
         [closed] = await w.closings(1)
         assert (closed.outcome, closed.output_tokens, closed.usage_source) == (
-            Outcome.CUT, 51, UsageSource.USAGE,
+            Outcome.CUT, 51, UsageSource.COUNTED,
         )  # fmt: skip
 
 

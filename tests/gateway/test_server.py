@@ -312,13 +312,16 @@ async def test_an_upstream_that_does_not_know_epad_is_epads_trouble(tmp_path: Pa
 
 
 async def test_an_answer_without_usage_costs_the_reservation(tmp_path: Path) -> None:
-    """Unknown is not nothing; and a usage of zero is not unknown."""
+    """Unknown is not nothing; and a usage of zero is not unknown, where nothing was said."""
     async with world(tmp_path, budgets=BUDGET) as w:
         w.stub.gives_usage = False
         await w.chat(max_tokens=30)
         w.stub.gives_usage, w.stub.input_tokens, w.stub.output_tokens = True, 0, 0
         await w.chat(max_tokens=30)
-        unknown, zero = await w.closings(2)
+        w.stub.words = []
+        await w.chat(max_tokens=30)
+        unknown, belied, zero = await w.closings(3)
+        assert belied.charged_tokens == unknown.charged_tokens
         assert unknown.usage_source is UsageSource.RESERVED
         assert unknown.charged_tokens == w.ledger.opened[0].reserved_tokens
         assert (zero.usage_source, zero.charged_tokens) == (UsageSource.USAGE, 0)

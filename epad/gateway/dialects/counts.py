@@ -35,6 +35,9 @@ _HOUR, _MINUTES = "ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "thoughts_token_count")
 
 
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
 class Counts(Struct, frozen=True):
     """The numbers as they came; None where none was given. `beside`: what is cached is not among the input."""
 
@@ -103,6 +106,10 @@ def openai_counts(usage: object) -> Counts | None:
     """Read `usage` as OpenAI has it, and whoever is compatible; None if it is no object."""
     if not isinstance(usage, dict):
         return None
+    if _PLAIN.issuperset(name for name, value in usage.items() if value is not None):
+        plain = Counts(usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens"))
+        if _are_counts(plain.input, plain.output, plain.total):
+            return plain  # as most servers write it: the places of the others are not looked through
     prompt = _details(usage, _INPUT_DETAILS)
     output = _details(usage, _OUTPUT_DETAILS)
     by_time = {**_details(usage, _WRITTEN_BY_TIME), **_details(prompt, _WRITTEN_BY_TIME)}
@@ -157,6 +164,13 @@ def count(value: object) -> int | None:
     if not 0 <= value <= MOST_TOKENS or value != math.floor(value):
         return None
     return int(value)
+
+
+def _are_counts(*values: object) -> bool:
+    for value in values:
+        if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):
+            return False
+    return True
 
 
 def is_absurd(value: object) -> bool:

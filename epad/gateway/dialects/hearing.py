@@ -25,8 +25,10 @@ _SAID = frozenset({
 _THOUGHT = frozenset({
     "thinking", "reasoning_content", "reasoning", "reasoning_details", "thoughts", "summary",
 })  # fmt: skip
-_ARGUMENTS = ("arguments", "input", "parameters", "args", "action", "code", "query", "queries", "operation")
-_INNER = frozenset({"function", "custom"})
+_ARGUMENTS = frozenset({
+    "arguments", "input", "parameters", "args", "action", "code", "query", "queries", "operation",
+})  # fmt: skip
+_INNER = ("function", "custom")
 _CALLS = frozenset({"tool_calls", "function_call", "tool_call", "custom"})
 
 
@@ -78,30 +80,26 @@ def hear_call(call: Any, reply: Reply) -> None:
     if not isinstance(call, dict):
         reply.weigh(size_of(call) if call is not None else 0)
         return
-    inner = call.get("function") if call.get("function") is not None else call.get("custom")
-    if isinstance(inner, str):
-        inner = {**call, "name": inner}
-    known = as_dict(inner) or call
-    reply.call(as_text(known.get("name")) or None)
-    for name in (
-        "arguments",
-        "input",
-        "parameters",
-        "args",
-        "action",
-        "code",
-        "query",
-        "queries",
-        "operation",
-    ):
-        value = known.get(name)
-        if isinstance(value, str):
-            reply.call(arguments=value)
-        elif value is not None and value != {}:
-            reply.call(arguments=msgspec.json.encode(value, order="deterministic"))
-    for key, value in known.items():
-        if key not in _STRUCTURE and key not in _ARGUMENTS and key not in _INNER and value is not None:
-            reply.weigh(size_of(value))
+    inner = [call[key] for key in _INNER if call.get(key) is not None]
+    name = as_text(call.get("name")) or "".join(each for each in inner if isinstance(each, str))
+    for known in [as_dict(each) for each in inner if isinstance(each, dict)] or [call]:
+        reply.call(as_text(known.get("name")) or name or None)
+        for key, value in known.items():
+            _hear_argument(key, value, reply)
+    if any(isinstance(each, dict) for each in inner):
+        for key, value in call.items():
+            _hear_argument(key, value, reply)
+
+
+def _hear_argument(key: str, value: Any, reply: Reply) -> None:
+    if value is None or value == {} or key in _STRUCTURE or key in _INNER:
+        return
+    if key in _ARGUMENTS:
+        reply.call(
+            arguments=value if isinstance(value, str) else msgspec.json.encode(value, order="deterministic")
+        )
+    else:
+        reply.weigh(size_of(value))
 
 
 def _is_call(kind: str) -> bool:

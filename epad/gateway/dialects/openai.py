@@ -9,7 +9,8 @@ from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
-from epad.gateway.dialects.openai_answer import ChatAnswers, ChunkStream, OpenAI, reply_of, usage_of
+from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, reply_of, usage_of
+from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.errors import RequestError
 
 __all__ = [

@@ -64,6 +64,7 @@ class ChunkStream(EventStream):
 
     def finish(self) -> bytes:
         passed = super().finish() + self._release()
+        self._hear_all()
         # A server that never says [DONE] has ended all the same if every choice has, or its usage came after them.
         self.complete = self.complete or self._all_finished() or self._usage_alone_at == self._said_bytes()
         return passed
@@ -97,7 +98,7 @@ class ChunkStream(EventStream):
             return self._release() + event
         if "usage" in answer and not answer.get("choices"):
             if answer["usage"] is not None:
-                return self._merged(payload)
+                return self._merged(payload, answer)
         elif answer.get("usage") is None and "usage" in answer:
             event = _NO_USAGE.sub(b"", event)
         released = self._release()
@@ -136,11 +137,11 @@ class ChunkStream(EventStream):
         self._strange = self._strange or not ("choices" in answer or "usage" in answer)
         return answer
 
-    def _merged(self, payload: bytes) -> bytes:
+    def _merged(self, payload: bytes, answer: loose.JsonDict) -> bytes:
         """Return the chunk that was held back, with what stands beside the usage that only epad had asked for."""
         held, self._held = self._held, b""
-        if not held:
-            return b""
+        if not held or all(name in _ENVELOPE or value is None for name, value in answer.items()):
+            return held
         try:
             beside = msgspec.json.decode(payload, type=dict[str, Raw])
             chunk = sse_payloads(held)[0]

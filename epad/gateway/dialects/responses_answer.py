@@ -75,7 +75,7 @@ class ResponseStream(EventStream):
         error = error_fields(refusal)
         number = self._passed
         told = {"type": "error", "sequence_number": number, **_plain(error), "error": error}
-        response = {
+        response: dict[str, object] = {
             "id": loose.as_text(self._begun.get("id")),
             "object": "response",
             "created_at": self._begun.get("created_at") or 0,
@@ -123,10 +123,11 @@ class ResponseStream(EventStream):
             self._weigh(payload)
             return
         kind = answer.get("type")
-        response = answer if answer.get("object") == "response" else loose.as_dict(answer.get("response"))
+        is_whole = answer.get("object") == "response"
+        response: loose.JsonDict = answer if is_whole else loose.as_dict(answer.get("response"))
         if kind == "response.created":
             self._begun = response
-        elif kind in _LAST or response is answer:
+        elif kind in _LAST or is_whole:
             self._end(response)
             self.failed = self.failed or kind == "response.failed"
         elif loose.failure_of(answer):
