@@ -30,6 +30,8 @@ class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retry_ratio: Ratio
     error_ratio: Ratio
     min_calls: Count
+    hammering_slots: Count
+    hammering_refusals: Count
     pile_up_ratio: Positive
     oldest_seconds: Seconds
     cusum_warn: Positive

@@ -52,7 +52,8 @@ class TurnStreamed(Struct, frozen=True, gc=False):
 class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
-    `unit` says what the three figures count, whatever their names: tokens, microusd or requests.
+    `unit` says what the three figures count, whatever their names: tokens, microusd or requests. The client was told
+    to come back after `retry_after_seconds`, 0 if nothing was said of that.
     """
 
     subsystem: str
@@ -64,6 +65,7 @@ class TurnRefused(Struct, frozen=True, gc=False):
     asked_tokens: int = 0
     prompt_digest: bytes = b""
     unit: str = "tokens"
+    retry_after_seconds: float = 0.0
 
 
 class TurnFinished(Struct, frozen=True, gc=False):

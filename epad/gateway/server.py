@@ -16,7 +16,7 @@ from epad.database import DatabaseError
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.arrivals import Arriving
-from epad.gateway.budget import Usage
+from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Usage
 from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
@@ -311,6 +311,10 @@ class Gateway:
                 used_tokens=refused.used if refused else 0,
                 asked_tokens=refused.asked if refused else 0,
                 unit=refuse.unit_of(refused.limit) if refused else "tokens",
+                # In the recording there is no infinity.
+                retry_after_seconds=min(refused.retry_after_seconds, LONGEST_WINDOW_SECONDS)
+                if refused
+                else 0.0,
                 prompt_digest=error.prompt_digest,
             )
         )

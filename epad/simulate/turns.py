@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from epad.config import BudgetConfig, Config, SharedBudgetConfig
-from epad.gateway.budget import Budgets, Reservation, SharedBudgets
+from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Budgets, Reservation, SharedBudgets
 from epad.gateway.limits import Refused as OverLimit
 from epad.thresholds import token_burn_thresholds
 from probes.token_burn import SubsystemBudget, TokenBurn
@@ -166,7 +166,15 @@ class Turns:
         if self.judges_burn:
             now = self._clock.monotonic()
             told = TurnRefused(
-                subsystem, now, BUDGET_EXCEEDED, refusal.limit, refusal.allowed, refusal.used, asked, digest
+                subsystem,
+                now,
+                BUDGET_EXCEEDED,
+                refusal.limit,
+                refusal.allowed,
+                refusal.used,
+                asked,
+                digest,
+                retry_after_seconds=min(refusal.retry_after_seconds, LONGEST_WINDOW_SECONDS),
             )
             self._burn.refused(told)
 

@@ -22,6 +22,9 @@ from statemachine.finding import Finding, Severity
 BUDGET_EXCEEDED = "budget_exceeded"
 """The one refusal that is about spending; those of a quarantined subsystem are epad's own doing."""
 
+ANY_IN_FLIGHT = 64
+"""How many turns a subsystem without a cap of them is taken to have in flight."""
+
 IN_FLIGHT = "max_in_flight"
 MICROUSD = "microusd"
 RESTATE_SECONDS = 1.0
@@ -34,11 +37,13 @@ class _Track:
 
     burned: WindowSum
     refusals: WindowSum
+    early: WindowSum
     repetition: Repetition
     ratios: Ratios
     open: OpenTurns
     burn: BurnRate
     cusum: BusyCusum
+    told_until: float = float("-inf")
     bad_at: float | None = None
     judged_at: float = float("-inf")
     stated: dict[Detector, tuple[float, Rung]] = field(default_factory=dict)
@@ -100,8 +105,12 @@ class TokenBurn:
             )
         elif event.code == BUDGET_EXCEEDED:
             track.refusals.add(event.at, 1)
-            track.bad_at = event.at
-            self._push(self._over_limit(event, track).finding(event.subsystem, event.at))
+            if event.at < track.told_until:
+                track.early.add(event.at, 1)
+            track.told_until = event.at + event.retry_after_seconds
+            if self._hammers(event, track):
+                track.bad_at = event.at
+                self._push(self._over_limit(event, track).finding(event.subsystem, event.at))
 
     def streamed(self, event: TurnStreamed) -> None:
         track = self._tracks.get(event.subsystem)
@@ -154,6 +163,7 @@ class TokenBurn:
             track = self._tracks[subsystem] = _Track(
                 burned=WindowSum(t.window_seconds),
                 refusals=WindowSum(t.window_seconds),
+                early=WindowSum(t.window_seconds),
                 repetition=Repetition(t),
                 ratios=Ratios(t),
                 open=OpenTurns(t),
@@ -207,6 +217,17 @@ class TokenBurn:
             unit="tokens",
         )
 
+    def _hammers(self, event: TurnRefused, track: _Track) -> bool:
+        """Say whether a client goes on asking before the time that it was told.
+
+        A limit that works is no anomaly: each of the turns in flight may be refused once when it comes back, and
+        libraries that ask again after 1, 2, 4, 8 seconds do so in few parts of the window.
+        """
+        in_flight = self._budget(event.subsystem).max_in_flight or ANY_IN_FLIGHT
+        most = max(self._thresholds.hammering_refusals, 3 * in_flight)
+        early = track.early
+        return early.total(event.at) > most and early.slots(event.at) >= self._thresholds.hammering_slots
+
     def _over_limit(self, event: TurnRefused, track: _Track) -> Verdict:
         never = 0 < event.limit_tokens < event.asked_tokens
         money = event.unit == MICROUSD
@@ -219,8 +240,9 @@ class TokenBurn:
             Detector.HARD_LIMIT,
             Severity.ANOMALY,
             self._thresholds.rung(Detector.HARD_LIMIT),
-            f"asked for {asked} with {used} of {allowed} {event.limit or 'budget'} used"
-            + (": a request of this size can never pass" if never else ""),
+            f"{track.early.total(event.at)} times in {self._thresholds.window_seconds:.0f} s it asked again before the "
+            f"time it was told: {asked} with {used} of {allowed} {event.limit or 'budget'} used"
+            + (", and a request of this size can never pass" if never else ""),
             event.used_tokens + event.asked_tokens,
             event.limit_tokens,
             event.unit,
@@ -228,6 +250,7 @@ class TokenBurn:
                 "prompt": event.prompt_digest.hex(),
                 "limit": event.limit,
                 "refusals": track.refusals.total(event.at),
+                "early": track.early.total(event.at),
                 "window_seconds": self._thresholds.window_seconds,
             },
         )

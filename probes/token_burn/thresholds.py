@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from probes.token_burn.verdict import DETECTORS, Detector
+from probes.token_burn.window import WINDOW_SLOTS
 from statemachine.containment import Rung
 
 DAY_SECONDS = 86_400.0
@@ -85,6 +86,8 @@ class TokenBurnThresholds:
     retry_ratio: float = 0.3
     error_ratio: float = 0.5
     min_calls: int = 10
+    hammering_slots: int = 10
+    hammering_refusals: int = 20
     pile_up_ratio: float = 2.0
     oldest_seconds: float = 1_800.0
     cusum_warn: float = 5.0
@@ -100,6 +103,7 @@ class TokenBurnThresholds:
     def __post_init__(self) -> None:
         for check in (
             _check_window,
+            _check_hammering,
             _check_prompts,
             _check_ratios,
             _check_pile_up,
@@ -136,6 +140,15 @@ def _check_window(t: TokenBurnThresholds) -> None:
             f"probes.token_burn.warn_ratio ({t.warn_ratio}) must be above 0 and at most 1: "
             "a hard budget is never overshot, so a higher one is never reached"
         )
+
+
+def _check_hammering(t: TokenBurnThresholds) -> None:
+    if not 1 <= t.hammering_slots <= WINDOW_SLOTS:
+        raise ValueError(
+            f"probes.token_burn.hammering_slots must be from 1 to {WINDOW_SLOTS}: so many parts the window has"
+        )
+    if t.hammering_refusals < 1:
+        raise ValueError("probes.token_burn.hammering_refusals must be above 0: no refusal is no hammering")
 
 
 def _check_prompts(t: TokenBurnThresholds) -> None:

@@ -34,6 +34,11 @@ class WindowSum:
             self._drop(slot)
         return self._total
 
+    def slots(self, now: float) -> int:
+        """In how many of its `WINDOW_SLOTS` parts something was counted."""
+        self.total(now)
+        return len(self._slots)
+
     def _drop(self, slot: int) -> None:
         self._dropped_to = slot
         while self._slots and self._slots[0][0] <= slot - WINDOW_SLOTS:

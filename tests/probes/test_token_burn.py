@@ -69,9 +69,20 @@ class Bench:
         asked: int = 200,
         limit: str = "tokens_per_minute",
         allowed: int = 1000,
+        retry_after: float = 30.0,
     ) -> None:
         at = self.clock.monotonic()
-        self.probe.refused(TurnRefused(subsystem, at, code, limit, allowed, 900, asked, b"\x0a"))
+        self.probe.refused(
+            TurnRefused(
+                subsystem, at, code, limit, allowed, 900, asked, b"\x0a", retry_after_seconds=retry_after
+            )
+        )
+
+    def hammer(self, refusals: int = 26, seconds: float = 11.0, **how: object) -> None:
+        """Ask again and again before the time that it was told."""
+        for _ in range(refusals):
+            self.refuse(**how)
+            self.clock.advance(seconds / refusals)
 
     def finish(self, tokens: int, subsystem: str = "agent", turn: str = "t", *, failed: bool = False) -> None:
         at, outcome, status = self.clock.monotonic(), "failed" if failed else "done", 503 if failed else 200
@@ -88,11 +99,10 @@ class Bench:
         return findings
 
 
-def test_a_refusal_at_the_limit_is_stated_at_once() -> None:
+def test_a_client_that_hammers_at_its_limit_is_stated() -> None:
     """The finding names the limit, what was asked, and what makes the request recognisable."""
     bench = Bench()
-    bench.refuse()
-    bench.refuse()
+    bench.hammer()
     finding = bench.pushed[-1]
     assert (finding.severity, finding.value, finding.limit, finding.unit) == (
         Severity.ANOMALY,
@@ -100,17 +110,43 @@ def test_a_refusal_at_the_limit_is_stated_at_once() -> None:
         1000,
         "tokens",
     )
+    assert "25 times in 60 s it asked again before the time it was told" in finding.reason
     assert "tokens_per_minute" in finding.reason
     assert finding.evidence["prompt"] == "0a"
     assert finding.evidence["limit"] == "tokens_per_minute"
-    assert finding.evidence["refusals"] == 2
+    assert (finding.evidence["refusals"], finding.evidence["early"]) == (26, 25)
     assert not finding.hard
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ([0.0] * 200, 30.0),  # two hundred at once: none of them had been told yet
+        (
+            [n / 2 for n in range(24)],
+            30.0,
+        ),  # eight in flight, each refused once when it comes back, and once more
+        (
+            [t + 0.01 * n for t in (0, 1, 3, 7, 15, 31) for n in range(8)],
+            50.0,
+        ),  # eight back off: 1, 2, 4, 8, 16 s
+        ([10.0 * n for n in range(200)], 10.0),  # it waits as long as it is told, for half an hour
+        ([0.1 * n for n in range(300)], 0.0),  # nobody told it when to come back
+    ],
+)
+def test_a_limit_that_works_is_no_anomaly(times: list[float], told: float) -> None:
+    bench = Bench()
+    begun = bench.clock.monotonic()
+    for at in times:
+        bench.clock.advance(begun + at - bench.clock.monotonic())
+        bench.refuse(retry_after=told)
+    assert bench.pushed == []
 
 
 def test_a_request_larger_than_the_limit_is_called_hopeless() -> None:
     """Waiting does not help a request that alone exceeds its limit, and the reason says so."""
     bench = Bench()
-    bench.refuse(asked=1001)
+    bench.hammer(asked=1001)
     assert "can never pass" in bench.pushed[0].reason
 
 
@@ -122,15 +158,16 @@ def test_epads_own_refusals_are_no_findings() -> None:
     assert bench.pushed == []
 
 
-async def test_a_loop_that_ignores_refusals_raises_on_the_third() -> None:
-    """Three in a row are a loop, also where samples fall between slow ones."""
+async def test_a_loop_that_ignores_refusals_raises() -> None:
+    """Three findings in a row are a loop, also where samples fall between slow ones."""
     bench = Bench()
     bench.finish(10)
-    for _ in range(3):
-        assert bench.raised == []
+    bench.hammer()
+    assert bench.raised == []
+    for _ in range(2):
         bench.refuse()
-        for _ in range(3):
-            bench.clock.advance(5)
+        for _ in range(2):
+            bench.clock.advance(1)
             await bench.sample()
     assert [raised.anomaly.key.subsystem for raised in bench.raised] == ["agent"]
 
@@ -148,19 +185,19 @@ async def test_one_refusal_a_minute_is_normal_life() -> None:
     assert bench.raised == []
 
 
-@given(st.lists(st.sampled_from(["admit", "refuse"]), max_size=60))
+@given(st.lists(st.sampled_from(["admit", "hammer"]), max_size=20))
 def test_an_admission_is_stated_only_after_something_bad(events: list[str]) -> None:
-    """Every refusal is pushed; an OK exactly where the last word was bad."""
+    """An OK exactly where the last word was bad."""
     bench, expected = Bench(), []
     for event in events:
+        said = len(bench.pushed)
         if event == "admit":
             bench.finish(0, turn=bench.admit())
+            expected += [Severity.OK] if expected and expected[-1] is Severity.ANOMALY else []
         else:
-            bench.refuse()
-        if event == "refuse":
-            expected.append(Severity.ANOMALY)
-        elif expected and expected[-1] is Severity.ANOMALY:
-            expected.append(Severity.OK)
+            bench.hammer()
+            expected += [Severity.ANOMALY] * (len(bench.pushed) - said)
+            assert expected[-1] is Severity.ANOMALY
     assert [finding.severity for finding in bench.pushed] == expected
 
 
