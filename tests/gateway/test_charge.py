@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.gateway.charge import NOTHING, Bound, Terms, charge_answer, charge_status, forfeit
+from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
 from epad.gateway.dialects.counts import Counts
 from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.seen import Seen, seen_whole
@@ -67,6 +67,12 @@ def test_a_stream_without_a_final_count_costs_what_bounds_it(seen: Seen, bounds:
     assert charge.input_tokens == (
         usage.input_tokens or (0 if usage.input_tokens == 0 and not seen.said_bytes else 100)
     )
+
+
+def test_an_input_of_zero_is_none_where_something_was_said() -> None:
+    """Nothing is said to no prompt."""
+    assert charge_answer(seen_whole(Counts(0, 5), (9,)), TERMS).input_tokens == 100
+    assert charge_answer(seen_whole(Counts(0, 0), ()), TERMS) == Charge(0, 0, UsageSource.USAGE)
 
 
 @given(counts)
