@@ -184,8 +184,7 @@ def _charge_most(seen: Seen, terms: Terms) -> Charge:
         return Charge(tokens, bound.output_tokens, UsageSource.RESERVED)
     most = bound.output_tokens
     if seen.streamed and terms.shows_all and seen.bounded:
-        shown = seen.unread_bytes + sum(min(size, terms.cap) for size in seen.choice_bytes)
-        most = max(shown, seen.chunks)
+        most = seen.unread_bytes + sum(min(size, terms.cap) for size in seen.choice_bytes)
     uncounted = structs.replace(usage, output_tokens=None)
     charge = charge_stream(uncounted, seen.chunks, bound, most)
     return structs.replace(charge, output_tokens=max(charge.output_tokens, counted))

@@ -62,7 +62,12 @@ def test_every_probe_is_configured_and_has_a_name_of_its_own(bench: Bench) -> No
 async def test_they_speak_to_whom_they_were_given(bench: Bench) -> None:
     """The gateway's refusals and the supervisor's exits are pushed; ledger and progress are asked."""
     at = bench.clock.monotonic()
-    bench.watchers.token_burn.refused(TurnRefused("chat", at, "budget_exceeded", "tokens_per_minute", 500))
+    for second in range(30):
+        bench.watchers.token_burn.refused(
+            TurnRefused(
+                "chat", at + second, "budget_exceeded", "tokens_per_minute", 500, retry_after_seconds=60.0
+            )
+        )
     bench.watchers.cascade.exited(SubsystemExited("chat", at, "exit 1", False, False, "its budget is spent"))
     assert {found.probe for found in bench.pushed} == {"token_burn", "cascade"}
     (ledger,) = await bench.watchers.ledger.sample()

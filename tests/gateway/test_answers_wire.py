@@ -246,6 +246,13 @@ async def test_an_answer_that_nobody_can_read_costs_the_reservation(tmp_path: Pa
         ("/api/chat", b'{"error":"x"}\n', 0),
         (CHAT, chunks(piece(content="hi"), {"error": {"message": "x"}}), None),
         (
+            CHAT,
+            chunks(piece(content="hi"), done=False)
+            + b'event: error\ndata: {"message":"x"}\n\n'
+            + chunks(end()),
+            None,
+        ),
+        (
             "/v1/messages",
             event("content_block_delta", delta={"type": "text_delta", "text": "x"}) + event("error"),
             None,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from gateway_world import Recorder, World, gateway_config, world
 from model_server import model_server
+from msgspec import structs
 
 from epad.config import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
@@ -168,8 +169,11 @@ async def test_a_refusal_for_money_is_told_in_money(tmp_path: Path) -> None:
     money, requests = listener.refusals[-2:]
     assert (money.unit, money.limit, money.limit_tokens) == ("microusd", "microusd_per_day", 1_000)
     assert (requests.unit, requests.limit_tokens) == ("requests", 1)
-    burn(heard).refused(money)
+    probe = burn(heard)
+    for second in range(30):
+        probe.refused(structs.replace(money, at=float(second)))
     assert heard[0].unit == "microusd"
+    assert money.retry_after_seconds > 3_600
     assert heard[0].reason.endswith("of $0.001000 microusd_per_day used")
     assert "tokens" not in heard[0].reason
 

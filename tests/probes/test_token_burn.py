@@ -6,6 +6,7 @@ import gc
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -306,7 +307,7 @@ def test_every_finding_names_its_detector_and_a_rung() -> None:
     bench = Bench()
     for _ in range(12):
         bench.ask(b"p", tokens=1, failed=True)
-    bench.refuse()
+    bench.hammer()
     seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
     assert seen == {
         ("token_burn", "identical_prompts", "freeze", True),

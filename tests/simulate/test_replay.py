@@ -243,7 +243,12 @@ def test_a_smaller_budget_would_have_refused_more() -> None:
     assert story.replay().refusals == [
         {"subsystem": "chat", "code": "budget_exceeded", "did": 10, "would": 10}
     ]
-    tight = story.replay("subsystems.chat.budget.tokens_per_minute=400")
+    tight = story.replay(
+        "subsystems.chat.budget.tokens_per_minute=400",
+        "subsystems.chat.budget.max_in_flight=1",
+        "probes.token_burn.hammering_refusals=1",
+        "probes.token_burn.hammering_slots=1",
+    )
     would = {row["code"]: row["would"] for row in tight.refusals}
     assert sum(would.values()) == 16
     assert would[HELD] > 0

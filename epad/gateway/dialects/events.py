@@ -111,13 +111,7 @@ class EventStream:
         counted = usage.output_tokens if usage is not None and usage.output_tokens is not None else total
         return Seen(
             usage,
-            final=(
-                counted is not None
-                and (counted > 0 or not said)
-                and self._counted_at == said
-                and not self._fell
-                and self._has_ended()
-            ),
+            final=(counted is not None and self._counted_at == said and not self._fell and self._has_ended()),
             total_tokens=total,
             streamed=True,
             chunks=self.chunks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -44,6 +45,11 @@ def as_list(value: object) -> list[Any]:
 def as_text(value: object) -> str:
     """Return the string, or an empty one if it is none."""
     return value if isinstance(value, str) else ""
+
+
+def as_number(value: object) -> float:
+    """Return the number, or 0 if it is none."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def size_of(value: object) -> int:

@@ -75,10 +75,10 @@ class ResponseStream(EventStream):
         error = error_fields(refusal)
         number = self._passed
         told = {"type": "error", "sequence_number": number, **_plain(error), "error": error}
-        response: dict[str, object] = {
+        response: loose.JsonDict = {
             "id": loose.as_text(self._begun.get("id")),
             "object": "response",
-            "created_at": self._begun.get("created_at") or 0,
+            "created_at": loose.as_number(self._begun.get("created_at")),
             "model": loose.as_text(self._begun.get("model")) or self._model,
             "status": "failed",
             "error": {"code": refusal.code, "message": refusal.message},
