@@ -49,6 +49,7 @@ class MetricsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The Prometheus endpoint; an empty `listen` turns it off."""
 
     listen: str
+    hosts: tuple[str, ...] = ()
 
 
 class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +77,10 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     refusals_before_rest: Count
     idempotency_seconds: Seconds
     idempotency_bytes: Count
+    subsystem_bodies_bytes: Count = 67_108_864
+    bodies_bytes: Count = 536_870_912
+    max_connections: Count = 4_096
+    hosts: tuple[str, ...] = ()
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
