@@ -38,7 +38,8 @@ def test_a_public_name_is_refused(host: str) -> None:
 @pytest.mark.parametrize(
     ("origin", "site", "refused"),
     [
-        (None, None, False), (None, "none", False), (None, "same-origin", False), (f"http://{HOST}", "same-origin", False),
+        (None, None, False), (None, "none", False), (None, "same-origin", False),
+        (f"http://{HOST}", "same-origin", False),
         ("http://localhost:3000", "cross-site", False), ("http://127.0.0.1:3000", "same-site", False),
         ("https://gpu.example.org", "cross-site", False), ("app://obsidian.md", "cross-site", False),
         ("tauri://localhost", None, False), (None, "cross-site", True), (None, "same-site", True), ("null", None, True),
