@@ -49,6 +49,7 @@ class MetricsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The Prometheus endpoint; an empty `listen` turns it off."""
 
     listen: str
+    hosts: tuple[str, ...] = ()
 
 
 class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +79,10 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_bytes: Count
     wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
     unknown_fields: Literal["refuse", "pass"] = "refuse"
+    subsystem_bodies_bytes: Count = 67_108_864
+    bodies_bytes: Count = 536_870_912
+    max_connections: Count = 4_096
+    hosts: tuple[str, ...] = ()
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):

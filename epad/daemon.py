@@ -22,6 +22,7 @@ from epad.config import Config
 from epad.config_load import ConfigError, Loaded
 from epad.control.unix import ControlSocketError
 from epad.database import DatabaseError
+from epad.descriptors import raise_limit
 from epad.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.embedded import with_embedded_default
 from epad.events import EventKind
@@ -29,6 +30,7 @@ from epad.gateway.errors import GatewayError
 from epad.house import House
 from epad.ledger.errors import LedgerError
 from epad.logs import configure
+from epad.memory import give_large_blocks_back
 from epad.notify import notify
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
@@ -162,6 +164,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         # Its default would end the daemon. Before there is anything to reload it says no more than that.
         loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
+        raise_limit()
+        give_large_blocks_back()
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
         in_force = stores.budget_changes.applied

@@ -157,7 +157,9 @@ class House:
         )
         self.schedule = self._make_schedule()
         self._machine = MachineView(self._watchers.vram, self._watchers.host, clock, self.metrics)
-        self._metrics_server = MetricsServer(config.metrics.listen, self.metrics, self._refresh)
+        self._metrics_server = MetricsServer(
+            config.metrics.listen, self.metrics, self._refresh, config.metrics.hosts
+        )
         self.board = self._make_board()
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)

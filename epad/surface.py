@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
 
+from epad.descriptors import share
+from epad.hosts import refuse_name, refuse_site, without_port
 from epad.metrics import CONTENT_TYPE, Metrics
+from epad.site import Site, url
+
+# Scrapers are few; browsers of people who look are not many more.
+_MAX_CONNECTIONS = 128
+_PART = 0.1
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class SurfaceError(Exception):
@@ -17,35 +26,50 @@ class SurfaceError(Exception):
 class MetricsServer:
     """Serves /metrics and /healthz. A scrape reads memory only and never waits for a probe."""
 
-    def __init__(self, listen: str, metrics: Metrics, refresh: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        listen: str,
+        metrics: Metrics,
+        refresh: Callable[[], dict[str, Any]],
+        hosts: Iterable[str] = (),
+    ) -> None:
+        """`hosts` are the public names that it is scraped by."""
         self._listen = listen
         self._metrics = metrics
         self._refresh = refresh
-        self._runner: web.AppRunner | None = None
+        self._hosts = frozenset(map(without_port, (*hosts, listen)))
+        self._site: Site | None = None
 
     async def start(self) -> str:
         """Listen and return the URL; an empty `listen` means off. Raises SurfaceError."""
         if not self._listen:
             return ""
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=1024, middlewares=[self._guarded])
         app.add_routes([web.get("/metrics", self._show_metrics), web.get("/healthz", self._show_health)])
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await self._runner.setup()
-        host, _, port = self._listen.rpartition(":")
-        site = web.TCPSite(self._runner, host.strip("[]"), int(port))
+        self._site = Site(app, "metrics", share(_PART, _MAX_CONNECTIONS))
         try:
-            await site.start()
+            address = await self._site.listen(self._listen)
         except OSError as error:
             raise SurfaceError(
                 f'metrics.listen = {self._listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        bound = self._runner.addresses[0]
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"http://{name}:{bound[1]}/metrics"
+        return url(address, "/metrics")
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._site is not None:
+            await self._site.stop()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what pages of other sites ask for: what runs on a machine, and when, is not theirs to see."""
+        said = request.headers
+        strange = refuse_name(said.get("Host"), self._hosts)
+        if strange:
+            return web.Response(status=421, text=f"{strange}: name the host in [metrics] hosts\n")
+        strange = refuse_site(said.get("Origin"), said.get("Sec-Fetch-Site"), said.get("Host"), self._hosts)
+        if strange:
+            return web.Response(status=403, text=f"{strange}\n")
+        return await handler(request)
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         self._refresh()

@@ -15,10 +15,15 @@ from epad.control.errors import MAX_BODY_BYTES, ApiError, translate
 from epad.control.follow import Followers
 from epad.control.operations import Operations, Peer
 from epad.control.routes import ROUTES, Call, Route
+from epad.descriptors import share
 from epad.permissions import allow, tier_of_peer
+from epad.site import Site
 
 # How long requests under way may take to end when the daemon stops.
 STOP_SECONDS = 2.0
+# Programs that follow the events hold one each.
+_MAX_CONNECTIONS = 256
+_PART = 0.1
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PeerReader = Callable[[unix.HasSocketOptions], Peer]
@@ -47,7 +52,7 @@ class ControlApi:
         self._own_uid = os.getuid() if own_uid is None else own_uid
         self._followers = Followers(operations)
         self._log = structlog.get_logger("epad.control")
-        self._runner: web.AppRunner | None = None
+        self._site: Site | None = None
         self._inode = 0
 
     async def start(self) -> None:
@@ -61,22 +66,20 @@ class ControlApi:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._errors_as_json])
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._gated(route))
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS)
-        await runner.setup()
-        self._runner = runner
-        await web.SockSite(runner, server).start()
+        self._site = Site(app, "control", share(_PART, _MAX_CONNECTIONS), STOP_SECONDS)
+        await self._site.listen_on(server)
 
     async def stop(self) -> None:
         """Take the socket away, end the streams, and finish what is under way."""
-        runner, self._runner = self._runner, None
-        if runner is None:
+        site, self._site = self._site, None
+        if site is None:
             return
         # Only our own socket: by now another daemon may have put its socket in its place.
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         self._followers.stop()
-        await runner.cleanup()
+        await site.stop()
 
     def _gated(self, route: Route) -> Handler:
         """The handler of a route, behind the gate."""

@@ -80,7 +80,7 @@ class Admission:
 
     def _useful(self, subsystem: str, wish: Wish) -> int:
         """What is worth waiting for: never more than half of what the budgets could give at their best."""
-        largest = self._budgets.largest(subsystem)
+        largest = self._budgets.smallest_limit(subsystem)
         if largest is None:
             return wish.useful
         ever = (largest - wish.prompt_tokens) // wish.choices

@@ -9,6 +9,7 @@ from epad.gateway.http.request import Request
 from epad.gateway.identity import Identities, presents_key
 from epad.gateway.listeners import Door
 from epad.gateway.refusal import Refusal, RefusalError
+from epad.hosts import NOBODY, refuse_name, refuse_site
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 
@@ -27,22 +28,26 @@ class Doorkeeper:
         anonymous: str,
         clock: Clock,
         alarm: Callable[[Finding], None],
+        hosts: frozenset[str] = NOBODY,
     ) -> None:
+        """`hosts` are the public names that the gateway is asked by."""
         self._identities = identities
         self._anonymous = anonymous
         self._clock = clock
         self._alarm = alarm
         self._uids = {door.subsystem: door.uid for door in doors if door.uid is not None}
-        self._own = {_place(door.listen): door.subsystem for door in doors if door.listen}
+        self._hosts = hosts
         self._told_at: dict[tuple[str, str], float] = {}
 
     def identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""
         keyed = self._identities.resolve(request.fields)
-        own = self._owner_of_door(request) if self._own else None
-        if own is not None and keyed is not None and keyed != own:
+        own = request.connection.entrance.owner
+        if own and keyed is not None and keyed != own:
             self._tell(keyed, "door", f"the key of {keyed} was used at the door of {own}")
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
+        if keyed is None:
+            self._refuse_strangers(request)
         # At its own door a subsystem needs no key; many clients cannot be kept from sending some word as one.
         name = own or keyed
         if name is None and self._anonymous and not presents_key(request.fields):
@@ -54,9 +59,21 @@ class Doorkeeper:
             raise RefusalError(wrong)
         return name
 
-    def _owner_of_door(self, request: Request) -> str | None:
-        address = request.connection.local_address
-        return self._own.get(address) or self._own.get(f"*:{address.rpartition(':')[2]}")
+    def _refuse_strangers(self, request: Request) -> None:
+        """Raise RefusalError for a page of another site: without a key, all that it needs is to reach us.
+
+        No page reaches a Unix socket, and none has a key unless someone gave it one.
+        """
+        if request.connection.local_address.startswith("unix:"):
+            return
+        fields = request.fields
+        host = fields.get("Host")
+        strange = refuse_name(host, self._hosts)
+        if strange:
+            raise RefusalError(refuse.strange_host(strange))
+        strange = refuse_site(fields.get("Origin"), fields.get("Sec-Fetch-Site"), host, self._hosts)
+        if strange:
+            raise RefusalError(refuse.strange_site(strange))
 
     def _wrong_hands(self, name: str, request: Request) -> Refusal | None:
         """Hold the uid at the other end against the one that is expected."""
@@ -75,10 +92,3 @@ class Doorkeeper:
         self._alarm(
             Finding(IDENTITY_PROBE, name, Severity.ANOMALY, now, reason, evidence=evidence, hard=True)
         )
-
-
-def _place(listen: str) -> str:
-    """A door's address as connections show it: of one on every host, the port alone says which it is."""
-    host, _, port = listen.rpartition(":")
-    everywhere = host in {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not bound
-    return f"*:{port}" if everywhere else listen

@@ -272,6 +272,11 @@ class Scope:
         self.money.change({shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
         self.requests.change({_REQUEST_WINDOW: limits.requests_per_minute})
 
+    @property
+    def max_in_flight(self) -> int:
+        """How many turns at once; 0: any number."""
+        return self._max_in_flight
+
     def told(self) -> None:
         """What was spent before has been counted."""
         for meter in (self.tokens, self.money, self.requests):

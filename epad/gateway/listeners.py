@@ -53,9 +53,9 @@ async def open_door(server: HttpServer, door: Door) -> None:
     try:
         if path is None:
             host, _, port = door.listen.rpartition(":")
-            await server.listen(host.strip("[]"), int(port), own=True)
+            await server.listen(host.strip("[]"), int(port), door.subsystem)
         else:
-            server.listen_on(_bind(path, door.uid), own=True)
+            server.listen_on(_bind(path, door.uid), door.subsystem)
     except OSError as error:
         where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
         raise GatewayError(f"{where} cannot be listened on: {error}") from error

@@ -28,7 +28,7 @@ _SURROUNDINGS = (
 )  # fmt: skip
 # A token of more bytes than that is rare; a count below it is none of the whole prompt: Ollama leaves out what it had
 # cached (ollama#3427).
-_MOST_BYTES_A_TOKEN = 24
+MOST_BYTES_A_TOKEN = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Prompts:
 
     def _remember(self, upstream: Upstream, ask: Ask, tokens: int) -> None:
         history = ask.history
-        if not history.digests or tokens * _MOST_BYTES_A_TOKEN < history.sizes[-1]:
+        if not history.digests or tokens * MOST_BYTES_A_TOKEN < history.sizes[-1]:
             return
         place = _place(upstream, ask)
         shorter = [self._counted.get((*place, digest.hex()), 0) for digest in history.digests[:-1]]

@@ -66,6 +66,18 @@ def wrong_user(name: str) -> Refusal:
     return Refusal(403, "permission_error", "wrong_user", message)
 
 
+def strange_host(reason: str) -> Refusal:
+    """A public name that nobody configured: a site may have pointed it here (DNS rebinding)."""
+    message = f"{reason}: send a key, ask by an address or localhost, or name the host in [gateway] hosts"
+    return Refusal(403, "permission_error", "strange_host", message)
+
+
+def strange_site(reason: str) -> Refusal:
+    """A page of another site, in a browser on this machine."""
+    message = f"{reason} without a key: send one, or name the page's host in [gateway] hosts"
+    return Refusal(403, "permission_error", "strange_site", message)
+
+
 INTERNAL = Refusal(
     500, "server_error", "internal_error", "the gateway failed on this request; epad's log has the trace"
 )
@@ -115,6 +127,23 @@ def body_too_large(limit_bytes: int) -> Refusal:
     """A body beyond `max_body_bytes`."""
     message = f"the request's body is larger than {limit_bytes} bytes ([gateway] max_body_bytes)"
     return Refusal(413, "invalid_request_error", "request_too_large", message)
+
+
+def bodies_too_large(whose: str, held: int, most: int, key: str) -> Refusal:
+    """Bodies that together take up more than they may; some will be answered soon."""
+    held_now = f"bodies of {whose} take up {held} bytes already"
+    message = f"{held_now}, and at most {most} are held at once ([gateway] {key}): wait"
+    return Refusal(
+        429, "rate_limit_exceeded", "bodies_too_large", message, retriable=True, retry_after_seconds=1
+    )
+
+
+def too_many_bodies(name: str, coming: int) -> Refusal:
+    """More requests under way than could find a place when they are whole."""
+    message = f"{coming} requests of {name} are being sent already, more than it may have in flight: wait"
+    return Refusal(
+        429, "rate_limit_exceeded", "too_many_bodies", message, retriable=True, retry_after_seconds=1
+    )
 
 
 def unknown_model(model: str, dialect: str, patterns: Iterable[str]) -> Refusal:

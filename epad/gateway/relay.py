@@ -7,6 +7,7 @@ from functools import partial
 
 from msgspec import structs
 
+from epad.gateway.answer import Answer
 from epad.gateway.charge import NOTHING
 from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Fault
@@ -19,7 +20,7 @@ from epad.gateway.objections import OBJECTING, USAGE_OPTION, names_objected, sma
 from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
 from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
-from epad.gateway.upstream import Answer, Upstream, Upstreams
+from epad.gateway.upstream import Upstream, Upstreams
 from epad.ledger.record import Outcome, UsageSource
 
 TURN_HEADER = b"x-epad-turn"

@@ -12,11 +12,14 @@ from functools import partial
 
 from msgspec import structs
 
+from epad.config import GatewayConfig
 from epad.database import DatabaseError
+from epad.descriptors import share
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.arrivals import Arriving
-from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Usage
+from epad.gateway.bodies import Bodies, BodyAllowance
+from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Refused, Usage
 from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
@@ -35,11 +38,18 @@ from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusing import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
+from epad.hosts import without_port
 from epad.ledger.record import Outcome
+from epad.memory import trim
 from probes.turns import TurnRefused
 
 # What handlers in flight get after they were severed, before they are cancelled.
 _STOP_SECONDS = 2.0
+# Of the files that the daemon may have open; each turn has another one, to its upstream.
+_CONNECTIONS_PART = 0.4
+_SETTLE_SECONDS = 1.0
+# What is asked of a catalogue is a model's name.
+_LOOKED_UP_BYTES = 64 << 10
 
 
 class Gateway:
@@ -54,13 +64,17 @@ class Gateway:
         self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         self._routes = Routes(limits)
         self._doorkeeper = Doorkeeper(
-            parts.identities, parts.doors, config.anonymous, parts.clock, parts.alarm
+            parts.identities, parts.doors, config.anonymous, parts.clock, parts.alarm, _own_names(config)
         )
         self._hammering = Hammering(config.refusals_before_rest)
         self._rendered = Rendered()
         self._refusals = Labelled(parts.metrics.refusals.labels)
-        self._server = HttpServer(self, config.max_body_bytes, config.write_seconds)
+        connections = share(_CONNECTIONS_PART, config.max_connections)
+        self._server = HttpServer(self, config.max_body_bytes, config.write_seconds, connections)
         self._intake = Intake()
+        each = max(config.subsystem_bodies_bytes, config.max_body_bytes)
+        self._bodies = Bodies(config.bodies_bytes, each, self._refuse, self._settle)
+        self._settling = False
         self._stopping = False
 
     async def start(self, port_hint: int = 0) -> tuple[str, int]:
@@ -194,13 +208,36 @@ class Gateway:
             lookup = self._routes.lookup(method, path, request.fields)
             if lookup is None:
                 raise RefusalError(self._routes.refusal(method, path))
+            request.allowance = self._allow(request, name, None)
             return partial(self._look_up, request, lookup)
         # An answer that is kept costs nothing, so a spent budget is no reason to withhold it.
         replayable = self._parts.answers is not None and headers.IDEMPOTENCY_HEADER in request.fields
         crowded = None if replayable else self._turns.admission.foresee(name)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
+        request.allowance = self._allow(request, name, self._largest(name, endpoint, arrived))
         return partial(self._answer, request, name, endpoint, arrived)
+
+    def _largest(self, name: str, endpoint: Endpoint, now: float) -> Refused | None:
+        """The limit that a longer body could never be paid from, where nothing but its bytes bounds the prompt."""
+        upstreams = self._parts.upstreams.of(endpoint.dialect.name)
+        if any(upstream.context_tokens for upstream in upstreams):
+            return None
+        return self._parts.budgets.largest(name, now)
+
+    def _allow(self, request: Request, name: str, largest: Refused | None) -> BodyAllowance:
+        declared = int(request.fields.get("content-length") or 0)
+        return self._bodies.allow(name, declared, self._parts.budgets.places(name), largest)
+
+    def _settle(self) -> None:
+        """A burst of bodies is over: what they took up is given back a little later, once for many."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._settling = False
+        trim()
 
     async def _answer(
         self, request: Request, name: str, endpoint: Endpoint, arrived: float
@@ -287,6 +324,10 @@ class Gateway:
 
     async def _look_up(self, request: Request, lookup: Lookup) -> Response:
         """Answer what costs nothing. Raises RefusalError."""
+        if request.size > _LOOKED_UP_BYTES:
+            raise RefusalError(
+                refuse.invalid_request(f"at most {_LOOKED_UP_BYTES:,} bytes are asked with here")
+            )
         try:
             reply = await lookup.answer(self._parts.upstreams, Question(request.body, request.fields))
         except RequestError as error:
@@ -326,6 +367,11 @@ def _render(dialect: Dialect, refusal: Refusal) -> Response:
 
 def _fields(refusal: Refusal) -> list[Field]:
     return [(name.encode(), value.encode()) for name, value in refusal.headers().items()]
+
+
+def _own_names(config: GatewayConfig) -> frozenset[str]:
+    """The public names that the gateway is asked by."""
+    return frozenset(map(without_port, (*config.hosts, config.listen)))
 
 
 def _cannot_listen(listen: str, error: OSError) -> str:

@@ -9,20 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from yarl import URL
 
 from epad.beat import sleep_to_beat
 from epad.config import UpstreamConfig
-from epad.gateway.decoding import Decoder, DecodingError, can_decode, codings_of
+from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
-from epad.gateway.form import Form, form_of
 from epad.gateway.headers import CONVERSATION_HEADER
 from epad.gateway.health import Health
-from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
 from epad.gateway.objections import OTHER_NAME, USAGE_OPTION
@@ -38,8 +34,6 @@ _LOOK_SECONDS = 5.0
 _MOST_ROUTED = 1_024
 _PATTERN = re.compile(r"[*?\[]")
 _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
-# A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
-MAX_ANSWER_BYTES = 64 << 20
 
 # The client's key is ours to know, not the upstream's; the body is ours to frame; and usage in a compressed
 # answer could not be read.
@@ -47,11 +41,8 @@ _NOT_FORWARDED = HOP_BY_HOP | frozenset({
     b"host", b"content-length", b"content-encoding", b"accept-encoding", b"authorization", b"x-api-key", b"cookie",
     b"expect", CONVERSATION_HEADER.lower().encode(),
 })  # fmt: skip
-_NOT_RETURNED = HOP_BY_HOP | {b"content-length"}
-_NOT_RETURNED_UNPACKED = _NOT_RETURNED | {b"content-encoding"}
 _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
-_EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
 
 
 @dataclass(slots=True, eq=False)
@@ -129,127 +120,6 @@ class Route:
     def name(self) -> str:
         """Of the upstream that is asked."""
         return self.served_by.name
-
-
-class Answer:
-    """What an upstream answers, before its body is read. Leaving it unread closes the connection."""
-
-    def __init__(self, upstream: Upstream, incoming: Incoming) -> None:
-        self._upstream = upstream
-        self._incoming = incoming
-        self.status = incoming.status
-        self.reason = incoming.reason
-        self.codings = codings_of(
-            [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
-        )
-        packed = bool(self.codings) and can_decode(self.codings)
-        self._decoder = Decoder(self.codings) if packed else None
-        # What was read to see what it is, and has still to be passed on.
-        self._start = b""
-        # Whether the health of its upstream knows how it went; of a mere look it is told by the looker.
-        self.judged = True
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-        if self.status == 200 and kind is None:
-            self.succeeded()
-
-    def close(self) -> None:
-        """Hang up, which is what tells vLLM and Ollama to stop; after the end of the body it does nothing."""
-        self._incoming.close()
-
-    @property
-    def readable(self) -> bool:
-        """Whether it is not compressed, or can be unpacked here."""
-        return not self.codings or self._decoder is not None
-
-    def put_back(self, data: bytes) -> None:
-        """Have what was read of the body read once more."""
-        self._start = data + self._start
-
-    def succeeded(self) -> None:
-        """Say that this is an answer indeed, so that its upstream is known to work; once."""
-        if not self.judged:
-            self.judged = True
-            self._upstream.health.succeeded()
-
-    def is_none(self) -> None:
-        """Say that an error stands in the answer's place: whose fault it is, is not known."""
-        self.judged = True
-
-    async def form(self, *, asked: bool, lines: bool) -> Form:
-        """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.
-
-        What was `asked` for as a stream is known by its first bytes, since many servers call it something else.
-        """
-        kind = (self._incoming.fields.get("content-type") or "").lower()
-        if kind.startswith(_EVENTS) or (lines and kind.startswith(_LINES)):
-            return Form.EVENTS
-        start, form = b"", None
-        while form is None:
-            data = await self.more()
-            start += data
-            form = form_of(start, asked=asked, lines=lines, ended=not data)
-        self._start = start
-        return form
-
-    def fields(self) -> list[Field]:
-        """The header fields that are passed on to the client."""
-        unpacked = _NOT_RETURNED if self._decoder is None else _NOT_RETURNED_UNPACKED
-        return self._incoming.fields.without(unpacked)
-
-    @property
-    def head(self) -> Fields:
-        """All header fields."""
-        return self._incoming.fields
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
-        whole = self._decoder is None or self._decoder.whole
-        return self._incoming.ended and whole and not self._start
-
-    @property
-    def ready(self) -> bool:
-        """Whether more of the body is there already."""
-        return bool(self._start) or self._incoming.ready
-
-    async def more(self) -> bytes:
-        """The next of the body, as much as has come; empty at its end. Raises UpstreamError."""
-        if self._start:
-            start, self._start = self._start, b""
-            return start
-        try:
-            return await (self._incoming.read() if self._decoder is None else self._unpacked(self._decoder))
-        except (OSError, DecodingError) as error:
-            raise _broke_off(self._upstream, error) from error
-
-    async def _unpacked(self, decoder: Decoder) -> bytes:
-        while not (piece := decoder.take()):
-            data = await self._incoming.read()
-            if not data:
-                if not decoder.whole:
-                    raise DecodingError("its body ends before the end of what was packed")
-                return b""
-            decoder.give(data)
-        await asyncio.sleep(0)  # much may be packed into little, and others wait
-        return piece
-
-    async def read(self, most: int = MAX_ANSWER_BYTES) -> bytes:
-        """The whole body. Raises UpstreamError."""
-        parts = []
-        size = 0
-        while data := await self.more():
-            parts.append(data)
-            size += len(data)
-            if size > most:
-                raise UpstreamError(f"upstream {self._upstream.name}: an answer of over {most} bytes")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Upstreams:
@@ -451,8 +321,8 @@ class Upstreams:
             )
             raise UpstreamError(message, nothing_spent=True) from error
         except OSError as error:
-            raise _broke_off(upstream, error) from error
-        return Answer(upstream, incoming)
+            raise broke_off(upstream.name, error) from error
+        return Answer(upstream.name, upstream.health, incoming)
 
     def _upstream(self, name: str, config: UpstreamConfig, key: str) -> Upstream:
         scheme, _, rest = config.url.partition(":")
@@ -510,8 +380,3 @@ def _without_secrets(url: str) -> str:
     if url.startswith("unix:"):
         return url
     return str(URL(url).with_user(None).with_query(None).with_fragment(None))
-
-
-def _broke_off(upstream: Upstream, error: Exception) -> UpstreamError:
-    detail = str(error) or type(error).__name__
-    return UpstreamError(f"upstream {upstream.name} broke off: {detail}")

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from epad.descriptors import hand_down
+
 # Kept of what a command complains of, from its beginning.
 MAX_COMPLAINT_BYTES = 4096
 # For a killed command to be gone. One that is stuck in the kernel is left to the engine's sweep.
@@ -36,6 +38,7 @@ async def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[i
         )
         # The pidfd is what waits. Popen must believe it has: else its destructor reaps in our place.
         process.returncode = 0
+        hand_down(process.pid)
         complaint.listen()
         status = await _end(process.pid)
         return status, complaint.text()

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 
+from epad.descriptors import hand_down
 from epad.supervisor.cgroup import Cgroup, cgroup_of
 from epad.supervisor.engine import (
     SUBSYSTEM_MARK,
@@ -84,6 +85,7 @@ class PlainEngine:
         # The pidfd is what waits. Popen must believe it has: else its destructor reaps in our place.
         process.returncode = 0
         self._spawned.add(process.pid)
+        hand_down(process.pid)
         self._table.forgo_oom_protection(process.pid)
         return self._watch_new(process.pid, launch, leaf)
 

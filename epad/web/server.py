@@ -14,7 +14,9 @@ from aiohttp import web
 
 from epad.config import WebConfig
 from epad.control.operations import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
+from epad.descriptors import share
 from epad.permissions import Operation, Tier, allow
+from epad.site import Site, url
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
 from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page
@@ -25,6 +27,9 @@ SHOWN_EVENTS = 50
 MAX_FOLLOWERS = 32
 # A status changes without an event too: time passes, tokens are spent.
 REFRESH_SECONDS = 5.0
+# A browser takes six at most, and MAX_FOLLOWERS pages may be open.
+_MAX_CONNECTIONS = 256
+_PART = 0.1
 _HTML = "text/html; charset=utf-8"
 _ASSETS = {"style.css": "text/css", "live.js": "text/javascript"}
 
@@ -55,7 +60,7 @@ class WebPage:
         self._hosts = frozenset(config.hosts)
         self._peer = Peer(os.getpid(), os.geteuid(), ())
         self._followers: set[asyncio.Task[Any]] = set()
-        self._runner: web.AppRunner | None = None
+        self._site: Site | None = None
         self._log = structlog.get_logger("epad.web")
 
     async def start(self) -> str:
@@ -82,25 +87,21 @@ class WebPage:
                 *(web.get(f"/{name}", _asset(name)) for name in _ASSETS),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-        await self._runner.setup()
-        host, _, port = self._config.listen.rpartition(":")
+        self._site = Site(app, "page", share(_PART, _MAX_CONNECTIONS), 2.0)
         try:
-            await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+            address = await self._site.listen(self._config.listen)
         except OSError as error:
             raise WebPageError(
                 f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        bound = self._runner.addresses[0]
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"http://{name}:{bound[1]}/"
+        return url(address)
 
     async def stop(self) -> None:
         """End the streams and close."""
         for task in tuple(self._followers):
             task.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._site is not None:
+            await self._site.stop()
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:

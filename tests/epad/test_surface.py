@@ -95,3 +95,31 @@ async def test_an_ipv6_address_is_written_in_brackets(bench: Bench) -> None:
         assert answer.status == 200
     await server.stop()
     assert url.startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:8701", "Origin": "http://evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Host": "10.0.0.7:8701"}, 200),
+        ({"Host": "gpu-box:8701"}, 200),
+        ({"Host": "host.docker.internal"}, 200),
+        ({"Host": "metrics.example.org"}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/no"])
+async def test_a_page_of_another_site_sees_nothing(
+    bench: Bench, path: str, headers: dict[str, str], status: int
+) -> None:
+    """A scraper that asks by a public name has it configured."""
+    server = MetricsServer("127.0.0.1:0", bench.metrics, bench.refresh, ["metrics.example.org"])
+    url = (await server.start()).removesuffix("/metrics")
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url + path, headers=headers) as answer:
+            assert answer.status == (404 if status == 200 and path == "/no" else status)
+        assert bench.refreshes == (1 if status == 200 and path != "/no" else 0)
+    finally:
+        await server.stop()

@@ -247,3 +247,70 @@ async def test_a_key_is_exchanged_and_taken_away_while_the_daemon_runs(directory
     with pytest.raises(IdentityError, match="model has no key"):
         await keys.rotate("model")
     await database.close()
+
+
+async def knock(url: str, *lines: str) -> tuple[int, str]:
+    """Ask with these head lines and no others but what frames the body; the status and the error's code."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(BODY)
+    head = [f"POST {PATH} HTTP/1.{'1' if any(line.startswith('Host') for line in lines) else '0'}", *lines]
+    writer.write("\r\n".join([*head, f"Content-Length: {len(body)}", "Connection: close", "", body]).encode())
+    answer = await reader.read()
+    writer.close()
+    text = answer.split(b"\r\n\r\n", 1)[1]
+    code = json.loads(text)["error"]["code"] if b'"error"' in text else ""
+    return int(answer.split()[1]), code
+
+
+STRANGE = (
+    ("strange_host", ("Host: evil.example",)),
+    ("strange_host", ("Host: 127.0.0.1.evil.example:8700",)),
+    ("strange_host", ("Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin")),
+    ("strange_site", ("Host: localhost", "Origin: https://evil.example", "Content-Type: text/plain")),
+    ("strange_site", ("Host: localhost", "Sec-Fetch-Site: cross-site")),
+    ("strange_site", ("Host: localhost", "Origin: null")),
+)
+HONEST = (
+    ("Host: localhost",), ("Host: 127.0.0.1:1",), ("Host: epad:8700",), ("Host: host.docker.internal",), (),
+    ("Host: localhost", "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"),
+    ("Host: gpu.example.org",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("anonymous", [True, False], ids=["anonymous", "own door"])
+async def test_a_page_of_another_site_spends_nothing(directory: Path, anonymous: bool) -> None:
+    """Rebound or across, it is refused where no key is needed; other clients are served; with a key anyone is."""
+    port = free_port()
+    door = () if anonymous else (Door("reader", f"127.0.0.1:{port}", None),)
+    async with with_doors(directory, *door, anonymous="reader" if anonymous else "") as (w, findings):
+        w.gateway._doorkeeper._hosts = frozenset({"gpu.example.org"})
+        url = w.url if anonymous else f"http://127.0.0.1:{port}"
+        for code, lines in STRANGE:
+            assert await knock(url, *lines) == (403, code), lines
+        assert w.ledger.opened == []
+        for lines in HONEST:
+            assert (await knock(url, *lines))[0] == 200, lines
+        key = f"Authorization: Bearer {w.keys['reader']}"
+        for _, lines in STRANGE:
+            assert (await knock(url, key, *lines))[0] == 200, lines
+        assert {turn.subsystem for turn in w.ledger.opened} == {"reader"}
+        assert findings == []
+
+
+async def test_nobody_knocks_by_a_strange_name_at_a_unix_socket(directory: Path) -> None:
+    """No page reaches one, and clients name whatever they like."""
+    path = directory / "writer.sock"
+    async with with_doors(directory, Door("writer", f"unix:{path}", None)):
+        assert (await ask("http://api.example.com", path))[0] == 200
+
+
+async def test_a_door_is_its_listener_whatever_its_address_looks_like(directory: Path) -> None:
+    """Two at one port of two addresses, and one on every address: each is its owner's alone."""
+    port, everywhere = free_port(), free_port()
+    first, second = Door("writer", f"127.0.0.1:{port}", None), Door("reader", f"127.0.0.2:{port}", None)
+    wide = Door("writer", f"0.0.0.0:{everywhere}", None)
+    async with with_doors(directory, first, second, wide) as (w, _):
+        for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.2:{port}", f"http://127.0.0.3:{everywhere}"):
+            assert (await ask(url))[0] == 200
+        assert [turn.subsystem for turn in w.ledger.opened] == ["writer", "reader", "writer"]

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -26,6 +26,8 @@ from epad.gateway.http.request import Answering, Fault, Handler, Request
 
 # A head comes in one piece; a client that takes longer is a slow-loris, or gone.
 HEAD_SECONDS = 30.0
+# For the first byte of all: whoever connects to ask something says so at once.
+SILENT_SECONDS = 15.0
 # Longer than any client keeps a connection that it does not use (Go: 90 s), so that it is never we who race it.
 KEEP_ALIVE_SECONDS = 300.0
 # For the client to read a refusal while it is still sending: closed at once, TCP would reset it away.
@@ -38,8 +40,15 @@ REST_SECONDS = 1.0
 class Entrance(Protocol):
     """The socket that a connection came in by."""
 
+    owner: str
+    """The subsystem whose alone it is; empty where others come in by it too."""
+
     def rest(self) -> bool:
         """Let nobody in for a while; False, and nothing done, where others come in too."""
+        ...
+
+    def left(self, connection: Connection) -> None:
+        """A connection that came in by it is gone."""
         ...
 
 
@@ -69,9 +78,11 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, shared: Shared, entrance: Entrance) -> None:
         self.entrance = entrance
         self.deadline = math.inf
+        self.heard = False
         self._shared = shared
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self.since = self._loop.time()
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._target = b""
         self._fields: list[Field] = []
@@ -113,6 +124,14 @@ class Connection(asyncio.BufferedProtocol):
     def busy(self) -> bool:
         """Whether a request is in hand."""
         return self._current is not None
+
+    def as_protocol(self) -> asyncio.BaseProtocol:
+        """The same, as asyncio sees it."""
+        return self
+
+    def send_away(self) -> None:
+        """Close at once: others want its place."""
+        self.abort()
 
     def rest(self) -> None:
         """Hear nothing more for a while: whoever else comes in by the same socket is not to wait for this one."""
@@ -206,16 +225,28 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._shared.connections.add(self)
-        self.deadline = self._loop.time() + KEEP_ALIVE_SECONDS
+        self.deadline = self._loop.time() + SILENT_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
         self._shared.connections.discard(self)
+        self.entrance.left(self)
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client disconnected"))
+        # The parser and the request refer to this connection: what it held would wait for the garbage collector.
+        self._parser = None
+        self._coming = None
+        self._waiting.clear()
         if self.task is not None:
             self.task.cancel()
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        request, self._current = self._current, None
+        if request is not None:
+            request.let_go()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -234,6 +265,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._lingering:
             return
+        if not self.heard:
+            self.heard, self.deadline = True, self._loop.time() + HEAD_SECONDS
         idle = self._coming is None and not self._head_bytes
         self._head_bytes += nbytes
         try:
@@ -296,8 +329,12 @@ class Connection(asyncio.BufferedProtocol):
         if request is None or self._lingering:
             return
         request.take(data)
-        if request.size > self._shared.max_body_bytes and request is self._current:
+        if request is not self._current:
+            return
+        if request.size > self._shared.max_body_bytes:
             self._fail(request, Fault.TOO_LARGE)
+        elif not request.refused and (refusal := request.allowance.take(request, len(data))) is not None:
+            self._refuse(request, refusal)
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
@@ -307,6 +344,7 @@ class Connection(asyncio.BufferedProtocol):
         if request is None or self._lingering:
             return
         request.complete = True
+        request.allowance.whole()
         if request is self._current:
             self._whole(request)
 
@@ -322,7 +360,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         expects = (request.fields.get("expect") or "").lower() == "100-continue"
         decided = self._shared.handler.receive(request)
+        if not isinstance(decided, Response) and request.size:  # it has waited its turn, and come meanwhile
+            decided = request.allowance.take(request, request.size) or decided
         if isinstance(decided, Response):
+            request.let_go()
             # Whether a body that was to wait for leave comes all the same, nobody can tell.
             decided.close = decided.close or expects
             request.refused = True
@@ -363,11 +404,13 @@ class Connection(asyncio.BufferedProtocol):
     def _finished(self) -> None:
         """Go on to the next request, unless this was the last one, or its answer is not read yet."""
         if self._gone:
+            self._let_go()
             return
         if self._paused:
             self.deadline = self._loop.time() + self._shared.stall_seconds
             return
-        self._current = None
+        self._let_go()
+        self.since = self._loop.time()
         if self._closing or self._shared.stopping:
             self._hang_up()
             return
@@ -388,10 +431,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._gone:
             return
         if not request.refused:
-            request.refused = True
-            response = self._shared.handler.fault(request, fault)
-            response.close = True
-            self.respond(response)
+            self._refuse(request, self._shared.handler.fault(request, fault))
+        self._hang_up()
+
+    def _refuse(self, request: Request, response: Response) -> None:
+        """Say no to a request whose body is still coming, free what has come, and hear no more."""
+        request.refused = response.close = True
+        request.let_go()
+        self.respond(response)
         self._hang_up()
 
     def _malformed(self) -> None:

@@ -33,8 +33,8 @@ Answering = Callable[[], Coroutine[None, None, Response | None]]
 class Allowance(Protocol):
     """What a request's body may take up, and what it takes up now."""
 
-    def take(self, size: int) -> Response | None:
-        """So many bytes more have come: say no if those are too many, for which nothing of the body is kept."""
+    def take(self, request: Request, size: int) -> Response | None:
+        """So many bytes more have come: say no if those are too many, after which nothing of the body is kept."""
         ...
 
     def whole(self) -> None:
@@ -49,7 +49,7 @@ class Allowance(Protocol):
 class _Uncounted:
     """For requests whose bodies nobody counts."""
 
-    def take(self, size: int) -> Response | None: ...
+    def take(self, request: Request, size: int) -> Response | None: ...
 
     def whole(self) -> None: ...
 
@@ -129,9 +129,11 @@ class Request:
             self._parts[self._blocks :] = [b"".join(loose)]
             self._blocks, self._loose_bytes = self._blocks + 1, 0
 
-    def drop(self) -> None:
-        """Keep nothing of the body any more."""
+    def let_go(self) -> None:
+        """Keep nothing of the body any more, nor who was to answer it, who refers to this."""
         self._parts, self._blocks, self._loose_bytes = [], 0, 0
+        self.answering = None
+        self.allowance.give_back()
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -5,35 +5,39 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import structlog
-
+from epad.accepting import BACKLOG, Accepting
 from epad.beat import sleep_to_beat
+from epad.crowd import Crowd
 from epad.gateway.http.connection import REST_SECONDS, Connection, Shared
 from epad.gateway.http.request import Handler
 
-BACKLOG = 128
-_NO_DESCRIPTORS_SECONDS = 1.0
 _LONGEST_SWEEP_SECONDS = 1.0
+# One subsystem's own listener has an eighth of the connections that the one for everyone has.
+_OWN_PART = 8
 
 
 class Listener:
-    """One socket, which may rest.
+    """One socket, which may rest, and be one subsystem's alone.
 
     A subsystem with a socket of its own that hammers although it is refused is let in at a bounded rate: its
     connections are closed, and the socket accepts nothing for a while. It is not closed: another program could
     take the port, and a client that asks now and then would get no reason any more, in whatever dialect.
     """
 
-    def __init__(self, server: socket.socket, shared: Shared, *, own: bool) -> None:
-        """`own` if it is one subsystem's alone; a socket that others use too never rests."""
-        self._own = own
+    def __init__(self, server: socket.socket, shared: Shared, owner: str, most: int) -> None:
+        """`owner` is the subsystem whose alone it is; a socket that others use too has none, and never rests."""
+        self.owner = owner
         self._server = server
         self._shared = shared
         self._rests_until = 0.0
         self._loop = asyncio.get_running_loop()
-        server.setblocking(False)
-        server.listen(BACKLOG)
-        self._task = asyncio.create_task(self._accept_all(), name="accept")
+        self._accepting = Accepting(
+            server,
+            Crowd(most, max(1, most // 2)),
+            lambda: Connection(self._shared, self),
+            f"gateway:{owner}" if owner else "gateway",
+            self._rested,
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -43,7 +47,7 @@ class Listener:
 
     def rest(self) -> bool:
         """Let nobody in for a while, and close what was let in before; False where it is not one subsystem's alone."""
-        if not self._own:
+        if not self.owner:
             return False
         self._rests_until = self._loop.time() + REST_SECONDS
         for connection in list(self._shared.connections):
@@ -51,32 +55,13 @@ class Listener:
                 connection.close_when_idle()
         return True
 
+    def left(self, connection: Connection) -> None:
+        """One that came in by it is gone."""
+        self._accepting.crowd.leave(connection)
+
     async def close(self) -> None:
         """Listen no more."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        self._server.close()
-
-    async def _accept_all(self) -> None:
-        while True:
-            try:
-                client, _ = await self._loop.sock_accept(self._server)
-            except OSError as error:
-                # No descriptors left, most likely: one that waits is served when there are some again.
-                structlog.get_logger("epad.gateway").error("gateway.not_accepted", error=str(error))
-                await asyncio.sleep(_NO_DESCRIPTORS_SECONDS)
-                continue
-            try:
-                if client.family != socket.AF_UNIX:
-                    # asyncio does so only for sockets that say they are TCP; events of a stream waited 40 ms.
-                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await self._rested()
-                await self._loop.connect_accepted_socket(lambda: Connection(self._shared, self), client)
-            except OSError:
-                client.close()  # it is gone again
-            except asyncio.CancelledError:
-                client.close()
-                raise
+        await self._accepting.close()
 
     async def _rested(self) -> None:
         """Wait for the end of the rest, which may be put off meanwhile."""
@@ -89,14 +74,20 @@ class Listener:
 class HttpServer:
     """Listens in any number of places, with one handler behind them all."""
 
-    def __init__(self, handler: Handler, max_body_bytes: int, stall_seconds: float) -> None:
-        """`stall_seconds` is how long a client may take to send a body, or to read what was written to it."""
+    def __init__(
+        self, handler: Handler, max_body_bytes: int, stall_seconds: float, max_connections: int = 4_096
+    ) -> None:
+        """`stall_seconds` is how long a client may take to send a body, or to read what was written to it.
+
+        `max_connections` is what each listener has at once.
+        """
         self.shared = Shared(handler, max_body_bytes, stall_seconds)
+        self._max_connections = max_connections
         self._listeners: list[Listener] = []
         self._sweep_seconds = min(_LONGEST_SWEEP_SECONDS, stall_seconds / 4)
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def listen(self, host: str, port: int, *, own: bool = False) -> tuple[str, int]:
+    async def listen(self, host: str, port: int, owner: str = "") -> tuple[str, int]:
         """Listen on every address of a host, on one port; return the first. Raises OSError."""
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -110,12 +101,13 @@ class HttpServer:
             for each in sockets:
                 each.close()
             raise
-        listeners = [self.listen_on(each, own=own) for each in sockets]
+        listeners = [self.listen_on(each, owner) for each in sockets]
         return listeners[0].address
 
-    def listen_on(self, server: socket.socket, *, own: bool = False) -> Listener:
-        """Listen on a socket that is bound."""
-        listener = Listener(server, self.shared, own=own)
+    def listen_on(self, server: socket.socket, owner: str = "") -> Listener:
+        """Listen on a socket that is bound; `owner` is the subsystem whose alone it is."""
+        most = max(8, self._max_connections // _OWN_PART) if owner else self._max_connections
+        listener = Listener(server, self.shared, owner, most)
         self._listeners.append(listener)
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="connections")

@@ -1,0 +1,113 @@
+"""What the bodies of requests take up, counted by subsystem from their first byte on, and how much that may be.
+
+A body is nobody's turn until it is whole: no budget and no cap of turns in flight has seen it yet. So what has come of
+it counts here, until the request is answered or its connection gone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from epad.gateway.http.message import Response
+from epad.gateway.http.request import Request
+from epad.gateway.limits import Refused
+from epad.gateway.prompts import MOST_BYTES_A_TOKEN
+from epad.gateway.refusal import Refusal, RefusalError, bodies_too_large, over_budget, too_many_bodies
+
+# A client whose turns are all in flight may begin to send the next ones, which wait for their places.
+_SPARE_BODIES = 8
+# After so many bytes were given back, the heaps are worth a look.
+_BURST_BYTES = 16 << 20
+
+Say = Callable[[Request, str, RefusalError], Response]
+
+
+class Bodies:
+    """How much there is of them, and whose."""
+
+    def __init__(self, most: int, most_each: int, say: Say, settle: Callable[[], None]) -> None:
+        """`most` bytes of all, `most_each` of one subsystem; `settle` is called when a burst is over."""
+        self._most = max(most, most_each)
+        self._most_each = most_each
+        self._settle = settle
+        self._freed = 0
+        self.say = say
+        self.held: Counter[str] = Counter()
+        self.coming: Counter[str] = Counter()
+        self.in_all = 0
+
+    def allow(self, owner: str, declared: int, places: int, largest: Refused | None) -> BodyAllowance:
+        """Let a body come. `places` is how many turns its owner may have in flight; 0: as many as it likes.
+
+        `largest` refuses what is longer than what it allows could ever pay, be it counted by the server's own
+        tokenizer. Raises RefusalError.
+        """
+        if largest is not None and declared > largest.allowed * MOST_BYTES_A_TOKEN:
+            raise RefusalError(*_never(largest, declared))
+        if places and self.coming[owner] >= places + _SPARE_BODIES:
+            raise RefusalError(too_many_bodies(owner, self.coming[owner]))
+        if (over := self.refuses(owner, declared)) is not None:
+            raise RefusalError(over)
+        self.coming[owner] += 1
+        return BodyAllowance(self, owner, largest)
+
+    def refuses(self, owner: str, more: int) -> Refusal | None:
+        """Say which bound so many bytes more would cross."""
+        if self.held[owner] + more > self._most_each:
+            return bodies_too_large(owner, self.held[owner], self._most_each, "subsystem_bodies_bytes")
+        if self.in_all + more > self._most:
+            return bodies_too_large("all subsystems", self.in_all, self._most, "bodies_bytes")
+        return None
+
+    def count(self, owner: str, size: int) -> None:
+        """So many bytes more, or fewer."""
+        self.held[owner] += size
+        self.in_all += size
+        if not self.held[owner]:
+            del self.held[owner]
+        if size < 0:
+            self._freed -= size
+            if self._freed >= _BURST_BYTES:
+                self._freed = 0
+                self._settle()
+
+
+class BodyAllowance:
+    """One request's part of it."""
+
+    def __init__(self, bodies: Bodies, owner: str, largest: Refused | None) -> None:
+        self._bodies = bodies
+        self._owner = owner
+        self._largest = largest
+        self._size = 0
+        self._coming = True
+
+    def take(self, request: Request, size: int) -> Response | None:
+        """So many bytes more have come: say no if those are too many."""
+        over = self._bodies.refuses(self._owner, size)
+        if over is not None:
+            return self._bodies.say(request, self._owner, RefusalError(over))
+        self._bodies.count(self._owner, size)
+        self._size += size
+        if self._largest is not None and self._size > self._largest.allowed * MOST_BYTES_A_TOKEN:
+            return self._bodies.say(request, self._owner, RefusalError(*_never(self._largest, self._size)))
+        return None
+
+    def whole(self) -> None:
+        """All of it has come."""
+        if self._coming:
+            self._coming = False
+            self._bodies.coming[self._owner] -= 1
+
+    def give_back(self) -> None:
+        """The request is answered, or its connection gone."""
+        self.whole()
+        size, self._size = self._size, 0
+        if size:
+            self._bodies.count(self._owner, -size)
+
+
+def _never(largest: Refused, size: int) -> tuple[Refusal, Refused]:
+    refused = Refused(largest.scope, largest.limit, largest.allowed, largest.used, size, 0.0, True)
+    return over_budget(refused), refused

@@ -1,0 +1,25 @@
+"""Giving memory back to the system after a burst, with glibc's own means; elsewhere nothing is done.
+
+Left alone, glibc raises the size from which a block has pages of its own each time that one is freed, up to 32 MiB:
+after the first large body all the others come from a heap, which keeps what is below its last block in use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+_M_MMAP_THRESHOLD = -3
+_OWN_PAGES_BYTES = 512 << 10
+
+
+def give_large_blocks_back() -> None:
+    """From now on a freed block of half a MiB or more goes back to the system at once."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+
+
+def trim() -> None:
+    """Give back what is free within the heaps: some milliseconds after a burst."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
