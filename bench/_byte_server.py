@@ -20,6 +20,18 @@ PAUSE_SECONDS = 0.005
 _HANG_SECONDS = 60.0
 
 
+def _plain(status: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+_LISTS = {
+    "/v1/models": _plain("200 OK", b'{"object":"list","data":[{"id":"tiny","object":"model"}]}'),
+    "/api/tags": _plain("200 OK", b'{"models":[{"name":"tiny","model":"tiny"}]}'),
+}
+_NOT_FOUND = _plain("404 Not Found", b"{}")
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Bytes that are sent at once, and the tokens that the server made for them; without bytes it works unseen."""
@@ -60,7 +72,7 @@ class Made:
 
 @dataclass(slots=True)
 class ByteServer:
-    """Answers what `answer` gives for a path and a body; every other route is none of its own (404).
+    """Answers what `answer` gives for a path and a body, and lists its one model; it has no other route (404).
 
     `prompt_tokens` is what the server reads of a prompt, by its own count, where the answer has a status of 200.
     """
@@ -106,9 +118,7 @@ class ByteServer:
         asked = json.loads(body) if head.startswith(b"POST") and body else {}
         answer = self.answer(path, asked) if head.startswith(b"POST") else None
         if answer is None:
-            writer.write(
-                b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-            )
+            writer.write(_LISTS.get(path, _NOT_FOUND))
             await writer.drain()
             return True
         script, prompt_tokens = answer

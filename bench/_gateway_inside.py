@@ -83,6 +83,11 @@ def gateway_config(**overrides: Any) -> GatewayConfig:
     return GatewayConfig(**values)
 
 
+def refuses_at_once() -> dict[str, Any]:
+    """The setting with which nobody waits for room, where the gateway has it."""
+    return {"wait_seconds": 0.0} if "wait_seconds" in GatewayConfig.__struct_fields__ else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a client got."""
@@ -133,6 +138,10 @@ class Inside:
         async with asyncio.timeout(_PATIENCE_SECONDS), ledger.changed:
             await ledger.changed.wait_for(lambda: len(ledger.closed) >= count)
         return list(ledger.closed)
+
+    async def idle(self) -> None:
+        """Wait until every turn that was opened is closed."""
+        await self.closed(len(self.ledger.opened))
 
     def spent(self, name: str = "writer") -> Mapping[str, Any]:
         """What is spent or reserved of each limit of a subsystem."""

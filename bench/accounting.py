@@ -20,6 +20,7 @@ from pathlib import Path
 
 import _accounting_ollama
 import _accounting_openai
+import _accounting_recordings
 import _accounting_shapes
 import _accounting_typed
 import structlog
@@ -38,7 +39,9 @@ _LEAVE_SECONDS = 0.1
 
 def all_behaviours() -> list[Behaviour]:
     """Every one there is."""
-    parts = (_accounting_openai, _accounting_shapes, _accounting_ollama, _accounting_typed)
+    parts = (
+        _accounting_recordings, _accounting_openai, _accounting_shapes, _accounting_ollama, _accounting_typed,
+    )  # fmt: skip
     return [behaviour for part in parts for behaviour in part.behaviours()]
 
 
