@@ -25,6 +25,11 @@ class Alias:
     path: str = CHAT
     usage: Callable[[int, int, int], dict[str, int]] = field(default=usage_of_all)
 
+    @property
+    def honest(self) -> dict[str, Any]:
+        """A cap that every server obeys, and nothing else."""
+        return {"options": {"num_predict": 5}} if self.path.startswith("/api/") else dict(_CAP)
+
     def prompt(self, number: int) -> dict[str, Any]:
         """Another prompt for every request."""
         text = f"question {number}"

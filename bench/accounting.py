@@ -56,7 +56,7 @@ async def outcome(behaviour: Behaviour) -> Outcome:
         upstream = UpstreamConfig(url=server.url, dialects=_DIALECTS, server=behaviour.kind)
         async with inside({"raw": upstream}, {"writer": _BUDGET}) as gateway:
             status = await _asked(gateway, behaviour)
-            if not gateway.ledger.opened:
+            if not gateway.ledger.opened or (not server.made and behaviour.leaves_after != 0):
                 return Outcome(behaviour, server.tokens, 0, 0, "refused", status)
             [closed] = await gateway.closed(1)
             reserved = gateway.ledger.opened[0].reserved_tokens

@@ -38,12 +38,14 @@ _UNKNOWN = "unknown server"
 Answer = Callable[[str, dict[str, Any]], tuple[Script, int] | None]
 
 
-def overshoot(claim: str, made: int, limit: int, n: int, peers: Mapping[str, float | str]) -> Row:
-    """A row: how many tokens were made beyond the limit."""
+def overshoot(
+    claim: str, made: int, limit: int, n: int, peers: Mapping[str, float | str], *, served: bool
+) -> Row:
+    """A row: how many tokens were made beyond the limit. A gateway that serves nobody has met nothing."""
     value = max(0, made - limit)
-    return Row(
-        claim, value, "tokens over", _GOAL, value == 0, {"limit": limit, "made": made, **peers}, n, _COMMAND
-    )
+    nobody: dict[str, float | str] = {} if served else {"NOBODY SERVED": "the row says nothing"}
+    shown = {"limit": limit, "made": made, **peers, **nobody}
+    return Row(claim, value, "tokens over", _GOAL, served and value == 0, shown, n, _COMMAND)
 
 
 async def _guarded(
@@ -88,7 +90,7 @@ async def _crowd(count: int, **fields: Any) -> Row:
         "statuses": _statuses(statuses), "naive, tokens over": naive,
         f"{_LITELLM}: key budget": "10 (exact); two workers without Redis 20; provider or deployment budget 200",
     }  # fmt: skip
-    return overshoot(what, made, limit, count, peers)
+    return overshoot(what, made, limit, count, peers, served=statuses[200] > 0)
 
 
 async def _naive(answer: Answer, limit: int, bodies: Sequence[Mapping[str, Any]], leaves_after: int | None = None,
@@ -179,7 +181,7 @@ async def _leave(name: str, answer: Answer, kind: str, clients: Leavers, *, toge
     how = "at once" if together else "one after the other"
     claim = f"{clients.count} clients hang up after {clients.bytes_read:,} bytes, {how}: {name}, {kind or _UNKNOWN}"
     peers: dict[str, float | str] = {"statuses": _statuses(statuses), "naive, tokens over": naive}
-    return overshoot(claim, made, clients.limit, clients.count, peers)
+    return overshoot(claim, made, clients.limit, clients.count, peers, served=statuses[200] > 0)
 
 
 async def _hang_ups() -> list[Row]:
@@ -198,10 +200,13 @@ async def _hang_ups() -> list[Row]:
 
 
 async def _alias(alias: Alias) -> Row:
-    """Eight requests with a cap of 5 and something beside it that the server obeys."""
+    """An honest request with a cap of 5, and eight with something beside it that the server obeys."""
     bodies = [{"model": "tiny", **alias.prompt(number), **alias.fields} for number in range(8)]
+    honest = {"model": "tiny", **alias.prompt(-1), **alias.honest}
+    controls: list[int] = []
 
     async def load(gateway: Inside) -> Counter[int]:
+        controls.append((await gateway.ask(alias.path, honest)).status)
         told = await asyncio.gather(*(gateway.ask(alias.path, body) for body in bodies))
         return Counter(each.status for each in told)
 
@@ -209,9 +214,11 @@ async def _alias(alias: Alias) -> Row:
     made, statuses = await _guarded(model.answer, LIMIT, alias.kind, load, **refuses_at_once())
     bare = sum(a * b + servers.prompt_tokens(body) for body in bodies for a, b in [alias.obeys(body)])
     peers: dict[str, float | str] = {
-        "statuses": _statuses(statuses), "without a gateway, tokens over": max(0, bare - LIMIT),
+        "statuses": _statuses(statuses), "honest request": controls[0],
+        "without a gateway, tokens over": max(0, bare - LIMIT),
     }  # fmt: skip
-    return overshoot(f"{alias.kind or _UNKNOWN}: {alias.name}", made, LIMIT, 8, peers)
+    claim = f"{alias.kind or _UNKNOWN}: {alias.name}"
+    return overshoot(claim, made, LIMIT, 8, peers, served=controls == [200])
 
 
 # Two lives.
@@ -222,9 +229,8 @@ async def _lives(lives: Lives) -> Row:
     peers: dict[str, float | str] = {
         "statuses before": _statuses(lived.before), "statuses after": _statuses(lived.after),
     }  # fmt: skip
-    return overshoot(
-        lives.name, lived.made, LIMIT, sum(lived.before.values()) + sum(lived.after.values()), peers
-    )
+    asked = lived.before.total() + lived.after.total()
+    return overshoot(lives.name, lived.made, LIMIT, asked, peers, served=lived.before[200] > 0)
 
 
 async def _all(quick: bool) -> list[Row]:
