@@ -72,12 +72,13 @@ class Made:
 
 @dataclass(slots=True)
 class ByteServer:
-    """Answers what `answer` gives for a path and a body, and lists its one model; it has no other route (404).
+    """Answers what `answer` gives for a path and a body, lists its one model, and has no other route (404) but `looks`.
 
     `prompt_tokens` is what the server reads of a prompt, by its own count, where the answer has a status of 200.
     """
 
     answer: Callable[[str, dict[str, Any]], tuple[Script, int] | None]
+    looks: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None
     made: list[Made] = field(default_factory=list)
     port: int = 0
 
@@ -118,7 +119,9 @@ class ByteServer:
         asked = json.loads(body) if head.startswith(b"POST") and body else {}
         answer = self.answer(path, asked) if head.startswith(b"POST") else None
         if answer is None:
-            writer.write(_LISTS.get(path, _NOT_FOUND))
+            looked = self.looks(path, asked) if self.looks is not None else None
+            known = _plain("200 OK", json.dumps(looked).encode()) if looked is not None else _LISTS.get(path)
+            writer.write(known or _NOT_FOUND)
             await writer.drain()
             return True
         script, prompt_tokens = answer

@@ -112,7 +112,9 @@ class Inside:
     ) -> Told:
         """Ask, and read the answer; with `leaves_after`, hang up when so many bytes of it have come."""
         headers = {"Authorization": f"Bearer {self.keys[name]}", "Content-Type": "application/json"}
-        sent = self.http.post(self.url + path, data=json.dumps(body).encode(), headers=headers)
+        sent = self.http.post(
+            self.url + path, data=json.dumps(body, separators=(",", ":")).encode(), headers=headers
+        )
         got = b""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS), sent as answer:
