@@ -80,7 +80,7 @@ def _killed(*, done: bool = True) -> Script:
 
 
 def _empty_chunks() -> Script:
-    return stream(*said(*[sse(delta(content=""))] * 50, tokens=1), sse(finish()), DONE)
+    return stream(*said(*[sse(delta(content=""))] * 200, tokens=1), sse(finish()), DONE)
 
 
 def _joined() -> Script:
@@ -105,7 +105,11 @@ def _zeros() -> list[Behaviour]:
     falls = stream(*running, sse(usage(3)), DONE)
     again = stream(*words(20), sse(usage(20)), sse({**usage(0), "usage": ZERO}), DONE)
     report = "CLIProxyAPI#3077"
+    early = stream(*words(20), sse(usage(20)), Piece(sse(delta(content=DENSE)), 160), sse(finish()), DONE)
+    no_prompt = counts(5, 0)
     return [
+        _b("proxy", "a count, and after it more text", "sibling", early),
+        _b("proxy", "prompt counted as 0, output counted", "ai-gateway#1631", whole(chat(no_prompt), 5)),
         _b("proxy", "zeros until the last chunk", report, stream(*zeros, *tail), counted=True),
         _b("proxy", "zeros until the last chunk, client leaves", report,
            stream(*zeros, then="hang", **_SLOW), leaves_after=2_000),
@@ -203,8 +207,15 @@ def _reasoning() -> list[Behaviour]:
         )
     ]  # fmt: skip
     total = {"total_tokens": PROMPT + 60}
+    no_total = {
+        "prompt_tokens": 7,
+        "completion_tokens": 9,
+        "completion_tokens_details": {"reasoning_tokens": 94},
+    }
     return [
         *rows,
+        _b("proxy", "reasoning beside the output, no total", "omni-llm-provider#49",
+           whole(chat(no_total), 103), counted=True),
         _b("proxy", "nothing but a total", "clarifai-python#978", whole(chat(total), 60), counted=True),
         _b("proxy", "stream, nothing but a total", "clarifai-python#978",
            stream(*words(60), sse({**usage(0), "usage": total}), DONE), counted=True),

@@ -25,6 +25,7 @@ import _accounting_shapes
 import _accounting_typed
 import structlog
 from _accounting_behaviour import Behaviour, Outcome
+from _accounting_plants import BY_NAME, PLANTS, DoesNotFit, Plant, planted
 from _byte_server import ByteServer, Script
 from _gateway_inside import Inside, inside
 from _harness import Row, write
@@ -35,6 +36,8 @@ _COMMAND = "python bench/accounting.py"
 _DIALECTS = ("openai", "ollama", "anthropic")
 _BUDGET = BudgetConfig(tokens_per_minute=1_000_000, max_in_flight=0)
 _LEAVE_SECONDS = 0.1
+_AT_ONCE = 8
+_ROWS_NAMED = 3
 
 
 def all_behaviours() -> list[Behaviour]:
@@ -71,9 +74,40 @@ async def _asked(gateway: Inside, behaviour: Behaviour) -> int:
     return told.status
 
 
-async def outcomes(behaviours: Sequence[Behaviour]) -> list[Outcome]:
-    """One after the other, so that none disturbs another."""
-    return [await outcome(behaviour) for behaviour in behaviours]
+async def outcomes(behaviours: Sequence[Behaviour], at_once: int = 1) -> list[Outcome]:
+    """So many at once, in their order."""
+    room = asyncio.Semaphore(at_once)
+
+    async def one(behaviour: Behaviour) -> Outcome:
+        async with room:
+            return await outcome(behaviour)
+
+    return await asyncio.gather(*map(one, behaviours))
+
+
+def plants_table(behaviours: Sequence[Behaviour], plants: Sequence[Plant]) -> int:
+    """Break one rule after the other, and say which rows notice that are good otherwise; 1 if one goes unnoticed."""
+    good = [each.behaviour for each in asyncio.run(outcomes(behaviours, _AT_ONCE)) if each.good]
+    print(
+        f"{len(good)} of {len(behaviours)} rows are good with nothing planted; below, those that a plant turns red"
+    )
+    unnoticed = 0
+    for plant in plants:
+        try:
+            with planted(plant):
+                red = [each for each in asyncio.run(outcomes(good, _AT_ONCE)) if not each.good]
+        except DoesNotFit as error:
+            print(f"{plant.name:28} DOES NOT FIT: {error}")
+            unnoticed += 1
+            continue
+        unnoticed += not red
+        named = "; ".join(f"{e.behaviour.server}: {e.behaviour.name} {e.verdict}" for e in red[:_ROWS_NAMED])
+        more = f" and {len(red) - _ROWS_NAMED} more" if len(red) > _ROWS_NAMED else ""
+        print(
+            f"{plant.name:28} {plant.rule}\n{'':28} {named + more if red else 'NOBODY NOTICES'}", flush=True
+        )
+    print(f"{len(plants)} rules broken, {unnoticed} unnoticed")
+    return int(unnoticed > 0)
 
 
 def row(each: Outcome) -> Row:
@@ -124,8 +158,14 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="TEXT", default="", help="behaviours that have this in their server or name"
     )
+    parser.add_argument(
+        "--plant", choices=["all", *BY_NAME], help="break this rule on purpose; exit 1 if no row notices"
+    )
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    if arguments.plant:
+        plants = PLANTS if arguments.plant == "all" else (BY_NAME[arguments.plant],)
+        return plants_table(all_behaviours(), plants)
     chosen = [each for each in all_behaviours() if arguments.only in f"{each.server}: {each.name}"]
     found = asyncio.run(outcomes(chosen))
     print(table(found))
