@@ -35,6 +35,7 @@ from epad.config import BudgetConfig, UpstreamConfig
 _COMMAND = "python bench/accounting.py"
 _DIALECTS = ("openai", "ollama", "anthropic")
 _BUDGET = BudgetConfig(tokens_per_minute=1_000_000, max_in_flight=0)
+_LIMITS = {"default_output_tokens": 1_000, "max_output_tokens": 4_000}
 _LEAVE_SECONDS = 0.1
 _AT_ONCE = 8
 _ROWS_NAMED = 3
@@ -57,7 +58,7 @@ async def outcome(behaviour: Behaviour) -> Outcome:
 
     async with ByteServer(answer).serving() as server:
         upstream = UpstreamConfig(url=server.url, dialects=_DIALECTS, server=behaviour.kind)
-        async with inside({"raw": upstream}, {"writer": _BUDGET}) as gateway:
+        async with inside({"raw": upstream}, {"writer": _BUDGET}, **_LIMITS) as gateway:
             status = await _asked(gateway, behaviour)
             if not gateway.ledger.opened or (not server.made and behaviour.leaves_after != 0):
                 return Outcome(behaviour, server.tokens, 0, 0, "refused", status)

@@ -32,7 +32,6 @@ from _utilisation_package import FRAMEWORKS, Package, install, installed, packag
 from epad.config import BudgetConfig, UpstreamConfig
 
 _COMMAND = "python bench/utilisation.py"
-_DEFAULTS = {"default_output_tokens": 4_096, "max_output_tokens": 16_384, "template_tokens": 64}
 _MOST = 16
 # Of what the scenario costs: 1,600 and 1,300 of 1,190, the same share for the other.
 _GOALS = {
@@ -133,7 +132,7 @@ async def agent(gateway: Inside, scenario: script.Scenario) -> bool:
 async def _before(url: str, kind: str, budget: BudgetConfig) -> AsyncIterator[Inside]:
     """A gateway as it comes out of the box, before one upstream."""
     upstream = UpstreamConfig(url=url, dialects=("openai",), server=kind)
-    async with inside({"mock": upstream}, {"writer": budget}, **_DEFAULTS) as gateway:
+    async with inside({"mock": upstream}, {"writer": budget}) as gateway:
         yield gateway
 
 
