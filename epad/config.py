@@ -170,7 +170,9 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A model server. `models` are glob patterns; the first upstream that matches serves a model.
 
     `served_by` is the subsystem whose process it is; empty where it is none of ours. `server` is the kind of server,
-    as in epad/gateway/servers.py; empty: it is told by its address and its answers. `fields` may be asked of it beside
+    as in epad/gateway/servers.py; empty: it is told by its address and its answers.
+    `tokenizer` is a tokenizer.json by which its prompts are counted.
+    `fields` may be asked of it beside
     those that are known.
     """
 
@@ -184,6 +186,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     embedded: bool = False
     served_by: str = ""
     server: str = ""
+    tokenizer: str = ""
     fields: tuple[str, ...] = ()
 
 

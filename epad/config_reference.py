@@ -37,6 +37,7 @@ WORDS: Mapping[str, str] = {
     "upstreams.NAME.context_tokens": "the longest prompt and answer it takes; 0: not known",
     "upstreams.NAME.free": "its turns cost nothing, so it needs no price",
     "upstreams.NAME.embedded": "it is a toy of epad's own, and everything that shows its results says so",
+    "upstreams.NAME.tokenizer": "its tokenizer.json, where the server counts by no route: needs 'epad[tokenizer]'",
     "upstreams.NAME.served_by": "the subsystem whose process it is, so that its failing is told from its clients'",
     "upstreams.NAME.server": "its kind, as llama.cpp, vllm, ollama or openai; empty: told by its answers",
     "upstreams.NAME.fields": "fields of a request that it may be asked with beside those that are known",

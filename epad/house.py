@@ -29,6 +29,7 @@ from epad.gateway.money import Prices
 from epad.gateway.one_token import OneToken
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
+from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.host_readings import watch_lag
 from epad.integrity import Integrity
@@ -323,10 +324,9 @@ class House:
 
     def _make_gateway(self) -> Gateway:
         observers: list[TurnObserver] = [*self._watchers.turn_observers(), self._spending, self.recorder]
-        gateway = self.config.gateway
         return Gateway(
             GatewayParts(
-                config=gateway,
+                config=self.config.gateway,
                 identities=self._stores.identities,
                 budgets=self._stores.budgets,
                 access=self._access,
@@ -339,8 +339,9 @@ class House:
                 prices=Prices(self.config.prices),
                 costs=self._stores.costs,
                 doors=doors(self.config.subsystems),
-                answers=Answers(self._stores.database, gateway, self.clock),
+                answers=Answers(self._stores.database, self.config.gateway, self.clock),
                 alarm=self._push,
+                tokenizer_files=load_tokenizers(self.config.upstreams),
             )
         )
 
@@ -444,7 +445,6 @@ class House:
         )
 
     def _make_page(self) -> WebPage:
-        directories = self._directories
+        directories, reports = self._directories, Reports(self._directories.work)
         alerts = AlertDoor(directories.alerts_token, self._watchers.alerts.receive)
-        reports = Reports(directories.work)
         return WebPage(self.config.web, self._orders, reports, directories.web_token, alerts)

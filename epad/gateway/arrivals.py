@@ -9,6 +9,7 @@ from msgspec import structs
 
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
+from epad.gateway.allowance import Wish, allow
 from epad.gateway.dialects.body import read_object
 from epad.gateway.dialects.dialect import Ask, Endpoint
 from epad.gateway.errors import RequestError
@@ -19,6 +20,7 @@ from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import RefusalError
+from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival
 from epad.gateway.upstream import Route, Upstream
 
@@ -67,6 +69,24 @@ class Arriving:
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
             hidden=judged.hidden,
         )
+
+
+async def measured(
+    arrival: Arrival, wish: Wish, parts: GatewayParts, prompts: Prompts, tokenizers: Tokenizers
+) -> Arrival:
+    """The request with its prompt counted by a tokenizer, where its bytes are in the way of what it wishes."""
+    if len(arrival.upstream.candidates) != 1 or arrival.prompt.by == "tokenizer":
+        return arrival
+    rooms = parts.budgets.rooms(arrival.subsystem, parts.clock.monotonic())
+    short = wish.most < wish.tokens or allow(wish, rooms).tokens < wish.most
+    [upstream], ask, route = arrival.upstream.candidates, arrival.ask, arrival.endpoint.path
+    if not short or not prompts.trusts(upstream, ask.model, "tokenizer"):
+        return arrival
+    tokens = await tokenizers.count(upstream, route, ask)
+    if tokens is None or tokens >= arrival.prompt.tokens:
+        return arrival
+    left = _context_left((upstream,), arrival.endpoint.dialect.name, ask, tokens)
+    return structs.replace(arrival, prompt=PromptBound(tokens, "tokenizer"), context_tokens=left)
 
 
 def _named(parts: GatewayParts, ask: Ask, dialect: str) -> Ask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from epad.gateway.idempotency import Answers
 from epad.gateway.identity import Identities
 from epad.gateway.listeners import Door
 from epad.gateway.money import Prices
+from epad.gateway.tokenizing import Tokenizer
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.metrics import Metrics
@@ -78,3 +79,4 @@ class GatewayParts:
     answers: Answers | None = None
     doors: tuple[Door, ...] = ()
     alarm: Callable[[Finding], None] = _unheard
+    tokenizer_files: Mapping[str, Tokenizer] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.upstream import Upstream
@@ -33,10 +34,10 @@ MOST_BYTES_A_TOKEN = 24
 
 @dataclass(frozen=True, slots=True)
 class PromptBound:
-    """How many tokens a prompt has at most; `by_history` if a count of its beginning says so."""
+    """How many tokens a prompt has at most, and by what: its bytes, a count of its beginning, or a tokenizer."""
 
     tokens: int
-    by_history: bool = False
+    by: Literal["bytes", "history", "tokenizer"] = "bytes"
 
 
 class Prompts:
@@ -46,7 +47,7 @@ class Prompts:
         self._template_tokens = template_tokens
         self._counted: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._unsaid: OrderedDict[tuple[str, str, bool], int] = OrderedDict()
-        self._untrusted: set[tuple[str, str]] = set()
+        self._untrusted: set[tuple[str, str, str]] = set()
 
     def bound(self, upstream: Upstream, dialect: str, ask: Ask) -> PromptBound | None:
         """Bound a prompt as one upstream would count it; None if nothing does."""
@@ -56,7 +57,7 @@ class Prompts:
         tokens += self.unsaid(upstream, dialect, ask)
         counted = self._by_history(upstream, ask) if ask.prompt_bound is not None else None
         if counted is not None and counted < tokens:
-            return PromptBound(counted, by_history=True)
+            return PromptBound(counted, "history")
         return PromptBound(tokens)
 
     def unsaid(self, upstream: Upstream, dialect: str, ask: Ask) -> int:
@@ -65,14 +66,18 @@ class Prompts:
         published = upstream.server_for(dialect).tool_preamble(ask.model) if tools else 0
         return max(published, self._unsaid.get((upstream.name, ask.model, tools), 0))
 
+    def trusts(self, upstream: Upstream, model: str, by: str) -> bool:
+        """Say whether what bounds a model's prompts, other than their bytes, has never been found too low."""
+        return (upstream.name, model, by) not in self._untrusted
+
     def counted(self, upstream: Upstream, ask: Ask, bound: PromptBound, tokens: int) -> bool:
         """Learn from the server's own count of a prompt; say whether what its bound lacked is known from now on."""
         more = tokens > bound.tokens
         if tokens > bound.tokens + MOST_UNSAID_TOKENS or (more and ask.prompt_bound is None):
             return False  # its count is wrong, or its context is
-        if more and bound.by_history:
-            # Its template renders what was said before anew: what it counts of the beginning says nothing.
-            self._untrusted.add((upstream.name, ask.model))
+        if more and bound.by != "bytes":
+            # Its template renders what was said before anew, or its tokenizer counts something else.
+            self._untrusted.add((upstream.name, ask.model, bound.by))
         elif more:
             # How much of it is the prompt's own is not known; all of it is what it can be at most.
             self._remember_unsaid((upstream.name, ask.model, ask.fields.has("tools")), tokens)
@@ -81,7 +86,7 @@ class Prompts:
 
     def _by_history(self, upstream: Upstream, ask: Ask) -> int | None:
         history = ask.history
-        if len(history.digests) < 2 or (upstream.name, ask.model) in self._untrusted:
+        if len(history.digests) < 2 or not self.trusts(upstream, ask.model, "history"):
             return None
         place = _place(upstream, ask)
         for digest, size in zip(history.digests[-2::-1], history.sizes[-2::-1], strict=True):

@@ -17,7 +17,7 @@ from epad.database import DatabaseError
 from epad.descriptors import share
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
-from epad.gateway.arrivals import Arriving
+from epad.gateway.arrivals import Arriving, measured
 from epad.gateway.bodies import Bodies, BodyAllowance
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Refused, Usage
 from epad.gateway.catalogue import Lookup, Question
@@ -37,6 +37,7 @@ from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusing import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
+from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.hosts import without_port
 from epad.ledger.record import Outcome
@@ -60,6 +61,7 @@ class Gateway:
         self._parts = parts
         limits = OutputLimits(config.default_output_tokens, config.max_output_tokens, config.template_tokens)
         self._prompts = Prompts(config.template_tokens)
+        self._tokenizers = Tokenizers(parts.upstreams, parts.clock, parts.tokenizer_files)
         self._turns = Turns(parts, limits, self._prompts)
         self._relay = Relay(parts.upstreams, self._turns, config.write_seconds)
         self._routes = Routes(limits)
@@ -248,6 +250,8 @@ class Gateway:
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         arrival = Arriving(request, name, endpoint, arrived, reading).route(self._parts, self._prompts)
+        wish = self._turns.wish(arrival)
+        arrival = await measured(arrival, wish, self._parts, self._prompts, self._tokenizers)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
             return await self._take(request, await self._turns.admit(arrival))

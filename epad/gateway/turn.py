@@ -17,6 +17,7 @@ from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMet
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE, Price
+from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
@@ -25,9 +26,7 @@ from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
-from statemachine.finding import HOST, Finding, Severity
-
-OVERRUN_PROBE = "overrun"
+from statemachine.finding import Finding
 
 
 class BrokenTurnError(Exception):
@@ -153,17 +152,24 @@ class Turns:
         self._tokens = Labelled(metrics.tokens.labels)
         self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
 
-    async def admit(self, arrival: Arrival) -> Turn:
-        """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
-        name, ask = arrival.subsystem, arrival.ask
-        wish = Wish(
+    def wish(self, arrival: Arrival) -> Wish:
+        """What a request would like to have."""
+        ask = arrival.ask
+        tokens = self._limits.cap(ask.wish)
+        if not tokens and ask.generates and not arrival.upstream.served_by.server.zero_cap_means_none:
+            tokens = 1  # a prompt that is scored has no output, but to this server 0 means no limit
+        return Wish(
             prompt_tokens=arrival.prompt.tokens,
-            tokens=self._limits.cap(ask.wish),
+            tokens=tokens,
             named=ask.wish is not None,
             choices=ask.choices,
             price=arrival.price,
             context_tokens=arrival.context_tokens,
         )
+
+    async def admit(self, arrival: Arrival) -> Turn:
+        """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
+        name, ask, wish = arrival.subsystem, arrival.ask, self.wish(arrival)
         asked = self._parts.clock.monotonic()
         admitted = await self.admission.admit(name, wish, ask.prompt_digest)
         if isinstance(admitted, Refused):
@@ -253,12 +259,13 @@ class Turns:
         learnt = self._learn(turn, charge)
         self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd, learnt=learnt)
         self.admission.settled()
-        absurd = turn.absurd
-        if absurd:
-            self._tell_absurd(turn, absurd, now)
-        exceeded = charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd
-        if exceeded and not learnt:
-            self._tell_overrun(turn, charge, now)
+        upstream = turn.arrival.upstream.name
+        if turn.absurd:
+            self._tell("turn.absurd_usage", name, absurd(turn.id, upstream, turn.absurd, now))
+        beyond = charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd
+        if beyond and not learnt:
+            found = exceeded(turn.id, upstream, turn.arrival.ask.model, turn.reservation, charge, now)
+            self._tell("turn.exceeded_reservation", name, found)
         if charge.source is UsageSource.RESERVED:
             self._tokens[name, "forfeited"].inc(charge.tokens)
         else:
@@ -319,51 +326,10 @@ class Turns:
             )  # fmt: skip
         return learnt
 
-    def _tell_overrun(self, turn: Turn, charge: Charge, now: float) -> None:
-        """The bound was none: it is recorded in full, the budget refuses the subsystem, and someone is told."""
-        arrival, held = turn.arrival, turn.reservation
-        evidence = {
-            "turn": turn.id,
-            "upstream": arrival.upstream.name,
-            "model": arrival.ask.model,
-            "reserved_tokens": held.tokens,
-            "charged_tokens": charge.tokens,
-            "reserved_microusd": held.microusd,
-            "charged_microusd": charge.microusd,
-        }
-        self._parts.log.error("turn.exceeded_reservation", subsystem=arrival.subsystem, **evidence)
-        reason = (
-            f"upstream {arrival.upstream.name} counted {charge.tokens} tokens where at most {held.tokens} "
-            f"were possible (turn {turn.id}): its count or [gateway] template_tokens is wrong"
-        )
-        self._parts.alarm(
-            Finding(
-                OVERRUN_PROBE,
-                arrival.subsystem,
-                Severity.ANOMALY,
-                now,
-                reason,
-                charge.tokens,
-                held.tokens,
-                "tokens",
-                evidence,
-                hard=True,
-            )
-        )
-
-    def _tell_absurd(self, turn: Turn, absurd: str, now: float) -> None:
-        """The upstream counts nonsense: the turn costs its reservation. No client is to blame for it."""
-        upstream = turn.arrival.upstream.name
-        name, _, value = absurd.partition(" = ")
-        evidence = {"turn": turn.id, "upstream": upstream, "field": name, "counted": value}
-        self._parts.log.error("turn.absurd_usage", subsystem=turn.arrival.subsystem, **evidence)
-        reason = (
-            f"upstream {upstream} counted {absurd}, which no turn can have (turn {turn.id}): "
-            "all that was reserved is charged; see what stands before the model server"
-        )
-        self._parts.alarm(
-            Finding(OVERRUN_PROBE, HOST, Severity.WARNING, now, reason, unit="tokens", evidence=evidence)
-        )
+    def _tell(self, event: str, subsystem: str, finding: Finding) -> None:
+        """Someone is told, and the log has the evidence."""
+        self._parts.log.error(event, subsystem=subsystem, **finding.evidence)
+        self._parts.alarm(finding)
 
     async def _open_priced(self, entry: OpenTurn, reserved_microusd: int) -> int:
         await self._parts.costs.open(entry.turn, entry.subsystem, reserved_microusd)

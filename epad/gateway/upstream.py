@@ -305,6 +305,14 @@ class Upstreams:
             raise UpstreamError(f"upstream {upstream.name}: {path} answered {answer.status}")
         return body
 
+    async def ask(self, upstream: Upstream, path: str, body: bytes) -> bytes:
+        """Ask a small question that is no turn. Raises UpstreamError."""
+        async with await self._request(b"POST", upstream, path, body, [_JSON]) as answer:
+            said = await answer.read()
+        if answer.status != 200:
+            raise UpstreamError(f"upstream {upstream.name}: {path} answered {answer.status}")
+        return said
+
     async def _request(
         self, method: bytes, upstream: Upstream, path: str, body: bytes = b"", fields: Sequence[Field] = ()
     ) -> Answer:

@@ -36,11 +36,13 @@ BUDGET = {"writer": BudgetConfig(tokens_per_hour=1_000_000)}
 
 
 @asynccontextmanager
-async def in_front(directory: Path, **budgets: BudgetConfig) -> AsyncIterator[tuple[World, ModelServer, str]]:
+async def in_front(
+    directory: Path, kind: str = "vllm", **budgets: BudgetConfig
+) -> AsyncIterator[tuple[World, ModelServer, str]]:
     """A gateway before a server of every dialect, and that server's own URL."""
     async with model_server() as (server, direct):
         upstream = UpstreamConfig(
-            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192, server="vllm"
+            url=direct, dialects=("openai", "ollama", "anthropic"), context_tokens=8_192, server=kind
         )
         async with world(directory, budgets=budgets or BUDGET, upstreams={"real": upstream}) as w:
             yield w, server, direct
@@ -206,7 +208,7 @@ async def test_permanent_refusals_are_asked_for_once(tmp_path: Path, name: str) 
     """Default retries on, yet a request that can never pass arrives a single time, and reads as what it is."""
     kind, call, error, words = REFUSED[name]
     async with (
-        in_front(tmp_path, writer=BudgetConfig(tokens_per_hour=500)) as (w, server, _),
+        in_front(tmp_path, "generic", writer=BudgetConfig(tokens_per_hour=500)) as (w, server, _),
         client_of(kind, w.url, w.keys["writer"]) as client,
     ):
         with pytest.raises(error, match=words):
