@@ -28,6 +28,8 @@ def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | No
     `asked`: a stream was asked for; `lines`: the route's streams are JSON lines, so that the first is passed at once.
     """
     text = start.lstrip(_SPACE)
+    if len(start) > MAX_FIRST_LINE and not text:
+        return Form.WHOLE  # nothing but white space: no stream begins like that
     if text.startswith(_EVENT_FIELDS):
         return Form.EVENTS
     if not ended and any(field.startswith(text) for field in _EVENT_FIELDS):
