@@ -146,14 +146,10 @@ class Budgets:
                 return refused
         return None
 
-    def largest(self, subsystem: str, now: float) -> Refused | None:
+    def largest(self, subsystem: str) -> Refused | None:
         """The smallest limit of tokens that applies, as the refusal of what is larger; None if there is none."""
-        found: Refused | None = None
-        for scope in self._of(subsystem):
-            for limit, usage in scope.tokens.usage(now).items():
-                if found is None or usage.limit < found.allowed:
-                    found = Refused(scope.name, limit, usage.limit, usage.used, 0, 0.0, True)
-        return found
+        found = [each for scope in self._of(subsystem) if (each := scope.tokens.smallest) is not None]
+        return min(found, key=lambda refused: refused.allowed, default=None)
 
     def places(self, subsystem: str) -> int:
         """How many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from epad.config import BudgetConfig, LimitsConfig, SharedBudgetConfig
@@ -159,6 +160,15 @@ class Meter:
     def limited(self) -> bool:
         """Whether there is any limit at all."""
         return bool(self._limited)
+
+    @property
+    def smallest(self) -> Refused | None:
+        """The smallest limit, as the refusal of an amount that is larger; what is used may have been used before."""
+        if not self._limited:
+            return None
+        window, limit = min(self._limited, key=itemgetter(1))
+        used = window.spent + self.reserved
+        return Refused(self._scope, window.shape.limit, limit, used, 0, 0.0, True)
 
     def too_large(self, amount: int, now: float) -> Refused | None:
         """Say which limit is smaller than the amount alone."""

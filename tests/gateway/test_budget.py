@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig
-from epad.gateway.budget import WINDOWS, Budgets, Refused, Reservation, Spend, Window
+from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.gateway.budget import WINDOWS, Budgets, Refused, Reservation, SharedBudgets, Spend, Window
 from epad.gateway.errors import BudgetError
 
 LIMITS = BudgetConfig(tokens_per_minute=100, tokens_per_hour=400, tokens_per_day=900, max_in_flight=5)
@@ -220,3 +220,21 @@ def test_a_subsystem_that_comes_and_goes_is_neither_forgotten_nor_let_in() -> No
     budgets.settle(turn, 80, 1.0)
     budgets.configure(limits, 10)
     assert isinstance(budgets.reserve("a", 30, 2.0), Refused)
+
+
+def test_the_smallest_limit_of_all_that_apply_is_the_largest_possible_request() -> None:
+    """A subsystem's own, its group's or everyone's; money and requests bound no tokens."""
+    shared = SharedBudgets(
+        {"g": SharedBudgetConfig(tokens_per_day=70)},
+        {"a": "g"},
+        SharedBudgetConfig(tokens_per_hour=90, usd_per_day=0.01),
+    )
+    budgets = Budgets(
+        {"a": BudgetConfig(tokens_per_minute=80), "b": BudgetConfig(requests_per_minute=1)}, 8, shared
+    )
+    found = {name: budgets.largest(name) for name in ("a", "b")}
+    assert found["a"] is not None
+    assert (found["a"].scope, found["a"].limit, found["a"].allowed) == ("group:g", "tokens_per_day", 70)
+    assert found["b"] is not None
+    assert (found["b"].scope, found["b"].limit, found["b"].allowed) == ("all", "tokens_per_hour", 90)
+    assert Budgets({"a": BudgetConfig()}, 8).largest("a") is None
