@@ -44,6 +44,12 @@ listen = "127.0.0.1:0"
 url = "http://127.0.0.1:{port}"
 dialects = ["openai", "anthropic"]
 context_tokens = 1000
+[hysteresis.token_burn]
+raise_after = 0
+[hysteresis.token_rate]
+raise_after = 0
+[hysteresis.conversation]
+raise_after = 0
 [subsystems.evil]
 kind = "client"
 [subsystems.good]
@@ -221,6 +227,8 @@ def heavy_body(one: House, name: str, path: str, body: bytes, rounds: int) -> Ro
     kept = one.memory_mib() - before
     pinger.close()
     status = answer[0][9:12].decode() or "none"
+    if status == "403":
+        raise RuntimeError("the sender was quarantined: this measures nothing")
     served = status == "200" or name != CONTROL
     met = pause <= PAUSE_GOAL_MS and growth <= GROWTH_GOAL_MIB and kept <= KEPT_GOAL_MIB and served
     return Row(
