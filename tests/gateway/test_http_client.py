@@ -280,9 +280,13 @@ async def test_a_large_body_goes_as_the_server_takes_it() -> None:
 
 async def test_a_server_that_answers_before_it_has_heard_all_is_asked_anew() -> None:
     """The rest of a body must not be taken for the next request."""
-    script = Script(OK, OK)
+    script = Script(OK)
+    script.closes = False
     async with serving(script) as (pool, origin):
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
         assert await whole(await pool.send(origin, head, body=b"x" * 99_999_999)) == b"ok"
+        await script.hung_up.wait()
+        script.hung_up.clear()
         assert await whole(await pool.send(origin, GET)) == b"ok"
-    assert script.connections == 2
+        assert script.connections == 2
+    await script.hung_up.wait()
