@@ -246,7 +246,7 @@ async def test_tls_is_spoken_where_the_server_proves_who_it_is(tmp_path: Path) -
 async def test_a_large_body_goes_as_the_server_takes_it() -> None:
     """All of it arrives, in order, and the connection is kept; asyncio holds no more than a piece of it."""
     body = bytes(range(256)) * (16 << 10)
-    got = b""
+    got, left = b"", asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal got
@@ -256,8 +256,11 @@ async def test_a_large_body_goes_as_the_server_takes_it() -> None:
                 await asyncio.sleep(0.05)
                 got += await reader.readexactly(len(body))
                 writer.write(OK)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             writer.close()
+            left.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     pool = Pool(5.0, 30.0)
@@ -275,7 +278,9 @@ async def test_a_large_body_goes_as_the_server_takes_it() -> None:
         assert len(pool._all) == 1
     finally:
         await pool.close()
+        await left.wait()
         server.close()
+        await server.wait_closed()
 
 
 async def test_a_server_that_answers_before_it_has_heard_all_is_asked_anew() -> None:
