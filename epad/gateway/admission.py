@@ -80,10 +80,10 @@ class Admission:
 
     def _useful(self, subsystem: str, wish: Wish) -> int:
         """What is worth waiting for: never more than half of what the budgets could give at their best."""
-        largest = self._budgets.smallest_limit(subsystem)
+        largest = self._budgets.largest(subsystem)
         if largest is None:
             return wish.useful
-        ever = (largest - wish.prompt_tokens) // wish.choices
+        ever = (largest.allowed - wish.prompt_tokens) // wish.choices
         return max(min(wish.useful, 1), min(wish.useful, ever // 2))
 
     def _reserve(self, subsystem: str, wish: Wish, cap: int, now: float) -> Reservation | Refused:

@@ -174,11 +174,6 @@ class Budgets:
         """Say whether any limit in tokens or money applies to the subsystem: then its budget is a hard one."""
         return any(scope.tokens.limited or scope.money.limited for scope in self._of(subsystem))
 
-    def smallest_limit(self, subsystem: str) -> int | None:
-        """The most tokens that one turn could ever have: the smallest limit that applies; None without any."""
-        limits = [limit for scope in self._of(subsystem) if (limit := scope.tokens.smallest_limit)]
-        return min(limits, default=None)
-
     def scopes_of(self, subsystem: str) -> tuple[str, ...]:
         """The scopes that a turn of the subsystem counts in."""
         return tuple(scope.name for scope in self._of(subsystem))
@@ -193,14 +188,10 @@ class Budgets:
         known = self._all.get(scope)
         return known is not None and known.in_flight > 0
 
-    def largest(self, subsystem: str, now: float) -> Refused | None:
+    def largest(self, subsystem: str) -> Refused | None:
         """The smallest limit of tokens that applies, as the refusal of what is larger; None if there is none."""
-        found: Refused | None = None
-        for scope in self._of(subsystem):
-            for limit, usage in scope.tokens.usage(now).items():
-                if found is None or usage.limit < found.allowed:
-                    found = Refused(scope.name, limit, usage.limit, usage.used, 0, 0.0, True)
-        return found
+        found = [each for scope in self._of(subsystem) if (each := scope.tokens.smallest) is not None]
+        return min(found, key=lambda refused: refused.allowed, default=None)
 
     def places(self, subsystem: str) -> int:
         """How many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from epad.config import BudgetConfig, LimitsConfig, SharedBudgetConfig
@@ -167,9 +168,13 @@ class Meter:
         return bool(self._limited)
 
     @property
-    def smallest_limit(self) -> int:
-        """The smallest of the limits, 0 without any."""
-        return min((limit for _, limit in self._limited), default=0)
+    def smallest(self) -> Refused | None:
+        """The smallest limit, as the refusal of an amount that is larger; what is used may have been used before."""
+        if not self._limited:
+            return None
+        window, limit = min(self._limited, key=itemgetter(1))
+        used = window.spent + self.reserved
+        return Refused(self._scope, window.shape.limit, limit, used, 0, 0.0, True)
 
     def left(self, now: float) -> int | None:
         """How much may be reserved before a limit is reached; None where there is none."""

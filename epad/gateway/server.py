@@ -217,15 +217,15 @@ class Gateway:
         crowded = None if replayable else self._turns.admission.foresee(name)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
-        request.allowance = self._allow(request, name, self._largest(name, endpoint, arrived))
+        request.allowance = self._allow(request, name, self._largest(name, endpoint))
         return partial(self._answer, request, name, endpoint, arrived)
 
-    def _largest(self, name: str, endpoint: Endpoint, now: float) -> Refused | None:
+    def _largest(self, name: str, endpoint: Endpoint) -> Refused | None:
         """The limit that a longer body could never be paid from, where nothing but its bytes bounds the prompt."""
         upstreams = self._parts.upstreams.of(endpoint.dialect.name)
         if any(upstream.context_tokens for upstream in upstreams):
             return None
-        return self._parts.budgets.largest(name, now)
+        return self._parts.budgets.largest(name)
 
     def _allow(self, request: Request, name: str, largest: Refused | None) -> BodyAllowance:
         declared = int(request.fields.get("content-length") or 0)

@@ -320,9 +320,9 @@ class Upstreams:
         sent += key_fields(upstream.key, upstream.dialects, path)
         if method == b"POST":
             sent.append((b"Content-Length", b"%d" % len(body)))
-        request = request_head(method, upstream.target(path), sent) + body
+        request = request_head(method, upstream.target(path), sent)
         try:
-            incoming = await self._pool.send(upstream.origin, request, repeatable=method == b"GET")
+            incoming = await self._pool.send(upstream.origin, request, repeatable=method == b"GET", body=body)
         except NotConnectedError as error:
             message = (
                 f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"

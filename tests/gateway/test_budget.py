@@ -349,3 +349,21 @@ def test_a_subsystem_taken_out_and_put_back_counts_nothing_twice() -> None:
         budgets.restore_fresh([Spend("a", 30, 0.0)], 1_000.0)
     for scope in ("a", "group:team", "all"):
         assert budgets.snapshot(scope, 1_000.0)["tokens_per_day"].used == 30
+
+
+def test_the_smallest_limit_of_all_that_apply_is_the_largest_possible_request() -> None:
+    """A subsystem's own, its group's or everyone's; money and requests bound no tokens."""
+    shared = SharedBudgets(
+        {"g": SharedBudgetConfig(tokens_per_day=70)},
+        {"a": "g"},
+        SharedBudgetConfig(tokens_per_hour=90, usd_per_day=0.01),
+    )
+    budgets = Budgets(
+        {"a": BudgetConfig(tokens_per_minute=80), "b": BudgetConfig(requests_per_minute=1)}, 8, shared
+    )
+    found = {name: budgets.largest(name) for name in ("a", "b")}
+    assert found["a"] is not None
+    assert (found["a"].scope, found["a"].limit, found["a"].allowed) == ("group:g", "tokens_per_day", 70)
+    assert found["b"] is not None
+    assert (found["b"].scope, found["b"].limit, found["b"].allowed) == ("all", "tokens_per_hour", 90)
+    assert Budgets({"a": BudgetConfig()}, 8).largest("a") is None

@@ -241,3 +241,57 @@ async def test_tls_is_spoken_where_the_server_proves_who_it_is(tmp_path: Path) -
         for _ in range(2):
             assert await whole(await pool.send(origin, GET)) == b"ok"
     assert script.connections == 1
+
+
+async def test_a_large_body_goes_as_the_server_takes_it() -> None:
+    """All of it arrives, in order, and the connection is kept; asyncio holds no more than a piece of it."""
+    body = bytes(range(256)) * (16 << 10)
+    got, left = b"", asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(0.05)
+                got += await reader.readexactly(len(body))
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            left.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    pool = Pool(5.0, 30.0)
+    origin = Origin("127.0.0.1", server.sockets[0].getsockname()[1], False)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    try:
+        for _ in range(2):
+            sending = asyncio.create_task(pool.send(origin, head, body=body))
+            await asyncio.sleep(0.02)
+            [connection] = pool._all
+            assert connection._transport is not None
+            assert connection._transport.get_write_buffer_size() < 1 << 20
+            assert await whole(await sending) == b"ok"
+        assert got == body * 2
+        assert len(pool._all) == 1
+    finally:
+        await pool.close()
+        await left.wait()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_server_that_answers_before_it_has_heard_all_is_asked_anew() -> None:
+    """The rest of a body must not be taken for the next request."""
+    script = Script(OK)
+    script.closes = False
+    async with serving(script) as (pool, origin):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        assert await whole(await pool.send(origin, head, body=b"x" * 99_999_999)) == b"ok"
+        await script.hung_up.wait()
+        script.hung_up.clear()
+        assert await whole(await pool.send(origin, GET)) == b"ok"
+        assert script.connections == 2
+    await script.hung_up.wait()

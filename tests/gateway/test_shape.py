@@ -26,12 +26,13 @@ JSON = st.recursive(
 def counted(value: Any) -> Shape:
     """The same, from the objects that a decoder makes."""
     if isinstance(value, dict):
-        inner, own = value.values(), Shape(1, len(value), max(0, len(value) - 1))
+        inner, own = value.values(), Shape(1, len(value), max(0, len(value) - 1), len(value))
     elif isinstance(value, list):
-        inner, own = value, Shape(1, 0, max(0, len(value) - 1))
+        inner, own = value, Shape(1, 0, max(0, len(value) - 1), 0)
     else:
-        return Shape(0, 0, 0)
-    return Shape(*map(sum, zip(own, *map(counted, inner), strict=True)))
+        return Shape(0, 0, 0, int(isinstance(value, str)))
+    summed = map(sum, zip(own[:4], *(counted(each)[:4] for each in inner), strict=True))
+    return Shape(*summed)
 
 
 @given(JSON, st.booleans(), st.integers(2, 40))
@@ -41,6 +42,26 @@ def test_structure_is_counted_exactly(value: Any, ascii_only: bool, window: int)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shape, "_WINDOW_BYTES", window)
         assert measure(body) == counted(value)
+
+
+@given(
+    st.lists(st.sampled_from(["key", "text", "short"]), max_size=6),
+    st.integers(2, 30),
+    st.sampled_from(["", " ", "\n \t"]),
+)
+def test_a_long_key_is_found_wherever_it_ends(kinds: list[str], window: int, space: str) -> None:
+    """A long text is none, and a window may end within a key, behind it, or in the white space before its colon."""
+    long = "x" * 60
+    names = {
+        "key": f'"{long}"{space}: 0',
+        "text": f'"t"{space}:{space}"{long}"{space}',
+        "short": f'"s"{space}:"x:"',
+    }
+    body = ("{" + ",".join(names[kind] for kind in kinds) + "}").encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shape, "_WINDOW_BYTES", window)
+        patch.setattr(shape, "MAX_KEY_BYTES", 1)
+        assert measure(body).long_key is ("key" in kinds)
 
 
 def listed(unit: str, count: int) -> bytes:
@@ -75,6 +96,11 @@ HEAVY = {
     "fields of the body": (
         CHAT,
         b'{"model":"m","messages":[],%b}' % b",".join(b'"%x":0' % n for n in range(MAX_ENTRIES)),
+    ),
+    "strings": (CHAT, b'{"model":"m","messages":[],"x":[%b]}' % listed('""', shape.MAX_STRINGS)),
+    "a long key within": (
+        CHAT,
+        b'{"model":"m","messages":[{"%b":0,"content":"%b"}]}' % (b"x" * 70_000, b"y" * 600_000),
     ),
     "a long key": (CHAT, b'{"model":"m","messages":[],"%b":0}' % (b"x" * 2_000)),
     "a long name": (CHAT, b'{"model":"%b","messages":[]}' % (b"x" * (2 << 20))),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Raw
 
 from epad.gateway.dialects import body as json_body
@@ -13,6 +15,9 @@ from epad.gateway.dialects.openai_answer import CompletionAnswers, EmbeddingAnsw
 from epad.gateway.dialects.shape import refuse_entries
 from epad.gateway.errors import RequestError
 
+# Token ids are not taken apart: there may be a million of them, and they are one prompt.
+_OF_NUMBERS = re.compile(rb"\[[ \t\n\r]*[0-9]")
+_BEGINNING_BYTES = 64
 _COMPLETION_FIELDS = frozenset({
     "model", "prompt", "prompt_embeds", "stream", "stream_options", "echo", *CAP_NAMES, *CHOICE_NAMES,
 })  # fmt: skip
@@ -92,8 +97,8 @@ def _prompts(fields: JsonObject, name: str) -> int:
         raise RequestError(f"{name}: text, token ids, or a list of either is needed")
     if begins == b'"':
         return 1
-    entries = fields.read(name, list[Raw]) or []
-    if entries and bytes(memoryview(entries[0])[:1]).isdigit():
+    if _OF_NUMBERS.match(memoryview(fields.values[name])[:_BEGINNING_BYTES]):
         return 1
+    entries = fields.read(name, list[Raw]) or []
     refuse_entries(len(entries), name)
     return max(1, len(entries))

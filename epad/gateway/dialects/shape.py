@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 from epad.gateway.errors import RequestError
 
-# A chat of 10,000 messages, each with calls of tools, has 60,000 objects and lists; 1,000 tools with schemas of
-# 100 properties have 110,000 keys. Token ids are neither: a million of them may be in a prompt.
+# A chat of 10,000 messages, each with a call of a tool, has 40,000 objects and lists and 80,000 keys; 1,000 tools of
+# 20 described properties have 65,000 keys. Token ids are neither: a million of them may be in a prompt.
 MAX_BRANCHES = 100_000
-MAX_FIELDS = 200_000
+MAX_FIELDS = 100_000
 MAX_VALUES = 1_000_000
+MAX_STRINGS = 400_000
+# In any object; one of 32 MiB of escapes is read for 60 ms at a stretch.
+MAX_KEY_BYTES = 64 << 10
 # The entries of one list that is read entry by entry, and the keys of one object that is read key by key.
 MAX_ENTRIES = 10_000
 MAX_KEY_CHARACTERS = 1_024
@@ -25,15 +28,31 @@ _QUICK_BYTES = 256 << 10
 _QUICK_MARKS = 4_000
 # A window's scan takes a millisecond, after which other threads go on.
 _WINDOW_BYTES = 256 << 10
-_NO_MARKS = bytes(set(range(256)) - set(b'{[:,"'))
+_NO_MARKS = bytes(set(range(256)) - set(b"{[:,"))
+_WHITE = b" \t\n\r"
 
 
 class Shape(NamedTuple):
-    """What there is outside of strings: objects and lists, keys, and values beside each other."""
+    """What there is: objects and lists, keys, values beside each other, strings, and whether a key is far too long."""
 
     branches: int
     fields: int
     values: int
+    strings: int
+    long_key: bool = False
+
+    @property
+    def excess(self) -> str:
+        """What there is too much of; empty if there is nothing."""
+        for count, most, name in (
+            (self.branches, MAX_BRANCHES, "objects and lists"),
+            (self.fields, MAX_FIELDS, "keys"),
+            (self.values, MAX_VALUES, "values"),
+            (self.strings, MAX_STRINGS, "strings"),
+        ):
+            if count > most:
+                return f"more than {most:,} {name}"
+        return f"a key of more than {MAX_KEY_BYTES:,} bytes" if self.long_key else ""
 
 
 def is_quick(body: bytes) -> bool:
@@ -47,21 +66,15 @@ def refuse_shape(body: bytes, what: str) -> None:
     """Raise RequestError for a body with more structure than any honest one has; it names the bound."""
     if len(body) <= _FEW_BYTES:
         return
-    shape = measure(body)
-    for count, most, name in (
-        (shape.branches, MAX_BRANCHES, "objects and lists"),
-        (shape.fields, MAX_FIELDS, "keys"),
-        (shape.values, MAX_VALUES, "values"),
-    ):
-        if count > most:
-            raise RequestError(f"{what} has more than {most:,} {name}: send it in several requests")
+    excess = measure(body).excess
+    if excess:
+        raise RequestError(f"{what} has {excess}: send it in several requests")
 
 
 def measure(body: bytes) -> Shape:
     """Count until the end, or until there is too much. Of what is no JSON, the counts say nothing."""
-    branches = fields = values = at = 0
-    inside = False
-    while at < len(body) and branches <= MAX_BRANCHES and fields <= MAX_FIELDS and values <= MAX_VALUES:
+    scan, at = _Scan(), 0
+    while at < len(body) and not scan.shape.excess:
         window = body[at : at + _WINDOW_BYTES]
         at += len(window)
         if b"\\" in window:
@@ -69,13 +82,54 @@ def measure(body: bytes) -> Shape:
             if escapes % 2 and at < len(body):  # what the last one stands before is in the next window
                 window, at = window[:-1], at - 1
             window = window.replace(b"\\\\", b"").replace(b'\\"', b"")
-        parts = window.translate(None, _NO_MARKS).split(b'"')
-        outside = b"".join(parts[1 if inside else 0 :: 2])
-        inside = inside is (len(parts) % 2 == 1)
-        branches += outside.count(b"{") + outside.count(b"[")
-        fields += outside.count(b":")
-        values += outside.count(b",")
-    return Shape(branches, fields, values)
+        scan.take(window.split(b'"'))
+    return scan.shape
+
+
+class _Scan:
+    """Where a scan is: within a string or not, and whether that is, or was just now, a long one."""
+
+    def __init__(self) -> None:
+        self.shape = Shape(0, 0, 0, 0)
+        self._inside = False
+        self._long = False
+
+    def take(self, parts: list[bytes]) -> None:
+        """A window, parted at its quotes."""
+        first = 0 if self._inside else 1
+        long_key = self._find_long_key(parts, first)
+        outside = b"".join(parts[1 - first :: 2]).translate(None, _NO_MARKS)
+        branches, fields, values, strings, _ = self.shape
+        self.shape = Shape(
+            branches + outside.count(b"{") + outside.count(b"["),
+            fields + outside.count(b":"),
+            values + outside.count(b","),
+            strings + len(parts[first::2]) - (1 - first),
+            long_key,
+        )
+        self._inside = self._inside is (len(parts) % 2 == 1)
+
+    def _find_long_key(self, parts: list[bytes], first: int) -> bool:
+        """Say whether a long string ends here that a colon follows; both may have begun in the window before."""
+        if not self._long and max(map(len, parts[first::2]), default=0) <= MAX_KEY_BYTES:
+            return False
+        before, self._long = self._long, False
+        if first and before:  # one ended where the window before did
+            rest = parts[0].lstrip(_WHITE)
+            if rest.startswith(b":"):
+                return True
+            self._long = not rest and len(parts) == 1
+        for place in range(first, len(parts), 2):
+            if len(parts[place]) <= MAX_KEY_BYTES and not (before and place == 0):
+                continue
+            if place + 1 == len(parts):
+                self._long = True
+                break
+            rest = parts[place + 1].lstrip(_WHITE)
+            if rest.startswith(b":"):
+                return True
+            self._long = not rest and place + 2 == len(parts)
+        return False
 
 
 def refuse_entries(count: int, name: str, kind: str = "entries") -> None:

@@ -11,6 +11,9 @@ import httptools
 from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
 
 # What an answer may be ahead of its reader; then the server is made to wait.
+_NOTHING = memoryview(b"")
+# What is written at once of a larger body.
+_PIECE_BYTES = 256 << 10
 _AHEAD_BYTES = 256 << 10
 
 
@@ -114,6 +117,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._until_closed = False
         self._held = False
+        # What the server has still to take of a body, and whether it is slow to.
+        self._unsent = _NOTHING
+        self._full = False
 
     @property
     def is_open(self) -> bool:
@@ -124,15 +130,38 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Whether it waits for its server."""
         return self._incoming is not None and not self._held
 
-    def send(self, message: bytes) -> Incoming:
-        """Send a request. Raises ConnectionResetError if the connection has closed meanwhile."""
+    def send(self, head: bytes, body: bytes = b"") -> Incoming:
+        """Send a request. Raises ConnectionResetError if the connection has closed meanwhile.
+
+        A large body goes piece by piece as the server takes it: asyncio would copy all of it twice at once.
+        """
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("it closed the connection")
         incoming = self._incoming = Incoming(self)
         self._head_bytes = 0
         self.heard_at = self._loop.time()
-        self._transport.write(message)
+        if len(body) <= _PIECE_BYTES:
+            self._transport.write(head + body if body else head)
+        else:
+            self._unsent = memoryview(body)
+            self._transport.write(head)
+            self._send_more()
         return incoming
+
+    def _send_more(self) -> None:
+        transport, unsent = self._transport, self._unsent
+        while unsent and not self._full and transport is not None and not transport.is_closing():
+            transport.write(bytes(unsent[:_PIECE_BYTES]))
+            unsent = unsent[_PIECE_BYTES:]
+        self._unsent = unsent or _NOTHING  # an empty piece of a body would keep all of it
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.heard_at = self._loop.time()  # it takes what it is sent
+        self._send_more()
 
     def resume(self) -> None:
         """Read on."""
@@ -158,6 +187,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._unsent = _NOTHING
         self._end(exc if isinstance(exc, OSError) else ConnectionResetError("it closed the connection"))
         self._lost(self)
 
@@ -226,7 +256,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         incoming = self._incoming
         if incoming is None or not incoming.begun:
             return  # 100 Continue, 103 Early Hints
-        keep = self._parser.should_keep_alive() and not self._until_closed
+        # One that answers before it has heard all may take the rest for the next request.
+        keep = self._parser.should_keep_alive() and not self._until_closed and not self._unsent
         self._end(None)
         if not keep or self._transport is None:
             self.abort()

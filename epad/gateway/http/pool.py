@@ -47,7 +47,9 @@ class Pool:
         self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def send(self, origin: Origin, message: bytes, *, repeatable: bool = False) -> Incoming:
+    async def send(
+        self, origin: Origin, message: bytes, *, repeatable: bool = False, body: bytes = b""
+    ) -> Incoming:
         """Send a request, and return its answer when the head has come.
 
         One that is `repeatable` is sent once more where a kept connection had closed without a word.
@@ -56,11 +58,11 @@ class Pool:
         kept = self._take(origin)
         if kept is not None:
             try:
-                return await _answer(kept.send(message))
+                return await _answer(kept.send(message, body))
             except ConnectionError:
                 if not repeatable:
                     raise
-        return await _answer((await self._connect(origin)).send(message))
+        return await _answer((await self._connect(origin)).send(message, body))
 
     async def close(self) -> None:
         """Close every connection."""
