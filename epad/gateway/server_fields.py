@@ -172,6 +172,8 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
         elif kind in _METERED:
             # Elsewhere than at the top and in `options` nothing is written in, and some server may read it.
             kind = kind if not path or route == OPTIONS else Kind.RAISES
+        elif kind is Kind.UNKNOWN and bytes(values[name]) == b"null":
+            continue  # many clients write out what they leave unsaid
         elif kind in _JUDGED and is_harmless(request.server, route, name, values[name], request.context):
             continue
         if kind is not Kind.PLAIN:
