@@ -29,11 +29,11 @@ _NOT_TAKEN = re.compile(
 )
 _NUMBER = r"`?(\d{1,9})(?![\d.]*\d)"
 _CONTEXT = (
+    r"exceed context limit: \d+ \+ \d+ > " + _NUMBER,
     r"maximum context length (?:is|of)\s*" + _NUMBER,
     r"max_model_len\s*(?:=|\(|is|of)\s*" + _NUMBER,
     r"`max_new_tokens` must be <=\s*" + _NUMBER,
     r"context (?:length|limit|window|size)[^\d.]{0,24}" + _NUMBER,
-    r"exceed context limit: \d+ \+ \d+ > " + _NUMBER,
 )
 _OUTPUT = (
     r"supports at most\s*" + _NUMBER + r"\s*(?:completion|output)",

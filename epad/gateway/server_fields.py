@@ -165,7 +165,7 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
     table = _table(request.server.name, route)
     for name in [name for name in values if name not in table.plain]:
         kind = table.kind(name)
-        if name in request.allowed and kind not in _METERED:
+        if not request.allowed.isdisjoint({name, path + name}) and kind not in _METERED:
             continue
         if kind is Kind.CARRIER:
             kind = _look_into(request, route, name, values[name], path, found)

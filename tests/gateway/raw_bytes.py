@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,10 @@ DEFAULT_CAP = 1_000
 
 @dataclass
 class RawServer:
-    """What it says, piece by piece, and what it does after the last: `end`, `hang`, or `close` the connection."""
+    """What it says, piece by piece, and what it does after the last: `end`, `hang`, or `close` the connection.
+
+    `refuse` says of a request with which status and body it is refused, if it is; `looks` is what a GET of a path gets.
+    """
 
     pieces: list[bytes]
     kind: str = SSE
@@ -32,6 +35,8 @@ class RawServer:
     pause: float = 0.0
     then: str = "end"
     requests: list[dict[str, Any]] = field(default_factory=list)
+    refuse: Callable[[dict[str, Any]], tuple[int, bytes] | None] = lambda _: None
+    looks: dict[str, bytes] = field(default_factory=dict)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -46,9 +51,15 @@ class RawServer:
         ]
         body = await reader.readexactly(int(lengths[0])) if lengths else b""
         if head.startswith(b"GET"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            shown = self.looks.get(head.split(b" ")[1].decode(), b"{}")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(shown), shown))
             return True
         self.requests.append(json.loads(body))
+        refused = self.refuse(self.requests[-1])
+        if refused is not None:
+            status, text = refused
+            writer.write(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text), text))
+            return True
         kind = [f"Content-Type: {self.kind}"] if self.kind else []
         lines = [f"HTTP/1.1 {self.status} OK", "Transfer-Encoding: chunked", *self.fields, *kind]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
