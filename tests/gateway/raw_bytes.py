@@ -76,24 +76,33 @@ class RawServer:
 
 
 @asynccontextmanager
+async def listening(raw: RawServer) -> AsyncIterator[str]:
+    """Serve one on a free port; give its address."""
+    server = await asyncio.start_server(raw.handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@asynccontextmanager
 async def before(
     tmp_path: Path, raw: RawServer, budgets: Mapping[str, BudgetConfig] | None = None, **upstream: Any
 ) -> AsyncIterator[World]:
     """A gateway before such a server; `upstream` are more keys of its configuration."""
-    server = await asyncio.start_server(raw.handle, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     keys: dict[str, Any] = {"dialects": ("openai", "ollama", "anthropic"), **upstream}
     config = gateway_config(default_output_tokens=DEFAULT_CAP, max_output_tokens=4 * DEFAULT_CAP)
-    try:
-        async with world(
+    tmp_path.mkdir(exist_ok=True)
+    async with (
+        listening(raw) as url,
+        world(
             tmp_path,
             budgets=budgets or BUDGET,
             upstreams={"raw": UpstreamConfig(url=url, **keys)},
             config=config,
-        ) as w:
-            yield w
-    finally:
-        server.close()
+        ) as w,
+    ):
+        yield w
 
 
 def chunks(*objects: Any, done: bool = True) -> bytes:
