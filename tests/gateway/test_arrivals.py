@@ -1,4 +1,4 @@
-"""From a request to its upstream, through the gateway before a server of exact bytes: names, fields, caps, objections."""
+"""A request's way to its upstream, before a server of exact bytes: names, fields, caps, objections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def as_gpt5(ask: dict[str, Any]) -> tuple[int, bytes] | None:
 
 
 def as_vllm(context: int, prompt: int = 30) -> Any:
-    """vLLM with a model of so much context, of whose prompts each has so many tokens."""
+    """Be vLLM with a model of so much context, of whose prompts each has so many tokens."""
 
     def refuse(ask: dict[str, Any]) -> tuple[int, bytes] | None:
         cap = ask.get("max_tokens") or ask.get("max_completion_tokens") or ask.get("max_output_tokens") or 0
@@ -236,7 +236,7 @@ class TestContext:
             assert raw.requests[-1]["max_tokens"] == 1_500
 
     async def test_a_limit_of_answers_bounds_no_prompt(self, tmp_path: Path) -> None:
-        """OpenAI's models of 128,000 tokens give 4,096 at most: taken for the context, the budget would be walked past."""
+        """OpenAI's models of 128,000 tokens give 4,096 at most: as a context it would hide most of a prompt."""
 
         def short(ask: dict[str, Any]) -> tuple[int, bytes] | None:
             cap = ask["max_tokens"]

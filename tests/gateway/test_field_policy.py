@@ -1,4 +1,4 @@
-"""Which fields are refused, where and of whom: nothing that honest clients send, and all that spends more than is counted."""
+"""Which fields are refused: nothing that honest clients send, and all that spends more than is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a prompt can be: by its bytes, by what was counted of its beginning, and with what its server puts before it."""
+"""How large a prompt can be: by its bytes, by counts of its beginning, and with what its server puts before it."""
 
 from __future__ import annotations
 
