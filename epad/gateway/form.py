@@ -30,6 +30,8 @@ def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | No
     text = start.lstrip(_SPACE)
     if text.startswith(_EVENT_FIELDS):
         return Form.EVENTS
+    if len(start) > MAX_FIRST_LINE and not text:
+        return Form.WHOLE  # white space without end would be looked through again with every piece of it
     if not ended and any(field.startswith(text) for field in _EVENT_FIELDS):
         return None
     if not asked or not text.startswith(b"{"):

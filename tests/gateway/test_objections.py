@@ -118,7 +118,7 @@ class TestCaps:
     @pytest.mark.parametrize(
         "text",
         ["max_tokens must be at least 1, got -186.",
-         "This model's maximum context length is 4097 tokens. However, your messages resulted in 13393 tokens.",
+         "maximum context length is 4097 tokens. However, your messages resulted in 13393 tokens.",
          "maximum context length is 2048 tokens. However, you requested 7096 tokens (3000 in the messages, 4096 in the)",
          "max_tokens: 5 is not of type string", "temperature must be less than or equal to 2", "", "\x00" * 100],
     )  # fmt: skip
