@@ -119,7 +119,7 @@ class TestCaps:
         "text",
         ["max_tokens must be at least 1, got -186.",
          "maximum context length is 4097 tokens. However, your messages resulted in 13393 tokens.",
-         "maximum context length is 2048 tokens. However, you requested 7096 tokens (3000 in the messages, 4096 in the)",
+         "maximum context length is 2048 tokens; you requested 7096 tokens (3000 in the messages, 4096 in the)",
          "max_tokens: 5 is not of type string", "temperature must be less than or equal to 2", "", "\x00" * 100],
     )  # fmt: skip
     def test_what_no_smaller_cap_would_mend_is_left(self, text: str) -> None:
