@@ -10,7 +10,6 @@ from msgspec import structs
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.allowance import Wish, allow
-from epad.gateway.dialects.body import read_object
 from epad.gateway.dialects.dialect import Ask, Endpoint
 from epad.gateway.errors import RequestError
 from epad.gateway.field_policy import Asking, Judged, judge, rewritten
@@ -24,6 +23,8 @@ from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival
 from epad.gateway.upstream import Route, Upstream
 
+# A token of text with more bytes than that is rare.
+_LONG_TOKEN_BYTES = 8
 _UNBOUNDED = (
     "images, audio, search and chat templates can only be bounded by the model's context: "
     "set [upstreams.{}] context_tokens"
@@ -51,7 +52,7 @@ class Arriving:
         dialect = endpoint.dialect.name
         ask = _named(parts, self.reading.ask, dialect)
         candidates, judged = _candidates(parts, name, endpoint, ask)
-        ask = _rewritten(ask, candidates[0], endpoint)
+        ask = _rewritten(_with_least_output(ask, candidates, dialect), candidates, endpoint)
         bounded, bound = _bounded(prompts, candidates, dialect, ask, unbounded=judged.unbounded)
         return Arrival(
             subsystem=name,
@@ -80,7 +81,7 @@ async def measured(
     rooms = parts.budgets.rooms(arrival.subsystem, parts.clock.monotonic())
     short = wish.most < wish.tokens or allow(wish, rooms).tokens < wish.most
     [upstream], ask, route = arrival.upstream.candidates, arrival.ask, arrival.endpoint.path
-    if not short or not prompts.trusts(upstream, ask.model, "tokenizer"):
+    if not short or not prompts.trusts(upstream, ask, "tokenizer"):
         return arrival
     tokens = await tokenizers.count(upstream, route, ask)
     if tokens is None or tokens >= arrival.prompt.tokens:
@@ -94,6 +95,8 @@ def _named(parts: GatewayParts, ask: Ask, dialect: str) -> Ask:
     if ask.model:
         return ask
     models = parts.upstreams.models(dialect)
+    if not models and len(parts.upstreams.of(dialect)) == 1:
+        return ask  # nothing lists what it serves; so it is the server's to say
     if len(models) != 1:
         known = f"; there are {', '.join(sorted(models)[:8])}" if models else ""
         message = f"model: a model's name is needed{known}"
@@ -138,7 +141,7 @@ def _bounded(
 
     Raises RefusalError.
     """
-    if unbounded and ask.prompt_bound is not None:
+    if unbounded and ask.prompt_bound:  # 0 is that of a request which only counts
         ask = structs.replace(ask, prompt_bound=None)
     bounds = [(each, prompts.bound(each, dialect, ask)) for each in candidates]
     bounded = [(each, bound) for each, bound in bounds if bound is not None]
@@ -159,29 +162,46 @@ def _price(parts: GatewayParts, name: str, model: str, candidates: Iterable[Upst
     return price or FREE
 
 
-def _rewritten(ask: Ask, upstream: Upstream, endpoint: Endpoint) -> Ask:
-    """The request without what its client need not be refused for."""
-    edits = rewritten(ask, upstream.server_for(endpoint.dialect.name), endpoint.path, upstream.fields)
-    if not edits:
+def _with_least_output(ask: Ask, upstreams: Iterable[Upstream], dialect: str) -> Ask:
+    """The request for its prompt alone as one for a token more, where no output may mean output without end."""
+    if ask.wish != 0 or not ask.generates:
         return ask
-    return structs.replace(ask, fields=read_object(ask.fields.splice(edits), frozenset()))
+    none = all([each.server_for(dialect).zero_cap_means_none for each in upstreams])  # noqa: C419
+    return ask if none else structs.replace(ask, wish=1)
+
+
+def _rewritten(ask: Ask, upstreams: Iterable[Upstream], endpoint: Endpoint) -> Ask:
+    """The request without what its client need not be refused for, at whichever of these it ends."""
+    edits: dict[str, bytes] = {}
+    for each in upstreams:
+        edits |= rewritten(ask, each.server_for(endpoint.dialect.name), endpoint.path, each.fields)
+    return structs.replace(ask, fields=ask.fields.replaced(edits)) if edits else ask
 
 
 def _context_left(upstreams: Iterable[Upstream], dialect: str, ask: Ask, prompt_tokens: int) -> int:
-    """What the context leaves for an answer, on whichever of these has least; 0 where it is not known.
+    """The longest answer that a model can give, on whichever of these gives least; 0 where it is not known.
 
-    To some servers a cap beyond that is an error, so there the prompt is taken off. Where only its bytes bound it, and
-    these leave nothing, half of them do: tokens of two bytes are rare, and what is refused is asked again.
+    To some servers a cap beyond what the context leaves is an error, so there the prompt is taken off.
     """
     left = []
     for each in upstreams:
-        context = max(each.context(ask.model), ask.context_wish)
-        if not context:
-            continue
-        if each.server_for(dialect).takes_any_cap:
-            left.append(context)
-        elif context > prompt_tokens:
-            left.append(context - prompt_tokens)
-        else:
-            left.append(max(1, context - prompt_tokens // 2))
+        output, context = each.profile.most_output(ask.model), each.profile.room(ask.model)
+        if output:
+            left.append(output)
+        context = max(context, ask.context_wish)
+        if context:
+            takes_any = each.server_for(dialect).takes_any_cap
+            left.append(context if takes_any else _beside(context, ask, prompt_tokens))
     return min(left, default=0)
+
+
+def _beside(context: int, ask: Ask, prompt_tokens: int) -> int:
+    """What a context leaves beside a prompt of which only a bound is known.
+
+    A cap of the client's own is cut no further than the longest tokens there are would have it: it knows its model.
+    Where the bound leaves nothing, half of it does: tokens of two bytes are rare, and what is refused is asked again.
+    """
+    each = -(-prompt_tokens // ask.prompts)
+    if ask.wish is not None:
+        each //= _LONG_TOKEN_BYTES
+    return context - each if each < context else max(1, context - each // 2)

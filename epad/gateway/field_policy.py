@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from epad.gateway import server_fields
 from epad.gateway.dialects.dialect import Ask
-from epad.gateway.servers import Server
+from epad.gateway.servers import CHAT, OLLAMA_CHAT, OLLAMA_GENERATE, TEXT, Server
 
 # As much context as a client may wish for of Ollama without leave: for a model of 8 billion parameters it is 4 GiB.
 FREE_CONTEXT_TOKENS = 32_768
+
+# Where a cap among `options` is cut down like any other.
+_CUT_OPTIONS = frozenset({CHAT, TEXT, OLLAMA_CHAT, OLLAMA_GENERATE})
+_MOST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +49,33 @@ def judge(
     if not fields:
         return Judged()
     managing = [name for name in fields.manages if server_fields.written_instead(name) is None]
-    refused = [*fields.lookalikes, *managing]
+    refused, metered = [*fields.lookalikes, *managing], frozenset((*fields.choices, *fields.caps))
     if asking.hard:
         refused += [*fields.raises, *fields.server_tools, *fields.later]
+        refused += [name for name in fields.choices if not _is_counted(ask, name)]
+        refused += [name for name in fields.caps if "." in name and asking.route not in _CUT_OPTIONS]
     if asking.counts_money:
         refused += fields.price
     for name in refused:
-        why = server_fields.why(server, asking.route, name)
-        return Judged(f"{name} {why}; [upstreams.{upstream}] fields = [{name!r}] allows it there")
+        why, shown = server_fields.why(server, asking.route, name), name[:_MOST_SHOWN]
+        if name in metered:  # no list allows these: what is counted would not be what is made
+            return Judged(f"{shown} {why}, and has no place on {asking.route}: leave it out")
+        return Judged(f"{shown} {why}; [upstreams.{upstream}] fields = [{shown!r}] allows it there")
     if asking.hard and not asking.unknown_passes and fields.unknown:
+        name = fields.unknown[0][:_MOST_SHOWN]
         return Judged(
-            f"{fields.unknown[0]} is on no list of what {server.name} takes, so a hard budget cannot bear it: "
-            f"[upstreams.{upstream}] fields = [{fields.unknown[0]!r}] allows it there, "
+            f"{name} is on no list of what {server.name} takes, so a hard budget cannot bear it: "
+            f"[upstreams.{upstream}] fields = [{name!r}] allows it there, "
             '[gateway] unknown_fields = "pass" everything'
         )
     return Judged("", bool(fields.hides), bool(fields.unbounded))
+
+
+def _is_counted(ask: Ask, name: str) -> bool:
+    """Say whether what is reserved is for as many answers as a field asks for; on most routes it is for one."""
+    if ask.fields.raw(name).isdigit():
+        return int(ask.fields.raw(name)) <= ask.choices
+    return "." not in name and not ask.fields.has(name)
 
 
 def rewritten(ask: Ask, server: Server, route: str, allowed: frozenset[str]) -> dict[str, bytes]:

@@ -32,6 +32,8 @@ def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | No
         return Form.WHOLE  # nothing but white space: no stream begins like that
     if text.startswith(_EVENT_FIELDS):
         return Form.EVENTS
+    if len(start) > MAX_FIRST_LINE and not text:
+        return Form.WHOLE  # white space without end would be looked through again with every piece of it
     if not ended and any(field.startswith(text) for field in _EVENT_FIELDS):
         return None
     if not asked or not text.startswith(b"{"):

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
+from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.upstream import Upstream
 
@@ -22,11 +23,15 @@ MOST_CONVERSATIONS = 4_096
 MOST_MODELS = 1_024
 MOST_UNSAID_TOKENS = 32_768
 """More than any model's own system prompt has: a count beyond that is no prompt's."""
-# Beside the messages, what a template puts into a prompt, or what makes a server put something.
-_SURROUNDINGS = (
-    "tools", "functions", "tool_choice", "response_format", "chat_template_kwargs", "documents", "reasoning_effort",
-    "reasoning", "think", "thinking", "format", "instructions",
-)  # fmt: skip
+# Of the fields of a request those that leave a prompt as it is. Every other may change it: a template gets it, a server
+# puts something in because of it, or cuts some of the prompt away.
+_NO_PART_OF_IT = frozenset({
+    "messages", "input", "model", "stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+    "user", "metadata", "store", "logprobs", "top_logprobs", "frequency_penalty", "presence_penalty", "logit_bias",
+    "keep_alive", "service_tier", "prompt_cache_key", "safety_identifier", "session_id", "request_id",
+    *CAP_NAMES, *CHOICE_NAMES,
+})  # fmt: skip
+_MOST_TIMES_PROVEN, _LEAST_GUESSED = 4, 1_024
 # A token of more bytes than that is rare; a count below it is none of the whole prompt: Ollama leaves out what it had
 # cached (ollama#3427).
 MOST_BYTES_A_TOKEN = 24
@@ -40,13 +45,29 @@ class PromptBound:
     by: Literal["bytes", "history", "tokenizer"] = "bytes"
 
 
+@dataclass(slots=True)
+class _Unsaid:
+    """What a server puts before the prompts of a model, between what is `proven` and the `smallest` count of any."""
+
+    proven: int = 0
+    smallest: int = 0
+
+    @property
+    def most(self) -> int:
+        """As much as is likely at most; a prompt of dense text has a count that says little of it."""
+        if not self.proven:
+            return 0
+        guessed = max(_MOST_TIMES_PROVEN * self.proven, self.proven + _LEAST_GUESSED)
+        return max(self.proven, min(self.smallest, guessed))
+
+
 class Prompts:
     """What is known of the prompts of each model at each upstream."""
 
     def __init__(self, template_tokens: int) -> None:
         self._template_tokens = template_tokens
         self._counted: OrderedDict[tuple[str, ...], int] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[str, str, bool], int] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[str, str, bool], _Unsaid] = OrderedDict()
         self._untrusted: set[tuple[str, str, str]] = set()
 
     def bound(self, upstream: Upstream, dialect: str, ask: Ask) -> PromptBound | None:
@@ -54,8 +75,10 @@ class Prompts:
         tokens = ask.prompt_tokens(upstream.context(ask.model))
         if not tokens:  # nothing bounds it; or none is read, where tokens are only counted
             return None if tokens is None else PromptBound(0)
+        if ask.prompt_bound is None:
+            return PromptBound(tokens)  # all that a context holds is in it already
         tokens += self.unsaid(upstream, dialect, ask)
-        counted = self._by_history(upstream, ask) if ask.prompt_bound is not None else None
+        counted = self._by_history(upstream, ask)
         if counted is not None and counted < tokens:
             return PromptBound(counted, "history")
         return PromptBound(tokens)
@@ -64,29 +87,33 @@ class Prompts:
         """What the server puts before a prompt by itself, at most, as far as is known."""
         tools = ask.fields.has("tools")
         published = upstream.server_for(dialect).tool_preamble(ask.model) if tools else 0
-        return max(published, self._unsaid.get((upstream.name, ask.model, tools), 0))
+        learnt = self._unsaid.get((*_model(upstream, ask), tools))
+        return max(published, learnt.most if learnt is not None else 0)
 
-    def trusts(self, upstream: Upstream, model: str, by: str) -> bool:
+    def trusts(self, upstream: Upstream, ask: Ask, by: str) -> bool:
         """Say whether what bounds a model's prompts, other than their bytes, has never been found too low."""
-        return (upstream.name, model, by) not in self._untrusted
+        return (*_model(upstream, ask), by) not in self._untrusted
 
     def counted(self, upstream: Upstream, ask: Ask, bound: PromptBound, tokens: int) -> bool:
         """Learn from the server's own count of a prompt; say whether what its bound lacked is known from now on."""
-        more = tokens > bound.tokens
-        if tokens > bound.tokens + MOST_UNSAID_TOKENS or (more and ask.prompt_bound is None):
+        said = ask.prompt_tokens(upstream.context(ask.model))
+        if not said or ask.prompt_bound is None:
+            return False
+        proven = max(0, tokens - said)
+        if proven > MOST_UNSAID_TOKENS:
             return False  # its count is wrong, or its context is
+        more = tokens > bound.tokens
         if more and bound.by != "bytes":
             # Its template renders what was said before anew, or its tokenizer counts something else.
-            self._untrusted.add((upstream.name, ask.model, bound.by))
-        elif more:
-            # How much of it is the prompt's own is not known; all of it is what it can be at most.
-            self._remember_unsaid((upstream.name, ask.model, ask.fields.has("tools")), tokens)
+            self._untrusted.add((*_model(upstream, ask), bound.by))
+        if tokens * MOST_BYTES_A_TOKEN >= len(ask.fields.text):
+            self._learn_unsaid((*_model(upstream, ask), ask.fields.has("tools")), proven, tokens)
         self._remember(upstream, ask, tokens)
         return more
 
     def _by_history(self, upstream: Upstream, ask: Ask) -> int | None:
         history = ask.history
-        if len(history.digests) < 2 or not self.trusts(upstream, ask.model, "history"):
+        if len(history.digests) < 2 or not self.trusts(upstream, ask, "history"):
             return None
         place = _place(upstream, ask)
         for digest, size in zip(history.digests[-2::-1], history.sizes[-2::-1], strict=True):
@@ -109,18 +136,30 @@ class Prompts:
         if len(self._counted) > MOST_CONVERSATIONS:
             self._counted.popitem(last=False)
 
-    def _remember_unsaid(self, key: tuple[str, str, bool], tokens: int) -> None:
-        self._unsaid[key] = max(tokens, self._unsaid.get(key, 0))
-        if len(self._unsaid) > MOST_MODELS:
-            self._unsaid.popitem(last=False)
+    def _learn_unsaid(self, key: tuple[str, str, bool], proven: int, tokens: int) -> None:
+        known = self._unsaid.get(key)
+        if known is None:
+            self._unsaid[key] = _Unsaid(proven, tokens)
+            if len(self._unsaid) > MOST_MODELS:
+                self._unsaid.popitem(last=False)
+            return
+        known.proven = max(known.proven, proven)
+        known.smallest = min(known.smallest, tokens)
+        if known.smallest < known.proven:  # it was of another kind of request
+            known.smallest = tokens
+
+
+def _model(upstream: Upstream, ask: Ask) -> tuple[str, str]:
+    """The server and the model. Some servers take any name for the one model that they have: these are one here."""
+    known = ask.model in upstream.profile.models or ask.model in upstream.models
+    return upstream.name, ask.model if known else ""
 
 
 def _place(upstream: Upstream, ask: Ask) -> tuple[str, str, str]:
-    """What a count holds for beside the messages: the server, the model, and what the template is given."""
+    """What a count holds for beside the messages: the server, the model, and all that may change the prompt."""
     around = hashlib.sha256()
-    for name in _SURROUNDINGS:
-        raw = ask.fields.values.get(name)
-        if raw is not None:
-            around.update(name.encode() + b"\0")
+    for name, raw in sorted(ask.fields.values.items()):
+        if name not in _NO_PART_OF_IT:
+            around.update(b"%s\0%d\0" % (name.encode("utf-8", "surrogatepass"), len(raw)))
             around.update(raw)
     return upstream.name, ask.model, around.hexdigest()

@@ -16,7 +16,7 @@ from epad.gateway.form import Form
 from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
-from epad.gateway.objections import OBJECTING, USAGE_OPTION, names_objected, smaller_cap
+from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
 from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
 from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
@@ -33,6 +33,47 @@ _MOST_OBJECTIONS = 3
 
 class ClientGoneError(ConnectionResetError):
     """The client disconnected, or has stopped reading; there is no one left to tell."""
+
+
+class _Lessons:
+    """What one turn learns from its upstream's refusals of what epad wrote by itself."""
+
+    def __init__(self) -> None:
+        self.teacher: Upstream | None = None
+        self.refused: frozenset[str] = frozenset()
+        self.count = 0
+        self._objected: frozenset[str] = frozenset()
+        self._limits: tuple[Limit, ...] = ()
+
+    def heed(self, turn: Turn, body: bytes) -> bool:
+        """Take a refusal to heart, if it is of what epad wrote by itself; say whether it was."""
+        arrival = turn.arrival
+        upstream, ask, path = arrival.upstream.served_by, arrival.ask, arrival.endpoint.path
+        if upstream is not self.teacher:
+            self.teacher, self.refused = upstream, upstream.profile.refused(ask.model)
+            self._objected, self._limits = frozenset(), ()
+        self.count += 1
+        if ask.generates and turn.cap != ask.wish:
+            smaller = smaller_cap(body, turn.cap, turn.bound.input_tokens)
+            if smaller is not None:
+                limit, turn.cap = smaller
+                self._limits = (limit, *self._limits)
+                return True
+        names = [USAGE_OPTION] if ask.stream else []
+        if path == CHAT:
+            names += upstream.habits(path, ask.model, self.refused).caps[:1]
+        fresh = frozenset(names_objected(ask, body, names)) - self._objected
+        self._objected |= fresh
+        self.refused = (self.refused - {OTHER_NAME.get(name, "") for name in fresh}) | fresh
+        return bool(fresh)
+
+    def remember(self, turn: Turn) -> None:
+        """Have the turns to come begin with what was learnt: the request that was changed by it has been taken."""
+        upstream, model = turn.arrival.upstream.served_by, turn.arrival.ask.model
+        if upstream is not self.teacher:
+            return
+        if self._objected or self._limits:
+            upstream.profile.told(model, self.refused, self._limits)
 
 
 class Relay:
@@ -78,21 +119,27 @@ class Relay:
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
         """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
-        arrival = turn.arrival
-        for _ in range(_MOST_OBJECTIONS):
+        lessons = _Lessons()
+        while True:
             answer = await self._upstreams.post(
-                arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
+                turn.arrival.upstream,
+                _target(request, turn),
+                partial(_written, turn, lessons),
+                request.fields,
             )
+            if answer.status == 200:
+                lessons.remember(turn)
             if answer.status not in OBJECTING or not answer.readable:
                 return answer
-            body = await answer.read()
-            if not _heeded(turn, body):
+            try:
+                body = await answer.read()
+            except BaseException:
+                answer.close()
+                raise
+            if lessons.count >= _MOST_OBJECTIONS or not lessons.heed(turn, body):
                 answer.put_back(body)
                 return answer
             answer.close()
-        return await self._upstreams.post(
-            arrival.upstream, _target(request, turn), partial(_written, turn), request.fields
-        )
 
     async def _whole(self, client: Connection, turn: Turn, answer: Answer) -> Response:
         """Pass on an answer in one piece. Raises UpstreamError until it has come, ClientGoneError after."""
@@ -243,28 +290,12 @@ def _target(request: Request, turn: Turn) -> str:
     return f"{path}?{request.query.decode('latin-1')}" if request.query else path
 
 
-def _written(turn: Turn, upstream: Upstream) -> bytes:
+def _written(turn: Turn, lessons: _Lessons, upstream: Upstream) -> bytes:
     """The request as this upstream gets it."""
     arrival = turn.arrival
-    habits = upstream.habits(arrival.endpoint.path, arrival.ask.model)
+    refused = lessons.refused if upstream is lessons.teacher else frozenset()
+    habits = upstream.habits(arrival.endpoint.path, arrival.ask.model, refused)
     return arrival.endpoint.write(arrival.ask, turn.cap, habits)
-
-
-def _heeded(turn: Turn, body: bytes) -> bool:
-    """Take a refusal to heart, if it is of what epad wrote by itself; say whether it was."""
-    arrival = turn.arrival
-    upstream, ask, path = arrival.upstream.served_by, arrival.ask, arrival.endpoint.path
-    if ask.wish is None and ask.generates:
-        smaller = smaller_cap(body, turn.cap, turn.bound.input_tokens)
-        if smaller is not None:
-            limit, turn.cap = smaller
-            upstream.profile.told(ask.model, limit)
-            return True
-    written = [*upstream.habits(path, ask.model).caps[:1], USAGE_OPTION]
-    objected = [name for name in names_objected(ask, body, written) if name == USAGE_OPTION or path == CHAT]
-    fresh = set(objected) - upstream.refused.get(ask.model, frozenset())
-    upstream.refuses(ask.model, fresh)
-    return bool(fresh)
 
 
 def _overruns(turn: Turn, meter: StreamMeter) -> bool:

@@ -165,13 +165,15 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
     table = _table(request.server.name, route)
     for name in [name for name in values if name not in table.plain]:
         kind = table.kind(name)
-        if name in request.allowed and kind not in _METERED:
+        if not request.allowed.isdisjoint({name, path + name}) and kind not in _METERED:
             continue
         if kind is Kind.CARRIER:
             kind = _look_into(request, route, name, values[name], path, found)
         elif kind in _METERED:
             # Elsewhere than at the top and in `options` nothing is written in, and some server may read it.
             kind = kind if not path or route == OPTIONS else Kind.RAISES
+        elif kind is Kind.UNKNOWN and bytes(values[name]) == b"null":
+            continue  # many clients write out what they leave unsaid
         elif kind in _JUDGED and is_harmless(request.server, route, name, values[name], request.context):
             continue
         if kind is not Kind.PLAIN:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from epad.gateway import server_detection
+from epad.gateway.objections import Limit
 from epad.gateway.server_detection import MODELS, Head
 from epad.gateway.servers import GENERIC, SERVERS, Server, server_named
 
 OLLAMA = SERVERS["ollama"]
-_REFUSALS = "what it refused"
 _MOST_TOLD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusals:
+    """What a model's server does not take, of what epad writes, and how much it said that it gives at most."""
+
+    names: frozenset[str] = frozenset()
+    context: int = 0
+    output: int = 0
+
+
+_NO_REFUSALS = _Refusals()
 
 
 class ServerProfile:
@@ -21,6 +35,7 @@ class ServerProfile:
         self._held: dict[str, dict[str, int]] = {}
         self._bodies: dict[str, bytes] = {}
         self._by_head = False
+        self._refusals: dict[str, _Refusals] = {}
         self.models: tuple[str, ...] = ()
         self.server = self._named or server_detection.detect_by_address(self._url) or GENERIC
 
@@ -54,11 +69,33 @@ class ServerProfile:
                 other: held for other, held in self._held.items() if other != path
             }
 
-    def told(self, model: str, tokens: int) -> None:
-        """Take in how much a model holds, as a refusal of its server says."""
-        said = self._held.setdefault(_REFUSALS, {})
-        if len(said) < _MOST_TOLD:
-            said[model] = tokens
+    def told(self, model: str, names: frozenset[str], limits: tuple[Limit, ...] = ()) -> None:
+        """Take in what refusals of its server said of a model, and what proved right when it was asked again.
+
+        It bounds no prompt: a server may let one prompt be larger than it lets another answer be.
+        """
+        known = self._refusals.pop(model, _NO_REFUSALS)  # so that it becomes the last to be forgotten
+        context = next((limit.tokens for limit in limits if limit.of_context), known.context)
+        output = next((limit.tokens for limit in limits if not limit.of_context), known.output)
+        self._refusals[model] = _Refusals(names, context, output)
+        if len(self._refusals) > _MOST_TOLD:
+            del self._refusals[next(iter(self._refusals))]
+
+    def refused(self, model: str) -> frozenset[str]:
+        """What a model's server does not take, of what epad writes into requests."""
+        return self._refusals.get(model, _NO_REFUSALS).names
+
+    def most_output(self, model: str) -> int:
+        """The longest answer of a model, as a refusal said; 0 if none did."""
+        return self._refusals.get(model, _NO_REFUSALS).output
+
+    def room(self, model: str) -> int:
+        """How much a model holds, as far as the cap of an answer goes: a refusal tells it where nothing else does."""
+        return self.context(model) or self._refusals.get(model, _NO_REFUSALS).context
+
+    def forget_refusals(self) -> None:
+        """Whatever was refused may be taken from now on."""
+        self._refusals.clear()
 
     def answered(self, head: Head) -> None:
         """Take in the head of a turn's answer: another server may have the port since the last look."""
@@ -76,5 +113,6 @@ class ServerProfile:
         if server is not self.server:
             self.server = server
             self._held.clear()
+            self._refusals.clear()
             self.models = ()
             self._bodies.clear()

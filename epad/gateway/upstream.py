@@ -6,8 +6,8 @@ import asyncio
 import base64
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from yarl import URL
@@ -24,7 +24,7 @@ from epad.gateway.http.pool import NotConnectedError, Origin, Pool
 from epad.gateway.objections import OTHER_NAME, USAGE_OPTION
 from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.server_profile import ServerProfile
-from epad.gateway.servers import Server
+from epad.gateway.servers import CHAT, Server
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
 from statemachine.clock import Clock
 
@@ -63,7 +63,6 @@ class Upstream:
     health: Health
     profile: ServerProfile
     fields: frozenset[str] = frozenset()
-    refused: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
@@ -87,20 +86,17 @@ class Upstream:
         """Its kind, as a request in one dialect takes it."""
         return self.profile.for_dialect(dialect)
 
-    def habits(self, path: str, model: str) -> Habits:
-        """How it takes what epad writes into a request to this route, for this model."""
-        server = self.server
-        name, asks_usage = server.cap_field(path), server.takes_stream_options
-        for refused in self.refused.get(model, ()):
-            asks_usage = asks_usage and refused != USAGE_OPTION
-            name = OTHER_NAME.get(name, name) if refused == name else name
-        return Habits((name, *server.caps(path)), asks_usage, server.zero_cap_means_none)
+    def habits(self, path: str, model: str, refused: frozenset[str] = frozenset()) -> Habits:
+        """How it takes what epad writes into a request to this route, for this model.
 
-    def refuses(self, model: str, names: Iterable[str]) -> None:
-        """Remember what a model's server does not take, of what epad writes into requests."""
-        if len(self.refused) >= _MOST_ROUTED:
-            self.refused.clear()
-        self.refused[model] = self.refused.get(model, frozenset()).union(names)
+        `refused` is what it does not take as one turn has just learnt, beside what is known already.
+        """
+        server = self.server
+        name, refused = server.cap_field(path), refused or self.profile.refused(model)
+        if path == CHAT and name in refused:
+            name = OTHER_NAME.get(name, name)
+        asks_usage = server.takes_stream_options and USAGE_OPTION not in refused
+        return Habits((name, *server.caps(path)), asks_usage, server.zero_cap_means_none)
 
     def target(self, path: str) -> bytes:
         """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is what /v1 lies in."""
@@ -270,6 +266,8 @@ class Upstreams:
         dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)
         failure = await self._look_on(upstream, _LOOK_PATHS[dialect])
         upstream.health.looked(failure)
+        if failure:
+            upstream.profile.forget_refusals()  # who comes back may be another server
         if not failure and (path := upstream.profile.more_to_read()):
             await self._look_on(upstream, path)
 

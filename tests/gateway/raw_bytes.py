@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from gateway_world import World, gateway_config, world
 from epad.config import BudgetConfig, UpstreamConfig
 
 SSE, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
+# What epad asks of itself, to count a prompt: this server has no tokenizer.
+NO_TURNS = (b"/tokenize", b"/apply-template")
 BUDGET = {"writer": BudgetConfig(tokens_per_minute=100_000), "reader": BudgetConfig()}
 CHAT = "/v1/chat/completions"
 DEFAULT_CAP = 1_000
@@ -23,7 +25,10 @@ DEFAULT_CAP = 1_000
 
 @dataclass
 class RawServer:
-    """What it says, piece by piece, and what it does after the last: `end`, `hang`, or `close` the connection."""
+    """What it says, piece by piece, and what it does after the last: `end`, `hang`, or `close` the connection.
+
+    `refuse` says of a request with which status and body it is refused, if it is; `looks` is what a GET of a path gets.
+    """
 
     pieces: list[bytes]
     kind: str = SSE
@@ -32,6 +37,8 @@ class RawServer:
     pause: float = 0.0
     then: str = "end"
     requests: list[dict[str, Any]] = field(default_factory=list)
+    refuse: Callable[[dict[str, Any]], tuple[int, bytes] | None] = lambda _: None
+    looks: dict[str, bytes] = field(default_factory=dict)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -46,9 +53,18 @@ class RawServer:
         ]
         body = await reader.readexactly(int(lengths[0])) if lengths else b""
         if head.startswith(b"GET"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            shown = self.looks.get(head.split(b" ")[1].decode(), b"{}")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(shown), shown))
+            return True
+        if head.split(b" ")[1] in NO_TURNS:
+            writer.write(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
             return True
         self.requests.append(json.loads(body))
+        refused = self.refuse(self.requests[-1])
+        if refused is not None:
+            status, text = refused
+            writer.write(b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text), text))
+            return True
         kind = [f"Content-Type: {self.kind}"] if self.kind else []
         lines = [f"HTTP/1.1 {self.status} OK", "Transfer-Encoding: chunked", *self.fields, *kind]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
@@ -65,24 +81,33 @@ class RawServer:
 
 
 @asynccontextmanager
+async def listening(raw: RawServer) -> AsyncIterator[str]:
+    """Serve one on a free port; give its address."""
+    server = await asyncio.start_server(raw.handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@asynccontextmanager
 async def before(
     tmp_path: Path, raw: RawServer, budgets: Mapping[str, BudgetConfig] | None = None, **upstream: Any
 ) -> AsyncIterator[World]:
     """A gateway before such a server; `upstream` are more keys of its configuration."""
-    server = await asyncio.start_server(raw.handle, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     keys: dict[str, Any] = {"dialects": ("openai", "ollama", "anthropic"), **upstream}
     config = gateway_config(default_output_tokens=DEFAULT_CAP, max_output_tokens=4 * DEFAULT_CAP)
-    try:
-        async with world(
+    tmp_path.mkdir(exist_ok=True)
+    async with (
+        listening(raw) as url,
+        world(
             tmp_path,
             budgets=budgets or BUDGET,
             upstreams={"raw": UpstreamConfig(url=url, **keys)},
             config=config,
-        ) as w:
-            yield w
-    finally:
-        server.close()
+        ) as w,
+    ):
+        yield w
 
 
 def chunks(*objects: Any, done: bool = True) -> bytes:

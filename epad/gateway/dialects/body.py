@@ -87,6 +87,16 @@ class JsonObject(Struct, frozen=True):
             insert, added = last, b"," + added
         return b"".join([*parts, self.text[at:insert], added, self.text[insert:]])
 
+    def replaced(self, edits: Mapping[str, bytes]) -> JsonObject:
+        """The object with these values in the place of those that it has."""
+        spans, moved = {}, 0
+        for name, (start, end) in self.spans.items():  # in the order in which they lie
+            grown = len(edits[name]) - (end - start) if name in edits else 0
+            spans[name] = (start + moved, end + moved + grown)
+            moved += grown
+        values = {name: Raw(edits[name]) if name in edits else raw for name, raw in self.values.items()}
+        return JsonObject(self.splice(edits), values, spans)
+
 
 def first_byte(raw: Raw) -> bytes:
     """What says which kind of value it is, without a copy of all of it."""

@@ -16,6 +16,7 @@ from epad.gateway.servers import CHAT
 
 CAP_NAMES = server_fields.names_of(Kind.CAP, CHAT)
 CHOICE_NAMES = server_fields.names_of(Kind.CHOICES, CHAT)
+_OPTIONS, _OPTION_CAPS = "options", frozenset(CAP_NAMES)
 UNSEEN_CHOICE_NAMES = ("best_of",)
 """Of these only the best are answered with; the others were made all the same."""
 
@@ -42,3 +43,21 @@ def cap_edits(given: Mapping[str, int], cap: int, obeyed: Iterable[str]) -> dict
     if obeyed and not any(name in given for name in obeyed):
         edits[obeyed[0]] = written
     return edits
+
+
+def options_of(fields: JsonObject) -> JsonObject | None:
+    """Ollama's options, on a route of another dialect: whoever hands the request on to Ollama may pass them on too.
+
+    Raises RequestError for a cap in them that is no whole number.
+    """
+    options = fields.child(_OPTIONS, _OPTION_CAPS) if fields.begins(_OPTIONS) == b"{" else None
+    if options is not None:
+        read_caps(options)
+    return options
+
+
+def option_edits(fields: JsonObject, cap: int) -> dict[str, bytes]:
+    """The options in which no cap is larger than this one, where they are not that already."""
+    options = options_of(fields)
+    edits = cap_edits(read_caps(options), cap, ()) if options is not None else {}
+    return {_OPTIONS: options.splice(edits)} if options is not None and edits else {}

@@ -6,12 +6,22 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, cap_edits, read_caps, wish_of
+from epad.gateway.dialects.caps import (
+    CAP_NAMES,
+    CHOICE_NAMES,
+    cap_edits,
+    option_edits,
+    options_of,
+    read_caps,
+    wish_of,
+)
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
 from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, reply_of, usage_of
 from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.errors import RequestError
+from epad.gateway.server_fields import runs_at_client
+from epad.gateway.servers import CHAT
 
 __all__ = [
     "ChatCompletions",
@@ -42,6 +52,18 @@ class _Part(Struct, forbid_unknown_fields=True):
     cache_control: Raw = Raw(b"")
 
 
+class _Tool(Struct, forbid_unknown_fields=True):
+    type: str | None = None
+    function: Raw = Raw(b"null")
+    name: Raw = Raw(b"null")
+    custom: Raw = Raw(b"null")
+    description: Raw = Raw(b"")
+    parameters: Raw = Raw(b"")
+    input_schema: Raw = Raw(b"")
+    strict: Raw = Raw(b"")
+    cache_control: Raw = Raw(b"")
+
+
 class _Message(Struct, forbid_unknown_fields=True):
     content: Raw = Raw(b"null")
     audio: Raw = Raw(b"null")
@@ -57,7 +79,7 @@ class _Message(Struct, forbid_unknown_fields=True):
 class ChatCompletions(ChatAnswers):
     """POST /v1/chat/completions."""
 
-    path = "/v1/chat/completions"
+    path = CHAT
 
     def __init__(self, dialect: OpenAI, limits: OutputLimits) -> None:
         self.dialect = dialect
@@ -68,6 +90,8 @@ class ChatCompletions(ChatAnswers):
         messages = fields.entries("messages", list[_Message])
         if messages is None:
             raise RequestError("messages: a list of messages is needed")
+        _refuse_server_tools(fields)
+        options_of(fields)
         stream = bool(fields.read("stream", bool))
         bounded = not any(fields.has(name) for name in _UNBOUNDED_FIELDS) and all(map(is_text, messages))
         return Ask(
@@ -86,6 +110,18 @@ class ChatCompletions(ChatAnswers):
         return write_capped(ask, cap, habits)
 
 
+def _refuse_server_tools(fields: JsonObject) -> None:
+    """Raise RequestError for a tool that the server runs; one of Gemini's has its name in the place of a type."""
+    for tool in fields.entries("tools", list[_Tool]) or []:
+        kind = tool.type or ""
+        named = kind or any(bytes(raw) != b"null" for raw in (tool.function, tool.name))
+        if not named or not runs_at_client(CHAT, kind):
+            raise RequestError(
+                f"tools: {kind[:80] or 'one without a type'!r} runs at the server and asks the model as often as it "
+                "likes, so nothing bounds its tokens; metered: custom, function"
+            )
+
+
 def wants_usage(fields: JsonObject) -> bool:
     """Whether the client asks for a stream's usage. Raises RequestError."""
     options = fields.child("stream_options", _STREAM_OPTIONS)
@@ -94,7 +130,7 @@ def wants_usage(fields: JsonObject) -> bool:
 
 def write_capped(ask: Ask, cap: int, habits: Habits) -> bytes:
     """The body with the cap, and with the question for a stream's usage where the client did not ask it."""
-    edits = cap_edits(read_caps(ask.fields), cap, habits.caps)
+    edits = cap_edits(read_caps(ask.fields), cap, habits.caps) | option_edits(ask.fields, cap)
     if ask.stream and not ask.wants_usage and habits.usage_option:
         edits["stream_options"] = _asking_for_usage(ask.fields)
     return ask.fields.splice(edits) if edits else ask.fields.text

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
-from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, read_caps, wish_of
+from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES, options_of, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.openai import wants_usage, write_capped
 from epad.gateway.dialects.openai_answer import CompletionAnswers, EmbeddingAnswers, OpenAI
@@ -36,6 +36,7 @@ class Completions(CompletionAnswers):
     def parse(self, body: bytes) -> Ask:
         fields = json_body.read_object(body, _COMPLETION_FIELDS)
         prompts = _prompts(fields, "prompt")
+        options_of(fields)
         stream = bool(fields.read("stream", bool))
         caps = read_caps(fields)
         # Echo of 0 tokens is how prompts are scored.
