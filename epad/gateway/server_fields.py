@@ -16,13 +16,22 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.servers import CHAT, GENERIC, OLLAMA_CHAT, OLLAMA_GENERATE, RESPONSES, Server
+from epad.gateway.servers import (
+    CHAT,
+    GENERIC,
+    OLLAMA_CHAT,
+    OLLAMA_EMBED,
+    OLLAMA_EMBEDDINGS,
+    OLLAMA_GENERATE,
+    RESPONSES,
+    Server,
+)
 
 OPTIONS = "options"
 """The route by which the fields of Ollama's `options` are sorted."""
 
 # The routes whose caps stand in `options`; on all others that is a field like any other that holds some.
-_READING_OPTIONS = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
+_READING_OPTIONS = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED, OLLAMA_EMBEDDINGS})
 # Deeper than any client nests one object of extra fields in another.
 _DEEPEST = 3
 # A model is kept for as long as that by clients that mean no harm: Continue sends 30 minutes.
@@ -178,7 +187,8 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
         if kind is Kind.CARRIER:
             kind = _look_into(request, route, name, values[name], path, found)
         elif kind in _METERED:
-            kind = kind if request.is_written(path) else Kind.RAISES
+            if not request.is_written(path):
+                kind = Kind.PLAIN if bytes(values[name]) == b"null" else Kind.RAISES
         elif kind in _JUDGED and is_harmless(request.server, route, name, values[name], request.context):
             continue
         if kind is not Kind.PLAIN:
