@@ -45,6 +45,7 @@ class Terms(Struct, frozen=True):
     """What bounds a turn's cost, and what is known of who answers it.
 
     `cap` bounds the output of each of the `choices`; `hides_choices`: some of them may never be shown (best_of).
+    `counts_all`: the usage is of all choices, and so of all `prompts`.
     """
 
     bound: Bound
@@ -53,6 +54,7 @@ class Terms(Struct, frozen=True):
     shows_all: bool = False
     counts_all: bool = False
     hides_choices: bool = False
+    prompts: int = 1
 
 
 class Charge(Struct, frozen=True):
@@ -165,10 +167,12 @@ def charge_status(seen: Seen, status: int, terms: Terms) -> Charge:
 def _charge_final(seen: Seen, terms: Terms) -> Charge:
     usage, bound = seen.usage or TokenUsage(), terms.bound
     if usage.input_tokens is None and usage.output_tokens is None:
+        if _counts_one_prompt(seen.total_tokens, terms):
+            return _charge_most(seen, terms)  # as if it was a count of the first
         total = seen.total_tokens or 0
         of_input = total if not bound.output_tokens else 0
         return Charge(of_input, total - of_input, UsageSource.COUNTED, unsplit=True)
-    charge = charge_stream(_of_a_prompt(usage, seen), 0, bound)
+    charge = _for_every_prompt(charge_stream(_of_a_prompt(usage, seen), 0, bound), terms)
     most = _for_every_choice(charge.output_tokens, seen, terms)
     if most == charge.output_tokens:
         return charge
@@ -181,12 +185,12 @@ def _charge_most(seen: Seen, terms: Terms) -> Charge:
     counted = max(usage.output_tokens or 0, (seen.total_tokens or 0) - bound.input_tokens)
     if not seen.streamed and counted <= bound.output_tokens:
         tokens = bound.input_tokens if usage.input_tokens is None else usage.input_tokens
-        return Charge(tokens, bound.output_tokens, UsageSource.RESERVED)
+        return _for_every_prompt(Charge(tokens, bound.output_tokens, UsageSource.RESERVED), terms)
     most = bound.output_tokens
     if seen.streamed and terms.shows_all and seen.bounded:
         most = seen.unread_bytes + sum(min(size, terms.cap) for size in seen.choice_bytes)
     uncounted = structs.replace(usage, output_tokens=None)
-    charge = charge_stream(uncounted, seen.chunks, bound, most)
+    charge = _for_every_prompt(charge_stream(uncounted, seen.chunks, bound, most), terms)
     return structs.replace(charge, output_tokens=max(charge.output_tokens, counted))
 
 
@@ -195,6 +199,25 @@ def _of_a_prompt(usage: TokenUsage, seen: Seen) -> TokenUsage:
     if usage.input_tokens == 0 and seen.said_bytes:
         return structs.replace(usage, input_tokens=None)
     return usage
+
+
+def _for_every_prompt(charge: Charge, terms: Terms) -> Charge:
+    """Return the charge with the bound of all prompts for its input, where the server may have counted one of them."""
+    if charge.input_tokens >= terms.bound.input_tokens or not _counts_one_prompt(charge.input_tokens, terms):
+        return charge
+    source = UsageSource.COUNTED if charge.source is UsageSource.USAGE else charge.source
+    return structs.replace(charge, input_tokens=terms.bound.input_tokens, source=source)
+
+
+def _counts_one_prompt(counted: int | None, terms: Terms) -> bool:
+    """Say whether a count may be of one of several prompts.
+
+    Vectors of several texts come from servers that add them all up, so there only a count of less than a token for
+    each is taken for one.
+    """
+    if terms.prompts <= 1 or terms.counts_all:
+        return False
+    return bool(terms.bound.output_tokens) or (counted or 0) < terms.prompts
 
 
 def _for_every_choice(output: int, seen: Seen, terms: Terms) -> int:

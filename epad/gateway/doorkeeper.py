@@ -47,7 +47,7 @@ class Doorkeeper:
             self._tell(keyed, "door", f"the key of {keyed} was used at the door of {own}")
             raise RefusalError(refuse.UNKNOWN_IDENTITY)
         if keyed is None:
-            self._refuse_strangers(request)
+            self.refuse_strangers(request)
         # At its own door a subsystem needs no key; many clients cannot be kept from sending some word as one.
         name = own or keyed
         if name is None and self._anonymous and not presents_key(request.fields):
@@ -59,7 +59,7 @@ class Doorkeeper:
             raise RefusalError(wrong)
         return name
 
-    def _refuse_strangers(self, request: Request) -> None:
+    def refuse_strangers(self, request: Request) -> None:
         """Raise RefusalError for a page of another site: without a key, all that it needs is to reach us.
 
         No page reaches a Unix socket, and none has a key unless someone gave it one.

@@ -52,6 +52,7 @@ def judge(
     refused, metered = [*fields.lookalikes, *managing], frozenset((*fields.choices, *fields.caps))
     if asking.hard:
         refused += [*fields.raises, *fields.server_tools, *fields.later]
+    if asking.hard and ask.generates:
         refused += [name for name in fields.choices if not _is_counted(ask, name)]
         refused += [name for name in fields.caps if "." in name and asking.route not in _CUT_OPTIONS]
     if asking.counts_money:

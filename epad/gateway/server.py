@@ -29,6 +29,7 @@ from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Answering, Fault, Request
 from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
+from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake
 from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
@@ -139,12 +140,26 @@ class Gateway:
         """Decide on a request by its head: say no before its body is read, or say what is to answer it."""
         name = ""
         try:
+            if self._routes.greets(request.method, request.path):
+                return self._greet(request)
             name = self._identify(request)
             return partial(self._handle, request, name, self._admit(request, name))
         except RefusalError as error:
             return self._refuse(request, name, error)
         except Exception as error:
             return self._failed(request, name, error)
+
+    def _greet(self, request: Request) -> Response:
+        """Say that somebody is there, as Ollama does if one is behind this, and nothing else. Raises RefusalError.
+
+        It takes no key, but one that is shown must be right, and pages of other sites do not learn of it.
+        """
+        if presents_key(request.fields):
+            self._identify(request)
+        else:
+            self._doorkeeper.refuse_strangers(request)
+        name = b"Ollama" if self._parts.upstreams.of("ollama") else b"epad"
+        return Response(200, name + b" is running", [(b"Content-Type", b"text/plain; charset=utf-8")])
 
     def fault(self, request: Request | None, fault: Fault) -> Response:
         """Say what is wrong with a request that was not read to its end."""
@@ -261,7 +276,7 @@ class Gateway:
         self, request: Request, arrival: Arrival, answers: Answers, key: str
     ) -> Response | None:
         """Give the answer that this key has already, or see to it that it has one. Raises RefusalError."""
-        digest = hashlib.sha256(request.path.encode() + b"\0" + arrival.body_sha256).digest()
+        digest = hashlib.sha256(arrival.endpoint.path.encode() + b"\0" + arrival.body_sha256).digest()
         claim = Claim(arrival.subsystem, key, digest)
         try:
             async with answers.claim(claim) as kept:

@@ -16,11 +16,23 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.servers import CHAT, GENERIC, RESPONSES, Server
+from epad.gateway.servers import (
+    CHAT,
+    GENERIC,
+    OLLAMA_CHAT,
+    OLLAMA_EMBED,
+    OLLAMA_EMBEDDINGS,
+    OLLAMA_GENERATE,
+    RESPONSES,
+    TEXT,
+    Server,
+)
 
 OPTIONS = "options"
 """The route by which the fields of Ollama's `options` are sorted."""
 
+# The routes on which a cap that stands in `options` is cut; on all others that is a field like any other that holds some.
+_WRITING_OPTIONS = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED, OLLAMA_EMBEDDINGS, CHAT, TEXT})
 # Deeper than any client nests one object of extra fields in another.
 _DEEPEST = 3
 # A model is kept for as long as that by clients that mean no harm: Continue sends 30 minutes.
@@ -146,16 +158,22 @@ def screen(
     loaded, 0 if that is not known: a wish for no more than that asks for nothing new.
     """
     found: _Found = {}
-    _screen(_Screening(server, allowed, context), route, values, "", found)
+    written = frozenset({"", f"{OPTIONS}."} if route in _WRITING_OPTIONS else {""})
+    _screen(_Screening(server, allowed, context, written), route, values, "", found)
     return _fields(found)
 
 
 class _Screening(Struct, frozen=True):
-    """What holds for the whole of one request."""
+    """What holds for the whole of one request; `written` are the places into which epad writes its caps."""
 
     server: Server
     allowed: frozenset[str]
     context: int
+    written: frozenset[str]
+
+    def is_written(self, path: str) -> bool:
+        """Say whether epad's own value takes the place of what stands there: elsewhere some server may read that."""
+        return path in self.written
 
 
 _Found = dict[Kind, tuple[str, ...]]
@@ -170,8 +188,8 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
         if kind is Kind.CARRIER:
             kind = _look_into(request, route, name, values[name], path, found)
         elif kind in _METERED:
-            # Elsewhere than at the top and in `options` nothing is written in, and some server may read it.
-            kind = kind if not path or route == OPTIONS else Kind.RAISES
+            if not request.is_written(path):
+                kind = Kind.PLAIN if bytes(values[name]) == b"null" else Kind.RAISES
         elif kind is Kind.UNKNOWN and bytes(values[name]) == b"null":
             continue  # many clients write out what they leave unsaid
         elif kind in _JUDGED and is_harmless(request.server, route, name, values[name], request.context):

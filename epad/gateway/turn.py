@@ -132,6 +132,7 @@ class Turn:
             server.shows_all and not arrival.hidden,
             server.counts_all_choices,
             any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
+            ask.prompts,
         )
 
 

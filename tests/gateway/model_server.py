@@ -177,6 +177,8 @@ def answer_of(path: str, body: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR09
             return {**base, "response": TEXT, "context": [1, 2, 3]}
         case "/api/embed":
             return {"model": model, "embeddings": [[0.25, -1.5]], "prompt_eval_count": INPUT}
+        case "/api/embeddings":
+            return {"embedding": [0.25, -1.5]}
         case "/api/show":
             return CARD
     raise AssertionError(path)  # fmt: skip

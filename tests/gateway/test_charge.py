@@ -101,6 +101,34 @@ def test_the_other_choices_cost_what_bounds_them(said: tuple[int, ...], hidden: 
     assert charge_answer(seen_whole(Counts(3, 10), said), bounds).charged_output_tokens == output
 
 
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("prompts", "all_", "counted", "input_tokens"),
+    [(1, False, 7, 7), (2, False, 7, 100), (2, True, 7, 7), (2, False, 120, 120), (3, False, None, 100)],
+)  # fmt: skip
+def test_the_other_prompts_cost_their_bound(
+    prompts: int, all_: bool, counted: int | None, input_tokens: int, ended: bool
+) -> None:
+    """Where the server may have counted one of them, in an answer that came to its end or did not."""
+    terms = Terms(Bound(100, 60), cap=20, choices=prompts, counts_all=all_, prompts=prompts)
+    seen = seen_whole(Counts(counted, 10), (15, 12), ended=ended)
+    charge = charge_answer(seen, terms)
+    assert charge.input_tokens == input_tokens
+    if input_tokens == 100:
+        assert charge.source is not UsageSource.USAGE
+    total = charge_answer(seen_whole(Counts(total=40), (15,)), terms)
+    assert total.tokens == (40 if prompts == 1 or all_ else 160)
+
+
+@pytest.mark.parametrize(("counted", "cost"), [(7, 7), (3, 3), (2, 100), (1, 100)])
+def test_a_count_of_vectors_is_of_all_texts_unless_it_is_less_than_a_token_for_each(
+    counted: int, cost: int
+) -> None:
+    terms = Terms(Bound(100, 0), cap=0, prompts=3)
+    assert charge_answer(seen_whole(Counts(counted, 0), ()), terms).tokens == cost
+    assert charge_answer(seen_whole(Counts(total=counted), ()), terms).tokens == cost
+
+
 def test_a_total_alone_costs_the_dearest_rate() -> None:
     """How much of it was input is not known; without any output all of it was."""
     charge = charge_answer(seen_whole(Counts(total=40), (3,)), TERMS)

@@ -193,7 +193,6 @@ REFUSED: dict[str, tuple[str, Call, type[Exception], str]] = {
     "ollama create": ("ollama", lambda c: c.create("tiny", from_="x"), ollama.ResponseError, "denied"),
     "ollama copy": ("ollama", lambda c: c.copy("tiny", "x"), ollama.ResponseError, "denied"),
     "ollama delete": ("ollama", lambda c: c.delete("tiny"), ollama.ResponseError, "denied"),
-    "ollama old embeddings": ("ollama", lambda c: c.embeddings("tiny", "x"), ollama.ResponseError, "not metered"),
     "anthropic too large": ("anthropic", lambda c: c.messages.create(**{**MESSAGE, "messages": LONG}),
                             anthropic.BadRequestError, "never fits"),
     "anthropic batch": ("anthropic", lambda c: c.messages.batches.create(requests=[]),

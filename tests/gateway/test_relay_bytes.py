@@ -52,6 +52,29 @@ async def ask(w: World, url: str, body: Any) -> tuple[int, dict[str, str], bytes
         return response.status, headers, await response.read()
 
 
+async def test_the_older_route_of_vectors_counts_nothing_and_costs_its_bound(tmp_path: Path) -> None:
+    """Ollama's /api/embeddings: the answer as it was, and the prompt's bound charged."""
+    async with in_front(tmp_path) as (w, server, direct):
+        body = {"model": "tiny", "prompt": "some words", "options": {"num_predict": 9}}
+        path = "/api/embeddings"
+        assert await ask(w, w.url + path + "/", body) == await ask(w, direct + path, body)
+        assert server.requests[0] == server.requests[1]
+        [closed] = await w.closings(1)
+        assert (closed.outcome, closed.usage_source) == (Outcome.DONE, UsageSource.COUNTED)
+        [opened] = w.ledger.opened
+        assert closed.charged_tokens == opened.reserved_tokens > 10
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/api/tags", "/api/ps", "/api/version", "/models", "/v1/models/tiny"]
+)
+async def test_the_head_of_a_look_up_is_that_of_its_answer(tmp_path: Path, path: str) -> None:
+    async with in_front(tmp_path) as (w, _, _), w.http.head(w.url + path, headers=w.headers()) as head:
+        async with w.http.get(w.url + path, headers=w.headers()) as answer:
+            body = await answer.read()
+        assert (head.status, await head.read(), int(head.headers["Content-Length"])) == (200, b"", len(body))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", WHOLES)
 async def test_an_answer_is_byte_for_byte_the_one_had_directly(

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yarl
 from gateway_world import MemoryLedger, gateway_config, world
 from msgspec import structs
 
@@ -97,29 +98,74 @@ async def test_nobody_gets_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/moderations"), ("POST", "/v1/batches"), ("POST", "/api/embeddings"), ("GET", "/v1/files"),
-     ("POST", "/v1/messages/batches"), ("GET", "/v1/chat/completions"),
-     ("POST", "/v1/chat/completions/"), ("GET", "/")],
+    [("POST", "/v1/moderations"), ("POST", "/v1/batches"), ("POST", "/"), ("GET", "/v1/files"),
+     ("POST", "/v1/messages/batches"), ("GET", "/v1/chat/completions"), ("HEAD", "/v1/chat/completions"),
+     ("POST", "/v1/chat;x/completions"), ("POST", "/v1/./chat/completions"), ("POST", "/v1/chat%252fcompletions"),
+     ("POST", "/x/../v1/completions"), ("POST", "/v2/chat/completions"), ("POST", "/chat"), ("POST", "/v1"),
+     ("GET", "/v1/models;x"), ("POST", "/v1/models"), ("PUT", "//v1/chat/completions")],
 )  # fmt: skip
 async def test_a_route_that_is_not_metered_is_refused(tmp_path: Path, method: str, path: str) -> None:
     """Nothing passes that cannot be accounted for; the refusal lists what does."""
     async with world(tmp_path) as w:
-        async with w.http.request(method, w.url + path, headers=w.headers(), data=b"{}") as response:
+        async with w.http.request(
+            method, yarl.URL(w.url + path, encoded=True), headers=w.headers(), data=b"{}"
+        ) as response:
             assert response.status == 403
-            assert "POST /v1/chat/completions" in await response.text()
+            assert method == "HEAD" or "POST /v1/chat/completions" in await response.text()
         assert w.stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("//v1//chat/completions", "/v1/chat/completions"), ("/v1/chat/completions/", "/v1/chat/completions"),
+     ("/chat/completions", "/v1/chat/completions"), ("//chat/completions//", "/v1/chat/completions"),
+     ("/v1/chat%2fcompletions", "/v1/chat/completions"), ("//api//chat/", "/api/chat")],
+)  # fmt: skip
+async def test_another_spelling_of_a_route_is_that_route(tmp_path: Path, path: str, route: str) -> None:
+    """It is metered as that, and asked for by its own name; a key to the same answer is the same, too."""
+    async with world(tmp_path) as w:
+        url = yarl.URL(w.url + path, encoded=True)
+        headers = {**w.headers(), "Idempotency-Key": "k"}
+        body = json.dumps({"model": "tiny", "messages": [], "stream": False})
+        for asked in (url, yarl.URL(w.url + route)):
+            async with w.http.post(asked, headers=headers, data=body) as response:
+                assert response.status == 200
+        assert [turn.path for turn in w.ledger.opened] == [route] * len(w.ledger.opened)
+        assert len(w.ledger.closed) == len(w.ledger.opened) >= 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("key", [False, True])
+async def test_whoever_asks_whether_somebody_is_there_is_told(tmp_path: Path, method: str, key: bool) -> None:
+    """Ollama's own clients ask HEAD / first of all. A wrong key, or a page of another site, is none the wiser."""
+    async with world(tmp_path) as w:
+        headers = w.headers() if key else {}
+        async with w.http.request(method, w.url + "/", headers=headers, data=b"x" * 99) as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, "17")
+            assert await response.text() == ("Ollama is running" if method == "GET" else "")
+        for wrong, status in (
+            ({"Authorization": "Bearer x"}, 401),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Host": "evil.example"}, 403),
+        ):
+            async with w.http.request(method, w.url + "/", headers=wrong) as response:
+                assert response.status == status
+        assert w.ledger.opened == []
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/api/pull"), ("POST", "/api/push"), ("POST", "/api/create"), ("POST", "/api/copy"),
      ("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:00"), ("HEAD", "/api/blobs/sha256:00"),
-     ("DELETE", "/v1/models/tiny"), ("POST", "/v1/load_lora_adapter")],
+     ("DELETE", "/v1/models/tiny"), ("POST", "/v1/load_lora_adapter"), ("POST", "//api/pull"),
+     ("POST", "/api%2fpull/"), ("POST", "/models/load"), ("DELETE", "/models/tiny"), ("DELETE", "/v1//models/tiny")],
 )  # fmt: skip
 async def test_a_route_that_manages_models_is_denied(tmp_path: Path, method: str, path: str) -> None:
     """One subsystem does not change what the others are served; no client asks again."""
     async with world(tmp_path) as w:
-        async with w.http.request(method, w.url + path, headers=w.headers(), data=b"{}") as response:
+        async with w.http.request(
+            method, yarl.URL(w.url + path, encoded=True), headers=w.headers(), data=b"{}"
+        ) as response:
             assert (response.status, response.headers["x-should-retry"]) == (403, "false")
         assert [event.code for event in w.recorder.refusals] == ["route_denied"]
         assert w.stub.requests == []

@@ -35,6 +35,7 @@ from epad.gateway.servers import (
     GENERIC,
     MESSAGES,
     OLLAMA_CHAT,
+    OLLAMA_EMBED,
     OLLAMA_GENERATE,
     RESPONSES,
     SERVERS,
@@ -250,6 +251,28 @@ class TestScreen:
     def test_ollamas_own_cap_is_told_by_its_path(self) -> None:
         fields = screened(_OLLAMA, OLLAMA_CHAT, {"options": {"num_predict": 5}})
         assert fields.caps == ("options.num_predict",)
+
+    @pytest.mark.parametrize("route", [RESPONSES, MESSAGES])
+    @pytest.mark.parametrize("server", [GENERIC, _OLLAMA, _LLAMA], ids=lambda server: server.name)
+    @pytest.mark.parametrize("name", ["num_predict", "n_predict", "max_tokens", "n"])
+    def test_options_of_a_route_that_has_none_are_not_written(
+        self, server: Server, route: str, name: str
+    ) -> None:
+        """A cap there is the client's own, whatever reads it; null asks for nothing."""
+        fields = screened(server, route, {"options": {name: 3_000}})
+        assert (fields.caps, fields.choices) == ((), ())
+        if fields.unknown != (f"options.{name}",):
+            assert fields.raises == (f"options.{name}",)
+        assert not screened(server, route, {"options": {name: None}}).raises
+
+    @pytest.mark.parametrize("carrier", ["extra_body", "parameters", "nvext", "sampling_params"])
+    def test_options_within_another_field_are_not_written(self, carrier: str) -> None:
+        fields = screened(_OLLAMA, OLLAMA_CHAT, {carrier: {"options": {"num_predict": 3_000}}})
+        assert (fields.caps, fields.raises) == ((), (f"{carrier}.options.num_predict",))
+
+    def test_options_of_a_route_without_output_raise_nothing(self) -> None:
+        """LangChain sends the same options to /api/embed as to /api/chat."""
+        assert screened(_OLLAMA, OLLAMA_EMBED, {"options": {"num_predict": 300}}).raises == ()
 
     def test_nesting_ends(self) -> None:
         body: dict[str, Any] = {"max_tokens": 1}

@@ -111,7 +111,7 @@ async def test_a_server_of_unknown_kind_is_not_asked(tmp_path: Path) -> None:
 
 
 async def test_a_context_that_the_bytes_overfill_is_measured(tmp_path: Path) -> None:
-    """vLLM refuses a cap beyond what its context leaves, and 600 less 60 tokens leave enough for the default."""
+    """A cap beyond what its context leaves is refused by vLLM; 600 less 60 tokens leave enough for the default."""
     stub = TokenizingServer()
     async with before(tmp_path, "vllm", stub, limit=100_000, context_tokens=600) as w:
         assert await ask(w) == 200

@@ -12,7 +12,7 @@ from epad.gateway.dialects.history import NO_HISTORY, History, read_history
 from epad.gateway.dialects.ollama_answer import LineAnswers, LineStream, Ollama, VectorAnswers
 from epad.gateway.dialects.shape import refuse_entries
 
-__all__ = ["Chat", "Embed", "Generate", "LineStream", "Ollama"]
+__all__ = ["Chat", "Embed", "Embeddings", "Generate", "LineStream", "Ollama"]
 
 _CAP = "num_predict"
 _CONTEXT = "num_ctx"
@@ -22,6 +22,7 @@ _GENERATE_FIELDS = frozenset({
     *CAP_NAMES,
 })  # fmt: skip
 _EMBED_FIELDS = frozenset({"model", "input", "options", "stream"})
+_EMBEDDINGS_FIELDS = frozenset({"model", "prompt", "options", "stream"})
 _OPTIONS = frozenset({_CONTEXT, *CAP_NAMES})
 
 
@@ -92,19 +93,14 @@ class Generate(_Generating):
         return self._ask(fields, bounded, digest)
 
 
-class Embed(VectorAnswers):
-    """POST /api/embed. It has no output, and its body is never changed."""
-
-    path = "/api/embed"
+class _Vectors(VectorAnswers):
+    """What both routes of vectors share: they have no output, and their bodies are never changed."""
 
     def __init__(self, dialect: Ollama, limits: OutputLimits) -> None:
         self.dialect = dialect
         self._limits = limits
 
-    def parse(self, body: bytes) -> Ask:
-        fields = json_body.read_object(body, _EMBED_FIELDS)
-        inputs = (fields.read("input", list[Raw]) or []) if fields.begins("input") == b"[" else []
-        refuse_entries(len(inputs), "input")
+    def _ask(self, fields: JsonObject, name: str, inputs: int) -> Ask:
         return Ask(
             model=json_body.read_model(fields),
             stream=False,
@@ -113,8 +109,8 @@ class Embed(VectorAnswers):
             choices=1,
             wants_usage=True,
             fields=fields,
-            prompt_digest=json_body.prompt_digest(fields, "model", "input"),
-            prompts=max(1, len(inputs)),
+            prompt_digest=json_body.prompt_digest(fields, "model", name),
+            prompts=max(1, inputs),
             context_wish=_context_wish(fields.child("options", _OPTIONS)),
             generates=False,
         )
@@ -122,6 +118,27 @@ class Embed(VectorAnswers):
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
         del cap, habits  # it has no output
         return ask.fields.text
+
+
+class Embed(_Vectors):
+    """POST /api/embed: a vector for each input."""
+
+    path = "/api/embed"
+
+    def parse(self, body: bytes) -> Ask:
+        fields = json_body.read_object(body, _EMBED_FIELDS)
+        inputs = (fields.read("input", list[Raw]) or []) if fields.begins("input") == b"[" else []
+        refuse_entries(len(inputs), "input")
+        return self._ask(fields, "input", len(inputs))
+
+
+class Embeddings(_Vectors):
+    """POST /api/embeddings, the route before `embed`: one prompt, one vector, and no count of what it cost."""
+
+    path = "/api/embeddings"
+
+    def parse(self, body: bytes) -> Ask:
+        return self._ask(json_body.read_object(body, _EMBEDDINGS_FIELDS), "prompt", 1)
 
 
 def _context_wish(options: JsonObject | None) -> int:

@@ -6,6 +6,7 @@ from epad.gateway.catalogue import Lookup, ModelCard, ModelEntry, ModelList, Ver
 from epad.gateway.dialects.anthropic import Anthropic, CountTokens, Messages
 from epad.gateway.dialects.dialect import Catalogue, Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.ollama import Chat, Embed, Generate, Ollama
+from epad.gateway.dialects.ollama import Embeddings as OldEmbed
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
 from epad.gateway.dialects.openai_responses import Responses
 from epad.gateway.dialects.openai_text import Completions, Embeddings
@@ -16,13 +17,17 @@ from epad.gateway.refusal import Refusal, not_metered, route_denied
 _MANAGEMENT = frozenset({
     "/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete",
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/reset_prefix_cache",
+    "/v1/models/load", "/v1/models/unload",
 })  # fmt: skip
 _MANAGEMENT_PREFIXES = ("/api/blobs/",)
 _MODEL_PREFIX = "/v1/models/"
 # Both list their models at the same place; only Anthropic's clients say which version they speak.
 _ANTHROPIC_HEADER = "anthropic-version"
 _ANTHROPIC_PREFIX = "/v1/messages"
-_RUNNING = Catalogue("/api/ps", "models", "name", {})
+# LiteLLM serves them all without /v1, llama-server the chat, the responses and the models; clients rely on it.
+_WITHOUT_VERSION = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses", "/models"})
+_MODEL_WITHOUT_VERSION = "/models/"
+_IN_MEMORY = Catalogue("/api/ps", "models", "name", {})
 
 
 class Routes:
@@ -40,11 +45,12 @@ class Routes:
             Chat(self._ollama, limits),
             Generate(self._ollama, limits),
             Embed(self._ollama, limits),
+            OldEmbed(self._ollama, limits),
         )
         lookups: tuple[Lookup, ...] = (
             ModelList(self._openai),
             ModelList(self._ollama),
-            ModelList(self._ollama, _RUNNING),
+            ModelList(self._ollama, _IN_MEMORY),
             ModelCard(self._ollama),
             Version(self._ollama),
         )
@@ -55,6 +61,7 @@ class Routes:
 
     def dialect(self, path: str, headers: Headers) -> Dialect:
         """Who is asking, going by the route: in whose words a refusal is told."""
+        path = _with_version(path)
         endpoint = self._endpoints.get(path)
         if endpoint is not None:
             return endpoint.dialect
@@ -66,10 +73,15 @@ class Routes:
 
     def endpoint(self, method: str, path: str) -> Endpoint | None:
         """The metered route, if it is one."""
-        return self._endpoints.get(path) if method == "POST" else None
+        return self._endpoints.get(_with_version(path)) if method == "POST" else None
+
+    def greets(self, method: str, path: str) -> bool:
+        """Say whether it only asks if somebody is there: Ollama's clients do so first of all, without a key."""
+        return method in {"GET", "HEAD"} and path == "/"
 
     def lookup(self, method: str, path: str, headers: Headers) -> Lookup | None:
         """The route that only reads what the model servers have, if it is one."""
+        method, path = "GET" if method == "HEAD" else method, _with_version(path)
         if method != "GET" or not path.startswith("/v1/models"):
             return self._lookups.get((method, path))
         dialect = self.dialect(path, headers)
@@ -81,7 +93,15 @@ class Routes:
 
     def refusal(self, method: str, path: str) -> Refusal:
         """Why a route that is neither is refused, for good."""
+        path = _with_version(path)
         managing = path in _MANAGEMENT or path.startswith(_MANAGEMENT_PREFIXES)
         if managing or (method == "DELETE" and path.startswith(_MODEL_PREFIX)):
             return route_denied(method, path)
         return not_metered(method, path, self._metered)
+
+
+def _with_version(path: str) -> str:
+    """The path by which a route is known here."""
+    if path in _WITHOUT_VERSION or path.startswith(_MODEL_WITHOUT_VERSION):
+        return "/v1" + path
+    return path

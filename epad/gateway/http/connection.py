@@ -11,15 +11,12 @@ from typing import Any, Protocol, cast
 
 import httptools
 
+from epad.gateway.http.answer_writer import AnswerWriter
 from epad.gateway.http.message import (
-    LAST_CHUNK,
     MAX_HEAD_BYTES,
     Field,
     Response,
-    chunk,
-    has_body,
     read_buffer,
-    response_head,
 )
 from epad.gateway.http.peer import local_address, peer_uid
 from epad.gateway.http.request import Answering, Fault, Handler, Request
@@ -72,34 +69,26 @@ class Shared:
         return self._date[1]
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(AnswerWriter):
     """One client's. Requests that come before the one in hand is answered wait, and are read no further."""
 
     def __init__(self, shared: Shared, entrance: Entrance) -> None:
+        super().__init__(shared)
         self.entrance = entrance
         self.deadline = math.inf
         self.heard = False
         self._shared = shared
-        self._loop = asyncio.get_running_loop()
         self.since = self._loop.time()
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport | None = None
         self._target = b""
         self._fields: list[Field] = []
         # What has come of a head; and of trailers, or of whatever else has not a byte of a body in it.
         self._head_bytes = 0
         self._coming: Request | None = None
-        self._current: Request | None = None
         self._waiting: deque[Request] = deque()
         self.task: asyncio.Task[None] | None = None
-        self._head = b""
-        self._chunked = False
-        self._ended = False
-        self._closing = False
         self._lingering = False
         self._resting = False
-        self._paused = False
-        self._drained: asyncio.Future[None] | None = None
         self._local: str | None = None
 
     # What the other end is.
@@ -145,58 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._waiting and not self._closing:
             self._transport.resume_reading()
 
-    # Writing the answer of the request in hand. All of it raises ConnectionResetError if the client is gone.
-
-    def respond(self, response: Response) -> None:
-        """Write a whole answer, in one piece."""
-        request, transport = self._writing()
-        if response.close:
-            self._closing = True
-        body = response.body if has_body(request.method.encode(), response.status) else b""
-        length = b"Content-Length: %d\r\n" % len(response.body) if response.status not in {204, 304} else b""
-        ours = length + self._own_lines(request, response.fields)
-        transport.write(response_head(response.status, response.reason, response.fields, ours) + body)
-        self._ended = True
-
-    def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
-        """Begin an answer that comes in pieces; its head goes out with the first of them, or by `flush`."""
-        request, _ = self._writing()
-        self._chunked = request.http11
-        framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
-        if not self._chunked:
-            self._closing = True
-        self._head = response_head(status, reason, fields, framing + self._own_lines(request, fields))
-
-    def flush(self) -> None:
-        """Write the head alone: nothing is there yet to go with it."""
-        _, transport = self._writing()
-        head, self._head = self._head, b""
-        if head:
-            transport.write(head)
-
-    def write(self, data: bytes) -> None:
-        """Write a piece."""
-        _, transport = self._writing()
-        head, self._head = self._head, b""
-        transport.write(head + (chunk(data) if self._chunked else data))
-
-    def end(self, data: bytes = b"") -> None:
-        """Write the last piece."""
-        _, transport = self._writing()
-        head, self._head = self._head, b""
-        transport.write(head + (chunk(data) + LAST_CHUNK if self._chunked else data))
-        self._ended = True
-
-    @property
-    def stalled(self) -> bool:
-        """Whether the client reads more slowly than it is written to."""
-        return self._paused
-
-    async def drain(self) -> None:
-        """Wait until the client has read most of what was written."""
-        if self._paused:
-            self._drained = self._loop.create_future()
-            await self._drained
+    # Its end.
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
@@ -232,8 +170,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = None
         self._shared.connections.discard(self)
         self.entrance.left(self)
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_exception(ConnectionResetError("the client disconnected"))
+        self._stop_draining()
         # The parser and the request refer to this connection: what it held would wait for the garbage collector.
         self._parser = None
         self._coming = None
@@ -248,13 +185,7 @@ class Connection(asyncio.BufferedProtocol):
         if request is not None:
             request.let_go()
 
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+    def _written(self) -> None:
         if self._current is not None and self._ended and self.task is None:
             self._finished()
 
@@ -469,19 +400,3 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.close()
         self.deadline = self._loop.time() + LINGER_SECONDS
-
-    def _writing(self) -> tuple[Request, asyncio.Transport]:
-        if self._current is None or self._transport is None or self._transport.is_closing():
-            raise ConnectionResetError("the client disconnected")
-        return self._current, self._transport
-
-    def _own_lines(self, request: Request, fields: list[Field]) -> bytes:
-        """What is said for this connection alone, and the date where nobody gave one."""
-        lines = b""
-        if self._closing or self._shared.stopping:
-            lines = b"Connection: close\r\n"
-        elif not request.http11:
-            lines = b"Connection: keep-alive\r\n"
-        if b"date" not in [name.lower() for name, _ in fields]:
-            lines += b"Date: %b\r\n" % self._shared.date(self._loop.time())
-        return lines

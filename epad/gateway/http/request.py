@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Pieces of 64 KiB come from a heap that keeps what is between two others; a block goes back to the system at once.
 _BLOCK_BYTES = 1 << 20
+_SLASHES = re.compile("//+")
 
 
 class Fault(Enum):
@@ -86,7 +88,7 @@ class Request:
             target = _origin_form(target)
         path, _, query = target.partition(b"?")
         text = path.decode("utf-8", "surrogateescape")
-        self.path = unquote(text) if "%" in text else text
+        self.path = _one_spelling(unquote(text) if "%" in text else text)
         self.query = query
         self.fields = Fields(fields)
         self.keep_alive = self.http11 = True
@@ -134,6 +136,16 @@ class Request:
         self._parts, self._blocks, self._loose_bytes = [], 0, 0
         self.answering = None
         self.allowance.give_back()
+
+
+def _one_spelling(path: str) -> str:
+    """The path without doubled slashes and one at its end: a base URL that ends in one makes them.
+
+    Nothing else is resolved: to a route, `..` and `;` are names like any other, which it does not have.
+    """
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
+    return path.rstrip("/") or "/" if path.endswith("/") else path
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -1,0 +1,122 @@
+"""Writing an answer to a client: whole, or piece by piece, and no faster than the client reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from epad.gateway.http.message import LAST_CHUNK, Field, Response, chunk, has_body, response_head
+from epad.gateway.http.request import Request
+
+
+class House(Protocol):
+    """What an answer says of the server that it comes from."""
+
+    stopping: bool
+
+    def date(self, now: float) -> bytes:
+        """The time as HTTP writes it."""
+        ...
+
+
+class AnswerWriter(asyncio.BufferedProtocol):
+    """The half of a connection that writes the answer of the request in hand.
+
+    All of the writing raises ConnectionResetError if the client is gone.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._current: Request | None = None
+        self._head = b""
+        self._chunked = False
+        self._ended = False
+        self._closing = False
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+
+    def respond(self, response: Response) -> None:
+        """Write a whole answer, in one piece."""
+        request, transport = self._writing()
+        if response.close:
+            self._closing = True
+        body = response.body if has_body(request.method.encode(), response.status) else b""
+        length = b"Content-Length: %d\r\n" % len(response.body) if response.status not in {204, 304} else b""
+        ours = length + self._own_lines(request, response.fields)
+        transport.write(response_head(response.status, response.reason, response.fields, ours) + body)
+        self._ended = True
+
+    def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
+        """Begin an answer that comes in pieces; its head goes out with the first of them, or by `flush`."""
+        request, _ = self._writing()
+        self._chunked = request.http11
+        framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
+        if not self._chunked:
+            self._closing = True
+        self._head = response_head(status, reason, fields, framing + self._own_lines(request, fields))
+
+    def flush(self) -> None:
+        """Write the head alone: nothing is there yet to go with it."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        if head:
+            transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        transport.write(head + (chunk(data) if self._chunked else data))
+
+    def end(self, data: bytes = b"") -> None:
+        """Write the last piece."""
+        _, transport = self._writing()
+        head, self._head = self._head, b""
+        transport.write(head + (chunk(data) + LAST_CHUNK if self._chunked else data))
+        self._ended = True
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client reads more slowly than it is written to."""
+        return self._paused
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was written."""
+        if self._paused:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._written()
+
+    def _written(self) -> None:
+        """The client has read most of what was written."""
+
+    def _stop_draining(self) -> None:
+        """Whoever waits for the client to read need not: it is gone."""
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(ConnectionResetError("the client disconnected"))
+
+    def _writing(self) -> tuple[Request, asyncio.Transport]:
+        if self._current is None or self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("the client disconnected")
+        return self._current, self._transport
+
+    def _own_lines(self, request: Request, fields: list[Field]) -> bytes:
+        """What is said for this connection alone, and the date where nobody gave one."""
+        lines = b""
+        if self._closing or self._house.stopping:
+            lines = b"Connection: close\r\n"
+        elif not request.http11:
+            lines = b"Connection: keep-alive\r\n"
+        if b"date" not in [name.lower() for name, _ in fields]:
+            lines += b"Date: %b\r\n" % self._house.date(self._loop.time())
+        return lines
