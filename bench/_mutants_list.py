@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os.path
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +40,9 @@ class Visitor(MutationVisitor):
     def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
         if isinstance(node, cst.FunctionDef):
             return False
-        if isinstance(node, cst.Assign) and matchers.matches(node.targets[0].target, matchers.Name("__all__")):
+        if isinstance(node, cst.Assign) and matchers.matches(
+            node.targets[0].target, matchers.Name("__all__")
+        ):
             return True
         return bool(super()._skip_node_and_children(node))
 
@@ -67,9 +68,15 @@ def mutants(path: str) -> Iterator[Mutant]:
 
 
 def _difference(before: str, after: str) -> tuple[int, int, str]:
-    start = len(os.path.commonprefix([before, after]))
-    same = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    start = _alike(before, after)
+    same = _alike(before[start:][::-1], after[start:][::-1])
     return start, len(before) - same, after[start : len(after) - same]
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _shown(module: cst.Module, mutation: Mutation) -> str:

@@ -34,8 +34,17 @@ import pytest
 KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
 _LEAST_SECONDS = 10.0
 _MEMORY_BYTES = 4 << 30
-_OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-# What the tests import that no mutant is in and that imports none: imported before the forks, it costs each nothing.
+_OPTIONS = (
+    "-x",
+    "-q",
+    "-n",
+    "0",
+    "-p",
+    "no:cacheprovider",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
+# What the tests import and no mutant changes: imported before the forks, it costs each of them nothing.
 _OTHERS = (
     "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "httptools", "hypothesis.stateful", "msgspec",
     "epad.config_load", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil", "pytest_asyncio", "statemachine.clock",
@@ -84,7 +93,7 @@ class Few:
             function = getattr(function, "__func__", function)
             settings = getattr(function, "_hypothesis_internal_use_settings", None)
             if settings is not None:
-                function._hypothesis_internal_use_settings = self._few(settings)
+                function._hypothesis_internal_use_settings = self._few(settings)  # noqa: SLF001 - there is no other way
             case = getattr(item, "cls", None)
             if isinstance(getattr(case, "settings", None), hypothesis.settings):
                 case.settings = self._few(case.settings)
@@ -233,13 +242,17 @@ def _outside(source: str) -> str:
     return ast.dump(tree)
 
 
-def _functions(namespace: Mapping[str, Any], file: str, prefix: str = "") -> Iterator[tuple[str, FunctionType]]:
+def _functions(
+    namespace: Mapping[str, Any], file: str, prefix: str = ""
+) -> Iterator[tuple[str, FunctionType]]:
     """Every function that a module or a class of it defines."""
     for name, value in namespace.items():
         for function in _unwrapped(value):
             if isinstance(function, FunctionType) and function.__code__.co_filename == file:
                 yield f"{prefix}{name}.{function.__name__}", function
-        if isinstance(value, type) and value.__module__ == namespace.get("__name__", namespace.get("__module__")):
+        if isinstance(value, type) and value.__module__ == namespace.get(
+            "__name__", namespace.get("__module__")
+        ):
             yield from _functions(vars(value), file, f"{prefix}{name}.")
 
 
@@ -260,7 +273,7 @@ class Loader(importlib.machinery.SourceFileLoader):
         super().__init__(name, path)
         self._source = source
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, _fullname: str) -> CodeType:
         return compile(self._source, self.path, "exec", dont_inherit=True)
 
 
@@ -271,7 +284,7 @@ class Finder(importlib.abc.MetaPathFinder):
         self._name = mutant["module"]
         self._loader = Loader(self._name, str(Path(mutant["path"]).absolute()), mutated(mutant))
 
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, name: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if name != self._name:
             return None
         return importlib.util.spec_from_file_location(name, self._loader.path, loader=self._loader)

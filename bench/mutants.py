@@ -184,7 +184,9 @@ def table(rows: Sequence[Row]) -> None:
         if each.value is not None:
             low, high = wilson(round(each.value * each.n / 100), each.n)
             killed = round(each.value * each.n / 100)
-            print(f"{each.claim.split()[2]:10} {each.n:8} {killed:8} {each.value:7.1f}%  {low:.1%} to {high:.1%}")
+            print(
+                f"{each.claim.split()[2]:10} {each.n:8} {killed:8} {each.value:7.1f}%  {low:.1%} to {high:.1%}"
+            )
 
 
 def main() -> int:
