@@ -93,7 +93,7 @@ class Few:
             function = getattr(function, "__func__", function)
             settings = getattr(function, "_hypothesis_internal_use_settings", None)
             if settings is not None:
-                function._hypothesis_internal_use_settings = self._few(settings)  # noqa: SLF001 - there is no other way
+                function._hypothesis_internal_use_settings = self._few(settings)  # noqa: SLF001
             case = getattr(item, "cls", None)
             if isinstance(getattr(case, "settings", None), hypothesis.settings):
                 case.settings = self._few(case.settings)
