@@ -46,9 +46,9 @@ _OPTIONS = (
 )
 # What the tests import and no mutant changes: imported before the forks, it costs each of them nothing.
 _OTHERS = (
-    "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "httptools", "hypothesis.stateful", "msgspec",
-    "epad.config_load", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil", "pytest_asyncio", "statemachine.clock",
-    "statemachine.containment", "structlog", "transitions",
+    "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "epad.config_load", "httptools",
+    "hypothesis.stateful", "msgspec", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil",
+    "pytest_asyncio", "statemachine.clock", "statemachine.containment", "structlog", "transitions",
 )  # fmt: skip
 
 
