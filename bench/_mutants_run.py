@@ -290,10 +290,31 @@ class Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self._loader.path, loader=self._loader)
 
 
-def fresh(job: Job, mutant: dict[str, Any], order: Mapping[str, float]) -> int:
-    """Import the mutant, and run the tests."""
-    sys.meta_path.insert(0, Finder(mutant))
-    return int(bool(pytest.main(job.arguments, plugins=[Few(job, order), FirstFailure()])))
+class Fresh:
+    """Runs each mutant in a fork of a session that has collected nothing, and imported nothing that it keeps."""
+
+    def __init__(self, mutants: list[dict[str, Any]], limit: float, tell: Callable[..., None]) -> None:
+        self._mutants = mutants
+        self._limit = limit
+        self._tell = tell
+        self._kept = frozenset(sys.modules)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        for mutant in self._mutants:
+            state = forked(lambda mutant=mutant: self._child(session, mutant), self._limit)
+            self._tell(mutant, *state, last=True)
+        return True
+
+    def _child(self, session: pytest.Session, mutant: dict[str, Any]) -> int:
+        """Import the mutant, and run the tests."""
+        for name in [name for name in sys.modules if name.startswith("epad") and name not in self._kept]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, Finder(mutant))
+        session.config.pluginmanager.register(FirstFailure())
+        session.perform_collect()
+        run_items(session)
+        return int(bool(session.testsfailed) or not session.items)
 
 
 def main(path: str) -> int:
@@ -329,8 +350,8 @@ def main(path: str) -> int:
     left, order, limit, failed = json.loads(text or '[[], {}, 0, "collection"]')
     if failed or not order:
         raise SystemExit(f"without a mutant this fails already: {failed or 'collection'}")
-    for mutant in left:
-        tell(mutant, *forked(lambda mutant=mutant: fresh(job, mutant, order), limit + 20), last=True)
+    if left:
+        pytest.main([*job.arguments, "-s"], plugins=[Few(job, order), Fresh(left, limit + 20, tell)])
     return 0
 
 

@@ -54,7 +54,8 @@ ROOMS = {
     "dialects": Room(
         ("dialects/*.py",),
         (
-            "test_dialects*.py", "test_counts.py", "test_answers_*.py", "test_history.py", "test_reply.py", "test_shape.py",
+            "test_counts.py", "test_hearing.py", "test_loose.py", "test_dialects*.py", "test_history.py", "test_reply.py",
+            "test_shape.py", "test_answers_*.py",
         ),
         # It unpacks a hundred megabytes, for a module that is not of this room.
         ("tests/gateway/test_answers_wire.py::test_a_bomb_is_given_up",),
