@@ -45,6 +45,15 @@ def test_a_bound_and_nothing_are_what_they_say() -> None:
     assert Charge(0, 0, COUNTED) == NOTHING
     assert forfeit(BOUND) == Charge(100, 60, RESERVED)
     assert Terms(BOUND, 60) == Terms(BOUND, 60, 1, False, False, False)
+    assert Charge(0, 0, COUNTED).unsplit is False
+
+
+@pytest.mark.parametrize("value", [BOUND, ONE, NOTHING])
+def test_a_value_stays_as_it_is(value: object) -> None:
+    """It is handed around, and looked at long after."""
+    for name in value.__struct_fields__:  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError):
+            setattr(value, name, 1)
 
 
 def test_the_output_charged_is_the_larger_of_what_is_counted_and_the_most() -> None:
@@ -133,6 +142,9 @@ def test_a_stream_of_which_nothing_more_is_known_has_no_most() -> None:
         (Seen(TokenUsage(50, 61)), ONE, Charge(50, 61, COUNTED, most_output_tokens=60)),
         (Seen(total_tokens=160), ONE, Charge(100, 60, RESERVED)),
         (Seen(total_tokens=161), ONE, Charge(100, 61, COUNTED, most_output_tokens=60)),
+        (Seen(), Terms(Bound(100, 0), 0), Charge(100, 0, RESERVED)),
+        (Seen(), Terms(Bound(0, 0), 0), Charge(0, 0, RESERVED)),
+        (stream(chunks=0, choice_bytes=()), ONE, Charge(100, 0, COUNTED, most_output_tokens=60)),
         # nor of a stream: all that is reserved, or what is seen where that is all
         (stream(), ONE, Charge(100, 4, COUNTED, most_output_tokens=60)),
         (stream(), structs.replace(ONE, shows_all=True), Charge(100, 4, COUNTED, most_output_tokens=30)),
@@ -172,6 +184,7 @@ def test_a_stream_of_which_nothing_more_is_known_has_no_most() -> None:
         (Seen(final=True, total_tokens=5, nothing_came=True), ONE, Charge(0, 5, COUNTED, unsplit=True)),
         # no number
         (Seen(absurd="1e30"), ONE, Charge(100, 60, RESERVED)),
+        (Seen(absurd="1e30"), Terms(Bound(0, 0), 0), Charge(0, 0, RESERVED)),
         (Seen(TokenUsage(101, 59), final=True, absurd="1e30"), ONE, Charge(101, 60, RESERVED)),
         (Seen(TokenUsage(99, 61), nothing_came=True, absurd="1e30"), ONE, Charge(100, 61, RESERVED)),
     ],
@@ -197,6 +210,7 @@ def test_an_answer_costs_what_was_counted_or_what_bounds_it(seen: Seen, terms: T
         (10, (12, 13), {}, 10 + 13),
         # One choice is all there is to see.
         (10, (12,), {}, 10),
+        (10, (12,), {"unread_bytes": 3}, 10),
         (10, (), {}, 10),
         (70, (12, 13, 14), {}, 70),
         (60, (62, 63, 64), {}, 60),
