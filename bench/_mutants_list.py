@@ -24,10 +24,11 @@ from mutmut.mutation.pragma_handling import IgnoredCode
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change of one file: the characters from `start` to `end` become `text`."""
+    """One change of one file: the characters from `start` to `end` become `text`; `code` is the line it begins on."""
 
     path: str
     line: int
+    code: str
     start: int
     end: int
     text: str
@@ -64,7 +65,8 @@ def mutants(path: str) -> Iterator[Mutant]:
         if tree not in seen:
             seen.add(tree)
             line = positions[mutation.original_node].start.line
-            yield Mutant(path, line, *_difference(source, code), _shown(module, mutation))
+            text = source.splitlines()[line - 1].strip()
+            yield Mutant(path, line, text, *_difference(source, code), _shown(module, mutation))
 
 
 def _difference(before: str, after: str) -> tuple[int, int, str]:

@@ -54,8 +54,8 @@ ROOMS = {
     "dialects": Room(
         ("dialects/*.py",),
         (
-            "test_counts.py", "test_hearing.py", "test_loose.py", "test_dialects*.py", "test_history.py", "test_reply.py",
-            "test_shape.py", "test_answers_*.py",
+            "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py", "test_dialects*.py",
+            "test_history.py", "test_reply.py", "test_shape.py", "test_answers_*.py",
         ),
         # It unpacks a hundred megabytes, for a module that is not of this room.
         ("tests/gateway/test_answers_wire.py::test_a_bomb_is_given_up",),
@@ -71,12 +71,12 @@ class Survivor:
 
     @property
     def shown(self) -> str:
-        return f"{self.mutant['path']}:{self.mutant['line']}: {self.mutant['shown']}"
+        return f"{self.mutant['path']}:{self.mutant['line']}: {self.mutant['shown']} [{self.mutant['code']}]"
 
     @property
     def reason(self) -> str:
-        """Why it is equivalent; told by what it changes, since lines move."""
-        return EQUIVALENT.get((self.mutant["path"], self.mutant["shown"]), "")
+        """Why it is equivalent; told by the line's text and what becomes of it, since lines move."""
+        return EQUIVALENT.get((self.mutant["path"], self.mutant["code"], self.mutant["shown"]), "")
 
 
 def tool() -> Path | str:

@@ -145,8 +145,11 @@ def test_a_piece_of_a_call_has_no_name() -> None:
 
 @pytest.mark.parametrize(
     ("call", "size"),
-    [(None, 0), ("text", 4), (7, 1), ([1], 3), ({"name": "f", "new": "abc"}, 4), ({"function": {"name": "f", "new": "abc"}}, 4),
-     ({"function": {"name": "f"}, "new": "abc"}, 4), ({"function": 7}, 0), ({"name": 7}, 0)],
+    [
+        (None, 0), ("text", 4), (7, 1), ([1], 3), ({"name": "f", "new": "abc"}, 4), ({"function": 7}, 0),
+        ({"name": 7}, 0),
+        ({"function": {"name": "f", "new": "abc"}}, 4), ({"function": {"name": "f"}, "new": "abc"}, 4),
+    ],
 )  # fmt: skip
 def test_what_is_not_known_of_a_call_is_weighed(call: Any, size: int) -> None:
     reply = Reply()
