@@ -59,8 +59,6 @@ def test_what_is_limited_is_known_of_every_scope_of_a_subsystem() -> None:
     budgets = Budgets(LIMITS, 9)
     assert [budgets.limits_tokens(name) for name in "abcd"] == [True, True, False, True]
     assert [budgets.counts_money(name) for name in "abcd"] == [False, True, False, False]
-    assert [budgets.largest(name) for name in "abcd"] == [100, None, None, 400]
-    assert [both().largest(name) for name in "abcd"] == [70, 70, 500, 400]
     assert both().counts_money("c")
     assert both().limits_tokens("c")
 
