@@ -47,18 +47,21 @@ ROOMS = {
     "budget": Room(
         ("budget.py", "admission.py", "allowance.py", "waiting.py"),
         (
-            "test_budget_exact.py", "test_budget.py", "test_admission.py", "test_allowance.py", "test_waiting.py",
+            "test_budget_exact.py", "test_budget_limits.py", "test_budget.py", "test_admission.py",
+            "test_allowance.py", "test_waiting.py",
         ),
     ),
-    "limits": Room(("limits.py",), ("test_limits.py", "test_budget_exact.py", "test_budget.py")),
+    "limits": Room(
+        ("limits.py",), ("test_limits.py", "test_budget_exact.py", "test_budget_limits.py", "test_budget.py")
+    ),
     "charge": Room(("charge.py",), ("test_charge*.py",)),
     "money": Room(("money.py",), ("test_money.py",)),
     "dialects": Room(
         ("dialects/*.py",),
         (
             "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py", "test_asks.py",
-            "test_dialects*.py",
-            "test_history.py", "test_reply.py", "test_shape.py", "test_answers_*.py",
+            "test_dialects*.py", "test_history.py", "test_reply.py", "test_shape.py", "test_bodies.py",
+            "test_answers_*.py",
         ),
         # It unpacks a hundred megabytes, for a module that is not of this room.
         ("tests/gateway/test_answers_wire.py::test_a_bomb_is_given_up",),
