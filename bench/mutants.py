@@ -32,6 +32,8 @@ HERE = ROOT / "bench"
 GATEWAY = Path("epad/gateway")
 GOAL = 0.90
 INSTALL_SECONDS = 600.0
+# The number of a mutant that is none: no test may find it.
+UNCHANGED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,12 @@ def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[
 def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict[int, str]:
     """What became of each mutant, by its number."""
     tests = [path for name in room.tests for path in sorted((ROOT / "tests/gateway").glob(name))]
+    unchanged = chosen[0] | {"id": UNCHANGED, "start": 0, "end": 0, "text": ""}
     job = {
         "tests": [str(path.relative_to(ROOT)) for path in tests],
         "deselected": room.deselected,
         "examples": examples,
-        "mutants": chosen,
+        "mutants": [*chosen, unchanged],
     }
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(job, file)
@@ -133,7 +136,12 @@ def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict
     if done.returncode:
         raise SystemExit(f"the tests of {', '.join(room.tests)} could not be run, see above")
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    return {result["id"]: result["state"] for result in results}
+    states = {result["id"]: result["state"] for result in results}
+    if states.pop(UNCHANGED) != "survived":
+        raise SystemExit(
+            "the tests fail without any mutant, in the way mutants are run: nothing of it counts"
+        )
+    return states
 
 
 def wilson(found: int, tried: int) -> tuple[float, float]:
