@@ -1,4 +1,4 @@
-"""Every mutant that mutmut makes of some files: `_mutants_list.py FILE...` prints JSON. Runs in mutmut's own venv.
+"""Mutants that mutmut makes of some files: `_mutants_list.py COUNT SEED FILE...` prints JSON. Runs in mutmut's venv.
 
 mutmut passes over decorated functions, since its trampolines cannot stand in for them. Mutants are not run through
 trampolines here, so properties are mutated as everything else is. Annotations, docstrings, decorators
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import json
+import random
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import libcst as cst
@@ -48,25 +49,43 @@ class Visitor(MutationVisitor):
         return bool(super()._skip_node_and_children(node))
 
 
-def mutants(path: str) -> Iterator[Mutant]:
-    """All that differ from the file and from one another in more than layout."""
-    source = Path(path).read_text()
-    wrapper = MetadataWrapper(cst.parse_module(source))
-    positions = wrapper.resolve(PositionProvider)
-    visitor = Visitor(mutation_operators, IgnoredCode(set(), set(), set()))
-    module = wrapper.visit(visitor)
-    seen = {ast.dump(ast.parse(source))}
-    for mutation in visitor.mutations:
-        code = module.deep_replace(mutation.original_node, mutation.mutated_node).code
+class File:
+    """A file, and every change that mutmut makes of it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._source = Path(path).read_text()
+        wrapper = MetadataWrapper(cst.parse_module(self._source))
+        self._positions = wrapper.resolve(PositionProvider)
+        visitor = Visitor(mutation_operators, IgnoredCode(set(), set(), set()))
+        self._module = wrapper.visit(visitor)
+        self._seen = {ast.dump(ast.parse(self._source))}
+        self.mutations: list[Mutation] = visitor.mutations
+
+    def written(self, mutation: Mutation) -> Mutant | None:
+        """The mutant; None if it differs from the file, or from one before it, in no more than layout."""
+        code = self._module.deep_replace(mutation.original_node, mutation.mutated_node).code
         try:
             tree = ast.dump(ast.parse(code))
         except SyntaxError:
-            continue  # no program, so no mutant of one
-        if tree not in seen:
-            seen.add(tree)
-            line = positions[mutation.original_node].start.line
-            text = source.splitlines()[line - 1].strip()
-            yield Mutant(path, line, text, *_difference(source, code), _shown(module, mutation))
+            return None  # no program, so no mutant of one
+        if tree in self._seen:
+            return None
+        self._seen.add(tree)
+        line = self._positions[mutation.original_node].start.line
+        text = self._source.splitlines()[line - 1].strip()
+        return Mutant(
+            self._path, line, text, *_difference(self._source, code), _shown(self._module, mutation)
+        )
+
+
+def mutants(files: list[File], count: int, seed: int) -> list[Mutant]:
+    """As many as that, at random; each of them takes a while to write out, so the others are not."""
+    order = [(file, mutation) for file in files for mutation in file.mutations]
+    if len(order) > count:
+        random.Random(seed).shuffle(order)
+    written = (file.written(mutation) for file, mutation in order)
+    return list(islice((mutant for mutant in written if mutant is not None), count))
 
 
 def _difference(before: str, after: str) -> tuple[int, int, str]:
@@ -91,5 +110,7 @@ def _shown(module: cst.Module, mutation: Mutation) -> str:
 
 
 if __name__ == "__main__":
-    found = [mutant for path in sys.argv[1:] for mutant in mutants(path)]
-    json.dump([{name: getattr(each, name) for name in Mutant.__slots__} for each in found], sys.stdout)
+    read = [File(path) for path in sys.argv[3:]]
+    chosen = mutants(read, int(sys.argv[1]), int(sys.argv[2]))
+    fields = [{name: getattr(each, name) for name in Mutant.__slots__} for each in chosen]
+    json.dump({"known": sum(len(file.mutations) for file in read), "mutants": fields}, sys.stdout)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -105,14 +104,15 @@ def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[
     """How many mutants the room has, and the chosen ones."""
     paths = [path for pattern in room.files for path in sorted((ROOT / GATEWAY).glob(pattern))]
     names = [str(path.relative_to(ROOT)) for path in paths]
-    command = [python, HERE / "_mutants_list.py", *names]
+    command = [python, HERE / "_mutants_list.py", str(count), str(seed), *names]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    found = [
+    answer = json.loads(listed)
+    chosen = [
         each | {"id": number, "module": each["path"].removesuffix(".py").replace("/", ".")}
-        for number, each in enumerate(json.loads(listed))
+        for number, each in enumerate(answer["mutants"])
     ]
-    chosen = found if len(found) <= count else random.Random(seed).sample(found, count)
-    return len(found), sorted(chosen, key=lambda each: each["id"])
+    # Those that differ in layout alone are found out as they are written: where all are, the number is exact.
+    return max(answer["known"], len(chosen)) if len(chosen) == count else len(chosen), chosen
 
 
 def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict[int, str]:
