@@ -152,6 +152,65 @@ def test_what_the_upstream_did_not_count_is_charged_at_the_dearest_rate() -> Non
 
 
 @pytest.mark.parametrize(
+    ("price", "prompt", "amount", "output"),
+    [
+        # 2 micro-USD a token of input, 10 of output: of 100 the prompt takes 60.
+        (Price(2_000_000, 10_000_000, 0, 0, 0), 30, 100, 4),
+        (Price(2_000_000, 10_000_000, 0, 0, 0), 30, 109, 4),
+        (Price(2_000_000, 10_000_000, 0, 0, 0), 30, 110, 5),
+        (Price(2_000_000, 10_000_000, 0, 0, 0), 50, 100, 0),
+        (Price(2_000_000, 10_000_000, 0, 0, 0), 51, 100, -1),
+        (Price(2_000_000, 10_000_000, 0, 0, 20_000_000), 30, 100, 2),  # reasoning is dearer than text
+        (Price(0, 0, 2_000_000, 0, 10_000_000), 30, 100, 4),  # each rate of the input may be the dearest
+        (Price(0, 0, 0, 2_000_000, 10_000_000), 30, 100, 4),
+        (Price(0, 0, 0, 0, 10_000_000, 2_000_000), 30, 100, 4),
+        (Price(2_000_000, 0, 0, 0, 0), 30, 100, 1 << 53),  # output for nothing: there is no end to it
+        (Price(2_000_000, 0, 0, 0, 0), 51, 100, -1),
+        (Price(2_000_000, 0, 0, 0, 1), 30, 100, 40_000_000),
+    ],
+)
+def test_an_amount_buys_so_much_output_and_no_token_more(
+    price: Price, prompt: int, amount: int, output: int
+) -> None:
+    assert price.affordable_output(prompt, amount) == output
+    if 0 <= output < 1 << 53:
+        assert price.at_most(prompt, output) <= amount < price.at_most(prompt, output + 1)
+
+
+def test_a_price_whose_pattern_says_more_of_the_name_wins() -> None:
+    """What stands for any character says nothing, however many there are of it; of two that say as much, by name."""
+    table = {"m[0-9][0-9]?": 1, "m1*": 2, "m?": 3, "m*": 4, "n?": 5, "[ab]": 6, "a": 7, "z[0-9]x": 8, "z*": 9}
+    prices = Prices({name: PriceConfig(input=usd, output=usd) for name, usd in table.items()})
+    names = {
+        "m11x": 2,
+        "m22x": 4,
+        "mx": 4,
+        "nx": 5,
+        "b": 6,
+        "a": 7,
+        "z1x": 8,
+        "zx": 9,
+        "M1": None,
+        "n": None,
+        "nxx": None,
+    }
+    found = {name: price.input if (price := prices.of(name)) else None for name in names}
+    assert found == {name: usd and usd * 1_000_000 for name, usd in names.items()}
+
+
+def test_each_rate_is_as_configured_or_that_of_what_it_is_a_kind_of() -> None:
+    """Cached input costs as input, and reasoning as output, where the configuration says no other rate."""
+    plain = Prices({"m": PriceConfig(input=3.0, output=15.0)}).of("m")
+    assert plain == Price(3_000_000, 15_000_000, 3_000_000, 3_000_000, 15_000_000, 3_000_000)
+    rates = PriceConfig(
+        input=3.0, output=15.0, cached_read=0.3, cache_write=3.75, reasoning=20.0, cache_write_hour=6.5
+    )
+    assert Prices({"m": rates}).of("m") == Price(
+        3_000_000, 15_000_000, 300_000, 3_750_000, 20_000_000, 6_500_000
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("input = -1\noutput = 1", "prices.m.input: is -1; give a number from 0 to 1e+09"),
