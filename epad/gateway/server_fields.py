@@ -31,7 +31,7 @@ from epad.gateway.servers import (
 OPTIONS = "options"
 """The route by which the fields of Ollama's `options` are sorted."""
 
-# The routes on which a cap that stands in `options` is cut; on all others that is a field like any other that holds some.
+# On these a cap that stands in `options` is cut; on all others that is a field like any other that holds some.
 _WRITING_OPTIONS = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED, OLLAMA_EMBEDDINGS, CHAT, TEXT})
 # Deeper than any client nests one object of extra fields in another.
 _DEEPEST = 3
