@@ -5,7 +5,8 @@ from __future__ import annotations
 from epad.gateway.catalogue import Lookup, ModelCard, ModelEntry, ModelList, Version
 from epad.gateway.dialects.anthropic import Anthropic, CountTokens, Messages
 from epad.gateway.dialects.dialect import Catalogue, Dialect, Endpoint, OutputLimits
-from epad.gateway.dialects.ollama import Chat, Embed, Embeddings as OldEmbed, Generate, Ollama
+from epad.gateway.dialects.ollama import Chat, Embed, Generate, Ollama
+from epad.gateway.dialects.ollama import Embeddings as OldEmbed
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
 from epad.gateway.dialects.openai_responses import Responses
 from epad.gateway.dialects.openai_text import Completions, Embeddings
