@@ -248,3 +248,55 @@ def test_what_is_cached_for_an_hour_is_told_apart() -> None:
         read = messages.usage(json.dumps({"type": "message", "content": [], "usage": usage}).encode())
         assert read is not None
         assert (read.input_tokens, read.cache_write_tokens, read.cache_write_hour_tokens) == (10, 7, 5)
+
+
+_LONG = "x" * 150
+
+
+@pytest.mark.parametrize(
+    ("path", "event"),
+    [("/v1/chat/completions", {"choices": {"0": {"delta": {"content": _LONG}}}}),
+     ("/v1/chat/completions", {"choices": {"content": _LONG}}),
+     ("/v1/chat/completions", {"choices": _LONG}),
+     ("/v1/chat/completions", {"content": _LONG}),
+     ("/v1/chat/completions", {"delta": {"content": _LONG}}),
+     ("/v1/completions", {"choices": {"text": _LONG}}),
+     ("/v1/completions", {"text": _LONG}),
+     ("/v1/messages", {"type": "content_block_delta", "text": _LONG}),
+     ("/v1/messages", {"type": "content_block_delta", "delta": _LONG}),
+     ("/v1/responses", {"type": "response.output_text.delta", "text": _LONG}),
+     ("/v1/responses", {"type": "response.output_text.delta", "delta": {"text": _LONG}}),
+     ("/api/chat", {"choices": [{"delta": {"content": _LONG}}]}),
+     ("/api/chat", {"content": _LONG}),
+     ("/api/generate", {"response": {"text": _LONG}})],
+)  # fmt: skip
+def test_text_in_a_place_that_is_not_known_counts_as_its_bytes(path: str, event: dict[str, Any]) -> None:
+    """In a stream and in a whole answer: whatever container it stands in, or none."""
+    endpoint = ROUTES.endpoint("POST", path)
+    assert endpoint is not None
+    asked = {"model": "m", "messages": [], "prompt": "x", "input": "x", "stream": True}
+    meter = endpoint.meter(endpoint.parse(json.dumps(asked).encode()))
+    text = json.dumps(event).encode()
+    sent = text + b"\n" if path.startswith("/api/") else b"data: " + text + b"\n\n"
+    assert meter.feed(sent) == sent
+    assert meter.seen().said_bytes >= len(_LONG)
+    assert not meter.seen().nothing_came
+
+
+def test_json_lines_on_a_route_of_events_pass_as_they_come() -> None:
+    """Each by itself, whatever the Content-Type; one document over several lines stays whole."""
+    endpoint = ROUTES.endpoint("POST", "/v1/chat/completions")
+    assert endpoint is not None
+    ask = endpoint.parse(b'{"model":"m","messages":[],"stream":true}')
+    piece = b'{"choices":[{"index":0,"delta":{"content":"a"}}]}\n'
+    meter = endpoint.meter(ask)
+    assert meter.feed(b": so\n\n" + piece) == b": so\n\n" + piece
+    assert meter.feed(b"\n" + piece + piece[:9]) == b"\n" + piece
+    assert meter.feed(piece[9:]) == piece
+    assert meter.feed(piece + piece + b"\n") == piece + piece + b"\n"
+    assert meter.finish() == b""
+    assert (meter.seen().said_bytes, meter.seen().unread_bytes, meter.chunks) == (5, 0, 5)
+    written = b'{\n "choices": [{"index": 0, "message": {"content": "abc"}}]\n}\n'
+    meter = endpoint.meter(ask)
+    assert meter.feed(written[:20]) + meter.feed(written[20:]) + meter.finish() == written
+    assert (meter.seen().said_bytes, meter.seen().unread_bytes) == (3, 0)

@@ -33,8 +33,10 @@ class _Added(Struct, forbid_unknown_fields=True):
     partial_json: str | None = None
 
 
-class _Delta(Struct):
+class _Delta(Struct, forbid_unknown_fields=True):
     delta: _Added
+    type: Raw = _NULL
+    index: Raw = _NULL
 
 
 class _Block(Struct, forbid_unknown_fields=True):
@@ -164,7 +166,7 @@ class MessageStream(EventStream):
             return
         answer = loose.read(payload)
         if isinstance(answer, dict):
-            hear(answer.get("delta"), self.reply)
+            hear(answer, self.reply)
         else:
             self._weigh(payload)
 

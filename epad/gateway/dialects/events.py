@@ -6,6 +6,7 @@ import re
 
 from msgspec import structs
 
+from epad.gateway.dialects.body import is_json
 from epad.gateway.dialects.counts import Counts
 from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.reply import Reply
@@ -17,6 +18,7 @@ MAX_EVENT_BYTES = 1 << 20
 SSE_BOUNDARY = re.compile(rb"\n\r?\n|\r\r")
 LINE_BOUNDARY = re.compile(rb"\n")
 _LONGEST_BOUNDARY = 3
+_SPACE = b"\xef\xbb\xbf \t\r\n"
 _ERROR_EVENT = re.compile(rb"(?:^|\n|\r)event: ?error[ \t]*(?:\r|\n|$)")
 
 
@@ -38,6 +40,9 @@ class EventSplitter:
             events.append(pending[start : match.end()])
             start = match.end()
         rest = pending[start:]
+        if self._boundary is SSE_BOUNDARY and rest.lstrip(_SPACE)[:1] == b"{":
+            lines, rest = _json_lines(rest)
+            events += lines
         if len(rest) > self._max_event_bytes:
             events.append(rest)
             rest = b""
@@ -54,6 +59,21 @@ class EventSplitter:
         """What never became a whole event."""
         rest, self._pending, self._searched = self._pending, b"", 0
         return rest
+
+
+def _json_lines(text: bytes) -> tuple[list[bytes], bytes]:
+    """Cut off the lines that are JSON each, which some servers send as they are on routes of server-sent events.
+
+    A document that is written over several lines stays whole: its first line is no JSON.
+    """
+    lines, start = [], 0
+    while (end := text.find(b"\n", start) + 1) > 0:
+        line = text[start:end].strip(_SPACE)
+        if line and not (line.startswith(b"{") and is_json(line)):
+            break
+        lines.append(text[start:end])
+        start = end
+    return lines, text[start:]
 
 
 class EventStream:
@@ -193,8 +213,9 @@ def sse_payloads(event: bytes) -> list[bytes]:
         payload = event[5:].strip()
         return [payload] if payload else []
     lines = _data_lines(event)
-    if len(lines) > 1 and all(_looks_whole(line) for line in lines):
-        return lines
+    documents = lines or [line for line in map(bytes.strip, event.split(b"\n")) if line]
+    if len(documents) > 1 and all(_looks_whole(line) for line in documents):
+        return documents
     payload = b"\n".join(lines) or event.strip()
     return [payload] if lines or payload.startswith((b"{", b"[")) else []
 

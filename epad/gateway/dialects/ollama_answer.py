@@ -19,6 +19,8 @@ _NULL = Raw(b"null")
 # What is answered to an empty prompt: the model was put into memory, or out of it, and nothing generated.
 _NOT_GENERATED = frozenset({"load", "unload"})
 _ANSWERS = ("message", "response", "done")
+# What may have text in it where none of the dialect's own fields does.
+_BESIDE = ("content", "text", "delta", "choices", "output", "tool_calls", "reasoning", "reasoning_content")
 _VECTORS = ("embeddings", "embedding")
 _SSE_FIELDS = (b":", b"event:", b"id:", b"retry:")
 
@@ -169,8 +171,10 @@ class LineStream(EventStream):
     def _note(self, answer: loose.JsonDict) -> None:
         self.failed = self.failed or bool(loose.failure_of(answer))
         is_answer = any(name in answer for name in _ANSWERS)
-        self._strange = self._strange or not is_answer
+        before = self.reply.size
         _hear(answer, self.reply)
+        is_answer = is_answer or self.reply.size > before
+        self._strange = self._strange or not is_answer
         if answer.get("done") is True:
             self.complete = True
             self._count(_counts(answer))
@@ -190,3 +194,5 @@ def _hear(answer: loose.JsonDict, reply: Reply) -> None:
     """Take in what an answer says, or one line of it."""
     for name in ("message", "thinking", "response"):
         hear(answer.get(name), reply, thought=name == "thinking")
+    if not loose.failure_of(answer):
+        hear({name: answer[name] for name in _BESIDE if answer.get(name)}, reply)

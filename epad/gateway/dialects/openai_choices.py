@@ -15,6 +15,11 @@ _NOT_SAID = frozenset({
     "matched_stop", "native_finish_reason", "content_filter_results", "content_filter_result", "seed", "error",
     "content_filter_offsets", "routed_experts", "weight_version",
 })  # fmt: skip
+# What says something where no choice does; a `message` that is a string is an error's.
+_BESIDE = frozenset({
+    "content", "delta", "generated_text", "message", "output", "output_text", "reasoning", "reasoning_content",
+    "response", "text", "thinking", "token", "tool_calls", "function_call",
+})  # fmt: skip
 _MOST_CHOICES = 4_096
 
 
@@ -91,8 +96,13 @@ class Hearing:
                 reply.take()  # only the first is listened to
 
     def hear_loosely(self, answer: loose.JsonDict) -> None:
-        """Take in an answer of any shape, field by field."""
-        for choice in loose.as_list(answer.get("choices")):
+        """Take in an answer of any shape, field by field; what stands beside `choices` too, if it can be text."""
+        choices = answer.get("choices")
+        if choices is not None and not isinstance(choices, list):
+            self.reply.weigh(loose.size_of(choices) if choices else 0)
+        for name in said_beside(answer):
+            hear(answer[name], self.reply)
+        for choice in loose.as_list(choices):
             if not isinstance(choice, dict):
                 self.reply.weigh(loose.size_of(choice))
                 continue
@@ -111,6 +121,15 @@ class Hearing:
         if len(self.others) >= _MOST_CHOICES:
             index = next(iter(self.others))  # nobody was asked for so many
         return self.others.setdefault(index, Reply())
+
+
+def said_beside(answer: loose.JsonDict) -> list[str]:
+    """Return the fields beside `choices` that have text in them: some servers set no choice around it."""
+    return [
+        name
+        for name, value in answer.items()
+        if name in _BESIDE and value and not (name == "message" and isinstance(value, str))
+    ]
 
 
 def index_of(choice: loose.JsonDict) -> int:

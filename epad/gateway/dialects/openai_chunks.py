@@ -12,7 +12,7 @@ from epad.gateway.dialects import loose
 from epad.gateway.dialects.counts import openai_counts
 from epad.gateway.dialects.dialect import Dialect
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_payloads
-from epad.gateway.dialects.openai_choices import Choices, Hearing, index_of
+from epad.gateway.dialects.openai_choices import Choices, Hearing, index_of, said_beside
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -124,9 +124,11 @@ class ChunkStream(EventStream):
                 self._weigh(payload)
             return None
         choices = loose.as_list(answer.get("choices"))
-        if choices and not said:
+        failed = bool(loose.failure_of(answer))
+        unusual = answer.get("choices") and not choices
+        if not said and (choices or unusual or (said_beside(answer) and not failed)):
             self._take([payload], len(payload))
-        self.failed = self.failed or bool(loose.failure_of(answer))
+        self.failed = self.failed or failed
         self._finished.update(
             index_of(choice) for choice in choices if isinstance(choice, dict) and choice.get("finish_reason")
         )
@@ -172,7 +174,7 @@ class ChunkStream(EventStream):
         if not unheard:
             return
         together = json_body.read_answer(b"[%b]" % b",".join(unheard), list[Choices])
-        if together is None:  # one of them is not what was expected
+        if together is None or not all(answer.choices for answer in together):  # one is not what was expected
             for payload in unheard:
                 self._hear(payload)
             return
@@ -181,7 +183,7 @@ class ChunkStream(EventStream):
 
     def _hear(self, payload: bytes) -> None:
         typed = json_body.read_answer(payload, Choices)
-        if typed is not None:
+        if typed is not None and typed.choices:
             self._hearing.hear(typed)
             return
         answer = loose.read(payload)

@@ -25,6 +25,10 @@ _SILENT = frozenset({
 _SILENT_ENDS = (".in_progress", ".completed", ".searching", ".interpreting", ".generating")
 
 
+# What a piece of text is sent with: whose it is, and characters that hide its length.
+_ABOUT_A_PIECE = frozenset({"summary_index", "response_id", "obfuscation", "event_id"})
+
+
 class _Delta(Struct):
     delta: str
 
@@ -112,7 +116,7 @@ class ResponseStream(EventStream):
             return
         answer = loose.read(payload)
         if isinstance(answer, dict):
-            hear(answer.get("delta"), self.reply, thought=True)
+            hear({k: v for k, v in answer.items() if k not in _ABOUT_A_PIECE}, self.reply, thought=True)
         else:
             self._weigh(payload)
 

@@ -139,7 +139,7 @@ class Request:
 
 
 def _one_spelling(path: str) -> str:
-    """The path without doubled slashes and one at its end: a base URL that ends in one makes them.
+    """The path without doubled slashes and one at its end: base URLs that end in one make them, and servers take both.
 
     Nothing else is resolved: to a route, `..` and `;` are names like any other, which it does not have.
     """
