@@ -261,7 +261,7 @@ def test_blocks_within_blocks_are_read_to_a_depth(deep: int, fine: bool) -> None
 
 
 DIGESTED = {
-    CHAT: ({"model": "x", "messages": [], "tools": [1]}, {"stream": True, "n": 2}),
+    CHAT: ({"model": "x", "messages": [], "tools": [{"type": "function"}]}, {"stream": True, "n": 2}),
     TEXT: ({"model": "x", "prompt": "x"}, {"stream": True, "n": 2}),
     VECTORS: ({"model": "x", "input": "x", "messages": [1]}, {"stream": True}),
     RESPONSES: (

@@ -124,14 +124,15 @@ def test_nothing_leaves_a_sum() -> None:
 
 def test_a_meter_without_limits_refuses_nothing() -> None:
     meter = Meter("a", {SHORT: 0})
-    assert (meter.limited, meter.smallest_limit, meter.left(0.0), meter.usage(0.0)) == (False, 0, None, {})
+    assert (meter.limited, meter.smallest, meter.left(0.0), meter.usage(0.0)) == (False, None, None, {})
     assert meter.too_large(10**9, 0.0) is None
     assert meter.refuses(10**9, 0.0) is None
 
 
 def test_a_meter_counts_what_is_spent_and_what_is_reserved() -> None:
     meter = Meter("a", {SHORT: 100, LONG: 60})
-    assert (meter.limited, meter.smallest_limit, meter.left(0.0)) == (True, 60, 60)
+    assert (meter.limited, meter.left(0.0)) == (True, 60)
+    assert meter.smallest == Refused("a", LONG.limit, 60, 0, 0, 0.0, True)
     meter.reserved += 30
     meter.spend(20, 0.0, 0.0)
     assert meter.left(0.0) == 10

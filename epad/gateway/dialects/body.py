@@ -200,8 +200,8 @@ def read_model(fields: JsonObject) -> str:
 
 def read_choices(fields: JsonObject, *names: str) -> int:
     """How many answers are asked for. Raises RequestError."""
-    choices = 1
-    for name in names:
+    choices, values = 1, fields.values
+    for name in [name for name in names if name in values]:
         wish = fields.read(name, int) or 1
         if not 1 <= wish <= MAX_CHOICES:
             raise RequestError(f"{name}: {wish} is not between 1 and {MAX_CHOICES}")
@@ -247,6 +247,8 @@ def _spans(text: bytes, values: Mapping[str, Raw]) -> dict[str, Span] | None:
 
 
 def _lies_at(text: bytes, start: int, value: memoryview) -> bool:
+    if len(value) <= _COMPARED_BYTES:
+        return text.startswith(bytes(value), start)
     return all(
         text.startswith(bytes(value[done : done + _COMPARED_BYTES]), start + done)
         for done in range(0, len(value), _COMPARED_BYTES)
