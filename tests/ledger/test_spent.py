@@ -277,3 +277,22 @@ def test_a_step_after_a_boots_last_turn_is_no_time_between_two_boots(
 
     assert age({boot: kept}) == 70.0
     assert age({boot: stale}) == age({}) == max(0.0, 70.0 + seconds)
+
+
+def test_a_turn_opened_before_the_horizon_and_lost_within_it_counts(
+    clock: TwoClocks, past: RecordedTurns
+) -> None:
+    """It may have been answered until its life ended; those that ended with an older life are past."""
+    past.open(1, reserved_tokens=1)
+    clock.advance(10)
+    past.begin()
+    past.open(2, reserved_tokens=2)
+    past.open(3, reserved_tokens=3)
+    past.close(3, charged_tokens=3)
+    clock.advance(200)
+    assert tokens(past, int(100e9)) == [(2, 0.0)]
+    past.begin()
+    clock.advance(50)
+    assert tokens(past, int(100e9)) == [(2, 50.0)]
+    clock.advance(51)
+    assert tokens(past, int(100e9)) == []
