@@ -100,7 +100,7 @@ class Budgets:
         # A turn of a subsystem that is configured no more has still to be settled.
         self._former |= self._scopes
         self._everyone = (everyone,)
-        self._group_of = {**self._group_of, **shared.group_of}
+        self._group_of = shared.group_of
         self._scopes = {
             name: (
                 self._scope(name, limits),
