@@ -175,10 +175,7 @@ async def spends_before(
 
 
 def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:
-    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month.
-
-    A day more, since a turn that was lost counts from the end of its life of the daemon, not from its opening.
-    """
+    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month."""
     if any(budget.tokens_in_all for budget in budgets):
         return 1 << 62
-    return int((LONGEST_WINDOW_SECONDS + 86_400) * 1e9)
+    return int(LONGEST_WINDOW_SECONDS * 1e9)

@@ -47,7 +47,7 @@ class Reservation(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What was spent before a restart, and how long ago."""
+    """What was spent before a restart, and how long ago; below 0 is now."""
 
     subsystem: str
     tokens: int
@@ -101,7 +101,7 @@ class Budgets:
         # A turn of a subsystem that is configured no more has still to be settled.
         self._former |= self._scopes
         self._everyone = (everyone,)
-        self._group_of = {**self._group_of, **shared.group_of}
+        self._group_of = shared.group_of
         self._scopes = {
             name: (
                 self._scope(name, limits),
@@ -250,7 +250,7 @@ class Budgets:
     def restore(self, spends: Iterable[Spend], now: float) -> None:
         """Count what was spent before a restart, at its age."""
         for spend in spends:
-            at = now - max(0.0, spend.age_seconds)
+            at = now - spend.age_seconds
             for scope in self._counted_for(spend.subsystem):
                 scope.tokens.spend(spend.tokens, at, now)
                 scope.money.spend(spend.microusd, at, now)
@@ -259,7 +259,7 @@ class Budgets:
     def restore_fresh(self, spends: Iterable[Spend], now: float) -> None:
         """Count what was spent before a change, in the windows that the change has given a limit."""
         for spend in spends:
-            at = now - max(0.0, spend.age_seconds)
+            at = now - spend.age_seconds
             for scope in self._counted_for(spend.subsystem):
                 scope.tokens.spent_before(spend.tokens, at, now)
                 scope.money.spent_before(spend.microusd, at, now)

@@ -120,8 +120,8 @@ class CostBook:
             if past:
                 connection.executemany(_FOLD, sums.items())
                 connection.executemany("DELETE FROM turn_cost WHERE turn = ?", past)
-            before = fetch(connection, "SELECT subsystem, 0, microusd FROM cost_before")
-            return [*(Cost(name, 0, spent, _NO_WINDOW_SECONDS) for name, _, spent in before), *costs]
+            before = fetch(connection, "SELECT subsystem, microusd FROM cost_before")
+            return [*(Cost(name, 0, microusd, _NO_WINDOW_SECONDS) for name, microusd in before), *costs]
 
         return await self._database.write(work)
 

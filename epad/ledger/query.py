@@ -18,8 +18,10 @@ _UNCLOSED = """
 SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record JOIN (
     SELECT turn AS open_turn FROM record INDEXED BY record_turn
     WHERE turn IS NOT NULL GROUP BY turn HAVING max(kind) = 1) ON turn = open_turn AND kind = 1
-ORDER BY seq
+WHERE seq <= ? ORDER BY seq
 """
+LAST = (1 << 63) - 1
+"""No record has a larger number."""
 _CLOSED_SINCE = (
     "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB), CAST(turn AS BLOB) FROM record "
     "WHERE kind = 2 AND wall_ns >= ? ORDER BY seq"
@@ -98,9 +100,9 @@ def _reserved(record: TurnOpened) -> Spend:
     return Spend(record.subsystem, record.wall_ns, record.reserved_tokens)
 
 
-def unclosed_turns(connection: apsw.Connection) -> Iterator[TurnOpened]:
-    """Turns that were opened and not closed, oldest first; those in flight now are among them."""
-    for sequence, body, leaf in fetch(connection, _UNCLOSED):
+def unclosed_turns(connection: apsw.Connection, last: int = LAST) -> Iterator[TurnOpened]:
+    """Turns that were opened and not closed, oldest first, up to a record; those in flight now are among them."""
+    for sequence, body, leaf in fetch(connection, _UNCLOSED, (last,)):
         record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):
             yield record

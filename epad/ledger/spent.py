@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import apsw
 
 from epad.ledger.entry import Stamp
-from epad.ledger.query import sound
+from epad.ledger.query import sound, unclosed_turns
 from epad.ledger.record import EpochStarted, Kind, Record, TurnClosed, TurnOpened
 from epad.ledger.timeline import Timeline
 
@@ -86,11 +86,19 @@ class _Reading:
                 continue
             began_ns = self._timeline.reached_ns
             age_ns = self._timeline.place(record)
+            self._enter(record, age_ns, began_ns)
             if age_ns > horizon_ns:
+                if self._ended_ns <= horizon_ns:
+                    yield from self._lost_of_this_epoch(sequence)
                 self._place_older_boots(sequence)
                 return
-            self._enter(record, age_ns, began_ns)
             yield from self._used(record, age_ns)
+
+    def _lost_of_this_epoch(self, last: int) -> Iterator[Used]:
+        """The turns that were opened before the horizon and lost, or are in flight, within it."""
+        for opened in unclosed_turns(self._connection, last):
+            if opened.epoch == self._epoch:
+                yield Used(opened.subsystem, self._ended_ns, tokens=opened.reserved_tokens)
 
     def _place_older_boots(self, before: int) -> None:
         """Let the timeline know all boots, since other files may date something by one from before the horizon."""

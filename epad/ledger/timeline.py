@@ -64,9 +64,9 @@ class Timeline:
         return self.reached_ns
 
     def _last_reading(self, record: Stamped) -> Stamped:
-        """The boot's mark if that is newer than its newest record."""
-        mark = self._last_readings.get(record.boot_id)
-        return record if mark is None or mark.monotonic_ns < record.monotonic_ns else mark
+        """The boot's mark or its newest record; of two at the same moment the one with less time after it."""
+        mark = self._last_readings.get(record.boot_id, record)
+        return max(record, mark, key=lambda reading: (reading.monotonic_ns, reading.wall_ns))
 
     def age_ns(self, stamp: Stamped) -> int:
         """Return how long ago that was; what seems to lie ahead is now."""

@@ -148,7 +148,8 @@ class HistoryMachine(RuleBasedStateMachine):
 
     @rule(seconds=STEPS, sign=st.sampled_from([1, -1]))
     def set_the_wall_clock(self, seconds: float, sign: int) -> None:
-        """The daemon notices, and keeps a reading."""
+        """The daemon notices, and keeps a reading; no two things are at the very same time."""
+        self.clock.advance(1 / 8)
         self.clock.step(sign * seconds)
         now(self.marks().keep())
 
@@ -157,7 +158,7 @@ class HistoryMachine(RuleBasedStateMachine):
         """All that was reserved was spent by then; the wall clock may be set while nobody looks."""
         lost, self.open = self.open, {}
         crashed = self.clock.true
-        self.clock.advance(down / 8)
+        self.clock.advance((down + 1) / 8)
         self.clock.step(sign * seconds)
         for held in lost.values():
             self.spends.append(Spent(held.subsystem, crashed, self.clock.true, held.tokens, held.microusd))
@@ -173,7 +174,7 @@ class HistoryMachine(RuleBasedStateMachine):
         """In order, and with another configuration."""
         for number in sorted(self.open):
             self.end(number, 1.0)
-        self.clock.advance(down / 8)
+        self.clock.advance((down + 1) / 8)
         self.clock.step(sign * seconds)
         self.members = members
         self.start(clean=True)
@@ -188,7 +189,7 @@ class HistoryMachine(RuleBasedStateMachine):
         lost, self.open = self.open, {}
         ended = self.clock.true
         self.clock.reboot()
-        self.clock.advance(down / 8)
+        self.clock.advance((down + 1) / 8)
         for held in lost.values():
             self.spends.append(Spent(held.subsystem, ended, self.clock.true, held.tokens, held.microusd))
         self.start(clean=orderly)

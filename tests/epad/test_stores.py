@@ -115,6 +115,20 @@ async def test_a_step_of_the_wall_clock_changes_no_budget(directories: Directori
         clock.jump_wall_clock(seconds)
 
 
+async def test_a_priced_turn_that_a_crash_left_open_leaves_its_window_once(directories: Directories) -> None:
+    """It counts at its most from the first start on, not from each."""
+    clock = ManualClock()
+    budget = BudgetConfig(usd_per_minute=1.0, usd_in_all=1.0)
+    config = configured(chat=SubsystemConfig(command=("x",), budget=budget))
+    async with opened(directories, clock, config) as stores:
+        await stores.costs.open("1", "chat", 500)
+    clock.advance(600)
+    for minute in (500, 500, 0):
+        async with opened(directories, clock, config) as stores:
+            assert used(stores, "chat", clock) == {"microusd_per_minute": minute, "microusd_in_all": 500}
+        clock.advance(31)
+
+
 async def test_a_limit_that_is_new_is_told_the_past_whatever_the_wall_clock_says(
     directories: Directories,
 ) -> None:

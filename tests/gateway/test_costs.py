@@ -125,3 +125,6 @@ def test_what_has_left_the_longest_window_is_summed_up_once() -> None:
         assert ages(book) == [(120, 2 * LONGEST_WINDOW_SECONDS), (700, 0.0)]
     now(book.close("2", 90))
     assert now(book.totals()) == {"writer": 210}
+    clock.advance(LONGEST_WINDOW_SECONDS + 1)
+    assert ages(book) == [(210, 2 * LONGEST_WINDOW_SECONDS)]
+    assert now(book.totals()) == {"writer": 210}

@@ -277,3 +277,88 @@ def test_a_step_after_a_boots_last_turn_is_no_time_between_two_boots(
 
     assert age({boot: kept}) == 70.0
     assert age({boot: stale}) == age({}) == max(0.0, 70.0 + seconds)
+
+
+def test_a_turn_opened_before_the_horizon_and_lost_within_it_counts(
+    clock: TwoClocks, past: RecordedTurns
+) -> None:
+    """It may have been answered until its life ended; those that ended with an older life are past."""
+    past.open(1, reserved_tokens=1)
+    clock.advance(10)
+    past.begin()
+    past.open(2, reserved_tokens=2)
+    past.open(3, reserved_tokens=3)
+    past.close(3, charged_tokens=3)
+    clock.advance(200)
+    assert tokens(past, int(100e9)) == [(2, 0.0)]
+    past.begin()
+    clock.advance(50)
+    assert tokens(past, int(100e9)) == [(2, 50.0)]
+    clock.advance(51)
+    assert tokens(past, int(100e9)) == []
+
+
+def test_an_opening_that_a_replay_closed_later_still_ends_its_epoch(
+    clock: TwoClocks, past: RecordedTurns
+) -> None:
+    """It was the last record of an orderly life: the other open turn was not lost before it."""
+    past.open(1, reserved_tokens=1)
+    clock.advance(10)
+    past.open(2, reserved_tokens=2)
+    clock.advance(10)
+    past.begin(clean=True)
+    past.close(2, charged_tokens=0)
+    clock.advance(5)
+    assert tokens(past) == [(1, 15.0)]
+
+
+def test_an_epoch_whose_follower_cannot_be_read_is_taken_for_crashed(
+    clock: TwoClocks, past: RecordedTurns
+) -> None:
+    """That a later one was ended in order says nothing of it."""
+    past.open(1, reserved_tokens=1)
+    clock.advance(10)
+    past.begin()
+    past.damage(Kind.EPOCH)
+    past.open(2)
+    past.close(2, charged_tokens=2)
+    clock.advance(10)
+    past.begin(clean=True)
+    assert tokens(past) == [(2, 10.0), (1, 10.0)]
+
+
+def test_a_boot_that_no_record_knows_goes_by_the_wall_clock_and_its_future_is_now(clock: TwoClocks) -> None:
+    """As where the ledger was taken away and state.db was not."""
+    cost = clock.stamp(0)
+    clock.reboot()
+    clock.advance(30)
+    assert Timeline(clock.stamp(0)).age_ns(cost) == 30_000_000_000
+    clock.step(-31)
+    assert Timeline(clock.stamp(0)).age_ns(cost) == 0
+
+
+def test_what_an_orderly_stop_left_open_before_the_horizon_is_past(
+    clock: TwoClocks, past: RecordedTurns
+) -> None:
+    """It counts from the last record of its life, which is older."""
+    past.open(1, reserved_tokens=1)
+    clock.advance(101)
+    past.begin(clean=True)
+    assert tokens(past, int(100e9)) == []
+
+
+@pytest.mark.parametrize("seconds", [5.0, -5.0])
+def test_of_two_readings_at_one_moment_the_one_that_says_less_time_is_taken(
+    clock: TwoClocks, past: RecordedTurns, seconds: float
+) -> None:
+    """Which of them came first is not known, and a spend never counts for less long than it must."""
+    clock.step(seconds)
+    mark = {clock.boot_id: clock.stamp(0)}
+    clock.step(-seconds)
+    past.open(1)
+    past.close(1, charged_tokens=30)
+    clock.reboot()
+    clock.advance(60)
+    past.begin()
+    [use] = spending(past.connection, clock.stamp(past.epoch), FOREVER, 0, mark).used
+    assert use.age_ns == min(60, 60 - int(seconds)) * 1_000_000_000
