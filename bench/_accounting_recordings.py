@@ -59,7 +59,9 @@ def _replayed(path: Path, record: dict[str, Any]) -> list[Behaviour]:
 
     how: dict[str, Any] = {"content_type": kind, "status": int(record["status"]), "headers": headers}
     name = path.stem.replace("_", " ").replace("-", " ")
-    rows = [behaviour(name, Script(pieces, **how), counted=counted)]
+    # One that its client left has no end to be replayed.
+    then = "close" if record.get("cut_by_client_after_bytes") else "end"
+    rows = [behaviour(name, Script(pieces, then=then, **how), counted=counted and then == "end")]
     if len(pieces) > 3 and record["request"].get("stream"):
         half = Script(pieces[: len(pieces) // 2], then="close", **how)
         rows.append(behaviour(f"{name}, broken off in its middle", half, counted=False))
