@@ -71,7 +71,7 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
         assert mine.subsystem("notebook")["tokens"]["turns"] == 2
         assert mine.subsystem("notebook")["tokens"]["output"] >= answer.usage.completion_tokens
         with pytest.raises(openai.BadRequestError) as refused:
-            client.chat.completions.create(**ask, max_tokens=8000)
+            client.chat.completions.create(**{**ask, "messages": [{"role": "user", "content": "x" * 90_000}]})
         assert refused.value.code == "request_exceeds_budget"
     stranger = openai.OpenAI(base_url=url, api_key="epad-notebook-guessed", max_retries=0)
     with stranger, pytest.raises(openai.AuthenticationError):

@@ -125,7 +125,7 @@ async def burst(house: Installation, during: Any = None) -> list[int]:
 
 @pytest.mark.parametrize(
     ("tokens", "usd"),
-    [(FIT * WORST + WORST - 1, 1000.0), (0, (FIT * WORST_MICROUSD + WORST_MICROUSD - 1) / 1e6)],
+    [(FIT * WORST + INPUT, 1000.0), (0, (FIT * WORST_MICROUSD + INPUT * 2) / 1e6)],
     ids=["tokens of the group in all", "money in a month"],
 )
 def test_kill_9_mid_burst_and_a_second_burst_spend_no_more_than_the_budget(
