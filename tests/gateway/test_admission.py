@@ -18,6 +18,8 @@ from epad.gateway.refusal import STOPPING, RefusalError
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
 
+DIGEST = b"the prompt"
+
 
 class House:
     """Budgets, and an admission before them that waits so long."""
@@ -33,7 +35,7 @@ class House:
     def ask(
         self, name: str = "a", tokens: int = 400, *, named: bool = True
     ) -> asyncio.Task[Admitted | Refused]:
-        return asyncio.create_task(self.admission.admit(name, Wish(100, tokens, named), b""))
+        return asyncio.create_task(self.admission.admit(name, Wish(100, tokens, named), DIGEST))
 
     def settle(self, admitted: Admitted, spent: int) -> None:
         self.budgets.settle(admitted.reservation, spent, self.clock.monotonic())
@@ -176,9 +178,29 @@ async def test_a_subsystem_that_is_quarantined_while_it_waits_is_told_so() -> No
     await turns_of_the_loop()
     house.access.hold("a", Rung.BLOCK, "it loops")
     house.settle(first, 0)
-    with pytest.raises(RefusalError, match="quarantined"):
+    with pytest.raises(RefusalError, match="quarantined") as caught:
         await waiting
+    assert caught.value.refusal == house.access.shut("a")
+    assert caught.value.prompt_digest == DIGEST
     assert house.used() == 0
+
+
+async def test_a_subsystem_that_is_quarantined_just_as_its_turn_comes_holds_nothing() -> None:
+    """What was reserved a moment before is given back, and whoever waits for it goes on."""
+    everyone = SharedBudgets({}, {}, SharedBudgetConfig(tokens_per_minute=1_000))
+    house = House(shared=everyone, a=BudgetConfig(), b=BudgetConfig())
+    first = await let_in(house.ask(tokens=900))
+    waiting, behind = house.ask(tokens=900), house.ask("b", tokens=900)
+    await turns_of_the_loop()
+    house.settle(first, 0)
+    house.access.hold("a", Rung.BLOCK, "it loops")
+    with pytest.raises(RefusalError, match="quarantined") as caught:
+        await waiting
+    assert caught.value.refusal == house.access.shut("a")
+    assert caught.value.prompt_digest == DIGEST
+    await turns_of_the_loop(behind.done)
+    assert (await let_in(behind)).cap == 900
+    assert house.budgets.in_flight("a") == 0
 
 
 async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
