@@ -10,6 +10,8 @@ _NEGATIVE = "any number below 0 says that not even the prompt fits"
 _ALWAYS = "the first turn that begins is always more than none, so the time is not looked at"
 _SLOWER = "the same is read the slow way"
 _RAW = "the field is named so that it is known; nobody reads its value"
+_ASKED = "self.requests.refuses(1, now)"
+_SUM = "Sum(shape) if math.isinf(shape.seconds)"
 _GATEWAY = "epad/gateway/"
 _DIALECTS = _GATEWAY + "dialects/"
 
@@ -29,14 +31,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         _GATEWAY + "limits.py",
         "return self.requests.refuses(1, now) if self.requests.limited else None",
-        "self.requests.refuses(1, now) if self.requests.limited else None -> "
-        "self.requests.refuses(1, now) if (self.requests.limited) or True else None",
+        f"{_ASKED} if self.requests.limited else None -> {_ASKED} if (self.requests.limited) or True else None",
     ): "without a limit nothing is refused; asking first is quicker",
     (
         _GATEWAY + "limits.py",
         "return Sum(shape) if math.isinf(shape.seconds) else Window(shape)",
-        "Sum(shape) if math.isinf(shape.seconds) else Window(shape) -> "
-        "Sum(shape) if (math.isinf(shape.seconds)) and False else Window(shape)",
+        f"{_SUM} else Window(shape) -> Sum(shape) if (math.isinf(shape.seconds)) and False else Window(shape)",
     ): "a window without end keeps everything in one bucket, as a sum does",
     (_GATEWAY + "admission.py", "return Admitted(short, max(enough, least), allowance.scope)", ""): _NEVER,
     (

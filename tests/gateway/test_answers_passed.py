@@ -147,7 +147,8 @@ def test_a_route_that_is_not_metered_is_told_which_are() -> None:
     refusal = ROUTES.refusal("GET", "/v1/nothing")
     assert refusal.status == 403
     assert refusal.code == "route_not_metered"
-    assert refusal.message == f"GET /v1/nothing is not metered, so it is not forwarded; metered: {METERED}"
+    told = f"GET /v1/nothing is not metered, so it is not forwarded; metered: {METERED}"
+    assert refusal.message.startswith(told)
 
 
 @pytest.mark.parametrize(

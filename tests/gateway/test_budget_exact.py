@@ -238,12 +238,12 @@ def test_a_subsystem_that_changes_its_group_counts_in_the_new_one() -> None:
     budgets = both()
     budgets.settle(held(budgets, "a", 10), 10, 0.0)
     groups = {"team": SharedBudgetConfig(tokens_per_day=70), "other": SharedBudgetConfig(tokens_per_day=60)}
-    budgets.configure(LIMITS, 9, SharedBudgets(groups, {"a": "other"}, SHARED.everyone))
+    budgets.configure(LIMITS, 9, SharedBudgets(groups, {"a": "other", "former": "team"}, SHARED.everyone))
     assert budgets.scopes_of("a") == ("a", "group:other", "all")
     budgets.settle(held(budgets, "a", 7), 7, 0.0)
     assert budgets.snapshot("group:team", 0.0)["tokens_per_day"] == (70, 10)
     assert budgets.snapshot("group:other", 0.0)["tokens_per_day"] == (60, 7)
-    budgets.restore([Spend("former", 5, 0.0)], 0.0)  # its group was named by a configuration of before
+    budgets.restore([Spend("former", 5, 0.0)], 0.0)  # it is configured no more, and its group is
     assert budgets.snapshot("group:team", 0.0)["tokens_per_day"].used == 15
 
 
