@@ -38,6 +38,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return Sum(shape) if math.isinf(shape.seconds) else Window(shape)",
         f"{_SUM} else Window(shape) -> Sum(shape) if (math.isinf(shape.seconds)) and False else Window(shape)",
     ): "a window without end keeps everything in one bucket, as a sum does",
+    (
+        _GATEWAY + "admission.py",
+        "if cap < enough:",
+        "< enough -> <= enough",
+    ): "of as many, as many are reserved",
+    (
+        _GATEWAY + "budget.py",
+        "self._group_of: Mapping[str, str] = {}",
+        "",
+    ): "configure() sets it before it is read",
     (_GATEWAY + "admission.py", "return Admitted(short, max(enough, least), allowance.scope)", ""): _NEVER,
     (
         _GATEWAY + "admission.py",

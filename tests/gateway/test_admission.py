@@ -13,7 +13,7 @@ from epad.config import BudgetConfig, SharedBudgetConfig
 from epad.gateway.access import Access
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Wish
-from epad.gateway.budget import Budgets, Refused, SharedBudgets
+from epad.gateway.budget import Budgets, Refused, Reservation, SharedBudgets
 from epad.gateway.refusal import STOPPING, RefusalError
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -211,6 +211,35 @@ async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
     house.admission.close(RefusalError(STOPPING))
     with pytest.raises(RefusalError, match="stopping"):
         await waiting
+
+
+@pytest.mark.parametrize(("held", "cap"), [(13, 12), (14, None)])
+async def test_half_of_what_the_budgets_could_ever_give_is_worth_having(held: int, cap: int | None) -> None:
+    """Of 125 tokens a prompt of 100 leaves 25: from 12 on it goes on at once, with less it waits for the other."""
+    house = House(a=BudgetConfig(tokens_per_minute=125))
+    assert not isinstance(house.budgets.reserve("a", held, house.clock.monotonic()), Refused)
+    asked = house.ask()
+    await turns_of_the_loop(asked.done)
+    assert asked.done() is (cap is not None)
+    if cap is not None:
+        assert (await let_in(asked)).cap == cap
+    asked.cancel()
+
+
+async def test_one_that_waits_does_not_share_with_itself() -> None:
+    """Two ran at once of late: when one that has waited goes on, one more is expected beside it, and no two."""
+    house = House(a=BudgetConfig(tokens_per_minute=3_200))
+    first, second = await let_in(house.ask(tokens=400)), await let_in(house.ask(tokens=2_600))
+    house.settle(first, 500)
+    waiting = house.ask(tokens=4_096, named=False)
+    await turns_of_the_loop()
+    assert not waiting.done()
+    house.settle(second, 0)
+    assert (await let_in(waiting)).cap == 2_600 // 2
+
+
+def test_what_is_not_cut_names_no_scope() -> None:
+    assert Admitted(Reservation(1, "a", 5), 5).cut_by == ""
 
 
 async def test_a_place_in_flight_is_waited_for_as_well() -> None:

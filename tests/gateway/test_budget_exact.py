@@ -276,6 +276,21 @@ def test_a_spend_of_before_counts_as_so_many_requests_at_its_age() -> None:
         assert used == {100.0: [11, 32, 4], 121.0: [10, 30, 1], 141.0: [0, 0, 0]}, tell
 
 
+def test_a_turn_that_costs_nothing_needs_no_money() -> None:
+    budgets = both()
+    budgets.settle(held(budgets, "b", 1, 0.0, 50), 1, 0.0, 50)
+    assert budgets.refuses("b", 1, 0.0) is None
+    assert isinstance(budgets.refuses("b", 1, 0.0, 1), Refused)
+    assert held(budgets, "b", 1).microusd == 0
+
+
+def test_a_reservation_stays_as_it_is() -> None:
+    reservation = Reservation(1, "a", 2)
+    for name in Reservation.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(reservation, name, 1)
+
+
 def test_a_reservations_money_defaults_to_none() -> None:
     assert (Reservation(1, "a", 2).microusd, Spend("a", 1, 0.0).microusd, Spend("a", 1, 0.0).requests) == (
         0,
