@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.dialect import StreamMeter
+from epad.gateway.dialects.dialect import Catalogue, StreamMeter
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.refusal import Refusal
 
@@ -173,3 +173,43 @@ def test_a_route_that_manages_models_is_denied(method: str, path: str) -> None:
 )
 def test_other_routes_are_only_not_metered(method: str, path: str) -> None:
     assert ROUTES.refusal(method, path).code == "route_not_metered"
+
+
+def test_one_of_two_choices_that_has_ended_is_no_end() -> None:
+    """The count that comes then may be followed by the other's text."""
+    for choices, final in ((1, True), (2, False)):
+        stream = meter(CHAT, n=choices)
+        stream.feed(SAID + END + USAGE)
+        assert stream.seen().final is final
+
+
+def test_much_text_is_heard_at_once_and_little_together_with_what_follows() -> None:
+    """Whoever listens for loops hears it 16 chunks or 64 KiB later at most."""
+    long = sse({"choices": [{"index": 0, "delta": {"content": "x" * 65_536}}]})
+    stream = meter(CHAT)
+    stream.feed(SAID)
+    assert stream.reply.take() == []
+    stream.feed(long)
+    assert stream.reply.take() == ["hi", "x" * 65_536]
+    for _ in range(15):
+        stream.feed(SAID)
+    assert stream.reply.take() == []
+    stream.feed(SAID)
+    assert stream.reply.take() == ["hi"] * 16
+
+
+@pytest.mark.parametrize(
+    ("path", "listed"),
+    [
+        (CHAT, Catalogue("/v1/models", "data", "id", {"object": "list"})),
+        (
+            MESSAGES,
+            Catalogue("/v1/models", "data", "id", {"has_more": False, "first_id": None, "last_id": None}),
+        ),
+        (O_CHAT, Catalogue("/api/tags", "models", "name", {})),
+    ],
+)
+def test_each_dialect_lists_its_models_in_its_own_shape(path: str, listed: Catalogue) -> None:
+    endpoint = ROUTES.endpoint("POST", path)
+    assert endpoint is not None
+    assert endpoint.dialect.catalogue == listed

@@ -388,3 +388,10 @@ def test_no_field_that_metering_rests_on_passes_in_another_case(path: str, name:
             RequestError, match=f"^{other}: some servers take it for '{name}'; write '{name}'$"
         ):
             parsed(path, **{other: 1})
+
+
+def test_what_was_read_of_a_request_stays_as_it_is() -> None:
+    ask = parsed(CHAT)
+    for name in Ask.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(ask, name, 1)
