@@ -26,6 +26,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "limits.py", "if bucket <= self._newest:", "<= self._newest -> < self._newest"): (
         "no bucket lies between the newest and itself"
     ),
+    (
+        _GATEWAY + "charge.py",
+        "charge = _for_every_prompt(charge_stream(_of_a_prompt(usage, seen), 0, bound), terms)",
+        "",
+    ): _UNREAD,
+    (
+        _GATEWAY + "charge.py",
+        "return bool(terms.bound.output_tokens) or (counted or 0) < terms.prompts",
+        "0 -> 1",
+    ): ("it is asked of two prompts or more"),
+    (
+        _GATEWAY + "limits.py",
+        "for bucket in range(newest - self._size + 1, newest + 1):",
+        "1 -> 2",
+    ): "of the end: all that is spent is found before it; of the begin it is killed",
     (_GATEWAY + "limits.py", "self._most = 0", "0 -> 1"): "of none or one that was, one is expected",
     (_GATEWAY + "limits.py", "self._seen_at = -math.inf", ""): _ALWAYS,
     (
