@@ -13,10 +13,12 @@ from epad.config import BudgetConfig, SharedBudgetConfig
 from epad.gateway.access import Access
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Wish
-from epad.gateway.budget import Budgets, Refused, SharedBudgets
+from epad.gateway.budget import Budgets, Refused, Reservation, SharedBudgets
 from epad.gateway.refusal import STOPPING, RefusalError
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
+
+DIGEST = b"the prompt"
 
 
 class House:
@@ -33,7 +35,7 @@ class House:
     def ask(
         self, name: str = "a", tokens: int = 400, *, named: bool = True
     ) -> asyncio.Task[Admitted | Refused]:
-        return asyncio.create_task(self.admission.admit(name, Wish(100, tokens, named), b""))
+        return asyncio.create_task(self.admission.admit(name, Wish(100, tokens, named), DIGEST))
 
     def settle(self, admitted: Admitted, spent: int) -> None:
         self.budgets.settle(admitted.reservation, spent, self.clock.monotonic())
@@ -176,9 +178,29 @@ async def test_a_subsystem_that_is_quarantined_while_it_waits_is_told_so() -> No
     await turns_of_the_loop()
     house.access.hold("a", Rung.BLOCK, "it loops")
     house.settle(first, 0)
-    with pytest.raises(RefusalError, match="quarantined"):
+    with pytest.raises(RefusalError, match="quarantined") as caught:
         await waiting
+    assert caught.value.refusal == house.access.shut("a")
+    assert caught.value.prompt_digest == DIGEST
     assert house.used() == 0
+
+
+async def test_a_subsystem_that_is_quarantined_just_as_its_turn_comes_holds_nothing() -> None:
+    """What was reserved a moment before is given back, and whoever waits for it goes on."""
+    everyone = SharedBudgets({}, {}, SharedBudgetConfig(tokens_per_minute=1_000))
+    house = House(shared=everyone, a=BudgetConfig(), b=BudgetConfig())
+    first = await let_in(house.ask(tokens=900))
+    waiting, behind = house.ask(tokens=900), house.ask("b", tokens=900)
+    await turns_of_the_loop()
+    house.settle(first, 0)
+    house.access.hold("a", Rung.BLOCK, "it loops")
+    with pytest.raises(RefusalError, match="quarantined") as caught:
+        await waiting
+    assert caught.value.refusal == house.access.shut("a")
+    assert caught.value.prompt_digest == DIGEST
+    await turns_of_the_loop(behind.done)
+    assert (await let_in(behind)).cap == 900
+    assert house.budgets.in_flight("a") == 0
 
 
 async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
@@ -189,6 +211,35 @@ async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
     house.admission.close(RefusalError(STOPPING))
     with pytest.raises(RefusalError, match="stopping"):
         await waiting
+
+
+@pytest.mark.parametrize(("held", "cap"), [(13, 12), (14, None)])
+async def test_half_of_what_the_budgets_could_ever_give_is_worth_having(held: int, cap: int | None) -> None:
+    """Of 125 tokens a prompt of 100 leaves 25: from 12 on it goes on at once, with less it waits for the other."""
+    house = House(a=BudgetConfig(tokens_per_minute=125))
+    assert not isinstance(house.budgets.reserve("a", held, house.clock.monotonic()), Refused)
+    asked = house.ask()
+    await turns_of_the_loop(asked.done)
+    assert asked.done() is (cap is not None)
+    if cap is not None:
+        assert (await let_in(asked)).cap == cap
+    asked.cancel()
+
+
+async def test_one_that_waits_does_not_share_with_itself() -> None:
+    """Two ran at once of late: when one that has waited goes on, one more is expected beside it, and no two."""
+    house = House(a=BudgetConfig(tokens_per_minute=3_200))
+    first, second = await let_in(house.ask(tokens=400)), await let_in(house.ask(tokens=2_600))
+    house.settle(first, 500)
+    waiting = house.ask(tokens=4_096, named=False)
+    await turns_of_the_loop()
+    assert not waiting.done()
+    house.settle(second, 0)
+    assert (await let_in(waiting)).cap == 2_600 // 2
+
+
+def test_what_is_not_cut_names_no_scope() -> None:
+    assert Admitted(Reservation(1, "a", 5), 5).cut_by == ""
 
 
 async def test_a_place_in_flight_is_waited_for_as_well() -> None:

@@ -34,10 +34,12 @@ def room(tokens: int | None, expected: int = 1, microusd: int | None = None) -> 
         (wish(tokens=0), [room(99)], -1),
         (wish(choices=3), [room(1_000)], 300),
         (wish(choices=3), [room(102)], -1),
+        (wish(choices=3), [room(1_001)], 300),
         (wish(context_tokens=700), [room(10_000)], 700),
         (wish(context_tokens=700), [room(300)], 200),
         # A client that names no cap shares what is left with those who may come beside it,
         (wish(named=False), [room(20_100, expected=8)], 2_500),
+        (wish(named=False), [room(1_100, expected=3)], 333),
         # but not below what is of use,
         (wish(named=False), [room(1_100, expected=8)], LEAST_USEFUL_TOKENS),
         # and one that names its cap has its word.
@@ -59,6 +61,7 @@ def test_the_scope_that_cuts_is_named() -> None:
     rooms = [Room("writer", 5_000, None, 1), Room("group:team", 300, None, 1), Room("all", 9_000, None, 1)]
     assert allow(wish(), rooms) == Allowance(200, "group:team")
     assert allow(wish(tokens=10), rooms) == Allowance(10, "")
+    assert allow(wish(), [rooms[0], Room("all", 99, None, 1), rooms[1]]) == Allowance(-1, "all")
 
 
 amounts = st.none() | st.integers(0, 20_000)

@@ -169,6 +169,9 @@ def done(size: int = 2, usage: TokenUsage = USAGE) -> Seen:
         (MESSAGES, {"content": "hi", "usage": BOTH}, done(), ["hi"]),
         (COUNT, {"input_tokens": 7}, Seen(FREE, final=True), []),
         # Ollama
+        (O_CHAT, {"response": "hi"}, Seen(choice_bytes=(2,)), ["hi"]),
+        (O_CHAT, {"message": {"content": "hi"}}, Seen(choice_bytes=(2,)), ["hi"]),
+        (O_CHAT, {"done": True}, Seen(choice_bytes=(0,)), []),
         (O_CHAT, {**LINE, "prompt_eval_count": 3, "eval_count": 4}, done(), ["hi"]),
         (O_CHAT, {**LINE, "eval_count": 4}, done(usage=TokenUsage(None, 4)), ["hi"]),
         (O_CHAT, LINE, Seen(choice_bytes=(2,)), ["hi"]),

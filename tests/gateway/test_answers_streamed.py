@@ -381,6 +381,7 @@ CASES: list[Case] = [
     (CHAT, [piece("hi"), {"error": {"message": "no"}}], (1, (2,), 0), None, False, False, True, ["hi"]),
     (CHAT, [{"error": {"message": "no"}}], (0, (0,), 0), None, False, False, True, []),
     (CHAT, [{"x": 1}], (0, (0,), 0), None, False, False, True, []),
+    (CHAT, [piece("hi", error={"message": "no"})], (1, (2,), 0), None, False, False, True, ["hi"]),
     (CHAT, [b"text"], (0, (0,), 4), None, False, False, False, []),
     (
         CHAT,

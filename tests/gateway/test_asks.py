@@ -362,3 +362,36 @@ def test_the_cap_and_the_wish_for_usage_are_all_that_is_changed(
     assert json.loads(written) == {"model": "m", **LEAST[path], **more, **changed}
     if not changed:
         assert written == body(path, **more)
+
+
+OURS = {
+    CHAT: "model messages stream stream_options tools audio web_search_options plugins chat_template n best_of",
+    TEXT: "model prompt prompt_embeds stream stream_options echo n best_of",
+    VECTORS: "model input messages stream",
+    RESPONSES: "model input instructions stream tools background previous_response_id conversation prompt "
+               "context_management",
+    MESSAGES: "model messages system tools stream mcp_servers container context_management",
+    COUNT: "model messages system tools stream mcp_servers container context_management",
+    O_CHAT: "model messages tools stream options",
+    O_GENERATE: "model prompt suffix system template context images stream options",
+    O_EMBED: "model input options stream",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(path, name) for path, names in OURS.items() for name in names.split()]
+)
+def test_no_field_that_metering_rests_on_passes_in_another_case(path: str, name: str) -> None:
+    """Go's JSON takes it for the same."""
+    for other in (name.upper(), name.title()):
+        with pytest.raises(
+            RequestError, match=f"^{other}: some servers take it for '{name}'; write '{name}'$"
+        ):
+            parsed(path, **{other: 1})
+
+
+def test_what_was_read_of_a_request_stays_as_it_is() -> None:
+    ask = parsed(CHAT)
+    for name in Ask.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(ask, name, 1)

@@ -238,12 +238,12 @@ def test_a_subsystem_that_changes_its_group_counts_in_the_new_one() -> None:
     budgets = both()
     budgets.settle(held(budgets, "a", 10), 10, 0.0)
     groups = {"team": SharedBudgetConfig(tokens_per_day=70), "other": SharedBudgetConfig(tokens_per_day=60)}
-    budgets.configure(LIMITS, 9, SharedBudgets(groups, {"a": "other"}, SHARED.everyone))
+    budgets.configure(LIMITS, 9, SharedBudgets(groups, {"a": "other", "former": "team"}, SHARED.everyone))
     assert budgets.scopes_of("a") == ("a", "group:other", "all")
     budgets.settle(held(budgets, "a", 7), 7, 0.0)
     assert budgets.snapshot("group:team", 0.0)["tokens_per_day"] == (70, 10)
     assert budgets.snapshot("group:other", 0.0)["tokens_per_day"] == (60, 7)
-    budgets.restore([Spend("former", 5, 0.0)], 0.0)  # its group was named by a configuration of before
+    budgets.restore([Spend("former", 5, 0.0)], 0.0)  # it is configured no more, and its group is
     assert budgets.snapshot("group:team", 0.0)["tokens_per_day"].used == 15
 
 
@@ -274,6 +274,21 @@ def test_a_spend_of_before_counts_as_so_many_requests_at_its_age() -> None:
         getattr(budgets, tell)([Spend("a", 10, 20.0, 30), Spend("a", 1, 40.0, 2, 3)], 100.0)
         used = {at: [use.used for use in budgets.snapshot("a", at).values()] for at in (100.0, 121.0, 141.0)}
         assert used == {100.0: [11, 32, 4], 121.0: [10, 30, 1], 141.0: [0, 0, 0]}, tell
+
+
+def test_a_turn_that_costs_nothing_needs_no_money() -> None:
+    budgets = both()
+    budgets.settle(held(budgets, "b", 1, 0.0, 50), 1, 0.0, 50)
+    assert budgets.refuses("b", 1, 0.0) is None
+    assert isinstance(budgets.refuses("b", 1, 0.0, 1), Refused)
+    assert held(budgets, "b", 1).microusd == 0
+
+
+def test_a_reservation_stays_as_it_is() -> None:
+    reservation = Reservation(1, "a", 2)
+    for name in Reservation.__struct_fields__:
+        with pytest.raises(AttributeError):
+            setattr(reservation, name, 1)
 
 
 def test_a_reservations_money_defaults_to_none() -> None:

@@ -112,6 +112,31 @@ def test_a_window_asked_late_has_advanced_before_it_answers() -> None:
     assert window.seconds_until_freed(5, 60.0) is None
 
 
+def test_the_first_bucket_of_all_is_one_like_the_others() -> None:
+    """What is ahead of it counts in it, and what is behind it in its own."""
+    window = Window(SHORT)
+    window.add(7, 15.0, 5.0)
+    window.advance(15.0)
+    assert window.spent == 7
+    window.advance(50.0)
+    assert window.spent == 0
+    window = Window(SHORT)
+    window.add(5, -35.0, 3.0)
+    assert window.spent == 5
+    assert window.seconds_until_freed(5, 3.0) == 7.0
+
+
+def test_the_oldest_bucket_is_the_first_to_be_free() -> None:
+    window = Window(SHORT)
+    window.add(5, 3.0, 3.0)
+    assert window.seconds_until_freed(5, 45.0) == 5.0
+
+
+def test_the_least_of_all_limits_is_left_wherever_it_stands() -> None:
+    assert Meter("a", {SHORT: 60, LONG: 100}).left(0.0) == 60
+    assert Meter("a", {LONG: 100, SHORT: 60}).left(0.0) == 60
+
+
 def test_nothing_leaves_a_sum() -> None:
     total = Sum(IN_ALL)
     assert total.spent == 0
@@ -223,6 +248,12 @@ def test_as_many_turns_are_expected_as_were_under_way_of_late() -> None:
     assert parallel.expected(0) == 8
     parallel.began(2, 70.0)
     assert parallel.expected(0) == 2
+
+
+def test_where_nothing_is_remembered_one_alone_is_expected_alone() -> None:
+    parallel = Parallel()
+    parallel.ended()
+    assert (parallel.expected(0), parallel.expected(1)) == (1, 4)
 
 
 def test_as_many_at_once_again_keep_it_for_another_minute() -> None:

@@ -179,3 +179,18 @@ def test_chunks_read_together_say_what_they_say_one_by_one(chunks: list[bytes], 
         assert passed == stream
         said.append((meter.chunks, meter.reply.take(), meter.reply.digest()))
     assert said[0] == said[1] == said[2]
+
+
+def test_a_space_between_two_pieces_that_are_digested_apart_is_one() -> None:
+    """However many there are of it, at the end of the first piece, at the start of the second, or alone between."""
+    whole = Reply()
+    whole.say("a" * 4_096 + " b")
+    for pieces in (["a" * 4_096, " b"], ["a" * 4_096 + " ", "b"], ["a" * 4_096, " " * 4_096, "b"]):
+        reply = Reply()
+        for piece in pieces:
+            reply.say(piece)
+        assert reply.digest() == whole.digest()
+    apart = Reply()
+    apart.say("a" * 4_096)
+    apart.say("b")
+    assert apart.digest() != whole.digest()

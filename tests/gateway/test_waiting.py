@@ -195,6 +195,9 @@ async def test_a_limit_is_set_on_how_many_of_a_subsystem_wait(monkeypatch: pytes
     again = queue.ask(Asker("again"))
     await turns_of_the_loop()
     assert queue.rooms.waiting == {"a": 2, "b": 1}
+    assert await queue.ask(over) == refused(
+        "a"
+    )  # those who still wait are not forgotten with the one that left
     for task in (*waiting, again):
         task.cancel()
     await turns_of_the_loop()
@@ -232,6 +235,8 @@ async def test_a_request_that_is_given_up_lets_those_behind_it_go_on() -> None:
     first, second = queue.ask(Asker(refused())), queue.ask(Asker("second"))
     await turns_of_the_loop()
     first.cancel()
+    await turns_of_the_loop(second.done)
+    assert second.done()  # at once, and not when the queue is looked at for some other reason
     assert await second == "second"
     assert queue.undone == []
     with pytest.raises(asyncio.CancelledError):
