@@ -331,3 +331,21 @@ def test_what_is_no_json_is_an_error_page_or_unknown(
 )
 def test_the_usage_of_an_answer_unless_it_is_absurd(path: str, answer: Any, usage: TokenUsage | None) -> None:
     assert endpoint(path).usage(json.dumps(answer).encode()) == usage
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index", "finish_reason", "logprobs", "stop_reason", "token_ids", "prompt_token_ids", "prompt_logprobs",
+        "matched_stop", "native_finish_reason", "content_filter_results", "content_filter_result", "seed",
+        "content_filter_offsets", "routed_experts", "weight_version",
+    ],
+)  # fmt: skip
+def test_what_a_choice_says_about_its_text_is_no_text(name: str) -> None:
+    """The tokens once more, how it ended, what a filter thought of it: none of it was made by the model."""
+    said = {"index": 0, "message": {"content": "hi", "new": "abc"}}
+    seen = endpoint(CHAT).read(json.dumps({"choices": [{**said, name: ["much", "more"]}]}).encode()).seen
+    assert seen.choice_bytes == (5,)
+    assert endpoint(CHAT).read(
+        json.dumps({"choices": [{**said, name.upper(): "x"}]}).encode()
+    ).seen.choice_bytes == (6,)
