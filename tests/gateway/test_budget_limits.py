@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epad.config import BudgetConfig, SharedBudgetConfig
-from epad.gateway.budget import Budgets, Refused, SharedBudgets
+from epad.gateway.budget import Budgets, SharedBudgets
 
 LIMITS = {
     "a": BudgetConfig(tokens_per_minute=100, requests_per_minute=5),
