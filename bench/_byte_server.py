@@ -29,6 +29,8 @@ _LISTS = {
     "/v1/models": _plain("200 OK", b'{"object":"list","data":[{"id":"tiny","object":"model"}]}'),
     "/api/tags": _plain("200 OK", b'{"models":[{"name":"tiny","model":"tiny"}]}'),
 }
+# What a gateway asks for itself, to count a prompt; without `looks` this server has no tokenizer.
+_NO_TURNS = frozenset({"/tokenize", "/apply-template"})
 _NOT_FOUND = _plain("404 Not Found", b"{}")
 
 
@@ -117,7 +119,8 @@ class ByteServer:
         body = await reader.readexactly(int(found[1])) if found else b""
         path = head.split(b" ", 2)[1].decode().partition("?")[0]
         asked = json.loads(body) if head.startswith(b"POST") and body else {}
-        answer = self.answer(path, asked) if head.startswith(b"POST") else None
+        turn = head.startswith(b"POST") and path not in _NO_TURNS
+        answer = self.answer(path, asked) if turn else None
         if answer is None:
             looked = self.looks(path, asked) if self.looks is not None else None
             known = _plain("200 OK", json.dumps(looked).encode()) if looked is not None else _LISTS.get(path)

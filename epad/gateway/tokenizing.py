@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -23,6 +23,9 @@ from epad.gateway.upstream import Upstream, Upstreams
 from statemachine.clock import Clock
 
 COUNT_SECONDS = 1.0
+COUNTS_AT_ONCE = 4
+"""In a crowd before a small budget the others go by their bytes: a server is there to answer, not to count."""
+
 RETRY_SECONDS = 30.0
 SLACK_TOKENS = 8
 """What a template may put before an answer beside what it was asked for: a word of a role, a mark of its begin."""
@@ -52,6 +55,7 @@ class Tokenizers:
         self._files = files
         self._kept: OrderedDict[tuple[str, str, bytes], int] = OrderedDict()
         self._failed_until: dict[str, float] = {}
+        self._counting: Counter[str] = Counter()
 
     async def count(self, upstream: Upstream, route: str, ask: Ask) -> int | None:
         """The most tokens that a prompt has on an upstream."""
@@ -60,12 +64,15 @@ class Tokenizers:
             return None
         key = (upstream.name, route, _digest(ask))
         if key not in self._kept:
+            self._counting[upstream.name] += 1
             try:
                 async with asyncio.timeout(COUNT_SECONDS):
                     counted = await way
             except _FAILURES:
                 self._failed_until[upstream.name] = self._clock.monotonic() + RETRY_SECONDS
                 return None
+            finally:
+                self._counting[upstream.name] -= 1
             if counted <= 0:
                 return None
             self._kept[key] = counted + SLACK_TOKENS
@@ -78,7 +85,9 @@ class Tokenizers:
     def _way(self, upstream: Upstream, route: str, ask: Ask) -> Coroutine[Any, Any, int] | None:
         """How this prompt is counted there; None if nobody can, or could a moment ago."""
         failed = self._clock.monotonic() < self._failed_until.get(upstream.name, 0.0)
-        if failed or ask.prompt_bound is None or len(ask.fields.text) > MOST_COUNTED_BYTES:
+        if failed or self._counting[upstream.name] >= COUNTS_AT_ONCE:
+            return None
+        if ask.prompt_bound is None or len(ask.fields.text) > MOST_COUNTED_BYTES:
             return None
         file, server = self._files.get(upstream.name), _SERVERS.get((upstream.server.name, route))
         if file is not None:
