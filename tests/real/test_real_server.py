@@ -160,6 +160,8 @@ def test_what_is_charged_is_what_was_made(before: Installation, name: str) -> No
     start = made(before)
     answer = through(before, "asker", path, body_of(path, f"charged: {name}", wanted))
     end = made(before)
+    if answer.status >= 500:
+        return  # what it made before it broke down is not told: its bound is charged
     if start is None or end is None:
         tokens = told(answer) if answer.status == 200 else 0
         # without counters nobody knows of how many answers its usage is

@@ -37,7 +37,8 @@ class Answer:
 
     def usage(self) -> dict[str, Any]:
         """The last usage that the server told."""
-        told = [v["usage"] for v in self.values() if isinstance(v, dict) and v.get("usage")]
+        values = [v.get("response", v) for v in self.values() if isinstance(v, dict)]
+        told = [v["usage"] for v in values if v.get("usage")]
         return told[-1] if told else {}
 
 
