@@ -156,13 +156,14 @@ class Turns:
     def wish(self, arrival: Arrival) -> Wish:
         """What a request would like to have."""
         ask = arrival.ask
-        tokens = self._limits.cap(ask.wish)
+        asked = ask.wish if ask.wish is not None else _unasked(arrival)
+        tokens = self._limits.cap(asked)
         if not tokens and ask.generates and not arrival.upstream.served_by.server.zero_cap_means_none:
             tokens = 1  # a prompt that is scored has no output, but to this server 0 means no limit
         return Wish(
             prompt_tokens=arrival.prompt.tokens,
             tokens=tokens,
-            named=ask.wish is not None,
+            named=asked is not None,
             choices=ask.choices,
             price=arrival.price,
             context_tokens=arrival.context_tokens,
@@ -409,3 +410,11 @@ def _entry(turn: Turn, charge: Charge) -> CloseTurn:
         reason=turn.reason,
         charged_microusd=charge.microusd,
     )
+
+
+def _unasked(arrival: Arrival) -> int | None:
+    """What its server makes for a request without any cap, where that is known; a null asks for all that fits."""
+    server, route = arrival.upstream.served_by.server, arrival.endpoint.path
+    tokens = server.unasked.get(route)
+    said = arrival.ask.fields.values
+    return None if any(name in said for name in server.caps(route)) else tokens
