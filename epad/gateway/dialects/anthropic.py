@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.anthropic_answer import Anthropic, CountAnswers, MessageAnswers
-from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.body import UNREAD, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
@@ -36,29 +36,29 @@ class _Edit(Struct, forbid_unknown_fields=True):
 
 class _Tool(Struct, forbid_unknown_fields=True):
     type: str | None = None
-    name: Raw = Raw(b"")
-    description: Raw = Raw(b"")
-    input_schema: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    name: Raw = UNREAD
+    description: Raw = UNREAD
+    input_schema: Raw = UNREAD
+    cache_control: Raw = UNREAD
 
 
 class _Block(Struct, forbid_unknown_fields=True):
     type: str = ""
     content: Raw = Raw(b"null")
-    text: Raw = Raw(b"")
-    source: Raw = Raw(b"")
-    thinking: Raw = Raw(b"")
-    signature: Raw = Raw(b"")
-    id: Raw = Raw(b"")
-    name: Raw = Raw(b"")
-    input: Raw = Raw(b"")
-    tool_use_id: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    text: Raw = UNREAD
+    source: Raw = UNREAD
+    thinking: Raw = UNREAD
+    signature: Raw = UNREAD
+    id: Raw = UNREAD
+    name: Raw = UNREAD
+    input: Raw = UNREAD
+    tool_use_id: Raw = UNREAD
+    cache_control: Raw = UNREAD
 
 
 class _Message(Struct, forbid_unknown_fields=True):
     content: Raw = Raw(b"null")
-    role: Raw = Raw(b"")
+    role: Raw = UNREAD
 
 
 class Messages(MessageAnswers):
