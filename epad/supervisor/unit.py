@@ -115,7 +115,7 @@ class UnitSubsystem:
     async def isolate(self, *, cut: bool) -> str:
         return f"network not cut: {self.spec.unit} is not epad's own" if cut else ""
 
-    async def restart(self) -> None:
+    async def restart(self, *, trial: bool = False) -> None:  # noqa: ARG002 (its failures are systemd's to count)
         """Stop it, and start it afresh. Raises SupervisorError."""
         async with self._lock:
             if (await self._look()).frozen:
