@@ -56,7 +56,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An anomaly that was not there before, or one that grew more severe."""
+    """An anomaly that was not there before, or one that grew more severe or calls for a firmer hold."""
 
     anomaly: Anomaly
 
@@ -122,10 +122,13 @@ class Assessor:
         if current is None:
             return self._maybe_raise(finding, track, rule)
         updated = replace(current, last_bad_at=max(current.last_bad_at, finding.at))
-        if finding.severity > current.severity:
+        worse = finding.severity > current.severity or (
+            finding.severity is current.severity and finding.climbs_above(current.finding)
+        )
+        if worse:
             updated = replace(updated, finding=finding)
         self._active[finding.key] = updated
-        return [Raised(updated)] if finding.severity > current.severity else []
+        return [Raised(updated)] if worse else []
 
     def _maybe_raise(self, finding: Finding, track: _Track, rule: Hysteresis) -> list[Change]:
         enough = finding.hard or sum(track.recent) >= rule.raise_after
