@@ -308,7 +308,11 @@ class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One workload: the unit of isolation."""
+    """One workload: the unit of isolation.
+
+    `background` says that it may be paused for the others' sake; `essential` that a recovery repairs it, however
+    often, and does not park it.
+    """
 
     kind: Literal["process", "unit", "client"] = "process"
     unit: str = ""
@@ -331,6 +335,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ready_seconds: Seconds = 30.0
     notifies: bool = False
     state: StateConfig = StateConfig()
+    background: bool = False
 
     @property
     def ready_at_once(self) -> bool:

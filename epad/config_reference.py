@@ -50,6 +50,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.depends_on": "what it cannot work without; started first, stopped last",
     "subsystems.NAME.gateway": "whether it has a key at the gateway",
     "subsystems.NAME.serves": "the upstream it is: its VRAM is released by that server's own means first",
+    "subsystems.NAME.background": "it may be paused for the others' sake: PRESERVATION does (a wargame, a quantizer)",
     "subsystems.NAME.fills_gpu": "it fills its GPU by design, and is not blamed for that",
     "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
     "subsystems.NAME.user": "the user it runs as; empty: the daemon's",

@@ -111,6 +111,10 @@ class Assessor:
         doubled = rule.clear_after_seconds * 2.0 ** min(anomaly.raises - 1, 32)
         return min(doubled, max(rule.flap_hold_max_seconds, rule.clear_after_seconds))
 
+    def clears_at(self, anomaly: Anomaly) -> float:
+        """Return when this anomaly clears if nothing bad is found of it until then; infinity if it never does."""
+        return anomaly.last_bad_at + self.quiet_needed(anomaly)
+
     def observe(self, finding: Finding) -> list[Change]:
         """Take in one finding and say what it changed."""
         rule = self.rule(finding.probe)
