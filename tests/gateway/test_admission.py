@@ -233,7 +233,9 @@ async def test_every_choice_is_reserved_for_in_tokens_and_in_money() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0])
 @pytest.mark.parametrize(("tokens", "limit", "cap"), [(0, 100, 0), (400, 101, 1)])
-async def test_a_budget_is_of_use_to_its_last_token(seconds: float, tokens: int, limit: int, cap: int) -> None:
+async def test_a_budget_is_of_use_to_its_last_token(
+    seconds: float, tokens: int, limit: int, cap: int
+) -> None:
     """A prompt alone, such as that of a vector, or one token beside it: nothing more is waited for."""
     house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=limit))
     assert (await asyncio.wait_for(let_in(house.ask(tokens=tokens)), 1)).cap == cap

@@ -391,7 +391,11 @@ OURS = {
 
 
 WITHIN = [
-    *((path, "options", name) for path in (O_CHAT, O_GENERATE) for name in ("num_predict", "num_ctx", "max_tokens")),
+    *(
+        (path, "options", name)
+        for path in (O_CHAT, O_GENERATE)
+        for name in ("num_predict", "num_ctx", "max_tokens")
+    ),
     *((path, "options", "num_ctx") for path in (O_EMBED, O_OLD)),
     *((path, "options", "num_predict") for path in (CHAT, TEXT)),
     *(
