@@ -42,7 +42,7 @@ _TEXTS = {
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     **{
-        (_DIALECTS + file, f"{name}: Raw = UNREAD", ""): _RAW
+        (_DIALECTS + file, f"{name}: Raw = ABSENT", ""): _RAW
         for file, names in _KNOWN.items()
         for name in names.split()
     },
@@ -56,7 +56,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         for file, names in _TEXTS.items()
         for name in names.split()
     },
-    (_DIALECTS + "body.py", 'UNREAD = Raw(b"")', ""): _RAW,
+    (_DIALECTS + "body.py", 'ABSENT = Raw(b"")', ""): _RAW,
     (_DIALECTS + "body.py", 'T = TypeVar("T")', ""): _TYPES,
     (_DIALECTS + "openai_choices.py", "tool_calls: list[_Call] | None = None", ""): _EMPTY,
     (_DIALECTS + "openai_choices.py", "function_call: None = None", ""): _RAW,

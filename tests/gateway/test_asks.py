@@ -222,6 +222,11 @@ def test_what_metering_goes_by_is_read(path: str, more: dict[str, Any], expected
             f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
         ),
         (
+            RESPONSES,
+            {"tools": [{}]},
+            f"tools: '' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
+        ),
+        (
             MESSAGES,
             {"tools": [{"type": "bash_1"}, {"type": "w" * 90}]},
             f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: tools of the client's own",
