@@ -18,7 +18,7 @@ class Fault(Enum):
 
     NONE = auto()
     NO_ANSWER = auto()
-    ABSENTABLE = auto()
+    UNREADABLE = auto()
 
 
 class Seen(Struct, frozen=True):
@@ -86,7 +86,7 @@ def unreadable(body: bytes) -> Whole:
     """A whole answer that is no JSON: an error page if it looks like one, else nobody knows."""
     if body.lstrip()[:1] == b"<":
         return Whole(Seen(nothing_came=True), Reply(), Fault.NO_ANSWER, "a page of HTML or XML")
-    return Whole(Seen(bounded=False), Reply(), Fault.ABSENTABLE, "what is no JSON")
+    return Whole(Seen(bounded=False), Reply(), Fault.UNREADABLE, "what is no JSON")
 
 
 def no_object(body: bytes, value: Any) -> Whole:
