@@ -222,6 +222,11 @@ def test_what_metering_goes_by_is_read(path: str, more: dict[str, Any], expected
             f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
         ),
         (
+            RESPONSES,
+            {"tools": [{}]},
+            f"tools: '' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
+        ),
+        (
             MESSAGES,
             {"tools": [{"type": "bash_1"}, {"type": "w" * 90}]},
             f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: tools of the client's own",
@@ -391,7 +396,11 @@ OURS = {
 
 
 WITHIN = [
-    *((path, "options", name) for path in (O_CHAT, O_GENERATE) for name in ("num_predict", "num_ctx", "max_tokens")),
+    *(
+        (path, "options", name)
+        for path in (O_CHAT, O_GENERATE)
+        for name in ("num_predict", "num_ctx", "max_tokens")
+    ),
     *((path, "options", "num_ctx") for path in (O_EMBED, O_OLD)),
     *((path, "options", "num_predict") for path in (CHAT, TEXT)),
     *(

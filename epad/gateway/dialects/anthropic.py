@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.anthropic_answer import Anthropic, CountAnswers, MessageAnswers
-from epad.gateway.dialects.body import UNREAD, JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
@@ -36,29 +36,29 @@ class _Edit(Struct, forbid_unknown_fields=True):
 
 class _Tool(Struct, forbid_unknown_fields=True):
     type: str | None = None
-    name: Raw = UNREAD
-    description: Raw = UNREAD
-    input_schema: Raw = UNREAD
-    cache_control: Raw = UNREAD
+    name: Raw = ABSENT
+    description: Raw = ABSENT
+    input_schema: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Block(Struct, forbid_unknown_fields=True):
     type: str = ""
-    content: Raw = Raw(b"null")
-    text: Raw = UNREAD
-    source: Raw = UNREAD
-    thinking: Raw = UNREAD
-    signature: Raw = UNREAD
-    id: Raw = UNREAD
-    name: Raw = UNREAD
-    input: Raw = UNREAD
-    tool_use_id: Raw = UNREAD
-    cache_control: Raw = UNREAD
+    content: Raw = ABSENT
+    text: Raw = ABSENT
+    source: Raw = ABSENT
+    thinking: Raw = ABSENT
+    signature: Raw = ABSENT
+    id: Raw = ABSENT
+    name: Raw = ABSENT
+    input: Raw = ABSENT
+    tool_use_id: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Message(Struct, forbid_unknown_fields=True):
-    content: Raw = Raw(b"null")
-    role: Raw = UNREAD
+    content: Raw = ABSENT
+    role: Raw = ABSENT
 
 
 class Messages(MessageAnswers):

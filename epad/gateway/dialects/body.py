@@ -28,8 +28,8 @@ _COMPARED_BYTES = 256 << 10
 _MAX_SCALAR_BYTES = 1 << 20
 _SCALARS = frozenset({str, int, float, bool})
 _NULL = Raw(b"null")
-UNREAD = Raw(b"")
-"""The default of a field that is named so that it is known: nobody reads its value."""
+ABSENT = Raw(b"")
+"""What a field that is not there has: no value is empty. Of most that have it, nobody reads what they are."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder(Raw).decode

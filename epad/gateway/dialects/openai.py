@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import UNREAD, JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import (
     CAP_NAMES,
     CHOICE_NAMES,
@@ -45,11 +45,11 @@ _STREAM_OPTIONS = frozenset({"include_usage", "continuous_usage_stats"})
 
 class _Part(Struct, forbid_unknown_fields=True):
     type: str = ""
-    text: Raw = UNREAD
-    image_url: Raw = UNREAD
-    input_audio: Raw = UNREAD
-    file: Raw = UNREAD
-    cache_control: Raw = UNREAD
+    text: Raw = ABSENT
+    image_url: Raw = ABSENT
+    input_audio: Raw = ABSENT
+    file: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Tool(Struct, forbid_unknown_fields=True):
@@ -57,23 +57,23 @@ class _Tool(Struct, forbid_unknown_fields=True):
     function: Raw = Raw(b"null")
     name: Raw = Raw(b"null")
     custom: Raw = Raw(b"null")
-    description: Raw = UNREAD
-    parameters: Raw = UNREAD
-    input_schema: Raw = UNREAD
-    strict: Raw = UNREAD
-    cache_control: Raw = UNREAD
+    description: Raw = ABSENT
+    parameters: Raw = ABSENT
+    input_schema: Raw = ABSENT
+    strict: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Message(Struct, forbid_unknown_fields=True):
-    content: Raw = Raw(b"null")
+    content: Raw = ABSENT
     audio: Raw = Raw(b"null")
-    role: Raw = UNREAD
-    name: Raw = UNREAD
-    tool_calls: Raw = UNREAD
-    tool_call_id: Raw = UNREAD
-    refusal: Raw = UNREAD
-    annotations: Raw = UNREAD
-    reasoning_content: Raw = UNREAD
+    role: Raw = ABSENT
+    name: Raw = ABSENT
+    tool_calls: Raw = ABSENT
+    tool_call_id: Raw = ABSENT
+    refusal: Raw = ABSENT
+    annotations: Raw = ABSENT
+    reasoning_content: Raw = ABSENT
 
 
 class ChatCompletions(ChatAnswers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import UNREAD, JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import NO_HISTORY, read_history
@@ -30,29 +30,29 @@ _TEXT_PARTS = frozenset({"input_text", "output_text", "refusal", "summary_text",
 
 class _Tool(Struct, forbid_unknown_fields=True):
     type: str = ""
-    name: Raw = UNREAD
-    description: Raw = UNREAD
-    parameters: Raw = UNREAD
-    strict: Raw = UNREAD
+    name: Raw = ABSENT
+    description: Raw = ABSENT
+    parameters: Raw = ABSENT
+    strict: Raw = ABSENT
 
 
 class _InputPart(Struct, forbid_unknown_fields=True):
     type: str = ""
-    text: Raw = UNREAD
-    annotations: Raw = UNREAD
+    text: Raw = ABSENT
+    annotations: Raw = ABSENT
 
 
 class _Item(Struct, forbid_unknown_fields=True):
     type: str = "message"
-    content: Raw = Raw(b"null")
-    output: Raw = Raw(b"null")
-    id: Raw = UNREAD
-    role: Raw = UNREAD
-    status: Raw = UNREAD
-    call_id: Raw = UNREAD
-    name: Raw = UNREAD
-    arguments: Raw = UNREAD
-    summary: Raw = UNREAD
+    content: Raw = ABSENT
+    output: Raw = ABSENT
+    id: Raw = ABSENT
+    role: Raw = ABSENT
+    status: Raw = ABSENT
+    call_id: Raw = ABSENT
+    name: Raw = ABSENT
+    arguments: Raw = ABSENT
+    summary: Raw = ABSENT
 
 
 class Responses(ResponseAnswers):

@@ -48,7 +48,16 @@ BESIDE_CHOICES = [
     "content", "delta", "generated_text", "message", "output", "output_text", "reasoning", "reasoning_content",
     "response", "text", "thinking", "token", "tool_calls", "function_call",
 ]  # fmt: skip
-BESIDE_LINES = ["content", "text", "delta", "choices", "output", "tool_calls", "reasoning", "reasoning_content"]
+BESIDE_LINES = [
+    "content",
+    "text",
+    "delta",
+    "choices",
+    "output",
+    "tool_calls",
+    "reasoning",
+    "reasoning_content",
+]
 
 
 @pytest.mark.parametrize("name", BESIDE_CHOICES)
@@ -217,7 +226,17 @@ def test_what_a_piece_of_a_response_is_sent_with_is_no_text(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(7, 7), (0, 0), (-1.5, -1.5), (None, 0), ("7", 0), ([7], 0), (math.nan, 0), (math.inf, 0), (-math.inf, 0)],
+    [
+        (7, 7),
+        (0, 0),
+        (-1.5, -1.5),
+        (None, 0),
+        ("7", 0),
+        ([7], 0),
+        (math.nan, 0),
+        (math.inf, 0),
+        (-math.inf, 0),
+    ],
 )
 def test_a_time_that_is_no_number_is_the_beginning(value: object, number: float) -> None:
     assert as_number(value) == number

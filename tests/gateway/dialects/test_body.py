@@ -27,7 +27,13 @@ from epad.gateway.errors import RequestError
 
 OURS = frozenset({"model", "options"})
 MIB = 1 << 20
-VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.text('a"\\\u00e9{,:', max_size=5) | st.lists(st.integers(0, 9))
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.text('a"\\\u00e9{,:', max_size=5)
+    | st.lists(st.integers(0, 9))
+)
 
 
 class Part(Struct, forbid_unknown_fields=True):
@@ -51,7 +57,10 @@ def one(**fields: Any) -> Any:
         (b"[1]", "the body is not a JSON object: Expected `object`, got `array`"),
         (b"7", "the body is not a JSON object: Expected `object`, got `int`"),
         (b'{"a":}', "the body is not valid JSON: Expecting value: line 1 column 6 (char 5)"),
-        (b'{\n"a":1,}', "the body is not valid JSON: Illegal trailing comma before end of object: line 2 column 6 (char 7)"),
+        (
+            b'{\n"a":1,}',
+            "the body is not valid JSON: Illegal trailing comma before end of object: line 2 column 6 (char 7)",
+        ),
         (b'{"a":1,"a":2}', "the body has a field twice, and servers differ about which of the two counts"),
         (b'{"MODEL":1}', "MODEL: some servers take it for 'model'; write 'model'"),
         (
@@ -82,6 +91,7 @@ def test_the_bounds_of_a_body_are_within_what_is_read() -> None:
 
 def test_the_place_of_a_mistake_is_looked_for_in_a_body_of_a_mebibyte_at_most() -> None:
     """The second parser, which knows the line, takes twenty times as long."""
+
     def wrong(size: int) -> bytes:
         return b'{"a":"%b",}' % (b"x" * (size - 9))
 
@@ -96,7 +106,9 @@ def test_the_place_of_a_mistake_is_looked_for_in_a_body_of_a_mebibyte_at_most() 
     st.lists(st.sampled_from(["a", "b", "model", "\u00fc", 'q"\\'])),
     st.sampled_from([None, 1]),
 )
-def test_a_body_with_other_values_is_as_if_it_had_come_so(fields: dict, names: list[str], indent: int | None) -> None:
+def test_a_body_with_other_values_is_as_if_it_had_come_so(
+    fields: dict, names: list[str], indent: int | None
+) -> None:
     """Each value lies where the new text has it, whichever values grew or shrank before it."""
     body = json.dumps(fields, indent=indent).encode()
     edits = {name: b'["new", %d]' % len(names) for name in names if name in fields}
@@ -141,7 +153,12 @@ def test_a_field_that_should_be_an_object_and_is_none_is_named(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("raw", "kind"),
-    [(b'"%b"' % (b"x" * (MIB - 2)), str), (b"1" * 4_000, int), (b"1." + b"0" * (MIB - 2), float), (b"true", bool)],
+    [
+        (b'"%b"' % (b"x" * (MIB - 2)), str),
+        (b"1" * 4_000, int),
+        (b"1." + b"0" * (MIB - 2), float),
+        (b"true", bool),
+    ],
 )
 def test_a_word_is_read_up_to_a_mebibyte(raw: bytes, kind: type) -> None:
     """One longer holds the interpreter for as long as that takes; a list may be of any length."""
@@ -176,19 +193,25 @@ def test_entries_are_read_whether_or_not_they_have_keys_that_nobody_knows(more: 
     assert read_entries(b"[%b,%b]" % (entry, entry), "name", list[Part]) == [Part("a", Raw(b'"x"'))] * 2
     many = b"[%b]" % b",".join([entry] * MAX_ENTRIES)
     assert len(read_entries(many, "name", list[Part])) == MAX_ENTRIES
-    with pytest.raises(RequestError, match=r"^name: 10,001 entries, of which at most 10,000 are read in one request$"):
+    with pytest.raises(
+        RequestError, match=r"^name: 10,001 entries, of which at most 10,000 are read in one request$"
+    ):
         read_entries(many[:-1] + b"," + entry + b"]", "name", list[Part])
     with pytest.raises(RequestError, match=r"^name: TEXT: some servers take it for 'text'; write 'text'$"):
         read_entries(b'[%b,{"TEXT":1%b}]' % (entry, more), "name", list[Part])
 
 
-@pytest.mark.parametrize("raw", [b"7", b"{}", b"[7]", b'[{"type":7}]', b'[{"type":7,"new":1}]', b"[", b'["\xff"]'])
+@pytest.mark.parametrize(
+    "raw", [b"7", b"{}", b"[7]", b'[{"type":7}]', b'[{"type":7,"new":1}]', b"[", b'["\xff"]']
+)
 def test_entries_that_are_none_are_named(raw: bytes) -> None:
     with pytest.raises(RequestError, match=r"^name: "):
         read_entries(raw, "name", list[Part])
 
 
-@pytest.mark.parametrize(("length", "fine"), [(0, True), (MAX_MODEL_LENGTH, True), (MAX_MODEL_LENGTH + 1, False)])
+@pytest.mark.parametrize(
+    ("length", "fine"), [(0, True), (MAX_MODEL_LENGTH, True), (MAX_MODEL_LENGTH + 1, False)]
+)
 def test_a_models_name_is_of_a_bounded_length(length: int, fine: bool) -> None:
     assert MAX_MODEL_LENGTH == 256
     fields = one(model="m" * length)
@@ -217,6 +240,11 @@ def test_no_more_answers_than_a_bound_and_no_fewer_than_none(wish: int) -> None:
 
 def test_a_prompt_has_a_token_a_byte_and_those_of_the_template_twice_with_tools() -> None:
     """The preamble of the chat, and once more the one of the tools; tools that are null are none."""
-    for fields, times in (({"a": 1}, 1), ({"tools": None}, 1), ({"tools": []}, 2), ({"tools": [1], "a": 2}, 2)):
+    for fields, times in (
+        ({"a": 1}, 1),
+        ({"tools": None}, 1),
+        ({"tools": []}, 2),
+        ({"tools": [1], "a": 2}, 2),
+    ):
         body = one(**fields)
         assert prompt_bound(body, 16) == len(body.text) + 16 * times

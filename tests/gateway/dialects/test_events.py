@@ -62,5 +62,7 @@ def test_where_lines_are_awaited_every_line_is_one() -> None:
         (b"data:\ndata:\n\n", [b""]),
     ],
 )
-def test_documents_that_stand_together_in_an_event_are_told_apart(event: bytes, payloads: list[bytes]) -> None:
+def test_documents_that_stand_together_in_an_event_are_told_apart(
+    event: bytes, payloads: list[bytes]
+) -> None:
     assert [payload.strip() for payload in sse_payloads(event)] == payloads

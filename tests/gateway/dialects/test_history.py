@@ -25,6 +25,13 @@ def of(*messages: str, before: tuple[str, ...] = (), **fields: Any) -> History:
     return read_history(read_object(body.encode(), frozenset()), before=before)
 
 
+def filled(pattern: str, *texts: str) -> str:
+    """A message, with a text in the place of each `@`."""
+    for text in texts:
+        pattern = pattern.replace("@", text, 1)
+    return pattern
+
+
 def said(text: str, role: str = "user") -> str:
     return json.dumps({"role": role, "content": text})
 
@@ -71,7 +78,9 @@ def test_a_text_is_the_only_message_and_the_users() -> None:
 
 def test_no_more_messages_than_are_read_one_by_one() -> None:
     assert of(*["{}"] * MAX_ENTRIES).messages == MAX_ENTRIES
-    with pytest.raises(RequestError, match=r"^messages: 10,001 entries, of which at most 10,000 are read in one"):
+    with pytest.raises(
+        RequestError, match=r"^messages: 10,001 entries, of which at most 10,000 are read in one"
+    ):
         of(*["{}"] * (MAX_ENTRIES + 1))
 
 
@@ -79,58 +88,59 @@ def test_no_more_messages_than_are_read_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("plain", "marked"),
     [
-        ('{"text":"%s"}', '{"text":"%s",' + MARK + "}"),
-        ('{"text":"%s"}', '{"text":"%s", \n\t' + MARK + "}"),
-        ('{"text":"%s"}', '{"text":"%s","cache_control" : null}'),
-        ('{"text":"%s"}', "{" + MARK + ', "text":"%s"}'),
-        ('{"text":"%s"}', "{" + MARK + "," + MARK + ', "text":"%s",' + MARK + "," + MARK + "}"),
-        ('{"text":"%s","a":1}', '{"text":"%s",' + MARK + ',"a":1}'),
-        ('[{"text":"%s"},{"text":"b"}]', '[{"text":"%s",' + MARK + '},{"text":"b",' + MARK + "}]"),
-        ('[{"text":"b"},{"text":"%s"}]', "[{" + MARK + ',"text":"b"},{"text":"%s",' + MARK + "}]"),
+        ('{"text":"@"}', '{"text":"@",' + MARK + "}"),
+        ('{"text":"@"}', '{"text":"@", \n\t' + MARK + "}"),
+        ('{"text":"@"}', '{"text":"@","cache_control" : null}'),
+        ('{"text":"@"}', "{" + MARK + ', "text":"@"}'),
+        ('{"text":"@"}', "{" + MARK + "," + MARK + ', "text":"@",' + MARK + "," + MARK + "}"),
+        ('{"text":"@","a":1}', '{"text":"@",' + MARK + ',"a":1}'),
+        ('[{"text":"@"},{"text":"b"}]', '[{"text":"@",' + MARK + '},{"text":"b",' + MARK + "}]"),
+        ('[{"text":"b"},{"text":"@"}]', "[{" + MARK + ',"text":"b"},{"text":"@",' + MARK + "}]"),
     ],
 )
 def test_a_mark_is_no_part_of_a_message_wherever_it_stands(plain: str, marked: str, text: str) -> None:
     """Of a large message only the neighbourhood of each mark is looked at: it comes to the same."""
-    assert of(marked % text) == of(plain % text)
+    assert of(filled(marked, text)) == of(filled(plain, text))
     assert of(said("x"), before=("system",), system="y") != of(said("x"))
 
 
 @pytest.mark.parametrize("text", ["hi", LONG], ids=["short", "long"])
 def test_what_is_no_mark_is_a_part_of_a_message(text: str) -> None:
     """One with something else in it, one alone in its object, one that is text."""
-    plain = of('{"text":"%s"}' % text)
+    plain = of(filled('{"text":"@"}', text))
     for other in (
-        '{"text":"%s","cache_control":7}', '{"text":"%s","cache_control":{"a":{}}}',
-        '{"text":"%s","a":{"cache_control":null}}', '{"text":"%s","a":"\\"cache_control\\":null,"}',
-        '{"text":"%s","x_cache_control":null}',
+        '{"text":"@","cache_control":7}', '{"text":"@","cache_control":{"a":{}}}',
+        '{"text":"@","a":{"cache_control":null}}', '{"text":"@","a":"\\"cache_control\\":null,"}',
+        '{"text":"@","x_cache_control":null}',
     ):  # fmt: skip
-        assert of(other % text).last_message != plain.last_message
-        assert of(other % text).sizes == (len(other % text),)
+        assert of(filled(other, text)).last_message != plain.last_message
+        assert of(filled(other, text)).sizes == (len(filled(other, text)),)
 
 
 @pytest.mark.parametrize(("space", "found"), [(255, True), (256, False)])
 def test_white_space_before_a_mark_belongs_to_it_as_far_as_it_is_looked_for(space: int, found: bool) -> None:
     """A regular expression over all of a large message would hold the interpreter."""
-    marked = of('{"text":"%s",%s%s}' % (LONG, " " * space, MARK))
-    assert (marked == of('{"text":"%s"}' % LONG)) is found
+    marked = of(filled('{"text":"@",@@}', LONG, " " * space, MARK))
+    assert (marked == of(filled('{"text":"@"}', LONG))) is found
 
 
 @pytest.mark.parametrize(("size", "found"), [(1_024, True), (1_025, False)])
 def test_a_mark_is_as_long_as_any_honest_one_at_most(size: int, found: bool) -> None:
-    mark = '"cache_control":{"ttl":"%s"}'
-    mark = mark % ("1" * (size - len(mark) + 2))
+    mark = '"cache_control":{"ttl":"@"}'
+    mark = filled(mark, "1" * (size - len(mark) + 1))
     assert len(mark) == size
-    assert (of('{"text":"%s",%s}' % (LONG, mark)) == of('{"text":"%s"}' % LONG)) is found
+    assert (of(filled('{"text":"@",@}', LONG, mark)) == of(filled('{"text":"@"}', LONG))) is found
     # A small message is searched as it is.
-    assert of('{"text":"x",%s}' % mark) == of('{"text":"x"}')
+    assert of(filled('{"text":"x",@}', mark)) == of('{"text":"x"}')
 
 
 def test_a_message_is_large_from_64_kib_on() -> None:
     """One byte less, and all of it is searched, however far the mark is from its comma."""
+
     def written(size: int) -> tuple[str, str]:
         rest = '{"text":"","cache_control":null}'
         text = "x" * (size - len(rest) - 300)
-        return '{"text":"%s",%s"cache_control":null}' % (text, " " * 300), '{"text":"%s"}' % text
+        return filled('{"text":"@",@"cache_control":null}', text, " " * 300), filled('{"text":"@"}', text)
 
     for size, found in ((64 << 10, True), ((64 << 10) + 1, False)):
         marked, plain = written(size)

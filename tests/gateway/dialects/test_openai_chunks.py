@@ -29,7 +29,9 @@ def sse(data: bytes) -> bytes:
 
 
 def said(text: bytes = b"hi", index: int = 0, more: bytes = b"") -> bytes:
-    return sse(b'{"choices":[{"index":%d,"delta":{"content":"%b"},"finish_reason":null}]%b}' % (index, text, more))
+    return sse(
+        b'{"choices":[{"index":%d,"delta":{"content":"%b"},"finish_reason":null}]%b}' % (index, text, more)
+    )
 
 
 def ended(index: int = 0, more: bytes = b"") -> bytes:
@@ -51,7 +53,7 @@ KINDS = {
     "two texts in an event": b"data: " + said()[6:-2] + b"\n" + said(b"so"),
     "text with returns": said().replace(b"\n", b"\r\n"),
     "text behind a comment": b": x\n" + said(),
-    "text that quotes": said(rb'\"usage\": null, [done], \n\ndata: x'),
+    "text that quotes": said(rb"\"usage\": null, [done], \n\ndata: x"),
     "three blank lines": said() + b"\n",
     "end": ended(),
     "end of another": ended(1),
@@ -83,7 +85,12 @@ def test_any_two_kinds_of_events_come_to_the_same_however_they_are_cut(first: st
         options = {"stream_options": {"include_usage": asked}}
         ways = [
             outcome(meter(**options), pieces)
-            for pieces in ([data], events, [b"".join(events[:2]), b"".join(events[2:])], [data[:70], data[70:]])
+            for pieces in (
+                [data],
+                events,
+                [b"".join(events[:2]), b"".join(events[2:])],
+                [data[:70], data[70:]],
+            )
         ]
         ways.append(outcome(meter(**options), [data[at : at + 1] for at in range(len(data))]))
         assert all(way == ways[0] for way in ways), second

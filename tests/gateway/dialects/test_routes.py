@@ -39,7 +39,9 @@ def test_routes_of_openai_are_known_without_their_version(path: str) -> None:
     assert ROUTES.dialect(path, CLAUDE).name == "openai"
 
 
-@pytest.mark.parametrize("path", ["/messages", "/chat", "/generate", "/api/models", "/xcompletions", "/v1/v1/completions"])
+@pytest.mark.parametrize(
+    "path", ["/messages", "/chat", "/generate", "/api/models", "/xcompletions", "/v1/v1/completions"]
+)
 def test_no_other_route_is(path: str) -> None:
     assert ROUTES.endpoint("POST", path) is None
     assert ROUTES.lookup("GET", path, {}) is None
@@ -132,7 +134,9 @@ def test_a_route_that_manages_models_is_denied_whatever_the_method(path: str) ->
     for method in ("POST", "DELETE", "PUT"):
         refusal = ROUTES.refusal(method, path)
         assert (refusal.status, refusal.code) == (403, "route_denied")
-        assert refusal.message.startswith(f"{method} {'/v1' if path.startswith('/models') else ''}{path} changes")
+        assert refusal.message.startswith(
+            f"{method} {'/v1' if path.startswith('/models') else ''}{path} changes"
+        )
 
 
 @pytest.mark.parametrize(
@@ -143,5 +147,7 @@ def test_a_route_that_manages_models_is_denied_whatever_the_method(path: str) ->
         ("POST", "/api/blobs", "route_not_metered"), ("POST", "/v1/sleep", "route_not_metered"),
     ],
 )  # fmt: skip
-def test_a_model_is_not_deleted_and_other_routes_are_only_not_metered(method: str, path: str, code: str) -> None:
+def test_a_model_is_not_deleted_and_other_routes_are_only_not_metered(
+    method: str, path: str, code: str
+) -> None:
     assert ROUTES.refusal(method, path).code == code

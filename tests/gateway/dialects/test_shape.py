@@ -53,11 +53,17 @@ def listed(unit: bytes, count: int) -> bytes:
         (b"[{%b}]" % listed(b'"":0', MAX_FIELDS), b'{"":0}', "more than 100,000 keys"),
         (b"[%b]" % listed(b"0", MAX_VALUES + 1), b"0", "more than 1,000,000 values"),
         (b"[%b]" % listed(b'""', MAX_STRINGS), b'""', "more than 400,000 strings"),
-        (b'[{"%b":0}]' % (b"x" * MAX_KEY_BYTES), b'{"%b":0}' % (b"x" * (MAX_KEY_BYTES + 1)), "a key of more than 65,536 bytes"),
+        (
+            b'[{"%b":0}]' % (b"x" * MAX_KEY_BYTES),
+            b'{"%b":0}' % (b"x" * (MAX_KEY_BYTES + 1)),
+            "a key of more than 65,536 bytes",
+        ),
     ],
     ids=["branches", "fields", "values", "strings", "key"],
 )  # fmt: skip
-def test_a_body_of_as_much_as_that_passes_and_one_of_more_does_not(body: bytes, more: bytes, words: str) -> None:
+def test_a_body_of_as_much_as_that_passes_and_one_of_more_does_not(
+    body: bytes, more: bytes, words: str
+) -> None:
     refuse_shape(body, "the body")
     with pytest.raises(RequestError, match=f"^options has {words}: send it in several requests$"):
         refuse_shape(body[:-1] + b"," + more + b"]", "options")
@@ -99,7 +105,12 @@ def test_what_is_read_between_two_other_things_is_small_and_plain(
         ("/v1/messages", b'{"messages":[%b]}', "messages", b"{}"),
         ("/v1/messages", b'{"messages":[{"content":[%b]}]}', "messages", b"{}"),
         ("/v1/messages", b'{"messages":[],"tools":[%b]}', "tools", b"{}"),
-        ("/v1/messages", b'{"messages":[],"context_management":{"edits":[%b]}}', "edits", b'{"type":"clear_"}'),
+        (
+            "/v1/messages",
+            b'{"messages":[],"context_management":{"edits":[%b]}}',
+            "edits",
+            b'{"type":"clear_"}',
+        ),
         ("/api/chat", b'{"messages":[%b]}', "messages", b"{}"),
         ("/api/embed", b'{"input":[%b]}', "input", b'""'),
     ],

@@ -29,7 +29,7 @@ def test_a_value_stays_as_it_is(value: object) -> None:
 
 def test_what_is_free_has_no_tokens_of_either_kind() -> None:
     assert (FREE.input_tokens, FREE.output_tokens) == (0, 0)
-    assert FREE == TokenUsage(0, 0, 0, 0, 0, 0)
+    assert TokenUsage(0, 0, 0, 0, 0, 0) == FREE
 
 
 def test_what_is_not_counted_is_unknown_and_no_part_of_it_is_anything() -> None:
