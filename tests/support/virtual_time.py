@@ -23,7 +23,6 @@ slow disk makes timeouts expire; async-solipsism has no real sockets, and the ga
 from __future__ import annotations
 
 import asyncio
-import os
 import selectors
 import signal
 import threading
@@ -163,7 +162,6 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  #
     def _look_again(self) -> list[tuple[selectors.SelectorKey, int]]:
         """Give the kernel a moment, if there was any traffic since time was moved last."""
         for _ in range(LOOKS_BEFORE_MOVING if self._heard else 0):
-            os.sched_yield()
             if events := super().select(0):
                 return events
         self._heard = False
