@@ -189,17 +189,18 @@ class Turns:
             context_tokens=arrival.context_tokens,
         )
 
-    async def admit(self, arrival: Arrival) -> Turn:
+    async def admit(self, arrival: Arrival, wish: Wish) -> Turn:
         """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
-        name, ask, wish = arrival.subsystem, arrival.ask, self.wish(arrival)
-        asked = self._parts.clock.monotonic()
-        admitted = await self.admission.admit(name, wish, ask.prompt_digest)
-        if isinstance(admitted, Refused):
-            raise RefusalError(over_budget(admitted), admitted, ask.prompt_digest)
-        # What it waited is no time that epad or its upstream took.
-        waited = self._parts.clock.monotonic() - asked
-        if waited:
+        name, digest = arrival.subsystem, arrival.ask.prompt_digest
+        admitted: Admitted | Refused | None = self.admission.at_once(name, wish, digest)
+        if admitted is None:
+            asked = self._parts.clock.monotonic()
+            admitted = await self.admission.admit(name, wish, digest)
+            # What it waited is no time that epad or its upstream took.
+            waited = self._parts.clock.monotonic() - asked
             arrival = structs.replace(arrival, at=arrival.at + waited)
+        if isinstance(admitted, Refused):
+            raise RefusalError(over_budget(admitted), admitted, digest)
         turn = Turn(self._name(arrival.at), arrival, admitted)
         self._parts.access.enter(name, turn)
         return turn

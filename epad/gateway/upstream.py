@@ -143,6 +143,7 @@ class Upstreams:
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
         self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
+        self._speaking: dict[str, tuple[Upstream, ...]] = {}
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -151,6 +152,7 @@ class Upstreams:
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
         self._routed.clear()
+        self._speaking.clear()
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
@@ -161,6 +163,7 @@ class Upstreams:
             await asyncio.wait({looking})
         self._upstreams = ()
         self._routed.clear()
+        self._speaking.clear()
         await self._pool.close()
 
     def route(self, model: str, dialect: str) -> Upstream | None:
@@ -213,7 +216,18 @@ class Upstreams:
 
     def of(self, dialect: str) -> tuple[Upstream, ...]:
         """Every upstream that speaks a dialect."""
-        return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
+        speaking = self._speaking.get(dialect)
+        if speaking is None:
+            speaking = tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
+            self._speaking[dialect] = speaking
+        return speaking
+
+    def tells_context(self, dialect: str) -> bool:
+        """Say whether the configuration says of any that speaks a dialect how much its models hold."""
+        for upstream in self.of(dialect):
+            if upstream.context_tokens:
+                return True
+        return False
 
     async def post(
         self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields
