@@ -23,7 +23,7 @@ READ_CHARACTERS = 600
 
 
 class Fault(StrEnum):
-    """Whose fault it is. `NOBODY`: nothing went wrong. `LIMIT`: a limit did its work. `EPAD`: its own doing, or a hold."""
+    """Whose fault it is. `NOBODY`: nothing went wrong. `LIMIT`: a limit did its work. `EPAD`: its own doing, a hold."""
 
     NOBODY = "nobody"
     CLIENT = "client"
