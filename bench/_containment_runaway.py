@@ -67,7 +67,9 @@ def loop(asks: Iterator[Ask], manner: Manner = LOOSE, most: int = LIMIT, **more:
     return Client(itertools.islice(asks, most), manner=manner, **more)
 
 
-def _again(*pairs: tuple[dict[str, Any], Reply], wait: float = 0.05, path: str = "/v1/chat/completions") -> Iterator[Ask]:
+def _again(
+    *pairs: tuple[dict[str, Any], Reply], wait: float = 0.05, path: str = "/v1/chat/completions"
+) -> Iterator[Ask]:
     return itertools.cycle([Ask(body, wait, reply, path) for body, reply in pairs])
 
 
@@ -78,7 +80,9 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway("one prompt every ten seconds, temperature 0, the same long answer", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))]
+    return [
+        loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))
+    ]
 
 
 @runaway("one prompt in a tight loop, no temperature given, the same answer", "identical_prompts", 3)
@@ -95,12 +99,19 @@ def _(rng: random.Random) -> Sequence[Client]:
 @runaway("one prompt, each time with another seed, for ever", "identical_prompts", 42)
 def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
-    return [loop(Ask(chat(text, temperature=0.8, seed=n), 0.05, Reply(shapes.sentence(rng), 1.0)) for n in itertools.count())]
+    return [
+        loop(
+            Ask(chat(text, temperature=0.8, seed=n), 0.05, Reply(shapes.sentence(rng), 1.0))
+            for n in itertools.count()
+        )
+    ]
 
 
 @runaway("one prompt with a hundred choices (n = 100)", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))]
+    return [
+        loop(_again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))
+    ]
 
 
 @runaway("one completion, again and again", "identical_prompts", 3)
@@ -111,26 +122,53 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway("one text embedded again and again", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again(({"model": "m", "input": shapes.prose(rng, 9)}, Reply(seconds=0.2)), path="/v1/embeddings"))]
+    return [
+        loop(
+            _again(({"model": "m", "input": shapes.prose(rng, 9)}, Reply(seconds=0.2)), path="/v1/embeddings")
+        )
+    ]
 
 
 @runaway("one prompt under five names of the model", "duplicate_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
-    return [loop(_again(*((chat(text, temperature=0) | {"model": f"m-{n}"}, Reply("I cannot.", 1.0)) for n in range(5))))]
+    return [
+        loop(
+            _again(
+                *(
+                    (chat(text, temperature=0) | {"model": f"m-{n}"}, Reply("I cannot.", 1.0))
+                    for n in range(5)
+                )
+            )
+        )
+    ]
 
 
 for _period in (2, 3, 5):
 
     @runaway(f"{_period} prompts in turn, temperature 0", "duplicate_prompts", 3 * _period)
     def _(rng: random.Random, period: int = _period) -> Sequence[Client]:
-        return [loop(_again(*((chat(shapes.prose(rng, 5), temperature=0), Reply(shapes.sentence(rng), 1.0)) for _ in range(period))))]
+        return [
+            loop(
+                _again(
+                    *(
+                        (chat(shapes.prose(rng, 5), temperature=0), Reply(shapes.sentence(rng), 1.0))
+                        for _ in range(period)
+                    )
+                )
+            )
+        ]
 
 
 def _marked(mark: Callable[[int], str]) -> Callable[[random.Random], Sequence[Client]]:
     def make(rng: random.Random) -> Sequence[Client]:
         text = shapes.prose(rng, 6)
-        return [loop(Ask(chat(f"{mark(n)} {text}", temperature=0), 0.1, Reply("I cannot do that.", 1.0)) for n in itertools.count())]
+        return [
+            loop(
+                Ask(chat(f"{mark(n)} {text}", temperature=0), 0.1, Reply("I cannot do that.", 1.0))
+                for n in itertools.count()
+            )
+        ]
 
     return make
 
@@ -139,7 +177,9 @@ runaway("one prompt with a counter in it", "duplicate_prompts", 6)(_marked(lambd
 runaway("one prompt with the time in it", "duplicate_prompts", 6)(
     _marked(lambda n: f"It is 2026-01-01T00:{n // 60 % 60:02}:{n % 60:02}Z.")
 )
-runaway("one prompt with an id in it", "duplicate_prompts", 6)(_marked(lambda n: f"[{random.Random(n).getrandbits(128):032x}]"))
+runaway("one prompt with an id in it", "duplicate_prompts", 6)(
+    _marked(lambda n: f"[{random.Random(n).getrandbits(128):032x}]")
+)
 
 
 def _talk(message: Callable[[int], str], reply: Callable[[int], Reply], wait: float = 0.3) -> Iterator[Ask]:
@@ -152,7 +192,9 @@ def _talk(message: Callable[[int], str], reply: Callable[[int], Reply], wait: fl
 
 @runaway("one error of a tool, appended again and again", "appended_loop", 6)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_talk(lambda _: "error: no such file", lambda _: Reply(shapes.sentence(rng), 2.0)), most=150)]
+    return [
+        loop(_talk(lambda _: "error: no such file", lambda _: Reply(shapes.sentence(rng), 2.0)), most=150)
+    ]
 
 
 @runaway("a conversation that answers A, B, A, B", "conversation", 6)
@@ -164,7 +206,8 @@ def _(rng: random.Random) -> Sequence[Client]:
 @runaway("two agents that tell each other the same for ever", "conversation", 6)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
-        loop(_talk(lambda _: "After you.", lambda _: Reply("No, after you.", 1.0)), start=float(k), most=150) for k in (0, 1)
+        loop(_talk(lambda _: "After you.", lambda _: Reply("No, after you.", 1.0)), start=float(k), most=150)
+        for k in (0, 1)
     ]
 
 
@@ -174,7 +217,9 @@ def _(rng: random.Random) -> Sequence[Client]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": "Read the file."}]
         for n in itertools.count():
             reply = Reply(tool='{"path": "/etc/passwd"}')
-            yield Ask({"model": "m", "max_tokens": 200, "messages": list(messages), "tools": TOOLS}, 0.2, reply)
+            yield Ask(
+                {"model": "m", "max_tokens": 200, "messages": list(messages), "tools": TOOLS}, 0.2, reply
+            )
             call = {"id": f"c{n}", "type": "function", "function": {"name": "tool", "arguments": reply.tool}}
             messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
             messages.append({"role": "tool", "tool_call_id": f"c{n}", "content": "permission denied"})
@@ -189,20 +234,47 @@ DAY = "[subsystems.agent.budget]\ntokens_per_day = {}"
 def _(rng: random.Random) -> Sequence[Client]:
     def asks() -> Iterator[Ask]:
         for n in itertools.count():
-            yield Ask(chat(f"{n}: {shapes.prose(rng, 3)}"), 0.2, Reply(shapes.sentence(rng), 3.0, input_tokens=2_000 + 300 * n))
+            yield Ask(
+                chat(f"{n}: {shapes.prose(rng, 3)}"),
+                0.2,
+                Reply(shapes.sentence(rng), 3.0, input_tokens=2_000 + 300 * n),
+            )
 
     return [loop(asks())]
 
 
 @runaway("an expensive model in a tight loop, all different", "burn_rate", 6, toml=DAY.format(3_000_000))
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(Ask(chat(shapes.prose(rng, 4), max_tokens=2_000), 0.5, Reply(shapes.sentence(rng), 9.0, input_tokens=15_000, output_tokens=1_000)) for _ in itertools.count())]
+    return [
+        loop(
+            Ask(
+                chat(shapes.prose(rng, 4), max_tokens=2_000),
+                0.5,
+                Reply(shapes.sentence(rng), 9.0, input_tokens=15_000, output_tokens=1_000),
+            )
+            for _ in itertools.count()
+        )
+    ]
 
 
 def _usual_then(rng: random.Random, pace: float) -> Sequence[Client]:
     """An hour and a half of a question a minute, then so many times as many."""
-    usual = [Ask(chat(shapes.sentence(rng), max_tokens=100), 58.0, Reply(shapes.sentence(rng), 2.0, output_tokens=80)) for _ in range(90)]
-    burning = (Ask(chat(shapes.sentence(rng), max_tokens=100), 60.0 / pace - 2.0, Reply(shapes.sentence(rng), 2.0, output_tokens=80)) for _ in itertools.count())
+    usual = [
+        Ask(
+            chat(shapes.sentence(rng), max_tokens=100),
+            58.0,
+            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
+        )
+        for _ in range(90)
+    ]
+    burning = (
+        Ask(
+            chat(shapes.sentence(rng), max_tokens=100),
+            60.0 / pace - 2.0,
+            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
+        )
+        for _ in itertools.count()
+    )
     return [loop(itertools.chain(usual, burning), most=2_000)]
 
 
@@ -215,7 +287,15 @@ def _(rng: random.Random) -> Sequence[Client]:
 def _(rng: random.Random) -> Sequence[Client]:
     manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
     return [
-        loop((Ask(chat(shapes.prose(rng, 3)), 0.0, Reply(shapes.sentence(rng), 6.0)) for _ in itertools.count()), manner, 60, start=0.02 * k)
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 3)), 0.0, Reply(shapes.sentence(rng), 6.0))
+                for _ in itertools.count()
+            ),
+            manner,
+            60,
+            start=0.02 * k,
+        )
         for k in range(40)
     ]
 
@@ -225,52 +305,150 @@ def _(rng: random.Random) -> Sequence[Client]:
     clients = []
     for depth in range(5):
         clients += [
-            loop((Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)), Manner(retries=0, obeys=False, pause=0.5, insists=True), start=6.0 * depth)
+            loop(
+                (Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)),
+                Manner(retries=0, obeys=False, pause=0.5, insists=True),
+                start=6.0 * depth,
+            )
             for _ in range(3**depth)
         ]
     return clients
 
 
-@runaway("hammering at the cap of turns in flight", "pile_up", 60, counts="requests", toml="[subsystems.agent.budget]\nmax_in_flight = 2")
+@runaway(
+    "hammering at the cap of turns in flight",
+    "pile_up",
+    60,
+    counts="requests",
+    toml="[subsystems.agent.budget]\nmax_in_flight = 2",
+)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop((Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 20.0)) for _ in itertools.count()), HAMMER, 20, start=0.01 * k) for k in range(8)]
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 20.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            20,
+            start=0.01 * k,
+        )
+        for k in range(8)
+    ]
 
 
-@runaway("hammering a spent budget", "hard_limit", 30, counts="requests", toml="[subsystems.agent.budget]\ntokens_per_minute = 3000")
+@runaway(
+    "hammering a spent budget",
+    "hard_limit",
+    30,
+    counts="requests",
+    toml="[subsystems.agent.budget]\ntokens_per_minute = 3000",
+)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop((Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 1.0)) for _ in itertools.count()), HAMMER, 40, start=0.01 * k) for k in range(4)]
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 1.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            40,
+            start=0.01 * k,
+        )
+        for k in range(4)
+    ]
 
 
-@runaway("hammering a spent budget of the day, ten times a second", "hard_limit", 30, counts="requests", toml="[subsystems.agent.budget]\ntokens_per_day = 3000")
+@runaway(
+    "hammering a spent budget of the day, ten times a second",
+    "hard_limit",
+    30,
+    counts="requests",
+    toml="[subsystems.agent.budget]\ntokens_per_day = 3000",
+)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop((Ask(chat(shapes.prose(rng, 2)), 0.05, Reply(shapes.sentence(rng), 1.0)) for _ in itertools.count()), HAMMER, 40)]
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.05, Reply(shapes.sentence(rng), 1.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            40,
+        )
+    ]
 
 
-@runaway("a retry storm without a pause at a server that fails", "retry_ratio", 30, counts="requests", changes=(Change(0.0, "status", 500),), limit=120.0)
+@runaway(
+    "a retry storm without a pause at a server that fails",
+    "retry_ratio",
+    30,
+    counts="requests",
+    changes=(Change(0.0, "status", 500),),
+    limit=120.0,
+)
 def _(rng: random.Random) -> Sequence[Client]:
     return [loop(_again((chat(shapes.prose(rng, 2)), Reply())), HAMMER, 3, start=0.01 * k) for k in range(4)]
 
 
-def _stream(text: Callable[[random.Random], str], seconds: float) -> Callable[[random.Random], Sequence[Client]]:
+def _stream(
+    text: Callable[[random.Random], str], seconds: float
+) -> Callable[[random.Random], Sequence[Client]]:
     def make(rng: random.Random) -> Sequence[Client]:
         said = shapes.sentence(rng) + " " + text(rng)
-        return [loop((Ask(chat(shapes.sentence(rng), stream=True, max_tokens=8_000), 1.0, Reply(said, seconds)) for _ in itertools.count()), most=3)]
+        return [
+            loop(
+                (
+                    Ask(chat(shapes.sentence(rng), stream=True, max_tokens=8_000), 1.0, Reply(said, seconds))
+                    for _ in itertools.count()
+                ),
+                most=3,
+            )
+        ]
 
     return make
 
 
-runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(_stream(shapes.circle, 400.0))
-runaway("an answer that repeats two words", "looping_output", 120, counts="streamed")(_stream(shapes.stutter, 400.0))
-runaway("an answer that repeats itself, drifting", "looping_output", 240, counts="streamed")(_stream(shapes.drift, 400.0))
+runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
+    _stream(shapes.circle, 400.0)
+)
+runaway("an answer that repeats two words", "looping_output", 120, counts="streamed")(
+    _stream(shapes.stutter, 400.0)
+)
+runaway("an answer that repeats itself, drifting", "looping_output", 240, counts="streamed")(
+    _stream(shapes.drift, 400.0)
+)
 
 
-@runaway("an answer that never ends, four tokens a second", "pile_up", 7_200, counts="streamed", limit=7_200.0)
+@runaway(
+    "an answer that never ends, four tokens a second", "pile_up", 7_200, counts="streamed", limit=7_200.0
+)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(iter([Ask(chat("Tell me everything.", stream=True, max_tokens=16_000), 0.0, Reply(shapes.prose(rng, 80), 600.0, endless=True))]))]
+    return [
+        loop(
+            iter(
+                [
+                    Ask(
+                        chat("Tell me everything.", stream=True, max_tokens=16_000),
+                        0.0,
+                        Reply(shapes.prose(rng, 80), 600.0, endless=True),
+                    )
+                ]
+            )
+        )
+    ]
 
 
 for _life, _starts in ((5.0, 5), (45.0, 5), (300.0, 5), (1_200.0, 3)):
 
-    @runaway(f"a process that crashes after {_life:g} s, again and again", "", _starts, counts="starts", limit=7_200.0, seldom=_life > 60, toml=f'[subsystems.short]\ncommand = ["lives", "{_life}", "1"]')
+    @runaway(
+        f"a process that crashes after {_life:g} s, again and again",
+        "",
+        _starts,
+        counts="starts",
+        limit=7_200.0,
+        seldom=_life > 60,
+        toml=f'[subsystems.short]\ncommand = ["lives", "{_life}", "1"]',
+    )
     def _(rng: random.Random) -> Sequence[Client]:
         return [Client([Ask(chat(shapes.sentence(rng)), 60.0) for _ in range(120)], "bystander-two")]

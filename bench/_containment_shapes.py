@@ -62,12 +62,17 @@ def markdown_table(rng: random.Random) -> str:
 
 
 def html_table(rng: random.Random) -> str:
-    return "<table>" + "".join(f"<tr><td>{n}</td><td>{rng.choice(WORDS)}</td></tr>\n" for n in range(45)) + "</table>"
+    return (
+        "<table>"
+        + "".join(f"<tr><td>{n}</td><td>{rng.choice(WORDS)}</td></tr>\n" for n in range(45))
+        + "</table>"
+    )
 
 
 def code(rng: random.Random) -> str:
     return "\n\n".join(
-        f"    def get_{rng.choice(WORDS)}_{n}(self) -> int:\n        return self._values[{n}]" for n in range(25)
+        f"    def get_{rng.choice(WORDS)}_{n}(self) -> int:\n        return self._values[{n}]"
+        for n in range(25)
     )
 
 

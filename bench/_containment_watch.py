@@ -155,7 +155,9 @@ class Watch:
         match row.counts:
             case "requests":
                 marks = [(charge.at, 1) for charge in turns]
-                marks += [(at, 1) for at, name, _ in self.refused if name not in OUTSIDERS and at >= row.onset]
+                marks += [
+                    (at, 1) for at, name, _ in self.refused if name not in OUTSIDERS and at >= row.onset
+                ]
             case "streamed":
                 marks = self.streamed
             case "starts":

@@ -229,7 +229,9 @@ class ModelServer:
 
 
 def _usage(body: Mapping[str, Any], reply: Reply, made: int = 0) -> dict[str, int]:
-    asked = reply.input_tokens or max(1, len(json.dumps(body.get("messages") or body.get("prompt") or body)) // 4)
+    asked = reply.input_tokens or max(
+        1, len(json.dumps(body.get("messages") or body.get("prompt") or body)) // 4
+    )
     given = reply.output_tokens or made or max(1, len(reply.text) // 4) * int(body.get("n") or 1)
     return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
 
@@ -250,7 +252,14 @@ def _whole(path: str, body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
     else:
         choice, kind = {"text": reply.text, "finish_reason": "stop"}, "text_completion"
     choices = [{"index": index, **choice} for index in range(int(body.get("n") or 1))]
-    return {"id": "c", "created": 1, "model": body["model"], "object": kind, "choices": choices, "usage": usage}
+    return {
+        "id": "c",
+        "created": 1,
+        "model": body["model"],
+        "object": kind,
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 class Asker:
@@ -350,7 +359,10 @@ def _read_into(answer: Answer, data: bytes, *, streamed: bool) -> None:
 
 def _bystander(name: str, model: str, every: float) -> Client:
     asks = (
-        Ask({"model": model, "max_tokens": 30, "messages": [{"role": "user", "content": f"{name} {n}?"}]}, every)
+        Ask(
+            {"model": model, "max_tokens": 30, "messages": [{"role": "user", "content": f"{name} {n}?"}]},
+            every,
+        )
         for n in itertools.count()
     )
     return Client(asks, name, start=3.0)
@@ -431,4 +443,3 @@ async def play(clock: VirtualTime, row: Workload) -> dict[str, Any]:
 
 
 _BYSTANDERS = (("bystander", "b", 45.0), ("neighbour", "m", 80.0))
-

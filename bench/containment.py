@@ -75,7 +75,10 @@ def play(names: Sequence[str], share: float, code: Path) -> dict[str, Seen]:
 def old_code(directory: Path) -> Path:
     """Lay out the code of the former commit."""
     archive = subprocess.run(
-        ["git", "archive", OLD, "epad", "probes", "statemachine", "runners"], cwd=ROOT, check=True, capture_output=True
+        ["git", "archive", OLD, "epad", "probes", "statemachine", "runners"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
     return directory
@@ -131,7 +134,18 @@ def _plant_rows(plants: Mapping[str, Seen], command: str) -> list[Row]:
         runaway, _, plant = name.partition("+")
         value = ratio(seen)
         red = value is None or value > WORST_GOAL
-        rows.append(Row(f"without {plant}: {runaway}", value, "x", "red", red, {"held": str(seen.get("detectors"))}, 1, command))
+        rows.append(
+            Row(
+                f"without {plant}: {runaway}",
+                value,
+                "x",
+                "red",
+                red,
+                {"held": str(seen.get("detectors"))},
+                1,
+                command,
+            )
+        )
     return rows
 
 
@@ -163,8 +177,12 @@ def _honest_rows(honest: Mapping[str, Seen], old: Mapping[str, Seen], command: s
     held = [name for name, seen in honest.items() if not is_clean(name, seen)]
     before = [name for name, seen in old.items() if name in HONEST and not is_clean(name, seen)]
     outside = sum(seen.get("outside_asked", 0) for seen in honest.values())
-    refused = sum(seen.get("outside_refused", 0) + len(seen.get("outsiders_held", [])) for seen in honest.values())
-    abnormal = [name for name, seen in honest.items() if any(phase != "NORMAL" for phase in seen.get("phases", []))]
+    refused = sum(
+        seen.get("outside_refused", 0) + len(seen.get("outsiders_held", [])) for seen in honest.values()
+    )
+    abnormal = [
+        name for name, seen in honest.items() if any(phase != "NORMAL" for phase in seen.get("phases", []))
+    ]
     asked = sum(seen.get("asked", 0) for seen in honest.values())
     n = len(honest)
     return [
@@ -185,7 +203,9 @@ def _runaway_rows(runaways: Mapping[str, Seen], old: Mapping[str, Seen], command
     worse = [
         name
         for name in runaways
-        if name in old and (was := ratio(old[name])) is not None and ((now := ratios[name]) is None or now > was * 1.05 and now > 1.0)
+        if name in old
+        and (was := ratio(old[name])) is not None
+        and ((now := ratios[name]) is None or now > was * 1.05 and now > 1.0)
     ]
     n = len(runaways)
     return [

@@ -423,6 +423,7 @@ class House:
             gpus=self._machine.gpus,
             host=self._machine.host,
             engine=self.supervisor.engine,
+            newest_checkpoint=self.responses.newest_checkpoint,
         )
 
     def _make_orders(self) -> Orders:
@@ -438,6 +439,7 @@ class House:
             self.reloader.reload,
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),
+            self.responses.newest_checkpoint,
         )
 
     def _make_page(self) -> WebPage:

@@ -16,6 +16,7 @@ from epad.embedded import NOTICE
 from epad.incident_report import IncidentReport
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
+from epad.response.preservation import NewestCheckpoint
 from probes.cascade import CascadeIncident
 from probes.subsystems import Snapshots, SubsystemSnapshot
 from statemachine.clock import Clock
@@ -74,6 +75,7 @@ class StatusBoard:
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
     recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
+    newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -114,11 +116,16 @@ class StatusBoard:
                 scope: {name: {"limit": limit, "used": used} for name, (limit, used) in limits.items()}
                 for scope, limits in self.spending.budgets().items()
             },
+            "checkpoint": self._checkpoint(),
             "metrics": {"url": self.metrics_url},
             "web": {"url": self.web_url},
             "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
             "notices": self.notices(),
         }
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        newest = self.newest_checkpoint()
+        return newest and {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
 
     def _anomalies(self, now: float) -> list[dict[str, Any]]:
         return [
@@ -183,6 +190,9 @@ class StatusBoard:
     def notices(self) -> list[str]:
         """What a person should know beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
+        newest = self.newest_checkpoint()
+        if newest is not None and not newest.ok:
+            notices.append(f"checkpoint {newest.sentence}")
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
 
 

@@ -13,7 +13,9 @@ settings.register_profile("epad", deadline=None)
 settings.load_profile("epad")
 
 
-def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Give a test that asks for `virtual_time` a loop that goes by it."""
     virtual = "virtual_time" in item.fixturenames
     return {"virtual": VirtualTimeLoop} if virtual else {"real": asyncio.new_event_loop}

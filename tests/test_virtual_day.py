@@ -44,9 +44,11 @@ async def _ask(http: aiohttp.ClientSession, url: str, headers: dict[str, str], t
 async def test_a_day_with_an_hourly_job_stays_normal(virtual_time: VirtualTime) -> None:
     """The same prompt each hour is no loop; the day is a day on every clock, and nobody was held in it."""
     began = virtual_time.utc()
-    async with serving(StubUpstream()) as url, virtual_daemon(
-        virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0
-    ) as daemon, aiohttp.ClientSession() as http:
+    async with (
+        serving(StubUpstream()) as url,
+        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        aiohttp.ClientSession() as http,
+    ):
         statuses = []
         for _ in range(24):
             statuses.append(await _ask(http, daemon.url, daemon.headers("hourly"), "what is new?"))
@@ -60,9 +62,11 @@ async def test_a_day_with_an_hourly_job_stays_normal(virtual_time: VirtualTime) 
 
 async def test_a_loop_in_the_night_is_held_and_the_hourly_job_goes_on(virtual_time: VirtualTime) -> None:
     """The other way round, so that the day above is no proof of sleeping probes."""
-    async with serving(StubUpstream()) as url, virtual_daemon(
-        virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0
-    ) as daemon, aiohttp.ClientSession() as http:
+    async with (
+        serving(StubUpstream()) as url,
+        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        aiohttp.ClientSession() as http,
+    ):
         await asyncio.sleep(3 * 3_600)
         for _ in range(60):
             await _ask(http, daemon.url, daemon.headers("looping"), "again")

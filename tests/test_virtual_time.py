@@ -138,7 +138,9 @@ async def test_real_work_holds_time_still(
     assert virtual_time.monotonic() == began
 
 
-async def test_a_job_that_nobody_waits_for_any_more_holds_time_until_it_ends(virtual_time: VirtualTime) -> None:
+async def test_a_job_that_nobody_waits_for_any_more_holds_time_until_it_ends(
+    virtual_time: VirtualTime,
+) -> None:
     began, ended = virtual_time.monotonic(), threading.Event()
     in_it = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -159,7 +161,7 @@ async def test_a_job_that_nobody_waits_for_any_more_holds_time_until_it_ends(vir
 def test_a_sleep_on_the_real_clock_is_told_of_with_its_place() -> None:
     async def bug(_: VirtualTime) -> None:
         await asyncio.sleep(10)
-        time.sleep(600)  # noqa: ASYNC251  the bug
+        time.sleep(600)
 
     with pytest.raises(BlockedError, match=r"test_virtual_time.py:\d+ kept the loop .*time\.sleep\(600\)"):
         run_virtually(bug, limit_seconds=0.2)
@@ -167,7 +169,7 @@ def test_a_sleep_on_the_real_clock_is_told_of_with_its_place() -> None:
 
 def test_it_is_told_of_in_a_task_that_nobody_awaits_too() -> None:
     async def background() -> None:
-        time.sleep(600)  # noqa: ASYNC251
+        time.sleep(600)
 
     async def bug(_: VirtualTime) -> None:
         task = asyncio.ensure_future(background())
@@ -181,7 +183,7 @@ def test_it_is_told_of_in_a_task_that_nobody_awaits_too() -> None:
 def test_a_handler_of_every_exception_does_not_swallow_it() -> None:
     async def bug(_: VirtualTime) -> None:
         try:
-            time.sleep(600)  # noqa: ASYNC251
+            time.sleep(600)
         except Exception:
             return
 

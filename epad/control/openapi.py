@@ -322,6 +322,7 @@ SCHEMAS: dict[str, Any] = {
                     "additionalProperties": _object(limit=_WHOLE, used=_WHOLE),
                 },
             },
+            checkpoint=_or_null(_object(id=_TEXT, verified=_YES, faults=_array(_TEXT))),
             metrics=_object(url=_TEXT),
             web=_object(url=_TEXT),
             ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),

@@ -90,7 +90,7 @@ async def virtual_daemon(
     clock: VirtualTime, toml: str, *, tick_seconds: float = 1.0, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[VirtualDaemon]:
     """Run the daemon with this configuration on top of `BASE`."""
-    ram = Path("/dev/shm")  # noqa: S108
+    ram = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="epad-", dir=ram if ram.is_dir() else None))
     file = root / "epad.toml"
     file.write_text(BASE.format(state=root / "s", tick=tick_seconds) + toml)
