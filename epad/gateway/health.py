@@ -30,7 +30,7 @@ WINDOW_SECONDS = 60.0
 LEAST_TURNS = 10
 OPEN_RATIO = 0.5
 # How long after the last turn that tried the next may: whoever waits for the server is served within two seconds.
-OPEN_SECONDS = 1.5
+OPEN_SECONDS = 1.0
 # Where looks fail too, turns are kept away longer: but a look's route may be broken alone.
 DOUBTED_SECONDS = 10.0
 # One refusal of a key may be a server's mishap; the next turn finds out.

@@ -24,6 +24,7 @@ WATCH_EVERY_SECONDS = 1.0
 WATCH_SECONDS = 2.0
 WATCH_FAR_EVERY_SECONDS = 5.0
 WATCH_FAR_AFTER_SECONDS = 120.0
+_LEAST_PAUSE_SECONDS = 0.05
 LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 HEALTH = "/health"
 _READ_BYTES = 2_048
@@ -85,10 +86,13 @@ class Looker:
         began = loop.time()
         try:
             while upstream.health.is_open:
+                looked = loop.time()
                 await self._watch(upstream)
                 if upstream.health.is_open:
-                    far = upstream.origin.host not in _LOCAL and loop.time() - began > WATCH_FAR_AFTER_SECONDS
-                    await sleep_to_beat(WATCH_FAR_EVERY_SECONDS if far else WATCH_EVERY_SECONDS)
+                    far = upstream.origin.host not in _LOCAL and looked - began > WATCH_FAR_AFTER_SECONDS
+                    every = WATCH_FAR_EVERY_SECONDS if far else WATCH_EVERY_SECONDS
+                    # A look that took long is followed by the next at once: a server that hung may answer now.
+                    await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, every - (loop.time() - looked)))
         finally:
             self._watching.pop(upstream.name, None)
 
