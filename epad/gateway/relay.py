@@ -17,10 +17,17 @@ from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
 from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
-from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
+from epad.gateway.refusal import (
+    Refusal,
+    compressed,
+    reservation_exceeded,
+    upstream_failed,
+    upstream_unavailable,
+)
 from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Upstream, Upstreams
+from epad.gateway.upstream_key import refused_key
 from epad.ledger.record import Outcome, UsageSource
 from probes.blame import Failure, said_in
 
@@ -111,13 +118,20 @@ class Relay:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
             turn.end(Outcome.FAILED, str(error), error.failure)
-            raise BrokenTurnError(upstream_failed(str(error))) from error
+            raise BrokenTurnError(self._told(turn, error)) from error
         except asyncio.CancelledError:
             severed = turn.was_severed()
             if severed is None:
                 raise
             turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
             raise BrokenTurnError(severed) from None
+
+    def _told(self, turn: Turn, error: UpstreamError) -> Refusal:
+        """What the client is told of an upstream that failed, or that is not asked since it fails."""
+        down = self._upstreams.down(turn.arrival.upstream, turn.arrival.asker)
+        if error.failure is Failure.NOT_ASKED and down is not None:
+            return upstream_unavailable(down)
+        return upstream_failed(str(error))
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
         """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
@@ -128,6 +142,7 @@ class Relay:
                 _target(request, turn),
                 partial(_written, turn, lessons),
                 request.fields,
+                turn.arrival.asker,
             )
             if answer.status == 200:
                 lessons.remember(turn)
@@ -154,7 +169,7 @@ class Relay:
         if answer.status >= 400:
             turn.said = said_in(answer.status, _start_of(body), read.failure)
         if answer.status in _NOT_LET_IN:
-            message = f"upstream {name} does not take epad's key: check [upstreams.{name}] api_key_file"
+            message = refused_key(name, turn.arrival.upstream.served_by.key)
             turn.end(Outcome.FAILED, message)
             raise BrokenTurnError(upstream_failed(message))
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""

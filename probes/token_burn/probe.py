@@ -96,6 +96,9 @@ class TokenBurn:
 
     def refused(self, event: TurnRefused) -> None:
         track = self._track(event.subsystem)
+        failing = track.ratios.refused(event)
+        if failing is not None:
+            self._state(event.subsystem, track, [failing], event.at)
         if event.limit == IN_FLIGHT:
             if event.limit_tokens not in (0, self._budget(event.subsystem).max_in_flight):
                 return  # the cap on everyone together: others may be the ones that pile up
@@ -180,6 +183,7 @@ class TokenBurn:
             track.burn.verdict(now, budget.tokens_per_day, track.open.reserved_tokens),
             track.cusum.verdict(now),
             track.open.verdict(now, budget.max_in_flight),
+            track.ratios.verdict(now),
         )
         return [verdict for verdict in verdicts if verdict is not None]
 

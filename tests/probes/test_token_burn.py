@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.blame import Fault
 from probes.token_burn import (
     GENTLE_NAME,
     BurnWindow,
@@ -84,6 +85,14 @@ class Bench:
         for _ in range(refusals):
             self.refuse(**how)
             self.clock.advance(seconds / refusals)
+
+    def send_wrong_ones(self, seconds: int = 11, a_second: int = 10) -> None:
+        """Send requests that are wrong, many a second."""
+        for number in range(seconds * a_second):
+            turn, at = self.admit(b"%d" % number), self.clock.monotonic()
+            ended = TurnFinished("agent", at, turn, "failed", 0, 0, 0, 400, fault=Fault.CLIENT)
+            self.probe.finished(ended)
+            self.clock.advance(1 / a_second)
 
     def finish(self, tokens: int, subsystem: str = "agent", turn: str = "t", *, failed: bool = False) -> None:
         at, outcome, status = self.clock.monotonic(), "failed" if failed else "done", 503 if failed else 200
@@ -245,7 +254,7 @@ def test_honest_retries_are_not_a_run_and_endless_ones_are() -> None:
 def test_asking_again_what_nobody_answered_is_no_loop() -> None:
     """A client waits for a model server to start; once it answers, or costs something, the run counts."""
     bench = Bench()
-    for _ in range(9):  # at ten calls the ratio of errors has its say
+    for _ in range(12):
         bench.ask(b"again", failed=True)
         bench.clock.advance(2)
     assert bench.detectors() == set()
@@ -307,6 +316,7 @@ def test_every_finding_names_its_detector_and_a_rung() -> None:
     bench = Bench()
     for _ in range(12):
         bench.ask(b"p", tokens=1, failed=True)
+    bench.send_wrong_ones()
     bench.hammer()
     seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
     assert seen == {

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.blame import Fault
 from probes.token_burn.burn import MIN_TURNS, BurnRate
 from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
 from probes.token_burn.output import FEW_LETTERS, LoopingOutput
@@ -20,7 +21,7 @@ from probes.token_burn.prompts import (
     RecentPrompts,
     Repetition,
 )
-from probes.token_burn.ratios import Ratios
+from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
 from probes.token_burn.thresholds import (
     REMEMBERED_CHARACTERS,
     REMEMBERED_PROMPTS,
@@ -29,7 +30,7 @@ from probes.token_burn.thresholds import (
 )
 from probes.token_burn.verdict import Detector
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnStreamed
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
@@ -345,16 +346,130 @@ def test_retries_are_warned_of_and_then_acted_upon() -> None:
     assert {v.severity for v in said[12:] if v is not None} == {Severity.ANOMALY}
 
 
-def test_half_of_the_calls_failing_is_an_anomaly() -> None:
-    """By outcome or by the upstream's status; told of as a failure comes, with the last status."""
+def retried_after(ratios: Ratios, fault: Fault, at: float, waited: float = 1.0, told: float = 0.0) -> None:
+    """Have one request fail by somebody's fault, or be refused, and asked again."""
+    prompt = b"%f" % at
+    if fault in {Fault.LIMIT, Fault.EPAD}:
+        ratios.refused(
+            TurnRefused(
+                "agent", at, "budget_exceeded", prompt_digest=prompt, retry_after_seconds=told, fault=fault
+            )
+        )
+    else:
+        ratios.admitted(admitted(at, prompt, turn="a"))
+        ratios.finished(ended(at, fault, turn="a"))
+    ratios.admitted(admitted(at + waited, prompt, turn="b", retry=1))
+    ratios.finished(ended(at + waited, Fault.NOBODY, turn="b"))
+
+
+def ended(at: float, fault: Fault, status: int = 500, turn: str = "t") -> TurnFinished:
+    return TurnFinished(
+        "agent", at, turn, "done" if fault is Fault.NOBODY else "failed", 1, 1, 2, status, fault=fault
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "waited", "told", "counts"),
+    [
+        (Fault.UPSTREAM, 0.1, 0.0, False),
+        (Fault.KEY, 0.1, 0.0, False),
+        (Fault.HOST, 0.1, 0.0, False),
+        (Fault.LIMIT, 5.0, 5.0, False),
+        (Fault.LIMIT, 1.0, 5.0, True),
+        (Fault.EPAD, 10.0, 10.0, False),
+        (Fault.CLIENT, 5.0, 0.0, True),
+        (Fault.NOBODY, 5.0, 0.0, True),
+    ],
+)
+def test_a_retry_counts_unless_somebody_else_is_why(
+    fault: Fault, waited: float, told: float, counts: bool
+) -> None:
+    """And a limit excuses a client that waits as long as it was told."""
     ratios = Ratios(DEFAULT)
-    verdicts = [
-        ratios.finished(finished(n, *(("failed", 503) if n % 2 else ("done", 200)))) for n in range(12)
+    for number in range(30):
+        retried_after(ratios, fault, number * 0.5, waited, told)
+    verdict = ratios.admitted(admitted(20.0))
+    assert (verdict is not None and verdict.bad) is counts
+
+
+def test_a_retry_of_what_was_turned_away_unread_is_excused_by_that_refusal() -> None:
+    """Its body was not read, so nobody knows which request it was."""
+    ratios = Ratios(DEFAULT)
+    for number in range(30):
+        refusal = TurnRefused("agent", number * 10.0, "budget_exceeded", retry_after_seconds=5.0)
+        ratios.refused(refusal)
+        assert ratios.admitted(admitted(number * 10.0 + 5, b"p%d" % number, retry=1)) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Fault.UPSTREAM, Fault.KEY, Fault.HOST, Fault.EPAD]), st.floats(0, 2)),
+        max_size=60,
+    )
+)
+def test_an_outage_leaves_nothing_behind(outage: list[tuple[Fault, float]]) -> None:
+    """Whatever failed in it, and however often it was retried: what comes after is judged as if it had not been."""
+    ratios, fresh, now = Ratios(DEFAULT), Ratios(DEFAULT), 0.0
+    for number, (fault, wait) in enumerate(outage):
+        now += wait
+        assert ratios.admitted(admitted(now, b"asked", turn="a", retry=number)) is None
+        assert ratios.finished(ended(now, fault, turn="a")) is None
+        assert ratios.verdict(now) is None
+    for number in range(40):
+        now += 0.5
+        fault = Fault.CLIENT if number % 2 else Fault.NOBODY
+        assert ratios.finished(ended(now, fault, 400)) == fresh.finished(ended(now, fault, 400))
+
+
+def test_wrong_requests_at_an_honest_pace_are_told_with_status_and_model_and_hold_nobody() -> None:
+    """A misspelt model, a field too many: half of at least ten calls."""
+    ratios = Ratios(DEFAULT)
+    verdicts = []
+    for number in range(60):
+        ratios.admitted(admitted(number * 0.5, b"%d" % number))
+        verdicts.append(ratios.finished(ended(number * 0.5, Fault.CLIENT, 404)))
+    told = [verdict for verdict in verdicts if verdict is not None]
+    assert [verdict is not None for verdict in verdicts[:10]] == [False] * 9 + [True]
+    assert {(v.severity, v.rung) for v in told} == {(Severity.WARNING, Rung.OPEN)}
+    assert "model m with HTTP 404" in told[-1].reason
+    assert ratios.verdict(30.0) is not None
+    assert ratios.verdict(200.0) is None
+
+
+@pytest.mark.parametrize(("a_second", "seconds", "held"), [
+    (20, 12, True), (20, 8, False), (4, 60, False), (6, 12, True), (200, 3, False), (1, 60, False),
+])  # fmt: skip
+def test_only_a_hammering_pace_of_wrong_requests_is_an_anomaly(
+    a_second: int, seconds: int, held: bool
+) -> None:
+    """Many a second, second after second; with the mildest rung."""
+    ratios = Ratios(DEFAULT)
+    said = [ratios.finished(ended(n / a_second, Fault.CLIENT, 422)) for n in range(a_second * seconds)]
+    bad = [verdict for verdict in said if verdict is not None and verdict.bad]
+    assert bool(bad) is held
+    assert {verdict.rung for verdict in bad} <= {Rung.THROTTLE}
+
+
+def test_requests_that_epad_itself_finds_wrong_count_alike() -> None:
+    """They never reach an upstream."""
+    ratios = Ratios(DEFAULT)
+    said = [
+        ratios.refused(TurnRefused("agent", n / 10, "model_not_found", fault=Fault.CLIENT))
+        for n in range(150)
     ]
-    assert [v is not None for v in verdicts] == [False] * 9 + [True, False, True]
-    assert verdicts[-1] is not None
-    assert verdicts[-1].evidence["http_status"] == 503
-    assert ratios.finished(finished(100.0, "failed")) is None
+    assert said[50] is not None
+    assert not said[50].bad
+    assert said[-1] is not None
+    assert said[-1].bad
+    assert "model_not_found" in said[-1].reason
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ratios = Ratios(DEFAULT)
+    for number in range(5_000):
+        ratios.admitted(admitted(number * 0.01, b"%d" % number, turn=f"t{number}"))
+        ratios.refused(TurnRefused("agent", number * 0.01, "budget_exceeded", prompt_digest=b"r%d" % number))
+    assert len(ratios._open) == len(ratios._before) == MAX_REMEMBERED
 
 
 # In flight.
