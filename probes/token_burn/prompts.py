@@ -230,7 +230,7 @@ class Repetition:
         The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
         nothing but each other.
         """
-        if not question.answers or self._refused_at > question.answered_at:
+        if not question.answers or self._refused_at >= question.answered_at:
             return 1.0
         waited = at - question.answered_at
         if waited >= self._thresholds.window_seconds:

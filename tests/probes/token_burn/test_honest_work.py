@@ -10,6 +10,9 @@ from turn_streams import Ask, Client, Players, Refused, Wait
 
 from probes.blame import Fault
 
+RATIOS = {"error_ratio", "retry_ratio"}
+"""Whose fault a failure is, is tested beside them."""
+
 LONG = 200
 """Tokens of an answer in sentences; the labels and votes below have 1 to 30."""
 
@@ -186,5 +189,6 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_work_is_not_accused(name: str) -> None:
     heard = Players(max_in_flight=8).play(*HONEST[name]())
-    assert [(finding.evidence.get("detector"), finding.reason) for finding in heard.bad][:1] == []
+    accused = [finding for finding in heard.bad if finding.evidence.get("detector") not in RATIOS]
+    assert [(finding.evidence.get("detector"), finding.reason) for finding in accused][:1] == []
     assert heard.turns >= 200 or heard.seconds >= 480.0
