@@ -105,8 +105,7 @@ class OpenTurns:
         return None
 
     def _hammers(self, now: float, cap: int) -> bool:
-        untold = self._untold.total(now)
-        if untold and len(self._turns) + untold > UNTOLD_RATIO * cap:
+        if len(self._turns) + self._untold.total(now) > UNTOLD_RATIO * cap:
             return True
         wanted = len(self._turns) + self._refused.total(now)
         sustained = self._above.slots(now) >= self._thresholds.hammering_slots

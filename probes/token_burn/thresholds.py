@@ -111,7 +111,7 @@ class TokenBurnThresholds:
     cusum_patience_seconds: float = 600.0
     output_window_characters: int = 50
     output_windows: int = 10
-    output_chunks: int = 2_048
+    output_chunks: int = 4_096
     output_characters: int = 2_000
     output_row_characters: int = 12_000
     output_answers: int = 5

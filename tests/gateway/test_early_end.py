@@ -94,7 +94,9 @@ async def ended(tmp_path: Path, path: str, **fields: Any) -> list[dict[str, Any]
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-async def test_openai_ends_with_length_and_usage_where_it_was_asked_for(tmp_path: Path, *, wanted: bool) -> None:
+async def test_openai_ends_with_length_and_usage_where_it_was_asked_for(
+    tmp_path: Path, *, wanted: bool
+) -> None:
     got = await ended(tmp_path, "/v1/chat/completions", stream_options={"include_usage": wanted})
     last = next(event for event in got if "epad" in event)
     assert [choice["finish_reason"] for choice in last["choices"]] == ["length"]
@@ -132,7 +134,10 @@ async def test_a_response_is_incomplete(tmp_path: Path) -> None:
     got = await ended(tmp_path, "/v1/responses")
     assert got[-1]["type"] == "response.incomplete"
     response = got[-1]["response"]
-    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert (response["status"], response["incomplete_details"]) == (
+        "incomplete",
+        {"reason": "max_output_tokens"},
+    )
     numbers = [event["sequence_number"] for event in got if "sequence_number" in event]
     assert numbers == sorted(numbers)
 

@@ -134,12 +134,16 @@ def vectors(turns: int) -> Client:
 def patient(workers: int, turns: int) -> list[Client]:
     """Forty workers of which eight are let in: the others wait for the second that they are told, and come back."""
 
+    in_flight: set[int] = set()
+
     def worker(number: int) -> Client:
         for turn in range(turns):
-            for _ in range(4 if number >= 8 else 0):
+            while len(in_flight) >= 8:
                 yield Refused(1.0)
                 yield Wait(1.0)
-            yield Ask(f"w{number}.{turn}", f"{number}.{turn}", seconds=1.0, drawn=True)
+            in_flight.add(number)
+            yield Ask(f"w{number}.{turn}", f"{number}.{turn}", seconds=1.5, drawn=True)
+            in_flight.remove(number)
 
     return [worker(number) for number in range(workers)]
 
