@@ -56,4 +56,6 @@ class Arrival(Struct, frozen=True):
             attempt=self.attempt,
             sampling=sampling.digest,
             random=sampling.random,
+            drawn=sampling.drawn,
+            shape=history.shape,
         )

@@ -8,9 +8,10 @@ from functools import partial
 from msgspec import structs
 
 from epad.gateway.answer import Answer
-from epad.gateway.charge import NOTHING
+from epad.gateway.charge import NOTHING, Charge
 from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Fault
+from epad.gateway.early_end import end_of, ended_early
 from epad.gateway.errors import UpstreamError
 from epad.gateway.form import Form
 from epad.gateway.http.connection import Connection
@@ -214,10 +215,10 @@ class Relay:
                 raise
             turn.end(Outcome.CUT, broken.message, Failure.SEVERED)
         turn.seal()
-        self._settle(turn, turn.meter)
+        charge = self._settle(turn, turn.meter)
         if broken is not None:
             answer.close()
-            rest += turn.meter.cut(broken)
+            rest += end_of(turn.meter, broken, charge)
         try:
             client.end(rest)
         except ConnectionError as error:
@@ -237,11 +238,10 @@ class Relay:
             passed = meter.feed(data)
             if meter.chunks:
                 answer.succeeded()
-            self._turns.streamed(turn, meter)
-            if overrun and not meter.complete:
-                broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
-                turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
-                return broken, b""
+            why = self._turns.streamed(turn, meter)
+            broken = _stopped(turn, why, overrun=overrun)
+            if broken is not None and not meter.complete:
+                return broken, passed if why else b""
             # One that has just come to its end is let end: to cut it would save nothing.
             overrun = _overruns(turn, meter)
             if meter.complete:
@@ -268,12 +268,12 @@ class Relay:
             return upstream_failed(message), rest
         return None, rest
 
-    def _settle(self, turn: Turn, meter: StreamMeter) -> None:
+    def _settle(self, turn: Turn, meter: StreamMeter) -> Charge:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         charge = turn.charge()
         if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
-        self._turns.settle(turn, charge)
+        return self._turns.settle(turn, charge)
 
     async def _drain(self, client: Connection, turn: Turn) -> None:
         """Let the client take its bytes, within its time: one that stalls pins a GPU slot and a reservation.
@@ -309,6 +309,18 @@ def _gone(turn: Turn) -> ClientGoneError:
 def _start_of(body: bytes) -> str:
     """The beginning of an error's body, as text."""
     return body[:_READ_BYTES].decode("utf-8", "replace")
+
+
+def _stopped(turn: Turn, why: str, *, overrun: bool) -> Refusal | None:
+    """What ends a stream that its server goes on with; None if nothing does."""
+    if why:
+        turn.end(Outcome.CUT, why)
+        return ended_early(why)
+    if not overrun:
+        return None
+    broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
+    turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
+    return broken
 
 
 def _target(request: Request, turn: Turn) -> str:

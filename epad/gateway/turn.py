@@ -233,14 +233,15 @@ class Turns:
             arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
         )
 
-    def streamed(self, turn: Turn, meter: StreamMeter) -> None:
-        """Tell those who listen to streams what has come since the last time."""
+    def streamed(self, turn: Turn, meter: StreamMeter) -> str:
+        """Tell those who listen to streams what has come since the last time; say why to end it here, if so."""
         pieces = meter.reply.take()
         if not pieces or self._listener is None:
-            return
+            return ""
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
-        self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
+        event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
+        return self._listener.streamed(event) or ""
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""

@@ -12,25 +12,14 @@ from hypothesis import strategies as st
 from probes.blame import Fault
 from probes.token_burn.burn import MIN_TURNS, BurnRate
 from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
-from probes.token_burn.output import FEW_LETTERS, LoopingOutput
 from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
-from probes.token_burn.prompts import (
-    MAX_CONVERSATIONS,
-    AppendedLoops,
-    IdenticalRun,
-    RecentPrompts,
-    Repetition,
-)
 from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
 from probes.token_burn.thresholds import (
-    REMEMBERED_CHARACTERS,
-    REMEMBERED_PROMPTS,
     BurnWindow,
     TokenBurnThresholds,
 )
-from probes.token_burn.verdict import Detector
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
@@ -269,68 +258,6 @@ def test_what_a_throttle_does_not_help_is_frozen() -> None:
     assert rungs == [Rung.THROTTLE] * 10 + [Rung.FREEZE] * 6
 
 
-# Prompts.
-
-
-@given(st.lists(st.integers(0, 2), max_size=80))
-def test_runs_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
-    """The length is the number of equal prompts at the end."""
-    run = IdenticalRun(60)
-    for place, prompt in enumerate(prompts):
-        naive = place + 1 - next((i + 1 for i in range(place, -1, -1) if prompts[i] != prompt), 0)
-        assert run.admitted(admitted(prompt=bytes([prompt + 1]))) == naive
-
-
-@given(st.lists(st.integers(0, 9), max_size=120))
-def test_duplicates_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
-    """Of the last twenty, those that are not the first of their kind."""
-    recent = RecentPrompts()
-    for place, prompt in enumerate(prompts):
-        last = prompts[max(0, place + 1 - REMEMBERED_PROMPTS) : place + 1]
-        assert recent.add(bytes([prompt])) == len(last) - len(set(last))
-        assert len(recent._prompts) <= REMEMBERED_PROMPTS
-        assert len(recent._counts) == len(set(last))
-
-
-def test_a_loop_of_several_prompts_is_found_by_its_duplicates() -> None:
-    """Eight prompts in turn are no run; half of the last twenty are duplicates after the eighteenth."""
-    repetition = Repetition(DEFAULT)
-    seen = [
-        number
-        for number in range(30)
-        for verdict in repetition.admitted(admitted(number * 5.0, bytes([number % 8])))
-        if verdict.detector is Detector.DUPLICATE_PROMPTS
-    ]
-    assert seen[0] == 17
-    repetition.finished(150.0)
-    assert repetition.admitted(admitted(1_000.0, b"\1")) == []
-
-
-def test_an_appended_loop_is_the_same_message_on_a_growing_prompt() -> None:
-    """In its own conversation, whatever other conversations do meanwhile; without growth it is a retry."""
-    loops = AppendedLoops(60)
-    for number in range(1, 9):
-        looping = admitted(number, last_message=b"error", conversation="a", prompt_tokens=100 * number)
-        assert loops.admitted(looping) == number
-        other = admitted(number, last_message=b"m%d" % number, conversation="b", prompt_tokens=100 * number)
-        assert loops.admitted(other) == 1
-    again = admitted(9, last_message=b"error", conversation="a", prompt_tokens=800)
-    assert loops.admitted(again) == 8
-    assert loops.admitted(admitted(10, last_message=b"", conversation="c", prompt_tokens=1)) == 1
-    assert loops.admitted(admitted(11, last_message=b"", conversation="c", prompt_tokens=2)) == 1
-    assert loops.admitted(admitted(100, last_message=b"error", conversation="a", prompt_tokens=900)) == 1
-
-
-def test_the_conversations_followed_are_bounded() -> None:
-    """The quietest go first."""
-    loops = AppendedLoops(60)
-    for number in range(1_000):
-        loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=number))
-        loops.admitted(admitted(last_message=b"m", conversation=f"c{number}"))
-        assert len(loops) <= MAX_CONVERSATIONS
-    assert loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=1_000)) == 1_000
-
-
 # Ratios.
 
 
@@ -508,8 +435,8 @@ def test_without_a_cap_nothing_piles_up() -> None:
     assert turns.verdict(1.0, cap=8) is not None
 
 
-def test_the_oldest_is_the_oldest() -> None:
-    """Turns end in any order."""
+def test_only_a_turn_without_output_is_too_old() -> None:
+    """Turns end in any order; a slow model that goes on writing is at work."""
     turns = OpenTurns(DEFAULT)
     for number in range(4):
         turns.admitted(admitted(1_000.0 * number, turn=f"t{number}"))
@@ -518,70 +445,33 @@ def test_the_oldest_is_the_oldest() -> None:
         verdict = turns.verdict(9_000.0, cap=8)
         assert verdict is not None
         assert oldest in verdict.reason
-    turns.finished("t3")
+    turns.streaming("t3", 8_500.0)
     assert turns.verdict(9_000.0, cap=8) is None
+    assert turns.verdict(10_500.0, cap=8) is not None
+    turns.finished("t3")
+    assert turns.verdict(12_000.0, cap=8) is None
 
 
-# Looping output.
-
-
-def stream(pieces: list[str], thresholds: TokenBurnThresholds = DEFAULT) -> tuple[int | None, LoopingOutput]:
-    """Feed a stream; return after how many characters it was found to loop."""
-    output, characters = LoopingOutput(thresholds), 0
-    for piece in pieces:
-        characters += len(piece)
-        if output.streamed(TurnStreamed("agent", 0.0, "t", (piece,))) is not None:
-            return characters, output
-    return None, output
-
-
-@given(st.integers(7, 400), st.integers(1, 30), st.integers(0, 3_000), st.integers(0, 9_999))
-def test_any_loop_is_found_wherever_it_begins_and_however_it_is_cut(
-    period: int, piece: int, before: int, seed: int
+@pytest.mark.parametrize(
+    ("a_second", "seconds", "told", "found"),
+    [
+        (32, 300, True, False),  # forty workers of which eight are in: each waits the second that it is told
+        (100, 300, True, False),
+        (1_000, 5, True, False),  # a thousand at once, and then they are patient
+        (1_000, 15, True, True),
+        (400, 30, True, True),
+        (40, 1, False, True),  # nobody told them when to come back
+    ],
+)
+def test_a_full_cap_is_no_pile_up_and_hammering_at_it_is(
+    a_second: int, seconds: int, told: bool, found: bool
 ) -> None:
-    """Of up to 400 characters, after ten repeats and a little; cut into chunks of any size."""
-    rng, letters = random.Random(seed), "abcdefghijklmnopqrstuvwxyz ,."
-    unit = "".join(rng.choices(letters, k=period)) + "abcdefg"
-    text = "".join(rng.choices(letters, k=before)) + unit * (12_000 // len(unit))
-    found, _ = stream([text[n : n + piece] for n in range(0, len(text), piece)])
-    assert found is not None
-    step = -(-50 // len(unit)) * len(unit)  # stretches are counted side by side, so from one unit's edge on
-    assert found - before <= 11 * step + 2 * 50 + piece
-
-
-@given(st.integers(1, 30), st.integers(0, 9_999))
-def test_prose_code_and_tables_are_no_loops(piece: int, seed: int) -> None:
-    """Words at random, indented code, a table with its edges, a row of zeros, a divider."""
-    rng = random.Random(seed)
-    words = ["the", "file", "is", "not", "there", "return", "value", "of", "a", "list", "and"]
-    parts = [
-        " ".join(rng.choices(words, k=400)),
-        "".join(f"    {rng.choice(words)} = {rng.randint(0, 99)}\n" for _ in range(100)),
-        "| --- | --- |\n" * 40,
-        "0, " * 300,
-        "-" * 400,
-    ]
-    text = "".join(rng.sample(parts, len(parts)))
-    found, output = stream([text[n : n + piece] for n in range(0, len(text), piece)])
-    assert found is None or output.in_a_row >= DEFAULT.output_chunks
-
-
-def test_a_hundred_identical_chunks_are_a_loop() -> None:
-    """The model that says nothing but one token; ninety-nine are not yet one."""
-    assert stream(["!"] * 99)[0] is None
-    assert stream(["!"] * 100)[0] == 100
-    assert stream((["!"] * 60 + ["?"]) * 3)[0] is None
-    assert stream([""] * 1_000)[0] is None
-    assert len(set("!")) < FEW_LETTERS
-
-
-def test_a_stream_costs_and_keeps_a_bounded_amount() -> None:
-    """100,000 chunks leave the end of the text behind, and are looked through once for every 50 characters."""
-    rng = random.Random(1)
-    pieces = ["".join(rng.choices("abcdefghij", k=3)) for _ in range(100_000)]
-    found, output = stream(pieces)
-    assert found is None
-    assert len(output._tail) == REMEMBERED_CHARACTERS
-    assert output.looked <= 300_000 / DEFAULT.output_window_characters
-    output.streamed(TurnStreamed("agent", 0.0, "t", ("x" * 1_000_000,)))
-    assert len(output._tail) + len(output._chunk) <= 2 * REMEMBERED_CHARACTERS
+    turns = OpenTurns(DEFAULT)
+    for number in range(8):
+        turns.admitted(admitted(turn=str(number)))
+    verdicts = []
+    for number in range(a_second * seconds):
+        at = number / a_second
+        turns.refused_at_cap(at, 8, told=told)
+        verdicts.append(turns.verdict(at, cap=8))
+    assert any(verdicts) is found
