@@ -54,6 +54,10 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
     "subsystems.NAME.user": "the user it runs as; empty: the daemon's",
     "subsystems.NAME.group": "the group whose budget it shares",
+    "subsystems.NAME.memory_max": 'the most memory it may take, such as "4GiB"; 0: no limit. Held by the kernel, from'
+    " its next start on, where its engine has a control group for it; else it is stopped above it",
+    "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
+    " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
