@@ -40,7 +40,10 @@ def test_a_slow_loop_is_told_then_given_up_and_nobody_else_suffers() -> None:
         assert words in given_up["reason"]
         assert len([e for e in house.events("subsystem.exited") if e["subsystem"] == "loop"]) == 7
         said = house.ctl("status", "loop").stdout
-        assert "none was ready for 600 s; mend that, then `epactl restart loop`" in said
+        assert (
+            "none was ready for 600 s; mend that, then `epactl release loop` and `epactl restart loop`"
+            in said
+        )
         assert "Tried 2 GiB" not in said
         bystander = house.subsystem("bystander")
         assert (bystander["state"], bystander["hold"]["rung"]) == ("running", "open")
