@@ -125,6 +125,7 @@ class House:
                 directories,
                 lambda: self.decider.incident.parked,
                 Sights(self._upstreams.status, self._hold_of, self._datastores.check, self._last_verified),
+                self.supervisor.workloads,
             ),
             clock,
             self._push,
@@ -208,6 +209,7 @@ class House:
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
         self.metrics.show(self.supervisor.snapshots())
+        self.metrics.show_footprints(self._watchers.memory.footprints())
         self._gateway.observe_budgets()
         self.metrics.show_upstreams(self._upstreams.status())
         self._machine.show()
@@ -422,6 +424,7 @@ class House:
             incidents=self._watchers.cascade.incidents,
             gpus=self._machine.gpus,
             host=self._machine.host,
+            footprints=self._watchers.memory.footprints,
             engine=self.supervisor.engine,
             newest_checkpoint=self.responses.newest_checkpoint,
         )

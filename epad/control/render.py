@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render_gpu import gpu_lines
 
 TYPE_CHECKING = False
@@ -94,7 +94,19 @@ def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) ->
 
 def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
     """The subsystems, one a row; the hold stands last, since it is a sentence."""
-    heads = ("NAME", "STATE", "PID", "FOR", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
+    heads = (
+        "NAME",
+        "STATE",
+        "PID",
+        "FOR",
+        "RESTARTS",
+        "MEMORY",
+        "CPU",
+        "PROGRESS",
+        "TOKENS",
+        "BUDGET",
+        "HOLD",
+    )
     if not subsystems:
         return ["no subsystems"]
     return table(heads, [_subsystem_row(subsystem, style) for subsystem in subsystems], style)
@@ -109,6 +121,8 @@ def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
         str(subsystem["pid"] or "-"),
         duration(subsystem["state_seconds"]),
         str(subsystem["restarts"]),
+        footprint.memory(subsystem),
+        footprint.cpu(subsystem),
         progress(subsystem["progress"]),
         limits.count(tokens.get("input", 0) + tokens.get("output", 0)),
         limits.every(subsystem["budget"]) if style.wide else limits.fullest(subsystem["budget"]),
@@ -126,6 +140,7 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
         f"  pid       {subsystem['pid'] or '-'}",
         f"  for       {duration(subsystem['state_seconds'])}",
         f"  restarts  {subsystem['restarts']}",
+        f"  memory    {footprint.in_full(subsystem)}",
         f"  status    {clean(subsystem['status']) or '-'}",
         f"  progress  {progress(subsystem['progress'])}",
         f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",

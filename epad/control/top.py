@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render import PLAIN, anomaly_lines, clean, duration, event_line, hold
 from epad.control.render_gpu import mebibytes
 
@@ -54,7 +54,8 @@ def _sentence(status: dict[str, Any]) -> str:
 
 
 def _heads() -> str:
-    return f"{'NAME':<14} {'STATE':<11} {'FOR':>6} {'TOKENS':>7}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
+    left = f"{'NAME':<14} {'STATE':<11} {'FOR':>6} {'MEMORY':>8} {'CPU':>5} {'TOKENS':>7}"
+    return f"{left}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
 
 
 def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
@@ -62,7 +63,9 @@ def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
     ratio, words = fullest(subsystem["budget"])
     state = str(subsystem["state"])
     head = f"{_cut(clean(subsystem['name']), 14):<14} "
-    middle = f" {duration(subsystem['state_seconds']):>6} {limits.count(tokens):>7}  "
+    taken = "-" if (memory := subsystem.get("memory_bytes")) is None else footprint.size(memory)
+    lasted = duration(subsystem["state_seconds"])
+    middle = f" {lasted:>6} {taken:>8} {footprint.cpu(subsystem):>5} {limits.count(tokens):>7}  "
     held = hold(subsystem["hold"])
     tail = f" {words}" + (f"  {held}" if held != "-" else "")
     used = len(head) + 11 + len(middle) + BAR_CELLS + 2
@@ -81,7 +84,7 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     for scope, windows in status["budgets"].items():
         ratio, words = fullest(windows)
         if scope not in own and ratio is not None:
-            head = f"{_cut(clean(scope), 14):<14} {'budget':<26}  "
+            head = f"{_cut(clean(scope), 14):<14} {'budget':<41}  "
             lines.append(head + bar(ratio, style) + _cut(f" {words}", columns - len(head) - BAR_CELLS - 2))
     return lines
 
@@ -89,7 +92,7 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
 def _gpu(gpu: dict[str, Any], columns: int, style: Style) -> str:
     used = mebibytes(gpu["used_bytes"] + gpu["reserved_bytes"])
     words = f" {used} of {mebibytes(gpu['total_bytes'])}" + ("" if gpu["fresh"] else ", old")
-    head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<26}  "
+    head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<41}  "
     return head + bar(gpu["ratio"], style) + _cut(words, max(0, columns - len(head) - BAR_CELLS - 2))
 
 

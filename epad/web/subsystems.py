@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render import duration
 from epad.web.html import Html, join, tag
 
@@ -14,7 +14,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]]) -> Html:
     """One row a subsystem."""
     if not subsystems:
         return tag("p", "No subsystems are configured.")
-    heads = ("Name", "State", "For", "Restarts", "Progress", "Tokens", "Budget", "Hold")
+    heads = ("Name", "State", "For", "Restarts", "Memory", "CPU", "Progress", "Tokens", "Budget", "Hold")
     return tag(
         "div",
         tag(
@@ -35,6 +35,8 @@ def _row(subsystem: dict[str, Any]) -> Html:
         ("State", state_chip(subsystem)),
         ("For", duration(subsystem["state_seconds"])),
         ("Restarts", subsystem["restarts"]),
+        ("Memory", footprint.memory(subsystem)),
+        ("CPU", footprint.cpu(subsystem)),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", limits.count(tokens.get("input", 0) + tokens.get("output", 0))),
         ("Budget", budget_bar(subsystem["budget"])),
@@ -104,6 +106,7 @@ def subsystem_detail(subsystem: dict[str, Any]) -> Html:
         ("Kind", subsystem["kind"] + (", essential" if subsystem["essential"] else "")),
         ("Process", subsystem["pid"] or "-"),
         ("Restarts", subsystem["restarts"]),
+        ("Memory and CPU", footprint.in_full(subsystem)),
         ("Last words", subsystem["status"] or "-"),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", f"{tokens.get('input', 0):,} in, {tokens.get('output', 0):,} out"),

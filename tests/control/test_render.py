@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from epad.control import render
 from epad.control.render import Style
 
+TABLE = (
+    "NAME     STATE        PID   FOR    RESTARTS  MEMORY              CPU  PROGRESS  TOKENS  "
+    "BUDGET                HOLD\n"
+    "chat     running      4242  1h02m  0         3.0 GiB of 4.0 GiB  25%  4/100     12k     "
+    "1500/6000 per minute  -\n"
+    "wargame  quarantined  4242  1h02m  0         3.0 GiB of 4.0 GiB  25%  4/100     12k     "
+    "1500/6000 per minute  freeze: three refusals"
+).splitlines()
+
 
 def test_a_whole_status() -> None:
     """The operator's first look: phase, time in it, why, what is wrong, who is held, and the rest."""
@@ -17,9 +26,7 @@ def test_a_whole_status() -> None:
         "QUARANTINE for 1m01s: one subsystem misbehaves",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
         "",
-        "NAME     STATE        PID   FOR    RESTARTS  PROGRESS  TOKENS  BUDGET                HOLD",
-        "chat     running      4242  1h02m  0         4/100     12k     1500/6000 per minute  -",
-        "wargame  quarantined  4242  1h02m  0         4/100     12k     1500/6000 per minute  freeze: three refusals",
+        *TABLE,
         "embedded models: not an LLM",
         "",
         "ledger   34 records, ok",
@@ -71,6 +78,7 @@ def test_one_subsystem_in_full() -> None:
         "  pid       -",
         "  for       -",
         "  restarts  0",
+        "  memory    3.0 GiB of 4.0 GiB in 2 processes; CPU 25%, 12 s in all",
         "  status    round 4",
         "  progress  -",
         "  tokens    12000 in, 345 out",
@@ -80,7 +88,7 @@ def test_one_subsystem_in_full() -> None:
         "  log       /state/logs/chat.log",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
     ]
-    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 12
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 13
 
 
 def test_an_event_is_one_line() -> None:
