@@ -123,12 +123,7 @@ class House:
                 self._integrity,
                 directories,
                 lambda: self.decider.incident.parked,
-                Sights(
-                    self._upstream_status,
-                    self._hold_of,
-                    self._datastores.check,
-                    self._last_verified,
-                ),
+                Sights(self._upstream_status, self._hold_of, self._datastores.check, self._last_verified),
             ),
             clock,
             self._push,
@@ -162,6 +157,7 @@ class House:
             config.metrics.listen, self.metrics, self._refresh, config.metrics.hosts
         )
         self.board = self._make_board()
+        self._access.tell = self.board.report.line_of
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()

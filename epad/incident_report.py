@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from math import inf, isfinite
 
+from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
 from epad.response.decider import Decider
 from epad.sentence import NOT_BY_ITSELF, Sentence, moment, names, together
 from statemachine.assessor import Anomaly
@@ -26,7 +27,7 @@ _OWN = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED, Cause.PAUSED})
 
 _VERBS = {
     Rung.OPEN: "is in trouble",
-    Rung.THROTTLE: "is throttled",
+    Rung.THROTTLE: f"is throttled to one request in {THROTTLE_INTERVAL_SECONDS:.0f} s",
     Rung.BLOCK: "is blocked",
     Rung.FREEZE: "is frozen",
     Rung.RELEASE_VRAM: "has its VRAM taken back",
@@ -62,6 +63,21 @@ class _Ending:
     by_itself: bool = True
 
 
+# By the state of an upstream (`epad.gateway.health.State`): what it does, what ends that, and what a person does.
+_UPSTREAM_WORDS = {
+    "gone": ("is gone", "goes on by itself once it answers", "start the server at {url}"),
+    "loading": ("is loading", "goes on by itself once it is ready", ""),
+    "rejecting epad's key": (
+        "rejects epad's key",
+        "goes on by itself once it takes the key",
+        "check api_key_file or api_key_credential of [upstreams.{name}]",
+    ),
+    "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
+    "limiting": ("limits epad", "goes on by itself when the time it asked for is over", ""),
+}
+_SILENT = ("does not answer", "goes on by itself once it answers", "look at the server at {url}")
+
+
 class IncidentReport:
     """Words what the decider knows. `upstreams` are the rows of the status, `zone` is the machine's if None."""
 
@@ -89,6 +105,11 @@ class IncidentReport:
             since=self._since(subsystem, hold),
             by_itself=ending.by_itself,
         )
+
+    def line_of(self, subsystem: str) -> str:
+        """The same as text; empty if it is not held."""
+        sentence = self.of(subsystem)
+        return "" if sentence is None else sentence.line
 
     def current(self) -> list[Sentence]:
         """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
@@ -124,7 +145,7 @@ class IncidentReport:
             return Sentence(who, "", NOT_BY_ITSELF, RELAUNCH, by_itself=False)
         if phase is Phase.NORMAL or (phase is Phase.QUARANTINE and decider.assessor.active):
             return None
-        return Sentence(self._doing(phase), "", self._phase_ends(), self._forced())
+        return Sentence(self._doing(phase), self._recovered(phase), self._phase_ends(), self._forced())
 
     def _doing(self, phase: Phase) -> str:
         incident = self._decider.incident
@@ -137,8 +158,14 @@ class IncidentReport:
                 else "the state is safe"
             )
         under_way = "is under way" if incident.attempt_running else "has ended and is being watched"
-        targets = names(self._decider.recovering)
-        return f"recovery attempt {incident.attempts}{f' ({targets})' if targets else ''} {under_way}"
+        return f"recovery attempt {incident.attempts} of {self._decider.attempts_allowed} {under_way}"
+
+    def _recovered(self, phase: Phase) -> str:
+        """What a recovery works on, and why."""
+        if phase is not Phase.RECOVERY:
+            return ""
+        targets = self._decider.recovering.items()
+        return "; ".join(f"{name}: {why}" if why else name for name, why in targets)
 
     def _phase_ends(self) -> str:
         move = self._decider.next_move()
@@ -170,8 +197,13 @@ class IncidentReport:
         return reasons[0].cause if reasons else Cause.FOUND
 
     def _why(self, hold: Hold) -> str:
-        # Who was parked by a former version has the command in the reason too.
-        return hold.reason.partition("; `epactl ")[0] if hold.cause is Cause.PARKED else hold.reason
+        match hold.cause:
+            case Cause.PARKED:  # the reason names the command, which this sentence does at its end
+                return hold.reason.partition("; `epactl ")[0]
+            case Cause.VICTIM:
+                return f"waiting for {hold.root}, which is in trouble"
+            case _:
+                return hold.reason
 
     def _since(self, subsystem: str, hold: Hold) -> str:
         anomaly = self._anomaly(hold.probe, subsystem)
@@ -247,17 +279,7 @@ class IncidentReport:
         )
 
     def _silent_upstreams(self) -> list[Sentence]:
-        return [
-            Sentence(
-                who=f"upstream {row['name']}",
-                why=str(row["reason"]),
-                until="goes on by itself once it answers",
-                do=f"look at the server at {row['url']}",
-                what="does not answer",
-            )
-            for row in self._upstreams()
-            if not row["healthy"]
-        ]
+        return [_of_upstream(row) for row in self._upstreams() if not row["healthy"]]
 
     # Times.
 
@@ -304,3 +326,15 @@ def _is_open(anomaly: Anomaly, holds: Mapping[str, Hold]) -> bool:
     """Whether an anomaly is of nobody who is held."""
     hold = holds.get(anomaly.key.subsystem)
     return hold is None or hold.rung is Rung.OPEN
+
+
+def _of_upstream(row: Mapping[str, object]) -> Sentence:
+    """A model server that is not well; it holds nobody, and its clients are refused with its name."""
+    what, until, do = _UPSTREAM_WORDS.get(str(row.get("state", "")), _SILENT)
+    return Sentence(
+        who=f"upstream {row['name']}",
+        why=str(row["reason"]),
+        until=until,
+        do=do.format(name=row["name"], url=row["url"]),
+        what=what,
+    )

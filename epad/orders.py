@@ -25,6 +25,7 @@ from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
 from epad.explain import History, is_id
 from epad.gateway.errors import IdentityError
+from epad.incident_report import IncidentReport
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
@@ -36,7 +37,7 @@ from epad.supervisor.child_logs import ChildLog, LogKeeper
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
@@ -44,6 +45,7 @@ from statemachine.table import mermaid
 
 # A stop with its full grace takes the longest; after this the answer says that it is still under way.
 ANSWER_SECONDS = 30.0
+NOTHING_TO_DO = "nothing to do: it was so already"
 
 
 Reload = Callable[[], Awaitable[list[str]]]
@@ -136,7 +138,22 @@ class Orders:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note("release", name, reason, by)
-        return self._answer(name, await self._wait(self.controller.order(Released(name, f"{reason} ({by})"))))
+        before = self.decider.reasons_to_hold(name)
+        ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
+        return self._released(name, before, self._answer(name, ended))
+
+    def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
+        """Say what a release has left standing: an order that did not let go has failed, and says why."""
+        still = IncidentReport(self.decider, self.clock).of(name)
+        if answer["failed"]:
+            return answer
+        if still is not None:
+            gone = len(before) - len(self.decider.reasons_to_hold(name))
+            done = "what it was held for itself is over, but" if gone else "a release does not end this:"
+            return {**answer, "failed": True, "results": [f"{done} {still.line}"]}
+        if not before:
+            return {**answer, "results": [f"{NOTHING_TO_DO}: {name} was not held"]}
+        return answer
 
     async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
@@ -294,7 +311,7 @@ class Orders:
         else:
             undone = [text for operation in ended for text in _undone(operation)]
             steps = sum(len(operation.operation.steps) for operation in ended)
-            results = undone or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
+            results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
 

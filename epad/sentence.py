@@ -13,7 +13,12 @@ from datetime import datetime, tzinfo
 NOT_BY_ITSELF = "not by itself"
 _ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
 """Commands that end a trouble or a hold at once; what else there is to do is advice."""
-_PLURAL = (("lets go by itself", "let go by themselves"), ("goes on by itself", "go on by themselves"))
+_PLURAL = (
+    ("lets go by itself", "let go by themselves"),
+    ("goes on by itself", "go on by themselves"),
+    ("if it stays quiet", "if they stay quiet"),
+    ("takes it over", "takes them over"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ class Sentence:
             return text
         if not self.by_itself:
             return f"{text}: {self.do}"
-        return f"{text}, or now: {self.do}" if self.do.startswith(_ENDS_IT) else f"{text}; see {self.do}"
+        if self.do.startswith(_ENDS_IT):
+            return f"{text}, or now: {self.do}"
+        return f"{text}; {'see ' if self.do.startswith('epactl ') else ''}{self.do}"
 
     def as_json(self) -> dict[str, str]:
         """The parts and the whole, as the API shows them."""
