@@ -115,6 +115,17 @@ class IncidentReport:
         """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
         return [*self._troubles(), *together(self._waiting())]
 
+    def about(self, subject: str | None) -> list[Sentence]:
+        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        phase = self.phase()
+        if subject is None or subject == self._decider.phase:
+            return [*([phase] if phase is not None else ()), *self.current()]
+        if subject == HOST:
+            return self._unheld()
+        sentence = self.of(subject)
+        root = next((hold.root for hold in self._decider.reasons_to_hold(subject) if hold.root), "")
+        return [one for one in (sentence, self.of(root) if root else None) if one is not None]
+
     def headline(self) -> str:
         """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
         phase = self.phase()
@@ -197,13 +208,8 @@ class IncidentReport:
         return reasons[0].cause if reasons else Cause.FOUND
 
     def _why(self, hold: Hold) -> str:
-        match hold.cause:
-            case Cause.PARKED:  # the reason names the command, which this sentence does at its end
-                return hold.reason.partition("; `epactl ")[0]
-            case Cause.VICTIM:
-                return f"waiting for {hold.root}, which is in trouble"
-            case _:
-                return hold.reason
+        # The reason of a parking names the command, which the sentence does at its end.
+        return hold.reason.partition("; `epactl ")[0] if hold.cause is Cause.PARKED else hold.reason
 
     def _since(self, subsystem: str, hold: Hold) -> str:
         anomaly = self._anomaly(hold.probe, subsystem)

@@ -95,7 +95,8 @@ class Orders:
         chain = await self.history.explain(subject)
         if subject is not None and not chain and is_id(subject):
             raise UnknownIdError(subject)
-        return {"subject": subject or "the last incident", "chain": chain}
+        summary = [one.as_json() for one in self._report.about(subject)]
+        return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
 
     async def recovery(self) -> dict[str, Any]:
         return await self.board.recovery()
@@ -144,7 +145,7 @@ class Orders:
 
     def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
         """Say what a release has left standing: an order that did not let go has failed, and says why."""
-        still = IncidentReport(self.decider, self.clock).of(name)
+        still = self._report.of(name)
         if answer["failed"]:
             return answer
         if still is not None:
@@ -288,6 +289,10 @@ class Orders:
             self.event_log.emit(
                 EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
             )
+
+    @property
+    def _report(self) -> IncidentReport:
+        return IncidentReport(self.decider, self.clock)
 
     def _names(self) -> Sequence[str]:
         return [snapshot.name for snapshot in self.board.snapshots()]

@@ -18,6 +18,8 @@ _PLURAL = (
     ("goes on by itself", "go on by themselves"),
     ("if it stays quiet", "if they stay quiet"),
     ("takes it over", "takes them over"),
+    ("it waits for", "they wait for"),
+    ("whose victim it is", "whose victims they are"),
 )
 
 
@@ -95,7 +97,11 @@ def _merge(group: Sequence[Sentence]) -> Sentence:
     what = f"are{first.what.removeprefix('is')}" if first.what.startswith("is ") else first.what
     since = min((one.since for one in group if one.since), default="")
     who = names([one.who for one in group])
-    until = first.until
+    why, until = _in_plural(first.why), _in_plural(first.until)
+    return replace(first, who=who, why=why, what=what, since=since, until=until, do="; ".join(commands))
+
+
+def _in_plural(clause: str) -> str:
     for one, many in _PLURAL:
-        until = until.replace(one, many)
-    return replace(first, who=who, what=what, since=since, until=until, do="; ".join(commands))
+        clause = clause.replace(one, many)
+    return clause

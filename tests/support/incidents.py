@@ -1,7 +1,7 @@
 """Incidents of every kind, each begun on the real decider, and the one line that a person is told of each.
 
-`python tests/support/incidents.py` prints the table of docs/incidents.md. What the probes find is worded as they word
-it; everything after that is the daemon's own.
+`python tests/support/incidents.py` prints the table and writes it to docs/incidents.md. What the probes find is
+worded as they word it; everything after that is the daemon's own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
+from pathlib import Path
 
 import structlog
 from epad_story import Story
@@ -24,6 +25,7 @@ from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
 
+DOCUMENT = Path(__file__).parents[2] / "docs/incidents.md"
 # 17:16:00: the table reads better in the afternoon.
 AFTERNOON_SECONDS = 17 * 3_600 + 16 * 60
 
@@ -375,4 +377,7 @@ def _row(name: str, phase: str, one: Sentence) -> str:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    print(markdown(), end="")
+    table = markdown()
+    above = DOCUMENT.read_text().partition("| incident |")[0]
+    DOCUMENT.write_text(above + table)
+    print(table, end="")
