@@ -13,7 +13,7 @@ from math import inf, isfinite
 
 from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
 from epad.response.decider import Decider
-from epad.sentence import NOT_BY_ITSELF, Sentence, moment, names, together
+from epad.sentence import NOT_BY_ITSELF, Sentence, ends_it, moment, names, together
 from statemachine.assessor import Anomaly
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung
@@ -94,13 +94,15 @@ class IncidentReport:
         reasons = self._decider.reasons_to_hold(subsystem)
         if not reasons:
             return None
+        # A relaunch out of the lifeboat ends every other reason too.
+        reasons = [hold for hold in reasons if hold.cause is Cause.LIFEBOAT] or reasons
         endings = [self._ending(subsystem, hold) for hold in reasons]
         hold, ending = reasons[0], endings[0]
         return Sentence(
             who=subsystem,
             why=self._why(hold),
-            until=_with_later(ending, reasons, endings),
-            do=ending.do,
+            until=_until(ending, reasons, endings),
+            do=_do(ending, endings),
             what=_VERBS[hold.rung],
             since=self._since(subsystem, hold),
             by_itself=ending.by_itself,
@@ -137,8 +139,8 @@ class IncidentReport:
 
     def _held(self) -> list[tuple[Cause, Sentence]]:
         names_of_held = [name for name, hold in self._decider.holds.items() if hold.rung is not Rung.OPEN]
-        held = [(self._cause(name), self.of(name)) for name in names_of_held]
-        return [(cause, sentence) for cause, sentence in held if sentence is not None]
+        held = [(name, self.of(name)) for name in names_of_held]
+        return [(self._cause(name), sentence) for name, sentence in held if sentence is not None]
 
     def _troubles(self) -> list[Sentence]:
         own = [sentence for cause, sentence in self._held() if cause in _OWN]
@@ -205,7 +207,8 @@ class IncidentReport:
 
     def _cause(self, subsystem: str) -> Cause:
         reasons = self._decider.reasons_to_hold(subsystem)
-        return reasons[0].cause if reasons else Cause.FOUND
+        causes = [hold.cause for hold in reasons]
+        return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
 
     def _why(self, hold: Hold) -> str:
         # The reason of a parking names the command, which the sentence does at its end.
@@ -304,16 +307,26 @@ class IncidentReport:
         return moment(at, now, self._zone, seconds=seconds)
 
 
-def _with_later(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
+def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
     """What ends the firmest hold; and who holds on after that."""
-    if not first.by_itself:
-        return first.text
     later = dict.fromkeys(
         _HOLDERS[hold.cause]
         for hold, ending in zip(reasons[1:], endings[1:], strict=True)
-        if ending.at > first.at or not ending.by_itself
+        if (first.by_itself and ending.at > first.at)
+        or (ending.do != first.do and not (first.by_itself and ending.by_itself))
     )
-    return f"{first.text}, but {names(list(later))} still holds it then" if later else first.text
+    if not later:
+        return first.text
+    still = "still holds" if len(later) == 1 else "still hold"
+    return f"{first.text}, but {names(list(later))} {still} it then"
+
+
+def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
+    """The commands that let go at once, all of those that it takes; where they are not enough, what tells why."""
+    commands = list(dict.fromkeys(ending.do for ending in endings))
+    if first.by_itself:
+        commands = next(([do] for do in commands if not ends_it(do)), commands)
+    return "; ".join(filter(ends_it, commands)) or commands[0]
 
 
 _HOLDERS = {

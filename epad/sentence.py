@@ -12,7 +12,6 @@ from datetime import datetime, tzinfo
 
 NOT_BY_ITSELF = "not by itself"
 _ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
-"""Commands that end a trouble or a hold at once; what else there is to do is advice."""
 _PLURAL = (
     ("lets go by itself", "let go by themselves"),
     ("goes on by itself", "go on by themselves"),
@@ -51,7 +50,7 @@ class Sentence:
             return text
         if not self.by_itself:
             return f"{text}: {self.do}"
-        if self.do.startswith(_ENDS_IT):
+        if ends_it(self.do):
             return f"{text}, or now: {self.do}"
         return f"{text}; {'see ' if self.do.startswith('epactl ') else ''}{self.do}"
 
@@ -66,6 +65,11 @@ class Sentence:
             "do": self.do,
             "line": self.line,
         }
+
+
+def ends_it(do: str) -> bool:
+    """Whether a command ends a trouble or a hold at once; what else there is to do is advice."""
+    return do.startswith(_ENDS_IT)
 
 
 def moment(at: datetime, now: datetime, zone: tzinfo | None = None, *, seconds: bool = True) -> str:
