@@ -213,6 +213,7 @@ class House:
         self.metrics.show(self.supervisor.snapshots())
         self._gateway.observe_budgets()
         self._machine.show()
+        self.board.report.observe(self.metrics)
         return self.board.render()
 
     async def _apply(self, changes: Changes) -> None:

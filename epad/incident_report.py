@@ -12,6 +12,7 @@ from datetime import timedelta, tzinfo
 from math import inf, isfinite
 
 from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
+from epad.metrics import Metrics
 from epad.response.decider import Decider
 from epad.sentence import NOT_BY_ITSELF, Sentence, ends_it, moment, names, together
 from statemachine.assessor import Anomaly
@@ -107,6 +108,24 @@ class IncidentReport:
             since=self._since(subsystem, hold),
             by_itself=ending.by_itself,
         )
+
+    def ends_at(self, subsystem: str) -> float | None:
+        """When the last thing that holds a subsystem lets go by itself (monotonic); None if no time does."""
+        endings = [self._ending(subsystem, hold) for hold in self._decider.reasons_to_hold(subsystem)]
+        at = max((ending.at for ending in endings), default=inf)
+        return at if isfinite(at) else None
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the series of the holds up to date."""
+        metrics.hold.clear()
+        metrics.hold_ends.clear()
+        now, utc = self._clock.monotonic(), self._clock.utc().timestamp()
+        for name, hold in self._decider.holds.items():
+            if hold.rung is Rung.OPEN:
+                continue
+            metrics.hold.labels(name, hold.rung.label, self._cause(name)).set(1)
+            if (at := self.ends_at(name)) is not None:
+                metrics.hold_ends.labels(name).set(utc + at - now)
 
     def line_of(self, subsystem: str) -> str:
         """The same as text; empty if it is not held."""
@@ -207,7 +226,7 @@ class IncidentReport:
 
     def _cause(self, subsystem: str) -> Cause:
         reasons = self._decider.reasons_to_hold(subsystem)
-        causes = [hold.cause for hold in reasons]
+        causes = [hold.cause for hold in reasons] or [Cause.FOUND]
         return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
 
     def _why(self, hold: Hold) -> str:

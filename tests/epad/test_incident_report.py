@@ -9,8 +9,10 @@ import pytest
 import structlog
 from epad_story import Story
 from incidents import DOCUMENT, INCIDENTS, Incident, Incidents, markdown
+from prometheus_client.samples import Sample
 
 from epad.incident_report import CALM, IncidentReport
+from epad.metrics import Metrics
 from epad.response.stimulus import Forced, Released, Resumed
 from epad.sentence import NOT_BY_ITSELF
 from statemachine.containment import Rung
@@ -140,3 +142,22 @@ def test_nothing_wrong_is_said_in_three_words() -> None:
         None,
         "",
     )
+
+
+@every_incident
+def test_the_series_name_who_is_held_how_and_until_when(incident: Incident) -> None:
+    """An alert joins them, so that whoever is woken reads the name, the rung and the time; nothing stays behind."""
+    scene, metrics = incident.happen(), Metrics("test")
+    metrics.hold.labels("gone", "freeze", "found").set(1)
+    scene.report.observe(metrics)
+    held_series = {sample.labels["subsystem"] for sample in _samples(metrics, "epad_subsystem_hold")}
+    assert held_series == held(scene)
+    now = scene.story.clock.utc().timestamp()
+    for sample in _samples(metrics, "epad_subsystem_hold_ends_timestamp_seconds"):
+        scene = incident.happen()
+        scene.story.wait(sample.value - now + 6)
+        assert sample.labels["subsystem"] not in held(scene)
+
+
+def _samples(metrics: Metrics, name: str) -> list[Sample]:
+    return [s for family in metrics.registry.collect() for s in family.samples if s.name == name]
