@@ -401,9 +401,8 @@ class House:
         }
 
     def _make_schedule(self) -> Schedule:
-        chores = Chores(
-            self._integrity, self._stores.ledger, self.events, self.controller, self.responses.drill
-        )
+        stores, drill, calm = self._stores, self.responses.drill, lambda: self.decider.has_room_for_chores
+        chores = Chores(self._integrity, stores.ledger, self.events, self.controller, drill, calm)
         return chores.schedule(self.config.schedule)
 
     def _make_board(self) -> StatusBoard:

@@ -33,6 +33,7 @@ from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
 from statemachine.roots import roots
+from statemachine.shortage import host_is_short
 from statemachine.situation import Limits, Persist, Situation
 from statemachine.table import Row, Trigger
 
@@ -108,6 +109,11 @@ class Decider:
     @property
     def phase_seconds(self) -> float:
         return self._clock.monotonic() - self._entered_at
+
+    @property
+    def has_room_for_chores(self) -> bool:
+        """Whether epad may do what it could also leave: not while it saves or mends, nor on a host that is short."""
+        return self.phase in {Phase.NORMAL, Phase.QUARANTINE} and not host_is_short(self.assessor.active)
 
     @property
     def incident(self) -> Incident:
