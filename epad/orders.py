@@ -37,7 +37,7 @@ from epad.supervisor.child_logs import ChildLog, LogKeeper
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
-from statemachine.containment import Hold, Rung
+from statemachine.containment import Cause, Hold, Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
@@ -46,6 +46,8 @@ from statemachine.table import mermaid
 # A stop with its full grace takes the longest; after this the answer says that it is still under way.
 ANSWER_SECONDS = 30.0
 NOTHING_TO_DO = "nothing to do: it was so already"
+RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
+"""What a release ends."""
 
 
 Reload = Callable[[], Awaitable[list[str]]]
@@ -145,13 +147,16 @@ class Orders:
 
     def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
         """Say what a release has left standing: an order that did not let go has failed, and says why."""
-        still = self._report.of(name)
+        after, line = self.decider.reasons_to_hold(name), self._report.line_of(name)
         if answer["failed"]:
             return answer
-        if still is not None:
-            gone = len(before) - len(self.decider.reasons_to_hold(name))
-            done = "what it was held for itself is over, but" if gone else "a release does not end this:"
-            return {**answer, "failed": True, "results": [f"{done} {still.line}"]}
+        if after and all(hold.cause in RELEASABLE for hold in after):
+            # A release ends all of these, so they have been found since.
+            return {**answer, "results": [*answer["results"], f"let go, and held again since: {line}"]}
+        if after:
+            some = any(hold.cause in RELEASABLE for hold in before)
+            done = "what it was held for itself is over, but" if some else "a release does not end this:"
+            return {**answer, "failed": True, "results": [f"{done} {line}"]}
         if not before:
             return {**answer, "results": [f"{NOTHING_TO_DO}: {name} was not held"]}
         return answer

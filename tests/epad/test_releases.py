@@ -184,6 +184,22 @@ async def test_a_release_that_does_not_let_go_has_failed_and_says_why(
     assert re.sub(r"\d\d:\d\d", "T", said) in re.sub(r"\d\d:\d\d", "T", result)
 
 
+async def test_what_loops_on_is_let_go_and_held_again() -> None:
+    """The order was obeyed; that it did not last is said too."""
+    desk = Desk(lambda s: s.find("chat"))
+    obey = desk.order
+
+    async def order(stimulus: Stimulus, wait_for: Lane = Lane.CONTAINMENT) -> list[OperationEnded]:
+        ended = await obey(stimulus, wait_for)
+        desk.story.find("chat")
+        return ended
+
+    desk.order = order  # type: ignore[method-assign]
+    answer = await desk.release("chat")
+    assert (answer["failed"], desk.is_held("chat")) == (False, True)
+    assert answer["results"][1].startswith("let go, and held again since: chat is frozen since")
+
+
 async def test_what_is_not_held_was_not_held() -> None:
     """In NORMAL, and of a bystander in PRESERVATION: no failure, and no word of steps."""
     for begin in (lambda _: None, lambda s: preserved(s, "chat", "game")):
