@@ -14,7 +14,16 @@ from math import inf, isfinite
 from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
 from epad.metrics import Metrics
 from epad.response.decider import Decider
-from epad.sentence import NOT_BY_ITSELF, Sentence, ends_it, moment, names, together
+from epad.sentence import (
+    NOT_BY_ITSELF,
+    Sentence,
+    ends_it,
+    moment,
+    names,
+    together,
+    user_name,
+    with_user_names,
+)
 from statemachine.assessor import Anomaly
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung
@@ -230,8 +239,13 @@ class IncidentReport:
         return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
 
     def _why(self, hold: Hold) -> str:
-        # The reason of a parking names the command, which the sentence does at its end.
-        return hold.reason.partition("; `epactl ")[0] if hold.cause is Cause.PARKED else hold.reason
+        match hold.cause:
+            case Cause.PARKED:  # its reason names the command, which the sentence does at its end
+                return hold.reason.partition("; `epactl ")[0]
+            case Cause.PERSON | Cause.PAUSED:
+                return with_user_names(hold.reason, user_name)
+            case _:
+                return hold.reason
 
     def _since(self, subsystem: str, hold: Hold) -> str:
         anomaly = self._anomaly(hold.probe, subsystem)

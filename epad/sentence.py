@@ -6,12 +6,15 @@ these, so none of them words a trouble of its own. Pure: `epad/incident_report.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import pwd
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 NOT_BY_ITSELF = "not by itself"
 _ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
+_PEER = re.compile(r"\buid (\d+) \(pid \d+\)")
 _PLURAL = (
     ("lets go by itself", "let go by themselves"),
     ("goes on by itself", "go on by themselves"),
@@ -77,6 +80,19 @@ def moment(at: datetime, now: datetime, zone: tzinfo | None = None, *, seconds: 
     local, today = at.astimezone(zone), now.astimezone(zone).date()
     time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
     return time if local.date() == today else f"{local:%Y-%m-%d} {time}"
+
+
+def with_user_names(text: str, name_of: Callable[[int], str]) -> str:
+    """Write the name of whoever gave an order where the kernel's numbers stand: `uid 1001 (pid 14956)`."""
+    return _PEER.sub(lambda peer: name_of(int(peer[1])) or peer[0], text)
+
+
+def user_name(uid: int) -> str:
+    """The user of that number; empty if this machine knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
 
 
 def names(who: Sequence[str]) -> str:

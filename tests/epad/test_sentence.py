@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from epad.sentence import NOT_BY_ITSELF, Sentence, moment, names, together
+from epad.sentence import NOT_BY_ITSELF, Sentence, moment, names, together, user_name, with_user_names
 
 NOW = datetime(2026, 11, 28, 23, 59, 50, tzinfo=UTC)
 
@@ -83,3 +83,22 @@ def test_what_is_true_of_several_is_said_once() -> None:
         "a and b are frozen since 17:15: it loops; let go by themselves at 17:18 if they stay quiet, or now: "
         "epactl release a; epactl release b"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("held by uid 1001 (pid 14956): it looks odd", "held by ada: it looks odd"),
+        ("paused by uid 1002 (pid 7): lunch", "paused by uid 1002 (pid 7): lunch"),
+        ("held by ada: uid 1001 says so", "held by ada: uid 1001 says so"),
+    ],
+)
+def test_a_person_has_a_name_where_the_machine_knows_one(text: str, shown: str) -> None:
+    """The journal keeps the number, which is what the kernel vouches for."""
+    assert with_user_names(text, {1001: "ada"}.get) == shown  # type: ignore[arg-type]
+
+
+def test_users_are_those_of_the_machine() -> None:
+    """One that is not known has no name."""
+    assert user_name(0) == "root"
+    assert user_name(2**32 - 7) == ""
