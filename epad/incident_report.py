@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from math import inf, isfinite
+from typing import Any
 
 from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
 from epad.metrics import Metrics
@@ -60,7 +61,7 @@ _ADVICE = {
     "cascade": "epactl restart {name} --reason TEXT",
 }
 
-Upstreams = Callable[[], Sequence[Mapping[str, object]]]
+Upstreams = Callable[[], Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,13 @@ class _Ending:
 _UPSTREAM_WORDS = {
     "gone": ("is gone", "goes on by itself once it answers", "start the server at {url}"),
     "loading": ("is loading", "goes on by itself once it is ready", ""),
-    "rejecting epad's key": (
+    "rejecting": (
         "rejects epad's key",
         "goes on by itself once it takes the key",
         "check api_key_file or api_key_credential of [upstreams.{name}]",
     ),
     "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
-    "limiting": ("limits epad", "goes on by itself when the time it asked for is over", ""),
+    "limiting": ("limits epad", "goes on by itself {at}", ""),
 }
 _SILENT = ("does not answer", "goes on by itself once it answers", "look at the server at {url}")
 
@@ -321,7 +322,22 @@ class IncidentReport:
         )
 
     def _silent_upstreams(self) -> list[Sentence]:
-        return [_of_upstream(row) for row in self._upstreams() if not row["healthy"]]
+        return [self._of_upstream(row) for row in self._upstreams() if row["reason"] or not row["healthy"]]
+
+    def _of_upstream(self, row: Mapping[str, Any]) -> Sentence:
+        """A model server that is not well; it holds nobody, and its clients are refused with its name."""
+        what, until, do = _UPSTREAM_WORDS.get(row.get("state", ""), _SILENT)
+        now = self._clock.monotonic()
+        since = self._moment(now - row["seconds"], seconds=False) if row.get("seconds") else ""
+        again = self._at(now + row.get("retry_seconds", 0.0))
+        return Sentence(
+            who=f"upstream {row['name']}",
+            why=str(row["reason"]),
+            until=until.format(at=again),
+            do=do.format(name=row["name"], url=row["url"]),
+            what=what,
+            since=since,
+        )
 
     # Times.
 
@@ -378,15 +394,3 @@ def _is_open(anomaly: Anomaly, holds: Mapping[str, Hold]) -> bool:
     """Whether an anomaly is of nobody who is held."""
     hold = holds.get(anomaly.key.subsystem)
     return hold is None or hold.rung is Rung.OPEN
-
-
-def _of_upstream(row: Mapping[str, object]) -> Sentence:
-    """A model server that is not well; it holds nobody, and its clients are refused with its name."""
-    what, until, do = _UPSTREAM_WORDS.get(str(row.get("state", "")), _SILENT)
-    return Sentence(
-        who=f"upstream {row['name']}",
-        why=str(row["reason"]),
-        until=until,
-        do=do.format(name=row["name"], url=row["url"]),
-        what=what,
-    )

@@ -51,9 +51,11 @@ def upstream(state: str, reason: str) -> Upstream:
     return {
         "name": "vllm",
         "url": "http://127.0.0.1:8000",
-        "healthy": False,
+        "healthy": state == "limiting",
         "state": state,
         "reason": reason,
+        "seconds": 12.0,
+        "retry_seconds": 20.0 if state == "limiting" else 1.5,
     }
 
 
@@ -340,7 +342,7 @@ INCIDENTS: tuple[Incident, ...] = (
         "a model server does not take epad's key",
         lambda _: None,
         phase=Phase.NORMAL,
-        upstreams=[upstream("rejecting epad's key", "HTTP 401")],
+        upstreams=[upstream("rejecting", "HTTP 401")],
     ),
     Incident(
         "a model server loads its model",
