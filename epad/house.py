@@ -137,6 +137,7 @@ class House:
         self.responses = self._make_responses()
         self.rescue = self.responses.rescue
         self._world = self._make_world()
+        self._world.serve([upstream.served_by for upstream in config.upstreams.values()])
         self._world.on_journal_failed = self.rescue.journal_failed
         self._world.stores_to_restore = self._datastores.to_restore
         self.decider = self._make_decider()
