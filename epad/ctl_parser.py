@@ -196,6 +196,9 @@ def _add_reasons(commands: _Commands) -> None:
         nargs="?",
         help="a subsystem, a datastore, a phase, an event's id, or an id as anomaly-3",
     )
+    explain.add_argument(
+        "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
+    )
     commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
 
 

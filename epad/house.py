@@ -139,6 +139,7 @@ class House:
         self.responses = self._make_responses()
         self.rescue = self.responses.rescue
         self._world = self._make_world()
+        self._world.serve([upstream.served_by for upstream in config.upstreams.values()])
         self._world.on_journal_failed = self.rescue.journal_failed
         self._world.stores_to_restore = self._datastores.to_restore
         self.decider = self._make_decider()
@@ -159,6 +160,7 @@ class House:
             config.metrics.listen, self.metrics, self._refresh, config.metrics.hosts
         )
         self.board = self._make_board()
+        self._access.tell = self.board.report.line_of
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()
@@ -213,6 +215,7 @@ class House:
         self._gateway.observe_budgets()
         self.metrics.show_upstreams(self._upstreams.status())
         self._machine.show()
+        self.board.report.observe(self.metrics)
         return self.board.render()
 
     async def _apply(self, changes: Changes) -> None:
@@ -402,9 +405,8 @@ class House:
         }
 
     def _make_schedule(self) -> Schedule:
-        chores = Chores(
-            self._integrity, self._stores.ledger, self.events, self.controller, self.responses.drill
-        )
+        stores, drill, calm = self._stores, self.responses.drill, lambda: self.decider.has_room_for_chores
+        chores = Chores(self._integrity, stores.ledger, self.events, self.controller, drill, calm)
         return chores.schedule(self.config.schedule)
 
     def _make_board(self) -> StatusBoard:

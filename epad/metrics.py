@@ -113,6 +113,18 @@ class Metrics:
         self.subsystem_state = self._gauge(
             "epad_subsystem_state", "1 for the state a subsystem is in.", "subsystem", "state"
         )
+        self.hold = self._gauge(
+            "epad_subsystem_hold",
+            "1 for the rung a subsystem is held at, and why.",
+            "subsystem",
+            "state",
+            "kind",
+        )
+        self.hold_ends = self._gauge(
+            "epad_subsystem_hold_ends_timestamp_seconds",
+            "When the hold ends by itself if it stays quiet; absent where only a person ends it.",
+            "subsystem",
+        )
         self.restarts = self._counter("epad_subsystem_restarts_total", "Restarts after an exit.", "subsystem")
         self.exits = self._counter("epad_subsystem_exits_total", "Exits nobody asked for.", "subsystem")
         self.subsystem_memory = self._gauge(

@@ -24,7 +24,7 @@ def screen(
 ) -> list[str]:
     """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
     columns, rows = size
-    lines = [_ladder(status, style), _cut(_sentence(status), columns)]
+    lines = [_ladder(status, style), *_folded(_sentence(status), columns)]
     lines += [_cut(line, columns) for line in anomaly_lines(status["anomalies"])]
     lines += ["", _cut(_heads(), columns)]
     lines += [_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]]
@@ -51,6 +51,18 @@ def _ladder(status: dict[str, Any], style: Style) -> str:
 
 def _sentence(status: dict[str, Any]) -> str:
     return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
+
+
+def _folded(text: str, columns: int) -> list[str]:
+    """Text over as many lines as it takes, so that its end, which says what to do, is not cut off."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > columns:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [_cut(one, columns) for one in (*lines, line)]
 
 
 def _heads() -> str:
