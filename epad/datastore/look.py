@@ -20,7 +20,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.copying import DestinationError, SourceError, die_with_parent
+from epad.checkpoint.copying import DestinationError, SourceError, die_with_parent, give_way
 from epad.checkpoint.disk import DIRECTORY_MODE, Disk
 from epad.checkpoint.file_copy import SQLITE_MAGIC, copy_file
 from epad.checkpoint.sqlite_copy import copy_database
@@ -49,7 +49,6 @@ from epad.datastore.rules import Tally, rule_faults, shrink_faults
 FAULTS_SHOWN = 20
 PARTS_SHOWN = 5
 PATIENCE = Patience()
-LOWEST_PRIORITY = 19
 ACCEPT = "--accept"
 
 
@@ -278,7 +277,7 @@ def main(arguments: list[str]) -> int:
     """Run as a child of the daemon, or by hand."""
     die_with_parent()
     os.umask(0o077)
-    os.nice(LOWEST_PRIORITY)
+    give_way()
     path, home, kind, shrink_ratio = arguments[:4]
     try:
         seen = look(Path(path), Path(home), kind, float(shrink_ratio), accept=ACCEPT in arguments[4:])

@@ -31,6 +31,16 @@ class Admission:
         self._clock = clock
         self._waiting: Waiting[Admitted] = Waiting(budgets, wait_seconds, self._give_back)
 
+    def at_once(self, subsystem: str, wish: Wish, digest: bytes) -> Admitted | None:
+        """Reserve for a turn before which nobody waits; None where it has to go the way of `admit`.
+
+        Raises RefusalError for a subsystem that is shut out.
+        """
+        if self._waiting.anybody:
+            return None
+        admitted = self._attempt(subsystem, wish, digest, False, False)
+        return None if isinstance(admitted, Refused) else admitted
+
     async def admit(self, subsystem: str, wish: Wish, digest: bytes) -> Admitted | Refused:
         """Reserve the worst case of a turn. Raises RefusalError for a subsystem that is shut out meanwhile."""
         admitted = await self._waiting.take(subsystem, partial(self._attempt, subsystem, wish, digest))
@@ -80,10 +90,10 @@ class Admission:
 
     def _useful(self, subsystem: str, wish: Wish) -> int:
         """What is worth waiting for: never more than half of what the budgets could give at their best."""
-        largest = self._budgets.largest(subsystem)
+        largest = self._budgets.largest_limit(subsystem)
         if largest is None:
             return wish.useful
-        ever = (largest.allowed - wish.prompt_tokens) // wish.choices
+        ever = (largest - wish.prompt_tokens) // wish.choices
         return max(min(wish.useful, 1), min(wish.useful, ever // 2))
 
     def _reserve(self, subsystem: str, wish: Wish, cap: int, now: float) -> Reservation | Refused:

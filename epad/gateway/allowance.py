@@ -8,7 +8,8 @@ while waiting may bring more, less than `LEAST_USEFUL_TOKENS` is not taken. Pure
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from epad.gateway.money import FREE, Price
 
@@ -16,8 +17,7 @@ LEAST_USEFUL_TOKENS = 256
 """A short answer or a call of a tool fits; what is smaller is given only when waiting brings no more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True, gc=False):
     """What one scope has left, and among how many turns that may have to be shared; None is no limit."""
 
     scope: str
@@ -26,8 +26,7 @@ class Room:
     expected: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True, gc=False):
     """What a turn would like: output tokens for each of its choices, the client's own word or the default.
 
     `context_tokens` is what the model's context leaves for one choice, 0 where that is not known.
@@ -51,8 +50,7 @@ class Wish:
         return min(self.most, LEAST_USEFUL_TOKENS)
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True, gc=False):
     """The output tokens of each choice, and the scope that left no more; empty if none cut it."""
 
     tokens: int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
@@ -31,8 +30,7 @@ _UNBOUNDED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Arriving:
+class Arriving(Struct, frozen=True):
     """A request whose body was read: who asks, on which route, and when it came."""
 
     request: Request
@@ -47,6 +45,7 @@ class Arriving:
         try:
             key = headers.idempotency_key(request.fields)
             conversation = headers.conversation(request.fields) or self.reading.ask.history.conversation
+            attempt = headers.attempt(request.fields)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
@@ -69,20 +68,27 @@ class Arriving:
             price=_price(parts, name, ask.model, bounded),
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
             hidden=judged.hidden,
+            attempt=attempt,
         )
 
 
-async def measured(
+def may_be_measured(
     arrival: Arrival, wish: Wish, parts: GatewayParts, prompts: Prompts, tokenizers: Tokenizers
-) -> Arrival:
-    """The request with its prompt counted by a tokenizer, where its bytes are in the way of what it wishes."""
+) -> bool:
+    """Say whether a tokenizer could count the prompt, and its bytes are in the way of what it wishes."""
     if len(arrival.upstream.candidates) != 1 or arrival.prompt.by == "tokenizer":
-        return arrival
+        return False
+    [upstream] = arrival.upstream.candidates
+    if not tokenizers.may_count(upstream, arrival.endpoint.path):
+        return False
     rooms = parts.budgets.rooms(arrival.subsystem, parts.clock.monotonic())
     short = wish.most < wish.tokens or allow(wish, rooms).tokens < wish.most
+    return short and prompts.trusts(upstream, arrival.ask, "tokenizer")
+
+
+async def measured(arrival: Arrival, tokenizers: Tokenizers) -> Arrival:
+    """The request with its prompt counted by the tokenizer of the only server that it may go to."""
     [upstream], ask, route = arrival.upstream.candidates, arrival.ask, arrival.endpoint.path
-    if not short or not prompts.trusts(upstream, ask, "tokenizer"):
-        return arrival
     tokens = await tokenizers.count(upstream, route, ask)
     if tokens is None or tokens >= arrival.prompt.tokens:
         return arrival

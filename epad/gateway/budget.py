@@ -19,6 +19,7 @@ from epad.gateway.limits import (
     LONGEST_WINDOW_SECONDS,
     OVERRUN,
     WINDOWS,
+    Meter,
     Refused,
     Scope,
     Usage,
@@ -68,7 +69,30 @@ class SharedBudgets:
     everyone: SharedBudgetConfig
 
 
+_NO_BUDGET = "{!r} has no budget: it is not in [subsystems]"
 NOTHING_SHARED = SharedBudgets({}, {}, SharedBudgetConfig())
+
+
+class _Asked(Struct, frozen=True):
+    """What is asked of a subsystem's budgets in every turn and changes only with the configuration."""
+
+    scopes: tuple[str, ...]
+    places: int
+    counts_money: bool
+    limits_tokens: bool
+    largest: Meter | None
+
+    @classmethod
+    def of(cls, scopes: tuple[Scope, ...]) -> _Asked:
+        limited = [scope.tokens for scope in scopes if scope.tokens.smallest_limit is not None]
+        money = any(scope.money.limited for scope in scopes)
+        return cls(
+            tuple(scope.name for scope in scopes),
+            scopes[0].max_in_flight,
+            money,
+            money or bool(limited),
+            min(limited, key=lambda meter: meter.smallest_limit or 0, default=None),
+        )
 
 
 class Budgets:
@@ -82,6 +106,7 @@ class Budgets:
         self._former: dict[str, tuple[Scope, ...]] = {}
         self._group_of: Mapping[str, str] = {}
         self._everyone: tuple[Scope, ...] = ()
+        self._asked: dict[str, _Asked] = {}
         self._open: dict[int, Reservation] = {}
         self._number = 0
         self.configure(budgets, max_in_flight, shared)
@@ -110,6 +135,7 @@ class Budgets:
             )
             for name, limits in budgets.items()
         }
+        self._asked = {name: _Asked.of(scopes) for name, scopes in self._scopes.items()}
         self._all = {
             GLOBAL_SCOPE: everyone,
             **{scope.name: scope for scope in groups.values()},
@@ -132,7 +158,7 @@ class Budgets:
 
     def counts_money(self, subsystem: str) -> bool:
         """Say whether any budget in money applies to the subsystem."""
-        return any(scope.money.limited for scope in self._of(subsystem))
+        return self._known_of(subsystem).counts_money
 
     @property
     def subsystems(self) -> tuple[str, ...]:
@@ -147,9 +173,10 @@ class Budgets:
     def foresee(self, subsystem: str, now: float) -> Refused | None:
         """See, from nothing but who asks, that no turn of any size fits: no body need be read for that."""
         for scope in self._of(subsystem):
-            refused = scope.overrun or scope.crowded(now) or scope.tokens.refuses(1, now)
-            if refused is not None:
-                return refused
+            if not scope.fits(1, 0, now):
+                refused = scope.overrun or scope.crowded(now) or scope.tokens.refuses(1, now)
+                if refused is not None:
+                    return refused
         return None
 
     def refuses(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Refused | None:
@@ -172,11 +199,11 @@ class Budgets:
 
     def limits_tokens(self, subsystem: str) -> bool:
         """Say whether any limit in tokens or money applies to the subsystem: then its budget is a hard one."""
-        return any(scope.tokens.limited or scope.money.limited for scope in self._of(subsystem))
+        return self._known_of(subsystem).limits_tokens
 
     def scopes_of(self, subsystem: str) -> tuple[str, ...]:
         """The scopes that a turn of the subsystem counts in."""
-        return tuple(scope.name for scope in self._of(subsystem))
+        return self._known_of(subsystem).scopes
 
     def wait(self, subsystem: str, *, by: int) -> None:
         """Count turns that wait for room, or no longer do."""
@@ -190,12 +217,17 @@ class Budgets:
 
     def largest(self, subsystem: str) -> Refused | None:
         """The smallest limit of tokens that applies, as the refusal of what is larger; None if there is none."""
-        found = [each for scope in self._of(subsystem) if (each := scope.tokens.smallest) is not None]
-        return min(found, key=lambda refused: refused.allowed, default=None)
+        meter = self._known_of(subsystem).largest
+        return None if meter is None else meter.smallest
+
+    def largest_limit(self, subsystem: str) -> int | None:
+        """The smallest limit of tokens that applies; None if there is none."""
+        meter = self._known_of(subsystem).largest
+        return None if meter is None else meter.smallest_limit
 
     def places(self, subsystem: str) -> int:
         """How many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""
-        return self._of(subsystem)[0].max_in_flight
+        return self._known_of(subsystem).places
 
     def reserve(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Reservation | Refused:
         """Hold both amounts in every scope, or say which limit they would cross.
@@ -285,11 +317,17 @@ class Budgets:
     def _known(self, scope: str) -> Scope:
         known = self._all.get(scope)
         if known is None:
-            raise BudgetError(f"{scope!r} has no budget: it is not in [subsystems]")
+            raise BudgetError(_NO_BUDGET.format(scope))
         return known
 
     def _of(self, subsystem: str) -> tuple[Scope, ...]:
         scopes = self._scopes.get(subsystem)
         if scopes is None:
-            raise BudgetError(f"{subsystem!r} has no budget: it is not in [subsystems]")
+            raise BudgetError(_NO_BUDGET.format(subsystem))
         return scopes
+
+    def _known_of(self, subsystem: str) -> _Asked:
+        known = self._asked.get(subsystem)
+        if known is None:
+            raise BudgetError(_NO_BUDGET.format(subsystem))
+        return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from epad.gateway import server_fields
 from epad.gateway.dialects.dialect import Ask
@@ -16,8 +16,7 @@ _CUT_OPTIONS = frozenset({CHAT, TEXT, OLLAMA_CHAT, OLLAMA_GENERATE})
 _MOST_SHOWN = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True, gc=False):
     """A request's route and who asks: whether a limit in tokens or money applies, and one in money."""
 
     route: str
@@ -26,8 +25,7 @@ class Asking:
     unknown_passes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True, gc=False):
     """Why a request is refused, empty if it is not; else what its fields mean for its bounds.
 
     `hidden`: part of the answer is not shown, so that what was seen of it bounds nothing. `unbounded`: part of the

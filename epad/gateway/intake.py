@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from epad.gateway.dialects.dialect import Ask, Endpoint
 from epad.gateway.dialects.shape import is_quick
 from epad.gateway.http.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What a request asks, and its body's SHA-256."""
 
     ask: Ask

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from epad.config import BudgetConfig, LimitsConfig, SharedBudgetConfig
 from epad.gateway.money import microusd
 
@@ -52,8 +54,7 @@ REQUEST_SECONDS = _REQUEST_WINDOW.seconds * (1 + 1 / _REQUEST_WINDOW.buckets)
 LONGEST_WINDOW_SECONDS = max(shape.seconds for shape in WINDOWS if math.isfinite(shape.seconds))
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True, gc=False):
     """Why a reservation was not made. `permanent` means that no waiting helps: the request is too large."""
 
     scope: str
@@ -83,18 +84,24 @@ class Window:
         self._size = shape.buckets + 1
         self._amounts = [0] * self._size
         self._newest: int | None = None
+        # Until this time there is nothing to forget: asked several times in every turn.
+        self._stands_until = -math.inf
 
     def advance(self, now: float) -> None:
         """Forget what is older than the window. Time that goes backwards is taken as standing still."""
+        if now < self._stands_until:
+            return
         bucket = math.floor(now / self._width)
         if self._newest is None:
             self._newest = bucket
+        self._stands_until = (self._newest + 1) * self._width
         if bucket <= self._newest:
             return
         for passed in range(self._newest + 1, min(bucket, self._newest + self._size) + 1):
             self.spent -= self._amounts[passed % self._size]
             self._amounts[passed % self._size] = 0
         self._newest = bucket
+        self._stands_until = (bucket + 1) * self._width
 
     def add(self, amount: int, at: float, now: float) -> None:
         """Count what was spent at `at`; what is older than the window is not counted."""
@@ -144,6 +151,7 @@ class Meter:
 
     def __init__(self, scope: str, limits: dict[WindowShape, int]) -> None:
         self.reserved = 0
+        self.smallest_limit: int | None = None
         self._scope = scope
         self._limited: tuple[tuple[Window | Sum, int], ...] = ()
         self._fresh: frozenset[WindowShape] = frozenset()
@@ -155,6 +163,7 @@ class Meter:
         self._limited = tuple(
             (counted.get(shape) or _window(shape), limit) for shape, limit in limits.items() if limit
         )
+        self.smallest_limit = min((limit for _, limit in self._limited), default=None)
         former = counted.keys() - self._fresh
         self._fresh = frozenset(window.shape for window, _ in self._limited) - former
 
@@ -184,6 +193,15 @@ class Meter:
             left = max(0, limit - window.spent - self.reserved)
             least = left if least is None else min(least, left)
         return least
+
+    def fits(self, amount: int, now: float) -> bool:
+        """Say whether no limit would be crossed, which is the case nearly always; by how much is for `refuses`."""
+        taken = self.reserved + amount
+        for window, limit in self._limited:
+            window.advance(now)
+            if window.spent + taken > limit:
+                return False
+        return True
 
     def too_large(self, amount: int, now: float) -> Refused | None:
         """Say which limit is smaller than the amount alone."""
@@ -287,8 +305,17 @@ class Scope:
         for meter in (self.tokens, self.money, self.requests):
             meter.told()
 
+    def fits(self, tokens: int, amount_microusd: int, now: float) -> bool:
+        """Say whether a reservation would cross no limit at all."""
+        if self.overrun is not None or (self._max_in_flight and self.in_flight >= self._max_in_flight):
+            return False
+        tokens_fit = self.tokens.fits(tokens, now) and self.requests.fits(1, now)
+        return tokens_fit and self.money.fits(amount_microusd, now)
+
     def refuses(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
         """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""
+        if self.fits(tokens, amount_microusd, now):
+            return None
         return (
             self.overrun
             or self.tokens.too_large(tokens, now)

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.upstream import Upstream
@@ -37,8 +39,7 @@ _MOST_TIMES_PROVEN, _LEAST_GUESSED = 4, 1_024
 MOST_BYTES_A_TOKEN = 24
 
 
-@dataclass(frozen=True, slots=True)
-class PromptBound:
+class PromptBound(Struct, frozen=True, gc=False):
     """How many tokens a prompt has at most, and by what: its bytes, a count of its beginning, or a tokenizer."""
 
     tokens: int

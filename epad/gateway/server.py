@@ -17,7 +17,8 @@ from epad.database import DatabaseError
 from epad.descriptors import share
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
-from epad.gateway.arrivals import Arriving, measured
+from epad.gateway.allowance import Wish
+from epad.gateway.arrivals import Arriving, may_be_measured, measured
 from epad.gateway.bodies import Bodies, BodyAllowance
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Refused, Usage
 from epad.gateway.catalogue import Lookup, Question
@@ -43,6 +44,7 @@ from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.hosts import without_port
 from epad.ledger.record import Outcome
 from epad.memory import trim
+from probes.blame import Failure, fault_of_refusal
 from probes.turns import TurnRefused
 
 # What handlers in flight get after they were severed, before they are cancelled.
@@ -237,8 +239,7 @@ class Gateway:
 
     def _largest(self, name: str, endpoint: Endpoint) -> Refused | None:
         """The limit that a longer body could never be paid from, where nothing but its bytes bounds the prompt."""
-        upstreams = self._parts.upstreams.of(endpoint.dialect.name)
-        if any(upstream.context_tokens for upstream in upstreams):
+        if self._parts.upstreams.tells_context(endpoint.dialect.name):
             return None
         return self._parts.budgets.largest(name)
 
@@ -266,16 +267,19 @@ class Gateway:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         arrival = Arriving(request, name, endpoint, arrived, reading).route(self._parts, self._prompts)
         wish = self._turns.wish(arrival)
-        arrival = await measured(arrival, wish, self._parts, self._prompts, self._tokenizers)
+        if may_be_measured(arrival, wish, self._parts, self._prompts, self._tokenizers):
+            arrival = await measured(arrival, self._tokenizers)
+            wish = self._turns.wish(arrival)
         answers = self._parts.answers
         if arrival.idempotency_key is None or answers is None:
-            return await self._take(request, await self._turns.admit(arrival))
-        return await self._take_once(request, arrival, answers, arrival.idempotency_key)
+            return await self._take(request, await self._turns.admit(arrival, wish))
+        return await self._take_once(request, arrival, wish, answers)
 
     async def _take_once(
-        self, request: Request, arrival: Arrival, answers: Answers, key: str
+        self, request: Request, arrival: Arrival, wish: Wish, answers: Answers
     ) -> Response | None:
         """Give the answer that this key has already, or see to it that it has one. Raises RefusalError."""
+        key = arrival.idempotency_key or ""
         digest = hashlib.sha256(arrival.endpoint.path.encode() + b"\0" + arrival.body_sha256).digest()
         claim = Claim(arrival.subsystem, key, digest)
         try:
@@ -284,7 +288,7 @@ class Gateway:
                     self._parts.log.info("turn.replayed", turn=kept.turn, subsystem=arrival.subsystem)
                     return kept.response()
                 copier = Copier(arrival.endpoint)
-                turn = await self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint))
+                turn = await self._turns.admit(structs.replace(arrival, endpoint=copier.endpoint), wish)
 
                 async def keep(response: Response) -> None:
                     await answers.keep(claim, copier.answer(turn.id, response))
@@ -315,7 +319,7 @@ class Gateway:
             return response
         except asyncio.CancelledError:
             if turn.severed is None and turn.outcome is not Outcome.DONE:
-                turn.end(Outcome.CUT, "the client disconnected")
+                turn.end(Outcome.CUT, "the client disconnected", Failure.CLIENT_GONE)
             raise
         finally:
             self._turns.finish(turn)
@@ -338,7 +342,7 @@ class Gateway:
             severed = turn.was_severed()
             if severed is None:
                 raise
-            turn.end(Outcome.CUT, severed.message)
+            turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
             raise BrokenTurnError(severed) from None
 
     async def _look_up(self, request: Request, lookup: Lookup) -> Response:
@@ -376,6 +380,7 @@ class Gateway:
                 if refused
                 else 0.0,
                 prompt_digest=error.prompt_digest,
+                fault=fault_of_refusal(error.refusal.code),
             )
         )
 

@@ -57,6 +57,10 @@ class Tokenizers:
         self._failed_until: dict[str, float] = {}
         self._counting: Counter[str] = Counter()
 
+    def may_count(self, upstream: Upstream, route: str) -> bool:
+        """Say whether anybody could count the prompts of a route, as far as is known without a request."""
+        return upstream.name in self._files or (upstream.server.name, route) in _SERVERS
+
     async def count(self, upstream: Upstream, route: str, ask: Ask) -> int | None:
         """The most tokens that a prompt has on an upstream."""
         way = self._way(upstream, route, ask)

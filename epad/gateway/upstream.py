@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from epad.config import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
-from epad.gateway.headers import CONVERSATION_HEADER
+from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
 from epad.gateway.health import Health
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
@@ -26,6 +27,7 @@ from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.server_profile import ServerProfile
 from epad.gateway.servers import CHAT, Server
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
+from probes.blame import Failure
 from statemachine.clock import Clock
 
 _CATALOGUE_SECONDS = 10.0
@@ -39,7 +41,11 @@ _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/
 # answer could not be read.
 _NOT_FORWARDED = HOP_BY_HOP | frozenset({
     b"host", b"content-length", b"content-encoding", b"accept-encoding", b"authorization", b"x-api-key", b"cookie",
-    b"expect", CONVERSATION_HEADER.lower().encode(),
+    b"expect", CONVERSATION_HEADER.lower().encode(), ATTEMPT_HEADER.lower().encode(),
+})  # fmt: skip
+# What this machine lacks, and no server can help with: files, ports, memory, room on the disk.
+_HOST_SHORT = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENOSPC,
 })  # fmt: skip
 _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
@@ -137,6 +143,7 @@ class Upstreams:
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
         self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
+        self._speaking: dict[str, tuple[Upstream, ...]] = {}
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -145,6 +152,7 @@ class Upstreams:
             self._upstream(name, config, keys[name]) for name, config in self._config.items()
         )
         self._routed.clear()
+        self._speaking.clear()
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
@@ -155,6 +163,7 @@ class Upstreams:
             await asyncio.wait({looking})
         self._upstreams = ()
         self._routed.clear()
+        self._speaking.clear()
         await self._pool.close()
 
     def route(self, model: str, dialect: str) -> Upstream | None:
@@ -207,7 +216,18 @@ class Upstreams:
 
     def of(self, dialect: str) -> tuple[Upstream, ...]:
         """Every upstream that speaks a dialect."""
-        return tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
+        speaking = self._speaking.get(dialect)
+        if speaking is None:
+            speaking = tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
+            self._speaking[dialect] = speaking
+        return speaking
+
+    def tells_context(self, dialect: str) -> bool:
+        """Say whether the configuration says of any that speaks a dialect how much its models hold."""
+        for upstream in self.of(dialect):
+            if upstream.context_tokens:
+                return True
+        return False
 
     async def post(
         self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields
@@ -325,7 +345,7 @@ class Upstreams:
             message = (
                 f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"
             )
-            raise UpstreamError(message, nothing_spent=True) from error
+            raise UpstreamError(message, nothing_spent=True, failure=_why_unconnected(error)) from error
         except OSError as error:
             raise broke_off(upstream.name, error) from error
         return Answer(upstream.name, upstream.health, incoming)
@@ -375,11 +395,17 @@ def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
     return host, (b"Authorization", b"Basic " + base64.b64encode(login))
 
 
+def _why_unconnected(error: NotConnectedError) -> Failure:
+    cause = error.__cause__
+    short = isinstance(cause, OSError) and cause.errno in _HOST_SHORT
+    return Failure.HOST_SHORT if short else Failure.NOT_CONNECTED
+
+
 def _kept_away(upstream: Upstream) -> UpstreamError:
     seconds = upstream.health.seconds_until_asked()
     reason = upstream.health.reason or "another turn tries it"
     message = f"upstream {upstream.name} is not asked for another {seconds:.0f} s: {reason}"
-    return UpstreamError(message, nothing_spent=True)
+    return UpstreamError(message, nothing_spent=True, failure=Failure.NOT_ASKED)
 
 
 def _without_secrets(url: str) -> str:

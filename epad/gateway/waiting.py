@@ -64,6 +64,11 @@ class Waiting(Generic[T]):
             return attempt(True, False) if ahead is None else got
         return await self._wait(_Waiter(subsystem, scopes, attempt, got))
 
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._queue)
+
     def changed(self) -> None:
         """Something was given back: let those go on who can, in order."""
         if self._queue:

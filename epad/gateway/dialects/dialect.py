@@ -32,8 +32,7 @@ class OutputLimits:
         return min(self.default_tokens if wish is None else wish, self.max_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Habits:
+class Habits(Struct, frozen=True, gc=False):
     """How an upstream takes what epad writes into a request.
 
     `caps` are the fields that cap an answer there, the first of them is the one to write; `usage_option` says
