@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
@@ -133,13 +133,15 @@ def _candidates(
     if not candidates:
         refusal = refuse.invalid_request(all_judged[0].refusal)
         raise RefusalError(refusal, prompt_digest=ask.prompt_digest)
+    if len(all_judged) == 1:
+        return candidates, all_judged[0]
     taken = [judged for judged in all_judged if not judged.refusal]
     hidden, unbounded = any(j.hidden for j in taken), any(j.unbounded for j in taken)
     return candidates, Judged("", hidden, unbounded)
 
 
 def _bounded(
-    prompts: Prompts, candidates: Iterable[Upstream], dialect: str, ask: Ask, *, unbounded: bool
+    prompts: Prompts, candidates: Sequence[Upstream], dialect: str, ask: Ask, *, unbounded: bool
 ) -> tuple[tuple[Upstream, ...], PromptBound]:
     """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
 
@@ -147,6 +149,8 @@ def _bounded(
     """
     if unbounded and ask.prompt_bound:  # 0 is that of a request which only counts
         ask = structs.replace(ask, prompt_bound=None)
+    if len(candidates) == 1 and (only := prompts.bound(candidates[0], dialect, ask)) is not None:
+        return (candidates[0],), only
     bounds = [(each, prompts.bound(each, dialect, ask)) for each in candidates]
     bounded = [(each, bound) for each, bound in bounds if bound is not None]
     if not bounded:

@@ -33,6 +33,7 @@ _NO_PART_OF_IT = frozenset({
     "keep_alive", "service_tier", "prompt_cache_key", "safety_identifier", "session_id", "request_id",
     *CAP_NAMES, *CHOICE_NAMES,
 })  # fmt: skip
+_NOTHING_AROUND = hashlib.sha256().hexdigest()
 _MOST_TIMES_PROVEN, _LEAST_GUESSED = 4, 1_024
 # A token of more bytes than that is rare; a count below it is none of the whole prompt: Ollama leaves out what it had
 # cached (ollama#3427).
@@ -158,6 +159,8 @@ def _model(upstream: Upstream, ask: Ask) -> tuple[str, str]:
 
 def _place(upstream: Upstream, ask: Ask) -> tuple[str, str, str]:
     """What a count holds for beside the messages: the server, the model, and all that may change the prompt."""
+    if _NO_PART_OF_IT.issuperset(ask.fields.values):
+        return upstream.name, ask.model, _NOTHING_AROUND
     around = hashlib.sha256()
     for name, raw in sorted(ask.fields.values.items()):
         if name not in _NO_PART_OF_IT:

@@ -218,10 +218,7 @@ class Upstreams:
 
     def tells_context(self, dialect: str) -> bool:
         """Say whether the configuration says of any that speaks a dialect how much its models hold."""
-        for upstream in self.of(dialect):
-            if upstream.context_tokens:
-                return True
-        return False
+        return any(upstream.context_tokens for upstream in self.of(dialect))
 
     async def post(
         self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields
