@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Hashable, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -153,13 +153,14 @@ def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = 
 
 
 @cache
-def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     """What reads a kind, made once: to make it takes longer than to read what is small."""
     return msgspec.json.Decoder(kind)
 
 
 def _read(raw: Raw | bytes, kind: type[T]) -> T:
-    return cast("T", _decoder(cast("Hashable", kind)).decode(raw))
+    value: T = _decoder(kind).decode(raw)
+    return value
 
 
 def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
@@ -167,9 +168,10 @@ def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
     if kind in _SCALARS and len(memoryview(raw)) > _MAX_SCALAR_BYTES:
         raise RequestError(f"{name}: longer than {_MAX_SCALAR_BYTES:,} bytes")
     try:
-        return cast("T", _decoder(cast("Hashable", kind)).decode(raw))
+        value: T = _decoder(kind).decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{name}: {error}") from error
+    return value
 
 
 def read_answer(body: bytes, kind: type[T]) -> T | None:
