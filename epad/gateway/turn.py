@@ -120,7 +120,7 @@ class Turn:
         """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
         if self.whole is not None:
             return self.whole.absurd
-        return self.meter.seen().absurd if self.meter is not None else ""
+        return self.meter.absurd if self.meter is not None else ""
 
     def _terms(self) -> Terms:
         arrival, ask = self.arrival, self.arrival.ask
@@ -246,6 +246,10 @@ class Turns:
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
         self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
+
+    def is_settled(self, turn: Turn) -> bool:
+        """Say whether what it costs is decided already."""
+        return turn.id in self._charges
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""

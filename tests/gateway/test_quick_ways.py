@@ -13,6 +13,11 @@ from epad.config import BudgetConfig
 from epad.gateway import server_fields
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects import history as histories
+from epad.gateway.dialects.events import EventStream
+from epad.gateway.dialects.openai_answer import OpenAI
+from epad.gateway.dialects.openai_choices import Hearing
+from epad.gateway.dialects.openai_chunks import ChunkStream
+from epad.gateway.dialects.reply import Reply
 from epad.gateway.form import Form, form_of
 from epad.gateway.limits import Meter, Scope, WindowShape
 from epad.gateway.server_fields import Fields
@@ -131,3 +136,77 @@ def test_an_object_is_one_body_unless_a_stream_was_asked_for(
 ) -> None:
     form = form_of(margin + b'{"id":', asked=asked, lines=lines, ended=ended)
     assert form is (None if asked and not ended else Form.WHOLE)
+
+
+_DELTAS = st.sampled_from([
+    {"content": "Hello"}, {"content": ""}, {"content": None}, {"role": "assistant", "content": "", "refusal": None},
+    {"content": "é \n\n data: [DONE]"}, {"reasoning_content": "hm"}, {"reasoning_content": "", "content": "x"},
+    {"content": ["part"]}, {"refusal": "no"}, {"content": "a", "strange": "b"}, {},
+    {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}, {"content": 'a "usage" of it'},
+])  # fmt: skip
+_CHOICES = st.fixed_dictionaries(
+    {"delta": _DELTAS},
+    optional={
+        "index": st.sampled_from([0, 0, 0, 1]),
+        "finish_reason": st.sampled_from([None, None, "stop", ""]),
+        "logprobs": st.just(None),
+        "text": st.none(),
+    },
+)
+_CHUNKS = st.fixed_dictionaries(
+    {"choices": st.lists(_CHOICES, min_size=0, max_size=2)},
+    optional={
+        "id": st.just("chatcmpl-1"),
+        "usage": st.sampled_from([None, {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}]),
+        "error": st.sampled_from([None, {"message": "broken"}]),
+        "timings": st.just({"ms": 1}),
+    },
+)
+_EVENTS = st.one_of(
+    st.builds(lambda chunk: b"data: " + json.dumps(chunk).encode() + b"\n\n", _CHUNKS),
+    st.sampled_from([b": ping\n\n", b"data: [DONE]\n\n", b"data: {\r\n\r\n", b"event: x\ndata: {}\n\n"]),
+)
+
+
+def _stream(*, keep_usage: bool) -> ChunkStream:
+    return ChunkStream(OpenAI(), b'"delta"', keep_usage=keep_usage)
+
+
+@given(st.lists(_EVENTS, max_size=24), st.booleans(), st.integers(1, 2_000))
+def test_a_stream_is_read_in_whole_pieces_as_it_is_event_by_event(
+    events: list[bytes], keep_usage: bool, size: int
+) -> None:
+    quick, slow, data = _stream(keep_usage=keep_usage), _stream(keep_usage=keep_usage), b"".join(events)
+    passed = b"".join(quick.feed(data[at : at + size]) for at in range(0, len(data), size)) + quick.finish()
+    passed_slowly = b"".join(EventStream.feed(slow, event) for event in events) + slow.finish()
+    assert passed == passed_slowly
+    assert quick.seen() == slow.seen()
+    assert (quick.usage, quick.chunks, quick.complete, quick.failed) == (
+        slow.usage, slow.chunks, slow.complete, slow.failed,
+    )  # fmt: skip
+    assert quick.reply.digest() == slow.reply.digest()
+
+
+@given(st.lists(st.builds(lambda choice: {"choices": [choice]}, _CHOICES), min_size=1, max_size=24))
+def test_chunks_are_heard_together_as_they_are_field_by_field(chunks: list[dict[str, Any]]) -> None:
+    together, loosely = _stream(keep_usage=True), Hearing(Reply())
+    together.feed(b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks))
+    for chunk in chunks:
+        loosely.hear_loosely(chunk)
+    assert together._choice_bytes() == loosely.choice_bytes()
+    assert together.reply.digest() == loosely.reply.digest()
+
+
+def test_plain_chunks_need_no_second_reading() -> None:
+    """Else the quick way would be none, and nobody would notice."""
+    read = 0
+
+    def loosely(self: Hearing, answer: object) -> None:
+        nonlocal read
+        read += 1
+
+    stream = _stream(keep_usage=False)
+    stream._hearing.hear = loosely.__get__(stream._hearing)  # type: ignore[method-assign]
+    stream.feed(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n' * 40)
+    assert stream.most_tokens() == 40
+    assert read == 0

@@ -116,6 +116,11 @@ class StreamMeter(Protocol):
         """Take each line for an event."""
         ...
 
+    @property
+    def absurd(self) -> str:
+        """What was counted that cannot be a count, and in which field; empty if nothing was."""
+        ...
+
     def seen(self) -> Seen:
         """What has come so far, as far as its cost goes."""
         ...

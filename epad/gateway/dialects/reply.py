@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 _DIGEST_BYTES = 16
 # What has come is hashed so many characters at a time: chunk by chunk took longer than reading the JSON did.
@@ -30,6 +31,15 @@ class Reply:
         self._pieces.append(text)
         self._unhashed.append(text)
         self._unhashed_characters += len(text)
+        if self._unhashed_characters >= _HASHED_CHARACTERS:
+            self._hash()
+
+    def say_all(self, texts: Iterable[str | None]) -> None:
+        """Take in several pieces of text, one after the other."""
+        said = [text for text in texts if text]
+        self._pieces += said
+        self._unhashed += said
+        self._unhashed_characters += sum(map(len, said))
         if self._unhashed_characters >= _HASHED_CHARACTERS:
             self._hash()
 

@@ -71,25 +71,29 @@ class Incoming:
     def began(self, status: int, reason: bytes, fields: Fields) -> None:
         """Take in the head."""
         self.status, self.reason, self.fields = status, reason, fields
-        self._wake()
+        self.wake()
 
-    def take(self, data: bytes) -> bool:
-        """Take in a piece of the body; False if there is enough for now."""
+    def take(self, data: bytes) -> None:
+        """Take in a piece of the body; whoever reads is woken by `wake`, once for all that came together."""
         self._parts.append(data)
         self._size += len(data)
-        self._wake()
-        return self._size <= _AHEAD_BYTES
+
+    @property
+    def enough(self) -> bool:
+        """Whether as much has come as is kept for the reader."""
+        return self._size > _AHEAD_BYTES
 
     def end(self, failure: Exception | None = None) -> None:
         """Nothing more comes."""
         self.ended, self.failure = failure is None, failure
-        self._wake()
+        self.wake()
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits look at what has come."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -215,6 +219,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise
         except httptools.HttpParserError as error:
             self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
+        incoming.wake()
+        if incoming.enough and incoming is self._incoming and self._transport is not None and not self._held:
+            self._held = True
+            self._transport.pause_reading()
         if self._head_bytes > MAX_HEAD_BYTES and incoming is self._incoming:
             what = "trailer section" if incoming.begun else "head"
             self.fail(ConnectionResetError(f"its answer's {what} is larger than {MAX_HEAD_BYTES} bytes"))
@@ -245,12 +253,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._incoming.began(status, self._reason, fields)
 
     def on_body(self, data: bytes) -> None:
-        incoming = self._incoming
         self._head_bytes = 0
-        if incoming is None or incoming.take(data) or self._held or self._transport is None:
-            return
-        self._held = True
-        self._transport.pause_reading()
+        if self._incoming is not None:
+            self._incoming.take(data)
 
     def on_message_complete(self) -> None:
         incoming = self._incoming
