@@ -10,12 +10,74 @@ _NEGATIVE = "any number below 0 says that not even the prompt fits"
 _ALWAYS = "the first turn that begins is always more than none, so the time is not looked at"
 _SLOWER = "the same is read the slow way"
 _RAW = "the field is named so that it is known; nobody reads its value"
+_EMPTY = "an empty text is none: nothing is said of either"
 _ASKED = "self.requests.refuses(1, now)"
 _SUM = "Sum(shape) if math.isinf(shape.seconds)"
 _GATEWAY = "epad/gateway/"
 _DIALECTS = _GATEWAY + "dialects/"
 
+# The fields of requests' structs that nobody reads, by file.
+_KNOWN = {
+    "anthropic.py": "name description input_schema cache_control text source thinking signature id input role "
+                    "tool_use_id",
+    "openai.py": "text image_url input_audio file cache_control description parameters input_schema strict role name "
+                 "tool_calls tool_call_id refusal annotations reasoning_content",
+    "openai_responses.py": "name description parameters strict text annotations id role status call_id arguments "
+                           "summary",
+    "ollama.py": "role content thinking tool_calls tool_name",
+}  # fmt: skip
+# The same of what is typed in answers.
+_KNOWN_IN_ANSWERS = {
+    ("openai_choices.py", "NULL"): "index id type role annotations logprobs stop_reason token_ids prompt_token_ids "
+                                   "prompt_logprobs matched_stop",
+    ("anthropic_answer.py", "_NULL"): "type index id citations",
+    ("ollama_answer.py", "_NULL"): "role model created_at remote_model remote_host",
+}  # fmt: skip
+# Texts in answers that are None where they are absent.
+_TEXTS = {
+    "openai_choices.py": "name arguments content refusal reasoning_content reasoning text finish_reason",
+    "anthropic_answer.py": "text thinking partial_json",
+    "ollama_answer.py": "content thinking response",
+}
+
 EQUIVALENT: dict[tuple[str, str, str], str] = {
+    **{
+        (_DIALECTS + file, f"{name}: Raw = ABSENT", ""): _RAW
+        for file, names in _KNOWN.items()
+        for name in names.split()
+    },
+    **{
+        (_DIALECTS + file, f"{name}: Raw = {null}", ""): _RAW
+        for (file, null), names in _KNOWN_IN_ANSWERS.items()
+        for name in names.split()
+    },
+    **{
+        (_DIALECTS + file, f"{name}: str | None = None", ""): _EMPTY
+        for file, names in _TEXTS.items()
+        for name in names.split()
+    },
+    (_DIALECTS + "body.py", 'ABSENT = Raw(b"")', ""): _RAW,
+    (_DIALECTS + "body.py", 'T = TypeVar("T")', ""): _TYPES,
+    (_DIALECTS + "openai_choices.py", "tool_calls: list[_Call] | None = None", ""): _EMPTY,
+    (_DIALECTS + "openai_choices.py", "function_call: None = None", ""): _RAW,
+    (_DIALECTS + "openai_choices.py", "audio: None = None", ""): _RAW,
+    (_DIALECTS + "openai_choices.py", "delta: Said | None = None", ""): _EMPTY,
+    (_DIALECTS + "anthropic.py", "type: str | None = None", ""): _EMPTY,
+    (_DIALECTS + "openai.py", "type: str | None = None", ""): _EMPTY,
+    (_DIALECTS + "ollama.py", "images: list[Raw] | None = None", ""): "no images are none",
+    (
+        _DIALECTS + "anthropic_answer.py",
+        'type: str = "message"',
+        "",
+    ): "anything that is no error is an answer",
+    (_DIALECTS + "anthropic_answer.py", "error: Raw = _NULL", ""): _SLOWER,
+    (_DIALECTS + "ollama_answer.py", "error: Raw = _NULL", ""): _SLOWER,
+    (_DIALECTS + "ollama_answer.py", '_NULL = Raw(b"null")', ""): _SLOWER,
+    (
+        _DIALECTS + "counts.py",
+        '_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})',
+        "",
+    ): (_SLOWER),
     (_GATEWAY + "charge.py", "return charge_stream(seen.usage, 0, terms.bound)", ""): _UNREAD,
     (_GATEWAY + "charge.py", "charge = charge_stream(_of_a_prompt(usage, seen), 0, bound)", ""): _UNREAD,
     (
@@ -77,7 +139,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "allowance.py", "affordable = max(-1, affordable // wish.choices)", "1 -> 2"): _NEGATIVE,
     (_GATEWAY + "waiting.py", 'T = TypeVar("T")', ""): _TYPES,
     (_GATEWAY + "waiting.py", "Attempt = Callable[[bool, bool], T | Refused]", ""): _TYPES,
-    (_DIALECTS + "anthropic.py", 'cache_control: Raw = Raw(b"")', ""): _RAW,
     (
         _DIALECTS + "body.py",
         'return cast("T", _decoder(cast("Hashable", kind)).decode(raw))',

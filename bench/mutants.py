@@ -61,9 +61,9 @@ ROOMS = {
     "dialects": Room(
         ("dialects/*.py",),
         (
-            "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py", "test_asks.py",
-            "test_answers_read.py", "test_answers_streamed.py", "test_answers_passed.py", "test_dialects*.py",
-            "test_history.py", "test_reply.py", "test_shape.py", "test_bodies.py",
+            "dialects/test_*.py", "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py",
+            "test_asks.py", "test_caps.py", "test_answers_read.py", "test_answers_streamed.py",
+            "test_answers_passed.py", "test_dialects*.py", "test_history.py", "test_reply.py", "test_shape.py",
         ),
     ),
 }  # fmt: skip

@@ -247,6 +247,7 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
     backoff_seconds: Seconds = 0.5
     backoff_max_seconds: Seconds = 60.0
     healthy_seconds: Seconds = 600.0
+    failures_in_a_row: Annotated[int, Meta(ge=0)] = 10  # 0: no such limit
     hung_seconds: Annotated[float, Meta(ge=0)] = 0.0  # 0: a hung process is reported and left alone
     success_exit_codes: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)
 
@@ -307,7 +308,11 @@ class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One workload: the unit of isolation."""
+    """One workload: the unit of isolation.
+
+    `background` says that it may be paused for the others' sake; `essential` that a recovery repairs it, however
+    often, and does not park it.
+    """
 
     kind: Literal["process", "unit", "client"] = "process"
     unit: str = ""
@@ -330,6 +335,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ready_seconds: Seconds = 30.0
     notifies: bool = False
     state: StateConfig = StateConfig()
+    background: bool = False
 
     @property
     def ready_at_once(self) -> bool:

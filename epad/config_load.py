@@ -138,11 +138,11 @@ class _Merge:
 
 
 def find(chosen: Path | None = None) -> list[Path]:
-    """The files to read, in order: `chosen` or the system's file, then its drop-ins by name.
+    """The files to read, in order: `chosen` or the usual file, then its drop-ins by name.
 
     Raises ConfigError if the drop-ins cannot be listed: a limit in one of them must not be lost silently.
     """
-    main = chosen or SYSTEM_FILE
+    main = chosen or usual_file()
     drop_ins = main.parent / f"{main.name}.d"
     try:
         extra = sorted(path for path in drop_ins.iterdir() if fnmatch.fnmatch(path.name, "[!.]*.toml"))
@@ -152,6 +152,15 @@ def find(chosen: Path | None = None) -> list[Path]:
         text = f"cannot be listed: {error.strerror}; check its mode"
         raise ConfigError([Problem(Origin(0, 0, str(drop_ins)), "", text)]) from error
     return [*([main] if chosen or os.path.lexists(main) else []), *extra]
+
+
+def usual_file() -> Path:
+    """The system's file; for a user to whom its directory is closed, their own: it is another daemon's."""
+    directory = SYSTEM_FILE.parent
+    if not directory.is_dir() or os.access(directory, os.X_OK | os.R_OK):
+        return SYSTEM_FILE
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "epad" / SYSTEM_FILE.name
 
 
 def load(*paths: Path) -> Config:

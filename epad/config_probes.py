@@ -124,6 +124,7 @@ class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     of_looks: Count
     good_looks: Count
     blast_ratio: Annotated[float, Meta(gt=0, le=1)]
+    burst_seconds: Seconds = 60.0
 
 
 class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):

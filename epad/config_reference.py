@@ -50,6 +50,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.depends_on": "what it cannot work without; started first, stopped last",
     "subsystems.NAME.gateway": "whether it has a key at the gateway",
     "subsystems.NAME.serves": "the upstream it is: its VRAM is released by that server's own means first",
+    "subsystems.NAME.background": "it may be paused for the others' sake: PRESERVATION does (a wargame, a quantizer)",
     "subsystems.NAME.fills_gpu": "it fills its GPU by design, and is not blamed for that",
     "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
     "subsystems.NAME.user": "the user it runs as; empty: the daemon's",
@@ -73,7 +74,9 @@ WORDS: Mapping[str, str] = {
     "restart.period_seconds": "the period of intensity",
     "restart.backoff_seconds": "before the first restart; doubles with each",
     "restart.backoff_max_seconds": "the longest wait",
-    "restart.healthy_seconds": "after so long a run the count begins anew",
+    "restart.healthy_seconds": "after so long a run, if it was ready in it, the count begins anew",
+    "restart.failures_in_a_row": "so many restarts without such a run between them, however far apart; then it has"
+    " failed; 0: no such limit, as for a job that is to run again and again",
     "restart.hung_seconds": "restart what hangs for so long; 0: it is reported and left alone",
     "restart.success_exit_codes": "exits that are an end and no failure",
     "health.http": "a URL that must answer below 400",

@@ -67,13 +67,20 @@ def verify(call: Call) -> int:
         faults = bundle_faults(bundle, files.state)
     except (BundleDamagedError, OSError) as error:
         faults = (str(error),)
+    gaps = _gaps(files, bundle)
+    faults = (*gaps, *faults)
     lines = [f"{bundle.name}: sound"] if not faults else [f"{bundle.name}: {fault}" for fault in faults]
     call.terminal.show({"id": bundle.name, "ok": not faults, "faults": list(faults)}, lines)
     return EXIT_FAILED if faults else EXIT_OK
 
 
+def _gaps(files: _Files, path: Path) -> tuple[str, ...]:
+    """What is missing from a bundle; of one whose manifest cannot be read nothing is known."""
+    return next((one.manifest.gaps for one in files.inventory.bundles if one.path == path), ())
+
+
 def restore(call: Call) -> int:
-    """`epactl checkpoint restore [ID] [--to DIR] [--only PART] [--yes] [--state DIR]`."""
+    """`epactl checkpoint restore [ID] [--to DIR] [--only PART] [--outside] [--yes] [--state DIR]`."""
     from datetime import UTC, datetime  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
@@ -85,12 +92,18 @@ def restore(call: Call) -> int:
     if bundle is None:
         return _none_there(call, files)
     to = Path(arguments.to).absolute() if arguments.to else None
-    if to is None and not arguments.yes and not _agreed(call, bundle, files.state):
-        return EXIT_FAILED
+    only, asked = arguments.only or "", to is None and not arguments.yes
     os.umask(0o077)
     try:
+        if asked and not _agreed(call, bundle, files.state, only):
+            return EXIT_FAILED
         restored = put_back(
-            bundle, state=files.state, now=datetime.now(UTC), to=to, only=arguments.only or ""
+            bundle,
+            state=files.state,
+            now=datetime.now(UTC),
+            to=to,
+            only=only,
+            outside=asked or arguments.outside,
         )
     except CheckpointError as error:
         call.terminal.say(str(error))
@@ -99,10 +112,17 @@ def restore(call: Call) -> int:
     return EXIT_OK if restored.ok else EXIT_FAILED
 
 
-def _agreed(call: Call, bundle: Path, state: Path) -> bool:
+def _agreed(call: Call, bundle: Path, state: Path, only: str) -> bool:
+    """Ask a person, who is told what else than the state would be written. Raises CheckpointError."""
+    from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
+    from epad.checkpoint.restore import moves, outside_of  # noqa: PLC0415
+
     if not call.terminal.is_person():
         raise UsageError("this replaces the present state, and there is no one to ask: give --yes")
     question = f"This puts {bundle.name} in place of what is at {state} now, which is renamed."
+    places = outside_of(moves(bundle, read_bundle(bundle).manifest, state, None, only), state)
+    if places:
+        question += f" It writes outside of it too: {', '.join(places)}."
     if call.terminal.confirm(question):
         return True
     call.terminal.say("nothing was done")
@@ -142,7 +162,7 @@ def _fields(bundle: Bundle) -> dict[str, Any]:
         "signed": bool(manifest.signer),
         "bytes": sum(part.size_bytes for part in manifest.files),
         "files": len(manifest.files),
-        "lost": [part.error for part in manifest.lost],
+        "lost": [f"{part.name}: {part.error}" for part in manifest.lost],
         "reason": manifest.reason,
         "at": manifest.at.isoformat(),
     }
@@ -150,7 +170,7 @@ def _fields(bundle: Bundle) -> dict[str, Any]:
 
 def _line(value: dict[str, Any]) -> str:
     state = "verified" if value["verified"] else "NOT verified"
-    lost = f", {len(value['lost'])} source(s) lost" if value["lost"] else ""
+    lost = f", not in it: {'; '.join(value['lost'])}" if value["lost"] else ""
     signed = "" if value["signed"] else ", unsigned"
     size = f"{value['bytes'] / 1e6:.1f} MB"
-    return f"{value['id']}  {value['kind']:10}  {state}{signed}{lost}  {size:>10}  {value['reason']}"
+    return f"{value['id']}  {value['kind']:10}  {state}{signed}  {size:>10}  {value['reason']}{lost}"

@@ -329,6 +329,7 @@ def _add_checkpoints(commands: _Commands) -> None:
         )
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
     restore.add_argument("--yes", action="store_true", help="do not ask")
     _add_state(show, verify, restore)
 

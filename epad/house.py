@@ -123,12 +123,7 @@ class House:
                 self._integrity,
                 directories,
                 lambda: self.decider.incident.parked,
-                Sights(
-                    self._upstream_status,
-                    self._hold_of,
-                    self._datastores.check,
-                    self._last_verified,
-                ),
+                Sights(self._upstream_status, self._hold_of, self._datastores.check, self._last_verified),
             ),
             clock,
             self._push,
@@ -319,6 +314,7 @@ class House:
             log=structlog.get_logger("epad.supervisor"),
             boot_id=self._boot_id,
             checker=HealthChecker(OneToken(self._upstreams).ask, inherited(os.environ)),
+            remember=lambda *failures: self._watchers.cascade.remember(*failures),  # noqa: PLW0108 (made later)
         )
         return Supervisor(self.config.subsystems, surroundings)
 
@@ -427,6 +423,7 @@ class House:
             gpus=self._machine.gpus,
             host=self._machine.host,
             engine=self.supervisor.engine,
+            newest_checkpoint=self.responses.newest_checkpoint,
         )
 
     def _make_orders(self) -> Orders:
@@ -442,6 +439,7 @@ class House:
             self.reloader.reload,
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),
+            self.responses.newest_checkpoint,
         )
 
     def _make_page(self) -> WebPage:

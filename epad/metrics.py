@@ -67,6 +67,11 @@ class Metrics:
         self.checkpoint_verified = self._gauge(
             "epad_checkpoint_last_verified_timestamp_seconds", "When the newest verified checkpoint was made."
         )
+        self.checkpoint_ok = self._gauge(
+            "epad_checkpoint_ok",
+            "0 if the newest checkpoint lacks something or does not read back as it was made.",
+        )
+        self.checkpoint_ok.set(1)
 
     def _declare_gateway(self) -> None:
         self.tokens = self._counter("epad_tokens_total", "Tokens charged.", "subsystem", "kind")

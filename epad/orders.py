@@ -29,6 +29,7 @@ from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.permissions import ORDERS, Operation, Tier
 from epad.response.decider import Decider
+from epad.response.preservation import NewestCheckpoint
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.response.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.status import StatusBoard
@@ -65,6 +66,7 @@ class Orders:
     apply_configuration: Reload
     datastores: Datastores
     budget_orders: BudgetOrders
+    newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -236,7 +238,10 @@ class Orders:
         self._note("checkpoint", HOST, reason, by)
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
         ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
-        return self._answer(HOST, ended)
+        answer, made = self._answer(HOST, ended), self.newest_checkpoint()
+        if made is None or answer["failed"]:
+            return answer
+        return {**answer, "failed": not made.ok, "results": [made.sentence]}
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         if name not in self.datastores.names:

@@ -16,7 +16,7 @@ from epad.metrics import Metrics
 from epad.releasing import VramReleaseStep, make_vram_release
 from epad.rescue import Lent, Rescue
 from epad.response.datastore import DatastoreRestore
-from epad.response.preservation import Preservation, Safeguards
+from epad.response.preservation import NewestCheckpoint, Preservation, Safeguards
 from epad.response.quarantine import Containment, HoldOf
 from epad.response.recovery import Recovery
 from epad.response.release_vram import Measure
@@ -82,6 +82,10 @@ class Responses:
         """The id of the newest verified checkpoint; empty if there is none."""
         bundle = self._preservation.last_verified()
         return bundle.id if bundle else ""
+
+    def newest_checkpoint(self) -> NewestCheckpoint | None:
+        """The newest checkpoint, good or not; None if there is none."""
+        return self._preservation.newest
 
     async def drill(self) -> None:
         """Restore the newest verified checkpoint into a scratch directory, and say how that went."""

@@ -13,8 +13,10 @@ from epad.config import Config
 from epad.controller import Controller
 from epad.directories import Directories
 from epad.embedded import NOTICE
+from epad.incident_report import IncidentReport
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
+from epad.response.preservation import NewestCheckpoint
 from probes.cascade import CascadeIncident
 from probes.subsystems import Snapshots, SubsystemSnapshot
 from statemachine.clock import Clock
@@ -73,16 +75,22 @@ class StatusBoard:
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
     recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
+    newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
     web_url: str = ""
 
+    @property
+    def report(self) -> IncidentReport:
+        """What is wrong and who is held, in sentences."""
+        return IncidentReport(self.decider, self.clock, self.upstreams)
+
     def render(self) -> dict[str, Any]:
         """The JSON of `GET /v1/status`."""
         now, phase = self.clock.monotonic(), self.decider.phase
         since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
-        ledger = self.ledger()
+        ledger, report = self.ledger(), self.report
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -92,7 +100,8 @@ class StatusBoard:
             "phase_number": phase.number,
             "phase_since": since.astimezone(UTC).isoformat(timespec="seconds"),
             "phase_seconds": round(self.decider.phase_seconds, 3),
-            "sentence": self.controller.sentence,
+            "sentence": report.headline(),
+            "sentences": [sentence.as_json() for sentence in report.current()],
             "uptime_seconds": round(now - self.started_at, 3),
             "anomalies": self._anomalies(now),
             "incidents": [_incident(incident, now) for incident in self.incidents()],
@@ -107,11 +116,16 @@ class StatusBoard:
                 scope: {name: {"limit": limit, "used": used} for name, (limit, used) in limits.items()}
                 for scope, limits in self.spending.budgets().items()
             },
+            "checkpoint": self._checkpoint(),
             "metrics": {"url": self.metrics_url},
             "web": {"url": self.web_url},
             "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
             "notices": self.notices(),
         }
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        newest = self.newest_checkpoint()
+        return newest and {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
 
     def _anomalies(self, now: float) -> list[dict[str, Any]]:
         return [
@@ -132,11 +146,13 @@ class StatusBoard:
         if snapshot.progress_done is not None:
             progress = {"done": snapshot.progress_done, "total": snapshot.progress_total}
         windows = self.spending.budget(snapshot.name)
+        sentence = self.report.of(snapshot.name)
         return {
             "name": snapshot.name,
             "kind": snapshot.kind,
             "state": snapshot.state,
             "essential": snapshot.essential,
+            "background": self._is_background(snapshot.name),
             "depends_on": self._depends_on(snapshot.name),
             "pid": snapshot.pid,
             "restarts": snapshot.restarts,
@@ -149,6 +165,7 @@ class StatusBoard:
             "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},
+            "sentence": None if sentence is None else sentence.as_json(),
             "log": str(self.directories.log(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
         }
@@ -156,6 +173,10 @@ class StatusBoard:
     def _depends_on(self, name: str) -> list[str]:
         spec = self.config.subsystems.get(name)
         return list(spec.depends_on) if spec else []
+
+    def _is_background(self, name: str) -> bool:
+        spec = self.config.subsystems.get(name)
+        return spec is not None and spec.background
 
     def _served_by(self, upstream: str) -> str:
         spec = self.config.upstreams.get(upstream)
@@ -169,6 +190,9 @@ class StatusBoard:
     def notices(self) -> list[str]:
         """What a person should know beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
+        newest = self.newest_checkpoint()
+        if newest is not None and not newest.ok:
+            notices.append(f"checkpoint {newest.sentence}")
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
 
 

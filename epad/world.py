@@ -56,8 +56,16 @@ class WorldView:
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
+        needed = {provider for spec in subsystems.values() for provider in spec.depends_on}
         self._containables = [
-            Containable(name, subsystems[name].essential, subsystems[name].kind != "client", layer)
+            Containable(
+                name,
+                subsystems[name].essential,
+                subsystems[name].kind != "client",
+                layer,
+                background=subsystems[name].background,
+                needed=name in needed,
+            )
             for layer, names in enumerate(dependency_layers(subsystems))
             for name in names
         ]

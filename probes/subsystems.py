@@ -52,7 +52,10 @@ Snapshots = Callable[[], Sequence[SubsystemSnapshot]]
 
 @dataclass(frozen=True, slots=True)
 class SubsystemExited:
-    """A supervised process ended: `wanted` if the daemon ended it, `will_restart` as the policy decided."""
+    """A supervised process ended: `wanted` if the daemon ended it, `will_restart` as the policy decided.
+
+    `life_seconds` is how long it ran; 0 where nobody knows.
+    """
 
     subsystem: str
     at: float
@@ -60,6 +63,7 @@ class SubsystemExited:
     wanted: bool
     will_restart: bool
     reason: str
+    life_seconds: float = 0.0
 
 
 class SubsystemObserver(Protocol):

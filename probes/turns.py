@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from probes.blame import Fault
+
 MAX_HISTORY_DIGESTS = 16
 """How many of a request's history digests an event carries: its size must not grow with the conversation."""
 
@@ -19,6 +21,10 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     to and including the first message of a user: one shared system prompt is not one conversation. `messages`
     counts the messages, and `history` holds the running digests of the lists they make, at most the last
     MAX_HISTORY_DIGESTS: its last one stands for all messages, the one before for all but the last.
+    `upstream` is the one that is asked first, and `attempt` the header X-Epad-Attempt: a runner's own mark of which
+    try this is. It tells requests apart, and excuses from no limit. `sampling` is a digest of what draws another
+    answer to the same prompt (seed, temperature, n, max_tokens, ...), empty if the request has none of it; it is not
+    `random` where the request asks for the likeliest answer (temperature 0, top_k 1).
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -34,6 +40,10 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     conversation: str = ""
     messages: int = 0
     history: tuple[bytes, ...] = ()
+    upstream: str = ""
+    attempt: str = ""
+    sampling: bytes = b""
+    random: bool = True
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):
@@ -53,7 +63,7 @@ class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
     `unit` says what the three figures count, whatever their names: tokens, microusd or requests. The client was told
-    to come back after `retry_after_seconds`, 0 if nothing was said of that.
+    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is.
     """
 
     subsystem: str
@@ -66,13 +76,16 @@ class TurnRefused(Struct, frozen=True, gc=False):
     prompt_digest: bytes = b""
     unit: str = "tokens"
     retry_after_seconds: float = 0.0
+    fault: Fault = Fault.LIMIT
+    upstream: str = ""
 
 
 class TurnFinished(Struct, frozen=True, gc=False):
     """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
 
     `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant
-    said, its text with white space evened out and its calls of tools; empty if nothing whole was said.
+    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `fault` says
+    whose it is that the turn did not end well, and `upstream` who was asked last.
     """
 
     subsystem: str
@@ -85,6 +98,8 @@ class TurnFinished(Struct, frozen=True, gc=False):
     http_status: int = 0
     reply: bytes = b""
     microusd: int = 0
+    fault: Fault = Fault.NOBODY
+    upstream: str = ""
 
 
 class TurnObserver(Protocol):

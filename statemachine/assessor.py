@@ -56,7 +56,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An anomaly that was not there before, or one that grew more severe."""
+    """An anomaly that was not there before, or one that grew more severe or calls for a firmer hold."""
 
     anomaly: Anomaly
 
@@ -111,6 +111,10 @@ class Assessor:
         doubled = rule.clear_after_seconds * 2.0 ** min(anomaly.raises - 1, 32)
         return min(doubled, max(rule.flap_hold_max_seconds, rule.clear_after_seconds))
 
+    def clears_at(self, anomaly: Anomaly) -> float:
+        """Return when this anomaly clears if nothing bad is found of it until then; infinity if it never does."""
+        return anomaly.last_bad_at + self.quiet_needed(anomaly)
+
     def observe(self, finding: Finding) -> list[Change]:
         """Take in one finding and say what it changed."""
         rule = self.rule(finding.probe)
@@ -122,10 +126,13 @@ class Assessor:
         if current is None:
             return self._maybe_raise(finding, track, rule)
         updated = replace(current, last_bad_at=max(current.last_bad_at, finding.at))
-        if finding.severity > current.severity:
+        worse = finding.severity > current.severity or (
+            finding.severity is current.severity and finding.climbs_above(current.finding)
+        )
+        if worse:
             updated = replace(updated, finding=finding)
         self._active[finding.key] = updated
-        return [Raised(updated)] if finding.severity > current.severity else []
+        return [Raised(updated)] if worse else []
 
     def _maybe_raise(self, finding: Finding, track: _Track, rule: Hysteresis) -> list[Change]:
         enough = finding.hard or sum(track.recent) >= rule.raise_after

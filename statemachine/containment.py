@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from statemachine.assessor import Anomaly
+from statemachine.finding import OPERATOR
 from statemachine.phase import Phase
+from statemachine.shortage import host_is_short
 
 
 class Rung(IntEnum):
@@ -30,31 +32,54 @@ class Rung(IntEnum):
         return self.name.lower()
 
 
+class Cause(StrEnum):
+    """Why a subsystem is held: it decides what ends the hold, and by which command."""
+
+    FOUND = "found"
+    PERSON = "person"
+    PARKED = "parked"
+    PAUSED = "paused"
+    VICTIM = "victim"
+    BACKGROUND = "background"
+    SHORTAGE = "shortage"
+    LIFEBOAT = "lifeboat"
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """The containment one subsystem should be under, and the sentence that says why.
 
     `paused` marks a hold through no fault of the subsystem's own: for everybody's sake, or a person's wish.
-    `root` is whose victim it is, where it waits for that one.
+    `root` is whose victim it is, where it waits for that one. `cause` and `probe` (whose anomaly it is) are for
+    those who word the hold; two holds that differ in nothing else are the same hold.
     """
 
     rung: Rung
     reason: str = ""
     paused: bool = False
     root: str = ""
+    cause: Cause = field(default=Cause.FOUND, compare=False)
+    probe: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Containable:
-    """What the ladder needs to know of a subsystem. `layer` is above that of everything it depends on."""
+    """What the ladder needs to know of a subsystem. `layer` is above that of everything it depends on.
+
+    `essential` decides whether a recovery repairs or parks it, and nothing about a hold. `background` says that it may
+    be cut for the others' sake, `needed` that another subsystem depends on it.
+    """
 
     name: str
     essential: bool
     has_process: bool
     layer: int = 0
+    background: bool = False
+    needed: bool = field(default=False, compare=False)
 
 
 _NOBODY: Mapping[str, str] = MappingProxyType({})
+_OPEN = Hold(Rung.OPEN)
 
 
 def desired_holds(
@@ -74,46 +99,100 @@ def desired_holds(
     person has told to rest, `victims` those that fail because another does to that other: they wait, and are
     not started, until it is well. The highest rung that anything asks for wins.
     """
-    active = list(anomalies)
-    return {s.name: _desired(s, active, phase, rung_by_probe, parked, paused, victims) for s in subsystems}
+    reasons = reasons_to_hold(subsystems, anomalies, phase, rung_by_probe, parked, paused, victims)
+    return {name: holds[0] if holds else _OPEN for name, holds in reasons.items()}
 
 
-def _desired(
-    subsystem: Containable,
-    anomalies: list[Anomaly],
+def reasons_to_hold(
+    subsystems: Iterable[Containable],
+    anomalies: Iterable[Anomaly],
     phase: Phase,
     rung_by_probe: Mapping[str, Rung],
     parked: Mapping[str, str],
-    paused: Mapping[str, str],
-    victims: Mapping[str, str],
-) -> Hold:
-    holds = [
-        Hold(_called_for(a, rung_by_probe), a.finding.reason)
+    paused: Mapping[str, str] = _NOBODY,
+    victims: Mapping[str, str] = _NOBODY,
+) -> dict[str, list[Hold]]:
+    """Return everything that asks for a hold of each subsystem, the firmest first."""
+    active = list(anomalies)
+    short = host_is_short(active)
+    reasons = {}
+    for s in subsystems:
+        holds = [
+            *_found(s, active, rung_by_probe),
+            *_waiting(s, parked, paused, victims),
+            *_for_the_others(s, phase, short=short),
+        ]
+        reasons[s.name] = [_within_reach(hold, s) for hold in sorted(holds, key=lambda hold: -hold.rung)]
+    return reasons
+
+
+def _within_reach(hold: Hold, subsystem: Containable) -> Hold:
+    """There is no process of a client's to freeze or stop: its door is all there is to shut."""
+    return hold if subsystem.has_process or hold.rung <= Rung.BLOCK else replace(hold, rung=Rung.BLOCK)
+
+
+def _found(subsystem: Containable, anomalies: Sequence[Anomaly], rungs: Mapping[str, Rung]) -> list[Hold]:
+    """What its own anomalies call for."""
+    return [
+        Hold(
+            called_for(a, rungs),
+            a.finding.reason,
+            cause=Cause.PERSON if a.key.probe == OPERATOR else Cause.FOUND,
+            probe=a.key.probe,
+        )
         for a in anomalies
         if a.key.subsystem == subsystem.name
     ]
-    if subsystem.name in parked:
-        holds.append(Hold(Rung.STOP, parked[subsystem.name]))
-    if subsystem.name in paused:
-        holds.append(Hold(Rung.FREEZE, paused[subsystem.name], paused=True))
-    if subsystem.name in victims:
-        root = victims[subsystem.name]
-        holds.append(Hold(Rung.FREEZE, f"it waits for {root}, whose victim it is", paused=True, root=root))
+
+
+def _waiting(
+    subsystem: Containable,
+    parked: Mapping[str, str],
+    paused: Mapping[str, str],
+    victims: Mapping[str, str],
+) -> list[Hold]:
+    """What waits for a person, or for another subsystem."""
+    name, holds = subsystem.name, []
+    if name in parked:
+        holds.append(Hold(Rung.STOP, parked[name], cause=Cause.PARKED))
+    if name in paused:
+        holds.append(Hold(Rung.FREEZE, paused[name], paused=True, cause=Cause.PAUSED))
+    if name in victims:
+        reason = f"it waits for {victims[name]}, whose victim it is"
+        holds.append(Hold(Rung.FREEZE, reason, paused=True, root=victims[name], cause=Cause.VICTIM))
+    return holds
+
+
+def _for_the_others(subsystem: Containable, phase: Phase, *, short: bool) -> list[Hold]:
+    """What the phase asks for, whatever the subsystem itself has done.
+
+    PRESERVATION cuts what says of itself that it may be cut. Others it pauses only while the host itself is short,
+    and of those none that another depends on: frozen, a provider gives nothing back and stops its users too.
+    """
     if phase is Phase.LIFEBOAT:
-        holds.append(Hold(Rung.STOP, "LIFEBOAT: everything is stopped until a relaunch", paused=True))
-    elif phase is Phase.PRESERVATION and not subsystem.essential:
-        holds.append(Hold(Rung.FREEZE, "PRESERVATION: non-essential work is paused", paused=True))
-    strongest = max(holds, key=lambda hold: hold.rung, default=Hold(Rung.OPEN))
-    if not subsystem.has_process and strongest.rung > Rung.BLOCK:
-        return replace(strongest, rung=Rung.BLOCK)
-    return strongest
+        reason = "LIFEBOAT: everything is stopped until a relaunch"
+        return [Hold(Rung.STOP, reason, paused=True, cause=Cause.LIFEBOAT)]
+    if phase is not Phase.PRESERVATION:
+        return []
+    if subsystem.background:
+        reason = "PRESERVATION: background work is paused"
+        return [Hold(Rung.FREEZE, reason, paused=True, cause=Cause.BACKGROUND)]
+    if short and not subsystem.needed:
+        reason = "PRESERVATION: the host is short of room, so what nobody else needs is paused"
+        return [Hold(Rung.FREEZE, reason, paused=True, cause=Cause.SHORTAGE)]
+    return []
 
 
 _RUNG_BY_LABEL = {rung.label: rung for rung in Rung}
 
 
-def _called_for(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> Rung:
-    """The rung that the evidence names; where it names none, or none there is, the probe's."""
+def named_rung(anomaly: Anomaly) -> Rung | None:
+    """Return the rung that the finding's evidence names; None where it names none, or none there is."""
     named = anomaly.finding.evidence.get("rung")
-    rung = _RUNG_BY_LABEL.get(named) if isinstance(named, str) else None
-    return rung_by_probe.get(anomaly.key.probe, Rung.BLOCK) if rung is None else rung
+    return _RUNG_BY_LABEL.get(named) if isinstance(named, str) else None
+
+
+def called_for(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> Rung:
+    """Return the rung that the evidence names, else the probe's."""
+    named = named_rung(anomaly)
+    return rung_by_probe.get(anomaly.key.probe, Rung.BLOCK) if named is None else named

@@ -14,6 +14,10 @@ OPERATOR = "operator"
 """The probe name of what a person ordered: a person is a probe like any other."""
 
 
+RUNG_LABELS = ("open", "throttle", "block", "freeze", "release_vram", "stop")
+"""The rungs of `statemachine.containment.Rung` as evidence names them, the mildest first."""
+
+
 class Severity(IntEnum):
     """How bad it is; the order is the meaning."""
 
@@ -63,6 +67,18 @@ class Finding:
     def key(self) -> AnomalyKey:
         """The anomaly this finding would raise."""
         return AnomalyKey(self.probe, self.subsystem)
+
+    def climbs_above(self, other: Finding) -> bool:
+        """Whether its evidence calls for a firmer hold than the other's.
+
+        Where none is named it is the probe's own, which is at least as firm as holding nothing.
+        """
+        mine, others = self.evidence.get("rung"), other.evidence.get("rung")
+        if others not in RUNG_LABELS:
+            return False
+        if mine not in RUNG_LABELS:
+            return others == RUNG_LABELS[0]
+        return RUNG_LABELS.index(mine) > RUNG_LABELS.index(others)
 
     @property
     def bad(self) -> bool:

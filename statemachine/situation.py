@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from statemachine.phase import Phase
 
@@ -45,6 +46,8 @@ class Situation:
     still found of a subsystem that recovery has parked. `critical` counts the other critical ones,
     `oldest_anomaly_seconds` is the age of the oldest other one (0 if none), and `quiet_seconds` the time since
     there was any other.
+    `dependent` counts those of the others that are no independent trouble: the second of one subsystem, a symptom of
+    somebody else's, one that is only throttled.
     `degraded` counts what needs repair. `attempts` are the recovery attempts begun in this incident,
     `since_attempt_seconds` the time since the last one ended, `recent_recoveries` the recoveries begun
     within the last hour.
@@ -64,3 +67,11 @@ class Situation:
     since_attempt_seconds: float = 0.0
     recent_recoveries: int = 0
     order: Order = Order.NONE
+    dependent: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts for the journal; times to the millisecond are exact enough for people."""
+        facts = {name: getattr(self, name) for name in self.__slots__}
+        if not self.attempts:
+            del facts["since_attempt_seconds"]
+        return {name: round(fact, 3) if isinstance(fact, float) else fact for name, fact in facts.items()}

@@ -127,8 +127,8 @@ def boarding(now: Situation, _: Limits) -> bool:
 
 
 def grave(now: Situation, _: Limits) -> bool:
-    """One critical anomaly, or two distinct ones."""
-    return now.critical > 0 or now.anomalies - now.held >= _SEVERAL
+    """One critical anomaly, or two independent troubles: roots are counted, not symptoms."""
+    return now.critical > 0 or now.anomalies - now.held - now.dependent >= _SEVERAL
 
 
 def troubled(now: Situation, _: Limits) -> bool:

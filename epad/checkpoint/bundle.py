@@ -71,7 +71,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A complete bundle on the disk."""
+    """A complete bundle on the disk. It is `verified` if it was read back, and no source is missing from it."""
 
     path: Path
     manifest: Manifest
@@ -165,7 +165,8 @@ def read_bundle(path: Path) -> Bundle:
         verified = (path / VERIFIED_FILE).read_bytes() == verified_mark(encoded)
     except OSError:
         verified = False
-    return Bundle(path, decode(encoded, place), verified)
+    manifest = decode(encoded, place)
+    return Bundle(path, manifest, verified and not manifest.gaps)
 
 
 def _start_over(disk: Disk, partial: Path) -> None:
@@ -199,6 +200,8 @@ async def _copy_all(
 
 
 async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seconds: float) -> CopyReport:
+    if source.optional and not await asyncio.to_thread(source.path.exists):
+        return CopyReport()
     module = "sqlite_copy" if isinstance(source, SqliteSource) else "file_copy"
     sealed = isinstance(source, DirectorySource) and source.sealed
     try:

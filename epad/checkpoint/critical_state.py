@@ -42,11 +42,11 @@ def own_state(config: Config, directories: Directories) -> list[Source]:
 
 
 def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:
-    """What a subsystem declares; `work` is the directory that its relative paths start from."""
+    """What a subsystem declares, and may not have made yet; `work` is where its relative paths start from."""
     return [
-        *(FileSource(_place(name, file), work / file) for file in state.files),
-        *(SqliteSource(_place(name, file), work / file) for file in state.databases),
-        *(DirectorySource(_place(name, file), work / file) for file in state.directories),
+        *(FileSource(_place(name, file), work / file, optional=True) for file in state.files),
+        *(SqliteSource(_place(name, file), work / file, optional=True) for file in state.databases),
+        *(DirectorySource(_place(name, file), work / file, optional=True) for file in state.directories),
     ]
 
 

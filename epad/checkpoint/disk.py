@@ -5,10 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a file is."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, path: Path) -> Owner:
+        """That of a path; of one that is not there yet, that of the nearest directory above it. Raises OSError."""
+        while True:
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                path = path.parent
+            else:
+                return cls(status.st_uid, status.st_gid)
 
 
 class Disk:
@@ -41,6 +61,11 @@ class Disk:
             shutil.copyfileobj(origin, file)
             file.flush()
             os.fsync(file.fileno())
+
+    def give(self, path: Path, owner: Owner) -> None:
+        """Let a file or directory belong to somebody, unless it does already."""
+        if Owner.of(path) != owner:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
 
     def sync_directory(self, path: Path) -> None:
         """Make the names in a directory durable."""

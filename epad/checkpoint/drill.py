@@ -17,10 +17,10 @@ import msgspec
 
 from epad.checkpoint.bundle import Bundle
 from epad.checkpoint.child import ChildError, ask_child
-from epad.checkpoint.copying import die_with_parent
+from epad.checkpoint.copying import die_with_parent, give_way
 from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.restore import restore
-from epad.checkpoint.verify import LOWEST_PRIORITY, Verification, bundle_faults
+from epad.checkpoint.verify import Verification, bundle_faults
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from probes.probe import Push
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> int:
     """Run as a child of the daemon, or by hand."""
     die_with_parent()
     os.umask(0o077)
-    os.nice(LOWEST_PRIORITY)
+    give_way()
     bundle, state, scratch = map(Path, arguments)
     outcome = drill(bundle, state, scratch)
     sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")

@@ -69,6 +69,13 @@ class Manifest(Struct, frozen=True):
         """The sources that could not be copied, each with its error."""
         return tuple(part for part in self.parts if part.error)
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What keeps it from being the one to restore from: of a lifeboat nothing, it saves what can be saved."""
+        if self.kind == "lifeboat":
+            return ()
+        return tuple(f"{part.name} is not in it: {part.error}" for part in self.lost)
+
 
 def encode(manifest: Manifest) -> bytes:
     """Render it for people and programs: sorted keys, two spaces, a newline at the end."""

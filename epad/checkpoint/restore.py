@@ -1,7 +1,8 @@
 """Putting a bundle back: read whole, staged beside the target, swapped in by renames, read again.
 
 It runs in `epactl` or in a child process, never in the daemon: the daemon's own state can only be replaced while
-the daemon is dead, and databases are opened here that others may have open.
+the daemon is dead, and databases are opened here that others may have open. What is put back belongs to whom it
+belonged before, whoever runs this: a daemon cannot open what root left behind.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from epad.checkpoint.bundle import read_bundle
 from epad.checkpoint.copying import CopiedFile, DestinationError, sealed
-from epad.checkpoint.disk import DIRECTORY_MODE, Disk
+from epad.checkpoint.disk import FILE_MODE, Disk, Owner
 from epad.checkpoint.errors import CheckpointError, disk_error, no_room
 from epad.checkpoint.manifest import Manifest, Part
 from epad.checkpoint.verify import bundle_faults, part_faults
@@ -72,6 +74,12 @@ def moves(directory: Path, manifest: Manifest, state: Path, to: Path | None, onl
     return [Move(part, directory / part.file, _home(Path(part.origin), old, state)) for part in wanted]
 
 
+def outside_of(plan: Iterable[Move], state: Path) -> list[str]:
+    """The targets that do not lie in the state directory, wherever links lead."""
+    home = state.resolve()
+    return sorted(str(move.target) for move in plan if not move.target.resolve().is_relative_to(home))
+
+
 def _home(origin: Path, old_state: Path, state: Path) -> Path:
     return state / origin.relative_to(old_state) if origin.is_relative_to(old_state) else origin
 
@@ -83,9 +91,13 @@ def restore(
     now: datetime,
     to: Path | None = None,
     only: str = "",
+    outside: bool = False,
     disk: Disk | None = None,
 ) -> Restored:
     """Put a bundle back, all of it or the parts whose names begin with `only`. Raises CheckpointError.
+
+    What lies outside of the state directory is written only if `outside` says so: where a bundle says that it came from
+    may be anywhere.
 
     Nothing of the present state is touched before every file is staged and on the disk. What is displaced is
     renamed, never removed. Interrupted at any point and run again, it comes to the same end.
@@ -96,7 +108,12 @@ def restore(
             raise CheckpointError(f"{directory.name} is damaged, nothing was restored: {'; '.join(faults)}")
         manifest = read_bundle(directory).manifest
         plan = moves(directory, manifest, state, to, only)
-        with _daemon_kept_out(state) if to is None else nullcontext():
+        if to is None and not outside and (places := outside_of(plan, state)):
+            raise CheckpointError(
+                f"{directory.name} would write outside of {state}: {', '.join(places)}; nothing was restored: if that "
+                "is right add --outside, or choose what to put back with --only"
+            )
+        with _daemon_kept_out(disk, state) if to is None else nullcontext():
             refuse_open(move.target for move in plan)
             for move in plan:
                 _stage(disk, move, manifest.id)
@@ -112,10 +129,12 @@ def restore(
 
 
 @contextmanager
-def _daemon_kept_out(state: Path) -> Iterator[None]:
+def _daemon_kept_out(disk: Disk, state: Path) -> Iterator[None]:
     """Hold the daemon's own lock, so that it cannot start half-way. Raises CheckpointError."""
-    state.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    owner = Owner.of(state)
+    _make_directory(disk, state, owner)
     with (state / LOCK_FILE).open("a") as file:
+        disk.give(state / LOCK_FILE, owner)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -138,8 +157,9 @@ def refuse_open(paths: Iterable[Path]) -> None:
 
 
 def _stage(disk: Disk, move: Move, identity: str) -> None:
-    """Lay the new file beside the old one, durable and compared with the manifest."""
-    disk.make_directory(move.target.parent)
+    """Lay the new file beside the old one, durable and compared with the manifest; it belongs to whom that one does."""
+    owner, mode = Owner.of(move.target), _mode(move)
+    _make_directory(disk, move.target.parent, owner)
     staged = move.staged(identity)
     disk.remove_file(staged)
     try:
@@ -151,7 +171,23 @@ def _stage(disk: Disk, move: Move, identity: str) -> None:
     copy: CopiedFile = sealed(move.part.file, staged, move.part.how)
     if copy.sha256 != move.part.sha256:
         raise CheckpointError(f"{staged}: does not read back as it was written; check the disk")
-    staged.chmod(0o444 if move.part.how == "hard_link" else 0o600)
+    staged.chmod(mode)
+    disk.give(staged, owner)
+
+
+def _mode(move: Move) -> int:
+    """The mode of what is displaced; a part that is never written again is for reading alone."""
+    if move.part.how == "hard_link":
+        return 0o444
+    return stat.S_IMODE(move.target.stat().st_mode) if move.target.exists() else FILE_MODE
+
+
+def _make_directory(disk: Disk, path: Path, owner: Owner) -> None:
+    """Make it and what is missing above it, all of them one owner's."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    disk.make_directory(path)
+    for folder in missing:
+        disk.give(folder, owner)
 
 
 def _swap(disk: Disk, move: Move, identity: str) -> list[str]:
@@ -194,5 +230,7 @@ def _note(disk: Disk, place: Path, restored: Restored, now: datetime) -> None:
     }
     path = place / LOG_FILE
     before = path.read_bytes() if path.exists() else b""
+    owner = Owner.of(path)
     disk.write(path, before + json.dumps(line).encode() + b"\n")
+    disk.give(path, owner)
     disk.sync_directory(place)

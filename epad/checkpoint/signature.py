@@ -22,12 +22,15 @@ def signature(signer: Signer, identity: str, encoded: bytes) -> bytes:
 def signature_fault(directory: Path, manifest: Manifest, encoded: bytes, keys: Sequence[str]) -> str:
     """Why the signature cannot be believed; empty if it can, or if there was nothing to sign with.
 
-    `keys` are those that the ledger's anchor vouches for. Without any, as on a new machine, the manifest's own
-    has to do: that proves that nothing has changed since, not who made it.
+    Where keys are known every bundle was signed: one without a signature was made by somebody else, or its
+    signature taken away. `keys` are those that the ledger's anchor vouches for. Without any, as on a new machine, the
+    manifest's own has to do: that proves that nothing has changed since, not who made it.
     """
     path = directory / SIGNATURE_FILE
+    if not manifest.signer and path.exists():
+        return f"{SIGNATURE_FILE}: signs a manifest that names no signer"
     if not manifest.signer:
-        return f"{SIGNATURE_FILE}: signs a manifest that names no signer" if path.exists() else ""
+        return f"{SIGNATURE_FILE}: is missing, and the ledger's key signs every bundle" if keys else ""
     try:
         text = Verifier(keys or [manifest.signer]).text(path.read_text())
     except (OSError, UnicodeDecodeError, HeadError) as error:

@@ -15,12 +15,14 @@ from epad.checkpoint.manifest import Part, is_safe
 class SqliteSource:
     """A SQLite database that others may be writing; its copy is one consistent file.
 
-    `datastore` is the role of one whose content its own probe judges.
+    `datastore` is the role of one whose content its own probe judges. An `optional` source may not be there yet: then
+    nothing is missing.
     """
 
     name: str
     path: Path
     role: Literal["database", "ledger", "datastore"] = "database"
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class FileSource:
     name: str
     path: Path
     role: Literal["", "datastore"] = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class DirectorySource:
     name: str
     path: Path
     sealed: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.copying import CHUNK_BYTES, die_with_parent
+from epad.checkpoint.copying import CHUNK_BYTES, die_with_parent, give_way
 from epad.checkpoint.critical_state import DATASTORES, datastore_of
 from epad.checkpoint.disk import Disk
 from epad.checkpoint.errors import BundleDamagedError
@@ -37,11 +37,10 @@ from epad.checkpoint.signature import signature_fault
 from epad.ledger.anchor import KEYS_FILE
 
 FAULTS_SHOWN = 20
-LOWEST_PRIORITY = 19  # a check of yesterday's copy must not slow down today's work
 
 
 class Verification(Struct, frozen=True):
-    """What reading a bundle back has shown. A source that could not be copied is no fault of the bundle."""
+    """What reading a bundle back has shown, and which sources are missing from it."""
 
     ok: bool
     faults: tuple[str, ...] = ()
@@ -59,7 +58,7 @@ def verify_bundle(
     try:
         encoded = (directory / MANIFEST_FILE).read_bytes()
         manifest = decode(encoded, directory / MANIFEST_FILE)
-        faults = (*doubts, *_faults(directory, manifest, encoded, state))
+        faults = (*manifest.gaps, *doubts, *_faults(directory, manifest, encoded, state))
         if faults:
             disk.remove_file(mark)
         else:
@@ -72,7 +71,7 @@ def verify_bundle(
 
 
 def bundle_faults(directory: Path, state: Path | None = None, *, keys: Sequence[str] = ()) -> tuple[str, ...]:
-    """Everything wrong with a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError.
+    """Everything wrong with what is in a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError.
 
     `keys` are whose signature is believed, where that is not for the state directory to say.
     """
@@ -186,7 +185,7 @@ def main(arguments: list[str]) -> int:
     """Run as a child of the daemon, or by hand."""
     die_with_parent()
     os.umask(0o077)
-    os.nice(LOWEST_PRIORITY)
+    give_way()
     directory, state, *doubts = [*arguments, ""][: max(2, len(arguments))]
     verification = verify_bundle(Path(directory), state=Path(state) if state else None, doubts=doubts)
     sys.stdout.buffer.write(msgspec.json.encode(verification) + b"\n")

@@ -58,7 +58,7 @@ class ControlApi:
     async def start(self) -> None:
         """Open the socket. Raises ControlSocketError."""
         self._operator_gid = unix.group_id(self._operator_group)
-        server = unix.bind(self._path, self._operator_gid)
+        server = unix.bind(self._path)
         self._inode = self._path.stat().st_ino
         directory = self._path.parent
         if self._operator_gid is not None and not directory.stat().st_mode & 0o011:

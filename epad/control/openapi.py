@@ -81,6 +81,11 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
+def _with(known: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An object with properties that came later: an answer of an older daemon is without them."""
+    return {**known, "properties": {**known["properties"], **more}}
+
+
 def _order(**properties: Any) -> dict[str, Any]:
     """The body of an order: why, and what else it takes."""
     reason = {"type": "string", "minLength": 1, "maxLength": MAX_REASON_CHARACTERS}
@@ -94,6 +99,8 @@ def _array(items: Any) -> dict[str, Any]:
 def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [kind, {"type": "null"}]}
 
+
+_SENTENCE = {"$ref": "#/components/schemas/Sentence"}
 
 _STREAMS = {"EventLines": "Event", "LogLines": "LogLine"}
 
@@ -203,40 +210,51 @@ SCHEMAS: dict[str, Any] = {
             )
         ),
     ),
-    "Explanation": _object(
-        subject=_TEXT,
-        chain=_array(
-            _object(
-                kind={"type": "string", "enum": ["event", "finding", "anomaly", "rule", "step", "result"]},
-                id={},
-                at=_TEXT,
-                text=_TEXT,
-                fields=_ANY_OBJECT,
-            )
+    "Explanation": _with(
+        _object(
+            subject=_TEXT,
+            chain=_array(
+                _object(
+                    kind={
+                        "type": "string",
+                        "enum": ["event", "finding", "anomaly", "rule", "step", "result"],
+                    },
+                    id={},
+                    at=_TEXT,
+                    text=_TEXT,
+                    fields=_ANY_OBJECT,
+                )
+            ),
         ),
+        summary=_array(_SENTENCE),
     ),
     "Anomaly": _object(
         id={}, probe=_TEXT, subsystem=_TEXT, severity=_TEXT, reason=_TEXT, age_seconds=_NUMBER
     ),
-    "Subsystem": _object(
-        name=_TEXT,
-        kind=_TEXT,
-        state=_TEXT,
-        essential=_YES,
-        depends_on=_array(_TEXT),
-        pid=_or_null(_WHOLE),
-        restarts=_WHOLE,
-        state_seconds=_or_null(_NUMBER),
-        hung=_YES,
-        status=_TEXT,
-        progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
-        vram_wanted_bytes=_or_null(_WHOLE),
-        tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
-        spent_microusd=_WHOLE,
-        budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
-        hold=_object(rung=_TEXT, reason=_TEXT),
-        log=_TEXT,
-        embedded=_YES,
+    "Sentence": _object(who=_TEXT, what=_TEXT, since=_TEXT, why=_TEXT, until=_TEXT, do=_TEXT, line=_TEXT),
+    "Subsystem": _with(
+        _object(
+            name=_TEXT,
+            kind=_TEXT,
+            state=_TEXT,
+            essential=_YES,
+            depends_on=_array(_TEXT),
+            pid=_or_null(_WHOLE),
+            restarts=_WHOLE,
+            state_seconds=_or_null(_NUMBER),
+            hung=_YES,
+            status=_TEXT,
+            progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
+            vram_wanted_bytes=_or_null(_WHOLE),
+            tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
+            spent_microusd=_WHOLE,
+            budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
+            hold=_object(rung=_TEXT, reason=_TEXT),
+            log=_TEXT,
+            embedded=_YES,
+        ),
+        sentence=_or_null(_SENTENCE),
+        background=_YES,
     ),
     "Gpu": _object(
         gpu=_TEXT,
@@ -265,47 +283,51 @@ SCHEMAS: dict[str, Any] = {
         free_inodes=_or_null(_WHOLE),
         lag_seconds=_NUMBER,
     ),
-    "Status": _object(
-        version=_TEXT,
-        pid=_WHOLE,
-        state_directory=_TEXT,
-        config_file=_TEXT,
-        phase=_TEXT,
-        phase_number=_WHOLE,
-        phase_since=_TEXT,
-        phase_seconds=_NUMBER,
-        sentence=_TEXT,
-        uptime_seconds=_NUMBER,
-        anomalies=_array({"$ref": "#/components/schemas/Anomaly"}),
-        incidents=_array(
-            _object(
-                root=_TEXT,
-                reason=_TEXT,
-                age_seconds=_NUMBER,
-                victims=_array(_TEXT),
-                settled=_YES,
-                flapping=_YES,
-            )
-        ),
-        subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
-        probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
-        gpus=_array({"$ref": "#/components/schemas/Gpu"}),
-        host={"$ref": "#/components/schemas/Host"},
-        engine=_TEXT,
-        gateway=_object(url=_TEXT),
-        upstreams=_array(
-            _object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, server=_TEXT, served_by=_TEXT)
-        ),
-        budgets={
-            "type": "object",
-            "additionalProperties": {
+    "Status": _with(
+        _object(
+            version=_TEXT,
+            pid=_WHOLE,
+            state_directory=_TEXT,
+            config_file=_TEXT,
+            phase=_TEXT,
+            phase_number=_WHOLE,
+            phase_since=_TEXT,
+            phase_seconds=_NUMBER,
+            sentence=_TEXT,
+            uptime_seconds=_NUMBER,
+            anomalies=_array({"$ref": "#/components/schemas/Anomaly"}),
+            incidents=_array(
+                _object(
+                    root=_TEXT,
+                    reason=_TEXT,
+                    age_seconds=_NUMBER,
+                    victims=_array(_TEXT),
+                    settled=_YES,
+                    flapping=_YES,
+                )
+            ),
+            subsystems=_array({"$ref": "#/components/schemas/Subsystem"}),
+            probes=_array(_object(name=_TEXT, success=_YES, age_seconds=_or_null(_NUMBER), note=_TEXT)),
+            gpus=_array({"$ref": "#/components/schemas/Gpu"}),
+            host={"$ref": "#/components/schemas/Host"},
+            engine=_TEXT,
+            gateway=_object(url=_TEXT),
+            upstreams=_array(
+                _object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, server=_TEXT, served_by=_TEXT)
+            ),
+            budgets={
                 "type": "object",
-                "additionalProperties": _object(limit=_WHOLE, used=_WHOLE),
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": _object(limit=_WHOLE, used=_WHOLE),
+                },
             },
-        },
-        metrics=_object(url=_TEXT),
-        web=_object(url=_TEXT),
-        ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),
-        notices=_array(_TEXT),
+            checkpoint=_or_null(_object(id=_TEXT, verified=_YES, faults=_array(_TEXT))),
+            metrics=_object(url=_TEXT),
+            web=_object(url=_TEXT),
+            ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),
+            notices=_array(_TEXT),
+        ),
+        sentences=_array(_SENTENCE),
     ),
 }

@@ -14,7 +14,9 @@ from typing import Protocol
 from epad.control.operations import Peer
 from epad.directories import MAX_SOCKET_PATH_BYTES
 
-SOCKET_MODE = 0o660
+# Anybody may connect; what they may do is decided by their credentials, which the kernel vouches for. So an observer
+# needs no group, and the daemon no right to give the socket to one.
+SOCKET_MODE = 0o666
 
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no name for it
 _MAX_GROUP_BYTES = 1_024  # the most Python's getsockopt takes: 256 groups
@@ -44,10 +46,10 @@ def group_id(name: str) -> int | None:
         ) from error
 
 
-def bind(path: Path, operator_gid: int | None) -> socket.socket:
-    """Bind a socket that only its owner and the operators can open. Raises ControlSocketError.
+def bind(path: Path) -> socket.socket:
+    """Bind the socket. Raises ControlSocketError.
 
-    Until it listens every connection is refused, so mode and group are right before anyone gets in.
+    Until it listens every connection is refused, so its mode is right before anyone gets in.
     """
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise ControlSocketError(
@@ -59,8 +61,6 @@ def bind(path: Path, operator_gid: int | None) -> socket.socket:
     try:
         server.bind(str(path))
         path.chmod(SOCKET_MODE)
-        if operator_gid is not None:
-            os.chown(path, -1, operator_gid)
     except OSError as error:
         server.close()
         raise ControlSocketError(f"{path}: {error.strerror}; check daemon.runtime_directory") from error

@@ -18,7 +18,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.copying import DestinationError, SourceError, die_with_parent
+from epad.checkpoint.copying import DestinationError, SourceError, die_with_parent, give_way
 from epad.checkpoint.disk import DIRECTORY_MODE, Disk
 from epad.checkpoint.file_copy import SQLITE_MAGIC, copy_file
 from epad.checkpoint.sqlite_copy import copy_database
@@ -42,7 +42,6 @@ from epad.datastore.memory_file import compare_memory, read_memory, tally_memory
 from epad.datastore.rules import Tally, rule_faults, shrink_faults, tally_database
 
 FAULTS_SHOWN = 20
-LOWEST_PRIORITY = 19
 ACCEPT = "--accept"
 
 
@@ -238,7 +237,7 @@ def main(arguments: list[str]) -> int:
     """Run as a child of the daemon, or by hand."""
     die_with_parent()
     os.umask(0o077)
-    os.nice(LOWEST_PRIORITY)
+    give_way()
     path, home, kind, shrink_ratio = arguments[:4]
     try:
         seen = look(Path(path), Path(home), kind, float(shrink_ratio), accept=ACCEPT in arguments[4:])

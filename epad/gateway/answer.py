@@ -12,6 +12,7 @@ from epad.gateway.form import Form, form_of
 from epad.gateway.health import Health
 from epad.gateway.http.client import Incoming
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields
+from probes.blame import Failure
 
 # A whole answer is held in memory to read its usage; no text of a permitted length comes near this.
 MAX_ANSWER_BYTES = 64 << 20
@@ -145,4 +146,5 @@ class Answer:
 def broke_off(upstream: str, error: Exception) -> UpstreamError:
     """An answer that came to no end, or a connection that did."""
     detail = str(error) or type(error).__name__
-    return UpstreamError(f"upstream {upstream} broke off: {detail}")
+    failure = Failure.SILENT if isinstance(error, TimeoutError) else Failure.BROKE_OFF
+    return UpstreamError(f"upstream {upstream} broke off: {detail}", failure=failure)

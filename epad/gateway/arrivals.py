@@ -45,6 +45,7 @@ class Arriving(Struct, frozen=True):
         try:
             key = headers.idempotency_key(request.fields)
             conversation = headers.conversation(request.fields) or self.reading.ask.history.conversation
+            attempt = headers.attempt(request.fields)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
@@ -67,6 +68,7 @@ class Arriving(Struct, frozen=True):
             price=_price(parts, name, ask.model, bounded),
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
             hidden=judged.hidden,
+            attempt=attempt,
         )
 
 

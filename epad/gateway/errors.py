@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from probes.blame import Failure
+
 
 class GatewayError(Exception):
     """The gateway cannot do what it is asked."""
@@ -22,6 +24,9 @@ class RequestError(GatewayError):
 class UpstreamError(GatewayError):
     """A model server could not be reached or broke off. `nothing_spent` if it cannot have begun."""
 
-    def __init__(self, message: str, *, nothing_spent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, nothing_spent: bool = False, failure: Failure = Failure.BROKE_OFF
+    ) -> None:
         super().__init__(message)
         self.nothing_spent = nothing_spent
+        self.failure = failure

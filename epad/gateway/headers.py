@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from epad.gateway.errors import RequestError
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 CONVERSATION_HEADER = "X-Epad-Conversation"
+ATTEMPT_HEADER = "X-Epad-Attempt"
 # Both are kept for a while, and shown to people.
 _MAX_CHARACTERS = 255
+_ATTEMPT = re.compile(r"[!-~]{1,64}")
 
 
 class Headers(Protocol):
@@ -28,6 +31,14 @@ def idempotency_key(headers: Headers) -> str | None:
 def conversation(headers: Headers) -> str | None:
     """The conversation that the client says this is. Raises RequestError."""
     return _name(headers, CONVERSATION_HEADER)
+
+
+def attempt(headers: Headers) -> str:
+    """The runner's own mark of which try this is; empty if it gives none. Raises RequestError."""
+    mark = headers.get(ATTEMPT_HEADER)
+    if mark and not _ATTEMPT.fullmatch(mark):
+        raise RequestError(f"{ATTEMPT_HEADER}: at most 64 ASCII characters without a space")
+    return mark or ""
 
 
 def retry_count(headers: Headers) -> int:

@@ -11,6 +11,7 @@ import os
 import pwd
 import socket
 import stat
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from epad.gateway.errors import GatewayError
 from epad.gateway.http.server import HttpServer
 
 _UNIX = "unix:"
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,33 @@ def _bind(path: Path, uid: int | None) -> socket.socket:
         server.bind(str(path))
         path.chmod(0o600)
         if uid is not None and uid != os.geteuid():
-            os.chown(path, uid, -1)
+            _give(path, uid)
     except OSError:
         server.close()
         raise
     return server
+
+
+def _give(path: Path, uid: int) -> None:
+    """Let one more user connect. Raises OSError.
+
+    A daemon without rights of its own may give nothing away, but it may name a user in the list of who may use what is
+    its own (acl(5)).
+    """
+    try:
+        os.chown(path, uid, -1)
+    except PermissionError:
+        os.setxattr(path, "system.posix_acl_access", _access_list(uid))
+
+
+def _access_list(uid: int) -> bytes:
+    """Reading and writing for the owner and one user, nothing for others, as posix_acl_xattr.h lays it out."""
+    nobody = 0xFFFF_FFFF
+    entries = (
+        (_OWNER, 6, nobody),
+        (_USER, 6, uid),
+        (_GROUP, 0, nobody),
+        (_MASK, 6, nobody),
+        (_OTHER, 0, nobody),
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)

@@ -22,8 +22,10 @@ from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.ledger.record import Outcome, UsageSource
+from probes.blame import Failure, said_in
 
 TURN_HEADER = b"x-epad-turn"
+_READ_BYTES = 2_048  # of an error, to see what it says
 _NOT_LET_IN = frozenset({401, 407})
 # A role, a tool's name, the reason for the end: chunks that no token stands behind, for each choice.
 SLACK_CHUNKS = 16
@@ -98,7 +100,7 @@ class Relay:
                     return await self._whole(request.connection, turn, answer)
                 if not answer.readable:
                     message = compressed(arrival.upstream.name, answer.codings)
-                    turn.end(Outcome.FAILED, message.message)
+                    turn.end(Outcome.FAILED, message.message, Failure.UNREADABLE)
                     raise BrokenTurnError(message)
                 lines = arrival.endpoint.dialect.name == "ollama"
                 form = await answer.form(asked=arrival.ask.stream, lines=lines)
@@ -108,13 +110,13 @@ class Relay:
         except UpstreamError as error:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
-            turn.end(Outcome.FAILED, str(error))
+            turn.end(Outcome.FAILED, str(error), error.failure)
             raise BrokenTurnError(upstream_failed(str(error))) from error
         except asyncio.CancelledError:
             severed = turn.was_severed()
             if severed is None:
                 raise
-            turn.end(Outcome.CUT, severed.message)
+            turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
             raise BrokenTurnError(severed) from None
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
@@ -149,6 +151,8 @@ class Relay:
         turn.whole = read.seen
         self._turns.settle(turn)
         name = turn.arrival.upstream.name
+        if answer.status >= 400:
+            turn.said = said_in(answer.status, _start_of(body), read.failure)
         if answer.status in _NOT_LET_IN:
             message = f"upstream {name} does not take epad's key: check [upstreams.{name}] api_key_file"
             turn.end(Outcome.FAILED, message)
@@ -158,6 +162,7 @@ class Relay:
             turn.reply = read.reply.digest()
             if read.fault is not Fault.NONE:
                 answer.is_none()
+                turn.said = said_in(answer.status, read.failure)
                 failure = f"upstream {name} answered 200 with no answer: {read.failure}"
         turn.end(Outcome.FAILED if failure else Outcome.DONE, failure)
         response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
@@ -182,7 +187,7 @@ class Relay:
                 client.flush()
             broken, rest = await self._pump(client, turn, answer, turn.meter)
         except UpstreamError as error:
-            turn.end(Outcome.FAILED, str(error))
+            turn.end(Outcome.FAILED, str(error), error.failure)
             broken = upstream_failed(str(error))
         except ClientGoneError:
             raise
@@ -192,7 +197,7 @@ class Relay:
             broken = turn.was_severed()
             if broken is None:
                 raise
-            turn.end(Outcome.CUT, broken.message)
+            turn.end(Outcome.CUT, broken.message, Failure.SEVERED)
         turn.seal()
         self._settle(turn, turn.meter)
         if broken is not None:
@@ -220,7 +225,7 @@ class Relay:
             self._turns.streamed(turn, meter)
             if overrun and not meter.complete:
                 broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
-                turn.end(Outcome.CUT, broken.message)
+                turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
                 return broken, b""
             # One that has just come to its end is let end: to cut it would save nothing.
             overrun = _overruns(turn, meter)
@@ -237,14 +242,14 @@ class Relay:
         self._turns.streamed(turn, meter)
         if meter.failed:
             answer.is_none()
-            turn.end(Outcome.FAILED, "the upstream ended its stream with an error")
+            turn.end(Outcome.FAILED, "the upstream ended its stream with an error", Failure.NO_ANSWER)
         elif meter.complete:
             turn.end(Outcome.DONE)
             turn.reply = meter.reply.digest()
         else:
             answer.is_none()
             message = f"upstream {turn.arrival.upstream.name} ended its stream without the end of the answer"
-            turn.end(Outcome.FAILED, message)
+            turn.end(Outcome.FAILED, message, Failure.BROKE_OFF)
             return upstream_failed(message), rest
         return None, rest
 
@@ -269,7 +274,9 @@ class Relay:
                 await client.drain()
         except TimeoutError as error:
             client.abort()
-            turn.end(Outcome.CUT, f"the client read nothing for {self._write_seconds:g} s")
+            turn.end(
+                Outcome.CUT, f"the client read nothing for {self._write_seconds:g} s", Failure.CLIENT_SLOW
+            )
             raise ClientGoneError(turn.reason) from error
         except ConnectionError as error:
             raise _gone(turn) from error
@@ -282,8 +289,13 @@ def turn_field(turn: Turn) -> Field:
 
 def _gone(turn: Turn) -> ClientGoneError:
     """The client is."""
-    turn.end(Outcome.CUT, "the client disconnected")
+    turn.end(Outcome.CUT, "the client disconnected", Failure.CLIENT_GONE)
     return ClientGoneError(turn.reason)
+
+
+def _start_of(body: bytes) -> str:
+    """The beginning of an error's body, as text."""
+    return body[:_READ_BYTES].decode("utf-8", "replace")
 
 
 def _target(request: Request, turn: Turn) -> str:

@@ -44,6 +44,7 @@ from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.hosts import without_port
 from epad.ledger.record import Outcome
 from epad.memory import trim
+from probes.blame import Failure, fault_of_refusal
 from probes.turns import TurnRefused
 
 # What handlers in flight get after they were severed, before they are cancelled.
@@ -318,7 +319,7 @@ class Gateway:
             return response
         except asyncio.CancelledError:
             if turn.severed is None and turn.outcome is not Outcome.DONE:
-                turn.end(Outcome.CUT, "the client disconnected")
+                turn.end(Outcome.CUT, "the client disconnected", Failure.CLIENT_GONE)
             raise
         finally:
             self._turns.finish(turn)
@@ -341,7 +342,7 @@ class Gateway:
             severed = turn.was_severed()
             if severed is None:
                 raise
-            turn.end(Outcome.CUT, severed.message)
+            turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
             raise BrokenTurnError(severed) from None
 
     async def _look_up(self, request: Request, lookup: Lookup) -> Response:
@@ -379,6 +380,7 @@ class Gateway:
                 if refused
                 else 0.0,
                 prompt_digest=error.prompt_digest,
+                fault=fault_of_refusal(error.refusal.code),
             )
         )
 

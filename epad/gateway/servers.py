@@ -35,6 +35,9 @@ _LLAMA_CPP: Caps = MappingProxyType({
 # To its parser both are one name: who sends both is answered 422.
 _TGI: Caps = MappingProxyType({CHAT: ("max_tokens", "max_completion_tokens")})
 
+# OpenAI's reference of /v1/completions, and vLLM's CompletionRequest: `max_tokens` is 16 where it is not there.
+_LEGACY: Mapping[str, int] = MappingProxyType({TEXT: 16})
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -48,6 +51,7 @@ class Server:
     has that of single models, by a part of their names.
     `context_paths`: where how much a model holds is read, beside the list of models.
     `takes_any_cap`: a cap beyond what its context leaves is no error to it.
+    `unasked`: by route, how many tokens it makes for a request that names no cap, where that is a fixed number.
     `forbids_unknown`: it answers 422 to a field that it does not know, so nothing may be written in beside its list.
     """
 
@@ -64,6 +68,7 @@ class Server:
     context_paths: tuple[str, ...] = ()
     caps_by_route: Caps = field(default_factory=lambda: _USUAL_CAPS, repr=False, compare=False)
     written: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    unasked: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def caps(self, route: str) -> tuple[str, ...]:
         """The names that surely cap the output of a route, the one that wins where several are given first."""
@@ -94,11 +99,12 @@ SERVERS: dict[str, Server] = {
     server.name: server
     for server in (
         Server("llama.cpp", shows_all=True, takes_any_cap=True, context_paths=("/props",), caps_by_route=_LLAMA_CPP),
-        Server("vllm", shows_all=True, counts_all_choices=True, zero_cap_means_none=True, caps_by_route=_BOTH),
+        Server("vllm", shows_all=True, counts_all_choices=True, zero_cap_means_none=True, caps_by_route=_BOTH,
+               unasked=_LEGACY),
         Server("ollama", shows_all=True, counts_all_choices=True, takes_any_cap=True, context_paths=("/api/ps",)),
         # Its newer models refuse max_tokens, its older ones take the newer name.
         Server("openai", counts_all_choices=True, caps_by_route=_BOTH,
-               written={CHAT: "max_completion_tokens"}),
+               written={CHAT: "max_completion_tokens"}, unasked=_LEGACY),
         Server("anthropic", tool_preamble_tokens=804, tool_preambles=_ANTHROPIC_PREAMBLES, caps_by_route=_BOTH),
         Server("mistral", shows_all=True, counts_all_choices=True, takes_stream_options=False,
                streams_usage_unasked=True, forbids_unknown=True),

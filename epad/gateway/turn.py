@@ -21,10 +21,12 @@ from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
+from epad.gateway.sampling import sampling_of
 from epad.gateway.upstream import Route
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
+from probes.blame import Ending, Failure, Fault, Said, fault_of
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
 from statemachine.finding import Finding
 
@@ -54,6 +56,7 @@ class Arrival(Struct, frozen=True):
     conversation: str = ""
     context_tokens: int = 0
     hidden: bool = False
+    attempt: str = ""
 
 
 class Turn:
@@ -73,6 +76,9 @@ class Turn:
         self.reply = b""
         self.outcome = Outcome.CUT
         self.reason = "cancelled"
+        self.failure = Failure.INTERNAL  # until it is known what ended it
+        self.said = Said.NOTHING
+        self.forwarded_at = 0.0
         self.severed: Refusal | None = None
         self._task = asyncio.current_task()
         self._sealed = False
@@ -96,9 +102,23 @@ class Turn:
             return self.severed
         return None
 
-    def end(self, outcome: Outcome, reason: str = "") -> None:
+    def end(self, outcome: Outcome, reason: str = "", failure: Failure = Failure.NONE) -> None:
         """Say how it went."""
-        self.outcome, self.reason = outcome, reason
+        self.outcome, self.reason, self.failure = outcome, reason, failure
+
+    def fault(self, now: float) -> Fault:
+        """Say whose fault it is that it did not end well."""
+        begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
+        return fault_of(
+            Ending(
+                failed=self.outcome is Outcome.FAILED,
+                status=self.status,
+                said=self.said,
+                failure=self.failure,
+                well=not self.arrival.upstream.served_by.health.reason,
+                waited_seconds=0.0 if begun else now - self.forwarded_at,
+            )
+        )
 
     def cost(self, charge: Charge) -> int:
         """What a charge comes to, in micro-USD: nothing, if a free upstream served the turn."""
@@ -156,13 +176,14 @@ class Turns:
     def wish(self, arrival: Arrival) -> Wish:
         """What a request would like to have."""
         ask = arrival.ask
-        tokens = self._limits.cap(ask.wish)
+        asked = ask.wish if ask.wish is not None else _unasked(arrival)
+        tokens = self._limits.cap(asked)
         if not tokens and ask.generates and not arrival.upstream.served_by.server.zero_cap_means_none:
             tokens = 1  # a prompt that is scored has no output, but to this server 0 means no limit
         return Wish(
             prompt_tokens=arrival.prompt.tokens,
             tokens=tokens,
-            named=ask.wish is not None,
+            named=asked is not None,
             choices=ask.choices,
             price=arrival.price,
             context_tokens=arrival.context_tokens,
@@ -217,9 +238,9 @@ class Turns:
 
     def forward(self, turn: Turn) -> None:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
-        turn.forwarded = True
         arrival, now = turn.arrival, self._parts.clock.monotonic()
-        history = arrival.ask.history
+        turn.forwarded, turn.forwarded_at = True, now
+        history, sampling = arrival.ask.history, sampling_of(arrival.ask)
         self._parts.metrics.gateway_seconds.observe(now - arrival.at)
         self._parts.observer.admitted(
             TurnAdmitted(
@@ -235,6 +256,10 @@ class Turns:
                 conversation=arrival.conversation,
                 messages=history.messages,
                 history=history.digests,
+                upstream=arrival.upstream.name,
+                attempt=arrival.attempt,
+                sampling=sampling.digest,
+                random=sampling.random,
             )
         )
 
@@ -309,6 +334,8 @@ class Turns:
                     http_status=turn.status,
                     reply=turn.reply,
                     microusd=charge.microusd,
+                    fault=turn.fault(now),
+                    upstream=arrival.upstream.name,
                 )
             )
 
@@ -414,3 +441,11 @@ def _entry(turn: Turn, charge: Charge) -> CloseTurn:
         reason=turn.reason,
         charged_microusd=charge.microusd,
     )
+
+
+def _unasked(arrival: Arrival) -> int | None:
+    """What its server makes for a request without any cap, where that is known; a null asks for all that fits."""
+    server, route = arrival.upstream.served_by.server, arrival.endpoint.path
+    tokens = server.unasked.get(route)
+    said = arrival.ask.fields.values
+    return None if any(name in said for name in server.caps(route)) else tokens

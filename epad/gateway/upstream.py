@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from epad.config import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
-from epad.gateway.headers import CONVERSATION_HEADER
+from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
 from epad.gateway.health import Health
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
@@ -26,6 +27,7 @@ from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.server_profile import ServerProfile
 from epad.gateway.servers import CHAT, Server
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
+from probes.blame import Failure
 from statemachine.clock import Clock
 
 _CATALOGUE_SECONDS = 10.0
@@ -39,7 +41,11 @@ _LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/
 # answer could not be read.
 _NOT_FORWARDED = HOP_BY_HOP | frozenset({
     b"host", b"content-length", b"content-encoding", b"accept-encoding", b"authorization", b"x-api-key", b"cookie",
-    b"expect", CONVERSATION_HEADER.lower().encode(),
+    b"expect", CONVERSATION_HEADER.lower().encode(), ATTEMPT_HEADER.lower().encode(),
+})  # fmt: skip
+# What this machine lacks, and no server can help with: files, ports, memory, room on the disk.
+_HOST_SHORT = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENOSPC,
 })  # fmt: skip
 _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
@@ -336,7 +342,7 @@ class Upstreams:
             message = (
                 f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"
             )
-            raise UpstreamError(message, nothing_spent=True) from error
+            raise UpstreamError(message, nothing_spent=True, failure=_why_unconnected(error)) from error
         except OSError as error:
             raise broke_off(upstream.name, error) from error
         return Answer(upstream.name, upstream.health, incoming)
@@ -386,11 +392,17 @@ def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
     return host, (b"Authorization", b"Basic " + base64.b64encode(login))
 
 
+def _why_unconnected(error: NotConnectedError) -> Failure:
+    cause = error.__cause__
+    short = isinstance(cause, OSError) and cause.errno in _HOST_SHORT
+    return Failure.HOST_SHORT if short else Failure.NOT_CONNECTED
+
+
 def _kept_away(upstream: Upstream) -> UpstreamError:
     seconds = upstream.health.seconds_until_asked()
     reason = upstream.health.reason or "another turn tries it"
     message = f"upstream {upstream.name} is not asked for another {seconds:.0f} s: {reason}"
-    return UpstreamError(message, nothing_spent=True)
+    return UpstreamError(message, nothing_spent=True, failure=Failure.NOT_ASKED)
 
 
 def _without_secrets(url: str) -> str:

@@ -23,6 +23,9 @@ ENGINE = "/etc/epad/epad.toml.d/10-systemd.toml"
 POLKIT_DIRECTORY = "/etc/polkit-1/rules.d"
 POLKIT = f"{POLKIT_DIRECTORY}/50-epad.rules"
 MANUAL = "/usr/local/share/man/man1/epactl.1"
+# In everybody's PATH, and no package's.
+COMMAND_DIRECTORY = "/usr/local/bin"
+COMMANDS = ("epad", "epactl")
 # An empty file is all that lingering is: the user's manager starts with the machine and outlives logins.
 LINGER = "/var/lib/systemd/linger/epad"
 CONFIGURATION = "/etc/epad/epad.toml"

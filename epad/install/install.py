@@ -58,6 +58,8 @@ def uninstall(target: Target) -> None:
         else:
             target.remove(path)
     target.remove(files.LINGER)
+    for name in files.COMMANDS:
+        target.unlink(f"{files.COMMAND_DIRECTORY}/{name}")
     number = target.number_of(USER)
     if runs:
         target.run("systemctl", "daemon-reload")
@@ -142,6 +144,8 @@ def _write_service(target: Target, program: Path, manual: str) -> None:
     if units and not polkit:
         target.say("skip", f"no polkit here, so epad may only look at {', '.join(units)} (docs/systemd.md)")
     target.touch(files.LINGER, "", 0o644)
+    for name in files.COMMANDS:
+        target.link(f"{files.COMMAND_DIRECTORY}/{name}", program.with_name(name))
 
 
 def _commanded_units(target: Target) -> Iterator[str]:

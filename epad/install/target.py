@@ -71,6 +71,32 @@ class Target:
         if not self.rehearsal:
             _write(place, text, mode)
 
+    def link(self, path: str, program: Path) -> None:
+        """Let a path lead to a program, unless something else than a former link of that name is there."""
+        place = self.at(path)
+        if place == program:
+            return
+        leads = _leads(place)
+        if leads == program:
+            self.say("same", str(place))
+        elif place.exists() and (leads is None or leads.name != program.name):
+            self.say("keep", f"{place}: is another's; {program} is the one of the service")
+        else:
+            self.say("link", f"{place} -> {program}")
+            if not self.rehearsal:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.unlink(missing_ok=True)
+                place.symlink_to(program)
+
+    def unlink(self, path: str) -> None:
+        """Take a link away that `link` made; a file stays."""
+        place = self.at(path)
+        leads = _leads(place)
+        if leads is not None and leads.name == place.name:
+            self.say("remove", str(place))
+            if not self.rehearsal:
+                place.unlink()
+
     def remove(self, path: str) -> None:
         """Take a file away, and its directory if that was the last in it."""
         place = self.at(path)
@@ -102,7 +128,12 @@ class Target:
         return None
 
 
-_DEEDS = frozenset({"write", "remove", "run"})
+_DEEDS = frozenset({"write", "link", "remove", "run"})
+
+
+def _leads(place: Path) -> Path | None:
+    """Where a symbolic link leads; None if it is none."""
+    return place.readlink() if place.is_symlink() else None
 
 
 def read(path: Path) -> str:

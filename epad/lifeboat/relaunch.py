@@ -28,6 +28,7 @@ from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
+from epad.checkpoint.verify import bundle_faults
 from epad.database import DatabaseError, connect, fetch
 from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
@@ -130,12 +131,14 @@ def _require_core(bundle: Bundle) -> None:
 def _bundle_beside(tier: Path) -> Bundle:
     """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError.
 
-    One that lacks a source is taken where there is no other: what it lacks is named.
+    One that lacks a source is taken where there is no other: what it lacks is named. It is read back here, since
+    nobody has marked it as verified.
     """
     bundles = list_bundles(tier.parent.parent / "checkpoints").bundles
-    good = [b for b in bundles if b.verified and not _signature_fault(b) and _has_core(b)]
+    good = [b for b in bundles if not _signature_fault(b) and _has_core(b)]
     for bundle in sorted(good, key=lambda b: b.partial):
-        return bundle
+        if bundle.verified or (bundle.partial and not bundle_faults(bundle.path)):
+            return bundle
     raise RelaunchError(
         f"{tier} adds to a checkpoint, and no verified one lies beside it; give --from BUNDLE"
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from math import inf
+from typing import Protocol
 
 from epad.response.incident import Incident
 from epad.response.journal import Decision, Loaded
 from epad.response.plans import (
     Target,
+    calls_off,
     containment_steps,
     plan_for,
     recovery_targets,
@@ -21,14 +23,16 @@ from epad.response.plans import (
 )
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.response.stimulus import Forced, Ordered, Paused, Released, Resumed, Stimulus
-from statemachine.assessor import Assessor, Change
+from statemachine.assessor import Anomaly, Assessor, Change
 from statemachine.clock import Clock
-from statemachine.containment import Containable, Hold, Rung, desired_holds
+from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
 from statemachine.finding import HOST, OPERATOR, AnomalyKey, Finding, Severity
 from statemachine.force import force, refusal
+from statemachine.forecast import forecast
 from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
+from statemachine.roots import roots
 from statemachine.situation import Limits, Persist, Situation
 from statemachine.table import Row, Trigger
 
@@ -37,6 +41,18 @@ SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
 """Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
 PAUSED_NOTE = "paused"
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
+
+
+Asked = tuple[
+    Sequence[Containable],
+    Sequence[Anomaly],
+    Phase,
+    Mapping[str, Rung],
+    Mapping[str, str],
+    Mapping[str, str],
+    Mapping[str, str],
+]
+"""The arguments of `desired_holds`."""
 
 
 class World(Protocol):
@@ -107,6 +123,7 @@ class Decider:
         self._last_trouble = clock.monotonic()
         self._holds: dict[str, Hold] = {}
         self._forced: Forced | None = None
+        self.recovering: tuple[str, ...] = ()
 
     def configure(self, rules: Rules) -> None:
         """Decide by these rules from now on."""
@@ -115,6 +132,11 @@ class Decider:
     def hold_for(self, subsystem: str) -> Hold:
         """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
         return self._desired(self.phase)[subsystem]
+
+    def reasons_to_hold(self, subsystem: str) -> list[Hold]:
+        """Everything that asks for a hold of a subsystem as of now, the firmest first."""
+        reasons = reasons_to_hold(*self._asked(self.phase)).get(subsystem, [])
+        return [hold for hold in reasons if hold.rung is not Rung.OPEN]
 
     @property
     def phase(self) -> Phase:
@@ -227,9 +249,42 @@ class Decider:
         return refusal(self._situation(), wanted, self._rules.limits)
 
     def _situation(self) -> Situation:
-        now, active = self._clock.monotonic(), self.assessor.active
-        found = [a for a in active if not self._waits_for_a_person(a.key)]
-        held = self._held_by_a_person()
+        return self._situation_of(self._clock.monotonic(), self.assessor.active, self._last_trouble)
+
+    def situation_at(self, at: float) -> Situation:
+        """The facts at a later time if nothing is found until then and no operation ends."""
+        active = [a for a in self.assessor.active if self.lets_go_at(a) > at]
+        last = max((self.lets_go_at(a) for a in self._found(self.assessor.active)), default=0.0)
+        return self._situation_of(at, active, max(self._last_trouble, min(last, at)))
+
+    def lets_go_at(self, anomaly: Anomaly) -> float:
+        """When an anomaly clears by itself if nothing bad is found of it; infinity if it does not."""
+        return inf if self.is_blind(anomaly.key.probe) else self.assessor.clears_at(anomaly)
+
+    def is_blind(self, probe: str) -> bool:
+        """Whether a probe could not see at its last look: what it found stands until it can."""
+        return probe in self._world.blind_probes()
+
+    def next_move(self) -> tuple[float, Row] | None:
+        """When the phase moves next, and along which row, if nothing is found until then; None if it stays."""
+        limits, active = self._rules.limits, self.assessor.active
+        clear = [self._last_trouble, *(self.lets_go_at(a) for a in active)]
+        moments = [
+            self._entered_at + limits.dwell_seconds,
+            self._entered_at + limits.recovery_limit_seconds,
+            self._incident.attempt_ended_at + limits.verify_seconds,
+            *(at + seconds for at in clear for seconds in (0.0, limits.verify_seconds)),
+            *(a.raised_at + limits.quarantine_limit_seconds for a in active),
+        ]
+        return forecast(self.situation_at, moments, self._clock.monotonic(), limits)
+
+    def _found(self, active: Sequence[Anomaly]) -> list[Anomaly]:
+        """Those that wait for no person."""
+        return [a for a in active if not self._waits_for_a_person(a.key)]
+
+    def _situation_of(self, now: float, active: Sequence[Anomaly], last_trouble: float) -> Situation:
+        found, held = self._found(active), self._held_by_a_person()
+        independent = roots(found, self._rules.rung_by_probe)
         return Situation(
             phase=self.phase,
             in_phase_seconds=now - self._entered_at,
@@ -240,7 +295,7 @@ class Decider:
             oldest_anomaly_seconds=max(
                 (now - a.raised_at for a in found if a.key.subsystem not in held), default=0.0
             ),
-            quiet_seconds=now - self._last_trouble,
+            quiet_seconds=now - last_trouble,
             degraded=len(self._degraded()),
             persist=self._incident.persist,
             attempt_running=self._incident.attempt_running,
@@ -248,6 +303,7 @@ class Decider:
             since_attempt_seconds=now - self._incident.attempt_ended_at,
             recent_recoveries=self._incident.recent_recoveries(now),
             order=self._incident.order,
+            dependent=len(found) - len(independent),
         )
 
     def _degraded(self) -> frozenset[Target]:
@@ -293,6 +349,7 @@ class Decider:
             self._incident = self._incident.after(row, self._clock.monotonic())
             if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
                 targets = self._choose_targets()
+                self.recovering = tuple(target.name for target in targets)
             changes = [*changes, *self._dismissed_by(row)]
         phase = row.destination if row else self.phase
         holds = self._desired(phase)
@@ -308,13 +365,13 @@ class Decider:
         return Decision(
             changes=changes,
             row=row,
-            cause={"situation": _facts(situation), "order": ordered},
+            cause={"situation": situation.as_json(), "order": ordered},
             plans=plans,
             notes={
                 INCIDENT_NOTE: self._incident.as_json(self._boot_id),
                 PAUSED_NOTE: dict(self._paused),
             },
-            abort_open=f"the phase moved on to {phase}" if _calls_off(row) else "",
+            abort_open=f"the phase moved on to {phase}" if calls_off(row) else "",
         )
 
     def _ordered(self, row: Row | None) -> str:
@@ -364,17 +421,14 @@ class Decider:
         return self.assessor.dismiss(keys, row.sentence)
 
     def _desired(self, phase: Phase) -> dict[str, Hold]:
-        return desired_holds(
-            self._world.containables(),
-            self.assessor.active,
-            phase,
-            self._rules.rung_by_probe,
-            self._incident.parked,
-            self._paused,
-            within_blast_ratio(
-                self._world.victims(), len(self._world.containables()), self._rules.blast_ratio, phase
-            ),
-        )
+        return desired_holds(*self._asked(phase))
+
+    def _asked(self, phase: Phase) -> Asked:
+        """What the ladder of containment is a function of."""
+        containables = self._world.containables()
+        victims = within_blast_ratio(self._world.victims(), len(containables), self._rules.blast_ratio, phase)
+        rungs, parked = self._rules.rung_by_probe, self._incident.parked
+        return containables, self.assessor.active, phase, rungs, parked, self._paused, victims
 
 
 def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
@@ -389,18 +443,5 @@ def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
     return incident
 
 
-def _calls_off(row: Row | None) -> bool:
-    """Whether what is still being done is to be left: on the way into LIFEBOAT, and out of it."""
-    return row is not None and Phase.LIFEBOAT in {row.source, row.destination}
-
-
 def _contain(steps: Sequence[Step]) -> list[Plan]:
     return [Plan(Lane.CONTAINMENT, "containment", steps)] if steps else []
-
-
-def _facts(situation: Situation) -> dict[str, Any]:
-    """The situation for the journal; times to the millisecond are exact enough for people."""
-    facts = {name: getattr(situation, name) for name in Situation.__slots__}
-    if not situation.attempts:
-        del facts["since_attempt_seconds"]
-    return {name: round(fact, 3) if isinstance(fact, float) else fact for name, fact in facts.items()}

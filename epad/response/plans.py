@@ -125,3 +125,8 @@ def _recovery_step(target: Target) -> Step:
     if not target.is_subsystem:
         return Step(StepName.RESTORE_DATASTORE, target.name.partition("/")[2], {"writer": target.writer})
     return Step(StepName.RESTART, target.name)
+
+
+def calls_off(row: Row | None) -> bool:
+    """Whether what is still being done is to be left: on the way into LIFEBOAT, and out of it."""
+    return row is not None and Phase.LIFEBOAT in {row.source, row.destination}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from epad.checkpoint.bundle import Bundle, Label, create, verify
 from epad.checkpoint.errors import CheckpointError, DiskFullError
 from epad.checkpoint.retention import Retention, list_bundles, prune
-from epad.checkpoint.source import Source
+from epad.checkpoint.source import BytesSource, ReportSource, Source
 from epad.config import CheckpointConfig
 from epad.ledger.head import Signer
 from epad.metrics import Metrics
@@ -37,6 +37,25 @@ class Safeguards:
     ask_to_save: Callable[[], Awaitable[Sequence[str]]] = _nobody
 
 
+@dataclass(frozen=True, slots=True)
+class NewestCheckpoint:
+    """The newest checkpoint there is, and why it is not one to restore from, if it is not."""
+
+    id: str
+    faults: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    @property
+    def sentence(self) -> str:
+        """One line for a person."""
+        if self.ok:
+            return f"{self.id} written and verified"
+        return f"{self.id} written, NOT verified: {'; '.join(self.faults)}"
+
+
 class Preservation:
     """Makes checkpoints. The operation's key is the checkpoint's name, so a retry finishes the same one."""
 
@@ -57,6 +76,12 @@ class Preservation:
         self._clock = clock
         self._metrics = metrics
         self._safeguards = safeguards or Safeguards()
+        self._newest: NewestCheckpoint | None = None
+
+    @property
+    def newest(self) -> NewestCheckpoint | None:
+        """The newest one, good or not; None if there is none."""
+        return self._newest
 
     def last_verified(self) -> Bundle | None:
         """The bundle to restore from. What cannot be listed is as good as not there."""
@@ -69,6 +94,10 @@ class Preservation:
         """Show the age of what a former life of the daemon has made."""
         if (bundle := self.last_verified()) is not None:
             self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
+        newest = self._newest_there_is()
+        if newest is not None:
+            why = newest.manifest.gaps or ("it was not read back, or not as it was made",)
+            self._made(newest.id, () if newest.verified else why)
 
     async def checkpoint(self, step: Step, operation: Operation) -> str:
         """Do a `checkpoint` step. Raises StepFailedError if nothing could be written."""
@@ -85,14 +114,37 @@ class Preservation:
         except CheckpointError as error:
             raise StepFailedError(str(error)) from error
         remarks = "".join(f"; {remark}" for remark in silent)
+        made = self._made(bundle.id, verification.faults)
         if not verification.ok:
             # What is damaged is saved as it is: salvage needs it, and the manifest says what is wrong with it.
-            # No verified one is removed for it: among them is the last good copy of what is damaged now.
-            faults = "; ".join(verification.faults)
+            # No verified one is removed for it: among them is the last good copy of what is damaged or missing now.
             undone = await self._tidy_up(frozen=True)
-            return f"{bundle.path.name} written, NOT verified: {faults}; rotation is frozen{remarks}{undone}"
+            return f"{made.sentence}; rotation is frozen{remarks}{undone}"
         self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
-        return f"{bundle.path.name} written and verified{remarks}{await self._tidy_up(frozen=False)}"
+        return f"{made.sentence}{remarks}{await self._tidy_up(frozen=False)}"
+
+    def _made(self, identity: str, faults: Sequence[str]) -> NewestCheckpoint:
+        """Take note of the newest one, and show whether it is good."""
+        self._newest = NewestCheckpoint(identity, tuple(faults))
+        self._metrics.checkpoint_ok.set(self._newest.ok)
+        return self._newest
+
+    def _newest_there_is(self) -> Bundle | None:
+        try:
+            return next(iter(list_bundles(self._directory).bundles), None)
+        except CheckpointError:
+            return None
+
+    def _wanted(self) -> list[Source]:
+        """The sources. What the last good one has is missed where it is gone, though it may not be there at first."""
+        last = self.last_verified()
+        had = {part.name for part in last.manifest.files} if last else set()
+        return [
+            source
+            if isinstance(source, BytesSource | ReportSource) or source.name not in had
+            else replace(source, optional=False)
+            for source in self._sources()
+        ]
 
     async def _make(self, step: Step, operation: Operation) -> Bundle:
         now = self._clock.utc()
@@ -100,7 +152,7 @@ class Preservation:
         try:
             return await create(
                 self._directory,
-                self._sources(),
+                self._wanted(),
                 label,
                 deadline_seconds=self._config.deadline_seconds,
                 signer=self._safeguards.signer,

@@ -12,7 +12,7 @@ from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
 from epad.response.quarantine import HoldOf, open_door, process_in_words
-from epad.response.step import Operation, Step, StepFailedError
+from epad.response.step import Lane, Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Rung
@@ -38,8 +38,10 @@ class Recovery:
         self._repair_ledger = repair_ledger
         self._checkpoints = checkpoints
 
-    async def restart(self, step: Step, _: Operation) -> str:
+    async def restart(self, step: Step, operation: Operation) -> str:
         """Do a `restart` step: stop the tree, start it fresh, open the gateway to it.
+
+        A person's order forgives every failure before it; a recovery's restart is a trial.
 
         What has come under a hold since this step was decided is left alone: the hold is newer.
         """
@@ -49,7 +51,7 @@ class Recovery:
         try:
             if any(s.pid for s in self._supervisor.snapshots() if s.name == name):
                 await self._supervisor.hold(name, Rung.OPEN, "")  # what is stopped would be started twice
-            await self._supervisor.restart(name)
+            await self._supervisor.restart(name, trial=operation.lane is Lane.PHASE)
             held = self._hold_of(name)
             await self._supervisor.hold(name, held.rung, held.reason, paused=held.paused)
         except SupervisorError as error:

@@ -37,6 +37,7 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
     reason: str = ""
     evidence: dict[str, Any] = {}
     hard: bool = False
+    unit: str = ""
 
     @classmethod
     def of(cls, finding: Finding) -> Found:
@@ -50,6 +51,7 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
             reason,
             evidence,
             finding.hard,
+            finding.unit,
         )
 
     def stimulus(self) -> Finding:
@@ -59,6 +61,7 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
             Severity(self.severity),
             self.at,
             self.reason,
+            unit=self.unit,
             evidence=self.evidence,
             hard=self.hard,
         )
@@ -152,9 +155,14 @@ class Seen(Struct, frozen=True):
     writers: dict[str, str] = {}
     blind: tuple[str, ...] = ()
     victims: dict[str, str] = {}
+    background: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
     def containables(self) -> list[Containable]:
-        return [Containable(*subsystem) for subsystem in self.subsystems]
+        return [
+            Containable(*one, background=one[0] in self.background, needed=one[0] in self.needed)
+            for one in self.subsystems
+        ]
 
     def targets(self) -> frozenset[Target]:
         return frozenset(

@@ -268,6 +268,8 @@ def _seen(world: World) -> Seen:
         writers={target.name: target.writer for target in damaged if target.writer},
         blind=tuple(sorted(world.blind_probes())),
         victims=dict(world.victims()),
+        background=tuple(c.name for c in world.containables() if c.background),
+        needed=tuple(c.name for c in world.containables() if c.needed),
     )
 
 

@@ -52,6 +52,15 @@ class Cgroup:
     def is_to_freeze(self) -> bool:
         return self._read("cgroup.freeze").strip() == "1"
 
+    @property
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel has killed for memory; 0 where memory is not controlled here."""
+        for line in self._read("memory.events").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdecimal():
+                return int(count)
+        return 0
+
     def freeze(self) -> None:
         """Ask that everything stand still, and whatever is forked from now on. Raises OSError."""
         self._write("cgroup.freeze", "1")

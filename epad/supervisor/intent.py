@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import random
@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epad.config import SubsystemConfig
 from epad.directories import Directories
+from epad.supervisor.causes import OomKills
 from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
@@ -21,6 +22,13 @@ from statemachine.containment import Rung
 
 Environment = Callable[[str], Awaitable[Mapping[str, str]]]
 """Gives a subsystem's extra environment, asked at each start."""
+
+Remember = Callable[[str, Sequence[float]], None]
+"""Told when a subsystem has failed before this daemon was started."""
+
+
+def remember_nothing(_: str, __: Sequence[float]) -> None:
+    """Take no note of what was before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,8 @@ class Room:
     settings: Settings
     checker: Checker = field(default_factory=NoChecker)
     chance: Callable[[], float] = random
+    oom_kills: OomKills = field(default_factory=OomKills)
+    remember: Remember = remember_nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from epad.config import SubsystemConfig
 from epad.database import DatabaseError
+from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_log, was_killed, with_cause
 from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
@@ -19,7 +20,7 @@ from epad.supervisor.launch import launch, marks
 from epad.supervisor.notify import Notification
 from epad.supervisor.records import ProcessRecord, Stage
 from epad.supervisor.report import Report
-from epad.supervisor.restart import Decision, Ending, History, Verdict, decide
+from epad.supervisor.restart import Decision, Ending, History, Verdict, decide, in_words
 from probes.subsystems import SubsystemExited
 
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
@@ -27,6 +28,8 @@ _STATUS_SECONDS = 1.0
 _NO_HISTORY = History()
 # Below this a write between an exit and the next spawn would be most of what there is to wait for.
 _SOON_SECONDS = 0.05
+# From the third death in a row its log is read for the cause: the back-off is longer than the reading by then.
+_DEATHS_BEFORE_READING = 3
 
 
 class ProcessOwner(Protocol):
@@ -186,12 +189,16 @@ class Process:
         await self.save()
         return await self.bury(self.child, wanted=True)
 
-    async def renew(self) -> None:
-        """Stop it, whatever it does, and make it as if it had never failed."""
+    async def renew(self, *, trial: bool = False) -> None:
+        """Stop it, whatever it does, and make it as if it had never failed.
+
+        A `trial` forgets less: only a healthy run ends the row of failures.
+        """
+        history = self.record.history.for_trial() if trial else _NO_HISTORY
         survivors = await self.stop() if self.child else await self._clear()
         if not survivors:
             self.cancel_timers()
-            self.record = self._fresh(Stage.WAITING, restarts=self.record.restarts)
+            self.record = self._fresh(Stage.WAITING, history, self.record.restarts)
             await self.save()
 
     async def give_up_waiting(self, child: Child) -> None:
@@ -255,9 +262,13 @@ class Process:
 
         A `status` given is what it is judged by, whatever it exits with when it is made to.
         """
+        killed_inside = not wanted and child.tree.was_out_of_memory()
         survivors = await self._room.engine.stop(child, self._spec.stop_seconds)
         await asyncio.wait([child.exited], timeout=_STATUS_SECONDS)
         status = status or (child.exited.result() if child.exited.done() else UNSEEN)
+        if not wanted and was_killed(status):
+            killed = killed_inside or self._room.oom_kills.look(self._room.clock.monotonic())
+            status = with_cause(status, OUT_OF_MEMORY if killed else "")
         self._room.engine.release(child)
         self.child = None
         self.cancel_timers()
@@ -271,19 +282,30 @@ class Process:
         verdict = decide(
             self._spec.restart,
             self.record.history,
-            Ending(now, self.record.started_at, wanted, self._has_succeeded(status)),
+            Ending(now, self.record.started_at, wanted, self._has_succeeded(status), self.record.ready),
             self._room.chance(),
         )
+        if not wanted and not status.succeeded and self._is_worth_reading(verdict, status):
+            status = with_cause(
+                status, await asyncio.to_thread(cause_in_log, self._room.directories.log(self._name))
+            )
+        gives_up = verdict.decision is Decision.GIVE_UP
+        why = reason or (in_words(self._spec.restart, verdict) if gives_up else verdict.reason)
         again = verdict.decision is Decision.RESTART and not reason
         self.last_exit = status.text
-        self._log.info("subsystem.exited", status=status.text, wanted=wanted, reason=reason or verdict.reason)
-        self._room.observer.exited(
-            SubsystemExited(self._name, now, status.text, wanted, again, reason or verdict.reason)
-        )
+        self._log.info("subsystem.exited", status=status.text, wanted=wanted, reason=why)
+        life = 0.0 if wanted else now - self.record.started_at
+        self._room.observer.exited(SubsystemExited(self._name, now, status.text, wanted, again, why, life))
         if reason:
             await self._fail(reason)
         else:
             await self._follow(verdict, status, wanted=wanted)
+
+    @staticmethod
+    def _is_worth_reading(verdict: Verdict, status: ExitStatus) -> bool:
+        """Whether its log is to be asked for the cause: it keeps dying, and nothing else has told why."""
+        keeps_dying = verdict.history.in_a_row >= _DEATHS_BEFORE_READING
+        return not status.text.endswith(")") and (keeps_dying or verdict.decision is Decision.GIVE_UP)
 
     def _has_succeeded(self, status: ExitStatus) -> bool | None:
         if status.code is None:
@@ -294,10 +316,9 @@ class Process:
         restarts = self.record.restarts
         match verdict.decision:
             case Decision.GIVE_UP:
-                rule = self._spec.restart
-                await self._fail(
-                    f"{status.text}; {verdict.reason}: {rule.intensity} in {rule.period_seconds:g} s"
-                )
+                words = in_words(self._spec.restart, verdict)
+                self.record = replace(self.record, history=verdict.history)
+                await self._fail(f"{status.text}; {words}; mend that, then `epactl restart {self._name}`")
                 return
             case Decision.RESTART:
                 self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)

@@ -101,7 +101,7 @@ class ProcessRecords:
             int(record.beating),
             int(record.frozen),
             record.restarts,
-            json.dumps([record.history.in_a_row, *record.history.restarted_at]),
+            _history_text(record.history),
             record.reason,
         )
 
@@ -136,8 +136,26 @@ def read_identities(path: Path, boot_id: str) -> frozenset[ProcessIdentity]:
     return frozenset(ProcessIdentity(pid, start_ticks, boot_id) for pid, start_ticks in rows)
 
 
+def _history_text(history: History) -> str:
+    fields = {
+        "in_a_row": history.in_a_row,
+        "restarted_at": history.restarted_at,
+        "lives": [round(seconds, 3) for seconds in history.lives],
+        "failed_at": history.failed_at,
+    }
+    return json.dumps(fields)
+
+
+def _history(text: str) -> History:
+    """Read a history. A former version wrote a list: how many in a row, and when."""
+    match json.loads(text):
+        case [int(in_a_row), *restarted_at]:
+            return History(tuple(restarted_at), in_a_row)
+        case found:
+            return History(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+
+
 def _record(row: tuple[Any, ...]) -> ProcessRecord:
-    in_a_row, *restarted_at = json.loads(row[11])
     return ProcessRecord(
         subsystem=row[0],
         boot_id=row[1],
@@ -150,6 +168,6 @@ def _record(row: tuple[Any, ...]) -> ProcessRecord:
         beating=bool(row[8]),
         frozen=bool(row[9]),
         restarts=row[10],
-        history=History(tuple(restarted_at), in_a_row),
+        history=_history(row[11]),
         reason=row[12],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from epad.config import RestartConfig
@@ -12,11 +12,15 @@ NEVER = "restart policy is never"
 SUCCEEDED = "it ended successfully"
 WITHIN_BUDGET = "restart within budget"
 BUDGET_SPENT = "restart budget spent"
+NEVER_HEALTHY = "it never ran healthily"
 
 # Nomad's share: enough that subsystems felled together do not come back together.
 JITTER_RATIO = 0.25
 # 2^30 times any back-off is beyond any limit, and still a float.
 _MAX_DOUBLINGS = 30
+# Of so many failed runs the lives are remembered: enough to say how long it lives.
+LIVES_REMEMBERED = 16
+_HOUR_SECONDS = 3_600.0
 
 
 class Decision(StrEnum):
@@ -29,20 +33,39 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Earlier restarts: when, within the period; and how many since the last healthy time."""
+    """Earlier restarts: when, within the period; how many since the last healthy run; how long those runs lasted.
+
+    `failed_at` are the failures of the last hour, healthy runs between them or not: a daemon that comes back tells
+    the cascade probe of them, which remembers nothing itself.
+    """
 
     restarted_at: tuple[float, ...] = ()
     in_a_row: int = 0
+    lives: tuple[float, ...] = ()
+    failed_at: tuple[float, ...] = ()
+
+    def for_trial(self) -> History:
+        """The history with which a recovery starts it: an unspent budget, in a row that goes on.
+
+        Only a healthy run ends the row. Without that, a loop that outlives the recovery's verification would begin
+        anew with each of them, and no row would ever be long.
+        """
+        return replace(self, restarted_at=())
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended. `succeeded` is None where nobody saw its status."""
+    """How a process ended. `succeeded` is None where nobody saw its status; `ready`, whether it had become so."""
 
     at: float
     started_at: float
     wanted: bool
     succeeded: bool | None
+    ready: bool = True
+
+    @property
+    def life_seconds(self) -> float:
+        return max(0.0, self.at - self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +81,10 @@ class Verdict:
 def decide(config: RestartConfig, history: History, ending: Ending, chance: float) -> Verdict:
     """Judge one ending. `chance`, in 0 to 1, is the jitter's random part.
 
-    More than `intensity` restarts within `period_seconds` is giving up, as in OTP; an end whose status is
-    unknown counts as a failure; an end the daemon wanted is no crash and changes nothing.
+    More than `intensity` restarts within `period_seconds` is giving up, as in OTP; and so are more than
+    `failures_in_a_row` without a healthy run in between, however far apart they are: back-off and a slow start
+    spread a loop over more than any period. An end whose status is unknown counts as a failure; an end the daemon
+    wanted is no crash and changes nothing.
     """
     if ending.wanted:
         return Verdict(Decision.LEAVE, 0.0, ENDED_ON_PURPOSE, history)
@@ -67,13 +92,47 @@ def decide(config: RestartConfig, history: History, ending: Ending, chance: floa
         return Verdict(Decision.LEAVE, 0.0, SUCCEEDED, History())
     if config.policy == "never":
         return Verdict(Decision.LEAVE, 0.0, NEVER, history)
-    healthy = ending.at - ending.started_at >= config.healthy_seconds
-    before = History() if healthy else history
+    before = History() if _was_healthy(config, ending) else history
     recent = tuple(at for at in before.restarted_at if ending.at - at < config.period_seconds)
+    failed = History(
+        recent,
+        before.in_a_row,
+        lives=(*before.lives, ending.life_seconds)[-LIVES_REMEMBERED:],
+        failed_at=(*_within_an_hour(history.failed_at, ending.at), ending.at)[-LIVES_REMEMBERED:],
+    )
     if len(recent) >= config.intensity:
-        return Verdict(Decision.GIVE_UP, 0.0, BUDGET_SPENT, History(recent, before.in_a_row))
-    after = History((*recent, ending.at), before.in_a_row + 1)
+        return Verdict(Decision.GIVE_UP, 0.0, BUDGET_SPENT, failed)
+    if 0 < config.failures_in_a_row <= before.in_a_row:
+        return Verdict(Decision.GIVE_UP, 0.0, NEVER_HEALTHY, failed)
+    after = replace(failed, restarted_at=(*recent, ending.at), in_a_row=before.in_a_row + 1)
     return Verdict(Decision.RESTART, _delay_seconds(config, before.in_a_row, chance), WITHIN_BUDGET, after)
+
+
+def _within_an_hour(times: tuple[float, ...], now: float) -> tuple[float, ...]:
+    return tuple(at for at in times if now - at < _HOUR_SECONDS)
+
+
+def in_words(config: RestartConfig, verdict: Verdict) -> str:
+    """Why no more is tried: how often it died, how long it lived, and which limit that has reached."""
+    lived = _lives_in_words(verdict.history.lives)
+    if verdict.reason == BUDGET_SPENT:
+        return f"{BUDGET_SPENT}: {config.intensity} in {config.period_seconds:g} s{lived}"
+    died = f"died {verdict.history.in_a_row + 1} times in a row"
+    return f"{NEVER_HEALTHY}: {died}{lived}, none was ready for {config.healthy_seconds:g} s"
+
+
+def _lives_in_words(lives: tuple[float, ...]) -> str:
+    if not lives:
+        return ""
+    shortest, longest = round(min(lives)), round(max(lives))
+    if longest <= max(1.25 * shortest, shortest + 1):
+        return f", lives of about {longest} s"
+    return f", lives of {shortest} to {longest} s"
+
+
+def _was_healthy(config: RestartConfig, ending: Ending) -> bool:
+    """Whether a run is worth forgetting what failed before it. One that was never ready is not, however long."""
+    return ending.ready and ending.life_seconds >= config.healthy_seconds
 
 
 def _delay_seconds(config: RestartConfig, in_a_row: int, chance: float) -> float:

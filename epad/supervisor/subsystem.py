@@ -57,6 +57,7 @@ class ProcessSubsystem:
         async with self._lock:
             if record is not None:
                 process.record = record
+                self._room.remember(self.name, record.history.failed_at)
             looked_for = record is not None or bool(marked)
             root = await find_root(self._room.engine, record, process.marks) if looked_for else None
             if root is None or not await process.adopt(root):
@@ -87,10 +88,10 @@ class ProcessSubsystem:
         async with self._lock:
             return await self._process.isolate(cut=cut)
 
-    async def restart(self) -> None:
-        """Begin afresh: a new process, an unspent budget."""
+    async def restart(self, *, trial: bool = False) -> None:
+        """Begin afresh: a new process, an unspent budget; a `trial` goes on counting failures in a row."""
         async with self._lock:
-            await self._process.renew()
+            await self._process.renew(trial=trial)
         await self.converge()
 
     async def ask_to_save(self) -> str:

@@ -21,7 +21,15 @@ from epad.supervisor.bus import SYSTEM_BUS
 from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.health import Checker, NoChecker
-from epad.supervisor.intent import ClientSubsystem, Environment, Held, Room, Settings
+from epad.supervisor.intent import (
+    ClientSubsystem,
+    Environment,
+    Held,
+    Remember,
+    Room,
+    Settings,
+    remember_nothing,
+)
 from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.subsystem import ProcessSubsystem
@@ -53,6 +61,7 @@ class Surroundings:
     boot_id: str
     settings: Settings = field(default_factory=Settings)
     checker: Checker = field(default_factory=NoChecker)
+    remember: Remember = remember_nothing
 
 
 class Supervisor:
@@ -109,10 +118,13 @@ class Supervisor:
         await self._finish(process.hold(held), f"hold {name}")
         return await process.isolate(cut=rung >= Rung.BLOCK)
 
-    async def restart(self, name: str) -> None:
-        """Stop a subsystem's tree and start it afresh, its restart budget whole. Raises SupervisorError."""
+    async def restart(self, name: str, *, trial: bool = False) -> None:
+        """Stop a subsystem's tree and start it afresh, its restart budget whole. Raises SupervisorError.
+
+        A recovery's restart is a `trial`: failures in a row are counted on, until a run is healthy.
+        """
         if name not in self._clients:
-            await self._finish(self._process(name).restart(), f"restart {name}")
+            await self._finish(self._process(name).restart(trial=trial), f"restart {name}")
 
     async def reconfigure(self, specs: Mapping[str, SubsystemConfig], holds: Mapping[str, Held]) -> None:
         """Supervise these from now on: end what is not among them, adjust the rest, start what is new.
@@ -272,4 +284,5 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         tasks=tasks,
         settings=surroundings.settings,
         checker=surroundings.checker,
+        remember=surroundings.remember,
     )

@@ -59,6 +59,10 @@ class Tree(Mortal, Protocol):
         """Say whether a part of a frozen tree runs all the same."""
         ...
 
+    def was_out_of_memory(self) -> bool:
+        """Say whether the kernel has certainly killed a part of it for its memory."""
+        ...
+
     def forget(self) -> None:
         """Clear away what is left of an empty one."""
         ...
@@ -138,6 +142,9 @@ class WalkedTree:
         root = () if self._root is None else (self._root,)
         return any(_runs(self._table, member) for member in self._known.union(root))
 
+    def was_out_of_memory(self) -> bool:
+        return False  # without a control group of its own nobody counts
+
     def forget(self) -> None:
         self._known = frozenset()
 
@@ -208,6 +215,9 @@ class CgroupTree:
             return True
         outside = self._walked.remembered() - self._inside()
         return any(not self._table.is_stopped(member) for member in outside)
+
+    def was_out_of_memory(self) -> bool:
+        return self._cgroup.oom_kills > 0
 
     def forget(self) -> None:
         self._cgroup.remove()

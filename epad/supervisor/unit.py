@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 from epad.config import SubsystemConfig
-from epad.supervisor.engine import UNKNOWN_STATUS
+from epad.supervisor.causes import OUT_OF_MEMORY, was_killed, with_cause
+from epad.supervisor.engine import UNSEEN, ExitStatus
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Held, Room, held_state
 from epad.supervisor.manager import Manager, ManagerError
 from epad.supervisor.records import ProcessRecord
+from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.systemd_engine import status_of
+from epad.supervisor.unit_lives import DOWN, OOM_KILL, RUNNING, UnitFacts, deaths_between
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
 from statemachine.containment import Rung
 
 # Until then the watchdog's time runs on while a unit is frozen, and ends it: systemd#38517.
 FREEZE_STOPS_WATCHDOG_SINCE = 258
-_RUNNING = frozenset({"active", "reloading"})
-_DOWN = frozenset({"inactive", "failed"})
 
 
 class UnitStep(Enum):
@@ -37,29 +37,9 @@ class UnitStep(Enum):
     STOP = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class UnitFacts:
-    """What systemd says of a unit, as far as a decision needs it."""
-
-    active: str
-    frozen: bool
-    watchdog: bool
-    pid: int | None
-
-    @classmethod
-    def read(cls, found: Mapping[str, Any]) -> UnitFacts:
-        return cls(
-            active=str(found.get("ActiveState", "inactive")),
-            frozen=found.get("FreezerState") in {"frozen", "freezing"},
-            # Infinity is what systemd writes where no watchdog is set after all.
-            watchdog=0 < int(found.get("WatchdogUSec", 0)) < 2**64 - 1,
-            pid=int(found.get("MainPID", 0)) or None,
-        )
-
-
 def unit_step(rung: Rung, facts: UnitFacts, *, to_start: bool, freezable: bool) -> UnitStep:
     """Say what brings a unit closer to its hold. Thawed before it is stopped: systemd#37569 is stuck otherwise."""
-    up = facts.active not in _DOWN
+    up = facts.active not in DOWN
     stop = rung is Rung.STOP or (rung is Rung.FREEZE and facts.watchdog and not freezable)
     if stop:
         return UnitStep.THAW if facts.frozen else UnitStep.STOP if up else UnitStep.NOTHING
@@ -71,7 +51,7 @@ def unit_step(rung: Rung, facts: UnitFacts, *, to_start: bool, freezable: bool) 
 
 
 class UnitSubsystem:
-    """One such unit. Its restarts are systemd's own affair; when epad stops it, epad starts it again."""
+    """One such unit. Its restarts are systemd's own affair, but told; when epad stops it, epad starts it again."""
 
     def __init__(self, name: str, spec: SubsystemConfig, room: Room, manager: Manager) -> None:
         self.name = name
@@ -86,6 +66,9 @@ class UnitSubsystem:
         self._begun = False
         self._left = False
         self._facts = UnitFacts("inactive", frozen=False, watchdog=False, pid=None)
+        self._looked = False
+        self._told_early = 0
+        self._restarts = 0
         self._shown = SubsystemState.STOPPED
         self._since = room.clock.monotonic()
         self._said = ""
@@ -100,6 +83,7 @@ class UnitSubsystem:
 
     def configure(self, spec: SubsystemConfig) -> None:
         """Go by a changed configuration from now on."""
+        self._looked = self._looked and spec.unit == self.spec.unit
         self.spec = spec
 
     async def launch(self) -> None:
@@ -115,7 +99,7 @@ class UnitSubsystem:
     async def isolate(self, *, cut: bool) -> str:
         return f"network not cut: {self.spec.unit} is not epad's own" if cut else ""
 
-    async def restart(self) -> None:
+    async def restart(self, *, trial: bool = False) -> None:  # noqa: ARG002 (its failures are systemd's to count)
         """Stop it, and start it afresh. Raises SupervisorError."""
         async with self._lock:
             if (await self._look()).frozen:
@@ -155,7 +139,7 @@ class UnitSubsystem:
             self._note()
 
     def _is_let_run(self) -> bool:
-        return self._facts.active in _RUNNING and self._held.rung < Rung.FREEZE
+        return self._facts.active in RUNNING and self._held.rung < Rung.FREEZE
 
     def _hung(self) -> str:
         """Why it counts as hanging; empty if it does not."""
@@ -176,6 +160,7 @@ class UnitSubsystem:
             essential=self.spec.essential,
             since=self._since,
             pid=self._facts.pid,
+            restarts=self._restarts,
             hung=bool(self._hung()),
             hung_reason=self._hung(),
             status_text=self._said or f"{self.spec.unit} {self._facts.active}",
@@ -222,14 +207,15 @@ class UnitSubsystem:
         if not found:
             raise SupervisorError(f"systemd has no {self.spec.unit}: see subsystems.{self.name}.unit")
         before, self._facts = self._facts, UnitFacts.read(found)
-        if before.active in _RUNNING and self._facts.active in _DOWN:
-            self._tell_exit(found)
+        if self._looked:  # what was before the first look is not ours to tell
+            self._tell_deaths(before, found)
+        self._looked = True
         if self._is_let_run():
             self._to_start = False  # it is up: who stops it from now on is not us
         if not self._is_let_run() or before.pid != self._facts.pid:
             self._health = Health(self._room.clock.monotonic())
         self._note()
-        if self._facts.active in _RUNNING or self._held.rung >= Rung.FREEZE:
+        if self._facts.active in RUNNING or self._held.rung >= Rung.FREEZE:
             self.settled.set()
         else:
             self.settled.clear()
@@ -240,25 +226,48 @@ class UnitSubsystem:
             self._log.info("subsystem.state", state=state.value, before=self._shown.value)
             self._shown, self._since = state, self._room.clock.monotonic()
 
-    def _tell_exit(self, found: Mapping[str, Any]) -> None:
-        status = status_of(found)
-        self._last_exit = status.text if status else UNKNOWN_STATUS
+    def _tell_deaths(self, before: UnitFacts, found: Mapping[str, Any]) -> None:
+        """Tell the observer of every run that has ended since the last look, whoever starts the next one."""
+        deaths = deaths_between(before, self._facts, self._told_early)
+        self._told_early = deaths.told_early
+        # What epad stopped, or holds still, has not crashed.
         wanted = self._held.rung >= Rung.FREEZE or self._to_start
-        now = self._room.clock.monotonic()
-        reason = f"{self.spec.unit}: {found.get('Result', '')}"
-        self._room.observer.exited(
-            SubsystemExited(self.name, now, self._last_exit, wanted, will_restart=False, reason=reason)
-        )
+        restarted = self._facts.active not in DOWN
+        status = self._status(found)
+        reason = f"{self.spec.unit}: {self._facts.result}"
+        for number in range(deaths.crashes + deaths.orderly):
+            orderly = number >= deaths.crashes
+            self._last_exit = status.text
+            if restarted and not orderly:
+                self._restarts += 1
+            self._room.observer.exited(
+                SubsystemExited(
+                    self.name,
+                    self._room.clock.monotonic(),
+                    status.text,
+                    wanted or (orderly and restarted),
+                    will_restart=restarted and not wanted and not orderly,
+                    reason=SUCCEEDED if orderly else reason,
+                    life_seconds=_life_seconds(found),
+                )
+            )
+
+    def _status(self, found: Mapping[str, Any]) -> ExitStatus:
+        status = status_of(found) or UNSEEN
+        killed = was_killed(status) and self._room.oom_kills.look(self._room.clock.monotonic())
+        return with_cause(status, OUT_OF_MEMORY if killed or self._facts.result == OOM_KILL else "")
 
     def _state(self) -> SubsystemState:
         if self.has_failed:
             return SubsystemState.FAILED
-        if self._facts.active in _DOWN and self._held.rung is Rung.OPEN:
+        if self._facts.active in DOWN and self._held.rung is Rung.OPEN:
             return SubsystemState.STOPPED
         if self._hung():
             return held_state(self._held, SubsystemState.HUNG)
-        running = self._facts.active in _RUNNING
-        return held_state(self._held, SubsystemState.RUNNING if running else SubsystemState.STARTING)
+        if self._facts.active in RUNNING:
+            return held_state(self._held, SubsystemState.RUNNING)
+        again = SubsystemState.RECOVERING if self._restarts else SubsystemState.STARTING
+        return held_state(self._held, again)
 
     async def _version(self) -> int:
         found = re.match(r"\d+", await self._manager.version())
@@ -277,3 +286,9 @@ class UnitSubsystem:
             if self._said != (text := f"{error}{hint}"):
                 self._log.error("unit.refused", error=text)
             self._said = text
+
+
+def _life_seconds(found: Mapping[str, Any]) -> float:
+    """How long the main process that ended has run; 0 where another one has begun since."""
+    began, ended = (int(found.get(f"ExecMain{what}TimestampMonotonic", 0)) for what in ("Start", "Exit"))
+    return max(0, ended - began) / 1e6 if began and ended else 0.0

@@ -10,18 +10,38 @@ from probes.subsystems import SubsystemExited
 
 MAX_REMEMBERED = 256
 """How many crashes of one subsystem are remembered; the count it shows ends there."""
+LIVES_REMEMBERED = 16
+CRASHES_OF_THE_UNHEALED = 2
+"""What was started again and has crashed again has not healed."""
 
 
 @dataclass(slots=True)
 class CrashTrack:
-    """The crashes of one subsystem, oldest first, and how the last one was."""
+    """The crashes of one subsystem, oldest first, and how the last one was.
+
+    `lives` are how long it ran before each of the last of them, as far as that is known.
+    """
 
     last: SubsystemExited
     crashed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
+    lives: deque[float] = field(default_factory=lambda: deque(maxlen=LIVES_REMEMBERED))
 
     @property
     def given_up(self) -> bool:
         return not self.last.will_restart
+
+    def within(self, seconds: float, now: float) -> int:
+        """How many of its crashes were within so many seconds before now."""
+        return sum(at > now - seconds for at in self.crashed_at)
+
+    @property
+    def lived(self) -> str:
+        """How long it lives, in words; empty where that is not known."""
+        if not self.lives:
+            return ""
+        shortest, longest = round(min(self.lives)), round(max(self.lives))
+        about = longest <= max(1.25 * shortest, shortest + 1)
+        return f"lives of about {longest} s" if about else f"lives of {shortest} to {longest} s"
 
 
 class Crashes:
@@ -40,6 +60,8 @@ class Crashes:
         track = self._tracks.setdefault(event.subsystem, CrashTrack(event))
         track.last = event
         track.crashed_at.append(event.at)
+        if event.life_seconds > 0:
+            track.lives.append(event.life_seconds)
         self.drop(event.at)
         return track
 
@@ -62,9 +84,17 @@ class Crashes:
     def names(self) -> list[str]:
         return list(self._tracks)
 
-    def firsts(self) -> list[tuple[float, str]]:
-        """When each subsystem that crashed within the window did so first; first crash first."""
-        return sorted((t.crashed_at[0], name) for name, t in self._tracks.items() if t.crashed_at)
+    def unhealed(self, seconds: float, now: float) -> list[tuple[float, str]]:
+        """When each subsystem that crashed within so many seconds did so first; first crash first.
+
+        One crash after which it was started again has healed, as far as anyone can tell, and is not among them.
+        """
+        found = []
+        for name, track in self._tracks.items():
+            recent = [at for at in track.crashed_at if at > now - seconds]
+            if recent and (len(recent) >= CRASHES_OF_THE_UNHEALED or track.given_up):
+                found.append((recent[0], name))
+        return sorted(found)
 
     def last(self, name: str) -> SubsystemExited:
         """Its last crash."""

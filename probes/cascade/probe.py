@@ -17,6 +17,7 @@ from statemachine.finding import HOST, Finding, Severity
 
 NAME = "cascade"
 CALM_INTERVALS = 2
+_LONG_SECONDS = 600.0
 
 
 def exited_cleanly(event: SubsystemExited) -> bool:
@@ -123,6 +124,14 @@ class Cascade:
                     found.setdefault(name, root)
         return found
 
+    def remember(self, subsystem: str, failed_at: Iterable[float]) -> None:
+        """Count what happened before this daemon was started; nothing is told of it until it goes on."""
+        reason = "before epad was started"
+        for at in failed_at:
+            self._crashes.add(
+                SubsystemExited(subsystem, at, "unknown", wanted=False, will_restart=True, reason=reason)
+            )
+
     def forget(self, subsystem: str) -> None:
         """Start afresh with a subsystem that was released: its former crashes and looks count no more."""
         self._crashes.forget([subsystem])
@@ -165,19 +174,25 @@ class Cascade:
         names = set(self._crashes.take_quiet())
         over, self._stated = self._stated, {finding.subsystem for finding in failing}
         names |= over
-        if len(self._crashes.firsts()) < self._thresholds.subsystems:
+        if len(self._unhealed(now)) < self._thresholds.subsystems:
             names.add(HOST)
         names -= self._stated | set(self._crashes.names())
         return [Finding(NAME, n, Severity.OK, now, f"quiet for {seconds:.0f} s") for n in sorted(names)]
 
     def _together(self, now: float) -> list[Finding]:
-        """Several roots at once are no coincidence; but who is a root shows only after the settle time."""
-        crashed = self._crashes.firsts()
+        """Several roots at once are no coincidence; but who is a root shows only after the settle time.
+
+        One crash that has healed is none: two programs that each died once and came back need nothing more.
+        """
+        crashed = self._unhealed(now)
         settled = [at for at, _ in crashed if now - at >= self._thresholds.settle_seconds]
         if len(settled) < self._thresholds.subsystems or not self._untold_crash:
             return []
         self._untold_crash = False
         return [self._several(crashed, now)]
+
+    def _unhealed(self, now: float) -> list[tuple[float, str]]:
+        return self._crashes.unhealed(self._thresholds.together_seconds, now)
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
@@ -186,26 +201,39 @@ class Cascade:
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
-        count, seconds = len(track.crashed_at), self._thresholds.window_seconds
+        """A burst, or an end that is not followed by another start, calls for the probe's rung; a slow loop for none.
+
+        Between two of its crashes a slow one works, and stopping it would help nobody: it is told, and left to
+        RECOVERY if it goes on.
+        """
+        limits = self._thresholds
+        burst = track.within(limits.together_seconds, event.at)
+        is_burst = burst >= limits.crashes
+        count, seconds = len(track.crashed_at), limits.window_seconds
+        if is_burst:
+            count, seconds = burst, limits.together_seconds
         incident = next((i for i in self.incidents() if i.root == event.subsystem), None)
         victims = incident.victims if incident else ()
-        reason = f"crashed {count} times in {seconds:.0f} s, last with {event.status}"
+        lived = f", {track.lived}" if track.lived and not is_burst else ""
+        reason = f"crashed {count} times in {_span(seconds)}{lived}, last with {event.status}"
         if track.given_up:
             reason = f"it ended with {event.status} and is not restarted: {event.reason}"
         return Finding(
             NAME,
             event.subsystem,
-            self._severity(incident),
+            self._severity(incident) if is_burst or track.given_up else Severity.ANOMALY,
             event.at,
             reason + _taking_along(victims),
             value=count,
-            limit=self._thresholds.crashes,
+            limit=limits.crashes,
             unit="crashes",
             evidence={
                 "status": event.status,
                 "crashes": count,
+                "seconds": seconds,
                 "given_up": track.given_up,
                 "victims": list(victims),
+                **({} if is_burst or track.given_up else {"rung": "open"}),
             },
             hard=True,
         )
@@ -237,7 +265,7 @@ class Cascade:
             HOST,
             Severity.CRITICAL,
             at,
-            f"{len(names)} subsystems crashed within {self._thresholds.window_seconds:.0f} s and none needs "
+            f"{len(names)} subsystems crashed within {self._thresholds.together_seconds:.0f} s and none needs "
             f"another, {names[0]} first: {', '.join(names)}",
             value=len(names),
             limit=self._thresholds.subsystems,
@@ -249,6 +277,10 @@ class Cascade:
             },
             hard=True,
         )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < _LONG_SECONDS else f"{seconds / 60:.0f} min"
 
 
 def _taking_along(victims: Sequence[str]) -> str:

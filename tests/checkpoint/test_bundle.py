@@ -23,6 +23,7 @@ from epad.checkpoint.disk import Disk
 from epad.checkpoint.errors import BundleDamagedError, CheckpointError, DiskFullError
 from epad.checkpoint.manifest import MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
+from epad.checkpoint.verify import bundle_faults
 
 AT = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
 
@@ -135,7 +136,7 @@ async def test_a_database_is_copied_whole_beside_a_busy_writer(
 async def test_a_source_that_cannot_be_read_is_recorded_and_stops_nothing(
     make_bundle: Callable[..., Bundle], sources: list[Source], tmp_path: Path
 ) -> None:
-    """Missing, unreadable as a database, a FIFO: each has its line, and the rest is saved and verifies."""
+    """Missing, unreadable as a database, a FIFO: each has its line, the rest is saved; but it is no whole copy."""
     (tmp_path / "noise.db").write_bytes(b"no database at all" * 100)
     os.mkfifo(tmp_path / "pipe")
     bundle = await make_bundle(
@@ -154,7 +155,10 @@ async def test_a_source_that_cannot_be_read_is_recorded_and_stops_nothing(
         "pipe": f"{tmp_path}/pipe: not a regular file",
     }
     assert {part.name for part in bundle.manifest.files} == {s.name for s in sources}
-    assert (await verify(bundle.path, 60.0)).ok
+    assert bundle_faults(bundle.path) == ()
+    verification = await verify(bundle.path, 60.0)
+    assert verification.faults == tuple(f"{name} is not in it: {why}" for name, why in errors.items())
+    assert not read_bundle(bundle.path).verified
 
 
 async def test_a_source_that_hangs_costs_its_share_of_the_time_and_no_more(

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from epad.checkpoint import restore as module
@@ -21,10 +23,10 @@ from epad.checkpoint.bundle import Label, create
 from epad.checkpoint.disk import Disk
 from epad.checkpoint.drill import drill
 from epad.checkpoint.errors import CheckpointError, DiskFullError
-from epad.checkpoint.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from epad.checkpoint.manifest import MANIFEST_FILE, SIGNATURE_FILE, SUMS_FILE, decode, encode, sums
 from epad.checkpoint.restore import LOG_FILE, Restored, restore
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
-from epad.checkpoint.verify import verify_bundle
+from epad.checkpoint.verify import bundle_faults, verify_bundle
 from epad.ledger.head import Signer
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
@@ -278,3 +280,52 @@ def test_the_drill_takes_the_same_path_and_leaves_nothing(place: Place) -> None:
     (place.bundle / "state.db").unlink()
     assert not drill(place.bundle, place.state, scratch).ok
     assert not scratch.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can put back what is another's")
+def test_what_is_put_back_belongs_to_whom_it_belonged(place: Place) -> None:
+    """Root restores a daemon's state: every file, every directory and the record of it are the daemon's."""
+    place.damage()
+    for path in (place.state, *place.state.rglob("*")):
+        os.chown(path, 12_345, 12_346)
+    place.rounds.chmod(0o640)
+    shutil.rmtree(place.segment.parent)
+    assert place.restore().ok
+    strangers = [
+        path
+        for path in place.state.rglob("*")
+        if (path.stat().st_uid, path.stat().st_gid) != (12_345, 12_346)
+    ]
+    assert strangers == []
+    assert stat.S_IMODE(place.rounds.stat().st_mode) == 0o640
+
+
+async def test_what_lies_elsewhere_is_written_only_when_that_is_said(
+    place: Place, label: Callable[..., Label]
+) -> None:
+    """A bundle says where its files came from; whoever made it up could say /etc/cron.d."""
+    elsewhere = place.root / "memory.jsonl"
+    elsewhere.write_text("{}")
+    place.sources.append(FileSource("datastores/memory/memory.jsonl", elsewhere))
+    await place.save(label(2))
+    place.damage()
+    elsewhere.write_text("newer")
+    with pytest.raises(CheckpointError, match=rf"outside of .*{elsewhere}.*--outside"):
+        place.restore()
+    assert elsewhere.read_text() == "newer"
+    assert place.rounds.read_text() == ""
+    assert place.restore(outside=True).ok
+    assert elsewhere.read_text() == "{}"
+
+
+def test_a_signature_that_was_taken_away_is_missed(place: Place) -> None:
+    """With the hashes mended after it; where no key is known nothing could be missed."""
+    manifest = decode((place.bundle / MANIFEST_FILE).read_bytes(), place.bundle)
+    encoded = encode(msgspec.structs.replace(manifest, signer=""))
+    (place.bundle / MANIFEST_FILE).write_bytes(encoded)
+    (place.bundle / SIGNATURE_FILE).unlink()
+    (place.bundle / SUMS_FILE).write_bytes(sums(manifest, encoded))
+    assert [fault for fault in bundle_faults(place.bundle, place.state) if "is missing" in fault]
+    with pytest.raises(CheckpointError, match=f"{SIGNATURE_FILE}: is missing"):
+        place.restore()
+    assert place.restore(to=place.root / "look").ok

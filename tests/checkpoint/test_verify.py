@@ -97,7 +97,8 @@ async def test_an_empty_bundle_is_no_copy_of_anything(
 ) -> None:
     """A checkpoint that saved nothing must not push a good one out."""
     bundle = await make_bundle(SqliteSource("gone.db", tmp_path / "gone.db"))
-    assert verify_bundle(bundle.path).faults == (f"{bundle.path}: holds nothing",)
+    gone = f"gone.db is not in it: {tmp_path}/gone.db: no such file"
+    assert verify_bundle(bundle.path).faults == (gone, f"{bundle.path}: holds nothing")
 
 
 def test_a_directory_that_is_not_there_is_said_so(tmp_path: Path) -> None:

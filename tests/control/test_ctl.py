@@ -175,12 +175,12 @@ def test_the_socket_is_found_without_being_named(directory: Path) -> None:
     environment = {"XDG_RUNTIME_DIR": str(directory / "run"), "XDG_STATE_HOME": str(directory / "state")}
     own.parent.mkdir(parents=True)
     users.parent.mkdir(parents=True)
-    bind(own, None).close()
+    bind(own).close()
     assert ctl_commands.find_socket(None, environment) == str(own)
     users.write_text("not a socket")
     assert ctl_commands.find_socket(None, environment) == str(own)
     users.unlink()
-    bind(users, None).close()
+    bind(users).close()
     assert ctl_commands.find_socket(None, environment) == str(users)
     assert ctl_commands.find_socket(None, {**environment, "EPAD_SOCKET": "/a"}) == "/a"
     assert ctl_commands.find_socket("/b", {**environment, "EPAD_SOCKET": "/a"}) == "/b"

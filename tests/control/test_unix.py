@@ -17,9 +17,9 @@ from epad.control.unix import ControlSocketError, bind, group_id, peer_of
 def test_a_socket_that_no_one_listens_on_is_replaced(directory: Path) -> None:
     """A daemon that was killed leaves its socket behind; the next one starts all the same."""
     path = directory / "control.sock"
-    bind(path, None).close()
+    bind(path).close()
     assert path.is_socket()
-    with bind(path, None) as server:
+    with bind(path) as server:
         server.listen()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -42,7 +42,7 @@ async def test_stopping_leaves_the_socket_of_a_successor(directory: Path) -> Non
     api = ControlApi(FakeOperations(), path)
     await api.start()
     path.rename(directory / "moved.sock")
-    with bind(path, None):
+    with bind(path):
         await api.stop()
         assert path.is_socket()
 
@@ -52,35 +52,35 @@ def test_another_kind_of_file_is_never_removed(directory: Path) -> None:
     path = directory / "control.sock"
     path.write_text("precious")
     with pytest.raises(ControlSocketError, match="something else than a socket"):
-        bind(path, None)
+        bind(path)
     assert path.read_text() == "precious"
 
 
 def test_a_symbolic_link_is_not_followed(directory: Path) -> None:
     """Not even to a socket: who can place a link must not choose what is unlinked or served."""
-    bind(directory / "real.sock", None).close()
+    bind(directory / "real.sock").close()
     (directory / "control.sock").symlink_to(directory / "real.sock")
     with pytest.raises(ControlSocketError, match="something else"):
-        bind(directory / "control.sock", None)
+        bind(directory / "control.sock")
 
 
 def test_a_path_too_long_for_a_socket_is_named_with_the_fix(directory: Path) -> None:
     """108 bytes of sun_path, said in words instead of `AF_UNIX path too long`."""
     with pytest.raises(ControlSocketError, match="runtime_directory"):
-        bind(directory / ("x" * 100) / "control.sock", None)
+        bind(directory / ("x" * 100) / "control.sock")
 
 
 def test_a_missing_directory_is_named(directory: Path) -> None:
     """The message holds the path, not only the errno's words."""
     with pytest.raises(ControlSocketError, match=r"absent/control\.sock"):
-        bind(directory / "absent" / "control.sock", None)
+        bind(directory / "absent" / "control.sock")
 
 
-def test_nobody_gets_in_before_mode_and_group_are_right(directory: Path) -> None:
+def test_nobody_gets_in_before_its_mode_is_right(directory: Path) -> None:
     """Until the socket listens, every connection is refused."""
     path = directory / "control.sock"
     with (
-        bind(path, os.getgid()),
+        bind(path),
         socket.socket(socket.AF_UNIX) as client,
         pytest.raises(ConnectionRefusedError),
     ):

@@ -130,7 +130,9 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
     assert status["phase"] == Phase.QUARANTINE
     assert status["phase_seconds"] == 7.0
     assert status["phase_since"] == "2026-01-01T00:00:00+00:00"
-    assert status["sentence"] == "one subsystem misbehaves: token_burn of chat"
+    assert status["sentence"] == status["sentences"][0]["line"]
+    assert status["sentence"].startswith("chat is frozen since ")
+    assert status["sentence"].endswith(", or now: epactl release chat")
     assert status["anomalies"] == [
         {
             "id": "token_burn/chat",
@@ -141,6 +143,8 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
             "age_seconds": 7.0,
         }
     ]
+    told = {row["name"]: row["sentence"] for row in status["subsystems"]}
+    assert told == {"model": None, "chat": status["sentences"][0]}
     holds = {row["name"]: row["hold"] for row in status["subsystems"]}
     assert holds == {
         "model": {"rung": "open", "reason": ""},

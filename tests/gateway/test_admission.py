@@ -14,6 +14,7 @@ from epad.gateway.access import Access
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Wish
 from epad.gateway.budget import Budgets, Refused, Reservation, SharedBudgets
+from epad.gateway.money import Price
 from epad.gateway.refusal import STOPPING, RefusalError
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -201,6 +202,44 @@ async def test_a_subsystem_that_is_quarantined_just_as_its_turn_comes_holds_noth
     await turns_of_the_loop(behind.done)
     assert (await let_in(behind)).cap == 900
     assert house.budgets.in_flight("a") == 0
+
+
+async def test_a_subsystem_that_is_quarantined_already_does_not_wait_for_its_budget() -> None:
+    house = House(a=BudgetConfig(tokens_per_minute=1_000))
+    await let_in(house.ask(tokens=900))
+    house.access.hold("a", Rung.BLOCK, "it loops")
+    asked = house.ask()
+    await turns_of_the_loop(asked.done)
+    assert asked.done()
+    with pytest.raises(RefusalError, match="quarantined"):
+        await asked
+
+
+async def test_every_choice_is_reserved_for_in_tokens_and_in_money() -> None:
+    """At the dearest that they can cost; what the turn then cost is all that stays."""
+    price = Price(2_000_000, 5_000_000, 2_000_000, 2_000_000, 5_000_000)
+    house = House(a=BudgetConfig(tokens_per_minute=10_000, usd_per_minute=0.01))
+    asked = house.admission.admit("a", Wish(100, 400, True, choices=3, price=price), DIGEST)
+    got = await asyncio.wait_for(asked, 1)
+    assert isinstance(got, Admitted)
+    assert (got.cap, got.reservation.tokens, got.reservation.microusd) == (400, 1_300, 6_200)
+    money = house.budgets.snapshot("a", house.clock.monotonic())["microusd_per_minute"]
+    assert money.used == 6_200
+    # Of 10,000 micro-USD 3,800 are left: 200 for the prompt, 5 for each token of either choice.
+    second = await house.admission.admit("a", Wish(100, 400, True, choices=2, price=price), DIGEST)
+    assert isinstance(second, Admitted)
+    assert (second.cap, second.cut_by, second.reservation.microusd) == (360, "a", 3_800)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+@pytest.mark.parametrize(("tokens", "limit", "cap"), [(0, 100, 0), (400, 101, 1)])
+async def test_a_budget_is_of_use_to_its_last_token(
+    seconds: float, tokens: int, limit: int, cap: int
+) -> None:
+    """A prompt alone, such as that of a vector, or one token beside it: nothing more is waited for."""
+    house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=limit))
+    assert (await asyncio.wait_for(let_in(house.ask(tokens=tokens)), 1)).cap == cap
+    assert house.used() == limit
 
 
 async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:

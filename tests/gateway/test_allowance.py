@@ -46,6 +46,7 @@ def room(tokens: int | None, expected: int = 1, microusd: int | None = None) -> 
         (wish(), [room(20_100, expected=8)], 4_096),
         # 1 USD is 1,000,000 micro-USD: the prompt is 250, a token of output at the dearest 12.
         (wish(price=PRICE), [room(None, microusd=10_000)], 812),
+        (wish(price=PRICE, choices=3), [room(None, microusd=10_000)], 270),
         (wish(price=PRICE), [room(None, microusd=249)], -1),
         (wish(), [room(None, microusd=0)], 4_096),  # what costs nothing needs no money
     ],
@@ -61,6 +62,7 @@ def test_the_scope_that_cuts_is_named() -> None:
     rooms = [Room("writer", 5_000, None, 1), Room("group:team", 300, None, 1), Room("all", 9_000, None, 1)]
     assert allow(wish(), rooms) == Allowance(200, "group:team")
     assert allow(wish(tokens=10), rooms) == Allowance(10, "")
+    assert allow(wish(tokens=200), rooms) == Allowance(200, "")  # which is all that is left, and enough
     assert allow(wish(), [rooms[0], Room("all", 99, None, 1), rooms[1]]) == Allowance(-1, "all")
 
 

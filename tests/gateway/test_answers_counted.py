@@ -299,3 +299,27 @@ async def test_nothing_said_and_nothing_counted_is_nothing(tmp_path: Path) -> No
     """A count of 0 is one where no text came."""
     async with before(tmp_path, RawServer([chunks(end(), {"choices": [], "usage": ZERO})])) as w:
         assert await cost_of(w, CHAT, stream=True) == ("done", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("server", "said", "cap"),
+    [
+        ("vllm", {}, 16),
+        ("openai", {}, 16),
+        ("vllm", {"max_tokens": None}, DEFAULT_CAP),
+        ("vllm", {"max_tokens": 40}, 40),
+        ("llama.cpp", {}, DEFAULT_CAP),
+        ("generic", {}, DEFAULT_CAP),
+    ],
+)
+async def test_a_completion_without_a_cap_gets_its_servers_own_default(
+    tmp_path: Path, server: str, said: dict[str, Any], cap: int
+) -> None:
+    """OpenAI's reference and vLLM's request both say 16; a null is what a client says who wants all that fits."""
+    raw = RawServer([b'{"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}'], JSON)
+    async with before(tmp_path, raw, server=server) as w:
+        body = {"model": "tiny", "prompt": "x", **said}
+        async with w.http.post(w.url + "/v1/completions", json=body, headers=w.headers()) as answer:
+            assert answer.status == 200
+    [asked] = raw.requests
+    assert {asked.get(name) for name in ("max_tokens", "n_predict")} - {None} == {cap}

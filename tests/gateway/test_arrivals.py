@@ -212,7 +212,9 @@ class TestContext:
             for _ in range(2):
                 status, _, body = await w.post(path, **said)
                 assert status == 200, body
-        assert 256 <= raw.requests[-1][field] <= 570
+        # What vLLM makes of a completion that names no cap is fixed, and fits; of the others it is all that is left.
+        least, most = (16, 16) if known and path == TEXT else (256, 570)
+        assert least <= raw.requests[-1][field] <= most
         assert len(raw.requests) == (2 if known else 3)
 
     async def test_a_wish_beyond_the_context_is_cut_by_the_refusal_where_epad_had_cut_it_before(

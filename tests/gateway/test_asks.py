@@ -15,12 +15,12 @@ from epad.gateway.errors import RequestError
 ROUTES = Routes(LIMITS)
 CHAT, TEXT, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 RESPONSES, MESSAGES, COUNT = "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"
-O_CHAT, O_GENERATE, O_EMBED = "/api/chat", "/api/generate", "/api/embed"
+O_CHAT, O_GENERATE, O_EMBED, O_OLD = "/api/chat", "/api/generate", "/api/embed", "/api/embeddings"
 SAID = [{"role": "user", "content": "hello"}]
 LEAST: dict[str, dict[str, Any]] = {
     CHAT: {"messages": SAID}, TEXT: {"prompt": "hello"}, VECTORS: {"input": "hello"}, RESPONSES: {"input": "hello"},
     MESSAGES: {"messages": SAID}, COUNT: {"messages": SAID}, O_CHAT: {"messages": SAID},
-    O_GENERATE: {"prompt": "hello"}, O_EMBED: {"input": "hello"},
+    O_GENERATE: {"prompt": "hello"}, O_EMBED: {"input": "hello"}, O_OLD: {"prompt": "hello"},
 }  # fmt: skip
 AT_THE_SERVER = "runs at the server and asks the model as often as it likes, so nothing bounds its tokens"
 # stream, wish, choices, wants_usage, prompts, context_wish, generates, bounded
@@ -183,6 +183,9 @@ STREAM = but(stream=True)
         (O_EMBED, {"input": ["a", "b"]}, but(VECTOR, prompts=2)),
         (O_EMBED, {"input": []}, VECTOR),
         (O_EMBED, {"options": {"num_ctx": 512}}, but(VECTOR, context_wish=512)),
+        (O_OLD, {}, VECTOR),
+        (O_OLD, {"stream": True, "prompt": ["a", "b"]}, VECTOR),
+        (O_OLD, {"options": {"num_ctx": 512}}, but(VECTOR, context_wish=512)),
     ],
 )  # fmt: skip
 def test_what_metering_goes_by_is_read(path: str, more: dict[str, Any], expected: tuple[Any, ...]) -> None:
@@ -194,6 +197,12 @@ def test_what_metering_goes_by_is_read(path: str, more: dict[str, Any], expected
     [
         (CHAT, {"messages": None}, "messages: a list of messages is needed"),
         (MESSAGES, {"messages": None}, "messages: a list of messages is needed"),
+        (
+            CHAT,
+            {"tools": [{"type": "function"}, {"type": "w" * 90}]},
+            f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: custom, function",
+        ),
+        (CHAT, {"tools": [{}]}, f"tools: 'one without a type' {AT_THE_SERVER}; metered: custom, function"),
         (TEXT, {"prompt": None}, "prompt: text, token ids, or a list of either is needed"),
         (TEXT, {"prompt": {}}, "prompt: text, token ids, or a list of either is needed"),
         (VECTORS, {"input": 7}, "input: text, token ids, or a list of either is needed"),
@@ -211,6 +220,11 @@ def test_what_metering_goes_by_is_read(path: str, more: dict[str, Any], expected
             RESPONSES,
             {"tools": [{"type": "function"}, {"type": "w" * 90}]},
             f"tools: '{'w' * 80}' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
+        ),
+        (
+            RESPONSES,
+            {"tools": [{}]},
+            f"tools: '' {AT_THE_SERVER}; metered: apply_patch, custom, function, local_shell",
         ),
         (
             MESSAGES,
@@ -279,6 +293,7 @@ DIGESTED = {
         {"stream": False, "options": {}},
     ),
     O_EMBED: ({"model": "x", "input": "x"}, {"options": {}}),
+    O_OLD: ({"model": "x", "prompt": "x"}, {"options": {}}),
 }  # fmt: skip
 
 
@@ -353,6 +368,7 @@ def test_a_conversation_has_a_history(path: str) -> None:
         (O_CHAT, {"options": {"num_predict": 3}, "max_tokens": 9}, USUAL, {"max_tokens": 7}),
         (O_GENERATE, {}, USUAL, {"options": {"num_predict": 7}}),
         (O_EMBED, {}, USUAL, {}),
+        (O_OLD, {"options": {"num_predict": 9}}, USUAL, {}),
     ],
 )
 def test_the_cap_and_the_wish_for_usage_are_all_that_is_changed(
@@ -375,7 +391,64 @@ OURS = {
     O_CHAT: "model messages tools stream options",
     O_GENERATE: "model prompt suffix system template context images stream options",
     O_EMBED: "model input options stream",
+    O_OLD: "model prompt options stream",
 }  # fmt: skip
+
+
+WITHIN = [
+    *(
+        (path, "options", name)
+        for path in (O_CHAT, O_GENERATE)
+        for name in ("num_predict", "num_ctx", "max_tokens")
+    ),
+    *((path, "options", "num_ctx") for path in (O_EMBED, O_OLD)),
+    *((path, "options", "num_predict") for path in (CHAT, TEXT)),
+    *(
+        (path, "stream_options", name)
+        for path in (CHAT, TEXT)
+        for name in ("include_usage", "continuous_usage_stats")
+    ),
+    (MESSAGES, "context_management", "edits"),
+]
+
+
+@pytest.mark.parametrize(("path", "outer", "name"), WITHIN)
+def test_nor_does_one_within_another(path: str, outer: str, name: str) -> None:
+    for other in (name.upper(), name.title()):
+        with pytest.raises(
+            RequestError, match=f"^{other}: some servers take it for '{name}'; write '{name}'$"
+        ):
+            parsed(path, stream=True, **{outer: {other: 1}})
+
+
+# Each list of objects that is looked at: where it is, and the keys by which it is judged.
+LISTS: list[tuple[str, Any, str, tuple[str, ...]]] = [
+    (CHAT, lambda entry: {"messages": [entry]}, "messages", ("content", "audio")),
+    (CHAT, lambda entry: {"messages": [{"content": [entry]}]}, "messages", ("type",)),
+    (CHAT, lambda entry: {"tools": [entry]}, "tools", ("type", "function", "name")),
+    (RESPONSES, lambda entry: {"input": [entry]}, "input", ("type", "content", "output")),
+    (RESPONSES, lambda entry: {"input": [{"content": [entry]}]}, "input", ("type",)),
+    (RESPONSES, lambda entry: {"tools": [entry]}, "tools", ("type",)),
+    (MESSAGES, lambda entry: {"messages": [entry]}, "messages", ("content",)),
+    (MESSAGES, lambda entry: {"messages": [{"content": [entry]}]}, "messages", ("type", "content")),
+    (MESSAGES, lambda entry: {"tools": [entry]}, "tools", ("type",)),
+    (MESSAGES, lambda entry: {"context_management": {"edits": [entry]}}, "edits", ("type",)),
+    (O_CHAT, lambda entry: {"messages": [entry]}, "messages", ("images",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "place", "name"),
+    [(path, fields, place, name) for path, fields, place, names in LISTS for name in names],
+)
+def test_nor_does_one_of_an_entry_that_is_judged_by_it(path: str, fields: Any, place: str, name: str) -> None:
+    """Alone in its entry, and beside keys that nobody knows."""
+    for more in ({}, {"new": 1}):
+        with pytest.raises(
+            RequestError,
+            match=f"^{place}: {name.upper()}: some servers take it for '{name}'; write '{name}'$",
+        ):
+            parsed(path, **fields({name.upper(): None, **more}))
 
 
 @pytest.mark.parametrize(

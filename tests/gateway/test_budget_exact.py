@@ -281,6 +281,9 @@ def test_a_turn_that_costs_nothing_needs_no_money() -> None:
     budgets.settle(held(budgets, "b", 1, 0.0, 50), 1, 0.0, 50)
     assert budgets.refuses("b", 1, 0.0) is None
     assert isinstance(budgets.refuses("b", 1, 0.0, 1), Refused)
+    refused = budgets.reserve("b", 1, 0.0, 1)
+    assert isinstance(refused, Refused)
+    assert (refused.scope, refused.limit.split("_")[0]) == ("b", "microusd")
     assert held(budgets, "b", 1).microusd == 0
 
 

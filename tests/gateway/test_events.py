@@ -13,7 +13,6 @@ from epad.gateway.dialects.events import (
     EventSplitter,
     EventStream,
     names_error,
-    sse_data,
     sse_event,
     sse_payloads,
 )
@@ -85,17 +84,6 @@ def test_an_event_that_is_too_long_goes_on_in_pieces() -> None:
 )
 def test_an_event_holds_its_documents(event: bytes, payloads: list[bytes]) -> None:
     assert sse_payloads(event) == payloads
-
-
-@pytest.mark.parametrize(
-    ("event", "data"),
-    [
-        (b"data: {}\n\n", b"{}"), (b"data:  a \n\n", b"a"), (b"data: a\ndata: b\n\n", b"a\nb"),
-        (b"data: a\r\n\r\n", b"a"), (b"event: x\ndata: a\n\n", b"a"), (b": x\n\n", b""),
-    ],
-)  # fmt: skip
-def test_the_data_of_an_event_is_put_together(event: bytes, data: bytes) -> None:
-    assert sse_data(event) == data
 
 
 @pytest.mark.parametrize(

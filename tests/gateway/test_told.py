@@ -16,6 +16,7 @@ from msgspec import structs
 from epad.config import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.money import Prices
+from probes.blame import Fault
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from probes.turns import TurnStreamed
@@ -81,6 +82,43 @@ async def test_a_clients_own_name_for_its_conversation_is_taken(tmp_path: Path) 
                 assert response.status == status
         assert [event.conversation for event in w.recorder.admissions] == ["ticket-7"]
         assert "x-epad-conversation" not in {name.lower() for name in w.stub.headers[0]}
+
+
+@pytest.mark.parametrize(("status", "fault"), [
+    (200, Fault.NOBODY), (400, Fault.CLIENT), (401, Fault.KEY), (404, Fault.CLIENT), (429, Fault.UPSTREAM),
+    (500, Fault.UPSTREAM), (503, Fault.UPSTREAM),
+])  # fmt: skip
+async def test_whose_fault_a_turns_end_is_is_told(tmp_path: Path, status: int, fault: Fault) -> None:
+    async with world(tmp_path) as w:
+        w.stub.status = status
+        await w.chat(seed=7, temperature=0)
+        await w.closings(1)
+        [admission], [ending] = w.recorder.admissions, w.recorder.endings
+    assert (ending.fault, ending.upstream, ending.http_status) == (fault, "stub", status)
+    assert admission.upstream == "stub"
+    assert admission.sampling
+    assert not admission.random
+
+
+async def test_an_attempt_is_told_and_goes_no_further(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        headers = {**w.headers(), "X-Epad-Attempt": "round-4/vote-2#3"}
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+        async with w.http.post(w.url + "/v1/chat/completions", json=body, headers=headers) as response:
+            assert response.status == 200
+        assert w.recorder.admissions[0].attempt == "round-4/vote-2#3"
+        assert not any("attempt" in name.lower() for name in w.stub.headers[0])
+
+
+@pytest.mark.parametrize("mark", ["x" * 65, "two words", "caf\u00e9"])
+async def test_a_mark_that_is_no_token_is_an_error(tmp_path: Path, mark: str) -> None:
+    async with world(tmp_path) as w:
+        headers = {**w.headers(), "X-Epad-Attempt": mark}
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+        async with w.http.post(w.url + "/v1/chat/completions", json=body, headers=headers) as response:
+            assert response.status == 400
+            assert b"X-Epad-Attempt" in await response.read()
+        assert w.recorder.refusals[0].fault is Fault.CLIENT
 
 
 async def test_a_broken_stream_has_no_reply(tmp_path: Path) -> None:

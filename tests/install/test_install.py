@@ -131,6 +131,29 @@ def test_uninstall_leaves_what_was_there_before_and_what_is_a_persons(system: Sy
     assert any(line.startswith("next") and "userdel epad" in line for line in system.lines)
 
 
+def links(system: System) -> dict[str, str]:
+    """The commands that everybody has, and where they lead."""
+    directory = system.root / files.COMMAND_DIRECTORY.lstrip("/")
+    found = sorted(directory.iterdir()) if directory.exists() else []
+    return {path.name: str(path.readlink()) for path in found if path.is_symlink()}
+
+
+def test_the_commands_are_in_everybodys_path(system: System) -> None:
+    """An upgrade from another directory leads them there; what is no link of ours is left, and said."""
+    system.install()
+    assert links(system) == {"epad": "/opt/epad/bin/epad", "epactl": "/opt/epad/bin/epactl"}
+    install.install(system.target(), Path("/opt/newer/bin/epad"), MANUAL)
+    assert links(system)["epactl"] == "/opt/newer/bin/epactl"
+    install.uninstall(system.target())
+    assert links(system) == {}
+    own = system.root / files.COMMAND_DIRECTORY.lstrip("/") / "epactl"
+    own.write_text("#!/bin/sh\n")
+    system.install()
+    install.uninstall(system.target())
+    assert own.read_text() == "#!/bin/sh\n"
+    assert any(line.startswith("keep") and str(own) in line for line in system.lines)
+
+
 def test_uninstall_twice_removes_nothing_twice(system: System) -> None:
     """Where nothing is, nothing is done."""
     system.install()

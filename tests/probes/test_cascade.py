@@ -34,9 +34,10 @@ class Bench:
         status: str = "exit 1",
         wanted: bool = False,
         will_restart: bool = True,
+        life: float = 0.0,
     ) -> None:
         at = self.clock.monotonic()
-        self.probe.exited(SubsystemExited(subsystem, at, status, wanted, will_restart, "as configured"))
+        self.probe.exited(SubsystemExited(subsystem, at, status, wanted, will_restart, "as configured", life))
 
     async def look(self) -> list[Finding]:
         """Whatever a sample finds that is not quiet."""
@@ -60,13 +61,65 @@ def test_crashes_within_the_window_raise_at_once() -> None:
     assert finding.reason == "crashed 3 times in 60 s, last with signal SIGSEGV"
 
 
-def test_slow_crashes_are_the_restart_policys_business() -> None:
-    """A crash that has left the window counts no more."""
+@pytest.mark.parametrize("life", [31.0, 45.0, 120.0, 599.0, 601.0, 1_200.0])
+def test_a_slow_loop_is_told_and_holds_nobody(life: float) -> None:
+    """From the third crash in an hour on; between two of them it works, so it is left to RECOVERY."""
     bench = Bench()
-    for _ in range(20):
+    for _ in range(3):
+        assert bench.pushed == []
+        bench.clock.advance(life)
+        bench.exit(life=life)
+    (finding,) = bench.pushed
+    assert (finding.severity, finding.hard, finding.evidence["rung"]) == (Severity.ANOMALY, True, "open")
+    assert finding.reason == f"crashed 3 times in 60 min, lives of about {life:.0f} s, last with exit 1"
+
+
+def test_lives_of_many_lengths_are_one_loop() -> None:
+    """A load that fails now early and now late."""
+    bench = Bench()
+    for life in (900.0, 70.0, 1_100.0):
+        bench.clock.advance(life)
+        bench.exit(life=life)
+    (finding,) = bench.pushed
+    assert "lives of 70 to 1100 s" in finding.reason
+
+
+def test_two_crashes_in_an_hour_are_nothing() -> None:
+    """Nor are three in two hours."""
+    bench = Bench()
+    for _ in range(5):
         bench.exit()
-        bench.clock.advance(30)
+        bench.clock.advance(1_801)
     assert bench.pushed == []
+
+
+def test_a_slow_loop_that_becomes_a_burst_is_held() -> None:
+    """The burst names no rung of its own, and so calls for the probe's, which climbs above none."""
+    bench = Bench()
+    for _ in range(3):
+        bench.clock.advance(600)
+        bench.exit()
+    for _ in range(2):
+        bench.clock.advance(1)
+        bench.exit()
+    slow, burst = bench.pushed[0], bench.pushed[-1]
+    assert burst.reason == "crashed 3 times in 60 s, last with exit 1"
+    assert "rung" not in burst.evidence
+    assert burst.climbs_above(slow)
+
+
+def test_what_was_before_the_daemon_counts() -> None:
+    """It says nothing by itself; the next crash is the third."""
+    bench = Bench()
+    now = bench.clock.monotonic()
+    bench.probe.remember("agent", [now - 2_000, now - 1_000])
+    assert bench.pushed == []
+    bench.exit()
+    assert bench.pushed[0].value == 3
+    bench.probe.remember("other", [now - 3_000])
+    bench.clock.advance(700)
+    bench.exit("other")
+    assert len(bench.pushed) == 1
 
 
 def test_wanted_exits_and_finished_work_are_no_crashes() -> None:
@@ -98,16 +151,28 @@ def test_giving_up_is_an_anomaly_by_itself() -> None:
 async def test_several_subsystems_crashing_together_are_critical() -> None:
     """Once both have had their settle time, the host's finding names them in the order of their first crash."""
     bench = Bench()
-    for name in ("model", "agent", "model"):
+    for name in ("model", "agent", "model", "agent"):
         bench.exit(name)
         assert await bench.look() == []
-        bench.clock.advance(1)
+        bench.clock.advance(0.7)
     bench.clock.advance(1)
     (finding,) = await bench.look()
     assert await bench.look() == []
     assert (finding.subsystem, finding.severity, finding.hard) == (HOST, Severity.CRITICAL, True)
     assert finding.evidence["subsystems"] == ["model", "agent"]
     assert "model first: model, agent" in finding.reason
+
+
+@pytest.mark.parametrize("names", ["ab", "abcd", "aab"])
+async def test_crashes_that_have_healed_are_no_cascade(names: str) -> None:
+    """Each died once and was started again: nothing is known to be wrong any more, however many they are."""
+    bench = Bench()
+    for name in names:
+        bench.exit(name)
+    for _ in range(60):
+        bench.clock.advance(1)
+        assert await bench.look() == []
+    assert bench.pushed == []
 
 
 def test_one_subsystem_alone_is_no_cascade() -> None:
@@ -119,12 +184,14 @@ def test_one_subsystem_alone_is_no_cascade() -> None:
 
 
 async def test_quiet_is_stated_once_the_window_is_empty() -> None:
-    """While it is not quiet a sample says nothing, so that it cannot contradict what was pushed."""
+    """While it is not quiet a sample says nothing of it, so that it cannot contradict what was pushed."""
     bench = Bench()
-    bench.exit("a")
-    bench.exit("b")
+    for name in "abab":
+        bench.exit(name)
     assert await bench.quiet() == set()
     bench.clock.advance(60)
+    assert await bench.quiet() == {HOST}
+    bench.clock.advance(CascadeThresholds().window_seconds - 60)
     assert await bench.quiet() == {"a", "b", HOST}
     assert await bench.quiet() == {HOST}
 
@@ -149,7 +216,10 @@ def test_counts_are_those_of_a_naive_reader(
     exits: list[tuple[str, float]], crashes: int, subsystems: int
 ) -> None:
     """Each exit states exactly what a recount of the whole history would."""
-    bench = Bench(CascadeThresholds(crashes=crashes, subsystems=subsystems, settle_seconds=0))
+    thresholds = CascadeThresholds(
+        crashes=crashes, subsystems=subsystems, settle_seconds=0, window_seconds=200
+    )
+    bench = Bench(thresholds)
     history: list[tuple[str, float]] = []
     for name, gap in exits:
         bench.clock.advance(gap)
@@ -157,11 +227,12 @@ def test_counts_are_those_of_a_naive_reader(
         history.append((name, now))
         before = len(bench.pushed)
         bench.exit(name)
-        recent = [(n, at) for n, at in history if at > now - 60]
-        expected = {name} if sum(n == name for n, _ in recent) >= crashes else set()
-        if len({n for n, _ in recent}) >= subsystems:
-            expected.add(HOST)
-        assert {finding.subsystem for finding in bench.pushed[before:]} == expected
+        recent, burst = ([n for n, at in history if at > now - seconds] for seconds in (200, 60))
+        expected = {name: burst.count(name) < crashes} if recent.count(name) >= crashes else {}
+        if sum(burst.count(n) >= 2 for n in set(burst)) >= subsystems:
+            expected[HOST] = False
+        told = {finding.subsystem: "rung" in finding.evidence for finding in bench.pushed[before:]}
+        assert told == expected
 
 
 async def test_it_looks_seldom_until_something_is_wrong() -> None:
@@ -193,7 +264,7 @@ async def test_memory_is_bounded() -> None:
     for n in range(20_000):
         probe.exited(SubsystemExited(f"s{n % 4}", clock.monotonic(), "exit 1", False, True, ""))
     assert len(probe._crashes) == 4 * MAX_REMEMBERED
-    clock.advance(61)
+    clock.advance(CascadeThresholds().window_seconds + 1)
     await probe.sample()
     assert probe._crashes.names() == []
 
@@ -205,6 +276,7 @@ async def test_memory_is_bounded() -> None:
         ("crashes", MAX_REMEMBERED + 1),
         ("subsystems", 1),
         ("window_seconds", 0),
+        ("burst_seconds", 0),
         ("settle_seconds", 60),
         ("bad_looks", 4),
         ("of_looks", 22),

@@ -33,6 +33,7 @@ class Bench:
         self.access = Access(ManualClock())
         self.access.hold("chat", Rung.FREEZE, "it loops")
         self.asked: list[tuple[Any, ...]] = []
+        self.trials: list[bool] = []
         self.failing = ""
         self.pid: int | None = 8
         self.gate: asyncio.Event | None = None
@@ -44,7 +45,8 @@ class Bench:
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None:
         self.asked.append(("hold", name, rung))
 
-    async def restart(self, name: str) -> None:
+    async def restart(self, name: str, *, trial: bool = False) -> None:
+        self.trials.append(trial)
         self.asked.append(("restart", name, self.access.shut("chat") is not None))
         if self.gate is not None:
             await self.gate.wait()
@@ -65,6 +67,13 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.mark.parametrize(("lane", "trial"), [(Lane.PHASE, True), (Lane.CONTAINMENT, False)])
+async def test_a_recovery_tries_and_a_person_forgives(bench: Bench, lane: Lane, trial: bool) -> None:
+    """Only a person's order ends a row of failures; a recovery's restart must show itself to be healthy first."""
+    await bench.recovery.restart(RESTART, Operation(1, "key", lane, "a test", ()))
+    assert bench.trials == [trial]
 
 
 async def test_a_restart_opens_the_door_last(bench: Bench) -> None:

@@ -47,6 +47,18 @@ def test_a_hard_fact_raises_at_once_if_it_is_bad() -> None:
     assert raised(assessor).raises == 1
 
 
+def test_a_firmer_rung_is_taken_up_and_a_milder_one_is_not() -> None:
+    """What began as told only is held once a finding calls for it; and stays so until it clears."""
+    assessor = Assessor({}, RULE)
+    rungs = ["open", "throttle", "open", None, "stop", "stop"]
+    seen = []
+    for at, rung in enumerate(rungs):
+        evidence = {} if rung is None else {"rung": rung}
+        assessor.observe(Finding("burn", "a", Severity.ANOMALY, at, evidence=evidence, hard=True))
+        seen.append(assessor.active[0].finding.evidence.get("rung"))
+    assert seen == ["open", "throttle", "throttle", "throttle", "stop", "stop"]
+
+
 def test_growing_worse_is_said_once_and_easing_is_not() -> None:
     """An anomaly becomes critical at the first critical finding, and stays so until it clears."""
     assessor = Assessor({}, RULE)

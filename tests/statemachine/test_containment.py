@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -79,13 +80,42 @@ def test_a_client_is_never_held_above_block(probe: str) -> None:
     assert hold(CLIENT, "slow").rung is Rung.THROTTLE
 
 
-def test_preservation_pauses_only_what_is_not_essential() -> None:
-    """Essential work goes on while the state is made safe; the others freeze, or worse if they must."""
-    assert hold(ESSENTIAL, phase=Phase.PRESERVATION).rung is Rung.OPEN
-    assert hold(PROCESS, phase=Phase.PRESERVATION).rung is Rung.FREEZE
-    assert hold(CLIENT, phase=Phase.PRESERVATION).rung is Rung.BLOCK
+def test_preservation_pauses_what_says_that_it_may_be_paused() -> None:
+    """`essential` says nothing about that: a bystander runs on, and so does a wargame that nobody marked."""
+    for bystander in (PROCESS, ESSENTIAL, CLIENT):
+        assert hold(bystander, phase=Phase.PRESERVATION).rung is Rung.OPEN
+        assert hold(replace(bystander, background=True), phase=Phase.QUARANTINE).rung is Rung.OPEN
+        marked = hold(replace(bystander, background=True), phase=Phase.PRESERVATION)
+        assert marked.rung is (Rung.FREEZE if bystander.has_process else Rung.BLOCK)
+        assert marked.paused
     assert hold(PROCESS, "cascade", phase=Phase.PRESERVATION).rung is Rung.STOP
     assert hold(ESSENTIAL, "burn", phase=Phase.PRESERVATION).rung is Rung.FREEZE
+
+
+@pytest.mark.parametrize(
+    ("probe", "unit", "short"),
+    [
+        ("host", "bytes", True),
+        ("host", "ratio", True),
+        ("memory", "", True),
+        ("vram", "ratio", True),
+        ("vram", "gpus", False),
+        ("vram", "xid", False),
+        ("ledger_integrity", "records", False),
+        ("cascade", "subsystems", False),
+        ("checkpoint", "", False),
+    ],
+)
+def test_only_a_host_that_is_short_pauses_others_and_never_a_provider(
+    probe: str, unit: str, short: bool
+) -> None:
+    """Nobody gives room back to a broken GPU; and a frozen provider gives nothing back and stops its users."""
+    found = [Anomaly(Finding(probe, HOST, Severity.ANOMALY, 0.0, "why", unit=unit), 0.0, 0.0)]
+    needed = replace(ESSENTIAL, needed=True)
+    holds = desired_holds([PROCESS, ESSENTIAL, needed], found, Phase.PRESERVATION, RUNGS, {})
+    assert holds["wargame"].rung is (Rung.FREEZE if short else Rung.OPEN)
+    assert holds["model"].rung is Rung.OPEN
+    assert desired_holds([PROCESS], found, Phase.QUARANTINE, RUNGS, {})["wargame"].rung is Rung.OPEN
 
 
 def test_what_recovery_gave_up_on_is_stopped() -> None:

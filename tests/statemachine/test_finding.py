@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine.finding import AnomalyKey, Finding, Severity
+from statemachine.containment import Rung
+from statemachine.finding import RUNG_LABELS, AnomalyKey, Finding, Severity
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,29 @@ def test_severities_are_ordered_and_have_words() -> None:
     """The order is the meaning; the label is what people read."""
     assert sorted(Severity) == [Severity.OK, Severity.WARNING, Severity.ANOMALY, Severity.CRITICAL]
     assert [severity.label for severity in Severity] == ["ok", "warning", "anomaly", "critical"]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "climbs"),
+    [
+        ("freeze", "throttle", True),
+        ("throttle", "freeze", False),
+        ("freeze", "freeze", False),
+        (None, "open", True),  # the probe's own rung
+        (None, "throttle", False),
+        ("stop", None, False),
+        ("frezee", "open", True),  # none there is: the probe's own
+    ],
+)
+def test_a_firmer_rung_climbs(new: str | None, old: str | None, climbs: bool) -> None:
+    """What an anomaly began with is not what it must stay at."""
+    first, then = (
+        Finding("cascade", "chat", Severity.ANOMALY, 0.0, evidence={} if rung is None else {"rung": rung})
+        for rung in (old, new)
+    )
+    assert then.climbs_above(first) is climbs
+
+
+def test_the_labels_are_those_of_the_ladder() -> None:
+    """In its order."""
+    assert tuple(rung.label for rung in Rung) == RUNG_LABELS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -66,6 +66,7 @@ class World:
         self.engine = self.make_engine()
         self.database = Database(self.directories.state_database, PROCESS_SCHEMA)
         self.exits: list[SubsystemExited] = []
+        self.remembered: list[tuple[str, Sequence[float]]] = []
         self.marks = {"EPAD_STATE": str(self.directories.state)}
         self.checker = HealthChecker(self.infer, {"PATH": os.environ["PATH"]})
         self.tokens: dict[str, str] = {}
@@ -99,6 +100,7 @@ class World:
                 log=structlog.get_logger(),
                 boot_id=self.boot_id,
                 checker=self.checker,
+                remember=lambda name, failed_at: self.remembered.append((name, failed_at)),
                 settings=settings or Settings(watch_seconds=0.05, watchdog_seconds=5.0),
             ),
         )

@@ -108,12 +108,61 @@ async def test_a_spent_budget_is_a_failure_until_restart(world: World) -> None:
     await supervisor.start()
     await until(lambda: supervisor.failed() == {"it"})
     assert [event.will_restart for event in world.exits] == [True, True, True, False]
-    assert snapshot(supervisor).status_text == "exit 1; restart budget spent: 3 in 60 s"
+    said = "exit 1; restart budget spent: 3 in 60 s, lives of about 0 s; mend that, then `epactl restart it`"
+    assert snapshot(supervisor).status_text == said
     await supervisor.hold("it", Rung.OPEN, "")
     assert supervisor.failed() == {"it"}
     await supervisor.restart("it")
     await until(lambda: len(world.exits) == 8)
     await supervisor.stop_all()
+
+
+ROW = RestartConfig(
+    intensity=99, failures_in_a_row=3, backoff_seconds=0.001, backoff_max_seconds=0.01, policy="always"
+)
+DIES_OF_MEMORY = (
+    "print('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB'); raise SystemExit(1)"
+)
+
+
+async def test_a_row_of_failures_is_given_up_and_its_cause_told(world: World) -> None:
+    """Ready each time, far below any budget of a period: what its log ends with is recognised, not quoted."""
+    supervisor = world.supervisor({"it": program(DIES_OF_MEMORY, restart=ROW)})
+    await supervisor.start()
+    await until(lambda: supervisor.failed() == {"it"})
+    said = snapshot(supervisor).status_text
+    assert said.startswith(
+        "exit 1 (CUDA out of memory); it never ran healthily: died 4 times in a row, lives of"
+    )
+    assert said.endswith("none was ready for 600 s; mend that, then `epactl restart it`")
+    assert "Tried to allocate" not in said
+    assert [event.will_restart for event in world.exits] == [True, True, True, False]
+    assert all(event.life_seconds > 0 for event in world.exits)
+    await supervisor.restart("it", trial=True)
+    await until(lambda: len(world.exits) == 5)
+    assert not world.exits[-1].will_restart  # the row goes on through a recovery's restart
+    await supervisor.restart("it")
+    await until(lambda: len(world.exits) == 9)
+    assert [event.will_restart for event in world.exits[5:]] == [True, True, True, False]
+    await supervisor.stop_all()
+
+
+async def test_failures_are_told_to_the_next_daemon(world: World) -> None:
+    """The row and when it failed are in the record: a restart of epad is no fresh start."""
+    rule = msgspec.structs.replace(ROW, backoff_seconds=30.0, backoff_max_seconds=30.0)
+    first = world.supervisor({"it": program("raise SystemExit(1)", restart=rule)})
+    await first.start()
+    await until(lambda: len(world.exits) == 1)
+    await asyncio.sleep(0)
+    await first.detach()
+    world.engine = world.make_engine()
+    second = world.supervisor({"it": program("raise SystemExit(1)", restart=ROW)})
+    await second.start()
+    await until(lambda: second.failed() == {"it"})
+    assert [name for name, _ in world.remembered] == ["it"]
+    assert len(world.remembered[0][1]) == 1
+    assert len(world.exits) == 4
+    await second.stop_all()
 
 
 async def test_an_exit_code_that_is_a_result_is_no_crash(world: World) -> None:

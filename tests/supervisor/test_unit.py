@@ -14,9 +14,11 @@ from epad.supervisor.bus import SYSTEM_BUS
 from epad.supervisor.intent import Held, Room, Settings
 from epad.supervisor.manager import Manager
 from epad.supervisor.records import ProcessRecords
+from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.tasks import Tasks
 from epad.supervisor.unit import UnitFacts, UnitStep, UnitSubsystem, unit_step
 from epad.system import SystemClock
+from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
 
 STATES = ("active", "reloading", "activating", "deactivating", "inactive", "failed")
@@ -144,3 +146,98 @@ async def test_what_epad_stops_it_starts_again(world: World) -> None:
     assert (manager.active, manager.started) == ("active", 1)
     await unit.restart()
     assert (manager.active, manager.started) == ("active", 2)
+
+
+class Looping(OneUnit):
+    """A unit that systemd itself restarts, by looks."""
+
+    def __init__(self) -> None:
+        super().__init__("active")
+        self.found: dict[str, Any] = {
+            "ActiveState": "active",
+            "MainPID": 100,
+            "NRestarts": 0,
+            "Result": "success",
+        }
+
+    async def properties(self, _: str) -> dict[str, Any]:
+        return self.found
+
+    async def stop(self, _: str) -> str:
+        self.found = {"ActiveState": "inactive", "MainPID": 0, "NRestarts": 0, "Result": "success"}
+        return "done"
+
+    async def start(self, _: str) -> str:
+        self.found = {"ActiveState": "active", "MainPID": 900, "NRestarts": 0, "Result": "success"}
+        return "done"
+
+    async def freeze(self, _: str) -> None:
+        self.found = {**self.found, "FreezerState": "frozen"}
+
+
+async def test_restarts_of_systemd_are_told_and_counted(world: World) -> None:
+    """Three between two looks are three; each is restarted, though not by us."""
+    manager = Looping()
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.launch()
+    manager.found = {**manager.found, "MainPID": 103, "NRestarts": 3}
+    await unit.converge()
+    assert [(e.wanted, e.will_restart, e.reason) for e in world.exits] == [
+        (False, True, "ollama.service: success")
+    ] * 3
+    assert unit.snapshot().restarts == 3
+    manager.found = {**manager.found, "ActiveState": "activating", "MainPID": 0, "Result": "oom-kill"}
+    await unit.converge()
+    assert unit.snapshot().state is SubsystemState.RECOVERING
+    assert unit.snapshot().last_exit == "unknown (out of memory: killed by the kernel)"
+    manager.found = {**manager.found, "ActiveState": "failed", "Result": "start-limit-hit"}
+    await unit.converge()
+    assert not world.exits[-1].will_restart
+    assert unit.has_failed
+
+
+async def test_a_persons_restart_is_no_crash(world: World) -> None:
+    """Neither `systemctl restart`, nor `reset-failed`, nor a stop in good order; nor what was before epad."""
+    manager = Looping()
+    manager.found["NRestarts"] = 40
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.launch()
+    manager.found = {**manager.found, "NRestarts": 0}
+    await unit.converge()
+    assert world.exits == []
+    manager.found = {**manager.found, "MainPID": 101}
+    await unit.converge()
+    assert [e.wanted for e in world.exits] == [True]
+    manager.found = {**manager.found, "ActiveState": "inactive", "MainPID": 0}
+    await unit.converge()
+    assert world.exits[-1].reason == SUCCEEDED
+    assert unit.snapshot().restarts == 0
+
+
+async def test_what_epad_does_to_a_unit_is_wanted(world: World) -> None:
+    """Its own stop, start and restart; and the death of what it has frozen."""
+    manager = Looping()
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.launch()
+    await unit.restart()
+    await unit.hold(Held(Rung.STOP, "a test"))
+    await unit.hold(Held())
+    await unit.hold(Held(Rung.FREEZE, "a test"))
+    manager.found = {**manager.found, "MainPID": 901, "NRestarts": 1, "Result": "watchdog"}
+    await unit.converge()
+    assert all(e.wanted and not e.will_restart for e in world.exits)
+    assert len(world.exits) == 3
+
+
+async def test_another_unit_under_the_same_name_is_no_death(world: World) -> None:
+    """The configuration was changed: its process and its count are another's."""
+    manager = Looping()
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    unit.configure(SubsystemConfig(kind="unit", unit="other.service"))
+    manager.found = {**manager.found, "MainPID": 7, "NRestarts": 5}
+    await unit.converge()
+    assert world.exits == []

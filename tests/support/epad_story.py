@@ -36,12 +36,12 @@ from statemachine.situation import Limits, Order
 T = TypeVar("T")
 
 BOOT = "6f1b8f52-2f0e-4b2e-9d3c-0c9f2f7d8a11"
-# Providers first: an essential server, two workloads that can be spared, and one that epad does not start.
+# Providers first: an essential server, two workloads, and one in the background that epad does not start.
 SUBSYSTEMS = (
     Containable("model", essential=True, has_process=True),
     Containable("chat", essential=False, has_process=True),
     Containable("game", essential=False, has_process=True),
-    Containable("guest", essential=False, has_process=False),
+    Containable("guest", essential=False, has_process=False, background=True),
 )
 NAMES = tuple(subsystem.name for subsystem in SUBSYSTEMS)
 

@@ -129,6 +129,7 @@ def status(**changes: Any) -> dict[str, Any]:
         },
         "engine": "plain: told by walking",
         "gateway": {"url": "http://127.0.0.1:8700"},
+        "checkpoint": None,
         "metrics": {"url": ""},
         "web": {"url": ""},
         "ledger": {"records": 34, "verdict": "ok", "detail": ""},

@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.anthropic_answer import Anthropic, CountAnswers, MessageAnswers
-from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
@@ -36,29 +36,29 @@ class _Edit(Struct, forbid_unknown_fields=True):
 
 class _Tool(Struct, forbid_unknown_fields=True):
     type: str | None = None
-    name: Raw = Raw(b"")
-    description: Raw = Raw(b"")
-    input_schema: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    name: Raw = ABSENT
+    description: Raw = ABSENT
+    input_schema: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Block(Struct, forbid_unknown_fields=True):
     type: str = ""
-    content: Raw = Raw(b"null")
-    text: Raw = Raw(b"")
-    source: Raw = Raw(b"")
-    thinking: Raw = Raw(b"")
-    signature: Raw = Raw(b"")
-    id: Raw = Raw(b"")
-    name: Raw = Raw(b"")
-    input: Raw = Raw(b"")
-    tool_use_id: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    content: Raw = ABSENT
+    text: Raw = ABSENT
+    source: Raw = ABSENT
+    thinking: Raw = ABSENT
+    signature: Raw = ABSENT
+    id: Raw = ABSENT
+    name: Raw = ABSENT
+    input: Raw = ABSENT
+    tool_use_id: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Message(Struct, forbid_unknown_fields=True):
-    content: Raw = Raw(b"null")
-    role: Raw = Raw(b"")
+    content: Raw = ABSENT
+    role: Raw = ABSENT
 
 
 class Messages(MessageAnswers):

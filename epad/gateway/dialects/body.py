@@ -29,6 +29,8 @@ _MAX_SCALAR_BYTES = 1 << 20
 _SCALARS = frozenset({str, int, float, bool})
 _MAX_REWRITTEN_BYTES = 64 << 10
 _NULL = Raw(b"null")
+ABSENT = Raw(b"")
+"""What a field that is not there has: no value is empty. Of most that have it, nobody reads what they are."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder(Raw).decode
@@ -149,7 +151,7 @@ def read_entries(raw: Raw | bytes, name: str, kind: type[list[T]]) -> list[T]:
 def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = "") -> None:
     for name in names:
         if name not in ours and (folded := name.casefold()) in ours:
-            raise RequestError(f"{place}{name[:80]}: some servers take it for {folded!r}; write {folded!r}")
+            raise RequestError(f"{place}{name}: some servers take it for {folded!r}; write {folded!r}")
 
 
 @cache

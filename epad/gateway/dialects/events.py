@@ -202,13 +202,6 @@ class EventStream:
             self._bounded = False
 
 
-def sse_data(event: bytes) -> bytes:
-    """The data of a server-sent event, put together if it is spread over lines or hidden behind comments."""
-    if event.startswith(b"data:") and event.count(b"\n") <= 2 and b"\r" not in event:
-        return event[5:].strip()
-    return b"\n".join(_data_lines(event))
-
-
 def sse_payloads(event: bytes) -> list[bytes]:
     """The JSON documents of an event: one, or as many as a server has put there that sets no blank line between.
 
@@ -236,8 +229,18 @@ def sse_event(name: str, data: bytes) -> bytes:
 
 
 def _data_lines(event: bytes) -> list[bytes]:
-    return [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    """The lines of data of an event that has any; a line that is JSON by itself, and stands before them, is one too."""
+    lines = event.splitlines()
+    if not any(line.startswith(b"data:") for line in lines):
+        return []
+    return [
+        line.removeprefix(b"data:").strip() for line in lines if line.startswith(b"data:") or _is_object(line)
+    ]
+
+
+def _is_object(line: bytes) -> bool:
+    return line.startswith(b"{") and line.endswith(b"}")
 
 
 def _looks_whole(line: bytes) -> bool:
-    return line == b"[DONE]" or (line.startswith(b"{") and line.endswith(b"}"))
+    return line == b"[DONE]" or _is_object(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import NO_HISTORY, History, read_history
@@ -28,11 +28,11 @@ _OPTIONS = frozenset({_CONTEXT, *CAP_NAMES})
 
 class _Shown(Struct, forbid_unknown_fields=True):
     images: list[Raw] | None = None
-    role: Raw = Raw(b"")
-    content: Raw = Raw(b"")
-    thinking: Raw = Raw(b"")
-    tool_calls: Raw = Raw(b"")
-    tool_name: Raw = Raw(b"")
+    role: Raw = ABSENT
+    content: Raw = ABSENT
+    thinking: Raw = ABSENT
+    tool_calls: Raw = ABSENT
+    tool_name: Raw = ABSENT
 
 
 class _Generating(LineAnswers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import (
     CAP_NAMES,
     CHOICE_NAMES,
@@ -48,11 +48,11 @@ _NULL = Raw(b"null")
 
 class _Part(Struct, forbid_unknown_fields=True):
     type: str = ""
-    text: Raw = Raw(b"")
-    image_url: Raw = Raw(b"")
-    input_audio: Raw = Raw(b"")
-    file: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    text: Raw = ABSENT
+    image_url: Raw = ABSENT
+    input_audio: Raw = ABSENT
+    file: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Tool(Struct, forbid_unknown_fields=True):
@@ -60,23 +60,23 @@ class _Tool(Struct, forbid_unknown_fields=True):
     function: Raw = Raw(b"null")
     name: Raw = Raw(b"null")
     custom: Raw = Raw(b"null")
-    description: Raw = Raw(b"")
-    parameters: Raw = Raw(b"")
-    input_schema: Raw = Raw(b"")
-    strict: Raw = Raw(b"")
-    cache_control: Raw = Raw(b"")
+    description: Raw = ABSENT
+    parameters: Raw = ABSENT
+    input_schema: Raw = ABSENT
+    strict: Raw = ABSENT
+    cache_control: Raw = ABSENT
 
 
 class _Message(Struct, forbid_unknown_fields=True):
-    content: Raw = Raw(b"null")
+    content: Raw = ABSENT
     audio: Raw = Raw(b"null")
-    role: Raw = Raw(b"")
-    name: Raw = Raw(b"")
-    tool_calls: Raw = Raw(b"")
-    tool_call_id: Raw = Raw(b"")
-    refusal: Raw = Raw(b"")
-    annotations: Raw = Raw(b"")
-    reasoning_content: Raw = Raw(b"")
+    role: Raw = ABSENT
+    name: Raw = ABSENT
+    tool_calls: Raw = ABSENT
+    tool_call_id: Raw = ABSENT
+    refusal: Raw = ABSENT
+    annotations: Raw = ABSENT
+    reasoning_content: Raw = ABSENT
 
 
 class ChatCompletions(ChatAnswers):

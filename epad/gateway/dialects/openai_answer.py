@@ -15,7 +15,7 @@ from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Seen, Whole, no_answer, no_object, seen_whole, trusted
 from epad.gateway.refusal import Refusal
 
-_NOTHING = (NULL, Raw(b"[]"), Raw(b""))
+_NOTHING = (NULL, Raw(b"[]"))
 
 
 class _Answer(Choices):

@@ -200,7 +200,7 @@ class ChunkStream(EventStream):
         if isinstance(answer, dict):
             self._hearing.hear_loosely(answer)
         else:
-            self._weigh(payload)
+            self._weigh(payload.strip())
 
 
 def _plain_until(data: bytes) -> int:

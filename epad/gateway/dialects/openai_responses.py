@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects.body import JsonObject
+from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import CAP_NAMES, cap_edits, read_caps, wish_of
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import NO_HISTORY, read_history
@@ -30,29 +30,29 @@ _TEXT_PARTS = frozenset({"input_text", "output_text", "refusal", "summary_text",
 
 class _Tool(Struct, forbid_unknown_fields=True):
     type: str = ""
-    name: Raw = Raw(b"")
-    description: Raw = Raw(b"")
-    parameters: Raw = Raw(b"")
-    strict: Raw = Raw(b"")
+    name: Raw = ABSENT
+    description: Raw = ABSENT
+    parameters: Raw = ABSENT
+    strict: Raw = ABSENT
 
 
 class _InputPart(Struct, forbid_unknown_fields=True):
     type: str = ""
-    text: Raw = Raw(b"")
-    annotations: Raw = Raw(b"")
+    text: Raw = ABSENT
+    annotations: Raw = ABSENT
 
 
 class _Item(Struct, forbid_unknown_fields=True):
     type: str = "message"
-    content: Raw = Raw(b"null")
-    output: Raw = Raw(b"null")
-    id: Raw = Raw(b"")
-    role: Raw = Raw(b"")
-    status: Raw = Raw(b"")
-    call_id: Raw = Raw(b"")
-    name: Raw = Raw(b"")
-    arguments: Raw = Raw(b"")
-    summary: Raw = Raw(b"")
+    content: Raw = ABSENT
+    output: Raw = ABSENT
+    id: Raw = ABSENT
+    role: Raw = ABSENT
+    status: Raw = ABSENT
+    call_id: Raw = ABSENT
+    name: Raw = ABSENT
+    arguments: Raw = ABSENT
+    summary: Raw = ABSENT
 
 
 class Responses(ResponseAnswers):

@@ -83,7 +83,7 @@ class Reply:
     def take(self) -> list[str]:
         """The pieces that came since the last time."""
         if not self._pieces:
-            return self._pieces
+            return []
         pieces, self._pieces = self._pieces, []
         self._taken_bytes += _size(pieces)
         return pieces

@@ -19,7 +19,7 @@ from epad.gateway.refusal import Refusal
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # Events that say how a response is made up; what they have of its text comes in pieces, or once more at the end.
 _SILENT = frozenset({
-    "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added",
+    "response.queued", "response.output_item.added", "response.content_part.added",
     "response.reasoning_summary_part.added", "response.output_text.annotation.added",
 })  # fmt: skip
 _SILENT_ENDS = (".in_progress", ".completed", ".searching", ".interpreting", ".generating")
@@ -158,8 +158,8 @@ class ResponseStream(EventStream):
         """Take the whole response for what was said: what came in pieces is told, and no part of the digest."""
         self.complete = True
         self.failed = self.failed or bool(loose.failure_of(response))
-        before, streamed = self.reply.size, self.reply.take()
         if response.get("output"):
+            before, streamed = self.reply.size, self.reply.take()
             self.reply = Reply()
             hear(response["output"], self.reply)
             self.reply.take()  # the same once more

@@ -1,0 +1,45 @@
+"""Every row of bench/containment.py by its name.
+
+`python bench/_containment_rows.py SHARE ROW...` plays rows with the `epad` that PYTHONPATH names and prints a JSON
+line for each, so that the code of a former commit can be asked the same. SHARE is of the usual number of requests.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+
+import _containment_trouble  # noqa: F401  adds its rows
+from _containment_honest import ROWS as HONEST
+from _containment_runaway import PLANTS, RUNAWAYS
+from _containment_world import Workload, play
+from virtual_time import run_virtually
+
+REQUESTS = 240
+
+
+def find(name: str, share: float) -> Workload:
+    """A row with this share of its requests, its detector switched off if a plant is named behind a +."""
+    name, _, plant = name.partition("+")
+    if name in RUNAWAYS:
+        row = RUNAWAYS[name]()
+        return replace(row, toml=row.toml + "\n" + PLANTS[plant]) if plant else row
+    return HONEST[name](max(24, int(REQUESTS * share)))
+
+
+def main(names: Sequence[str], share: float) -> None:
+    """Play these rows; a row that cannot be played says why."""
+    for name in names:
+        row = find(name, share)
+        try:
+            seen = run_virtually(lambda clock, row=row: play(clock, row), 120.0)
+        except BaseException:
+            seen = {"error": traceback.format_exc()[-2_000:]}
+        print(json.dumps({**seen, "name": name}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:], float(sys.argv[1]))

@@ -1,0 +1,454 @@
+"""The runaways of bench/containment.py, and which detector each is there for.
+
+An oracle holds a runaway at the least at which the pattern is decidable beside the honest rows. In turns, each at the
+cost of this runaway's first ones:
+- one question, the same answer, one after the other, in no conversation: the second repetition, 3 turns (retries of a
+  client are no turn of their own);
+- a cycle of p questions: the second repetition of the whole, 3 p;
+- a conversation that goes in circles: 6 turns, since plain answers come twice and thrice in honest ones;
+- one question at a temperature: 42 turns, since forty draws are honest (self-consistency with k = 40);
+- an answer that repeats itself: 120 tokens after its circle begins, since refrains and rows of zeros are honest;
+- too much, of whatever content: five minutes at that pace, or 3 % of the day's budget, whichever is sooner;
+- refusals that are hammered against: 30 requests, since each of 8 turns in flight may come back thrice;
+- a process that crashes again and again: five lives, or an hour, whichever is sooner.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import _containment_shapes as shapes
+from _containment_honest import TOOLS, chat
+from _containment_world import Ask, Change, Client, Manner, Reply, Workload
+
+RUNAWAYS: dict[str, Callable[[], Workload]] = {}
+DETECTOR: dict[str, str] = {}
+"""By runaway: the plant that switches off what is to see it; empty where a limit alone holds it."""
+
+LOOSE = Manner(retries=0, obeys=False, pause=0.0)
+HAMMER = Manner(retries=0, obeys=False, pause=0.05, insists=True)
+LIMIT = 400
+"""Turns of a loop that nobody stops: enough for every detector, and an end."""
+
+
+def _rung(detector: str) -> str:
+    return f'[probes.token_burn.rungs]\n{detector} = "open"'
+
+
+PLANTS: dict[str, str] = {
+    **{name: _rung(name) for name in (
+        "hard_limit", "busy_cusum", "identical_prompts", "duplicate_prompts", "appended_loop", "pile_up", "looping_output"
+    )},
+    "conversation": '[probes.conversation]\nrung = "open"',
+    "progress": '[containment]\nprogress = "open"',
+    "burn_rate": "\n".join(
+        f'[probes.token_burn.burn.{name}]\nrung = "open"' for name in ("fast", "steady", "slow")
+    ),
+}  # fmt: skip
+
+
+def runaway(name: str, detector: str, oracle: float, **fields: Any) -> Callable[..., Any]:
+    """Register a runaway: the function makes its clients from a generator of its own."""
+
+    def register(make: Callable[[random.Random], Sequence[Client]]) -> Any:
+        DETECTOR[name] = detector
+        RUNAWAYS[name] = lambda: Workload(
+            name, make(random.Random(name)), runaway=True, oracle_turns=oracle, **fields
+        )
+        return make
+
+    return register
+
+
+def loop(asks: Iterator[Ask], manner: Manner = LOOSE, most: int = LIMIT, **more: Any) -> Client:
+    return Client(itertools.islice(asks, most), manner=manner, **more)
+
+
+def _again(
+    *pairs: tuple[dict[str, Any], Reply], wait: float = 0.05, path: str = "/v1/chat/completions"
+) -> Iterator[Ask]:
+    return itertools.cycle([Ask(body, wait, reply, path) for body, reply in pairs])
+
+
+@runaway("one prompt in a tight loop, temperature 0", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply("I cannot.", 1.0))))]
+
+
+@runaway("one prompt every ten seconds, temperature 0, the same long answer", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))
+    ]
+
+
+@runaway("one prompt in a tight loop, no temperature given, the same answer", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [loop(_again((chat(shapes.prose(rng, 9)), Reply("I cannot.", 1.0))))]
+
+
+@runaway("one prompt in a tight loop at a temperature", "identical_prompts", 42)
+def _(rng: random.Random) -> Sequence[Client]:
+    body = chat(shapes.prose(rng, 9), temperature=0.8)
+    return [loop(Ask(body, 0.05, Reply(shapes.sentence(rng), 1.0)) for _ in itertools.count())]
+
+
+@runaway("one prompt, each time with another seed, for ever", "identical_prompts", 42)
+def _(rng: random.Random) -> Sequence[Client]:
+    text = shapes.prose(rng, 9)
+    return [
+        loop(
+            Ask(chat(text, temperature=0.8, seed=n), 0.05, Reply(shapes.sentence(rng), 1.0))
+            for n in itertools.count()
+        )
+    ]
+
+
+@runaway("one prompt with a hundred choices (n = 100)", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(_again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))
+    ]
+
+
+@runaway("one completion, again and again", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    body = {"model": "m", "prompt": shapes.prose(rng, 6), "max_tokens": 60, "temperature": 0}
+    return [loop(_again((body, Reply("x = 1", 0.5)), path="/v1/completions"))]
+
+
+@runaway("one text embedded again and again", "identical_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            _again(({"model": "m", "input": shapes.prose(rng, 9)}, Reply(seconds=0.2)), path="/v1/embeddings")
+        )
+    ]
+
+
+@runaway("one prompt under five names of the model", "duplicate_prompts", 3)
+def _(rng: random.Random) -> Sequence[Client]:
+    text = shapes.prose(rng, 9)
+    return [
+        loop(
+            _again(
+                *(
+                    (chat(text, temperature=0) | {"model": f"m-{n}"}, Reply("I cannot.", 1.0))
+                    for n in range(5)
+                )
+            )
+        )
+    ]
+
+
+for _period in (2, 3, 5):
+
+    @runaway(f"{_period} prompts in turn, temperature 0", "duplicate_prompts", 3 * _period)
+    def _(rng: random.Random, period: int = _period) -> Sequence[Client]:
+        return [
+            loop(
+                _again(
+                    *(
+                        (chat(shapes.prose(rng, 5), temperature=0), Reply(shapes.sentence(rng), 1.0))
+                        for _ in range(period)
+                    )
+                )
+            )
+        ]
+
+
+def _marked(mark: Callable[[int], str]) -> Callable[[random.Random], Sequence[Client]]:
+    def make(rng: random.Random) -> Sequence[Client]:
+        text = shapes.prose(rng, 6)
+        return [
+            loop(
+                Ask(chat(f"{mark(n)} {text}", temperature=0), 0.1, Reply("I cannot do that.", 1.0))
+                for n in itertools.count()
+            )
+        ]
+
+    return make
+
+
+runaway("one prompt with a counter in it", "duplicate_prompts", 6)(_marked(lambda n: f"Attempt {n}:"))
+runaway("one prompt with the time in it", "duplicate_prompts", 6)(
+    _marked(lambda n: f"It is 2026-01-01T00:{n // 60 % 60:02}:{n % 60:02}Z.")
+)
+runaway("one prompt with an id in it", "duplicate_prompts", 6)(
+    _marked(lambda n: f"[{random.Random(n).getrandbits(128):032x}]")
+)
+
+
+def _talk(message: Callable[[int], str], reply: Callable[[int], Reply], wait: float = 0.3) -> Iterator[Ask]:
+    said = ["Repair the build."]
+    for n in itertools.count():
+        answer = reply(n)
+        yield Ask(chat(*said[:1], *said[1:][-60:]), wait, answer)
+        said += [answer.text, message(n)]
+
+
+@runaway("one error of a tool, appended again and again", "appended_loop", 6)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(_talk(lambda _: "error: no such file", lambda _: Reply(shapes.sentence(rng), 2.0)), most=150)
+    ]
+
+
+@runaway("a conversation that answers A, B, A, B", "conversation", 6)
+def _(rng: random.Random) -> Sequence[Client]:
+    both = shapes.sentence(rng), shapes.sentence(rng)
+    return [loop(_talk(lambda _: shapes.sentence(rng), lambda n: Reply(both[n % 2], 2.0), 5.0), most=150)]
+
+
+@runaway("two agents that tell each other the same for ever", "conversation", 6)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(_talk(lambda _: "After you.", lambda _: Reply("No, after you.", 1.0)), start=float(k), most=150)
+        for k in (0, 1)
+    ]
+
+
+@runaway("one call of a tool with the same result for ever", "appended_loop", 6)
+def _(rng: random.Random) -> Sequence[Client]:
+    def asks() -> Iterator[Ask]:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": "Read the file."}]
+        for n in itertools.count():
+            reply = Reply(tool='{"path": "/etc/passwd"}')
+            yield Ask(
+                {"model": "m", "max_tokens": 200, "messages": list(messages), "tools": TOOLS}, 0.2, reply
+            )
+            call = {"id": f"c{n}", "type": "function", "function": {"name": "tool", "arguments": reply.tool}}
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": f"c{n}", "content": "permission denied"})
+
+    return [loop(asks(), most=150)]
+
+
+DAY = "[subsystems.agent.budget]\ntokens_per_day = {}"
+
+
+@runaway("a context that grows for ever, nothing said twice", "burn_rate", 20, toml=DAY.format(3_000_000))
+def _(rng: random.Random) -> Sequence[Client]:
+    def asks() -> Iterator[Ask]:
+        for n in itertools.count():
+            yield Ask(
+                chat(f"{n}: {shapes.prose(rng, 3)}"),
+                0.2,
+                Reply(shapes.sentence(rng), 3.0, input_tokens=2_000 + 300 * n),
+            )
+
+    return [loop(asks())]
+
+
+@runaway("an expensive model in a tight loop, all different", "burn_rate", 6, toml=DAY.format(3_000_000))
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            Ask(
+                chat(shapes.prose(rng, 4), max_tokens=2_000),
+                0.5,
+                Reply(shapes.sentence(rng), 9.0, input_tokens=15_000, output_tokens=1_000),
+            )
+            for _ in itertools.count()
+        )
+    ]
+
+
+def _usual_then(rng: random.Random, pace: float) -> Sequence[Client]:
+    """An hour and a half of a question a minute, then so many times as many."""
+    usual = [
+        Ask(
+            chat(shapes.sentence(rng), max_tokens=100),
+            58.0,
+            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
+        )
+        for _ in range(90)
+    ]
+    burning = (
+        Ask(
+            chat(shapes.sentence(rng), max_tokens=100),
+            60.0 / pace - 2.0,
+            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
+        )
+        for _ in itertools.count()
+    )
+    return [loop(itertools.chain(usual, burning), most=2_000)]
+
+
+@runaway("twenty times the usual, all night", "busy_cusum", 100, onset=5_400.0, seldom=True, limit=20_000.0)
+def _(rng: random.Random) -> Sequence[Client]:
+    return _usual_then(rng, 20.0)
+
+
+@runaway("a fan-out of forty workers", "pile_up", 60, counts="requests")
+def _(rng: random.Random) -> Sequence[Client]:
+    manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 3)), 0.0, Reply(shapes.sentence(rng), 6.0))
+                for _ in itertools.count()
+            ),
+            manner,
+            60,
+            start=0.02 * k,
+        )
+        for k in range(40)
+    ]
+
+
+@runaway("every answer begets three more questions", "pile_up", 60, counts="requests")
+def _(rng: random.Random) -> Sequence[Client]:
+    clients = []
+    for depth in range(5):
+        clients += [
+            loop(
+                (Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)),
+                Manner(retries=0, obeys=False, pause=0.5, insists=True),
+                start=6.0 * depth,
+            )
+            for _ in range(3**depth)
+        ]
+    return clients
+
+
+@runaway(
+    "hammering at the cap of turns in flight",
+    "pile_up",
+    60,
+    counts="requests",
+    toml="[subsystems.agent.budget]\nmax_in_flight = 2",
+)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 20.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            20,
+            start=0.01 * k,
+        )
+        for k in range(8)
+    ]
+
+
+@runaway(
+    "hammering a spent budget",
+    "hard_limit",
+    30,
+    counts="requests",
+    toml="[subsystems.agent.budget]\ntokens_per_minute = 3000",
+)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 1.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            40,
+            start=0.01 * k,
+        )
+        for k in range(4)
+    ]
+
+
+@runaway(
+    "hammering a spent budget of the day, ten times a second",
+    "hard_limit",
+    30,
+    counts="requests",
+    toml="[subsystems.agent.budget]\ntokens_per_day = 3000",
+)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            (
+                Ask(chat(shapes.prose(rng, 2)), 0.05, Reply(shapes.sentence(rng), 1.0))
+                for _ in itertools.count()
+            ),
+            HAMMER,
+            40,
+        )
+    ]
+
+
+@runaway(
+    "a retry storm without a pause at a server that fails",
+    "retry_ratio",
+    30,
+    counts="requests",
+    changes=(Change(0.0, "status", 500),),
+    limit=120.0,
+)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [loop(_again((chat(shapes.prose(rng, 2)), Reply())), HAMMER, 3, start=0.01 * k) for k in range(4)]
+
+
+def _stream(
+    text: Callable[[random.Random], str], seconds: float
+) -> Callable[[random.Random], Sequence[Client]]:
+    def make(rng: random.Random) -> Sequence[Client]:
+        said = shapes.sentence(rng) + " " + text(rng)
+        return [
+            loop(
+                (
+                    Ask(chat(shapes.sentence(rng), stream=True, max_tokens=8_000), 1.0, Reply(said, seconds))
+                    for _ in itertools.count()
+                ),
+                most=3,
+            )
+        ]
+
+    return make
+
+
+runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
+    _stream(shapes.circle, 400.0)
+)
+runaway("an answer that repeats two words", "looping_output", 120, counts="streamed")(
+    _stream(shapes.stutter, 400.0)
+)
+runaway("an answer that repeats itself, drifting", "looping_output", 240, counts="streamed")(
+    _stream(shapes.drift, 400.0)
+)
+
+
+@runaway(
+    "an answer that never ends, four tokens a second", "pile_up", 7_200, counts="streamed", limit=7_200.0
+)
+def _(rng: random.Random) -> Sequence[Client]:
+    return [
+        loop(
+            iter(
+                [
+                    Ask(
+                        chat("Tell me everything.", stream=True, max_tokens=16_000),
+                        0.0,
+                        Reply(shapes.prose(rng, 80), 600.0, endless=True),
+                    )
+                ]
+            )
+        )
+    ]
+
+
+for _life, _starts in ((5.0, 5), (45.0, 5), (300.0, 5), (1_200.0, 3)):
+
+    @runaway(
+        f"a process that crashes after {_life:g} s, again and again",
+        "",
+        _starts,
+        counts="starts",
+        limit=7_200.0,
+        seldom=_life > 60,
+        toml=f'[subsystems.short]\ncommand = ["lives", "{_life}", "1"]',
+    )
+    def _(rng: random.Random) -> Sequence[Client]:
+        return [Client([Ask(chat(shapes.sentence(rng)), 60.0) for _ in range(120)], "bystander-two")]

@@ -1,0 +1,77 @@
+"""What in a request draws another answer to the same prompt, as a digest: it tells samples of a prompt from a loop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw, Struct
+
+from epad.gateway.dialects.caps import CAP_NAMES, CHOICE_NAMES
+from epad.gateway.dialects.dialect import Ask
+
+_OPTIONS = "options"  # Ollama's
+_NAMES = frozenset({
+    "seed", "temperature", "top_p", "top_k", "min_p", "typical_p", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta",
+    "dynatemp_range", "xtc_probability", "do_sample", "use_beam_search", "num_beams", "best_of", "stop",
+    "stop_sequences", "stop_token_ids", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "repeat_penalty", "repeat_last_n", "length_penalty", "logit_bias", "logprobs", "top_logprobs", "prompt_logprobs",
+    "response_format", "format", "grammar", "json_schema", "guided_json", "guided_regex", "guided_choice",
+    "guided_grammar", "structured_outputs", "text", "reasoning", "reasoning_effort", "thinking", "think", "min_tokens",
+    _OPTIONS, *CAP_NAMES, *CHOICE_NAMES,
+})  # fmt: skip
+_DIGEST_BYTES = 16
+# An option is a number or a word; what is larger is no option that says whether an answer is drawn.
+_MOST_BYTES = 4_096
+# What each of these makes an answer that is not drawn at all, but the likeliest.
+_LIKELIEST: Mapping[str, float] = {"temperature": 0.0, "top_k": 1.0, "top_p": 0.0, "do_sample": 0.0}
+_read_options = msgspec.json.Decoder(dict[str, Raw]).decode
+_read_number = msgspec.json.Decoder(float | bool | None).decode
+
+
+class Sampling(Struct, frozen=True):
+    """`digest` is empty if the request says nothing of how its answer is drawn; `random`, whether it is drawn."""
+
+    digest: bytes = b""
+    random: bool = True
+
+
+_UNSAID = Sampling()
+
+
+def sampling_of(ask: Ask) -> Sampling:
+    """Read how a request wants its answer drawn."""
+    values = ask.fields.values
+    names = values.keys() & _NAMES
+    if not names:
+        return _UNSAID
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(name.encode() + b"\0")
+        digest.update(values[name])
+        digest.update(b"\0")
+    likeliest = _is_likeliest(values) or (_OPTIONS in names and _is_likeliest(_options(values[_OPTIONS])))
+    return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest)
+
+
+def _is_likeliest(values: Mapping[str, Raw]) -> bool:
+    return any(name in values and _number(values[name]) == least for name, least in _LIKELIEST.items())
+
+
+def _options(raw: Raw) -> Mapping[str, Raw]:
+    if len(memoryview(raw)) > _MOST_BYTES:
+        return {}
+    try:
+        return _read_options(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _number(raw: Raw) -> float | None:
+    if len(memoryview(raw)) > _MOST_BYTES:
+        return None
+    try:
+        return _read_number(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,94 @@
+"""The one line by which every hold and every trouble is told: who, why, until when, and what to do.
+
+`epactl status`, `explain` and `top`, the page, systemd's status line, the refused client and a notification all show
+these, so none of them words a trouble of its own. Pure: `epad/incident_report.py` gathers the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+
+NOT_BY_ITSELF = "not by itself"
+_ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
+"""Commands that end a trouble or a hold at once; what else there is to do is advice."""
+_PLURAL = (("lets go by itself", "let go by themselves"), ("goes on by itself", "go on by themselves"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One trouble. Each part is a clause without its full stop, and may be empty but for `who`.
+
+    `what` is the verb ("is frozen"), `since` a time as `moment` writes it, `until` what ends it, and when, `do` the
+    command or the advice. `by_itself` says that it ends without anybody doing anything.
+    """
+
+    who: str
+    why: str
+    until: str
+    do: str
+    what: str = ""
+    since: str = ""
+    by_itself: bool = True
+
+    @property
+    def line(self) -> str:
+        """The whole of it, in one line."""
+        head = " ".join(part for part in (self.who, self.what, self.since and f"since {self.since}") if part)
+        text = f"{head}: {self.why}" if self.why else head
+        if not self.until:
+            return f"{text}; {self.do}" if self.do else text
+        text += f"; {self.until}"
+        if not self.do:
+            return text
+        if not self.by_itself:
+            return f"{text}: {self.do}"
+        return f"{text}, or now: {self.do}" if self.do.startswith(_ENDS_IT) else f"{text}; see {self.do}"
+
+    def as_json(self) -> dict[str, str]:
+        """The parts and the whole, as the API shows them."""
+        return {
+            "who": self.who,
+            "what": self.what,
+            "since": self.since,
+            "why": self.why,
+            "until": self.until,
+            "do": self.do,
+            "line": self.line,
+        }
+
+
+def moment(at: datetime, now: datetime, zone: tzinfo | None = None, *, seconds: bool = True) -> str:
+    """Write a time of day as people read it, in the machine's zone; with its date if that is not today's."""
+    local, today = at.astimezone(zone), now.astimezone(zone).date()
+    time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    return time if local.date() == today else f"{local:%Y-%m-%d} {time}"
+
+
+def names(who: Sequence[str]) -> str:
+    """Write several names as a list that is read aloud."""
+    return " and ".join(filter(None, (", ".join(who[:-1]), who[-1]))) if who else ""
+
+
+def together(sentences: Iterable[Sentence]) -> list[Sentence]:
+    """Tell of several at once what is true of each of them in the same words, so that no clause stands twice."""
+    merged: dict[tuple[str, ...], list[Sentence]] = {}
+    for one in sentences:
+        # A command names its subsystem, so `do` differs where all else is the same.
+        merged.setdefault((one.what, one.why, one.until), []).append(one)
+    return [_merge(group) for group in merged.values()]
+
+
+def _merge(group: Sequence[Sentence]) -> Sentence:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    commands = dict.fromkeys(one.do for one in group if one.do)
+    what = f"are{first.what.removeprefix('is')}" if first.what.startswith("is ") else first.what
+    since = min((one.since for one in group if one.since), default="")
+    who = names([one.who for one in group])
+    until = first.until
+    for one, many in _PLURAL:
+        until = until.replace(one, many)
+    return replace(first, who=who, what=what, since=since, until=until, do="; ".join(commands))

@@ -1,0 +1,34 @@
+"""Which anomalies are trouble of their own: roots are counted, and not their symptoms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from statemachine.assessor import Anomaly
+from statemachine.containment import Rung, called_for, named_rung
+from statemachine.finding import HOST, Severity
+from statemachine.shortage import host_is_short
+
+SYMPTOMS = frozenset({"cascade", "liveness", "memory", "progress", "token_rate"})
+"""Probes whose findings about a subsystem may say no more than that the host it runs on is short of something."""
+
+
+def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> frozenset[str]:
+    """Return the names of those whose trouble is independent: subsystems, or HOST.
+
+    All that is found of one subsystem is one trouble. No trouble of its own is what is only observed (its finding
+    names the rung `open`), what is merely slowed down (a statistical detector is not certain, and a throttle contains
+    it), and a crash, a hang or a standstill while the host is short. What is critical always is. Symptoms of a victim
+    of another subsystem are no anomalies at all, so what is left of one is its own fault.
+    """
+    short = host_is_short(anomalies)
+    return frozenset(
+        a.key.subsystem
+        for a in anomalies
+        if a.severity is Severity.CRITICAL
+        or not (
+            named_rung(a) is Rung.OPEN
+            or called_for(a, rung_by_probe) is Rung.THROTTLE
+            or (short and a.key.subsystem != HOST and a.key.probe in SYMPTOMS)
+        )
+    )

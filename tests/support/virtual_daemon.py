@@ -1,0 +1,170 @@
+"""The whole daemon in virtual time: `epad.daemon.Daemon` itself, with its house, on a loop that jumps.
+
+What is replaced: the clock, the processes (`virtual_processes`), and the probes of this machine's own hardware and
+disk, whose state is no part of what is tried. State lies on a RAM disk, where a commit costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import structlog
+from virtual_processes import VirtualEngine
+from virtual_time import VirtualTime
+
+import epad.daemon
+import epad.house
+from epad.config_load import load
+from epad.directories import Directories
+from epad.house import House
+from epad.ledger.store import Ledger
+from epad.supervisor.child_logs import LogKeeper
+from epad.watchers import Watchers
+from statemachine.containment import Hold
+from statemachine.phase import Phase
+
+MACHINES_OWN = frozenset({"vram", "host", "ledger_integrity", "datastore"})
+"""Probes that read this machine: a busy disk here says nothing of what is played."""
+
+BASE = """
+[daemon]
+state_directory = "{state}"
+runtime_directory = "{state}/run"
+engine = "plain"
+tick_seconds = {tick}
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = ""
+[web]
+listen = ""
+[schedule]
+nightly_verify = ""
+checkpoint = ""
+restore_drill = ""
+[lifeboat]
+ballast_bytes = 0
+[probes.host]
+lag_seconds = 20.0
+"""
+
+
+@dataclass
+class VirtualDaemon:
+    """A running daemon, and how to look at it."""
+
+    house: House
+    engine: VirtualEngine
+    directories: Directories
+    clock: VirtualTime
+
+    @property
+    def url(self) -> str:
+        return str(self.house.board.gateway_url)
+
+    @property
+    def phase(self) -> Phase:
+        return self.house.decider.phase
+
+    def key(self, name: str) -> str:
+        return (self.directories.keys / f"{name}.key").read_text().strip()
+
+    def headers(self, name: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key(name)}"}
+
+    def hold_of(self, name: str) -> Hold:
+        return self.house.controller.hold_of(name)
+
+
+@asynccontextmanager
+async def virtual_daemon(
+    clock: VirtualTime, toml: str, *, tick_seconds: float = 1.0, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[VirtualDaemon]:
+    """Run the daemon with this configuration on top of `BASE`."""
+    ram = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="epad-", dir=ram if ram.is_dir() else None))
+    file = root / "epad.toml"
+    file.write_text(BASE.format(state=root / "s", tick=tick_seconds) + toml)
+    houses: list[House] = []
+    engine = VirtualEngine()
+    calls = _LedgerCalls(houses)
+    clock.loop.hold_while("the ledger", calls.waiting)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        for target, name, new in (
+            (epad.daemon, "House", _remembering(houses)),
+            (epad.house, "choose", lambda *_: engine),
+            (Watchers, "all", _without_machine(Watchers.all)),
+            (LogKeeper, "run", _rests),
+            (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
+        ):
+            stack.enter_context(mock.patch.object(target, name, new))
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        stack.callback(structlog.reset_defaults)
+        config = load(file)
+        directories = epad.daemon._prepare(config, None)
+        daemon = epad.daemon.Daemon(config, lambda: load(file), directories, environment or {})
+        running = asyncio.ensure_future(daemon.run())
+        try:
+            while not (houses and houses[0].board.gateway_url and houses[0].supervisor.snapshots()):
+                if running.done():
+                    raise RuntimeError(f"the daemon ended with {running.result()}")
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.0)
+            yield VirtualDaemon(houses[0], engine, directories, clock)
+        finally:
+            daemon._stop.set()
+            await running
+
+
+def _remembering(houses: list[House]) -> type[House]:
+    class Remembered(House):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            houses.append(self)
+
+    return Remembered
+
+
+def _without_machine(every: Any) -> Any:
+    return lambda watchers: [probe for probe in every(watchers) if probe.name not in MACHINES_OWN]
+
+
+async def _rests(*_: Any) -> None:
+    """In place of what looks after the children's logs: a thread every two seconds, for files that nobody writes."""
+    await asyncio.Event().wait()
+
+
+class _LedgerCalls:
+    """What the ledger's own thread has been asked for and has not answered."""
+
+    def __init__(self, houses: list[House]) -> None:
+        self._houses = houses
+        self._calls = 0
+
+    def waiting(self) -> bool:
+        return self._calls > 0 or any(_handed_over(house._stores.ledger) for house in self._houses)
+
+    def counting(self, enqueue: Any) -> Any:
+        async def counted(ledger: Ledger, call: Any) -> Any:
+            self._calls += 1
+            try:
+                return await enqueue(ledger, call)
+            finally:
+                self._calls -= 1
+
+        return counted
+
+
+def _handed_over(ledger: Ledger) -> bool:
+    """Whether the writer has records in hand; those gathered beside it wait for a timer of the loop."""
+    return ledger.waiting > len(ledger._gathered.entries)

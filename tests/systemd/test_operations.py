@@ -1,0 +1,224 @@
+"""Every operation of the installed daemon, inside its unit with all filters on, by everybody who may ask for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+from systemd_box import BIN, ROOT, SystemdBox, systemd_box
+
+from epad.permissions import CONFIDENTIAL, ORDERS, READS, Operation
+
+CALLER = """
+import json, os, sys, time, urllib.request
+body = json.dumps({"model": sys.argv[1], "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]}).encode()
+head = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
+request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body, head)
+try:
+    print("answered", urllib.request.urlopen(request, timeout=30).status, flush=True)
+except OSError as error:
+    print("not answered", error, getattr(error, "read", str)(), flush=True)
+time.sleep(100_000)
+"""
+MODEL = """
+import http.server, json
+MESSAGE = {"role": "assistant", "content": "hi"}
+CHOICE = {"index": 0, "message": MESSAGE, "finish_reason": "stop"}
+ANSWER = json.dumps({"choices": [CHOICE], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}).encode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(ANSWER)))
+        self.end_headers()
+        self.wfile.write(ANSWER)
+    def do_GET(self):
+        self.send_error(404)
+http.server.HTTPServer(("127.0.0.1", 9901), Handler).serve_forever()
+"""
+CONFIG = """
+[control]
+operator_group = "operators"
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:9900"
+[schedule]
+restore_drill = "* * * * *"
+[datastores.memory]
+path = "/srv/memory.db"
+[upstreams.model]
+url = "http://127.0.0.1:9901"
+dialects = ["openai"]
+[subsystems.model]
+command = ["python3", "/srv/model.py"]
+gateway = false
+health = { tcp = "127.0.0.1:9901" }
+[subsystems.target]
+command = ["sleep", "98765"]
+[subsystems.caller]
+command = ["python3", "/srv/caller.py", "tiny"]
+listen = "unix:/run/epad/caller.sock"
+depends_on = ["model"]
+"""
+MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)'); d.commit(); d.close()"
+OPERATOR, OBSERVER = "overseer", "visitor"
+WHO = ("root", "epad", OPERATOR, OBSERVER)
+REFUSED = 5
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What is typed for an operation, what has to be done before it, and what puts things back."""
+
+    command: Sequence[str]
+    undo: Sequence[str] = ()
+    before: Sequence[str] = ()
+    after: Sequence[str] = ()
+
+
+def order(*words: str) -> tuple[str, ...]:
+    return (*words, "--reason", "a test")
+
+
+DEEDS = {
+    Operation.STATUS_READ: Deed(("status",)),
+    Operation.EVENTS_READ: Deed(("events",)),
+    Operation.EXPLAIN_READ: Deed(("explain", "target")),
+    Operation.METRICS_READ: Deed(("phase",)),
+    Operation.LEDGER_READ: Deed(("budget",)),
+    Operation.LOGS_READ: Deed(("logs", "caller")),
+    Operation.QUARANTINE: Deed(order("quarantine", "target"), order("release", "target")),
+    Operation.RELEASE: Deed(
+        order("release", "target"), before=order("quarantine", "target"), after=order("release", "target")
+    ),
+    Operation.PAUSE: Deed(order("pause", "target"), order("resume", "target")),
+    Operation.RESUME: Deed(
+        order("resume", "target"), before=order("pause", "target"), after=order("resume", "target")
+    ),
+    Operation.RESTART: Deed(order("restart", "target")),
+    Operation.STOP: Deed(order("stop", "target"), order("start", "target")),
+    Operation.RELOAD: Deed(("reload",)),
+    Operation.FORCE_PHASE: Deed(order("phase", "--force", "PRESERVATION")),
+    Operation.LIFEBOAT: Deed(order("lifeboat", "enter", "--yes"), order("lifeboat", "relaunch")),
+    Operation.RELAUNCH: Deed(order("lifeboat", "relaunch")),
+    Operation.CHECKPOINT: Deed(order("checkpoint", "create")),
+    Operation.ROTATE_KEY: Deed(order("key", "rotate", "caller")),
+    Operation.REVOKE_KEY: Deed(order("key", "revoke", "caller"), order("key", "rotate", "caller")),
+    Operation.ACCEPT_DATASTORE: Deed(order("datastore", "accept", "memory")),
+    Operation.SET_BUDGET: Deed(order("budget", "set", "target", "tokens_per_minute=1000")),
+}
+# These end in a state of their own, or need one: each has a test of its own below.
+APART = {Operation.FORCE_PHASE, Operation.LIFEBOAT, Operation.RELAUNCH, Operation.MODEL_CALL}
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[SystemdBox]:
+    with systemd_box(f"ops-{os.getpid()}") as box:
+        box.let_everybody_reach(BIN / "python")
+        box.let_everybody_reach(ROOT / "epad")
+        box.run("groupadd", "operators")
+        box.run("useradd", "-N", "-G", "operators", "overseer")
+        box.run("useradd", "-N", "visitor")
+        box.write("/etc/epad/epad.toml", CONFIG)
+        box.write("/srv/caller.py", CALLER)
+        box.write("/srv/model.py", MODEL)
+        box.run("python3", "-c", MAKE_MEMORY)
+        box.run(BIN / "epad", "install", "--now")
+        box.run("chown", "epad:", "/srv/memory.db")
+        box.wait(lambda: box.subsystem("target").get("state") == "running", "the children to run")
+        yield box
+
+
+def ask(box: SystemdBox, who: str, *words: str) -> int:
+    """The exit status of `epactl`, as everybody finds it after the installation."""
+    return box.status("runuser", "-u", who, "--", "/usr/local/bin/epactl", *words)
+
+
+def allowed(operation: Operation, who: str) -> bool:
+    return who != OBSERVER or operation in READS
+
+
+def test_no_operation_is_forgotten() -> None:
+    """A new one needs a row here before it is shipped."""
+    assert set(DEEDS) | APART == set(Operation)
+    assert READS | CONFIDENTIAL | ORDERS | {Operation.MODEL_CALL} == set(Operation)
+
+
+@pytest.mark.parametrize("operation", [one for one in DEEDS if one not in APART])
+def test_an_operation_is_done_for_who_may(box: SystemdBox, operation: Operation) -> None:
+    """Root, the daemon's user and an operator get it done, an observer gets an answer to questions alone."""
+    deed, statuses = DEEDS[operation], {}
+    for who in WHO:
+        if deed.before:
+            ask(box, "root", *deed.before)
+        statuses[who] = ask(box, who, *deed.command)
+        if deed.undo and statuses[who] == 0:
+            assert ask(box, "root", *deed.undo) == 0, box.journal()
+    if deed.after:
+        ask(box, "root", *deed.after)
+    assert statuses == {who: 0 if allowed(operation, who) else REFUSED for who in WHO}, box.journal()
+
+
+def test_a_checkpoint_of_the_service_is_verified(box: SystemdBox) -> None:
+    """It is read back in a child of the daemon, behind everything else."""
+    assert ask(box, "root", *order("checkpoint", "create")) == 0
+    newest = box.epactl("status")["checkpoint"]
+    assert (newest["verified"], newest["faults"]) == (True, [])
+    assert ask(box, "root", "checkpoint", "verify") == 0
+
+
+def test_a_datastore_is_looked_at(box: SystemdBox) -> None:
+    """Nothing is blind: its child does not die."""
+
+    def success() -> bool:
+        probes = {probe["name"]: probe["success"] for probe in box.epactl("status")["probes"]}
+        return bool(probes.get("datastore"))
+
+    box.wait(success, "the datastore's probe")
+
+
+def test_a_model_is_called(box: SystemdBox) -> None:
+    """Through the subsystem's own socket and key, as its environment tells it."""
+    box.wait(lambda: "answered" in box.run("/usr/local/bin/epactl", "logs", "caller"), "an answer")
+    said = box.run("/usr/local/bin/epactl", "logs", "caller")
+    assert "\nanswered 200" in f"\n{said}", said
+
+
+def test_a_checkpoint_that_root_puts_back_is_the_daemons(box: SystemdBox) -> None:
+    """The natural way at three in the morning: stop, restore as root, start."""
+    assert ask(box, "root", *order("checkpoint", "create")) == 0
+    box.run("systemctl", "stop", "epad")
+    said = box.run("/usr/local/bin/epactl", "checkpoint", "restore", "--only", "", "--outside", "--yes")
+    assert "restored" in said
+    strangers = box.run("find", "/var/lib/epad", "!", "-user", "epad")
+    assert strangers == ""
+    box.run("systemctl", "start", "epad")
+    box.wait(lambda: box.subsystem("target").get("state") == "running", "the children to run again")
+
+
+def test_a_restore_drill_comes_back_whole(box: SystemdBox) -> None:
+    """It is due every minute here."""
+
+    def drilled() -> bool:
+        said = box.run("/usr/local/bin/epactl", "events", check=False)
+        return "restore_drilled" in said or "drill" in said
+
+    box.wait(drilled, "a drill")
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_a_phase_is_forced_and_the_lifeboat_entered_and_left(box: SystemdBox, who: str) -> None:
+    """Its bundle is verified as well."""
+    statuses = [ask(box, who, *DEEDS[one].command) for one in (Operation.FORCE_PHASE, Operation.LIFEBOAT)]
+    if who == OBSERVER:
+        assert [*statuses, ask(box, who, *DEEDS[Operation.RELAUNCH].command)] == [REFUSED] * 3
+        return
+    assert statuses[1] == 0
+    box.wait(lambda: box.epactl("phase")["phase"] == "LIFEBOAT", "the lifeboat")
+    box.wait(lambda: "LIFEBOAT" in box.property("epad", "StatusText"), "its bundle")
+    assert ask(box, who, *DEEDS[Operation.RELAUNCH].command) == 0
+    box.wait(lambda: box.subsystem("target").get("state") == "running", "the children to run again")

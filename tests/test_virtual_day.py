@@ -1,0 +1,83 @@
+"""A whole day of the real daemon in a few seconds: gateway, a model server over loopback, probes, decider, supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from gateway_world import StubUpstream, serving
+from virtual_daemon import virtual_daemon
+from virtual_time import VirtualTime
+
+from statemachine.containment import Rung
+from statemachine.phase import Phase
+
+DAY = 86_400.0
+TOML = """
+[upstreams.stub]
+url = "{url}"
+dialects = ["openai"]
+[subsystems.hourly]
+kind = "client"
+[subsystems.looping]
+kind = "client"
+[subsystems.worker]
+command = ["lives", "1e9", "0"]
+"""
+SELDOM = """
+[probes.cascade]
+interval_seconds = 10.0
+settle_seconds = 30.0
+[probes.liveness]
+interval_seconds = 5.0
+"""
+"""Half of what an idle day costs is two probes that look every other second."""
+
+
+async def _ask(http: aiohttp.ClientSession, url: str, headers: dict[str, str], text: str) -> int:
+    body = {"model": "tiny", "max_tokens": 20, "messages": [{"role": "user", "content": text}]}
+    async with http.post(f"{url}/v1/chat/completions", json=body, headers=headers) as response:
+        await response.read()
+        return response.status
+
+
+async def test_a_day_with_an_hourly_job_stays_normal(virtual_time: VirtualTime) -> None:
+    """The same prompt each hour is no loop; the day is a day on every clock, and nobody was held in it."""
+    began = virtual_time.utc()
+    async with (
+        serving(StubUpstream()) as url,
+        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        aiohttp.ClientSession() as http,
+    ):
+        statuses = []
+        for _ in range(24):
+            statuses.append(await _ask(http, daemon.url, daemon.headers("hourly"), "what is new?"))
+            assert daemon.phase is Phase.NORMAL
+            await asyncio.sleep(3_600)
+        assert statuses == [200] * 24
+        assert daemon.house._stores.ledger.records >= 48
+        assert daemon.engine.spawned == {"worker": 1}
+        assert (virtual_time.utc() - began).total_seconds() >= DAY
+
+
+async def test_a_loop_in_the_night_is_held_and_the_hourly_job_goes_on(virtual_time: VirtualTime) -> None:
+    """The other way round, so that the day above is no proof of sleeping probes."""
+    async with (
+        serving(StubUpstream()) as url,
+        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        aiohttp.ClientSession() as http,
+    ):
+        await asyncio.sleep(3 * 3_600)
+        for _ in range(60):
+            await _ask(http, daemon.url, daemon.headers("looping"), "again")
+            await asyncio.sleep(1)
+        assert daemon.hold_of("looping").rung > Rung.OPEN
+        assert await _ask(http, daemon.url, daemon.headers("hourly"), "what is new?") == 200
+
+
+async def test_a_crash_loop_of_hours_is_a_matter_of_moments(virtual_time: VirtualTime) -> None:
+    """A process that lives a minute and a half is started again all day long, by the real supervisor."""
+    toml = '[subsystems.short]\ncommand = ["lives", "90", "1"]\n'
+    async with virtual_daemon(virtual_time, toml, tick_seconds=10.0) as daemon:
+        await asyncio.sleep(6 * 3_600)
+        assert daemon.engine.spawned["short"] > 5
