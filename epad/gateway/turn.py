@@ -17,6 +17,7 @@ from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMet
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE, Price
+from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import PromptBound, Prompts
@@ -108,6 +109,8 @@ class Turn:
 
     def fault(self, now: float) -> Fault:
         """Say whose fault it is that it did not end well."""
+        if self.outcome is Outcome.DONE and self.failure is Failure.NONE and self.status < 400:
+            return Fault.NOBODY
         begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
         return fault_of(
             Ending(
@@ -229,7 +232,7 @@ class Turns:
             else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
         )
         try:
-            await _ended(turn.opening)
+            await ended(turn.opening)
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -375,7 +378,7 @@ class Turns:
         """
         entry, reserved_microusd = _entry(turn, charge), turn.reservation.microusd
         closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not _succeeded(opening):
+        if reserved_microusd or not succeeded(opening):
             closing = asyncio.create_task(
                 self._close_priced(opening, entry, reserved_microusd, charge.microusd)
             )
@@ -408,24 +411,6 @@ class Turns:
 
     def _tell_not_closed(self, entry: CloseTurn, error: BaseException) -> None:
         self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
-
-
-async def _ended(opening: asyncio.Future[int]) -> None:
-    """Wait for an opening, which goes on if whoever waits is cancelled: asyncio.shield, with less ado."""
-    if not opening.done():
-        ended: asyncio.Future[None] = opening.get_loop().create_future()
-        opening.add_done_callback(partial(_tell, ended))
-        await ended
-    opening.result()
-
-
-def _tell(ended: asyncio.Future[None], _: asyncio.Future[int]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-def _succeeded(future: asyncio.Future[int]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _entry(turn: Turn, charge: Charge) -> CloseTurn:
