@@ -85,8 +85,6 @@ def _is_counted(ask: Ask, name: str) -> bool:
 def rewritten(ask: Ask, server: Server, route: str, allowed: frozenset[str]) -> dict[str, bytes]:
     """The values that are written over those of the client, by their fields, so that it need not be refused."""
     edits: dict[str, bytes] = {}
-    if REWRITABLE.isdisjoint(ask.fields.values):
-        return edits
     for name in REWRITABLE & ask.fields.values.keys() - allowed:
         if not server_fields.is_harmless(server, route, name, ask.fields.values[name]):
             edits[name] = server_fields.written_instead(name) or b"null"

@@ -68,7 +68,7 @@ class Prompts:
 
     def __init__(self, template_tokens: int) -> None:
         self._template_tokens = template_tokens
-        self._counted: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._counted: OrderedDict[tuple[str, str, str, bytes], int] = OrderedDict()
         self._unsaid: OrderedDict[tuple[str, str, bool], _Unsaid] = OrderedDict()
         self._untrusted: set[tuple[str, str, str]] = set()
 
@@ -119,7 +119,7 @@ class Prompts:
             return None
         place = _place(upstream, ask)
         for digest, size in zip(history.digests[-2::-1], history.sizes[-2::-1], strict=True):
-            counted = self._counted.get((*place, digest.hex()))
+            counted = self._counted.get((*place, digest))
             if counted is not None:
                 return counted + history.sizes[-1] - size + self._template_tokens
         return None
@@ -129,10 +129,10 @@ class Prompts:
         if not history.digests or tokens * MOST_BYTES_A_TOKEN < history.sizes[-1]:
             return
         place = _place(upstream, ask)
-        shorter = [self._counted.get((*place, digest.hex()), 0) for digest in history.digests[:-1]]
-        if tokens <= max(shorter, default=0):
+        shorter = [self._counted.get((*place, digest), 0) for digest in history.digests[:-1]]
+        if shorter and tokens <= max(shorter):
             return  # less than of a shorter prompt: what was cached is left out
-        key = (*place, history.digests[-1].hex())
+        key = (*place, history.digests[-1])
         self._counted[key] = max(tokens, self._counted.get(key, 0))
         self._counted.move_to_end(key)
         if len(self._counted) > MOST_CONVERSATIONS:

@@ -154,7 +154,7 @@ class Turn:
             ask.choices,
             server.shows_all and not arrival.hidden,
             server.counts_all_choices,
-            any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
+            any(map(ask.fields.has, UNSEEN_CHOICE_NAMES)),
             ask.prompts,
         )
 

@@ -144,6 +144,7 @@ class Upstreams:
         self._upstreams: tuple[Upstream, ...] = ()
         self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
         self._speaking: dict[str, tuple[Upstream, ...]] = {}
+        self._telling_context: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -153,6 +154,12 @@ class Upstreams:
         )
         self._routed.clear()
         self._speaking.clear()
+        self._telling_context = frozenset(
+            dialect
+            for upstream in self._upstreams
+            if upstream.context_tokens
+            for dialect in upstream.dialects
+        )
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
@@ -224,7 +231,7 @@ class Upstreams:
 
     def tells_context(self, dialect: str) -> bool:
         """Say whether the configuration says of any that speaks a dialect how much its models hold."""
-        return any(upstream.context_tokens for upstream in self.of(dialect))
+        return dialect in self._telling_context
 
     async def post(
         self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields

@@ -12,6 +12,7 @@ from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
 
 # What an answer may be ahead of its reader; then the server is made to wait.
 _NOTHING = memoryview(b"")
+_NO_FIELDS = Fields([])
 # What is written at once of a larger body.
 _PIECE_BYTES = 256 << 10
 _AHEAD_BYTES = 256 << 10
@@ -23,18 +24,15 @@ class Incoming:
     def __init__(self, connection: ClientConnection) -> None:
         self.status = 0
         self.reason = b""
-        self.fields = Fields([])
+        self.fields = _NO_FIELDS
+        # Whether its head has come, and whether all of it has.
+        self.begun = False
         self.ended = False
         self.failure: Exception | None = None
         self._connection = connection
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether its head has come."""
-        return self.status != 0
 
     @property
     def ready(self) -> bool:
@@ -69,9 +67,8 @@ class Incoming:
             self._connection.abort()
 
     def began(self, status: int, reason: bytes, fields: Fields) -> None:
-        """Take in the head."""
-        self.status, self.reason, self.fields = status, reason, fields
-        self.wake()
+        """Take in the head; as with the body, `wake` tells whoever waits."""
+        self.status, self.reason, self.fields, self.begun = status, reason, fields, True
 
     def take(self, data: bytes) -> None:
         """Take in a piece of the body; whoever reads is woken by `wake`, once for all that came together."""
@@ -219,7 +216,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise
         except httptools.HttpParserError as error:
             self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
-        incoming.wake()
+        if not incoming.ended:
+            incoming.wake()
         if incoming.enough and incoming is self._incoming and self._transport is not None and not self._held:
             self._held = True
             self._transport.pause_reading()

@@ -42,6 +42,10 @@ class Fields:
     def __contains__(self, name: str, /) -> bool:
         return _lower(name) in self._first
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Say whether there is a field of any of these names, which are in lower case."""
+        return not names.isdisjoint(self._first)
+
     def without(self, dropped: frozenset[bytes]) -> list[Field]:
         """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
         connection = self._first.get(b"connection")
