@@ -67,14 +67,16 @@ class Access:
 
     def check(self, name: str) -> Refusal | None:
         """Decide about one request as it arrives. A throttled subsystem's allowance is taken by it."""
+        if not self._closed and name not in self._holds:
+            return None
         return self.shut(name) or self._throttle(name)
 
     def shut(self, name: str) -> Refusal | None:
         """Say why the gateway is shut to a subsystem, if it is; takes nothing, so it may be asked again."""
         if self._closed:
             return refusal.closed("gateway_closed", self._closed)
-        hold = self.held(name)
-        if hold.rung < Rung.BLOCK:
+        hold = self._holds.get(name)
+        if hold is None or hold.rung < Rung.BLOCK:
             return None
         return refusal.quarantined(name, hold.rung, hold.reason, self._line(name))
 
