@@ -10,14 +10,14 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-WORDS = (
+WORDS = (  # noqa: SIM905  a list of words is read most easily as one text
     "river stone light engine paper signal garden window number letter market summer winter morning evening road "
     "bridge cable server budget model answer question reason result method matter system circle corner colour metal "
     "silver copper carbon table chair kitchen doctor teacher farmer sailor writer reader worker driver painter "
     "mountain valley forest desert island harbour station village city country border season weather thunder rain "
     "snow wind cloud shadow mirror candle blanket pocket button needle thread hammer ladder basket bottle barrel "
     "slow quick early late small large narrow broad heavy empty silent bright hidden open broken solid simple"
-).split()  # noqa: SIM905  a list of words is read most easily as one
+).split()
 VERBS = "takes gives holds moves turns keeps finds loses brings leaves follows carries opens closes counts".split()  # noqa: SIM905
 
 

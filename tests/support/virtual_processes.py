@@ -1,7 +1,8 @@
 """Processes that live in virtual time: a supervisor's engine without the kernel.
 
 A process is what its command says: `("lives", "45", "1")` ends by itself after 45 virtual seconds with exit code 1,
-`("lives-once", "45", "1")` only the first time. A frozen one ages no more. Nothing is forked, so a crash loop of a day takes as long as its bookkeeping.
+`("lives-once", "45", "1")` only the first time. A frozen one ages no more. Nothing is forked, so a crash loop of a day
+takes as long as its bookkeeping.
 """
 
 from __future__ import annotations
