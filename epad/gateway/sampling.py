@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Raw, Struct
@@ -26,15 +26,22 @@ _DIGEST_BYTES = 16
 _MOST_BYTES = 4_096
 # What each of these makes an answer that is not drawn at all, but the likeliest.
 _LIKELIEST: Mapping[str, float] = {"temperature": 0.0, "top_k": 1.0, "top_p": 0.0, "do_sample": 0.0}
+# Above these a request wants an answer that chance has a part in, or several. A seed that stays the same wants the
+# same answer; one that changes shows in the digest.
+_SAMPLES: Mapping[str, float] = {"temperature": 0.0, "n": 1.0, "best_of": 1.0, "num_beams": 1.0}
 _read_options = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_number = msgspec.json.Decoder(float | bool | None).decode
+_read_number: Callable[[Raw], float | None] = msgspec.json.Decoder(float | bool | None).decode
 
 
 class Sampling(Struct, frozen=True):
-    """`digest` is empty if the request says nothing of how its answer is drawn; `random`, whether it is drawn."""
+    """`digest` is empty if the request says nothing of how its answer is drawn; `random`, whether it is drawn.
+
+    `drawn` says whether the request asks for a sample itself; where it does not, that is left to the server.
+    """
 
     digest: bytes = b""
     random: bool = True
+    drawn: bool = False
 
 
 _UNSAID = Sampling()
@@ -51,12 +58,18 @@ def sampling_of(ask: Ask) -> Sampling:
         digest.update(name.encode() + b"\0")
         digest.update(values[name])
         digest.update(b"\0")
-    likeliest = _is_likeliest(values) or (_OPTIONS in names and _is_likeliest(_options(values[_OPTIONS])))
-    return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest)
+    options = _options(values[_OPTIONS]) if _OPTIONS in names else {}
+    likeliest = _is_likeliest(values) or _is_likeliest(options)
+    drawn = not likeliest and (_asks_for_a_sample(values) or _asks_for_a_sample(options))
+    return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest, drawn)
 
 
 def _is_likeliest(values: Mapping[str, Raw]) -> bool:
     return any(name in values and _number(values[name]) == least for name, least in _LIKELIEST.items())
+
+
+def _asks_for_a_sample(values: Mapping[str, Raw]) -> bool:
+    return any((_number(values[name]) or 0) > most for name, most in _SAMPLES.items() if name in values)
 
 
 def _options(raw: Raw) -> Mapping[str, Raw]:
