@@ -64,7 +64,7 @@ command = ["python3", "/srv/caller.py", "tiny"]
 listen = "unix:/run/epad/caller.sock"
 depends_on = ["model"]
 """
-MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)'); d.commit(); d.close()"
+MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)')"
 OPERATOR, OBSERVER = "overseer", "visitor"
 WHO = ("root", "epad", OPERATOR, OBSERVER)
 REFUSED = 5
