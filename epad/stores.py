@@ -24,6 +24,7 @@ from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.places import Places
 from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
+from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
@@ -99,6 +100,11 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     await database.open()
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
+    ledger.guard(
+        OpenFiles.of_databases(directories.ledger_database, directories.state_database).and_directories(
+            directories.state, places.anchor
+        ).loss
+    )
     journal = Journal(database, clock, boot_id)
     identities = Identities(database, clock)
     await identities.load()

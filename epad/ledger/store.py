@@ -85,6 +85,7 @@ class Ledger:
         self._waiting = 0
         self._commits = 0
         self._closed = False
+        self._loss: Callable[[], str] = str
         self._totals = query.TotalsReader()
         self._totals_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -143,6 +144,10 @@ class Ledger:
     def epoch(self) -> int:
         """Which opening of the file this is, counted from 1."""
         return self._appender.epoch
+
+    def guard(self, loss: Callable[[], str]) -> None:
+        """Take no record while `loss` says that what is written would not be found again, and why."""
+        self._loss = loss
 
     def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
         """Record, durably, that a turn is about to be forwarded; its number. Raises LedgerError, when awaited."""
@@ -348,13 +353,20 @@ class Ledger:
         return batch, None
 
     def _commit(self, batch: _Batch) -> None:
-        results = _outcome(lambda: self._appender.append(batch.entries))
+        results = _outcome(lambda: self._written(batch.entries))
         if isinstance(results, Exception):
             results = [type(results)(*results.args) for _ in batch.entries]
         else:
             self._commits += 1
         self._notice()
         self._answer(batch.futures, results, appended=len(results))
+
+    def _written(self, entries: list[Entry]) -> list[Any]:
+        """Append, where it will be found again. Raises LedgerError."""
+        loss = self._loss()
+        if loss:
+            raise LedgerUnavailableError(loss)
+        return self._appender.append(entries)
 
     def _answer(self, futures: list[asyncio.Future[Any]], results: list[Any], *, appended: int) -> None:
         # The loop may be gone when the daemon is killed mid-write; what was written stays written.
