@@ -80,6 +80,7 @@ class Integrity:
             verdict=report.words(),
             unanchored=report.unanchored,
             trouble=self._ledger.trouble,
+            shut=self._ledger.missing.sentence if self._ledger.missing else "",
         )
 
     async def verify_all(self, *, full: bool = False) -> Report:
@@ -128,6 +129,8 @@ class Integrity:
         if self._last is None:
             return LedgerStatus(self._ledger.records, "unknown", "not checked yet")
         details = [f"record {f.seq}: {f.kind}" for f in self._last.faults[:3]]
+        if self._ledger.missing:
+            details.append(self._ledger.missing.sentence)
         if self._ledger.trouble:
             details.append(self._ledger.trouble)
         verdict = self._last.verdict

@@ -26,6 +26,7 @@ url = "http://127.0.0.1:%d"
 dialects = ["openai"]
 [subsystems.c]
 kind = "client"
+budget = { tokens_per_hour = 100000 }
 """
 ANSWER = json.dumps({
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
@@ -174,3 +175,67 @@ def test_nothing_is_forwarded_that_would_not_be_found_again(scene: Scene, harm: 
     statuses = {scene.ask() for _ in range(12)}
     assert scene.stub.turns == before
     assert statuses == {503}
+
+
+def keep_a_copy(state: Path) -> Path:
+    """The ledger as it is after an orderly end, for an older copy later."""
+    copy = state.with_name("older")
+    shutil.copytree(state, copy)
+    return copy
+
+
+def put_older(*names: str) -> Callable[[Path, Path], None]:
+    def harm(state: Path, older: Path) -> None:
+        for name in names:
+            for file in state.glob(f"{name}*"):
+                file.unlink() if file.is_file() else shutil.rmtree(file)
+            from_there = older / name
+            if from_there.is_dir():
+                shutil.copytree(from_there, state / name)
+            else:
+                shutil.copyfile(from_there, state / name)
+
+    return harm
+
+
+def without_copy(harm: Callable[[Path], None]) -> Callable[[Path, Path], None]:
+    return lambda state, _: harm(state)
+
+
+WHILE_STOPPED = {
+    "ledger deleted": without_copy(delete("ledger.db")),
+    "ledger older": put_older("ledger.db"),
+    "ledger and anchor older": put_older("ledger.db", "anchor"),
+    "ledger and anchor deleted": without_copy(
+        lambda s: (delete("ledger.db")(s), shutil.rmtree(s / "anchor"))[0]
+    ),
+    "all deleted": without_copy(shutil.rmtree),
+}
+
+
+@pytest.mark.parametrize("harm", WHILE_STOPPED)
+def test_what_the_witness_knows_and_is_not_found_shuts_the_door(scene: Scene, harm: str) -> None:
+    """Until a person gives the records up; then turns are taken again, and every budget is spent."""
+    scene.house.stop()
+    older = keep_a_copy(scene.state)
+    scene.start()
+    assert [scene.ask() for _ in range(2)] == [200] * 2
+    scene.house.stop()
+    WHILE_STOPPED[harm](scene.state, older)
+    scene.start()
+    before = scene.stub.turns
+    assert {scene.ask() for _ in range(3)} == {503}
+    scene.house.wait_phase("NORMAL")
+    assert scene.ask() == 503
+    scene.house.stop()
+    scene.start()
+    assert scene.ask() == 503
+    assert any("accept-loss" in notice for notice in scene.house.status()["notices"])
+    assert scene.stub.turns == before
+    assert scene.house.ctl("ledger", "accept-loss", "--reason", "a test").returncode == 0
+    assert scene.ask() == 429
+    scene.house.stop()
+    scene.start()
+    assert scene.ask() == 429
+    assert scene.house.ctl("budget", "set", "c", "tokens_per_hour=0", "--reason", "a test").returncode == 0
+    assert scene.ask() == 200
