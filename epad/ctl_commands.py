@@ -270,6 +270,11 @@ def checkpoint_create(call: Call) -> int:
     return order(call, "/v1/checkpoint")
 
 
+def ledger_accept_loss(call: Call) -> int:
+    """`epactl ledger accept-loss --reason R`."""
+    return order(call, "/v1/ledger/accept-loss")
+
+
 def datastore_accept(call: Call) -> int:
     """`epactl datastore accept NAME --reason R`."""
     return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")

@@ -429,6 +429,7 @@ class House:
             footprints=self._watchers.memory.footprints,
             engine=self.supervisor.engine,
             newest_checkpoint=self.responses.newest_checkpoint,
+            shut=self._stores.ledger.shut,
         )
 
     def _make_orders(self) -> Orders:
@@ -445,6 +446,7 @@ class House:
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),
             self.responses.newest_checkpoint,
+            lambda reason: self._stores.accept_loss(self.config, reason, self.clock.monotonic()),
         )
 
     def _make_page(self) -> WebPage:

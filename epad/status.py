@@ -79,6 +79,7 @@ class StatusBoard:
     footprints: Callable[[], Mapping[str, Footprint]] = dict
     recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
+    shut: Callable[[], str] = str
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -206,6 +207,9 @@ class StatusBoard:
     def notices(self) -> list[str]:
         """What a person should know beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
+        shut = self.shut()
+        if shut:
+            notices.append(f"the gateway is shut: {shut}")
         newest = self.newest_checkpoint()
         if newest is not None and not newest.ok:
             notices.append(f"checkpoint {newest.sentence}")
