@@ -2,8 +2,8 @@
 
 `python bench/containment.py [--quick] [--json FILE] [--only=WORD] [--no-old]`. Each row is played by the real daemon
 (gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server; the modules
-`_containment_{honest,daily,trouble,runaway,excess}.py` say what is played, `_containment_runaway.py` also what an oracle
-would do.
+`_containment_{honest,daily,trouble,runaway,excess}.py` say what is played, `_containment_runaway.py` also what an
+oracle would do.
 The same rows are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
 and real incidents have; no real model answers here.
 """

@@ -395,14 +395,7 @@ class House:
         return critical_state(self.config, self._directories)
 
     def _facts(self) -> Mapping[str, Any]:
-        ledger = self._integrity.status()
-        return {
-            "phase": self.decider.phase,
-            "sentence": self.controller.sentence,
-            "anomalies": [f"{a.key}: {a.finding.reason}" for a in self.decider.assessor.active],
-            "ledger_records": ledger.records,
-            "ledger_verdict": ledger.verdict,
-        }
+        return self.board.facts()
 
     def _make_schedule(self) -> Schedule:
         stores, drill, calm = self._stores, self.responses.drill, lambda: self.decider.has_room_for_chores

@@ -127,6 +127,17 @@ class StatusBoard:
             "notices": self.notices(),
         }
 
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of the moment in which it was made."""
+        ledger = self.ledger()
+        return {
+            "phase": self.decider.phase,
+            "sentence": self.controller.sentence,
+            "anomalies": [f"{a.key}: {a.finding.reason}" for a in self.decider.assessor.active],
+            "ledger_records": ledger.records,
+            "ledger_verdict": ledger.verdict,
+        }
+
     def _checkpoint(self) -> dict[str, Any] | None:
         newest = self.newest_checkpoint()
         return newest and {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
