@@ -75,7 +75,7 @@ def anomaly(probe: str, subsystem: str, rung: str = "", severity: Severity = Sev
         ([("ledger_integrity", HOST), ("cascade", "chat")], {HOST, "chat"}),
         ([("memory", "chat"), ("memory", "agent")], {"chat", "agent"}),
     ],
-    ids=str,
+    ids=lambda found: str(sorted(found) if isinstance(found, set) else found),
 )
 def test_what_counts_as_trouble_of_its_own(found: Sequence[Found], independent: set[str]) -> None:
     """Each row is one moment on a workstation."""
