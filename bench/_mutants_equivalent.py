@@ -77,6 +77,33 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "it begins with another word all the same"
     ),
     (_DIALECTS + "openai_answer.py", "typed = read_answer(body, _Vectors)", ""): _SLOWER,
+    (_DIALECTS + "ollama_answer.py", "typed = read_answer(body, _Embedded)", ""): _SLOWER,
+    (
+        _DIALECTS + "anthropic.py",
+        'type: str = ""',
+        'type: str = "" -> type: str = None',
+    ): "neither is a block of text",
+    (
+        _DIALECTS + "dialect.py",
+        "zero_is_none: bool = False",
+        "zero_is_none: bool = False -> zero_is_none: bool = None",
+    ): _FALSY,
+    (
+        _DIALECTS + "openai_text.py",
+        "_BEGINNING_BYTES = 64",
+        "_BEGINNING_BYTES = 64 -> _BEGINNING_BYTES = None",
+    ): ("the beginning of all of it is the same"),
+    (
+        _DIALECTS + "body.py",
+        'insert = self.text.index(b"{") + 1',
+        'self.text.index(b"{") -> self.text.rindex(b"{")',
+    ): ("an object without fields has one brace that opens"),
+    (_DIALECTS + "body.py", "_COMPARED_BYTES = 256 << 10", ""): "pieces of any size come to the same",
+    (
+        _DIALECTS + "history.py",
+        r'_END = b"\0"',
+        r'b"\0" -> b"XX\0XX"',
+    ): "any bytes that JSON has not part two messages",
     (
         _DIALECTS + "counts.py",
         "if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):",
