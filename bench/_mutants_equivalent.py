@@ -15,6 +15,7 @@ _FALSY = "it is asked only whether it is true"
 _HASHED = "the digest is the same however the text is cut into pieces"
 _ASKED = "self.requests.refuses(1, now)"
 _SUM = "Sum(shape) if math.isinf(shape.seconds)"
+_EVER = "(largest.allowed - wish.prompt_tokens)"
 _GATEWAY = "epad/gateway/"
 _DIALECTS = _GATEWAY + "dialects/"
 
@@ -179,8 +180,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "admission.py", "return Admitted(short, max(enough, least), allowance.scope)", ""): _NEVER,
     (
         _GATEWAY + "admission.py",
-        "ever = (largest - wish.prompt_tokens) // wish.choices",
-        "(largest - wish.prompt_tokens) // wish.choices -> (largest - wish.prompt_tokens) / wish.choices",
+        "ever = (largest.allowed - wish.prompt_tokens) // wish.choices",
+        f"{_EVER} // wish.choices -> {_EVER} / wish.choices",
     ): _FLOOR,
     (
         _GATEWAY + "allowance.py",
@@ -193,6 +194,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "least = 1 if wish.most else 0",
         "1 if wish.most else 0 -> 1 if (wish.most) and False else 0",
     ): "allow() gives a turn of any output one token of it at least, or nothing at all",
+    (
+        _GATEWAY + "admission.py",
+        "return max(min(wish.useful, 1), min(wish.useful, ever // 2))",
+        "1 -> 2",
+    ): "for what can never fit nobody waits: it is asked for once more, and then one token is enough",
     (
         _GATEWAY + "allowance.py",
         "context_tokens: int = 0",
