@@ -71,6 +71,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ">= _HASHED_CHARACTERS -> > _HASHED_CHARACTERS",
     ): _HASHED,
     (_DIALECTS + "reply.py", "self._unhashed_characters = 0", "0 -> 1"): _HASHED,
+    (_DIALECTS + "reply.py", "self._unhashed_characters += len(text)", ""): _HASHED,
     (_DIALECTS + "reply.py", r'self._calls.update(b"\0" + name.encode() + b"\0")', r'b"\0" -> b"XX\0XX"'): (
         "a name is parted from its arguments by any bytes that JSON has not"
     ),
