@@ -73,6 +73,7 @@ class Orders:
     budget_orders: BudgetOrders
     newest_checkpoint: Callable[[], NewestCheckpoint | None]
     give_up_records: Callable[[str], Awaitable[Missing | None]]
+    begin_again: Callable[[], None]
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -267,6 +268,12 @@ class Orders:
         if made is None or answer["failed"]:
             return answer
         return {**answer, "failed": not made.ok, "results": [made.sentence]}
+
+    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("upgrade", HOST, reason, by)
+        self.begin_again()
+        results = ["the daemon begins again as what is installed now; what it supervises runs on"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
         self._note("accept_loss", HOST, reason, by)
