@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def _models(command: Sequence[str], folder: Path) -> Iterator[Path]:
         text = argument.partition("=")[2] if argument.startswith("-") else argument
         if not text:
             continue
-        path = folder / Path(text).expanduser()
+        path = folder / os.path.expanduser(text)  # noqa: PTH111  pathlib's raises for a user that there is not
         if path.suffix.lower() in _ONE_FILE:
             yield from _parts(path)
         elif "/" in text or text in {".", ".."}:
@@ -71,12 +72,12 @@ def _weights(folder: Path) -> Iterator[Path]:
 def _listed(folder: Path, pattern: str) -> list[Path]:
     try:
         return sorted(folder.glob(pattern))[:_MOST_FILES]
-    except OSError:
+    except (OSError, ValueError):
         return []
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0

@@ -115,8 +115,20 @@ class Cascade:
 
         Providers stand first. Victims of what is not ours are not among them: nobody here can mend that.
         """
+        return self._victims_of(self.incidents())
+
+    def waiting(self) -> Mapping[str, str]:
+        """Those of the victims that are to wait until their root is well.
+
+        Where an upstream is the root, and the process that serves it runs, nobody has to: the gateway answers for it.
+        """
+        return self._victims_of(
+            [each for each in self.incidents() if self._answers_for(each.root) == each.root]
+        )
+
+    def _victims_of(self, incidents: Sequence[CascadeIncident]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for incident in self.incidents():
+        for incident in incidents:
             root = self._answers_for(incident.root)
             for name in incident.victims:
                 if root not in {HOST, name}:
