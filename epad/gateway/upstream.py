@@ -245,7 +245,7 @@ class Upstreams:
         if status < 400 or fault is Fault.CLIENT:
             health.succeeded(asker.name, asker.model)
         elif fault is Fault.KEY:
-            health.rejected(refused_key(upstream.name, upstream.key))
+            health.rejected(refused_key(upstream.name, upstream.key), asker.name)
         elif status in _LIMITING:
             seconds = retry_after_seconds(answer.head, self._clock.utc())
             health.limited(

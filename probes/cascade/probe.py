@@ -225,7 +225,11 @@ class Cascade:
     def _failing(self, incident: CascadeIncident, now: float) -> Finding:
         """A root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
         subsystem = self._answers_for(incident.root)
-        severity = Severity.WARNING if subsystem == HOST else self._severity(incident)
+        severity = self._severity(incident)
+        if (
+            subsystem != incident.root
+        ):  # an upstream: the gateway answers for it, so its victims are in no danger
+            severity = Severity.WARNING if subsystem == HOST else Severity.ANOMALY
         return Finding(
             NAME,
             subsystem,
