@@ -55,7 +55,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.user": "the user it runs as; empty: the daemon's",
     "subsystems.NAME.group": "the group whose budget it shares",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
-    "subsystems.NAME.ready_seconds": "how long it may take to become ready; one that serves a model gets more, by its size",
+    "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
     "state.files": "saved as they are",
     "state.directories": "saved with all that is in them",
