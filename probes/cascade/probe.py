@@ -117,6 +117,10 @@ class Cascade:
         """
         return self._victims_of(self.incidents())
 
+    def is_victim(self, name: str) -> bool:
+        """Say whether a subsystem's trouble is a symptom of something else's, be that ours or not."""
+        return self._attribution.is_victim(name)
+
     def waiting(self) -> Mapping[str, str]:
         """Those of the victims that are to wait until their root is well.
 
