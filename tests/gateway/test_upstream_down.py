@@ -172,6 +172,23 @@ async def test_a_refused_request_is_no_refused_key(tmp_path: Path) -> None:
         assert {ending.fault for ending in w.recorder.endings} == {Fault.CLIENT}
 
 
+async def test_a_key_that_is_refused_with_400_is_a_refused_key(tmp_path: Path) -> None:
+    """As Gemini does it; the body is passed on, and is what a turn that objects to a cap would read."""
+    async with asking(tmp_path, Moody(400, "API key not valid. Please pass a valid API key."), "gemini") as w:
+        for _ in range(2):
+            assert (await w.chat())[0] == 400
+        assert upstream_of(w).health.state is State.REJECTING
+        assert {ending.fault for ending in w.recorder.endings} == {Fault.KEY}
+
+
+async def test_a_quota_that_is_spent_is_a_limit(tmp_path: Path) -> None:
+    async with asking(tmp_path, Moody(403, "You exceeded your current quota", retry_after="9"), "up") as w:
+        assert (await w.chat())[0] == 403
+        status, headers, _ = await w.chat()
+        assert (status, headers["Retry-After"]) == (429, "9")
+        assert {ending.fault for ending in w.recorder.endings} == {Fault.UPSTREAM}
+
+
 async def test_a_limit_is_passed_on_and_then_kept_for_as_long_as_it_said(tmp_path: Path) -> None:
     stub = Moody(429, "slow down", retry_after="30")
     async with asking(tmp_path, stub, "cloud") as w:
