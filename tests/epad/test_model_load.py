@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_the_first_part_of_a_model_names_the_others(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_a_command_that_names_no_weights_here_has_no_time(command: list[str]) -> None:
     assert load_seconds(command) == 0
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE"])
+def test_a_name_of_the_hub_is_looked_up_where_its_library_keeps_it(tmp_path: Path, variable: str) -> None:
+    """As vLLM is started most often; of several versions the last counts."""
+    hub = tmp_path / "hub" if variable == "HF_HOME" else tmp_path
+    snapshots = hub / "models--Qwen--Qwen2.5-7B" / "snapshots"
+    old = sparse(snapshots / "aaa/model.safetensors", 9 * GIGABYTE).parent
+    os.utime(old, (1, 1))
+    sparse(snapshots / "bbb/model-00001-of-00002.safetensors", GIGABYTE)
+    sparse(snapshots / "bbb/model-00002-of-00002.safetensors", GIGABYTE)
+    command = ["vllm", "serve", "Qwen/Qwen2.5-7B"]
+    assert load_seconds(command, environment={variable: str(tmp_path)}) == FLOOR_SECONDS + 20
+    assert load_seconds(command, environment={variable: str(tmp_path / "empty")}) == 0
 
 
 def test_no_model_takes_longer_than_an_hour(tmp_path: Path) -> None:
