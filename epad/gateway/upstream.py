@@ -217,7 +217,11 @@ class Upstreams:
             )  # epad's own clients, who check a server or repeat a lost turn, know none
         try:
             answer = await self._request(b"POST", upstream, path, body, fields)
-            await self._judge(upstream, answer, asker)
+            try:
+                await self._judge(upstream, answer, asker)
+            except BaseException:
+                answer.close()
+                raise
         except UpstreamError as error:
             self._unanswered(upstream, error, asker)
             raise

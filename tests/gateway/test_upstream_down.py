@@ -301,3 +301,33 @@ def test_how_long_a_server_says_to_wait(fields: list[tuple[bytes, bytes]], secon
 @given(st.text(st.characters(codec="latin-1"), max_size=40))
 def test_whatever_stands_there_is_a_time_or_none(text: str) -> None:
     assert retry_after_seconds(Fields([(b"Retry-After", text.encode("latin-1"))]), NOW) >= 0
+
+
+async def test_a_client_that_leaves_while_a_refusal_is_read_leaves_no_connection_behind(
+    tmp_path: Path,
+) -> None:
+    """The head of a 503 has come, and its body does not."""
+    hung_up = asyncio.Event()
+
+    async def dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\n{")
+        while await reader.read(100):
+            pass
+        hung_up.set()
+        writer.close()
+
+    async with await asyncio.start_server(dawdle, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with world(tmp_path, upstreams={"slow": UpstreamConfig(url=url, dialects=DIALECTS)}) as w:
+            asked = asyncio.create_task(w.chat())
+            async with asyncio.timeout(10):
+                while not w.recorder.admissions:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                asked.cancel()
+                await hung_up.wait()
