@@ -21,8 +21,12 @@ from epad.gateway.health import State
 from epad.gateway.http.message import Fields
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
+from epad.observers import TurnFanout
 from probes.blame import Fault
+from probes.conversation import ConversationHealth, ConversationThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock
+from statemachine.finding import Finding, Severity
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
 DIALECTS = ("openai", "ollama")
@@ -331,3 +335,52 @@ async def test_a_client_that_leaves_while_a_refusal_is_read_leaves_no_connection
                 await asyncio.sleep(0.1)
                 asked.cancel()
                 await hung_up.wait()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 502, 503, 529])
+async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_path: Path, status: int) -> None:
+    """Two clients that retry each question twice, as OpenAI's library does; afterwards they go on."""
+    heard: list[Finding] = []
+    clock = ManualClock()
+    burn = TokenBurn(
+        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
+    )
+    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    stub = Moody(status)
+
+    async def ask(w: World, name: str, number: int, retry: int) -> int:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": f"question {number} of {name}"}]}
+        headers = {**w.headers(name), "x-stainless-retry-count": str(retry)}
+        async with w.http.post(w.url + "/v1/chat/completions", json=body, headers=headers) as response:
+            await response.read()
+            return response.status
+
+    async with serving(stub) as base:
+        config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
+        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]
+        async with world(tmp_path, upstreams=config, observer=fanout) as w:
+            for number in range(30):
+                for name in ("writer", "reader"):
+                    for retry in range(3):
+                        assert await ask(w, name, number, retry) != 200
+                        w.clock.advance(0.5)
+                        clock.advance(0.5)
+            assert len(stub.requests) < 180 or status in {502, 529}
+            stub.status = 200
+            w.clock.advance(2)
+            for number in range(30, 60):
+                for name in ("writer", "reader"):
+                    assert await ask(w, name, number, 0) == 200
+                    w.clock.advance(0.5)
+                    clock.advance(0.5)
+    findings = [*heard, *await burn.sample(), *await talk.sample()]
+    # What is asked again, and answered with nothing, is not for the ratios to say.
+    told = [
+        f for f in findings if f.severity > Severity.OK and f.evidence.get("detector") != "duplicate_prompts"
+    ]
+    assert [finding.reason for finding in told] == []
+
+
+class _NoEvents:
+    def emit(self, *_: object, **__: object) -> None:
+        """Nobody reads them here."""
