@@ -27,7 +27,7 @@ _MOST_BYTES = 4_096
 # What each of these makes an answer that is not drawn at all, but the likeliest.
 _LIKELIEST: Mapping[str, float] = {"temperature": 0.0, "top_k": 1.0, "top_p": 0.0, "do_sample": 0.0}
 _read_options = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_number: Callable[[Raw], float | None] = msgspec.json.Decoder(float | bool | None).decode
+_read_number: Callable[[Raw | bytes], float | None] = msgspec.json.Decoder(float | bool | None).decode
 
 
 class Sampling(Struct, frozen=True):
