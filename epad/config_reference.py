@@ -60,7 +60,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
     " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
-    "subsystems.NAME.ready_seconds": "how long it may take to become ready",
+    "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
     "probes.PROBE.enforce": "by detector: observe (only told) or contain",
     "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",

@@ -365,7 +365,7 @@ class House:
             forgetful=[*self._watchers.forgetful(), self._stores.budgets, self._datastores],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
-            victims=self._watchers.cascade.victims,
+            victims=self._watchers.cascade.waiting,
         )
 
     def _make_decider(self) -> Decider:

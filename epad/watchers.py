@@ -128,6 +128,14 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         events.emit(EventKind.NOTICE, text=text)
 
     lag, memory = _lag(probes, clock), _memory(probes, senses, roster, clock)
+    cascade = Cascade(
+        cascade_thresholds(probes.cascade),
+        clock=clock,
+        push=push,
+        completed=lambda event: event.reason == SUCCEEDED,
+        neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
+        void=lag.void,
+    )
     return Watchers(
         token_burn=TokenBurn(
             token_burn_thresholds(probes.token_burn), budget=roster.budget, clock=clock, push=push
@@ -142,16 +150,10 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             parked=senses.parked,
             clock=clock,
             void=lag.void,
+            is_victim=cascade.is_victim,
         ),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
-        cascade=Cascade(
-            cascade_thresholds(probes.cascade),
-            clock=clock,
-            push=push,
-            completed=lambda event: event.reason == SUCCEEDED,
-            neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
-            void=lag.void,
-        ),
+        cascade=cascade,
         looks=looks,
         alerts=Alerts(alert_thresholds(probes.alerts), subsystems=roster.names, clock=clock),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),

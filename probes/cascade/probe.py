@@ -116,8 +116,24 @@ class Cascade:
 
         Providers stand first. Victims of what is not ours are not among them: nobody here can mend that.
         """
+        return self._victims_of(self.incidents())
+
+    def is_victim(self, name: str) -> bool:
+        """Say whether a subsystem's trouble is a symptom of something else's, be that ours or not."""
+        return self._attribution.is_victim(name)
+
+    def waiting(self) -> Mapping[str, str]:
+        """Those of the victims that are to wait until their root is well.
+
+        Where an upstream is the root, and the process that serves it runs, nobody has to: the gateway answers for it.
+        """
+        return self._victims_of(
+            [each for each in self.incidents() if self._answers_for(each.root) == each.root]
+        )
+
+    def _victims_of(self, incidents: Sequence[CascadeIncident]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for incident in self.incidents():
+        for incident in incidents:
             root = self._answers_for(incident.root)
             for name in incident.victims:
                 if root not in {HOST, name}:
@@ -241,7 +257,11 @@ class Cascade:
     def _failing(self, incident: CascadeIncident, now: float) -> Finding:
         """A root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
         subsystem = self._answers_for(incident.root)
-        severity = Severity.WARNING if subsystem == HOST else self._severity(incident)
+        severity = self._severity(incident)
+        if (
+            subsystem != incident.root
+        ):  # an upstream: the gateway answers for it, so its victims are in no danger
+            severity = Severity.WARNING if subsystem == HOST else Severity.ANOMALY
         return Finding(
             NAME,
             subsystem,

@@ -341,6 +341,7 @@ async def test_a_root_is_stated_once_it_has_settled_and_as_long_as_it_fails() ->
     cluster.bad = {"upstream/x": "no answer", "a": "its turns fail", "b": "its turns fail"}
     assert await cluster.pass_seconds(4) == []
     assert cluster.probe.victims() == {"a": "model", "b": "model"}
+    assert cluster.probe.waiting() == {}
     for _ in range(3):
         (finding,) = await cluster.pass_seconds(1)
         assert (finding.subsystem, finding.severity) == ("model", Severity.ANOMALY)
