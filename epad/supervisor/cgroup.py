@@ -41,6 +41,10 @@ class Cgroup:
         return frozenset(found)
 
     @property
+    def is_there(self) -> bool:
+        return self.path.is_dir()
+
+    @property
     def is_populated(self) -> bool:
         return self._event("populated")
 
