@@ -133,7 +133,7 @@ class FootprintReader:
                 self._uncontrolled.add(group.path.parent)
             return None
         total, cores = self._add_cpu(name, group.cpu_seconds())
-        return Footprint(memory, total, group.processes(), cores, held_by_kernel=group.has_memory_limit())
+        return Footprint(memory, total, group.processes(), cores, kernel_max_bytes=group.memory_limit())
 
     def _add_cpu(self, name: str, seconds: float) -> tuple[float, float | None]:
         return self._cpu.setdefault(name, _Cpu()).add(seconds, self._clock())
