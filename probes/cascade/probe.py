@@ -65,7 +65,7 @@ class Cascade:
         self._void = void
         self._crashes = Crashes(thresholds.window_seconds)
         self._attribution = Attribution(around.graph, thresholds.look_rule, thresholds.settle_seconds)
-        self._looked_at = clock.monotonic()
+        self._looked_at = self._began_at = clock.monotonic()
         self._stated: set[str] = set()
         self._untold_crash = False
         self._given_up: dict[str, SubsystemExited] = {}
@@ -141,7 +141,10 @@ class Cascade:
         return found
 
     def remember(self, subsystem: str, failed_at: Iterable[float]) -> None:
-        """Count what happened before this daemon was started; nothing is told of it until it goes on."""
+        """Count what happened before this daemon was started; nothing is told of it until it goes on.
+
+        Of one that needs another it counts for nothing: it may have been a victim, and nobody remembers that.
+        """
         reason = "before epad was started"
         for at in failed_at:
             self._crashes.add(
@@ -158,6 +161,8 @@ class Cascade:
         if self._attribution.is_victim(event.subsystem):
             self._excuse(event)
             return
+        if self._attribution.graph.above(event.subsystem):
+            self._crashes.drop_before(event.subsystem, self._began_at)
         track = self._crashes.add(event)
         self._untold_crash = True
         if track.given_up or len(track.crashed_at) >= self._thresholds.crashes:
@@ -208,7 +213,8 @@ class Cascade:
         return [self._several(crashed, now)]
 
     def _unhealed(self, now: float) -> list[tuple[float, str]]:
-        return self._crashes.unhealed(self._thresholds.together_seconds, now)
+        """What crashed together in this daemon's life: who was whose victim before it is not known."""
+        return self._crashes.unhealed(self._thresholds.together_seconds, now, self._began_at)
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
