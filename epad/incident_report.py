@@ -261,7 +261,7 @@ class IncidentReport:
             case Cause.FOUND | Cause.PERSON:
                 return self._ending_of_anomaly(name, self._anomaly(hold.probe, name))
             case Cause.PARKED:
-                return _Ending(inf, NOT_BY_ITSELF, f"epactl release {name}", by_itself=False)
+                return _Ending(inf, NOT_BY_ITSELF, f"epactl release {name} --reason TEXT", by_itself=False)
             case Cause.PAUSED:
                 return _Ending(inf, NOT_BY_ITSELF, f"epactl resume {name} --reason TEXT", by_itself=False)
             case Cause.VICTIM:
@@ -274,7 +274,7 @@ class IncidentReport:
                 return self._ending_of_phase()
 
     def _ending_of_anomaly(self, name: str, anomaly: Anomaly | None) -> _Ending:
-        do = f"epactl release {name}"
+        do = f"epactl release {name} --reason TEXT"
         if anomaly is None:
             return _Ending(self._clock.monotonic(), "lets go by itself at once", do)
         at = self._decider.lets_go_at(anomaly)
