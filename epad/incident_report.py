@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
+from functools import cached_property
 from math import inf, isfinite
 from typing import Any
 
-from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
+from epad.incident_words import ADVICE, HOLDERS, OF_THE_HOST, SILENT, UPSTREAM_WORDS, VERBS
 from epad.metrics import Metrics
 from epad.response.decider import Decider
 from epad.sentence import (
@@ -31,35 +32,13 @@ from statemachine.containment import Cause, Hold, Rung
 from statemachine.finding import HOST
 from statemachine.phase import Phase
 from statemachine.situation import Persist
+from statemachine.table import Row
 
 CALM = "nothing is wrong"
+MOST_CHARACTERS = 300
+"""Of a reason, which may quote what a program or a server has said."""
 RELAUNCH = "epactl lifeboat relaunch --reason TEXT"
 _OWN = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED, Cause.PAUSED})
-
-_VERBS = {
-    Rung.OPEN: "is in trouble",
-    Rung.THROTTLE: f"is throttled to one request in {THROTTLE_INTERVAL_SECONDS:.0f} s",
-    Rung.BLOCK: "is blocked",
-    Rung.FREEZE: "is frozen",
-    Rung.RELEASE_VRAM: "has its VRAM taken back",
-    Rung.STOP: "is stopped",
-}
-
-# Whom a finding about the host is about, where it is not the machine itself.
-_OF_THE_HOST = {
-    "ledger_integrity": "the ledger",
-    "checkpoint": "the checkpoint",
-    "restore_drill": "the restore drill",
-}
-
-# What a person does about a finding that holds nobody; `{name}` is the subsystem.
-_ADVICE = {
-    "ledger_integrity": "epactl recovery",
-    "checkpoint": "epactl checkpoint create --reason TEXT",
-    "restore_drill": "epactl checkpoint list",
-    "liveness": "epactl restart {name} --reason TEXT",
-    "cascade": "epactl restart {name} --reason TEXT",
-}
 
 Upstreams = Callable[[], Sequence[Mapping[str, Any]]]
 
@@ -74,23 +53,12 @@ class _Ending:
     by_itself: bool = True
 
 
-# By the state of an upstream (`epad.gateway.health.State`): what it does, what ends that, and what a person does.
-_UPSTREAM_WORDS = {
-    "gone": ("is gone", "goes on by itself once it answers", "start the server at {url}"),
-    "loading": ("is loading", "goes on by itself once it is ready", ""),
-    "rejecting": (
-        "rejects epad's key",
-        "goes on by itself once it takes the key",
-        "check api_key_file or api_key_credential of [upstreams.{name}]",
-    ),
-    "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
-    "limiting": ("limits epad", "goes on by itself {at}", ""),
-}
-_SILENT = ("does not answer", "goes on by itself once it answers", "look at the server at {url}")
-
-
 class IncidentReport:
-    """Words what the decider knows. `upstreams` are the rows of the status, `zone` is the machine's if None."""
+    """Words what the decider knows at one moment: make another one for the next.
+
+    `upstreams` gives the rows of the status; `zone` is the machine's if None. What is asked of the decider is asked
+    once, however many subsystems are told of.
+    """
 
     def __init__(
         self, decider: Decider, clock: Clock, upstreams: Upstreams = tuple, zone: tzinfo | None = None
@@ -99,10 +67,28 @@ class IncidentReport:
         self._clock = clock
         self._upstreams = upstreams
         self._zone = zone
+        self._told: dict[str, Sentence | None] = {}
+
+    @cached_property
+    def _reasons(self) -> dict[str, list[Hold]]:
+        return self._decider.reasons_to_hold()
+
+    @cached_property
+    def _move(self) -> tuple[float, Row] | None:
+        return self._decider.next_move()
+
+    @cached_property
+    def _anomalies(self) -> dict[tuple[str, str], Anomaly]:
+        return {(a.key.probe, a.key.subsystem): a for a in self._decider.assessor.active}
 
     def of(self, subsystem: str) -> Sentence | None:
         """How a subsystem is held, why, until when, and what to do; None if it is not."""
-        reasons = self._decider.reasons_to_hold(subsystem)
+        if subsystem not in self._told:
+            self._told[subsystem] = self._of(subsystem)
+        return self._told[subsystem]
+
+    def _of(self, subsystem: str) -> Sentence | None:
+        reasons = self._reasons.get(subsystem, [])
         if not reasons:
             return None
         # A relaunch out of the lifeboat ends every other reason too.
@@ -111,17 +97,17 @@ class IncidentReport:
         hold, ending = reasons[0], endings[0]
         return Sentence(
             who=subsystem,
-            why=self._why(hold),
+            why=_short(self._why(hold)),
             until=_until(ending, reasons, endings),
             do=_do(ending, endings),
-            what=_VERBS[hold.rung],
+            what=VERBS[hold.rung],
             since=self._since(subsystem, hold),
             by_itself=ending.by_itself,
         )
 
     def ends_at(self, subsystem: str) -> float | None:
         """When the last thing that holds a subsystem lets go by itself (monotonic); None if no time does."""
-        endings = [self._ending(subsystem, hold) for hold in self._decider.reasons_to_hold(subsystem)]
+        endings = [self._ending(subsystem, hold) for hold in self._reasons.get(subsystem, [])]
         at = max((ending.at for ending in endings), default=inf)
         return at if isfinite(at) else None
 
@@ -154,7 +140,7 @@ class IncidentReport:
         if subject == HOST:
             return self._unheld()
         sentence = self.of(subject)
-        root = next((hold.root for hold in self._decider.reasons_to_hold(subject) if hold.root), "")
+        root = next((hold.root for hold in self._reasons.get(subject, []) if hold.root), "")
         return [one for one in (sentence, self.of(root) if root else None) if one is not None]
 
     def headline(self) -> str:
@@ -187,7 +173,7 @@ class IncidentReport:
             return Sentence(who, "", NOT_BY_ITSELF, RELAUNCH, by_itself=False)
         if phase is Phase.NORMAL or (phase is Phase.QUARANTINE and decider.assessor.active):
             return None
-        return Sentence(self._doing(phase), self._recovered(phase), self._phase_ends(), self._forced())
+        return Sentence(self._doing(phase), self._recovered(phase), self._phase_ends(), self._forced)
 
     def _doing(self, phase: Phase) -> str:
         incident = self._decider.incident
@@ -210,7 +196,7 @@ class IncidentReport:
         return "; ".join(f"{name}: {why}" if why else name for name, why in targets)
 
     def _phase_ends(self) -> str:
-        move = self._decider.next_move()
+        move = self._move
         if move is None:
             return self._waits_for()
         at, row = move
@@ -225,6 +211,7 @@ class IncidentReport:
             return "goes on by itself once it is written"
         return "goes on by itself once the trouble is over"
 
+    @cached_property
     def _forced(self) -> str:
         """The command that ends the phase's waiting now; empty where more than time stands in the way."""
         for wanted in (Phase.NORMAL, Phase.QUARANTINE):
@@ -235,7 +222,7 @@ class IncidentReport:
     # Holds.
 
     def _cause(self, subsystem: str) -> Cause:
-        reasons = self._decider.reasons_to_hold(subsystem)
+        reasons = self._reasons.get(subsystem, [])
         causes = [hold.cause for hold in reasons] or [Cause.FOUND]
         return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
 
@@ -278,7 +265,7 @@ class IncidentReport:
         if anomaly is None:
             return _Ending(self._clock.monotonic(), "lets go by itself at once", do)
         at = self._decider.lets_go_at(anomaly)
-        move = self._decider.next_move()
+        move = self._move
         if not isfinite(at):
             if self._decider.is_blind(anomaly.key.probe):
                 return _Ending(at, f"lets go by itself once the probe {anomaly.key.probe} sees again", do)
@@ -288,7 +275,7 @@ class IncidentReport:
         return _Ending(at, f"lets go by itself {self._at(at)} if it stays quiet", do)
 
     def _ending_of_phase(self) -> _Ending:
-        forced, move = self._forced(), self._decider.next_move()
+        forced, move = self._forced, self._move
         if move is None:
             text = "goes on by itself once the checkpoint is written and the trouble is over"
             return _Ending(inf, text, forced or "epactl explain")
@@ -310,11 +297,11 @@ class IncidentReport:
     def _unheld_one(self, anomaly: Anomaly) -> Sentence:
         probe, name = anomaly.key
         at = self._decider.lets_go_at(anomaly)
-        about = _OF_THE_HOST.get(probe, "the host") if name == HOST else name
-        advice = _ADVICE.get(probe, "epactl explain {name}") if name != HOST or probe in _OF_THE_HOST else ""
+        about = OF_THE_HOST.get(probe, "the host") if name == HOST else name
+        advice = ADVICE.get(probe, "epactl explain {name}") if name != HOST or probe in OF_THE_HOST else ""
         return Sentence(
             who=about,
-            why=anomaly.finding.reason,
+            why=_short(anomaly.finding.reason),
             until=f"over by itself {self._at(at)} if it is not found again" if isfinite(at) else "",
             do=advice.format(name=name) or "epactl explain host",
             what="is in trouble",
@@ -326,13 +313,13 @@ class IncidentReport:
 
     def _of_upstream(self, row: Mapping[str, Any]) -> Sentence:
         """A model server that is not well; it holds nobody, and its clients are refused with its name."""
-        what, until, do = _UPSTREAM_WORDS.get(row.get("state", ""), _SILENT)
+        what, until, do = UPSTREAM_WORDS.get(row.get("state", ""), SILENT)
         now = self._clock.monotonic()
         since = self._moment(now - row["seconds"], seconds=False) if row.get("seconds") else ""
         again = self._at(now + row.get("retry_seconds", 0.0))
         return Sentence(
             who=f"upstream {row['name']}",
-            why=str(row["reason"]),
+            why=_short(str(row["reason"])),
             until=until.format(at=again),
             do=do.format(name=row["name"], url=row["url"]),
             what=what,
@@ -342,8 +329,7 @@ class IncidentReport:
     # Times.
 
     def _anomaly(self, probe: str, subsystem: str) -> Anomaly | None:
-        active = self._decider.assessor.active
-        return next((a for a in active if a.key == (probe, subsystem)), None)
+        return self._anomalies.get((probe, subsystem))
 
     def _at(self, monotonic: float) -> str:
         """A time to come, as a clause."""
@@ -356,10 +342,14 @@ class IncidentReport:
         return moment(at, now, self._zone, seconds=seconds)
 
 
+def _short(reason: str) -> str:
+    return reason if len(reason) <= MOST_CHARACTERS else f"{reason[: MOST_CHARACTERS - 3]}..."
+
+
 def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
     """What ends the firmest hold; and who holds on after that."""
     later = dict.fromkeys(
-        _HOLDERS[hold.cause]
+        HOLDERS[hold.cause]
         for hold, ending in zip(reasons[1:], endings[1:], strict=True)
         if (first.by_itself and ending.at > first.at)
         or (ending.do != first.do and not (first.by_itself and ending.by_itself))
@@ -376,18 +366,6 @@ def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
     if first.by_itself:
         commands = next(([do] for do in commands if not ends_it(do)), commands)
     return "; ".join(filter(ends_it, commands)) or commands[0]
-
-
-_HOLDERS = {
-    Cause.FOUND: "another anomaly",
-    Cause.PERSON: "a person's order",
-    Cause.PARKED: "its parking",
-    Cause.PAUSED: "a person's pause",
-    Cause.VICTIM: "its provider's trouble",
-    Cause.BACKGROUND: "PRESERVATION",
-    Cause.SHORTAGE: "PRESERVATION",
-    Cause.LIFEBOAT: "LIFEBOAT",
-}
 
 
 def _is_open(anomaly: Anomaly, holds: Mapping[str, Hold]) -> bool:

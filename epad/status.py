@@ -81,8 +81,12 @@ class StatusBoard:
 
     @property
     def report(self) -> IncidentReport:
-        """What is wrong and who is held, in sentences."""
+        """What is wrong and who is held as of now, in sentences."""
         return IncidentReport(self.decider, self.clock, self.upstreams)
+
+    def line_of(self, subsystem: str) -> str:
+        """How a subsystem is held as of now, in one line; empty if it is not."""
+        return self.report.line_of(subsystem)
 
     def render(self) -> dict[str, Any]:
         """The JSON of `GET /v1/status`."""
@@ -103,7 +107,7 @@ class StatusBoard:
             "uptime_seconds": round(now - self.started_at, 3),
             "anomalies": self._anomalies(now),
             "incidents": [_incident(incident, now) for incident in self.incidents()],
-            "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
+            "subsystems": [self._subsystem(snapshot, now, report) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
             "gpus": self.gpus(),
             "host": self.host(),
@@ -133,13 +137,13 @@ class StatusBoard:
             for anomaly in self.decider.assessor.active
         ]
 
-    def _subsystem(self, snapshot: SubsystemSnapshot, now: float) -> dict[str, Any]:
+    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentReport) -> dict[str, Any]:
         hold = self.decider.holds.get(snapshot.name, Hold(Rung.OPEN))
         progress = None
         if snapshot.progress_done is not None:
             progress = {"done": snapshot.progress_done, "total": snapshot.progress_total}
         windows = self.spending.budget(snapshot.name)
-        sentence = self.report.of(snapshot.name)
+        sentence = report.of(snapshot.name)
         return {
             "name": snapshot.name,
             "kind": snapshot.kind,

@@ -173,3 +173,11 @@ def test_every_command_that_is_named_can_be_typed_as_it_stands(incident: Inciden
     commands = {one.do for one in report.about(None) + report.about(HOST)}
     for command in (part for do in commands for part in do.split("; ") if part.startswith("epactl ")):
         parser.parse_args(shlex.split(command)[1:])
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    """It may quote what a program or a server has said; the journal has all of it."""
+    scene = Incidents()
+    scene.find("chat", "token_burn", "x" * 5_000, rung="freeze")
+    assert len(scene.report.line_of("chat")) < 500
+    assert scene.report.line_of("chat").endswith("epactl release chat --reason TEXT")
