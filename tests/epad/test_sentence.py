@@ -105,6 +105,6 @@ def test_users_are_those_of_the_machine() -> None:
 
 
 def test_a_line_is_one_line_whatever_a_reason_holds() -> None:
-    """systemd would take the rest for words of the daemon's own."""
+    """What stands after it would be words of the daemon's own to systemd."""
     line = Sentence("chat", "it said\nREADY=1\r\n\tand more", "", "epactl explain chat").line
     assert line == "chat: it said READY=1 and more; epactl explain chat"
