@@ -158,7 +158,7 @@ class House:
             config.metrics.listen, self.metrics, self._refresh, config.metrics.hosts
         )
         self.board = self._make_board()
-        self._access.tell = self.board.line_of
+        self._access.tell = self.board.report.line_of
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()

@@ -13,6 +13,7 @@ from epad.config import Config
 from epad.controller import Controller
 from epad.directories import Directories
 from epad.embedded import NOTICE
+from epad.incident_look import IncidentLook
 from epad.incident_report import IncidentReport
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
@@ -81,18 +82,14 @@ class StatusBoard:
 
     @property
     def report(self) -> IncidentReport:
-        """What is wrong and who is held as of now, in sentences."""
+        """What is wrong and who is held, in sentences."""
         return IncidentReport(self.decider, self.clock, self.upstreams)
-
-    def line_of(self, subsystem: str) -> str:
-        """How a subsystem is held as of now, in one line; empty if it is not."""
-        return self.report.line_of(subsystem)
 
     def render(self) -> dict[str, Any]:
         """The JSON of `GET /v1/status`."""
         now, phase = self.clock.monotonic(), self.decider.phase
         since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
-        ledger, report = self.ledger(), self.report
+        ledger, report = self.ledger(), self.report.look()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -137,7 +134,7 @@ class StatusBoard:
             for anomaly in self.decider.assessor.active
         ]
 
-    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentReport) -> dict[str, Any]:
+    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentLook) -> dict[str, Any]:
         hold = self.decider.holds.get(snapshot.name, Hold(Rung.OPEN))
         progress = None
         if snapshot.progress_done is not None:

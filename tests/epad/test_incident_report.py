@@ -181,3 +181,14 @@ def test_a_reason_without_end_is_cut() -> None:
     scene.find("chat", "token_burn", "x" * 5_000, rung="freeze")
     assert len(scene.report.line_of("chat")) < 500
     assert scene.report.line_of("chat").endswith("epactl release chat --reason TEXT")
+
+
+def test_a_report_says_how_things_are_whenever_it_is_asked() -> None:
+    """Whoever keeps one, as the notifier and the gateway do, is never told of what is over."""
+    scene = Incidents()
+    report = scene.report
+    assert report.headline() == CALM
+    scene.runs_away()
+    assert report.line_of("chat")
+    scene.story.tell(Released("chat", "looked at"))
+    assert report.line_of("chat") == ""
