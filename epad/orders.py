@@ -146,13 +146,13 @@ class Orders:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note("release", name, reason, by)
-        before = self.decider.reasons_to_hold(name)
+        before = self.decider.reasons_to_hold().get(name, [])
         ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
         return self._released(name, before, self._answer(name, ended))
 
     def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
         """Say what a release has left standing: an order that did not let go has failed, and says why."""
-        after, line = self.decider.reasons_to_hold(name), self._report.line_of(name)
+        after, line = self.decider.reasons_to_hold().get(name, []), self._report.line_of(name)
         if answer["failed"]:
             return answer
         if after and all(hold.cause in RELEASABLE for hold in after):

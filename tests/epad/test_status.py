@@ -133,7 +133,7 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
     assert status["phase_since"] == "2026-01-01T00:00:00+00:00"
     assert status["sentence"] == status["sentences"][0]["line"]
     assert status["sentence"].startswith("chat is frozen since ")
-    assert status["sentence"].endswith(", or now: epactl release chat")
+    assert status["sentence"].endswith(", or now: epactl release chat --reason TEXT")
     assert status["anomalies"] == [
         {
             "id": "token_burn/chat",
