@@ -22,7 +22,8 @@ def run(config: NotifyConfig, environment: Mapping[str, str], say: Callable[[str
     if not channels and not faults:
         say("epad: [notify] names nobody: give ntfy_file, webhook_file or desktop")
         return 1
-    return 1 if faults or not asyncio.run(_send_all(channels, config.timeout_seconds, say)) else 0
+    have_arrived = asyncio.run(_send_all(channels, config.timeout_seconds, say))
+    return 0 if have_arrived and not faults else 1
 
 
 async def _send_all(channels: list[Channel], timeout_seconds: float, say: Callable[[str], None]) -> bool:
