@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from epad.config_notify import NotifyConfig
-from epad.config_probes import ProbesConfig
+from epad.config_probes import Enforce, ProbesConfig
+from epad.config_sizes import Size
 from epad.config_types import (
     Address,
     CheckAddress,
@@ -332,11 +333,14 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     restart: RestartConfig = RestartConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
+    memory_max: Size = 0
+    memory_high: Size = 0
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
     notifies: bool = False
     state: StateConfig = StateConfig()
     background: bool = False
+    enforce: Enforce = {}
 
     @property
     def ready_at_once(self) -> bool:

@@ -246,6 +246,11 @@ SCHEMAS: dict[str, Any] = {
             status=_TEXT,
             progress=_or_null(_object(done=_WHOLE, total=_or_null(_WHOLE))),
             vram_wanted_bytes=_or_null(_WHOLE),
+            memory_bytes=_or_null(_WHOLE),
+            memory_max_bytes=_WHOLE,
+            cpu_seconds=_or_null(_NUMBER),
+            cpu_cores=_or_null(_NUMBER),
+            processes=_or_null(_WHOLE),
             tokens=_object(input=_WHOLE, output=_WHOLE, turns=_WHOLE),
             spent_microusd=_WHOLE,
             budget={"type": "object", "additionalProperties": _object(limit=_WHOLE, used=_WHOLE)},
@@ -278,6 +283,8 @@ SCHEMAS: dict[str, Any] = {
     "Host": _object(
         fresh=_YES,
         pressure={"type": "object", "additionalProperties": _object(some=_NUMBER, full=_NUMBER)},
+        memory_bytes=_or_null(_WHOLE),
+        available_bytes=_or_null(_WHOLE),
         disk_free_bytes=_or_null(_WHOLE),
         disk_total_bytes=_or_null(_WHOLE),
         free_inodes=_or_null(_WHOLE),
@@ -313,7 +320,18 @@ SCHEMAS: dict[str, Any] = {
             engine=_TEXT,
             gateway=_object(url=_TEXT),
             upstreams=_array(
-                _object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, server=_TEXT, served_by=_TEXT)
+                _object(
+                    name=_TEXT,
+                    url=_TEXT,
+                    healthy=_YES,
+                    state=_TEXT,
+                    breaker=_TEXT,
+                    reason=_TEXT,
+                    seconds=_NUMBER,
+                    retry_seconds=_NUMBER,
+                    server=_TEXT,
+                    served_by=_TEXT,
+                )
             ),
             budgets={
                 "type": "object",

@@ -30,15 +30,20 @@ class Answer:
         self._incoming = incoming
         self.status = incoming.status
         self.reason = incoming.reason
-        self.codings = codings_of(
-            [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
-        )
+        self.codings: tuple[str, ...] = ()
+        if "content-encoding" in incoming.fields:
+            self.codings = codings_of(
+                [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
+            )
         packed = bool(self.codings) and can_decode(self.codings)
         self._decoder = Decoder(self.codings) if packed else None
         # What was read to see what it is, and has still to be passed on.
         self._start = b""
         # Whether the health of its upstream knows how it went; of a mere look it is told by the looker.
         self.judged = True
+        # Whether it says that its upstream does not begin, and another may be asked.
+        self.declined = False
+        self.who, self.model = "", ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,7 +72,7 @@ class Answer:
         """Say that this is an answer indeed, so that its upstream is known to work; once."""
         if not self.judged:
             self.judged = True
-            self._health.succeeded()
+            self._health.succeeded(self.who, self.model)
 
     def is_none(self) -> None:
         """Say that an error stands in the answer's place: whose fault it is, is not known."""

@@ -5,30 +5,32 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from epad.database import DatabaseError
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
+from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused, Reservation
 from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
 from epad.gateway.dialects.caps import UNSEEN_CHOICE_NAMES
-from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMeter
+from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
-from epad.gateway.money import FREE, Price
+from epad.gateway.money import FREE
+from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
-from epad.gateway.prompts import PromptBound, Prompts
-from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
-from epad.gateway.sampling import sampling_of
-from epad.gateway.upstream import Route
+from epad.gateway.prompts import Prompts
+from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
-from probes.blame import Ending, Failure, Fault, Said, fault_of
-from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
+from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
+from probes.turns import StreamObserver, TurnFinished, TurnStreamed
 from statemachine.finding import Finding
+
+__all__ = ["Arrival", "BrokenTurnError", "Turn", "Turns"]
 
 
 class BrokenTurnError(Exception):
@@ -37,26 +39,6 @@ class BrokenTurnError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
-
-
-class Arrival(Struct, frozen=True):
-    """A request that was read and routed."""
-
-    subsystem: str
-    at: float
-    endpoint: Endpoint
-    ask: Ask
-    upstream: Route
-    prompt: PromptBound
-    body: bytes
-    body_sha256: bytes
-    idempotency_key: str | None
-    retry: int
-    price: Price = FREE
-    conversation: str = ""
-    context_tokens: int = 0
-    hidden: bool = False
-    attempt: str = ""
 
 
 class Turn:
@@ -106,9 +88,15 @@ class Turn:
         """Say how it went."""
         self.outcome, self.reason, self.failure = outcome, reason, failure
 
+    def waited_seconds(self, now: float) -> float:
+        """How long nothing of its answer has come; 0 if some did."""
+        begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
+        return 0.0 if begun else now - self.forwarded_at
+
     def fault(self, now: float) -> Fault:
         """Say whose fault it is that it did not end well."""
-        begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
+        if self.outcome is Outcome.DONE and self.failure is Failure.NONE and self.status < 400:
+            return Fault.NOBODY
         return fault_of(
             Ending(
                 failed=self.outcome is Outcome.FAILED,
@@ -116,7 +104,7 @@ class Turn:
                 said=self.said,
                 failure=self.failure,
                 well=not self.arrival.upstream.served_by.health.reason,
-                waited_seconds=0.0 if begun else now - self.forwarded_at,
+                waited_seconds=self.waited_seconds(now),
             )
         )
 
@@ -140,7 +128,7 @@ class Turn:
         """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
         if self.whole is not None:
             return self.whole.absurd
-        return self.meter.seen().absurd if self.meter is not None else ""
+        return self.meter.absurd if self.meter is not None else ""
 
     def _terms(self) -> Terms:
         arrival, ask = self.arrival, self.arrival.ask
@@ -151,7 +139,7 @@ class Turn:
             ask.choices,
             server.shows_all and not arrival.hidden,
             server.counts_all_choices,
-            any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
+            any(map(ask.fields.has, UNSEEN_CHOICE_NAMES)),
             ask.prompts,
         )
 
@@ -192,6 +180,9 @@ class Turns:
     async def admit(self, arrival: Arrival, wish: Wish) -> Turn:
         """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
         name, digest = arrival.subsystem, arrival.ask.prompt_digest
+        down = self._parts.upstreams.down(arrival.upstream, arrival.asker)
+        if down is not None:  # before anything is reserved for what cannot be served
+            raise RefusalError(upstream_unavailable(down), prompt_digest=digest, upstream=down.upstream)
         admitted: Admitted | Refused | None = self.admission.at_once(name, wish, digest)
         if admitted is None:
             asked = self._parts.clock.monotonic()
@@ -229,7 +220,7 @@ class Turns:
             else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
         )
         try:
-            await _ended(turn.opening)
+            await ended(turn.opening)
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -240,37 +231,24 @@ class Turns:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
         arrival, now = turn.arrival, self._parts.clock.monotonic()
         turn.forwarded, turn.forwarded_at = True, now
-        history, sampling = arrival.ask.history, sampling_of(arrival.ask)
         self._parts.metrics.gateway_seconds.observe(now - arrival.at)
         self._parts.observer.admitted(
-            TurnAdmitted(
-                subsystem=arrival.subsystem,
-                at=now,
-                turn=turn.id,
-                model=arrival.ask.model,
-                reserved_tokens=turn.reservation.tokens,
-                prompt_digest=arrival.ask.prompt_digest,
-                retry=arrival.retry,
-                prompt_tokens=turn.bound.input_tokens,
-                last_message=history.last_message,
-                conversation=arrival.conversation,
-                messages=history.messages,
-                history=history.digests,
-                upstream=arrival.upstream.name,
-                attempt=arrival.attempt,
-                sampling=sampling.digest,
-                random=sampling.random,
-            )
+            arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
         )
 
-    def streamed(self, turn: Turn, meter: StreamMeter) -> None:
-        """Tell those who listen to streams what has come since the last time."""
+    def streamed(self, turn: Turn, meter: StreamMeter) -> str:
+        """Tell those who listen to streams what has come since the last time; say why to end it here, if so."""
         pieces = meter.reply.take()
         if not pieces or self._listener is None:
-            return
+            return ""
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
-        self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
+        event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
+        return self._listener.streamed(event) or ""
+
+    def is_settled(self, turn: Turn) -> bool:
+        """Say whether what it costs is decided already."""
+        return turn.id in self._charges
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
@@ -316,6 +294,9 @@ class Turns:
         parts.access.leave(name, turn)
         now = parts.clock.monotonic()
         if turn.forwarded:
+            waited = turn.waited_seconds(now)
+            if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
+                arrival.upstream.served_by.health.unanswered(waited)
             self._ended[name, turn.outcome.value].inc()
             self._seconds[name,].observe(now - arrival.at)
             parts.observer.finished(
@@ -371,7 +352,7 @@ class Turns:
         """
         entry, reserved_microusd = _entry(turn, charge), turn.reservation.microusd
         closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not _succeeded(opening):
+        if reserved_microusd or not succeeded(opening):
             closing = asyncio.create_task(
                 self._close_priced(opening, entry, reserved_microusd, charge.microusd)
             )
@@ -404,24 +385,6 @@ class Turns:
 
     def _tell_not_closed(self, entry: CloseTurn, error: BaseException) -> None:
         self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
-
-
-async def _ended(opening: asyncio.Future[int]) -> None:
-    """Wait for an opening, which goes on if whoever waits is cancelled: asyncio.shield, with less ado."""
-    if not opening.done():
-        ended: asyncio.Future[None] = opening.get_loop().create_future()
-        opening.add_done_callback(partial(_tell, ended))
-        await ended
-    opening.result()
-
-
-def _tell(ended: asyncio.Future[None], _: asyncio.Future[int]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-def _succeeded(future: asyncio.Future[int]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _entry(turn: Turn, charge: Charge) -> CloseTurn:

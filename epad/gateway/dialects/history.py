@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
+from collections.abc import Sequence
 
 from msgspec import Raw, Struct
 
@@ -17,10 +18,19 @@ from probes.turns import MAX_HISTORY_DIGESTS
 _DIGEST_BYTES = 16
 # Within JSON no zero byte stands for itself, so no two lists of messages make the same bytes.
 _END = b"\0"
+_USER = b'"user"'
 # Anthropic's clients move this mark along with the conversation; what is said stays the same.
 _CACHE_MARK = re.compile(
     rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
 )
+
+# The number of the call that a tool's result answers is a new one each time, also where nothing else is.
+_CALL_ID = re.compile(rb'"(?:tool_call_id|tool_use_id|call_id)"\s*:\s*"[^"\\]{0,128}"\s*,?')
+# A word with a digit in it, and what hangs on to it: a count, a time, an amount, an id.
+_NUMBERED = re.compile(
+    rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
+)
+_END_BYTES = 1_024
 
 _MARK = b'"cache_control"'
 # A regular expression holds the interpreter: over 32 MiB for a third of a second.
@@ -37,7 +47,7 @@ class _Speaker(Struct):
 class History(Struct, frozen=True):
     """The messages of a request; the fields mean what those of `TurnAdmitted` do.
 
-    `sizes` are the bytes of the messages up to the one that each digest stands for.
+    `sizes` are the bytes of the messages up to the one that each digest stands for, `shape` is of the last message.
     """
 
     conversation: str = ""
@@ -45,23 +55,29 @@ class History(Struct, frozen=True):
     messages: int = 0
     digests: tuple[bytes, ...] = ()
     sizes: tuple[int, ...] = ()
+    shape: bytes = b""
 
 
 NO_HISTORY = History()
 
 
-def read_history(fields: JsonObject, name: str = "messages", before: tuple[str, ...] = ()) -> History:
+def read_history(
+    fields: JsonObject,
+    name: str = "messages",
+    before: tuple[str, ...] = (),
+    roles: Sequence[Raw] | None = None,
+) -> History:
     """Read a list of messages, or a text that is the only one; `before` are the fields that precede it.
 
-    Raises RequestError.
+    `roles` are those of the messages, where they have been read already. Raises RequestError.
     """
     if fields.begins(name) == b'"':
-        return _history([fields.values[name]], fields, before, users=True)
-    return _history(fields.read(name, list[Raw]) or [], fields, before)
+        return _history([fields.values[name]], fields, before, (Raw(_USER),))
+    return _history(fields.read(name, list[Raw]) or [], fields, before, roles)
 
 
 def _history(
-    messages: list[Raw], fields: JsonObject, before: tuple[str, ...], *, users: bool = False
+    messages: list[Raw], fields: JsonObject, before: tuple[str, ...], roles: Sequence[Raw] | None
 ) -> History:
     if not messages:
         return NO_HISTORY
@@ -79,16 +95,32 @@ def _history(
         size += len(message)
         running.update(message)
         running.update(_END)
-        if not conversation and (users or _is_users(message)):
+        if not conversation and _is_users(message, None if roles is None else roles[number]):
             conversation = running.hexdigest()[: 2 * _DIGEST_BYTES]
         if number >= remembered_from:
             digests.append(running.digest()[:_DIGEST_BYTES])
             sizes.append(size)
-    last = hashlib.sha256(message).digest()[:_DIGEST_BYTES]
-    return History(conversation, last, len(messages), tuple(digests), tuple(sizes))
+    last = _CALL_ID.sub(b"", message) if len(message) <= _SEARCHED_BYTES and b"_id" in message else message
+    return History(
+        conversation, _digest(last), len(messages), tuple(digests), tuple(sizes), _digest(_unnumbered(last))
+    )
 
 
-def _is_users(message: bytes) -> bool:
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()[:_DIGEST_BYTES]
+
+
+def _unnumbered(message: bytes) -> bytes:
+    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts."""
+    ends = message if len(message) <= 2 * _END_BYTES else message[:_END_BYTES] + message[-_END_BYTES:]
+    return _NUMBERED.sub(b"0", ends)
+
+
+def _is_users(message: bytes, role: Raw | None) -> bool:
+    if role is not None:
+        written = bytes(role)
+        if b"\\" not in written:
+            return written == _USER
     speaker = json_body.read_answer(message, _Speaker)
     return speaker is not None and speaker.role == "user"
 
