@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from epad.ledger.errors import LedgerError
 from epad.logs import configure
 from epad.memory import give_large_blocks_back
 from epad.notify import notify, reloading
+from epad.notifying.making import make_notifier, view_of
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
 from epad.surface import SurfaceError
@@ -242,6 +244,7 @@ class Daemon:
         self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
+        self._spawn_notifier(house)
         interval = interval_seconds(self._environment, os.getpid())
         if interval is not None:
             notify(f"WATCHDOG_USEC={self._environment['WATCHDOG_USEC']}", "WATCHDOG=1")
@@ -262,6 +265,14 @@ class Daemon:
         )
         if sys.stderr.isatty():
             sys.stderr.write(greeting(house.board.render(), self._directories))
+
+    def _spawn_notifier(self, house: House) -> None:
+        """Tell a person of incidents, where the configuration says how."""
+        look = partial(view_of, house.decider, house.board.report.headline)
+        state = self._directories.state
+        notifier = make_notifier(self._config.notify, self._environment, look, house.clock, state)
+        if notifier is not None:
+            self._spawn("notify", notifier.run())
 
     async def _tell_systemd(self, house: House) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""
