@@ -236,11 +236,11 @@ def _stream(
     return make
 
 
-runaway("an answer that repeats one sentence", "looping_output", 500, counts="streamed")(
+runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
     _stream(shapes.circle, 400.0)
 )
-runaway("an answer that repeats two words", "", 500, counts="streamed")(_stream(shapes.stutter, 400.0))
-runaway("an answer that repeats itself, drifting", "", 500, counts="streamed")(_stream(shapes.drift, 400.0))
+runaway("an answer that repeats two words", "", 120, counts="streamed")(_stream(shapes.stutter, 400.0))
+runaway("an answer that repeats itself, drifting", "", 240, counts="streamed")(_stream(shapes.drift, 400.0))
 
 
 @runaway(

@@ -7,8 +7,8 @@ cost of this runaway's first ones:
 - a cycle of p questions: the second repetition of the whole, 3 p;
 - a conversation that goes in circles: 6 turns, since plain answers come twice and thrice in honest ones;
 - one question at a temperature: 42 turns, since forty draws are honest (self-consistency with k = 40);
-- an answer that repeats itself: 500 tokens of its circle, since refrains, rows of zeros and a line that was asked for
-  fifty times are honest;
+- an answer that repeats itself: 120 tokens of its circle, 240 of one that drifts, since refrains and rows of zeros are
+  honest;
 - too much, of whatever content: 3 % of the day's budget within five minutes; where there is none, half an hour at
   twenty times the usual pace, since an honest batch is as busy for as long;
 - no progress: ten minutes of it;
