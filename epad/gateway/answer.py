@@ -30,9 +30,11 @@ class Answer:
         self._incoming = incoming
         self.status = incoming.status
         self.reason = incoming.reason
-        self.codings = codings_of(
-            [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
-        )
+        self.codings: tuple[str, ...] = ()
+        if "content-encoding" in incoming.fields:
+            self.codings = codings_of(
+                [v for name, v in incoming.fields.raw if name.lower() == b"content-encoding"]
+            )
         packed = bool(self.codings) and can_decode(self.codings)
         self._decoder = Decoder(self.codings) if packed else None
         # What was read to see what it is, and has still to be passed on.

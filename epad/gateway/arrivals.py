@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
@@ -11,7 +11,7 @@ from epad.gateway import refusal as refuse
 from epad.gateway.allowance import Wish, allow
 from epad.gateway.dialects.dialect import Ask, Endpoint
 from epad.gateway.errors import RequestError
-from epad.gateway.field_policy import Asking, Judged, judge, rewritten
+from epad.gateway.field_policy import REWRITABLE, Asking, Judged, judge, rewritten
 from epad.gateway.http.request import Request
 from epad.gateway.intake import Reading
 from epad.gateway.money import FREE, Price
@@ -43,15 +43,15 @@ class Arriving(Struct, frozen=True):
         """Say where it goes, and bound it. Raises RefusalError."""
         request, endpoint, name = self.request, self.endpoint, self.subsystem
         try:
-            key = headers.idempotency_key(request.fields)
-            conversation = headers.conversation(request.fields) or self.reading.ask.history.conversation
-            attempt = headers.attempt(request.fields)
+            marks = headers.marks(request.fields)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         dialect = endpoint.dialect.name
         ask = _named(parts, self.reading.ask, dialect)
         candidates, judged = _candidates(parts, name, endpoint, ask)
-        ask = _rewritten(_with_least_output(ask, candidates, dialect), candidates, endpoint)
+        if ask.wish == 0:
+            ask = _with_least_output(ask, candidates, dialect)
+        ask = _rewritten(ask, candidates, endpoint)
         bounded, bound = _bounded(prompts, candidates, dialect, ask, unbounded=judged.unbounded)
         return Arrival(
             subsystem=name,
@@ -62,13 +62,13 @@ class Arriving(Struct, frozen=True):
             prompt=bound,
             body=request.body,
             body_sha256=self.reading.body_sha256,
-            idempotency_key=key,
-            retry=headers.retry_count(request.fields),
-            conversation=conversation,
+            idempotency_key=marks.idempotency_key,
+            retry=marks.retry,
+            conversation=marks.conversation or ask.history.conversation,
             price=_price(parts, name, ask.model, bounded),
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),
             hidden=judged.hidden,
-            attempt=attempt,
+            attempt=marks.attempt,
         )
 
 
@@ -135,13 +135,15 @@ def _candidates(
     if not candidates:
         refusal = refuse.invalid_request(all_judged[0].refusal)
         raise RefusalError(refusal, prompt_digest=ask.prompt_digest)
+    if len(all_judged) == 1:
+        return candidates, all_judged[0]
     taken = [judged for judged in all_judged if not judged.refusal]
     hidden, unbounded = any(j.hidden for j in taken), any(j.unbounded for j in taken)
     return candidates, Judged("", hidden, unbounded)
 
 
 def _bounded(
-    prompts: Prompts, candidates: Iterable[Upstream], dialect: str, ask: Ask, *, unbounded: bool
+    prompts: Prompts, candidates: Sequence[Upstream], dialect: str, ask: Ask, *, unbounded: bool
 ) -> tuple[tuple[Upstream, ...], PromptBound]:
     """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
 
@@ -149,6 +151,8 @@ def _bounded(
     """
     if unbounded and ask.prompt_bound:  # 0 is that of a request which only counts
         ask = structs.replace(ask, prompt_bound=None)
+    if len(candidates) == 1 and (only := prompts.bound(candidates[0], dialect, ask)) is not None:
+        return (candidates[0],), only
     bounds = [(each, prompts.bound(each, dialect, ask)) for each in candidates]
     bounded = [(each, bound) for each, bound in bounds if bound is not None]
     if not bounded:
@@ -169,8 +173,8 @@ def _price(parts: GatewayParts, name: str, model: str, candidates: Iterable[Upst
 
 
 def _with_least_output(ask: Ask, upstreams: Iterable[Upstream], dialect: str) -> Ask:
-    """The request for its prompt alone as one for a token more, where no output may mean output without end."""
-    if ask.wish != 0 or not ask.generates:
+    """A request for its prompt alone as one for a token more, where no output may mean output without end."""
+    if not ask.generates:
         return ask
     none = all([each.server_for(dialect).zero_cap_means_none for each in upstreams])  # noqa: C419
     return ask if none else structs.replace(ask, wish=1)
@@ -179,6 +183,8 @@ def _with_least_output(ask: Ask, upstreams: Iterable[Upstream], dialect: str) ->
 def _rewritten(ask: Ask, upstreams: Iterable[Upstream], endpoint: Endpoint) -> Ask:
     """The request without what its client need not be refused for, at whichever of these it ends."""
     edits: dict[str, bytes] = {}
+    if REWRITABLE.isdisjoint(ask.fields.values):
+        return ask
     for each in upstreams:
         edits |= rewritten(ask, each.server_for(endpoint.dialect.name), endpoint.path, each.fields)
     return structs.replace(ask, fields=ask.fields.replaced(edits)) if edits else ask

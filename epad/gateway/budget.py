@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec import Struct, structs
 
@@ -31,6 +32,8 @@ __all__ = [
     "IN_FLIGHT", "LONGEST_WINDOW_SECONDS", "OVERRUN", "WINDOWS", "Budgets", "Refused", "Reservation",
     "SharedBudgets", "Spend", "Usage", "Window", "WindowShape",
 ]  # fmt: skip
+
+T = TypeVar("T")
 
 GLOBAL_SCOPE = "all"
 GROUP_PREFIX = "group:"
@@ -95,18 +98,25 @@ class _Asked(Struct, frozen=True):
         )
 
 
+class _BySubsystem(dict[str, T]):
+    """By the name of a subsystem. Raises BudgetError for one that has no budget."""
+
+    def __missing__(self, name: str) -> T:
+        raise BudgetError(_NO_BUDGET.format(name))
+
+
 class Budgets:
     """Every budget there is; one owner, one counter."""
 
     def __init__(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
-        self._scopes: dict[str, tuple[Scope, ...]] = {}
+        self._scopes: _BySubsystem[tuple[Scope, ...]] = _BySubsystem()
         self._all: dict[str, Scope] = {}
         self._former: dict[str, tuple[Scope, ...]] = {}
         self._group_of: Mapping[str, str] = {}
         self._everyone: tuple[Scope, ...] = ()
-        self._asked: dict[str, _Asked] = {}
+        self._asked: _BySubsystem[_Asked] = _BySubsystem()
         self._open: dict[int, Reservation] = {}
         self._number = 0
         self.configure(budgets, max_in_flight, shared)
@@ -127,15 +137,17 @@ class Budgets:
         self._former |= self._scopes
         self._everyone = (everyone,)
         self._group_of = shared.group_of
-        self._scopes = {
-            name: (
-                self._scope(name, limits),
-                *([groups[shared.group_of[name]]] if shared.group_of.get(name) else []),
-                everyone,
-            )
-            for name, limits in budgets.items()
-        }
-        self._asked = {name: _Asked.of(scopes) for name, scopes in self._scopes.items()}
+        self._scopes = _BySubsystem(
+            {
+                name: (
+                    self._scope(name, limits),
+                    *([groups[shared.group_of[name]]] if shared.group_of.get(name) else []),
+                    everyone,
+                )
+                for name, limits in budgets.items()
+            }
+        )
+        self._asked = _BySubsystem({name: _Asked.of(scopes) for name, scopes in self._scopes.items()})
         self._all = {
             GLOBAL_SCOPE: everyone,
             **{scope.name: scope for scope in groups.values()},
@@ -158,7 +170,7 @@ class Budgets:
 
     def counts_money(self, subsystem: str) -> bool:
         """Say whether any budget in money applies to the subsystem."""
-        return self._known_of(subsystem).counts_money
+        return self._asked[subsystem].counts_money
 
     @property
     def subsystems(self) -> tuple[str, ...]:
@@ -172,7 +184,7 @@ class Budgets:
 
     def foresee(self, subsystem: str, now: float) -> Refused | None:
         """See, from nothing but who asks, that no turn of any size fits: no body need be read for that."""
-        for scope in self._of(subsystem):
+        for scope in self._scopes[subsystem]:
             if not scope.fits(1, 0, now):
                 refused = scope.overrun or scope.crowded(now) or scope.tokens.refuses(1, now)
                 if refused is not None:
@@ -181,7 +193,7 @@ class Budgets:
 
     def refuses(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Refused | None:
         """Say which limit a reservation of this size would cross; None if it would be made."""
-        for scope in self._of(subsystem):
+        for scope in self._scopes[subsystem]:
             refused = scope.refuses(tokens, microusd, now)
             if refused is not None:
                 return refused
@@ -190,7 +202,7 @@ class Budgets:
     def rooms(self, subsystem: str, now: float, *, queued: bool = False) -> list[Room]:
         """What each limited scope of a subsystem has left; `queued` if the turn in question waits already."""
         rooms = []
-        for scope in self._of(subsystem):
+        for scope in self._scopes[subsystem]:
             tokens, microusd = scope.tokens.left(now), scope.money.left(now)
             if tokens is not None or microusd is not None:
                 others = scope.in_flight + scope.waiting - queued
@@ -199,11 +211,11 @@ class Budgets:
 
     def limits_tokens(self, subsystem: str) -> bool:
         """Say whether any limit in tokens or money applies to the subsystem: then its budget is a hard one."""
-        return self._known_of(subsystem).limits_tokens
+        return self._asked[subsystem].limits_tokens
 
     def scopes_of(self, subsystem: str) -> tuple[str, ...]:
         """The scopes that a turn of the subsystem counts in."""
-        return self._known_of(subsystem).scopes
+        return self._asked[subsystem].scopes
 
     def wait(self, subsystem: str, *, by: int) -> None:
         """Count turns that wait for room, or no longer do."""
@@ -217,17 +229,17 @@ class Budgets:
 
     def largest(self, subsystem: str) -> Refused | None:
         """The smallest limit of tokens that applies, as the refusal of what is larger; None if there is none."""
-        meter = self._known_of(subsystem).largest
+        meter = self._asked[subsystem].largest
         return None if meter is None else meter.smallest
 
     def largest_limit(self, subsystem: str) -> int | None:
         """The smallest limit of tokens that applies; None if there is none."""
-        meter = self._known_of(subsystem).largest
+        meter = self._asked[subsystem].largest
         return None if meter is None else meter.smallest_limit
 
     def places(self, subsystem: str) -> int:
         """How many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""
-        return self._known_of(subsystem).places
+        return self._asked[subsystem].places
 
     def reserve(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Reservation | Refused:
         """Hold both amounts in every scope, or say which limit they would cross.
@@ -239,7 +251,7 @@ class Budgets:
         refused = self.refuses(subsystem, tokens, now, microusd)
         if refused is not None:
             return refused
-        for scope in self._of(subsystem):
+        for scope in self._scopes[subsystem]:
             scope.hold(tokens, microusd, now)
         self._number += 1
         reservation = Reservation(self._number, subsystem, tokens, microusd)
@@ -272,12 +284,12 @@ class Budgets:
 
     def overrun(self, subsystem: str) -> Refused | None:
         """The spend that went above its reservation, if one did."""
-        return self._of(subsystem)[0].overrun
+        return self._scopes[subsystem][0].overrun
 
     def forget(self, subsystem: str) -> None:
         """Let a subsystem go on that was refused for an overrun: someone has looked. Its spending stays."""
         if self.covers(subsystem):
-            self._of(subsystem)[0].overrun = None
+            self._scopes[subsystem][0].overrun = None
 
     def restore(self, spends: Iterable[Spend], now: float) -> None:
         """Count what was spent before a restart, at its age."""
@@ -318,16 +330,4 @@ class Budgets:
         known = self._all.get(scope)
         if known is None:
             raise BudgetError(_NO_BUDGET.format(scope))
-        return known
-
-    def _of(self, subsystem: str) -> tuple[Scope, ...]:
-        scopes = self._scopes.get(subsystem)
-        if scopes is None:
-            raise BudgetError(_NO_BUDGET.format(subsystem))
-        return scopes
-
-    def _known_of(self, subsystem: str) -> _Asked:
-        known = self._asked.get(subsystem)
-        if known is None:
-            raise BudgetError(_NO_BUDGET.format(subsystem))
         return known

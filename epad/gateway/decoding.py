@@ -104,6 +104,8 @@ class _Stage:
 
 def codings_of(values: Sequence[bytes]) -> tuple[str, ...]:
     """Return the codings that Content-Encoding names, in the order they were applied in."""
+    if not values:
+        return ()
     names = (name.strip().lower() for name in b",".join(values).decode("latin-1").split(","))
     return tuple(name for name in names if name and name != "identity")
 

@@ -37,15 +37,20 @@ class Judged(Struct, frozen=True, gc=False):
     unbounded: bool = False
 
 
+_FINE = Judged()
+
+
 def judge(
     asking: Asking, ask: Ask, server: Server, upstream: str, allowed: frozenset[str], context: int
 ) -> Judged:
     """Judge a request's fields as one upstream would take them; `context` is how much its model holds."""
+    if server_fields.are_usual(server, asking.route, ask.fields.values):
+        return _FINE
     fields = server_fields.screen(
         server, asking.route, ask.fields.values, allowed, max(context, FREE_CONTEXT_TOKENS)
     )
     if not fields:
-        return Judged()
+        return _FINE
     managing = [name for name in fields.manages if server_fields.written_instead(name) is None]
     refused, metered = [*fields.lookalikes, *managing], frozenset((*fields.choices, *fields.caps))
     if asking.hard:
@@ -79,7 +84,7 @@ def _is_counted(ask: Ask, name: str) -> bool:
 
 def rewritten(ask: Ask, server: Server, route: str, allowed: frozenset[str]) -> dict[str, bytes]:
     """The values that are written over those of the client, by their fields, so that it need not be refused."""
-    edits = {}
+    edits: dict[str, bytes] = {}
     for name in REWRITABLE & ask.fields.values.keys() - allowed:
         if not server_fields.is_harmless(server, route, name, ask.fields.values[name]):
             edits[name] = server_fields.written_instead(name) or b"null"

@@ -28,17 +28,15 @@ def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | No
     `asked`: a stream was asked for; `lines`: the route's streams are JSON lines, so that the first is passed at once.
     """
     text = start.lstrip(_SPACE)
+    if text.startswith(b"{"):
+        return _form_of_json(text, lines=lines, ended=ended) if asked else Form.WHOLE
     if len(start) > MAX_FIRST_LINE and not text:
         return Form.WHOLE  # nothing but white space: no stream begins like that
     if text.startswith(_EVENT_FIELDS):
         return Form.EVENTS
-    if len(start) > MAX_FIRST_LINE and not text:
-        return Form.WHOLE  # white space without end would be looked through again with every piece of it
     if not ended and any(field.startswith(text) for field in _EVENT_FIELDS):
         return None
-    if not asked or not text.startswith(b"{"):
-        return Form.WHOLE
-    return _form_of_json(text, lines=lines, ended=ended)
+    return Form.WHOLE
 
 
 def _form_of_json(text: bytes, *, lines: bool, ended: bool) -> Form | None:

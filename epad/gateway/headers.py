@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from msgspec import Struct
+
 from epad.gateway.errors import RequestError
+from epad.gateway.http.message import Fields
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 CONVERSATION_HEADER = "X-Epad-Conversation"
 ATTEMPT_HEADER = "X-Epad-Attempt"
+_RETRY_HEADER = "x-stainless-retry-count"
+_MARKS = frozenset(
+    name.lower().encode() for name in (IDEMPOTENCY_HEADER, CONVERSATION_HEADER, ATTEMPT_HEADER, _RETRY_HEADER)
+)
 # Both are kept for a while, and shown to people.
 _MAX_CHARACTERS = 255
 _ATTEMPT = re.compile(r"[!-~]{1,64}")
@@ -43,8 +50,27 @@ def attempt(headers: Headers) -> str:
 
 def retry_count(headers: Headers) -> int:
     """The client's own count, as OpenAI's and Anthropic's libraries send it."""
-    count = headers.get("x-stainless-retry-count") or ""
+    count = headers.get(_RETRY_HEADER) or ""
     return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
+
+
+class Marks(Struct, frozen=True, gc=False):
+    """All of these of one request."""
+
+    idempotency_key: str | None = None
+    conversation: str | None = None
+    attempt: str = ""
+    retry: int = 0
+
+
+_UNMARKED = Marks()
+
+
+def marks(fields: Fields) -> Marks:
+    """What a request is marked with; most are with nothing. Raises RequestError."""
+    if not fields.has_any(_MARKS):
+        return _UNMARKED
+    return Marks(idempotency_key(fields), conversation(fields), attempt(fields), retry_count(fields))
 
 
 def _name(headers: Headers, header: str) -> str | None:

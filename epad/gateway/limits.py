@@ -85,23 +85,23 @@ class Window:
         self._amounts = [0] * self._size
         self._newest: int | None = None
         # Until this time there is nothing to forget: asked several times in every turn.
-        self._stands_until = -math.inf
+        self.stands_until = -math.inf
 
     def advance(self, now: float) -> None:
         """Forget what is older than the window. Time that goes backwards is taken as standing still."""
-        if now < self._stands_until:
+        if now < self.stands_until:
             return
         bucket = math.floor(now / self._width)
         if self._newest is None:
             self._newest = bucket
-        self._stands_until = (self._newest + 1) * self._width
+        self.stands_until = (self._newest + 1) * self._width
         if bucket <= self._newest:
             return
         for passed in range(self._newest + 1, min(bucket, self._newest + self._size) + 1):
             self.spent -= self._amounts[passed % self._size]
             self._amounts[passed % self._size] = 0
         self._newest = bucket
-        self._stands_until = (bucket + 1) * self._width
+        self.stands_until = (bucket + 1) * self._width
 
     def add(self, amount: int, at: float, now: float) -> None:
         """Count what was spent at `at`; what is older than the window is not counted."""
@@ -128,6 +128,8 @@ class Window:
 class Sum:
     """What was spent in all: nothing ever leaves it."""
 
+    stands_until = math.inf
+
     def __init__(self, shape: WindowShape) -> None:
         self.shape = shape
         self.spent = 0
@@ -151,6 +153,8 @@ class Meter:
 
     def __init__(self, scope: str, limits: dict[WindowShape, int]) -> None:
         self.reserved = 0
+        # Whether there is any limit at all, and the smallest.
+        self.limited = False
         self.smallest_limit: int | None = None
         self._scope = scope
         self._limited: tuple[tuple[Window | Sum, int], ...] = ()
@@ -163,6 +167,7 @@ class Meter:
         self._limited = tuple(
             (counted.get(shape) or _window(shape), limit) for shape, limit in limits.items() if limit
         )
+        self.limited = bool(self._limited)
         self.smallest_limit = min((limit for _, limit in self._limited), default=None)
         former = counted.keys() - self._fresh
         self._fresh = frozenset(window.shape for window, _ in self._limited) - former
@@ -170,11 +175,6 @@ class Meter:
     def told(self) -> None:
         """What was spent before has been counted in every window."""
         self._fresh = frozenset()
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is any limit at all."""
-        return bool(self._limited)
 
     @property
     def smallest(self) -> Refused | None:
@@ -189,7 +189,8 @@ class Meter:
         """How much may be reserved before a limit is reached; None where there is none."""
         least: int | None = None
         for window, limit in self._limited:
-            window.advance(now)
+            if now >= window.stands_until:
+                window.advance(now)
             left = max(0, limit - window.spent - self.reserved)
             least = left if least is None else min(least, left)
         return least
@@ -198,7 +199,8 @@ class Meter:
         """Say whether no limit would be crossed, which is the case nearly always; by how much is for `refuses`."""
         taken = self.reserved + amount
         for window, limit in self._limited:
-            window.advance(now)
+            if now >= window.stands_until:
+                window.advance(now)
             if window.spent + taken > limit:
                 return False
         return True
@@ -228,7 +230,8 @@ class Meter:
     def settle(self, reserved: int, spent: int, now: float) -> None:
         """Replace a reservation by what was spent."""
         self.reserved -= reserved
-        self.spend(spent, now, now)
+        for window, _ in self._limited:
+            window.add(spent, now, now)
 
     def spend(self, amount: int, at: float, now: float) -> None:
         """Count what was spent at `at`."""
@@ -309,8 +312,11 @@ class Scope:
         """Say whether a reservation would cross no limit at all."""
         if self.overrun is not None or (self._max_in_flight and self.in_flight >= self._max_in_flight):
             return False
-        tokens_fit = self.tokens.fits(tokens, now) and self.requests.fits(1, now)
-        return tokens_fit and self.money.fits(amount_microusd, now)
+        if self.tokens.limited and not self.tokens.fits(tokens, now):
+            return False
+        if self.requests.limited and not self.requests.fits(1, now):
+            return False
+        return not self.money.limited or self.money.fits(amount_microusd, now)
 
     def refuses(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
         """Say which limit a reservation would cross, if any: one that no waiting helps with comes first."""
@@ -335,7 +341,8 @@ class Scope:
         """Count a reservation."""
         self.tokens.reserved += tokens
         self.money.reserved += amount_microusd
-        self.requests.spend(1, now, now)
+        if self.requests.limited:
+            self.requests.spend(1, now, now)
         self.in_flight += 1
         self.parallel.began(self.in_flight + self.waiting, now)
 

@@ -33,6 +33,7 @@ _NO_PART_OF_IT = frozenset({
     "keep_alive", "service_tier", "prompt_cache_key", "safety_identifier", "session_id", "request_id",
     *CAP_NAMES, *CHOICE_NAMES,
 })  # fmt: skip
+_NOTHING_AROUND = hashlib.sha256().hexdigest()
 _MOST_TIMES_PROVEN, _LEAST_GUESSED = 4, 1_024
 # A token of more bytes than that is rare; a count below it is none of the whole prompt: Ollama leaves out what it had
 # cached (ollama#3427).
@@ -67,7 +68,7 @@ class Prompts:
 
     def __init__(self, template_tokens: int) -> None:
         self._template_tokens = template_tokens
-        self._counted: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._counted: OrderedDict[tuple[str, str, str, bytes], int] = OrderedDict()
         self._unsaid: OrderedDict[tuple[str, str, bool], _Unsaid] = OrderedDict()
         self._untrusted: set[tuple[str, str, str]] = set()
 
@@ -118,7 +119,7 @@ class Prompts:
             return None
         place = _place(upstream, ask)
         for digest, size in zip(history.digests[-2::-1], history.sizes[-2::-1], strict=True):
-            counted = self._counted.get((*place, digest.hex()))
+            counted = self._counted.get((*place, digest))
             if counted is not None:
                 return counted + history.sizes[-1] - size + self._template_tokens
         return None
@@ -128,10 +129,10 @@ class Prompts:
         if not history.digests or tokens * MOST_BYTES_A_TOKEN < history.sizes[-1]:
             return
         place = _place(upstream, ask)
-        shorter = [self._counted.get((*place, digest.hex()), 0) for digest in history.digests[:-1]]
-        if tokens <= max(shorter, default=0):
+        shorter = [self._counted.get((*place, digest), 0) for digest in history.digests[:-1]]
+        if shorter and tokens <= max(shorter):
             return  # less than of a shorter prompt: what was cached is left out
-        key = (*place, history.digests[-1].hex())
+        key = (*place, history.digests[-1])
         self._counted[key] = max(tokens, self._counted.get(key, 0))
         self._counted.move_to_end(key)
         if len(self._counted) > MOST_CONVERSATIONS:
@@ -158,6 +159,8 @@ def _model(upstream: Upstream, ask: Ask) -> tuple[str, str]:
 
 def _place(upstream: Upstream, ask: Ask) -> tuple[str, str, str]:
     """What a count holds for beside the messages: the server, the model, and all that may change the prompt."""
+    if _NO_PART_OF_IT.issuperset(ask.fields.values):
+        return upstream.name, ask.model, _NOTHING_AROUND
     around = hashlib.sha256()
     for name, raw in sorted(ask.fields.values.items()):
         if name not in _NO_PART_OF_IT:

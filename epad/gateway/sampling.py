@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,6 +23,9 @@ _NAMES = frozenset({
     _OPTIONS, *CAP_NAMES, *CHOICE_NAMES,
 })  # fmt: skip
 _DIGEST_BYTES = 16
+# What is kept to be known again: small values alone, so that all of them take up little.
+_MOST_KEPT_BYTES = 512
+_Said = tuple[tuple[str, bytes], ...]
 # An option is a number or a word; what is larger is no option that says whether an answer is drawn.
 _MOST_BYTES = 4_096
 # What each of these makes an answer that is not drawn at all, but the likeliest.
@@ -50,29 +54,40 @@ _UNSAID = Sampling()
 def sampling_of(ask: Ask) -> Sampling:
     """Read how a request wants its answer drawn."""
     values = ask.fields.values
-    names = values.keys() & _NAMES
+    names = _NAMES.intersection(values)
     if not names:
         return _UNSAID
+    said = tuple([(name, bytes(values[name])) for name in sorted(names)])
+    small = sum([len(value) for _, value in said]) <= _MOST_KEPT_BYTES
+    return _read_small(said) if small else _read(said)
+
+
+def _read(said: _Said) -> Sampling:
     digest = hashlib.sha256()
-    for name in sorted(names):
+    for name, value in said:
         digest.update(name.encode() + b"\0")
-        digest.update(values[name])
+        digest.update(value)
         digest.update(b"\0")
-    options = _options(values[_OPTIONS]) if _OPTIONS in names else {}
+    values = dict(said)
+    options = _options(values[_OPTIONS]) if _OPTIONS in values else {}
     likeliest = _is_likeliest(values) or _is_likeliest(options)
     drawn = not likeliest and (_asks_for_a_sample(values) or _asks_for_a_sample(options))
     return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest, drawn)
 
 
-def _is_likeliest(values: Mapping[str, Raw]) -> bool:
+# A client says the same in all of its requests.
+_read_small = lru_cache(1_024)(_read)
+
+
+def _is_likeliest(values: Mapping[str, bytes | Raw]) -> bool:
     return any(name in values and _number(values[name]) == least for name, least in _LIKELIEST.items())
 
 
-def _asks_for_a_sample(values: Mapping[str, Raw]) -> bool:
+def _asks_for_a_sample(values: Mapping[str, bytes | Raw]) -> bool:
     return any((_number(values[name]) or 0) > most for name, most in _SAMPLES.items() if name in values)
 
 
-def _options(raw: Raw) -> Mapping[str, Raw]:
+def _options(raw: bytes | Raw) -> Mapping[str, Raw]:
     if len(memoryview(raw)) > _MOST_BYTES:
         return {}
     try:
@@ -81,7 +96,7 @@ def _options(raw: Raw) -> Mapping[str, Raw]:
         return {}
 
 
-def _number(raw: Raw) -> float | None:
+def _number(raw: bytes | Raw) -> float | None:
     if len(memoryview(raw)) > _MOST_BYTES:
         return None
     try:

@@ -31,7 +31,7 @@ from epad.gateway.http.request import Answering, Fault, Request
 from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.identity import presents_key
-from epad.gateway.intake import Intake
+from epad.gateway.intake import Intake, may_be_read_now, read_now
 from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
 from epad.gateway.parts import GatewayParts
@@ -262,7 +262,10 @@ class Gateway:
     ) -> Response | None:
         """Take one request as far as it goes; None if its answer is written already. Raises RefusalError."""
         try:
-            reading = await self._intake.read(endpoint, request)
+            if may_be_read_now(request):
+                reading = read_now(endpoint, request)
+            else:
+                reading = await self._intake.read(endpoint, request)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
         arrival = Arriving(request, name, endpoint, arrived, reading).route(self._parts, self._prompts)

@@ -125,7 +125,10 @@ def detect_by_head(head: Head | None) -> Server | None:
         return None
     if (head.get("server") or "").lower() == "llama.cpp":
         return SERVERS["llama.cpp"]
-    return next((SERVERS[kind] for name, kind in _HEADS.items() if head.get(name) is not None), None)
+    for name, kind in _HEADS.items():
+        if head.get(name) is not None:
+            return SERVERS[kind]
+    return None
 
 
 def contradicts(known: Server, by_head: bool, head: Head) -> bool:

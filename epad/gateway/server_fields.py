@@ -123,6 +123,7 @@ class _Table(Struct, frozen=True):
     entries: dict[str, _Entry]
     plain: frozenset[str]
     folded: frozenset[str]
+    usual: frozenset[str]
 
     def kind(self, name: str) -> Kind:
         """What a field that is not plain does."""
@@ -130,6 +131,11 @@ class _Table(Struct, frozen=True):
         if entry is not None:
             return entry.kind
         return Kind.LOOKALIKE if name.casefold() in self.folded else Kind.UNKNOWN
+
+
+def are_usual(server: Server, route: str, names: Iterable[str]) -> bool:
+    """Say whether all fields are plain, or caps that epad writes over: then none has a value to be looked at."""
+    return _table(server.name, route).usual.issuperset(names)
 
 
 def sort_fields(
@@ -339,7 +345,8 @@ def _table(server: str, route: str) -> _Table:
                 chosen[name] = entry
     plain = frozenset(name for name, entry in chosen.items() if entry.kind is Kind.PLAIN)
     folded = frozenset(name.casefold() for name in chosen if name not in plain or name in _OURS)
-    return _Table(chosen, plain, folded)
+    caps = frozenset(name for name, entry in chosen.items() if entry.kind is Kind.CAP and "." not in name)
+    return _Table(chosen, plain, folded, plain | caps)
 
 
 # Plain, and yet what metering rests on: none of them may be said in another spelling.

@@ -33,6 +33,8 @@ class ServerProfile:
         self._named = server_named(named)
         self._most = context_tokens
         self._held: dict[str, dict[str, int]] = {}
+        # Asked several times in every turn.
+        self._contexts: dict[str, int] = {}
         self._bodies: dict[str, bytes] = {}
         self._by_head = False
         self._refusals: dict[str, _Refusals] = {}
@@ -48,6 +50,14 @@ class ServerProfile:
 
         What the configuration says is a bound: of the two the smaller counts.
         """
+        context = self._contexts.get(model)
+        if context is None:
+            if len(self._contexts) >= _MOST_TOLD:
+                self._contexts.clear()  # whoever makes models' names up gains nothing by it
+            context = self._contexts[model] = self._context(model)
+        return context
+
+    def _context(self, model: str) -> int:
         for held in self._held.values():
             learnt = server_detection.context_in(held, model)
             if learnt:
@@ -64,6 +74,7 @@ class ServerProfile:
         if body != self._bodies.get(path):
             if path in {server_detection.MODELS, server_detection.TAGS}:
                 self.models = server_detection.models_listed(path, body)
+            self._contexts.clear()
             self._bodies[path] = body if len(body) <= server_detection.MOST_BYTES else b""
             self._held = {path: server_detection.contexts(path, body)} | {
                 other: held for other, held in self._held.items() if other != path
@@ -113,6 +124,7 @@ class ServerProfile:
         if server is not self.server:
             self.server = server
             self._held.clear()
+            self._contexts.clear()
             self._refusals.clear()
             self.models = ()
             self._bodies.clear()

@@ -18,6 +18,7 @@ from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE
+from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
@@ -94,6 +95,8 @@ class Turn:
 
     def fault(self, now: float) -> Fault:
         """Say whose fault it is that it did not end well."""
+        if self.outcome is Outcome.DONE and self.failure is Failure.NONE and self.status < 400:
+            return Fault.NOBODY
         return fault_of(
             Ending(
                 failed=self.outcome is Outcome.FAILED,
@@ -125,7 +128,7 @@ class Turn:
         """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
         if self.whole is not None:
             return self.whole.absurd
-        return self.meter.seen().absurd if self.meter is not None else ""
+        return self.meter.absurd if self.meter is not None else ""
 
     def _terms(self) -> Terms:
         arrival, ask = self.arrival, self.arrival.ask
@@ -136,7 +139,7 @@ class Turn:
             ask.choices,
             server.shows_all and not arrival.hidden,
             server.counts_all_choices,
-            any(ask.fields.has(name) for name in UNSEEN_CHOICE_NAMES),
+            any(map(ask.fields.has, UNSEEN_CHOICE_NAMES)),
             ask.prompts,
         )
 
@@ -217,7 +220,7 @@ class Turns:
             else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
         )
         try:
-            await _ended(turn.opening)
+            await ended(turn.opening)
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -242,6 +245,10 @@ class Turns:
         tokens = meter.chunks if counted is None else counted
         event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
         return self._listener.streamed(event) or ""
+
+    def is_settled(self, turn: Turn) -> bool:
+        """Say whether what it costs is decided already."""
+        return turn.id in self._charges
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
@@ -345,7 +352,7 @@ class Turns:
         """
         entry, reserved_microusd = _entry(turn, charge), turn.reservation.microusd
         closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not _succeeded(opening):
+        if reserved_microusd or not succeeded(opening):
             closing = asyncio.create_task(
                 self._close_priced(opening, entry, reserved_microusd, charge.microusd)
             )
@@ -378,24 +385,6 @@ class Turns:
 
     def _tell_not_closed(self, entry: CloseTurn, error: BaseException) -> None:
         self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
-
-
-async def _ended(opening: asyncio.Future[int]) -> None:
-    """Wait for an opening, which goes on if whoever waits is cancelled: asyncio.shield, with less ado."""
-    if not opening.done():
-        ended: asyncio.Future[None] = opening.get_loop().create_future()
-        opening.add_done_callback(partial(_tell, ended))
-        await ended
-    opening.result()
-
-
-def _tell(ended: asyncio.Future[None], _: asyncio.Future[int]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-def _succeeded(future: asyncio.Future[int]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _entry(turn: Turn, charge: Charge) -> CloseTurn:

@@ -86,6 +86,7 @@ class Upstreams:
         self._upstreams: tuple[Upstream, ...] = ()
         self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
         self._speaking: dict[str, tuple[Upstream, ...]] = {}
+        self._telling_context: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
@@ -95,6 +96,12 @@ class Upstreams:
         )
         self._routed.clear()
         self._speaking.clear()
+        self._telling_context = frozenset(
+            dialect
+            for upstream in self._upstreams
+            if upstream.context_tokens
+            for dialect in upstream.dialects
+        )
         self._looker.start(self._upstreams)
 
     async def stop(self) -> None:
@@ -167,11 +174,13 @@ class Upstreams:
 
     def tells_context(self, dialect: str) -> bool:
         """Say whether the configuration says of any that speaks a dialect how much its models hold."""
-        return any(upstream.context_tokens for upstream in self.of(dialect))
+        return dialect in self._telling_context
 
     def down(self, route: Route, asker: Asker) -> Down | None:
         """Say which upstream keeps a turn away for how long, if none of its candidates may be asked now."""
         candidates = route.candidates
+        if not candidates[0].health.seconds_until_asked(asker.model, asker.name):
+            return None
         waits = [each.health.seconds_until_asked(asker.model, asker.name) for each in candidates]
         if not all(waits):
             return None

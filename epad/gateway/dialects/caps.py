@@ -24,6 +24,8 @@ UNSEEN_CHOICE_NAMES = ("best_of",)
 def read_caps(fields: JsonObject) -> dict[str, int]:
     """The caps that a request names, by their names. Raises RequestError for one that is no whole number."""
     values = fields.values
+    if _OPTION_CAPS.isdisjoint(values):
+        return {}
     return {
         name: value for name in CAP_NAMES if name in values and (value := fields.read(name, int)) is not None
     }
@@ -50,6 +52,8 @@ def options_of(fields: JsonObject) -> JsonObject | None:
 
     Raises RequestError for a cap in them that is no whole number.
     """
+    if _OPTIONS not in fields.values:
+        return None
     options = fields.child(_OPTIONS, _OPTION_CAPS) if fields.begins(_OPTIONS) == b"{" else None
     if options is not None:
         read_caps(options)
@@ -58,6 +62,8 @@ def options_of(fields: JsonObject) -> JsonObject | None:
 
 def option_edits(fields: JsonObject, cap: int) -> dict[str, bytes]:
     """The options in which no cap is larger than this one, where they are not that already."""
+    if _OPTIONS not in fields.values:
+        return {}
     options = options_of(fields)
     edits = cap_edits(read_caps(options), cap, ()) if options is not None else {}
     return {_OPTIONS: options.splice(edits)} if options is not None and edits else {}

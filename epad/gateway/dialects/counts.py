@@ -106,7 +106,7 @@ def openai_counts(usage: object) -> Counts | None:
     """Read `usage` as OpenAI has it, and whoever is compatible; None if it is no object."""
     if not isinstance(usage, dict):
         return None
-    if _PLAIN.issuperset(name for name, value in usage.items() if value is not None):
+    if _PLAIN.issuperset(usage) or _PLAIN.issuperset([k for k, value in usage.items() if value is not None]):
         plain = Counts(usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens"))
         if _are_counts(plain.input, plain.output, plain.total):
             return plain  # as most servers write it: the places of the others are not looked through

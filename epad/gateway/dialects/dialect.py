@@ -51,7 +51,7 @@ class Ask(Struct, frozen=True):
     tokens: images, audio, search. `wish` is the output asked for in each choice, None where there is no cap or one
     that means no limit; 0 asks for the prompt alone. What `generates` nothing has no output in any case. A request
     may hold several prompts, each of which fills a context of its own; `context_wish` is the context that the
-    request itself asks the server for.
+    request itself asks the server for. `caps` are those that the body names, where they have been read already.
     """
 
     model: str
@@ -66,6 +66,7 @@ class Ask(Struct, frozen=True):
     context_wish: int = 0
     history: History = NO_HISTORY
     generates: bool = True
+    caps: Mapping[str, int] | None = None
 
     def prompt_tokens(self, context_tokens: int) -> int | None:
         """The most tokens the prompts can have on an upstream with this context; None if nothing bounds them."""
@@ -113,6 +114,11 @@ class StreamMeter(Protocol):
 
     def read_lines(self) -> None:
         """Take each line for an event."""
+        ...
+
+    @property
+    def absurd(self) -> str:
+        """What was counted that cannot be a count, and in which field; empty if nothing was."""
         ...
 
     def seen(self) -> Seen:

@@ -117,6 +117,11 @@ class EventStream:
         self.failed = self.failed or self._is_none()
         return passed
 
+    @property
+    def absurd(self) -> str:
+        """What was counted that cannot be a count; empty if nothing was."""
+        return self._counts.absurd if self._counts is not None else ""
+
     def seen(self) -> Seen:
         """Sum up what came so far."""
         said, usage, counts = self._said_bytes(), self.usage, self._counts
@@ -139,7 +144,7 @@ class EventStream:
             unread_bytes=self._unread_bytes,
             bounded=self._bounded,
             nothing_came=self._is_none(),
-            absurd=counts.absurd if counts is not None else "",
+            absurd=self.absurd,
         )
 
     def _pass(self, event: bytes) -> bytes:

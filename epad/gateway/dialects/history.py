@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
+from collections.abc import Sequence
 
 from msgspec import Raw, Struct
 
@@ -17,6 +18,7 @@ from probes.turns import MAX_HISTORY_DIGESTS
 _DIGEST_BYTES = 16
 # Within JSON no zero byte stands for itself, so no two lists of messages make the same bytes.
 _END = b"\0"
+_USER = b'"user"'
 # Anthropic's clients move this mark along with the conversation; what is said stays the same.
 _CACHE_MARK = re.compile(
     rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
@@ -59,18 +61,23 @@ class History(Struct, frozen=True):
 NO_HISTORY = History()
 
 
-def read_history(fields: JsonObject, name: str = "messages", before: tuple[str, ...] = ()) -> History:
+def read_history(
+    fields: JsonObject,
+    name: str = "messages",
+    before: tuple[str, ...] = (),
+    roles: Sequence[Raw] | None = None,
+) -> History:
     """Read a list of messages, or a text that is the only one; `before` are the fields that precede it.
 
-    Raises RequestError.
+    `roles` are those of the messages, where they have been read already. Raises RequestError.
     """
     if fields.begins(name) == b'"':
-        return _history([fields.values[name]], fields, before, users=True)
-    return _history(fields.read(name, list[Raw]) or [], fields, before)
+        return _history([fields.values[name]], fields, before, (Raw(_USER),))
+    return _history(fields.read(name, list[Raw]) or [], fields, before, roles)
 
 
 def _history(
-    messages: list[Raw], fields: JsonObject, before: tuple[str, ...], *, users: bool = False
+    messages: list[Raw], fields: JsonObject, before: tuple[str, ...], roles: Sequence[Raw] | None
 ) -> History:
     if not messages:
         return NO_HISTORY
@@ -88,7 +95,7 @@ def _history(
         size += len(message)
         running.update(message)
         running.update(_END)
-        if not conversation and (users or _is_users(message)):
+        if not conversation and _is_users(message, None if roles is None else roles[number]):
             conversation = running.hexdigest()[: 2 * _DIGEST_BYTES]
         if number >= remembered_from:
             digests.append(running.digest()[:_DIGEST_BYTES])
@@ -109,7 +116,11 @@ def _unnumbered(message: bytes) -> bytes:
     return _NUMBERED.sub(b"0", ends)
 
 
-def _is_users(message: bytes) -> bool:
+def _is_users(message: bytes, role: Raw | None) -> bool:
+    if role is not None:
+        written = bytes(role)
+        if b"\\" not in written:
+            return written == _USER
     speaker = json_body.read_answer(message, _Speaker)
     return speaker is not None and speaker.role == "user"
 

@@ -36,11 +36,14 @@ __all__ = [
 
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking"})
 # What these bring into the prompt is not in the body.
-_UNBOUNDED_FIELDS = ("web_search_options", "plugins", "chat_template")
+_UNBOUNDED_FIELDS = frozenset({"web_search_options", "plugins", "chat_template"})
 _CHAT_FIELDS = frozenset({
     "model", "messages", "stream", "stream_options", "tools", "audio", *CAP_NAMES, *CHOICE_NAMES, *_UNBOUNDED_FIELDS,
 })  # fmt: skip
 _STREAM_OPTIONS = frozenset({"include_usage", "continuous_usage_stats"})
+
+
+_NULL = Raw(b"null")
 
 
 class _Part(Struct, forbid_unknown_fields=True):
@@ -93,17 +96,20 @@ class ChatCompletions(ChatAnswers):
         _refuse_server_tools(fields)
         options_of(fields)
         stream = bool(fields.read("stream", bool))
-        bounded = not any(fields.has(name) for name in _UNBOUNDED_FIELDS) and all(map(is_text, messages))
+        caps = read_caps(fields)
+        strange = not _UNBOUNDED_FIELDS.isdisjoint(fields.values)
+        bounded = not (strange and any(map(fields.has, _UNBOUNDED_FIELDS))) and all(map(is_text, messages))
         return Ask(
             model=json_body.read_model(fields),
             stream=stream,
             prompt_bound=json_body.prompt_bound(fields, self._limits.template_tokens) if bounded else None,
-            wish=wish_of(read_caps(fields)),
+            wish=wish_of(caps),
             choices=json_body.read_choices(fields, *CHOICE_NAMES),
             wants_usage=wants_usage(fields) if stream else True,
             fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "messages", "tools"),
-            history=read_history(fields),
+            history=read_history(fields, roles=[message.role for message in messages]),
+            caps=caps,
         )
 
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:
@@ -130,7 +136,8 @@ def wants_usage(fields: JsonObject) -> bool:
 
 def write_capped(ask: Ask, cap: int, habits: Habits) -> bytes:
     """The body with the cap, and with the question for a stream's usage where the client did not ask it."""
-    edits = cap_edits(read_caps(ask.fields), cap, habits.caps) | option_edits(ask.fields, cap)
+    given = read_caps(ask.fields) if ask.caps is None else ask.caps
+    edits = cap_edits(given, cap, habits.caps) | option_edits(ask.fields, cap)
     if ask.stream and not ask.wants_usage and habits.usage_option:
         edits["stream_options"] = _asking_for_usage(ask.fields)
     return ask.fields.splice(edits) if edits else ask.fields.text
@@ -143,9 +150,9 @@ def _asking_for_usage(fields: JsonObject) -> bytes:
 
 def is_text(message: _Message) -> bool:
     """Say whether all of a message's tokens are in its bytes."""
-    if bytes(message.audio) != b"null":
+    if message.audio != _NULL:
         return False
-    if json_body.first_byte(message.content) != b"[":
+    if memoryview(message.content)[:1] != b"[":
         return True
     parts = json_body.read_entries(message.content, "messages", list[_Part])
     return all(part.type in _TEXT_PARTS for part in parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Raw, Struct
 
 from epad.gateway.dialects import loose
@@ -64,6 +66,38 @@ class Choice(Struct, forbid_unknown_fields=True):
     prompt_token_ids: Raw = NULL
     prompt_logprobs: Raw = NULL
     matched_stop: Raw = NULL
+
+
+class _PlainSaid(Struct, forbid_unknown_fields=True):
+    content: str | None = None
+    role: Raw = NULL
+    refusal: Literal[""] | None = None
+    reasoning_content: Literal[""] | None = None
+    reasoning: Literal[""] | None = None
+    tool_calls: None = None
+    function_call: None = None
+    audio: None = None
+    annotations: Raw = NULL
+
+
+class _PlainChoice(Struct, forbid_unknown_fields=True):
+    delta: _PlainSaid
+    index: Literal[0] = 0
+    text: None = None
+    message: None = None
+    finish_reason: str | None = None
+    logprobs: Raw = NULL
+    stop_reason: Raw = NULL
+    token_ids: Raw = NULL
+    prompt_token_ids: Raw = NULL
+    prompt_logprobs: Raw = NULL
+    matched_stop: Raw = NULL
+
+
+class PlainChunk(Struct):
+    """A chunk in which nothing but the content of the first choice is said: what nearly all are."""
+
+    choices: tuple[_PlainChoice]
 
 
 class Choices(Struct):

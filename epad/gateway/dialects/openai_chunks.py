@@ -12,7 +12,7 @@ from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.counts import openai_counts
 from epad.gateway.dialects.dialect import Dialect
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_payloads
-from epad.gateway.dialects.openai_choices import Choices, Hearing, index_of, said_beside
+from epad.gateway.dialects.openai_choices import Choices, Hearing, PlainChunk, index_of, said_beside
 from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
@@ -26,6 +26,7 @@ _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 # The end of a choice; elsewhere it is null, or an empty string.
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _EVENTFUL = (b'"usage"', b'"error"')
+_NOT_PLAIN = (*_EVENTFUL, _DONE, b"\r")
 # What a chunk is made of: the rest of the chunk of usage is meant for the client.
 _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
@@ -53,11 +54,15 @@ class ChunkStream(EventStream):
 
     def feed(self, data: bytes) -> bytes:
         self._last = data
-        if not self._held and not self._events.pending and (events := _plain_events(data)):
-            said = [event[5:] for event in data.split(b"\n\n") if self._content in event]
+        if self._held or self._events.pending:
+            return super().feed(data)
+        end = _plain_until(data)
+        plain = data if end == len(data) else data[:end]
+        if end and (events := _plain_events(plain)):
+            said = [event[5:] for event in plain.split(b"\n\n") if self._content in event]
             if len(said) == events:
-                self._take(said, len(data))
-                return data
+                self._take(said, end)
+                return data if plain is data else plain + super().feed(data[end:])
         return super().feed(data)
 
     def most_tokens(self) -> int:
@@ -191,7 +196,12 @@ class ChunkStream(EventStream):
         unheard, self._unheard, self._unheard_bytes = self._unheard, [], 0
         if not unheard:
             return
-        together = json_body.read_answer(b"[%b]" % b",".join(unheard), list[Choices])
+        joined = b"[%b]" % b",".join(unheard)
+        plain = json_body.read_answer(joined, list[PlainChunk])
+        if plain is not None:
+            self.reply.say_all([chunk.choices[0].delta.content for chunk in plain])
+            return
+        together = json_body.read_answer(joined, list[Choices])
         if together is None or not all(answer.choices for answer in together):  # one is not what was expected
             for payload in unheard:
                 self._hear(payload)
@@ -211,16 +221,24 @@ class ChunkStream(EventStream):
             self._weigh(payload.strip())
 
 
+def _plain_until(data: bytes) -> int:
+    """Where the last whole event ends before the first that has more in it than what is said."""
+    end = len(data)
+    for mark in _NOT_PLAIN:
+        found = data.find(mark, 0, end)
+        end = end if found < 0 else found
+    finish = _FINISH.search(data, 0, end)
+    if finish is not None:
+        end = finish.start()
+    return data.rfind(b"\n\n", 0, end) + 2 if b"\n\n" in data[:end] else 0
+
+
 def _plain_events(data: bytes) -> int:
-    """Count the events, if they are whole, of one line of data each, with nothing in them but what is said; else 0."""
-    if b'"usage"' in data or b'"error"' in data or _DONE in data or b"\r" in data:
-        return 0
+    """Count the events, if they are whole, of one line of data each; else 0."""
     events = data.count(b"\n\n")
     plain = (
         data.startswith(b"data:")
-        and data.endswith(b"\n\n")
         and data.count(b"\n") == 2 * events
         and data.count(b"\n\ndata:") == events - 1
-        and not _FINISH.search(data)
     )
     return events if plain else 0

@@ -52,6 +52,7 @@ class Completions(CompletionAnswers):
             fields=fields,
             prompt_digest=json_body.prompt_digest(fields, "model", "prompt"),
             prompts=prompts,
+            caps=caps,
         )
 
     def write(self, ask: Ask, cap: int, habits: Habits) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 _DIGEST_BYTES = 16
+_OF_NOTHING = hashlib.sha256().digest()
 # What has come is hashed so many characters at a time: chunk by chunk took longer than reading the JSON did.
 _HASHED_CHARACTERS = 4096
 
@@ -14,7 +16,7 @@ class Reply:
 
     def __init__(self) -> None:
         self._text = hashlib.sha256()
-        self._calls = hashlib.sha256()
+        self._calls: hashlib._Hash | None = None  # most answers call nothing
         self._pieces: list[str] = []
         self._unhashed: list[str] = []
         self._unhashed_characters = 0
@@ -30,6 +32,15 @@ class Reply:
         self._pieces.append(text)
         self._unhashed.append(text)
         self._unhashed_characters += len(text)
+        if self._unhashed_characters >= _HASHED_CHARACTERS:
+            self._hash()
+
+    def say_all(self, texts: Iterable[str | None]) -> None:
+        """Take in several pieces of text, one after the other."""
+        said = [text for text in texts if text]
+        self._pieces += said
+        self._unhashed += said
+        self._unhashed_characters += sum(map(len, said))
         if self._unhashed_characters >= _HASHED_CHARACTERS:
             self._hash()
 
@@ -62,13 +73,18 @@ class Reply:
         if name:
             self._called = True
             self._taken_bytes += len(name.encode())
-            self._calls.update(b"\0" + name.encode() + b"\0")
+            self._hash_call(b"\0" + name.encode() + b"\0")
         if arguments:
-            self._calls.update(arguments.encode() if isinstance(arguments, str) else arguments)
+            self._hash_call(arguments.encode() if isinstance(arguments, str) else arguments)
             if isinstance(arguments, str):
                 self._pieces.append(arguments)
             else:
                 self._taken_bytes += len(arguments)
+
+    def _hash_call(self, said: bytes) -> None:
+        if self._calls is None:
+            self._calls = hashlib.sha256()
+        self._calls.update(said)
 
     def take(self) -> list[str]:
         """The pieces that came since the last time."""
@@ -88,7 +104,8 @@ class Reply:
         self._hash()
         if not (self._said or self._called):
             return b""
-        return hashlib.sha256(self._text.digest() + self._calls.digest()).digest()[:_DIGEST_BYTES]
+        calls = _OF_NOTHING if self._calls is None else self._calls.digest()
+        return hashlib.sha256(self._text.digest() + calls).digest()[:_DIGEST_BYTES]
 
 
 def _size(pieces: list[str]) -> int:

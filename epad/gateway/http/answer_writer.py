@@ -8,6 +8,8 @@ from typing import Protocol
 from epad.gateway.http.message import LAST_CHUNK, Field, Response, chunk, has_body, response_head
 from epad.gateway.http.request import Request
 
+_DATE = b"date"
+
 
 class House(Protocol):
     """What an answer says of the server that it comes from."""
@@ -117,6 +119,6 @@ class AnswerWriter(asyncio.BufferedProtocol):
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
-        if b"date" not in [name.lower() for name, _ in fields]:
+        if not [name for name, _ in fields if len(name) == len(_DATE) and name.lower() == _DATE]:
             lines += b"Date: %b\r\n" % self._house.date(self._loop.time())
         return lines

@@ -12,6 +12,7 @@ from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
 
 # What an answer may be ahead of its reader; then the server is made to wait.
 _NOTHING = memoryview(b"")
+_NO_FIELDS = Fields([])
 # What is written at once of a larger body.
 _PIECE_BYTES = 256 << 10
 _AHEAD_BYTES = 256 << 10
@@ -23,18 +24,15 @@ class Incoming:
     def __init__(self, connection: ClientConnection) -> None:
         self.status = 0
         self.reason = b""
-        self.fields = Fields([])
+        self.fields = _NO_FIELDS
+        # Whether its head has come, and whether all of it has.
+        self.begun = False
         self.ended = False
         self.failure: Exception | None = None
         self._connection = connection
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether its head has come."""
-        return self.status != 0
 
     @property
     def ready(self) -> bool:
@@ -69,27 +67,30 @@ class Incoming:
             self._connection.abort()
 
     def began(self, status: int, reason: bytes, fields: Fields) -> None:
-        """Take in the head."""
-        self.status, self.reason, self.fields = status, reason, fields
-        self._wake()
+        """Take in the head; as with the body, `wake` tells whoever waits."""
+        self.status, self.reason, self.fields, self.begun = status, reason, fields, True
 
-    def take(self, data: bytes) -> bool:
-        """Take in a piece of the body; False if there is enough for now."""
+    def take(self, data: bytes) -> None:
+        """Take in a piece of the body; whoever reads is woken by `wake`, once for all that came together."""
         self._parts.append(data)
         self._size += len(data)
-        self._wake()
-        return self._size <= _AHEAD_BYTES
+
+    @property
+    def enough(self) -> bool:
+        """Whether as much has come as is kept for the reader."""
+        return self._size > _AHEAD_BYTES
 
     def end(self, failure: Exception | None = None) -> None:
         """Nothing more comes."""
         self.ended, self.failure = failure is None, failure
-        self._wake()
+        self.wake()
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits look at what has come."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -215,6 +216,11 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise
         except httptools.HttpParserError as error:
             self.fail(ConnectionResetError(f"its answer is not HTTP: {error}"))
+        if not incoming.ended:
+            incoming.wake()
+        if incoming.enough and incoming is self._incoming and self._transport is not None and not self._held:
+            self._held = True
+            self._transport.pause_reading()
         if self._head_bytes > MAX_HEAD_BYTES and incoming is self._incoming:
             what = "trailer section" if incoming.begun else "head"
             self.fail(ConnectionResetError(f"its answer's {what} is larger than {MAX_HEAD_BYTES} bytes"))
@@ -245,12 +251,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._incoming.began(status, self._reason, fields)
 
     def on_body(self, data: bytes) -> None:
-        incoming = self._incoming
         self._head_bytes = 0
-        if incoming is None or incoming.take(data) or self._held or self._transport is None:
-            return
-        self._held = True
-        self._transport.pause_reading()
+        if self._incoming is not None:
+            self._incoming.take(data)
 
     def on_message_complete(self) -> None:
         incoming = self._incoming

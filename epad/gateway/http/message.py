@@ -28,10 +28,11 @@ class Fields:
 
     def __init__(self, raw: list[Field]) -> None:
         self.raw = raw
-        self._names = [name.lower() for name, _ in raw]
-        self._first: dict[bytes, bytes] = {}
-        for name, (_, value) in zip(self._names, raw, strict=True):
-            self._first.setdefault(name, value)
+        self._names = names = [name.lower() for name, _ in raw]
+        # From the last to the first, so that of two of one name the first stays.
+        self._first: dict[bytes, bytes] = {
+            name: value for name, (_, value) in zip(names[::-1], raw[::-1], strict=True)
+        }
 
     def get(self, name: str, /) -> str | None:
         """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
@@ -40,6 +41,10 @@ class Fields:
 
     def __contains__(self, name: str, /) -> bool:
         return _lower(name) in self._first
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Say whether there is a field of any of these names, which are in lower case."""
+        return not names.isdisjoint(self._first)
 
     def without(self, dropped: frozenset[bytes]) -> list[Field]:
         """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
