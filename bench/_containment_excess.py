@@ -86,7 +86,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     return _usual_then(rng, 20.0)
 
 
-@runaway("a fan-out of two hundred workers", "pile_up", 60, counts="requests")
+@runaway("a fan-out of two hundred workers", "pile_up", 600, counts="requests")
 def _(rng: random.Random) -> Sequence[Client]:
     manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
     return [
@@ -103,10 +103,15 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("every answer begets three more questions", "", 60, counts="requests")
+@runaway(
+    "every answer begets three more questions, a budget of the day",
+    "",
+    180,
+    toml=DAY.format(400_000),
+)
 def _(rng: random.Random) -> Sequence[Client]:
     clients = []
-    for depth in range(5):
+    for depth in range(4):
         clients += [
             loop(
                 (Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)),
@@ -121,7 +126,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 @runaway(
     "hammering at the cap of turns in flight",
     "",
-    60,
+    180,
     counts="requests",
     toml="[subsystems.agent.budget]\nmax_in_flight = 2",
 )
@@ -184,11 +189,12 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway(
     "a retry storm without a pause at a server that fails",
-    "error_ratio",
+    "",
     30,
     counts="requests",
     changes=(Change(0.0, "status", 500),),
     limit=120.0,
+    rests=True,
 )
 def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((chat(shapes.prose(rng, 2)), Reply())), HAMMER, 3, start=0.01 * k) for k in range(4)]

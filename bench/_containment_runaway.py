@@ -12,7 +12,8 @@ cost of this runaway's first ones:
 - too much, of whatever content: 3 % of the day's budget within five minutes; where there is none, half an hour at
   twenty times the usual pace, since an honest batch is as busy for as long;
 - no progress: ten minutes of it;
-- refusals that are hammered against: 30 requests, since each of 8 turns in flight may come back thrice;
+- refusals that are hammered against: 30 requests, or three of each line where there are more, since whoever is refused
+  may come back twice;
 - a process that crashes again and again: five lives, or an hour, whichever is sooner.
 """
 

@@ -38,11 +38,10 @@ async def test_a_runaway_is_held_and_what_it_cost_is_known(virtual_time: Virtual
 
 async def test_a_detector_that_only_tells_holds_nobody(virtual_time: VirtualTime) -> None:
     """The same row with its detector switched off, so that the one above is no proof of another's work."""
-    seen = await play(
-        virtual_time, find("one prompt in a tight loop, temperature 0+identical_prompts", SMALL)
-    )
-    held = containment.ratio(seen)
-    assert held is None or held > containment.WORST_GOAL
+    row = find("one prompt in a tight loop, temperature 0+identical_prompts", SMALL)
+    seen = await play(virtual_time, replace(row, limit=45.0))
+    assert containment.ratio(seen) is None
+    assert seen["spent"] > containment.WORST_GOAL * seen["oracle"]
 
 
 async def test_an_outage_and_its_end_are_played(virtual_time: VirtualTime) -> None:
