@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from epad.config_probes import ProbesConfig
+from epad.config_probes import Enforce, ProbesConfig
 from epad.config_types import (
     Address,
     CheckAddress,
@@ -336,6 +336,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     notifies: bool = False
     state: StateConfig = StateConfig()
     background: bool = False
+    enforce: Enforce = {}
 
     @property
     def ready_at_once(self) -> bool:

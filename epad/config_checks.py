@@ -23,7 +23,9 @@ from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
 from epad.gateway.servers import SERVERS, server_named
 from epad.thresholds import check_thresholds
+from probes.conversation import LOOPS
 from probes.datastore import NAME as DATASTORE
+from probes.token_burn import DETECTORS
 
 PROBES = frozenset(
     {
@@ -45,6 +47,8 @@ PROBES = frozenset(
 )
 """The probes that a hysteresis or containment table may name."""
 
+DETECTORS_OF = {"token_burn": DETECTORS, "conversation": LOOPS}
+"""The detectors of the probes that have several; the others go by the probe's own name."""
 
 RESERVED_NAMES = frozenset({"host"})
 _MAX_PORT = 65_535
@@ -56,6 +60,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_listeners(config)
     yield from _check_identity(config)
     yield from _check_probe_names(config)
+    yield from _check_enforce(config)
     yield from _check_order(config)
     yield from _check_quiet(config)
     yield from check_thresholds(config.probes)
@@ -142,6 +147,25 @@ def _check_probe_names(config: Config) -> Iterator[Complaint]:
     for name in config.containment:
         if name not in PROBES:
             yield Complaint(("containment", name), f"names no probe; {_suggest(name, PROBES)}")
+
+
+def _check_enforce(config: Config) -> Iterator[Complaint]:
+    """A name that is misspelt would leave its detector as it was, in silence."""
+    everything: set[str] = set()
+    for probe in config.probes.__struct_fields__:
+        table = getattr(config.probes, probe)
+        known = {probe, *DETECTORS_OF.get(probe, ())}
+        everything |= known
+        for name in getattr(table, "enforce", {}):
+            if name not in known:
+                yield Complaint(
+                    ("probes", probe, "enforce", name), f"names no detector; {_suggest(name, known)}"
+                )
+    for subsystem, spec in config.subsystems.items():
+        for name in spec.enforce:
+            if name not in everything:
+                path = ("subsystems", subsystem, "enforce", name)
+                yield Complaint(path, f"names no detector; {_suggest(name, everything)}")
 
 
 def _check_order(config: Config) -> Iterator[Complaint]:

@@ -25,6 +25,7 @@ from epad.config import Config
 from epad.config_checks import cross_check
 from epad.config_lines import KeyPath, key_lines, key_text, line_of
 from epad.config_words import describe, shown
+from epad.model_load import load_seconds
 
 SYSTEM_FILE = Path("/etc/epad/epad.toml")
 # Far above any real configuration; whoever names a log file by mistake is told so instead of waiting.
@@ -180,6 +181,7 @@ def read(paths: Sequence[Path]) -> Loaded:
         else:
             _merge_table(merge, layer, (), layer.tables, Config)
     _inherit_hysteresis(merge)
+    _fit_ready_seconds(merge)
     _drop_incomplete(merge)
     config = _convert(merge)
     for complaint in cross_check(config):
@@ -300,6 +302,17 @@ def _inherit_hysteresis(merge: _Merge) -> None:
             if key not in table:
                 table[key] = value
                 merge.origins["hysteresis", name, key] = merge.origins["hysteresis", "default", key]
+
+
+def _fit_ready_seconds(merge: _Merge) -> None:
+    """Give a subsystem that serves a model as long as the model's size takes, where the file does not say how long."""
+    served = {table.get("served_by") for table in merge.values.get("upstreams", {}).values()}
+    for name, table in merge.values.get("subsystems", {}).items():
+        if "ready_seconds" in table or not (name in served or table.get("serves")):
+            continue
+        seconds = load_seconds(table.get("command", ()), table.get("working_directory", ""))
+        if seconds:
+            table["ready_seconds"] = seconds
 
 
 def _drop_incomplete(merge: _Merge) -> None:

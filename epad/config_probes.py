@@ -8,6 +8,9 @@ from msgspec import Meta, Struct
 
 from epad.config_types import Count, Name, Positive, Ratio, RungName, Seconds
 
+Enforce = dict[Name, Literal["observe", "contain"]]
+"""Of each detector, or of a probe that has one only by the probe's name: does it hold, or is it only told?"""
+
 
 class BurnWindowConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A share of the day's budget within some seconds, and the rung that calls for."""
@@ -25,7 +28,9 @@ class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
     warn_ratio: Ratio
     identical_prompts: Count
     duplicate_ratio: Ratio
+    sampled_prompts: Count
     appended_loops: Count
+    climb_seconds: Seconds
     retry_warn_ratio: Ratio
     retry_ratio: Ratio
     error_ratio: Ratio
@@ -41,8 +46,12 @@ class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
     output_window_characters: Count
     output_windows: Count
     output_chunks: Count
+    output_characters: Count
+    output_row_characters: Count
+    output_answers: Count
     burn: dict[Name, BurnWindowConfig]
     rungs: dict[Name, RungName]
+    enforce: Enforce = {}
 
 
 class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +63,7 @@ class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
     stale_turns: Count
     max_conversations: Count
     rung: RungName
+    enforce: Enforce = {}
 
 
 class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,12 +72,14 @@ class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
     interval_seconds: Seconds
     stall_seconds: Seconds
     min_tokens: Count
+    enforce: Enforce = {}
 
 
 class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How soon a subsystem that hangs or has failed is found."""
 
     interval_seconds: Seconds
+    enforce: Enforce = {}
 
 
 class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +99,7 @@ class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
     exhaustion_seconds: Seconds
     ghost_bytes: Count
     root: str
+    enforce: Enforce = {}
 
 
 class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +123,7 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     inodes_limit_ratio: Ratio
     lag_seconds: Seconds
     lag_settle_seconds: Seconds
+    enforce: Enforce = {}
 
 
 class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +139,7 @@ class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     good_looks: Count
     blast_ratio: Annotated[float, Meta(gt=0, le=1)]
     burst_seconds: Seconds = 60.0
+    enforce: Enforce = {}
 
 
 class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +148,7 @@ class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     interval_seconds: Seconds
     forget_seconds: Seconds
     severities: dict[str, Literal["ok", "warning", "anomaly", "critical"]]
+    enforce: Enforce = {}
 
 
 class DatastoreProbeConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +157,7 @@ class DatastoreProbeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     interval_seconds: Seconds
     core_share: Annotated[float, Meta(gt=0, le=1)]
     deadline_seconds: Seconds
+    enforce: Enforce = {}
 
 
 class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,6 +58,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
+    "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",
     "state.files": "saved as they are",
     "state.directories": "saved with all that is in them",
     "state.databases": "SQLite databases, saved by SQLite's own backup",

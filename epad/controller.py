@@ -36,6 +36,8 @@ MAX_MOVES = 5
 RETRY_SECONDS = 1.0
 # One of so many ticks is looked at while nothing is wrong: a look at 100 subsystems takes a millisecond.
 IDLE_TICKS = 5
+# What a detector that only tells has found is told again after this long.
+OBSERVED_SECONDS = 60.0
 
 _OPEN = Hold(Rung.OPEN)
 # Only a person's order leaves it, however calm it is.
@@ -71,6 +73,7 @@ class Controller:
         self._early: list[tuple[Operation, asyncio.Future[OperationEnded]]] = []
         self._holds: Mapping[str, Hold] = {}
         self._decided_at = float("-inf")
+        self._told_observed: dict[tuple[str, str], float] = {}
         self.cycles = 0
         self.sentence = "started"
 
@@ -143,6 +146,7 @@ class Controller:
         """
         if isinstance(stimulus, Finding):
             self._metrics.record(stimulus)
+            self._announce_observed(self._decider.judged(stimulus))
         watching = self._recorder.begin(stimulus, self._decider, self._world)
         begun = await self._decide(stimulus, watching, tick_seconds)
         self._recorder.end(watching)
@@ -236,6 +240,19 @@ class Controller:
         for phase in Phase:
             self._metrics.phase.labels(phase).set(phase is self._decider.phase)
         self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
+
+    def _announce_observed(self, finding: Finding) -> None:
+        """Tell of what a detector found that holds nobody for it, once a while."""
+        if not finding.evidence.get("observed") and not finding.evidence.get("ended"):
+            return
+        now = self._clock.monotonic()
+        key = (finding.subsystem, str(finding.evidence.get("detector", finding.probe)))
+        if now - self._told_observed.get(key, float("-inf")) < OBSERVED_SECONDS:
+            return
+        self._told_observed[key] = now
+        fields = {"text": f"{key[1]}: {finding.reason}", "probe": finding.probe, "detector": key[1]}
+        self._log.warning(EventKind.NOTICE, subsystem=finding.subsystem, **fields)
+        self._events.emit(EventKind.NOTICE, finding.subsystem, **fields)
 
     def _announce_change(self, change: Change) -> None:
         anomaly = change.anomaly

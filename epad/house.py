@@ -37,6 +37,7 @@ from epad.keys import Keys
 from epad.looks import Sights
 from epad.machine import MachineView
 from epad.metrics import Metrics
+from epad.model_load import is_loading
 from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
@@ -123,7 +124,7 @@ class House:
                 self._integrity,
                 directories,
                 lambda: self.decider.incident.parked,
-                Sights(self._upstream_status, self._hold_of, self._datastores.check, self._last_verified),
+                Sights(self._upstreams.status, self._hold_of, self._datastores.check, self._last_verified),
             ),
             clock,
             self._push,
@@ -187,9 +188,6 @@ class House:
         """The ledger writer's count of commits, or None while nothing waits for it."""
         return self._stores.ledger.commits if self._stores.ledger.waiting else None
 
-    def _upstream_status(self) -> list[dict[str, object]]:
-        return self._gateway.upstreams()
-
     def _last_verified(self) -> str:
         return self.responses.last_verified()
 
@@ -211,6 +209,7 @@ class House:
         """Bring the series that follow state, not events, up to date."""
         self.metrics.show(self.supervisor.snapshots())
         self._gateway.observe_budgets()
+        self.metrics.show_upstreams(self._upstreams.status())
         self._machine.show()
         return self.board.render()
 
@@ -349,6 +348,7 @@ class House:
             gateway.idle_seconds,
             self.clock,
             Path(credentials) if credentials else None,
+            lambda name: is_loading(name, self.supervisor.snapshots(), self.config, self.clock),
         )
 
     def _make_world(self) -> WorldView:

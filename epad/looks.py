@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from epad.config import SubsystemConfig, UpstreamConfig
+from probes.blame import Fault
 from probes.cascade import DependencyGraph, Look
 from probes.datastore import DatastoreCheck
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
@@ -43,6 +44,9 @@ MAX_TURN_LOOKS = 64
 MAX_MODELS = 1_024
 _UNANSWERED = "its turns are not answered"
 _PREFIX = "upstream/"
+_NO_TROUBLE = frozenset({"loading"})
+_UNSERVED = frozenset({Fault.UPSTREAM, Fault.KEY})
+_NOT_THE_UPSTREAMS = frozenset({Fault.CLIENT, Fault.HOST, Fault.EPAD})
 _UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
 
 
@@ -83,6 +87,7 @@ class Looks:
         self._open_turns: dict[str, str] = {}
         self._nodes: dict[str, str] = {}
         self._turn_looks: list[Look] = []
+        self._shut: set[str] = set()
 
     def answers_for(self, node: str) -> str:
         """The subsystem that a node's trouble is about; HOST for an upstream that is not served from here."""
@@ -99,10 +104,27 @@ class Looks:
         self._answered.clear()
         self._unanswered.clear()
         self._turn_looks.clear()
-        if now - self._upstreams_looked_at >= UPSTREAM_LOOK_SECONDS:
+        due = now - self._upstreams_looked_at >= UPSTREAM_LOOK_SECONDS
+        if due:
             self._upstreams_looked_at = now
-            for upstream in self._sights.upstreams():
-                yield Look(upstream_node(str(upstream["name"])), now, str(upstream["reason"]))
+        for upstream in self._sights.upstreams():
+            yield from self._upstream(upstream, now, due=due)
+
+    def _upstream(self, upstream: Mapping[str, object], now: float, *, due: bool) -> Iterator[Look]:
+        """What the gateway knows of an upstream.
+
+        Of a breaker that is open or has just closed it has seen enough to be sure. A server that loads has no trouble
+        to be told of; but who suffers from it is its victim.
+        """
+        node, reason = upstream_node(str(upstream["name"])), str(upstream["reason"])
+        if upstream.get("breaker") == "open":
+            self._shut.add(node)
+            yield Look(node, now, reason, told=upstream["state"] in _NO_TROUBLE)
+        elif node in self._shut:
+            self._shut.discard(node)
+            yield Look(node, now, hard=True)
+        elif due:
+            yield Look(node, now, "" if upstream["healthy"] else reason)
 
     def admitted(self, event: TurnAdmitted) -> None:
         node = self._nodes.get(event.model)
@@ -132,16 +154,22 @@ class Looks:
         return any(fnmatchcase(model, pattern) for pattern in patterns if pattern != but)
 
     def refused(self, event: TurnRefused) -> None:
-        """Nothing to see: a refusal says nothing of who is well."""
+        """A turn that its upstream cannot serve; any other refusal says nothing of who is well."""
+        if event.upstream not in self._upstreams or event.fault not in _UNSERVED:
+            return
+        self._graph.learn(event.subsystem, upstream_node(event.upstream))
+        self._unanswered.add(event.subsystem)
 
     def finished(self, event: TurnFinished) -> None:
         upstream, done = self._open_turns.pop(event.turn, ""), event.outcome == "done"
         if done:
             self._answered.add(event.subsystem)
-        elif event.outcome == "failed" and (event.http_status == 0 or event.http_status >= 500):
+        elif event.fault in _UNSERVED or _came_to_nothing(event):
             self._unanswered.add(event.subsystem)
         # An error of a server that is there may be the request's own doing; no answer at all is not.
-        silent = event.outcome == "failed" and event.http_status == 0
+        silent = (
+            event.outcome == "failed" and event.http_status == 0 and event.fault not in _NOT_THE_UPSTREAMS
+        )
         if upstream and (done or silent) and len(self._turn_looks) < MAX_TURN_LOOKS:
             self._turn_looks.append(Look(upstream, event.at, "" if done else _UNANSWERED, told=True))
 
@@ -164,3 +192,9 @@ class Looks:
         if hold.rung >= Rung.FREEZE and not hold.paused:
             return f"it is held: {hold.reason}"
         return "it failed and is not restarted" if snapshot.state is SubsystemState.FAILED else ""
+
+
+def _came_to_nothing(event: TurnFinished) -> bool:
+    """Whether nobody answered, whoever's fault that was."""
+    silent = event.http_status == 0 or event.http_status >= 500
+    return event.outcome == "failed" and silent and event.fault not in _NOT_THE_UPSTREAMS

@@ -7,10 +7,11 @@ enums: nothing that a client can make up, so the number of series is bounded by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from epad.gateway.health import State
 from epad.ledger.record import Outcome
 from epad.response.step import StepName, StepState
 from probes.subsystems import SubsystemSnapshot, SubsystemState
@@ -83,6 +84,9 @@ class Metrics:
         self.turns = self._counter("epad_turns_total", "Turns closed.", "subsystem", "outcome")
         self.refusals = self._counter("epad_refusals_total", "Requests turned away.", "subsystem", "code")
         self.in_flight = self._gauge("epad_turns_in_flight", "Turns open now.", "subsystem")
+        self.upstream_state = self._gauge(
+            "epad_upstream_state", "1 for the state an upstream is in.", "name", "state"
+        )
         self.budget_limit = self._gauge(
             "epad_token_budget_limit_tokens", "The budget.", "subsystem", "window"
         )
@@ -212,6 +216,12 @@ class Metrics:
                 self.subsystem_state.labels(snapshot.name, state).set(state is snapshot.state)
             if snapshot.progress_done is not None:
                 self.progress.labels(snapshot.name).set(snapshot.progress_done)
+
+    def show_upstreams(self, upstreams: Iterable[Mapping[str, object]]) -> None:
+        """Bring the series of the upstreams up to date."""
+        for upstream in upstreams:
+            for state in State:
+                self.upstream_state.labels(upstream["name"], state.value).set(state == upstream["state"])
 
     def forget(self, subsystem: str) -> None:
         """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""

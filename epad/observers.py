@@ -46,9 +46,12 @@ class TurnFanout:
         for tell in self._tell_finished:
             tell(event)
 
-    def streamed(self, event: TurnStreamed) -> None:
+    def streamed(self, event: TurnStreamed) -> str:
+        """Tell everyone, and pass on the first reason to end the turn here."""
+        ending = ""
         for tell in self._tell_streamed:
-            tell(event)
+            ending = tell(event) or ending
+        return ending
 
     def _emit_refusal(self, event: TurnRefused) -> None:
         now = self._clock.monotonic()

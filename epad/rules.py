@@ -5,7 +5,10 @@ from __future__ import annotations
 from epad.config import Config
 from epad.response.decider import Rules
 from statemachine.containment import Rung
+from statemachine.enforcement import Enforcement
 from statemachine.situation import Limits
+
+OBSERVE = "observe"
 
 
 def make_rules(config: Config) -> Rules:
@@ -20,4 +23,24 @@ def make_rules(config: Config) -> Rules:
         recoveries_per_hour=policy.recoveries_per_hour,
     )
     rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
-    return Rules(limits, policy.attempts_per_subsystem, rungs, config.probes.cascade.blast_ratio)
+    return Rules(
+        limits,
+        policy.attempts_per_subsystem,
+        rungs,
+        config.probes.cascade.blast_ratio,
+        make_enforcement(config),
+    )
+
+
+def make_enforcement(config: Config) -> Enforcement:
+    """The detectors that only tell: by probe, and what a subsystem says otherwise for itself."""
+    tables = (
+        getattr(getattr(config.probes, probe), "enforce", {}) for probe in config.probes.__struct_fields__
+    )
+    observed = {name for table in tables for name, how in table.items() if how == OBSERVE}
+    own = {
+        name: {detector: how == OBSERVE for detector, how in spec.enforce.items()}
+        for name, spec in config.subsystems.items()
+        if spec.enforce
+    }
+    return Enforcement(frozenset(observed), own)

@@ -36,32 +36,32 @@ _REFUSAL = re.compile(r"(?P<key>probes(?:\.[\w-]+)+)(?: \((?P<value>[^)]*)\))? (
 def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
     """The thresholds of every detector. Raises ValueError for one that could never be reached."""
     burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
-    return TokenBurnThresholds(**{**_fields(config), "burn": burn})
+    return TokenBurnThresholds(**{**_settings(config), "burn": burn})
 
 
 def conversation_thresholds(config: ConversationConfig) -> ConversationThresholds:
     """Raises ValueError."""
-    return ConversationThresholds(**_fields(config))
+    return ConversationThresholds(**_settings(config))
 
 
 def progress_thresholds(config: ProgressConfig) -> ProgressThresholds:
     """Raises ValueError."""
-    return ProgressThresholds(**_fields(config))
+    return ProgressThresholds(**_settings(config))
 
 
 def cascade_thresholds(config: CascadeConfig) -> CascadeThresholds:
     """Raises ValueError."""
-    return CascadeThresholds(**_fields(config))
+    return CascadeThresholds(**_settings(config))
 
 
 def vram_thresholds(config: VramConfig) -> VramThresholds:
     """All but where the devices are looked for. Raises ValueError."""
-    return VramThresholds(**{name: value for name, value in _fields(config).items() if name != "root"})
+    return VramThresholds(**{name: value for name, value in _settings(config).items() if name != "root"})
 
 
 def host_thresholds(config: HostConfig) -> HostThresholds:
     """Raises ValueError."""
-    return HostThresholds(**_fields(config))
+    return HostThresholds(**_settings(config))
 
 
 def alert_thresholds(config: AlertsConfig) -> AlertThresholds:
@@ -103,6 +103,11 @@ def _complaint(refusal: str, probes: ProbesConfig) -> Complaint:
     others = tuple((*key[:2], word) for word in re.findall(r"\w+", found["rest"]) if word in known)
     text = f"is {found['value']}, and {found['rest']}" if found["value"] else found["rest"]
     return Complaint(key, text, others)
+
+
+def _settings(struct: object) -> dict[str, Any]:
+    """What the probe itself goes by; whether its findings hold anybody is decided where they are absorbed."""
+    return {name: value for name, value in _fields(struct).items() if name != "enforce"}
 
 
 def _fields(struct: object) -> dict[str, Any]:

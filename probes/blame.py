@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 4.0
 """A client that leaves after so long without a byte was not served; one that leaves sooner did so by its own choice."""
 
 READ_CHARACTERS = 600

@@ -3,7 +3,8 @@
 A request carries its conversation with it, so each one can be held against what was seen of it before: it
 continues from the last state, from an earlier one (a branch), or from one that never passed here (a gap).
 These are told of, not acted upon: people edit, agents compact. Answers that repeat while the conversation
-grows are acted upon.
+grows are acted upon where that says something: a short answer to a new question is a "yes" like any other, and one to
+a question that was asked after a pause is a poll.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from probes.probe import Push
+from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
@@ -22,12 +24,24 @@ from statemachine.containment import Rung
 from statemachine.finding import Finding, Severity
 
 NAME = "conversation"
+LOOPS = frozenset({"loop", "stale"})
+"""What it acts upon: answers in a circle, and nothing new for many turns."""
+
 REMEMBERED_STATES = 12
 REMEMBERED_REPLIES = 12
 LONGEST_PERIOD = 3
 LEAST_LOOP = 6
 """Answers; so one answer alone must come six times. Four in a row were a plain "done" twice in 26 days of
 bench/detectors.py, and no loop."""
+
+LONG_TOKENS = 100
+"""An answer of so many is not given twice to two different questions: a label, a vote, a refusal is shorter."""
+
+WORD_TOKENS = 4
+"""Fewer are a yes, a no, a label: those are honest answers to questions that differ in their numbers alone."""
+
+REMEMBERED_QUESTIONS = 32
+"""Each by its digest and by that without its numbers."""
 
 MAX_OPEN_TURNS = 4_096
 """Turns whose answer is awaited; the gateway lets far fewer be in flight, so what is above was lost."""
@@ -83,7 +97,10 @@ class _Conversation:
     """The last states of one conversation, newest last, and the last answers."""
 
     states: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_STATES))
+    questions: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_QUESTIONS))
+    answered_at: float = float("-inf")
     replies: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REPLIES))
+    telling: deque[bool] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REPLIES))
     messages: int = 0
     stale: int = 0
     answered_state: bytes = b""
@@ -108,16 +125,34 @@ class _Conversation:
         self.messages = event.messages
         return grown
 
-    def answered(self, reply: bytes, state: bytes, *, grown: bool) -> None:
-        """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn."""
+    def least_telling(self, event: TurnAdmitted) -> int:
+        """How many tokens an answer needs to say something for a loop, if it was given before.
+
+        Any does where the question was asked before, at once after an answer, or is not known; where it was but for
+        its numbers, any but a word; else only a long one.
+        """
+        if not event.last_message:
+            return 0
+        again, numbered = event.last_message in self.questions, event.shape and event.shape in self.questions
+        self.questions += (event.last_message, event.shape)
+        if event.at - self.answered_at >= AT_ONCE_SECONDS or not (again or numbered):
+            return LONG_TOKENS
+        return 0 if again else WORD_TOKENS
+
+    def answered(self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True) -> None:
+        """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn.
+
+        That one was given before says something for a loop only if it is `telling`.
+        """
         if state == self.answered_state:
             return
         self.answered_state = state
         if reply not in self.replies:
             self.stale = 0
-        elif grown:
+        elif grown and telling:
             self.stale += 1
         self.replies.append(reply)
+        self.telling.append(telling)
 
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
@@ -127,7 +162,8 @@ class _Conversation:
             if len(replies) < length or replies[-1] != replies[-1 - period]:
                 continue
             last = list(replies)[-length:]
-            if last[period:] == last[:-period]:
+            repeated = list(self.telling)[period - length :]
+            if last[period:] == last[:-period] and all(repeated):
                 return period
         return 0
 
@@ -137,6 +173,7 @@ class _OpenTurn:
     key: tuple[str, str]
     state: bytes
     grown: bool
+    telling: int
 
 
 class _Counts:
@@ -190,7 +227,8 @@ class ConversationHealth:
             self._of(event.subsystem).add(
                 fault, event.at, turn=event.turn, conversation=event.conversation, messages=event.messages
             )
-        self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event))
+        telling = conversation.least_telling(event)
+        self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event), telling)
 
     def refused(self, event: TurnRefused) -> None:
         """What was not said is not missing."""
@@ -204,7 +242,9 @@ class ConversationHealth:
         conversation = self._conversations.get(opened.key) if opened is not None else None
         if opened is None or conversation is None or not event.reply:
             return
-        conversation.answered(event.reply, opened.state, grown=opened.grown)
+        telling = event.output_tokens >= opened.telling
+        conversation.answered(event.reply, opened.state, grown=opened.grown, telling=telling)
+        conversation.answered_at = event.at
         looping = self._looping(event, opened.key[1], conversation)
         if looping is not None:
             self._push(looping)
@@ -236,13 +276,9 @@ class ConversationHealth:
         t = self._thresholds
         period = conversation.period(t.loop_repeats)
         if period:
+            times = max(t.loop_repeats, -(-LEAST_LOOP // period))
             what = "the same answer" if period == 1 else f"the same {period} answers in turn"
-            reason, value, limit, unit = (
-                f"{what}, {t.loop_repeats} times",
-                t.loop_repeats,
-                t.loop_repeats,
-                "times",
-            )
+            reason, value, limit, unit = f"{what}, {times} times", times, times, "times"
         elif conversation.stale >= t.stale_turns:
             reason = f"{conversation.stale} turns on, nothing has been answered that was not answered before"
             value, limit, unit = conversation.stale, t.stale_turns, "turns"

@@ -24,7 +24,9 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     `upstream` is the one that is asked first, and `attempt` the header X-Epad-Attempt: a runner's own mark of which
     try this is. It tells requests apart, and excuses from no limit. `sampling` is a digest of what draws another
     answer to the same prompt (seed, temperature, n, max_tokens, ...), empty if the request has none of it; it is not
-    `random` where the request asks for the likeliest answer (temperature 0, top_k 1).
+    `random` where the request asks for the likeliest answer (temperature 0, top_k 1), and `drawn` where it asks for a
+    sample itself (temperature above 0, a seed, several choices); None where nobody has looked. `shape` is a digest of
+    the last message without its numbers and ids: a loop that counts differs from turn to turn in nothing else.
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -44,6 +46,8 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     attempt: str = ""
     sampling: bytes = b""
     random: bool = True
+    drawn: bool | None = None
+    shape: bytes = b""
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):
@@ -114,6 +118,9 @@ class TurnObserver(Protocol):
 
 @runtime_checkable
 class StreamObserver(Protocol):
-    """Told about answers while they stream; a `TurnObserver` may be one too. O(1) likewise."""
+    """Told about answers while they stream; a `TurnObserver` may be one too. O(1) likewise.
 
-    def streamed(self, event: TurnStreamed) -> None: ...
+    What it returns is why this one turn is to end here, in one sentence; empty, as nearly always, if it may go on.
+    """
+
+    def streamed(self, event: TurnStreamed) -> str: ...

@@ -313,7 +313,18 @@ SCHEMAS: dict[str, Any] = {
             engine=_TEXT,
             gateway=_object(url=_TEXT),
             upstreams=_array(
-                _object(name=_TEXT, url=_TEXT, healthy=_YES, reason=_TEXT, server=_TEXT, served_by=_TEXT)
+                _object(
+                    name=_TEXT,
+                    url=_TEXT,
+                    healthy=_YES,
+                    state=_TEXT,
+                    breaker=_TEXT,
+                    reason=_TEXT,
+                    seconds=_NUMBER,
+                    retry_seconds=_NUMBER,
+                    server=_TEXT,
+                    served_by=_TEXT,
+                )
             ),
             budgets={
                 "type": "object",

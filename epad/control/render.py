@@ -165,11 +165,23 @@ def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[s
     if not upstreams:
         return []
     silent = [upstream for upstream in upstreams if not upstream["healthy"]]
+    told = [upstream for upstream in upstreams if upstream["reason"]]
     line = f"models   {len(upstreams) - len(silent)} of {len(upstreams)} upstreams answer"
     served = [f"{clean(u['name'])} by {clean(u['served_by'])}" for u in upstreams if u.get("served_by")]
     line += f"; served from here: {', '.join(served)}" if served else ""
-    reasons = [f"         {clean(u['name'])} at {clean(u['url'])}: {clean(u['reason'])}" for u in silent]
+    reasons = [f"         {clean(u['name'])} at {clean(u['url'])}: {_upstream_trouble(u)}" for u in told]
     return [line, *(style.paint(reason, "yellow") for reason in reasons)]
+
+
+def _upstream_trouble(upstream: dict[str, Any]) -> str:
+    """What an upstream is, since when, why, and when it is asked again."""
+    reason, state = clean(upstream["reason"]), clean(upstream.get("state", ""))
+    if not state or state == "well":
+        return reason
+    if upstream["breaker"] == "open":
+        return f"{state} for {duration(upstream['seconds'])}: {reason}; epad looks at it every second until it is back"
+    again = f"; turns of that model go there again in {duration(upstream['retry_seconds'])}"
+    return f"{state}: {reason}{again if upstream['retry_seconds'] else ''}"
 
 
 def _shared_budget_lines(status: dict[str, Any]) -> list[str]:

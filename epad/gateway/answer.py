@@ -41,6 +41,9 @@ class Answer:
         self._start = b""
         # Whether the health of its upstream knows how it went; of a mere look it is told by the looker.
         self.judged = True
+        # Whether it says that its upstream does not begin, and another may be asked.
+        self.declined = False
+        self.who, self.model = "", ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,7 +72,7 @@ class Answer:
         """Say that this is an answer indeed, so that its upstream is known to work; once."""
         if not self.judged:
             self.judged = True
-            self._health.succeeded()
+            self._health.succeeded(self.who, self.model)
 
     def is_none(self) -> None:
         """Say that an error stands in the answer's place: whose fault it is, is not known."""

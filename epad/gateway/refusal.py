@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from epad.gateway.limits import IN_FLIGHT, OVERRUN, REQUESTS, Refused
 from epad.gateway.money import dollars
@@ -20,6 +21,9 @@ LONGEST_RETRY_AFTER_SECONDS = 60
 _WORTH_WAITING_SECONDS = 61.0
 LEDGER_RETRY_SECONDS = 5
 UPSTREAM_RETRY_SECONDS = 5
+# epad looks at a server that is down every second, so that whoever comes back after this is served if it is back.
+UPSTREAM_DOWN_RETRY_SECONDS = 2
+_DOWN_CODES = {"loading": "upstream_loading", "rejecting": "upstream_rejects_key"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,37 @@ class Refusal:
         return headers
 
 
-class RefusalError(Exception):
-    """The request in hand is refused; carries the refusal and, for a budget, which limit it would cross."""
+class Unavailable(Protocol):
+    """An upstream that is not asked now."""
 
-    def __init__(self, refusal: Refusal, refused: Refused | None = None, prompt_digest: bytes = b"") -> None:
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def limiting(self) -> bool: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
+class RefusalError(Exception):
+    """The request in hand is refused; carries the refusal and, for a budget, which limit it would cross.
+
+    `upstream` is the one that is down, where that is why.
+    """
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        refused: Refused | None = None,
+        prompt_digest: bytes = b"",
+        upstream: str = "",
+    ) -> None:
         super().__init__(refusal.message)
+        self.upstream = upstream
         self.refusal = refusal
         self.refused = refused
         self.prompt_digest = prompt_digest
@@ -238,6 +268,33 @@ def upstream_failed(message: str) -> Refusal:
         message,
         retriable=True,
         retry_after_seconds=UPSTREAM_RETRY_SECONDS,
+    )
+
+
+def upstream_unavailable(down: Unavailable) -> Refusal:
+    """A model server that is not asked now: the client is told so at once, and when to come back."""
+    if down.limiting:
+        return _limited(down)
+    return Refusal(
+        503,
+        "upstream_error",
+        _DOWN_CODES.get(down.state, "upstream_unavailable"),
+        down.sentence,
+        retriable=True,
+        retry_after_seconds=UPSTREAM_DOWN_RETRY_SECONDS,
+    )
+
+
+def _limited(down: Unavailable) -> Refusal:
+    """A server's own limit, for as long as it told: a long wait is not to be repeated by itself."""
+    seconds = max(1, math.ceil(down.seconds))
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        "upstream_limited",
+        down.sentence,
+        retriable=seconds <= LONGEST_RETRY_AFTER_SECONDS,
+        retry_after_seconds=seconds,
     )
 
 

@@ -8,19 +8,27 @@ from functools import partial
 from msgspec import structs
 
 from epad.gateway.answer import Answer
-from epad.gateway.charge import NOTHING
+from epad.gateway.charge import NOTHING, Charge
 from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Fault
+from epad.gateway.early_end import end_of, ended_early
 from epad.gateway.errors import UpstreamError
 from epad.gateway.form import Form
 from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Request
 from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
-from epad.gateway.refusal import Refusal, compressed, reservation_exceeded, upstream_failed
+from epad.gateway.refusal import (
+    Refusal,
+    compressed,
+    reservation_exceeded,
+    upstream_failed,
+    upstream_unavailable,
+)
 from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Upstream, Upstreams
+from epad.gateway.upstream_key import refused_key
 from epad.ledger.record import Outcome, UsageSource
 from probes.blame import Failure, said_in
 
@@ -111,13 +119,20 @@ class Relay:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
             turn.end(Outcome.FAILED, str(error), error.failure)
-            raise BrokenTurnError(upstream_failed(str(error))) from error
+            raise BrokenTurnError(self._told(turn, error)) from error
         except asyncio.CancelledError:
             severed = turn.was_severed()
             if severed is None:
                 raise
             turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
             raise BrokenTurnError(severed) from None
+
+    def _told(self, turn: Turn, error: UpstreamError) -> Refusal:
+        """What the client is told of an upstream that failed, or that is not asked since it fails."""
+        down = self._upstreams.down(turn.arrival.upstream, turn.arrival.asker)
+        if error.failure is Failure.NOT_ASKED and down is not None:
+            return upstream_unavailable(down)
+        return upstream_failed(str(error))
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
         """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
@@ -128,6 +143,7 @@ class Relay:
                 _target(request, turn),
                 partial(_written, turn, lessons),
                 request.fields,
+                turn.arrival.asker,
             )
             if answer.status == 200:
                 lessons.remember(turn)
@@ -154,7 +170,7 @@ class Relay:
         if answer.status >= 400:
             turn.said = said_in(answer.status, _start_of(body), read.failure)
         if answer.status in _NOT_LET_IN:
-            message = f"upstream {name} does not take epad's key: check [upstreams.{name}] api_key_file"
+            message = refused_key(name, turn.arrival.upstream.served_by.key)
             turn.end(Outcome.FAILED, message)
             raise BrokenTurnError(upstream_failed(message))
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
@@ -199,10 +215,10 @@ class Relay:
                 raise
             turn.end(Outcome.CUT, broken.message, Failure.SEVERED)
         turn.seal()
-        self._settle(turn, turn.meter)
+        charge = self._settle(turn, turn.meter)
         if broken is not None:
             answer.close()
-            rest += turn.meter.cut(broken)
+            rest += end_of(turn.meter, broken, charge)
         try:
             client.end(rest)
         except ConnectionError as error:
@@ -222,11 +238,10 @@ class Relay:
             passed = meter.feed(data)
             if meter.chunks:
                 answer.succeeded()
-            self._turns.streamed(turn, meter)
-            if overrun and not meter.complete:
-                broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
-                turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
-                return broken, b""
+            why = self._turns.streamed(turn, meter)
+            broken = _stopped(turn, why, overrun=overrun)
+            if broken is not None and not meter.complete:
+                return broken, passed if why else b""
             # One that has just come to its end is let end: to cut it would save nothing.
             overrun = _overruns(turn, meter)
             if meter.complete:
@@ -253,14 +268,14 @@ class Relay:
             return upstream_failed(message), rest
         return None, rest
 
-    def _settle(self, turn: Turn, meter: StreamMeter) -> None:
+    def _settle(self, turn: Turn, meter: StreamMeter) -> Charge:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
         if self._turns.is_settled(turn):
-            return
+            return None
         charge = turn.charge()
         if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
-        self._turns.settle(turn, charge)
+        return self._turns.settle(turn, charge)
 
     async def _drain(self, client: Connection, turn: Turn) -> None:
         """Let the client take its bytes, within its time: one that stalls pins a GPU slot and a reservation.
@@ -296,6 +311,18 @@ def _gone(turn: Turn) -> ClientGoneError:
 def _start_of(body: bytes) -> str:
     """The beginning of an error's body, as text."""
     return body[:_READ_BYTES].decode("utf-8", "replace")
+
+
+def _stopped(turn: Turn, why: str, *, overrun: bool) -> Refusal | None:
+    """What ends a stream that its server goes on with; None if nothing does."""
+    if why:
+        turn.end(Outcome.CUT, why)
+        return ended_early(why)
+    if not overrun:
+        return None
+    broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
+    turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
+    return broken
 
 
 def _target(request: Request, turn: Turn) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -30,15 +30,22 @@ _Said = tuple[tuple[str, bytes], ...]
 _MOST_BYTES = 4_096
 # What each of these makes an answer that is not drawn at all, but the likeliest.
 _LIKELIEST: Mapping[str, float] = {"temperature": 0.0, "top_k": 1.0, "top_p": 0.0, "do_sample": 0.0}
+# Above these a request wants an answer that chance has a part in, or several. A seed that stays the same wants the
+# same answer; one that changes shows in the digest.
+_SAMPLES: Mapping[str, float] = {"temperature": 0.0, "n": 1.0, "best_of": 1.0, "num_beams": 1.0}
 _read_options = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_number = msgspec.json.Decoder(float | bool | None).decode
+_read_number: Callable[[bytes | Raw], float | None] = msgspec.json.Decoder(float | bool | None).decode
 
 
 class Sampling(Struct, frozen=True):
-    """`digest` is empty if the request says nothing of how its answer is drawn; `random`, whether it is drawn."""
+    """`digest` is empty if the request says nothing of how its answer is drawn; `random`, whether it is drawn.
+
+    `drawn` says whether the request asks for a sample itself; where it does not, that is left to the server.
+    """
 
     digest: bytes = b""
     random: bool = True
+    drawn: bool = False
 
 
 _UNSAID = Sampling()
@@ -62,8 +69,10 @@ def _read(said: _Said) -> Sampling:
         digest.update(value)
         digest.update(b"\0")
     values = dict(said)
-    likeliest = _is_likeliest(values) or (_OPTIONS in values and _is_likeliest(_options(values[_OPTIONS])))
-    return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest)
+    options = _options(values[_OPTIONS]) if _OPTIONS in values else {}
+    likeliest = _is_likeliest(values) or _is_likeliest(options)
+    drawn = not likeliest and (_asks_for_a_sample(values) or _asks_for_a_sample(options))
+    return Sampling(digest.digest()[:_DIGEST_BYTES], not likeliest, drawn)
 
 
 # A client says the same in all of its requests.
@@ -72,6 +81,10 @@ _read_small = lru_cache(1_024)(_read)
 
 def _is_likeliest(values: Mapping[str, bytes | Raw]) -> bool:
     return any(name in values and _number(values[name]) == least for name, least in _LIKELIEST.items())
+
+
+def _asks_for_a_sample(values: Mapping[str, bytes | Raw]) -> bool:
+    return any((_number(values[name]) or 0) > most for name, most in _SAMPLES.items() if name in values)
 
 
 def _options(raw: bytes | Raw) -> Mapping[str, Raw]:

@@ -384,6 +384,7 @@ class Gateway:
                 else 0.0,
                 prompt_digest=error.prompt_digest,
                 fault=fault_of_refusal(error.refusal.code),
+                upstream=error.upstream,
             )
         )
 

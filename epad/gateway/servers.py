@@ -50,6 +50,7 @@ class Server:
     `tool_preamble_tokens`: what it puts before a request's tools by itself, at most, as it publishes; `tool_preambles`
     has that of single models, by a part of their names.
     `context_paths`: where how much a model holds is read, beside the list of models.
+    `health_path`: where it says whether it is ready, if its list of models does not say that.
     `takes_any_cap`: a cap beyond what its context leaves is no error to it.
     `unasked`: by route, how many tokens it makes for a request that names no cap, where that is a fixed number.
     `forbids_unknown`: it answers 422 to a field that it does not know, so nothing may be written in beside its list.
@@ -66,6 +67,7 @@ class Server:
     tool_preamble_tokens: int = 0
     tool_preambles: tuple[tuple[str, int], ...] = ()
     context_paths: tuple[str, ...] = ()
+    health_path: str = ""
     caps_by_route: Caps = field(default_factory=lambda: _USUAL_CAPS, repr=False, compare=False)
     written: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     unasked: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
@@ -98,9 +100,10 @@ GENERIC = Server("generic")
 SERVERS: dict[str, Server] = {
     server.name: server
     for server in (
-        Server("llama.cpp", shows_all=True, takes_any_cap=True, context_paths=("/props",), caps_by_route=_LLAMA_CPP),
-        Server("vllm", shows_all=True, counts_all_choices=True, zero_cap_means_none=True, caps_by_route=_BOTH,
-               unasked=_LEGACY),
+        Server("llama.cpp", shows_all=True, takes_any_cap=True, context_paths=("/props",), health_path="/health",
+               caps_by_route=_LLAMA_CPP),
+        Server("vllm", shows_all=True, counts_all_choices=True, zero_cap_means_none=True, health_path="/health",
+               caps_by_route=_BOTH, unasked=_LEGACY),
         Server("ollama", shows_all=True, counts_all_choices=True, takes_any_cap=True, context_paths=("/api/ps",)),
         # Its newer models refuse max_tokens, its older ones take the newer name.
         Server("openai", counts_all_choices=True, caps_by_route=_BOTH,
@@ -111,9 +114,10 @@ SERVERS: dict[str, Server] = {
         Server("xai", counts_all_choices=True, streams_usage_unasked=True, caps_by_route=_BOTH),
         Server("deepseek", shows_all=True, counts_all_choices=True, streams_usage_unasked=True),
         Server("gemini", counts_all_choices=True, caps_by_route=_BOTH),
-        Server("tgi", shows_all=True, counts_all_choices=True, context_paths=("/info",), caps_by_route=_TGI),
+        Server("tgi", shows_all=True, counts_all_choices=True, context_paths=("/info",), health_path="/health",
+               caps_by_route=_TGI),
         # A cap of 0 is to it as none.
-        Server("sglang", shows_all=True, counts_all_choices=True, caps_by_route=_BOTH),
+        Server("sglang", shows_all=True, counts_all_choices=True, health_path="/health", caps_by_route=_BOTH),
         Server("lmstudio", shows_all=True, takes_any_cap=True, context_paths=("/api/v0/models",)),
         Server("transformers", shows_all=True, counts_all_choices=True, takes_any_cap=True,
                forbids_unknown=True, caps_by_route=_BOTH),

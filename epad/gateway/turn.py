@@ -5,31 +5,32 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from epad.database import DatabaseError
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
+from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused, Reservation
 from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
 from epad.gateway.dialects.caps import UNSEEN_CHOICE_NAMES
-from epad.gateway.dialects.dialect import Ask, Endpoint, OutputLimits, StreamMeter
+from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.labelled import Labelled
-from epad.gateway.money import FREE, Price
+from epad.gateway.money import FREE
 from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
-from epad.gateway.prompts import PromptBound, Prompts
-from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget
-from epad.gateway.sampling import sampling_of
-from epad.gateway.upstream import Route
+from epad.gateway.prompts import Prompts
+from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
-from probes.blame import Ending, Failure, Fault, Said, fault_of
-from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
+from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
+from probes.turns import StreamObserver, TurnFinished, TurnStreamed
 from statemachine.finding import Finding
+
+__all__ = ["Arrival", "BrokenTurnError", "Turn", "Turns"]
 
 
 class BrokenTurnError(Exception):
@@ -38,26 +39,6 @@ class BrokenTurnError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
-
-
-class Arrival(Struct, frozen=True):
-    """A request that was read and routed."""
-
-    subsystem: str
-    at: float
-    endpoint: Endpoint
-    ask: Ask
-    upstream: Route
-    prompt: PromptBound
-    body: bytes
-    body_sha256: bytes
-    idempotency_key: str | None
-    retry: int
-    price: Price = FREE
-    conversation: str = ""
-    context_tokens: int = 0
-    hidden: bool = False
-    attempt: str = ""
 
 
 class Turn:
@@ -107,11 +88,15 @@ class Turn:
         """Say how it went."""
         self.outcome, self.reason, self.failure = outcome, reason, failure
 
+    def waited_seconds(self, now: float) -> float:
+        """How long nothing of its answer has come; 0 if some did."""
+        begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
+        return 0.0 if begun else now - self.forwarded_at
+
     def fault(self, now: float) -> Fault:
         """Say whose fault it is that it did not end well."""
         if self.outcome is Outcome.DONE and self.failure is Failure.NONE and self.status < 400:
             return Fault.NOBODY
-        begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
         return fault_of(
             Ending(
                 failed=self.outcome is Outcome.FAILED,
@@ -119,7 +104,7 @@ class Turn:
                 said=self.said,
                 failure=self.failure,
                 well=not self.arrival.upstream.served_by.health.reason,
-                waited_seconds=0.0 if begun else now - self.forwarded_at,
+                waited_seconds=self.waited_seconds(now),
             )
         )
 
@@ -195,6 +180,9 @@ class Turns:
     async def admit(self, arrival: Arrival, wish: Wish) -> Turn:
         """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
         name, digest = arrival.subsystem, arrival.ask.prompt_digest
+        down = self._parts.upstreams.down(arrival.upstream, arrival.asker)
+        if down is not None:  # before anything is reserved for what cannot be served
+            raise RefusalError(upstream_unavailable(down), prompt_digest=digest, upstream=down.upstream)
         admitted: Admitted | Refused | None = self.admission.at_once(name, wish, digest)
         if admitted is None:
             asked = self._parts.clock.monotonic()
@@ -243,37 +231,20 @@ class Turns:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
         arrival, now = turn.arrival, self._parts.clock.monotonic()
         turn.forwarded, turn.forwarded_at = True, now
-        history, sampling = arrival.ask.history, sampling_of(arrival.ask)
         self._parts.metrics.gateway_seconds.observe(now - arrival.at)
         self._parts.observer.admitted(
-            TurnAdmitted(
-                subsystem=arrival.subsystem,
-                at=now,
-                turn=turn.id,
-                model=arrival.ask.model,
-                reserved_tokens=turn.reservation.tokens,
-                prompt_digest=arrival.ask.prompt_digest,
-                retry=arrival.retry,
-                prompt_tokens=turn.bound.input_tokens,
-                last_message=history.last_message,
-                conversation=arrival.conversation,
-                messages=history.messages,
-                history=history.digests,
-                upstream=arrival.upstream.name,
-                attempt=arrival.attempt,
-                sampling=sampling.digest,
-                random=sampling.random,
-            )
+            arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
         )
 
-    def streamed(self, turn: Turn, meter: StreamMeter) -> None:
-        """Tell those who listen to streams what has come since the last time."""
+    def streamed(self, turn: Turn, meter: StreamMeter) -> str:
+        """Tell those who listen to streams what has come since the last time; say why to end it here, if so."""
         pieces = meter.reply.take()
         if not pieces or self._listener is None:
-            return
+            return ""
         now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
         tokens = meter.chunks if counted is None else counted
-        self._listener.streamed(TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens))
+        event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
+        return self._listener.streamed(event) or ""
 
     def is_settled(self, turn: Turn) -> bool:
         """Say whether what it costs is decided already."""
@@ -323,6 +294,9 @@ class Turns:
         parts.access.leave(name, turn)
         now = parts.clock.monotonic()
         if turn.forwarded:
+            waited = turn.waited_seconds(now)
+            if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
+                arrival.upstream.served_by.health.unanswered(waited)
             self._ended[name, turn.outcome.value].inc()
             self._seconds[name,].observe(now - arrival.at)
             parts.observer.finished(

@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import errno
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from yarl import URL
 
-from epad.beat import sleep_to_beat
 from epad.config import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
-from epad.gateway.dialects.dialect import Habits
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
-from epad.gateway.health import Health
+from epad.gateway.health import Health, Look, State
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Origin, Pool
-from epad.gateway.objections import OTHER_NAME, USAGE_OPTION
+from epad.gateway.looking import (
+    LOOK_PATHS,
+    WATCH_SECONDS,
+    Looker,
+    Starting,
+    health_path,
+    look_of,
+    nothing_starts,
+    read_body,
+)
+from epad.gateway.retry_after import retry_after_seconds
+from epad.gateway.route import NOBODY, Asker, Down, Route, Upstream
 from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.server_profile import ServerProfile
-from epad.gateway.servers import CHAT, Server
-from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys
-from probes.blame import Failure
+from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys, refused_key
+from probes.blame import Ending, Failure, Fault, Said, fault_of, said_in
 from statemachine.clock import Clock
 
+__all__ = ["NOBODY", "Asker", "Down", "Route", "Upstream", "Upstreams"]
+
 _CATALOGUE_SECONDS = 10.0
-_LOOK_EVERY_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _MOST_ROUTED = 1_024
 _PATTERN = re.compile(r"[*?\[]")
-_LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
 
+# What these say is read: a server answers so before it has begun, and the next may be asked.
+_DECLINING = frozenset({401, 402, 403, 407, 429, 503})
+_LIMITING = frozenset({402, 403, 429})
+_READ_BYTES = 2_048
 # The client's key is ours to know, not the upstream's; the body is ours to frame; and usage in a compressed
 # answer could not be read.
 _NOT_FORWARDED = HOP_BY_HOP | frozenset({
@@ -51,79 +64,6 @@ _JSON: Field = (b"Content-Type", b"application/json")
 _UNCOMPRESSED: Field = (b"Accept-Encoding", b"identity")
 
 
-@dataclass(slots=True, eq=False)
-class Upstream:
-    """A configured model server; `profile` is what is known of it by now, `fields` what else it may be asked with."""
-
-    name: str
-    base: str
-    prefix: str
-    own_fields: tuple[Field, ...]
-    dialects: frozenset[str]
-    models: tuple[str, ...]
-    patterns: tuple[re.Pattern[str], ...]
-    context_tokens: int
-    free: bool
-    origin: Origin
-    key: str
-    health: Health
-    profile: ServerProfile
-    fields: frozenset[str] = frozenset()
-
-    @property
-    def server(self) -> Server:
-        """Its kind, as far as it is known by now."""
-        return self.profile.server
-
-    def context(self, model: str) -> int:
-        """How many tokens a model holds here, prompt and answer together; 0 if that is not known."""
-        return self.profile.context(model)
-
-    def serves(self, model: str, dialect: str) -> bool:
-        """Say whether a request for this model goes here."""
-        return dialect in self.dialects and any(pattern.match(model) for pattern in self.patterns)
-
-    def names(self, model: str) -> bool:
-        """Say whether a pattern other than the one for everything matches the model."""
-        pairs = zip(self.models, self.patterns, strict=True)
-        return any(pattern.match(model) for text, pattern in pairs if text != "*")
-
-    def server_for(self, dialect: str) -> Server:
-        """Its kind, as a request in one dialect takes it."""
-        return self.profile.for_dialect(dialect)
-
-    def habits(self, path: str, model: str, refused: frozenset[str] = frozenset()) -> Habits:
-        """How it takes what epad writes into a request to this route, for this model.
-
-        `refused` is what it does not take as one turn has just learnt, beside what is known already.
-        """
-        server = self.server
-        name, refused = server.cap_field(path), refused or self.profile.refused(model)
-        if path == CHAT and name in refused:
-            name = OTHER_NAME.get(name, name)
-        asks_usage = server.takes_stream_options and USAGE_OPTION not in refused
-        return Habits((name, *server.caps(path)), asks_usage, server.zero_cap_means_none)
-
-    def target(self, path: str) -> bytes:
-        """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is what /v1 lies in."""
-        if not self.prefix.endswith("/v1"):
-            return (self.prefix + path).encode()
-        return (self.prefix.removesuffix("/v1") + path).encode()
-
-
-class Route:
-    """The upstreams that one turn may go to, in order. It ends at the first that can be reached."""
-
-    def __init__(self, candidates: tuple[Upstream, ...]) -> None:
-        self.candidates = candidates
-        self.served_by = candidates[0]
-
-    @property
-    def name(self) -> str:
-        """Of the upstream that is asked."""
-        return self.served_by.name
-
-
 class Upstreams:
     """The configured model servers, in order: the first that matches a model serves it."""
 
@@ -134,11 +74,13 @@ class Upstreams:
         idle_seconds: float,
         clock: Clock,
         credentials: Path | None = None,
+        starting: Starting = nothing_starts,
     ) -> None:
         self._config = config
         self._clock = clock
         self._credentials = credentials
-        self._looking: asyncio.Task[None] | None = None
+        self._starting = starting
+        self._looker = Looker(self._look, self._watch)
         # A total would count while an answer streams; how long a model may be silent is what is limited.
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
@@ -160,14 +102,11 @@ class Upstreams:
             if upstream.context_tokens
             for dialect in upstream.dialects
         )
-        self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
+        self._looker.start(self._upstreams)
 
     async def stop(self) -> None:
         """Close every connection."""
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
-            await asyncio.wait({looking})
+        await self._looker.stop()
         self._upstreams = ()
         self._routed.clear()
         self._speaking.clear()
@@ -201,7 +140,11 @@ class Upstreams:
                 "name": upstream.name,
                 "url": _without_secrets(self._config[upstream.name].url),
                 "healthy": not upstream.health.reason,
-                "reason": upstream.health.reason,
+                "reason": upstream.health.reason or upstream.health.limit,
+                "state": upstream.health.state.value,
+                "breaker": "open" if upstream.health.is_open else "closed",
+                "seconds": round(max(0.0, self._clock.monotonic() - upstream.health.since), 3),
+                "retry_seconds": round(upstream.health.seconds_closed(), 3),
                 "server": upstream.server.name,
             }
             for upstream in self._upstreams
@@ -233,8 +176,22 @@ class Upstreams:
         """Say whether the configuration says of any that speaks a dialect how much its models hold."""
         return dialect in self._telling_context
 
+    def down(self, route: Route, asker: Asker) -> Down | None:
+        """Say which upstream keeps a turn away for how long, if none of its candidates may be asked now."""
+        candidates = route.candidates
+        waits = [each.health.seconds_until_asked(asker.model, asker.name) for each in candidates]
+        if not all(waits):
+            return None
+        wait, number = min((wait, number) for number, wait in enumerate(waits))
+        return Down.of(candidates[number], wait, asker.model)
+
     async def post(
-        self, route: Route | Upstream, path: str, body: bytes | Callable[[Upstream], bytes], client: Fields
+        self,
+        route: Route | Upstream,
+        path: str,
+        body: bytes | Callable[[Upstream], bytes],
+        client: Fields,
+        asker: Asker = NOBODY,
     ) -> Answer:
         """Forward a request, as each upstream is to get it; return when its answer begins. Raises UpstreamError.
 
@@ -243,21 +200,29 @@ class Upstreams:
         if isinstance(route, Upstream):
             route = Route((route,))
         failure = UpstreamError(f"upstream {route.name} is not asked now", nothing_spent=True)
-        for upstream in route.candidates:
-            if not upstream.health.ask():
-                failure = _kept_away(upstream)
+        for number, upstream in enumerate(route.candidates):
+            if not upstream.health.ask(asker.model, asker.name):
+                failure = _kept_away(upstream, asker)
                 continue
             route.served_by = upstream
             try:
                 written = body if isinstance(body, bytes) else body(upstream)
-                return await self._post(upstream, path, written, client)
+                answer = await self._post(upstream, path, written, client, asker)
             except UpstreamError as error:
                 if not error.nothing_spent:
                     raise
                 failure = error
+                continue
+            others = route.candidates[number + 1 :]
+            if not answer.declined or all(
+                each.health.seconds_until_asked(asker.model, asker.name) for each in others
+            ):
+                return answer
+            answer.close()
+            failure = UpstreamError(f"upstream {upstream.name} answered {answer.status}", nothing_spent=True)
         raise failure
 
-    async def _post(self, upstream: Upstream, path: str, body: bytes, client: Fields) -> Answer:
+    async def _post(self, upstream: Upstream, path: str, body: bytes, client: Fields, asker: Asker) -> Answer:
         """Ask one upstream, and remember how it went. Raises UpstreamError."""
         fields = client.without(_NOT_FORWARDED)
         if "content-type" not in client:
@@ -268,48 +233,103 @@ class Upstreams:
             )  # epad's own clients, who check a server or repeat a lost turn, know none
         try:
             answer = await self._request(b"POST", upstream, path, body, fields)
+            await self._judge(upstream, answer, asker)
         except UpstreamError as error:
-            upstream.health.failed(str(error))
+            self._unanswered(upstream, error, asker)
             raise
-        if answer.status >= 500:
-            upstream.health.failed(f"it answered {answer.status}")
-        elif answer.status != 200:
-            upstream.health.succeeded()
-        else:
-            answer.judged = False  # it may still be an error: whoever reads it says what it is
         upstream.profile.answered(answer.head)
         return answer
 
-    async def _look_at_all(self) -> None:
-        """Look at every upstream again and again; a look that fails is what it is for, and ends nothing."""
-        while True:
-            await asyncio.gather(*(self._look(upstream) for upstream in self._upstreams))
-            await sleep_to_beat(_LOOK_EVERY_SECONDS)
+    def _unanswered(self, upstream: Upstream, error: UpstreamError, asker: Asker) -> None:
+        """Remember that nothing came; what this machine lacks says nothing of the upstream."""
+        look = self._not_seen(upstream, error)
+        if look is None:
+            return
+        if look.state is State.FAILING:
+            upstream.health.failed(look.reason, asker.name)
+        else:
+            upstream.health.gone(look.reason, asker.name, starting=look.state is State.LOADING)
+
+    async def _judge(self, upstream: Upstream, answer: Answer, asker: Asker) -> None:
+        """Remember what the head of an answer says of its upstream. Raises UpstreamError."""
+        status, health = answer.status, upstream.health
+        answer.who, answer.model = asker.name, asker.model
+        if status == 200:
+            answer.judged = False  # it may still be an error: whoever reads it says what it is
+            return
+        said = await _said(answer) if status in _DECLINING and answer.readable else Said.NOTHING
+        fault = fault_of(Ending(failed=True, status=status, said=said))
+        answer.declined = status in _DECLINING and fault is not Fault.CLIENT
+        if status < 400 or fault is Fault.CLIENT:
+            health.succeeded(asker.name, asker.model)
+        elif fault is Fault.KEY:
+            health.rejected(refused_key(upstream.name, upstream.key))
+        elif status in _LIMITING:
+            seconds = retry_after_seconds(answer.head, self._clock.utc())
+            health.limited(
+                f"upstream {upstream.name} limits what it takes: it answered {status}", seconds, asker.model
+            )
+        elif said is Said.LOADING:
+            health.loading(f"upstream {upstream.name} is loading its model")
+        elif status >= 500:
+            health.failed(f"it answered {status}", asker.name)
+
+    async def _reread_key(self, upstream: Upstream) -> None:
+        """Take a key that was put right since it was read."""
+        config = {upstream.name: self._config[upstream.name]}
+        with contextlib.suppress(UpstreamError):
+            keys = await asyncio.to_thread(read_keys, config, self._credentials)
+            upstream.key = keys[upstream.name]
 
     async def _look(self, upstream: Upstream) -> None:
-        dialect = next(name for name in _LOOK_PATHS if name in upstream.dialects)
-        failure = await self._look_on(upstream, _LOOK_PATHS[dialect])
-        upstream.health.looked(failure)
-        if failure:
+        """Look at one upstream, and learn which server it is and how much its models hold."""
+        dialect = next(name for name in LOOK_PATHS if name in upstream.dialects)
+        look = await self._look_on(upstream, LOOK_PATHS[dialect], _LOOK_SECONDS)
+        if look is None:
+            return
+        upstream.health.looked(look)
+        if look.reason:
             upstream.profile.forget_refusals()  # who comes back may be another server
-        if not failure and (path := upstream.profile.more_to_read()):
-            await self._look_on(upstream, path)
+        elif path := upstream.profile.more_to_read():
+            await self._look_on(upstream, path, _LOOK_SECONDS)
 
-    async def _look_on(self, upstream: Upstream, path: str) -> str:
-        """Learn what one answer tells of a server; how it failed, if it did."""
+    async def _watch(self, upstream: Upstream) -> None:
+        """Look at one whose breaker is open, and at its own health route where its list of models says nothing bad."""
+        if upstream.health.state is State.REJECTING:
+            await self._reread_key(upstream)
+        dialect = next(name for name in LOOK_PATHS if name in upstream.dialects)
+        look = await self._look_on(upstream, LOOK_PATHS[dialect], WATCH_SECONDS)
+        path = health_path(upstream)
+        if look is not None and not look.reason and path:
+            look = await self._look_on(upstream, path, WATCH_SECONDS)
+        if look is not None:
+            upstream.health.looked(look)
+
+    async def _look_on(self, upstream: Upstream, path: str, seconds: float = _LOOK_SECONDS) -> Look | None:
+        """Learn what one answer tells of a server; None if this machine is not able to ask."""
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(seconds):
                 answer = await self._request(b"GET", upstream, path)
         except TimeoutError:
-            return f"a look at it took longer than {_LOOK_SECONDS:g} s"
+            return Look(State.FAILING, f"a look at it took longer than {seconds:g} s")
         except UpstreamError as error:
-            return str(error)
+            return self._not_seen(upstream, error)
         async with answer:
-            # 404 and 401 come from a server that is there; what it says of turns, turns will tell.
-            if answer.status >= 500:
-                return f"a look at it got {answer.status}"
-            upstream.profile.looked(path, answer.status, answer.head, await _read_for_a_look(answer))
-        return ""
+            body = await read_body(answer, seconds, MOST_LOOKED_BYTES)
+            upstream.profile.looked(path, answer.status, answer.head, body)
+        return look_of(upstream, path, answer.status, body)
+
+    def _not_seen(self, upstream: Upstream, error: UpstreamError) -> Look | None:
+        """What a request without an answer says: of a server that is starting, that it is not there yet."""
+        if error.failure is Failure.HOST_SHORT:
+            return None
+        if error.failure is not Failure.NOT_CONNECTED:
+            return Look(State.FAILING, str(error))
+        if upstream.subsystem and self._starting(upstream.subsystem):
+            return Look(
+                State.LOADING, f"upstream {upstream.name} is loading: {upstream.subsystem} has just begun"
+            )
+        return Look(State.GONE, str(error))
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""
@@ -375,19 +395,11 @@ class Upstreams:
             free=config.free or config.embedded,
             origin=origin,
             key=key,
-            health=Health(self._clock),
+            health=Health(self._clock, partial(self._looker.opened, name)),
             profile=ServerProfile(config.url, config.server, config.context_tokens),
             fields=frozenset(config.fields),
+            subsystem=config.served_by,
         )
-
-
-async def _read_for_a_look(answer: Answer) -> bytes:
-    """The body of an answer; nothing of one that breaks off or does not end: that it began says that all is well."""
-    try:
-        async with asyncio.timeout(_LOOK_SECONDS):
-            return await answer.read(MOST_LOOKED_BYTES)
-    except (UpstreamError, TimeoutError):
-        return b""
 
 
 def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
@@ -405,11 +417,17 @@ def _why_unconnected(error: NotConnectedError) -> Failure:
     return Failure.HOST_SHORT if short else Failure.NOT_CONNECTED
 
 
-def _kept_away(upstream: Upstream) -> UpstreamError:
-    seconds = upstream.health.seconds_until_asked()
-    reason = upstream.health.reason or "another turn tries it"
-    message = f"upstream {upstream.name} is not asked for another {seconds:.0f} s: {reason}"
-    return UpstreamError(message, nothing_spent=True, failure=Failure.NOT_ASKED)
+async def _said(answer: Answer) -> Said:
+    """Read what a refusal says, and leave it to be read again. Raises UpstreamError."""
+    body = await answer.read()
+    answer.put_back(body)
+    return said_in(answer.status, body[:_READ_BYTES].decode("utf-8", "replace"))
+
+
+def _kept_away(upstream: Upstream, asker: Asker) -> UpstreamError:
+    wait = upstream.health.seconds_until_asked(asker.model, asker.name)
+    down = Down.of(upstream, wait, asker.model)
+    return UpstreamError(down.sentence, nothing_spent=True, failure=Failure.NOT_ASKED)
 
 
 def _without_secrets(url: str) -> str:

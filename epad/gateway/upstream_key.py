@@ -9,6 +9,7 @@ from epad.config import UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.http.message import Field
 
+KEY_STATUSES = frozenset({401, 403, 407})
 _ANTHROPIC = "anthropic"
 ANTHROPIC_PREFIX = "/v1/messages"
 _SHARED_PREFIX = "/v1/models"
@@ -36,6 +37,16 @@ def key_fields(key: str, dialects: frozenset[str], path: str) -> list[Field]:
     if key and (not anthropic or dialects != {_ANTHROPIC}):
         fields.append((b"Authorization", b"Bearer " + key.encode()))
     return fields
+
+
+def refused_key(name: str, key: str) -> str:
+    """Say that an upstream refuses epad's key, and where that is to be put right."""
+    fix = (
+        f"check [upstreams.{name}] api_key_file"
+        if key
+        else f"there is none, so set [upstreams.{name}] api_key_file"
+    )
+    return f"upstream {name} does not take epad's key: {fix}"
 
 
 def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:

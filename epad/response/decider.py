@@ -7,7 +7,7 @@ It does no I/O: the controller writes a decision to the journal and carries it o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from epad.response.stimulus import Forced, Ordered, Paused, Released, Resumed, S
 from statemachine.assessor import Anomaly, Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
+from statemachine.enforcement import Enforcement
 from statemachine.finding import HOST, OPERATOR, AnomalyKey, Finding, Severity
 from statemachine.force import force, refusal
 from statemachine.forecast import forecast
@@ -103,6 +104,7 @@ class Rules:
     attempts_per_subsystem: int
     rung_by_probe: Mapping[str, Rung]
     blast_ratio: float = 1.0
+    enforcement: Enforcement = field(default_factory=Enforcement)
 
 
 class Decider:
@@ -128,6 +130,10 @@ class Decider:
     def configure(self, rules: Rules) -> None:
         """Decide by these rules from now on."""
         self._rules = rules
+
+    def judged(self, finding: Finding) -> Finding:
+        """A finding as it counts: of a detector that only tells, a warning."""
+        return self._rules.enforcement.judge(finding)
 
     def hold_for(self, subsystem: str) -> Hold:
         """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
@@ -187,7 +193,8 @@ class Decider:
     def _absorb(self, stimulus: Stimulus) -> list[Change]:
         match stimulus:
             case Finding():
-                return [] if self._is_excused(stimulus.key) else self.assessor.observe(stimulus)
+                found = self._rules.enforcement.judge(stimulus)
+                return [] if self._is_excused(found.key) else self.assessor.observe(found)
             case Released(subsystem, reason):
                 self._world.forget(subsystem)
                 self._incident = self._incident.without(subsystem)

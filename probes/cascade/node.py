@@ -11,8 +11,8 @@ from itertools import pairwise
 class Look:
     """What a node looked like at one time; `reason` is empty where it was well.
 
-    `hard` marks a fact (its process ended), which needs no second look. `told` marks trouble that some other
-    finding states: it sorts roots from victims, and raises nothing itself.
+    `hard` marks a fact (its process ended, its breaker closed), which needs no second look. `told` marks trouble that
+    some other finding states: it sorts roots from victims, and raises nothing itself.
     """
 
     node: str
@@ -67,7 +67,8 @@ class NodeHealth:
         self._good_in_a_row = self._good_in_a_row + 1 if look.ok else 0
         self._note_flapping()
         if look.ok:
-            if self.failed and self._good_in_a_row >= self._rule.good and not self.flapping:
+            enough = self._good_in_a_row >= self._rule.good and not self.flapping
+            if self.failed and (enough or look.hard):
                 self._recover()
             return
         self.reason, self.told = look.reason, look.told

@@ -1,23 +1,51 @@
-"""A stream that has caught itself in a loop: the same chunk, or the same stretch of text, again and again."""
+"""A stream that has caught itself in a loop: it says what it has just said, and nothing else any more.
+
+Looked for is exact repetition with one period, for a long stretch. Whatever holds anything new is none: rows with a
+counter, verse with a refrain, a table, a list, a log with times in it. What repeats exactly and honestly is bounded by
+how it looks: prose does so for a few lines (`output_characters`); identical rows, zeros in an array or in base64, a
+word over and over are data that somebody may have asked for, and are cut only far beyond that
+(`output_row_characters`: 4,000 times "0, ").
+"""
 
 from __future__ import annotations
+
+import re
 
 from probes.token_burn.thresholds import REMEMBERED_CHARACTERS, TokenBurnThresholds
 from probes.token_burn.verdict import Detector, Verdict
 from probes.turns import TurnStreamed
 from statemachine.finding import Severity
 
-FEW_LETTERS = 6
-"""A stretch of fewer different characters is a divider, a table's edge or a row of zeros: normal in any answer,
-so `MONOTONOUS` times as many of it are needed."""
+_STRUCTURE = re.compile(r"[\d|{}\[\]<>=:;\"`\t\\/_#*()&%$@~^+]")
+"""A unit with one of these is a row, a tag, code or markup, until it is very long."""
 
-MONOTONOUS = 8
+_ROW = re.compile(r"[^.!?,;\u2026\u3002\uff01\uff1f\s]\s*\n")
+"""A line that ends without a stop: a row of a list."""
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LEAST_SPACES = 0.08
+_LEAST_FOREIGN = 4
+"""Different letters beyond ASCII: prose of a script that sets no spaces between its words."""
 
 
 class LoopingOutput:
-    """Remembers the end of one stream. Its last stretch is counted in it once for each stretch that comes."""
+    """Remembers the end of one stream, and for how long it has been saying the same.
 
-    __slots__ = ("_chunk", "_new", "_since", "_tail", "_thresholds", "in_a_row", "looked")
+    It looks once for every `output_window_characters` that have come, so that many small chunks cost no more than few
+    large ones; where nothing repeats a look is one search for the last of them in the end that is remembered.
+    """
+
+    __slots__ = (
+        "_chunk",
+        "_new",
+        "_since",
+        "_tail",
+        "_thresholds",
+        "in_a_row",
+        "looked",
+        "period",
+        "stretch",
+    )
 
     def __init__(self, thresholds: TokenBurnThresholds) -> None:
         self._thresholds = thresholds
@@ -27,6 +55,8 @@ class LoopingOutput:
         self._chunk = ""
         self.in_a_row = 0
         self.looked = 0
+        self.period = 0
+        self.stretch = 0
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
         """Take in what has come; the last thing that it shows, if anything."""
@@ -44,22 +74,35 @@ class LoopingOutput:
             return self._state(event, "chunks", self.in_a_row, t.output_chunks, text[:64])
         self._new.append(text)
         self._since += len(text)
-        # One look for each stretch that has come, so that many small chunks cost no more than few large ones.
-        return self._repeated(event) if self._since >= t.output_window_characters else None
+        return self._look(event) if self._since >= t.output_window_characters else None
 
-    def _repeated(self, event: TurnStreamed) -> Verdict | None:
-        t = self._thresholds
-        self._tail = (self._tail + "".join(self._new))[-REMEMBERED_CHARACTERS:]
+    def _look(self, event: TurnStreamed) -> Verdict | None:
+        new, text = self._since, self._tail + "".join(self._new)
         self._new.clear()
         self._since = 0
         self.looked += 1
-        window = self._tail[-t.output_window_characters :]
-        if self._tail.rfind(window, 0, -1) < 0:  # as in most prose; a third of the cost of counting
+        if self.period and text[-new:] == text[-new - self.period : -self.period]:
+            self.stretch += new
+        else:
+            self._find(text[-REMEMBERED_CHARACTERS:])
+        self._tail = text[-REMEMBERED_CHARACTERS:]
+        if not self.period:
             return None
-        limit = t.output_windows * (MONOTONOUS if len(set(window)) < FEW_LETTERS else 1)
-        limit = min(limit, REMEMBERED_CHARACTERS // t.output_window_characters)
-        count = self._tail.count(window)
-        return self._state(event, "stretches", count, limit, window) if count >= limit else None
+        unit = self._tail[-self.period :]
+        limit = max(self._allowed(unit), self._thresholds.output_windows * self.period)
+        return self._state(event, "characters", self.stretch, limit, unit) if self.stretch >= limit else None
+
+    def _find(self, tail: str) -> None:
+        """Look for the period with which the end repeats, and for how long it has done so."""
+        size = self._thresholds.output_window_characters
+        at = tail.rfind(tail[-size:], 0, -1) if len(tail) > size else -1
+        self.period, self.stretch = (len(tail) - size - at if at >= 0 else 0), 0
+        if self.period:
+            self.stretch = _repeated(tail, self.period)
+
+    def _allowed(self, unit: str) -> int:
+        t = self._thresholds
+        return t.output_characters if is_prose(unit) else t.output_row_characters
 
     def _state(self, event: TurnStreamed, unit: str, count: int, limit: int, what: str) -> Verdict:
         # What the model said stays private: its length and number of letters are enough to know the kind.
@@ -67,7 +110,7 @@ class LoopingOutput:
             Detector.LOOPING_OUTPUT,
             Severity.ANOMALY,
             self._thresholds.rung(Detector.LOOPING_OUTPUT),
-            f"an answer repeats itself: the same {len(what)} characters {count} times",
+            f"an answer repeats itself: the same {len(what)} characters for {count} {unit}, and nothing new",
             count,
             limit,
             unit,
@@ -78,3 +121,24 @@ class LoopingOutput:
                 "output_tokens": event.output_tokens,
             },
         )
+
+
+def is_prose(unit: str) -> bool:
+    """Say whether a stretch is made of words and stops, and of no rows: such a thing is not said forty times."""
+    if _STRUCTURE.search(unit) or _ROW.search(unit + unit[:1]):
+        return False
+    if len({letter for letter in unit if letter > "\x7f" and letter.isalpha()}) >= _LEAST_FOREIGN:
+        return True
+    return len(set(_WORD.findall(unit + unit))) >= 2 and unit.count(" ") >= _LEAST_SPACES * len(unit)
+
+
+def _repeated(tail: str, period: int) -> int:
+    """For how many of the last characters each is the same as the one a period before it."""
+    low, high = 0, len(tail) - period
+    while low < high:
+        middle = (low + high + 1) // 2
+        if tail[-middle:] == tail[-middle - period : -period]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

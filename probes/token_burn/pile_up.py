@@ -18,15 +18,19 @@ MAX_OPEN_TURNS = 1_024
 DEMAND_SECONDS = 1.0
 """A refused client is told to wait this long: within it, each refusal at the cap is one more caller."""
 
+UNTOLD_RATIO = 2.0
+"""Turns wanted at once, over the cap, where nobody was told when to come back: none of them can have waited."""
+
 
 @dataclass(slots=True)
 class OpenTurn:
-    """A turn in flight, and the end of what it has streamed; of a client's own retry, no prompt."""
+    """A turn in flight, when it last put anything out, and the end of what it has streamed."""
 
     at: float
     reserved_tokens: int
-    prompt_digest: bytes = b""
     output: LoopingOutput | None = None
+    output_at: float = 0.0
+    told: bool = False
 
 
 class OpenTurns:
@@ -35,25 +39,24 @@ class OpenTurns:
     def __init__(self, thresholds: TokenBurnThresholds) -> None:
         self._thresholds = thresholds
         self._turns: OrderedDict[str, OpenTurn] = OrderedDict()
-        self._refused = WindowSum(DEMAND_SECONDS)
+        self._refused, self._untold = WindowSum(DEMAND_SECONDS), WindowSum(DEMAND_SECONDS)
+        self._above = WindowSum(thresholds.window_seconds)
         self.reserved_tokens = 0
 
     def __len__(self) -> int:
         return len(self._turns)
 
-    def output(self, turn: str) -> LoopingOutput | None:
-        """The end of what a turn has streamed; None for one that is not in flight."""
+    def streaming(self, turn: str, at: float) -> OpenTurn | None:
+        """A turn that has just put something out; None for one that is not in flight."""
         open_turn = self._turns.get(turn)
         if open_turn is None:
             return None
-        if open_turn.output is None:
-            open_turn.output = LoopingOutput(self._thresholds)
-        return open_turn.output
+        open_turn.output_at = at
+        return open_turn
 
     def admitted(self, event: TurnAdmitted) -> None:
         self.finished(event.turn)
-        prompt = b"" if event.retry else event.prompt_digest
-        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, prompt)
+        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, output_at=event.at)
         self.reserved_tokens += event.reserved_tokens
         if len(self._turns) > MAX_OPEN_TURNS:
             _, lost = self._turns.popitem(last=False)
@@ -66,31 +69,57 @@ class OpenTurns:
             self.reserved_tokens -= ended.reserved_tokens
         return ended
 
-    def refused_at_cap(self, at: float) -> None:
-        """One more would have been in flight."""
-        self._refused.add(at, 1)
+    def refused_at_cap(self, at: float, cap: int, *, told: bool) -> None:
+        """One more would have been in flight; `told` says whether it was told when to come back."""
+        (self._refused if told else self._untold).add(at, 1)
+        if cap and len(self._turns) + self._refused.total(at) > self._thresholds.pile_up_ratio * cap:
+            self._above.add(at, 1)
 
     def verdict(self, now: float, cap: int) -> Verdict | None:
-        """Say what piles up. What is refused at the cap counts: in flight there are never more than that; 0 is none."""
-        wanted = len(self._turns) + self._refused.total(now)
-        if cap and wanted > self._thresholds.pile_up_ratio * cap:
+        """Say what piles up.
+
+        A full cap is a limit at work, and a client of many workers that each wait their second asks often: only what
+        asks more often than any such does, and keeps on, hammers.
+        """
+        wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
+        if cap and self._hammers(now, cap):
+            limit = self._thresholds.pile_up_ratio * cap
+            if self._untold.total(now):
+                limit = UNTOLD_RATIO * cap
             return self._state(
-                f"{wanted} turns wanted in flight at once, {cap} may be: is it fanning out?",
+                f"{wanted} turns wanted in flight at once, {cap} may be, and it does not wait: is it fanning out?",
                 wanted,
-                self._thresholds.pile_up_ratio * cap,
+                limit,
                 "turns",
                 now,
             )
-        age = self._oldest_seconds(now)
-        if age > self._thresholds.oldest_seconds:
+        turn, silent = self._most_silent(now)
+        if silent > self._thresholds.oldest_seconds:
             return self._state(
-                f"a turn has been in flight for {age / 60:.0f} min: is {next(iter(self._turns))} ever to end?",
-                round(age, 3),
+                f"a turn has been in flight for {silent / 60:.0f} min without any output: is {turn} ever to end?",
+                round(silent, 3),
                 self._thresholds.oldest_seconds,
                 "seconds",
                 now,
             )
         return None
+
+    def _hammers(self, now: float, cap: int) -> bool:
+        if len(self._turns) + self._untold.total(now) > UNTOLD_RATIO * cap:
+            return True
+        wanted = len(self._turns) + self._refused.total(now)
+        sustained = self._above.slots(now) >= self._thresholds.hammering_slots
+        return sustained and wanted > self._thresholds.pile_up_ratio * cap
+
+    def _most_silent(self, now: float) -> tuple[str, float]:
+        """The turn without output for the longest. Those that began later than `oldest_seconds` ago need no look."""
+        silent, longest = "", 0.0
+        for name, turn in self._turns.items():
+            if now - turn.at <= self._thresholds.oldest_seconds:
+                break
+            if now - turn.output_at > longest:
+                silent, longest = name, now - turn.output_at
+        return silent, longest
 
     def _oldest_seconds(self, now: float) -> float:
         return now - next(iter(self._turns.values())).at if self._turns else 0.0

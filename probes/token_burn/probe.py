@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from probes.probe import Push
 from probes.token_burn.burn import BurnRate
 from probes.token_burn.cusum import BusyCusum
-from probes.token_burn.pile_up import OpenTurns
+from probes.token_burn.output import LoopingOutput
+from probes.token_burn.pile_up import OpenTurn, OpenTurns
 from probes.token_burn.prompts import Repetition
 from probes.token_burn.ratios import Ratios
-from probes.token_burn.thresholds import SubsystemBudget, TokenBurnThresholds
+from probes.token_burn.thresholds import CLIMBING, SubsystemBudget, TokenBurnThresholds
 from probes.token_burn.verdict import NAME, Detector, Verdict, firmest
 from probes.token_burn.window import WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
@@ -27,8 +28,16 @@ ANY_IN_FLIGHT = 64
 
 IN_FLIGHT = "max_in_flight"
 MICROUSD = "microusd"
+EPISODE_SECONDS = 90.0
+"""What a detector says again within this time is the same trouble: under a throttle it is heard once in 10 s."""
+
 RESTATE_SECONDS = 1.0
 """A detector that says the same as before is heard once in this time: a loop may ask a thousand times in it."""
+
+
+def never_progressed(_: str) -> float:
+    """A subsystem that says nothing of its progress."""
+    return float("-inf")
 
 
 @dataclass(slots=True)
@@ -47,6 +56,8 @@ class _Track:
     bad_at: float | None = None
     judged_at: float = float("-inf")
     stated: dict[Detector, tuple[float, Rung]] = field(default_factory=dict)
+    episodes: dict[Detector, tuple[float, float]] = field(default_factory=dict)
+    degenerate: int = 0
 
 
 class TokenBurn:
@@ -54,7 +65,8 @@ class TokenBurn:
 
     `budget` says what a subsystem may spend. While the last word about a subsystem is bad and younger than the
     window, a sample says nothing good about it: an OK every few seconds would thin out the refusals of a loop
-    that is merely slow.
+    that is merely slow. `progressed_at` is when a subsystem last said that its work has moved on: what it asked before
+    led somewhere.
     """
 
     def __init__(
@@ -64,11 +76,13 @@ class TokenBurn:
         budget: Callable[[str], SubsystemBudget],
         clock: Clock,
         push: Push,
+        progressed_at: Callable[[str], float] = never_progressed,
     ) -> None:
         self._thresholds = thresholds
         self._budget = budget
         self._clock = clock
         self._push = push
+        self._progressed_at = progressed_at
         self._tracks: dict[str, _Track] = {}
 
     @property
@@ -84,7 +98,7 @@ class TokenBurn:
         track.open.admitted(event)
         track.burn.admitted(event.at)
         track.cusum.reserved(event.at, event.reserved_tokens)
-        verdicts = track.repetition.admitted(event)
+        verdicts = self._repeated(event, track)
         retrying = track.ratios.admitted(event)
         if retrying is not None:
             verdicts.append(retrying)
@@ -96,10 +110,15 @@ class TokenBurn:
 
     def refused(self, event: TurnRefused) -> None:
         track = self._track(event.subsystem)
+        failing = track.ratios.refused(event)
+        if failing is not None:
+            self._state(event.subsystem, track, [failing], event.at)
+        track.repetition.refused(event.at)
         if event.limit == IN_FLIGHT:
-            if event.limit_tokens not in (0, self._budget(event.subsystem).max_in_flight):
+            cap = self._budget(event.subsystem).max_in_flight
+            if event.limit_tokens not in (0, cap):
                 return  # the cap on everyone together: others may be the ones that pile up
-            track.open.refused_at_cap(event.at)
+            track.open.refused_at_cap(event.at, cap, told=event.retry_after_seconds > 0)
             self._state(
                 event.subsystem, track, self._of_the_moment(event.subsystem, track, event.at), event.at
             )
@@ -112,29 +131,33 @@ class TokenBurn:
                 track.bad_at = event.at
                 self._push(self._over_limit(event, track).finding(event.subsystem, event.at))
 
-    def streamed(self, event: TurnStreamed) -> None:
+    def streamed(self, event: TurnStreamed) -> str:
+        """Take in what has come of an answer; say why it is to end here, if it is degenerate."""
         track = self._tracks.get(event.subsystem)
-        output = track.open.output(event.turn) if track is not None else None
-        if track is None or output is None:
-            return
-        looping = output.streamed(event)
+        turn = track.open.streaming(event.turn, event.at) if track is not None else None
+        if track is None or turn is None:
+            return ""
+        if turn.output is None:
+            turn.output = LoopingOutput(self._thresholds)
+        looping = turn.output.streamed(event)
         # Between two chunks nothing is reserved or spent: only time can have changed what the sums say.
         due = event.at - track.judged_at >= RESTATE_SECONDS
         if looping is None and not due:
-            return
+            return ""
         verdicts = self._of_the_moment(event.subsystem, track, event.at) if due else []
         if looping is not None:
-            verdicts.append(looping)
+            verdicts += self._degenerate(event, track, turn, looping)
         self._state(event.subsystem, track, verdicts, event.at)
+        return looping.reason if looping is not None else ""
 
     def finished(self, event: TurnFinished) -> None:
         track = self._track(event.subsystem)
         ended = track.open.finished(event.turn)
         track.burned.add(event.at, event.charged_tokens)
         track.burn.spent(event.at, event.charged_tokens)
-        track.repetition.finished(event.at)
-        if ended is not None and ended.prompt_digest and _came_to_nothing(event):
-            track.repetition.unanswered(ended.prompt_digest)
+        track.repetition.finished(event)
+        if ended is not None and ended.output is not None and not ended.told:
+            track.degenerate = 0
         failing = track.ratios.finished(event)
         if failing is not None:
             self._state(event.subsystem, track, [failing], event.at)
@@ -155,6 +178,32 @@ class TokenBurn:
     def forget(self, subsystem: str) -> None:
         """Start afresh with a subsystem that was released: what it did before counts no more."""
         self._tracks.pop(subsystem, None)
+
+    def _repeated(self, event: TurnAdmitted, track: _Track) -> list[Verdict]:
+        """What comes back again and again, unless the subsystem's own work has moved on meanwhile."""
+        verdicts = track.repetition.admitted(event)
+        if verdicts and self._progressed_at(event.subsystem) >= track.repetition.since:
+            track.repetition.clear(event.at)
+            return []
+        return verdicts
+
+    def _degenerate(
+        self, event: TurnStreamed, track: _Track, turn: OpenTurn, looping: Verdict
+    ) -> list[Verdict]:
+        """Tell once of an answer that says nothing new, since it is ended.
+
+        It is an anomaly if many in a row are such, or if one goes on: then nobody has ended it.
+        """
+        if turn.told:
+            return [looping]
+        turn.told = True
+        track.degenerate += 1
+        if track.degenerate >= self._thresholds.output_answers:
+            return [replace(looping, reason=f"{track.degenerate} answers in a row: {looping.reason}")]
+        warned = replace(looping, severity=Severity.WARNING, rung=Rung.OPEN)
+        evidence = {**warned.evidence, "ended": True, "in_a_row": track.degenerate}
+        self._push(replace(warned, evidence=evidence).finding(event.subsystem, event.at))
+        return []
 
     def _track(self, subsystem: str) -> _Track:
         track = self._tracks.get(subsystem)
@@ -180,12 +229,13 @@ class TokenBurn:
             track.burn.verdict(now, budget.tokens_per_day, track.open.reserved_tokens),
             track.cusum.verdict(now),
             track.open.verdict(now, budget.max_in_flight),
+            track.ratios.verdict(now),
         )
         return [verdict for verdict in verdicts if verdict is not None]
 
     def _state(self, subsystem: str, track: _Track, verdicts: list[Verdict], at: float) -> bool:
         """Push what is bad, each detector once a while; say whether anything was."""
-        bad = [verdict for verdict in verdicts if verdict.bad]
+        bad = [self._climbed(track, verdict, at) for verdict in verdicts if verdict.bad]
         for verdict in bad:
             stated_at, rung = track.stated.get(verdict.detector, (float("-inf"), Rung.OPEN))
             if at - stated_at >= RESTATE_SECONDS or verdict.rung > rung:
@@ -195,6 +245,17 @@ class TokenBurn:
             track.bad_at = at
             track.cusum.taint()
         return bool(bad)
+
+    def _climbed(self, track: _Track, verdict: Verdict, at: float) -> Verdict:
+        """A loop that goes on under its throttle for long enough calls for a freeze."""
+        since, last = track.episodes.get(verdict.detector, (at, at))
+        since = since if at - last <= EPISODE_SECONDS else at
+        track.episodes[verdict.detector] = (since, at)
+        long_enough = at - since >= self._thresholds.climb_seconds
+        if not (long_enough and verdict.detector in CLIMBING and verdict.rung is Rung.THROTTLE):
+            return verdict
+        reason = f"{verdict.reason}, and still so after {at - since:.0f} s"
+        return replace(verdict, rung=Rung.FREEZE, reason=reason)
 
     def _burn(self, subsystem: str, track: _Track, warning: Verdict | None, now: float) -> Finding:
         """The tokens of the window against the budget of it, or what a detector warns of."""
@@ -254,9 +315,3 @@ class TokenBurn:
                 "window_seconds": self._thresholds.window_seconds,
             },
         )
-
-
-def _came_to_nothing(event: TurnFinished) -> bool:
-    """Whether nobody answered, at no cost: the upstream could not be reached, or was not ready."""
-    silent = event.http_status == 0 or event.http_status >= 500
-    return event.outcome == "failed" and silent and not event.charged_tokens

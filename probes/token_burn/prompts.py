@@ -1,204 +1,265 @@
-"""The same again: one prompt in a row, a few prompts in turn, one message appended to what was said before."""
+"""The same again: one prompt after the other, a few in turn, one message appended to what was said before.
+
+A loop is the same question and the same answer, one after the other, and nothing new beside them. How many that takes
+goes by how sure it is: a request for the likeliest answer (temperature 0) that is repeated is a loop soon, one that
+says nothing of how it is drawn later, one that asks for a sample only after more than any sampling takes.
+"""
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
-from probes.token_burn.thresholds import LONGEST_RUN, REMEMBERED_PROMPTS, TokenBurnThresholds
-from probes.token_burn.verdict import Detector, Verdict
-from probes.turns import TurnAdmitted
-from statemachine.finding import Severity
+from probes.blame import Fault
+from probes.token_burn import prompts_told as told
+from probes.token_burn.rounds import Asked, Question, Rounds, weight_of_pause
+from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.verdict import Verdict
+from probes.turns import TurnAdmitted, TurnFinished
 
-# Google's SRE book gives a request three attempts; a client that claims more is looping, not retrying.
-MAX_CLIENT_RETRIES = 3
 MAX_CONVERSATIONS = 64
 """Of one subsystem, how many are followed for appended loops; those that were quiet longest go first."""
 
+MESSAGES_OF_A_CONVERSATION = 16
+MAX_OPEN_TURNS = 1_024
+"""Of one subsystem, whose answer is awaited; the gateway lets far fewer be in flight."""
 
-class IdenticalRun:
-    """Counts the same prompt in a row, as long as each follows the last turn within `gap_seconds`.
+UNSAID_LONG, UNSAID_SHORT = 0.5, 0.25
+"""What a repeated answer counts where the request leaves it to the server how answers are drawn. Most servers draw by
+chance, and then a long answer does not come twice; a single letter may, forty times."""
 
-    A job that asks the same once an hour is no loop. Nor are a client's own retries of one request, as long
-    as it counts them honestly: 1, 2, 3. Nor is asking again what nobody answered, while a model server starts:
-    where that does not end, the ratio of errors says so.
-    """
+LONG_TOKENS = 16
+RENUMBERED, RENUMBERED_TOKENS = 0.5, 32
+"""What it counts that prompts which differ in numbers alone have the same answer, if the answer is so long: of a
+thousand bookings that are looked through for fraud nearly all are answered by one word, and no two by a sentence."""
 
-    def __init__(self, gap_seconds: float) -> None:
-        self._gap_seconds = gap_seconds
-        self._digest = b""
-        self._length = 0
-        self._retry = 0
-        self._active_at = 0.0
-        self.fresh = False
-        self.honest_retry = False
+LIKELIEST_DRAWS = 24
+"""So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding."""
 
-    def admitted(self, event: TurnAdmitted) -> int:
-        """Take in a request and say how long the run is now."""
-        self.fresh = event.at - self._active_at <= self._gap_seconds
-        same = self.fresh and bool(event.prompt_digest) and event.prompt_digest == self._digest
-        self.honest_retry = same and event.retry == self._retry + 1 <= MAX_CLIENT_RETRIES
-        if not same:
-            self._length = 0
-        self._length = min(self._length + (not self.honest_retry), LONGEST_RUN)
-        self._digest, self._retry, self._active_at = event.prompt_digest, event.retry, event.at
-        return self._length
+UNANSWERED = 4.0
+"""What a request counts among the draws that the client itself gave up or got wrong: a library tries three to ten
+times, nobody fifty times."""
 
-    def finished(self, at: float) -> None:
-        """A turn ended: a slow model's answer keeps the run alive."""
-        self._active_at = at
-
-    def unanswered(self, digest: bytes) -> None:
-        """A prompt came to nothing: it does not count."""
-        if digest == self._digest:
-            self._length = max(0, self._length - 1)
-
-
-class RecentPrompts:
-    """How many of the last prompts were duplicates of others among them."""
-
-    def __init__(self) -> None:
-        self._prompts: deque[bytes] = deque()
-        self._counts: dict[bytes, int] = {}
-
-    def add(self, digest: bytes) -> int:
-        """Take in a prompt and say how many of the remembered ones are duplicates."""
-        prompts, counts = self._prompts, self._counts
-        prompts.append(digest)
-        counts[digest] = counts.get(digest, 0) + 1
-        if len(prompts) > REMEMBERED_PROMPTS:
-            oldest = prompts.popleft()
-            left = counts.pop(oldest) - 1
-            if left:
-                counts[oldest] = left
-        return len(prompts) - len(counts)
-
-    def remove(self, digest: bytes) -> None:
-        """Forget a prompt once, if it is among them."""
-        if digest in self._counts:
-            self._prompts.remove(digest)
-            left = self._counts.pop(digest) - 1
-            if left:
-                self._counts[digest] = left
-
-    def clear(self) -> None:
-        self._prompts.clear()
-        self._counts.clear()
+STILL_SECONDS = 90.0
+"""So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""
 
 
 @dataclass(slots=True)
-class _Tail:
-    """The end of one conversation."""
+class _Conversation:
+    """One that grows: what was said to it last, how often in a row, and its questions."""
 
+    rounds: Rounds = field(default_factory=lambda: Rounds(most=MESSAGES_OF_A_CONVERSATION))
     message: bytes = b""
+    prompt: bytes = b""
     prompt_tokens: int = 0
-    length: int = 0
-    at: float = 0.0
+    first_tokens: int = 0
+    in_a_row: float = 0.0
+    times: int = 0
 
 
-class AppendedLoops:
-    """Counts, for each conversation, the same last message in a row while the prompt grows."""
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A turn in flight: whose answer it awaits, and what it counts if that is the last one again."""
 
-    def __init__(self, gap_seconds: float) -> None:
-        self._gap_seconds = gap_seconds
-        self._tails: OrderedDict[str, _Tail] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._tails)
-
-    def admitted(self, event: TurnAdmitted) -> int:
-        """Take in a request and say how long the run in its conversation is now."""
-        tail = self._tails.pop(event.conversation, None) or _Tail()
-        self._tails[event.conversation] = tail
-        if len(self._tails) > MAX_CONVERSATIONS:
-            self._tails.popitem(last=False)
-        fresh = event.at - tail.at <= self._gap_seconds
-        same = fresh and bool(event.last_message) and event.last_message == tail.message
-        if not same:
-            tail.length = 1
-        elif event.prompt_tokens > tail.prompt_tokens:
-            tail.length = min(tail.length + 1, LONGEST_RUN)
-        tail.message, tail.prompt_tokens, tail.at = event.last_message, event.prompt_tokens, event.at
-        return tail.length
+    asked: tuple[Asked, ...]
+    repeats: bool
+    unsaid: bool
 
 
 class Repetition:
-    """The three of them, for one subsystem."""
+    """What comes back, for one subsystem."""
 
     def __init__(self, thresholds: TokenBurnThresholds) -> None:
         self._thresholds = thresholds
-        self._run = IdenticalRun(thresholds.window_seconds)
-        self._recent = RecentPrompts()
-        self._appended = AppendedLoops(thresholds.window_seconds)
-        self._duplicates_limit = math.ceil(thresholds.duplicate_ratio * REMEMBERED_PROMPTS)
+        share = thresholds.duplicate_ratio
+        self._leak = share / (1.0 - share)
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._busy, self._busy_since, self._repeats = 0.0, 0.0, 0
+        self._refused_at = self._found_at = float("-inf")
+        self.clear(0.0)
+
+    def clear(self, at: float) -> None:
+        """Begin to count anew; the turns in flight stay known. `since` is when something new was asked last."""
+        self._prompts, self._numbered = Rounds(self._leak), Rounds(self._leak)
+        self._conversations: OrderedDict[str, _Conversation] = OrderedDict()
+        self.since = at
 
     def admitted(self, event: TurnAdmitted) -> list[Verdict]:
-        verdicts = []
-        length = self._run.admitted(event)
-        if length >= self._thresholds.identical_prompts:
-            verdicts.append(self._identical(event, length))
-        duplicates = self._duplicates(event)
-        if duplicates >= self._duplicates_limit:
-            verdicts.append(self._duplicated(event, duplicates))
-        appended = self._appended.admitted(event)
-        if appended >= self._thresholds.appended_loops:
-            verdicts.append(self._growing(event, appended))
+        """Take in a request; say what comes back."""
+        verdicts: list[Verdict] = []
+        asked: list[Asked] = []
+        appends = self._append(event, asked, verdicts)
+        repeats = self._prompt(event, asked, verdicts)
+        if not (appends or repeats):
+            repeats = self._renumber(event, asked, verdicts)
+        if verdicts:
+            self._found_at = event.at
+        elif not (repeats or appends):
+            self.since = event.at
+        nothing_new = any(_nothing_new(one) for one in asked)
+        self._begin(event, _Open(tuple(asked), nothing_new, event.random and not _drawn(event)))
         return verdicts
 
-    def finished(self, at: float) -> None:
-        self._run.finished(at)
+    def refused(self, at: float) -> None:
+        """A request was turned away: who waits because it was told to is not polling."""
+        self._refused_at = at
 
-    def unanswered(self, prompt_digest: bytes) -> None:
-        """A prompt came to nothing, and cost nothing."""
-        self._run.unanswered(prompt_digest)
-        self._recent.remove(prompt_digest)
+    def finished(self, event: TurnFinished) -> None:
+        """Take in an answer."""
+        ended = self._open.pop(event.turn, None)
+        if ended is None:
+            return
+        if ended.repeats:
+            self._repeats -= 1
+            if not self._repeats:
+                self._busy += event.at - self._busy_since
+        if event.outcome == "done" and event.http_status < 400:
+            self._answered(ended, event)
+        elif event.fault is Fault.CLIENT:
+            for asked in ended.asked:
+                asked.question.drawn += UNANSWERED
 
-    def _duplicates(self, event: TurnAdmitted) -> int:
-        if not self._run.fresh:
-            self._recent.clear()
-        if not event.prompt_digest or self._run.honest_retry:
-            return 0
-        return self._recent.add(event.prompt_digest)
+    def _answered(self, ended: _Open, event: TurnFinished) -> None:
+        said = bool(event.reply) or event.output_tokens > 0
+        unsaid = UNSAID_LONG if event.output_tokens >= LONG_TOKENS else UNSAID_SHORT
+        for asked in ended.asked:
+            weight = asked.weight if said else 0.0
+            if asked.rounds is self._numbered:
+                weight *= RENUMBERED if event.output_tokens >= RENUMBERED_TOKENS else 0.0
+            elif asked.rounds is self._prompts and ended.unsaid:
+                weight *= unsaid
+            asked.rounds.answer(asked, event.reply, weight)
+            asked.question.answered_at = event.at
+            asked.question.busy_at_answer = self._busy_at(event.at)
 
-    def _identical(self, event: TurnAdmitted, length: int) -> Verdict:
-        return Verdict(
-            Detector.IDENTICAL_PROMPTS,
-            Severity.ANOMALY,
-            self._thresholds.rung(Detector.IDENTICAL_PROMPTS),
-            f"the same prompt {length} times in a row",
-            length,
-            self._thresholds.identical_prompts,
-            "prompts",
-            {"turn": event.turn, "prompt": event.prompt_digest.hex(), "in_a_row": length},
+    def _prompt(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
+        """The whole prompt, word for word; say whether it came back."""
+        if not event.prompt_digest:
+            return False
+        question, again = self._prompts.ask(event.prompt_digest)
+        pause = self._pause(question, event.at)
+        sampling, known = (event.sampling, event.attempt), question.number > 0 and question.answers > 0
+        sample = (event.random and _drawn(event)) or (known and sampling != question.sampling)
+        question.sampling = sampling
+        if again:
+            question.drawn += pause
+        weight = 0.0 if sample else pause
+        asked.append(Asked(self._prompts, question, question.answers, weight, again=not sample))
+        if again or question.drawn:
+            found = self._judge_prompt(event, question, sample=sample)
+            verdicts += [found] if found is not None else []
+        return known
+
+    def _judge_prompt(self, event: TurnAdmitted, question: Question, *, sample: bool) -> Verdict | None:
+        t, looping = self._thresholds, self._prompts.looping()
+        same, needed = _sum_same(looping), t.identical_prompts - 2
+        cycle = sum(1 for one in looping if one.same)
+        if question.same and same >= _for_cycle(needed, cycle):
+            return told.identical(t, event, question) if cycle == 1 else told.cycle(t, event, looping, needed)
+        drawn = sum(one.drawn for one in looping) if question.counted else question.drawn
+        most = t.sampled_prompts if event.random or sample else min(t.sampled_prompts, LIKELIEST_DRAWS)
+        of = sum(1 for one in looping if one.drawn)
+        return told.sampled(t, event, round(drawn) + of, of) if drawn >= _for_cycle(most, of) else None
+
+    def _append(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
+        """The last message, on a prompt that has grown; say whether it came back."""
+        if not (event.conversation and event.last_message):
+            return False
+        talk = self._conversations.pop(event.conversation, None) or _Conversation()
+        self._conversations[event.conversation] = talk
+        if len(self._conversations) > MAX_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+        if event.prompt_digest and event.prompt_digest == talk.prompt:
+            return False  # the same prompt again has not grown
+        grown = event.prompt_tokens > talk.prompt_tokens
+        question, again = talk.rounds.ask(event.last_message)
+        pause = self._pause(question, event.at)
+        if event.last_message != talk.message or not question.answered_at:
+            talk.in_a_row, talk.times, talk.first_tokens = 1.0, 1, event.prompt_tokens
+        elif again and grown:
+            talk.in_a_row += pause
+            talk.times += 1
+        talk.message, talk.prompt, talk.prompt_tokens = (
+            event.last_message,
+            event.prompt_digest,
+            event.prompt_tokens,
         )
+        asked.append(Asked(talk.rounds, question, question.answers, pause))
+        if again:
+            found = self._judge_append(event, talk, question)
+            verdicts += [found] if found is not None else []
+        return question.answers > 0
 
-    def _duplicated(self, event: TurnAdmitted, duplicates: int) -> Verdict:
-        return Verdict(
-            Detector.DUPLICATE_PROMPTS,
-            Severity.ANOMALY,
-            self._thresholds.rung(Detector.DUPLICATE_PROMPTS),
-            f"{duplicates} of its last {REMEMBERED_PROMPTS} prompts were asked before among them",
-            duplicates,
-            self._duplicates_limit,
-            "prompts",
-            {"turn": event.turn, "prompt": event.prompt_digest.hex(), "out_of": REMEMBERED_PROMPTS},
-        )
+    def _judge_append(self, event: TurnAdmitted, talk: _Conversation, question: Question) -> Verdict | None:
+        t, looping = self._thresholds, talk.rounds.looping()
+        cycle, needed = sum(1 for one in looping if one.same), t.identical_prompts - 2
+        if question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
+            times = sum(one.in_a_row for one in looping)
+            return told.appended(t, event, times, talk.first_tokens, cycle, answers_differ=False)
+        if talk.in_a_row >= t.appended_loops:
+            return told.appended(t, event, talk.times, talk.first_tokens, 1, answers_differ=True)
+        return None
 
-    def _growing(self, event: TurnAdmitted, length: int) -> Verdict:
-        return Verdict(
-            Detector.APPENDED_LOOP,
-            Severity.ANOMALY,
-            self._thresholds.rung(Detector.APPENDED_LOOP),
-            f"the same message appended {length} times in a row to a prompt that has grown to "
-            f"{event.prompt_tokens} tokens",
-            length,
-            self._thresholds.appended_loops,
-            "messages",
-            {
-                "turn": event.turn,
-                "conversation": event.conversation,
-                "message": event.last_message.hex(),
-                "prompt_tokens": event.prompt_tokens,
-            },
-        )
+    def _renumber(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
+        """The last message but for its numbers; say whether it came back."""
+        if not event.shape:
+            return False
+        question, again = self._numbered.ask(event.shape)
+        asked.append(Asked(self._numbered, question, question.answers, self._pause(question, event.at)))
+        looping = self._numbered.looping()
+        cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
+        if again and question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
+            verdicts.append(told.renumbered(self._thresholds, event, question))
+        return bool(question.same)
+
+    def _begin(self, event: TurnAdmitted, opened: _Open) -> None:
+        lost = self._open.pop(event.turn, None)
+        self._open[event.turn] = opened
+        if len(self._open) > MAX_OPEN_TURNS:
+            lost = self._open.popitem(last=False)[1]
+        if lost is not None and lost.repeats:
+            self._repeats -= 1
+        if opened.repeats:
+            if not self._repeats:
+                self._busy_since = event.at
+            self._repeats += 1
+
+    def _pause(self, question: Question, at: float) -> float:
+        """What it counts that a question comes back now.
+
+        The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
+        nothing but each other.
+        """
+        if not question.answers or self._refused_at >= question.answered_at:
+            return 1.0
+        waited = at - question.answered_at
+        if waited >= self._thresholds.window_seconds:
+            question.same, question.drawn, question.in_a_row = 0.0, 0.0, 0
+            return 0.0
+        if at - self._found_at < STILL_SECONDS:
+            return 1.0
+        return weight_of_pause(waited - (self._busy_at(at) - question.busy_at_answer))
+
+    def _busy_at(self, at: float) -> float:
+        return self._busy + (at - self._busy_since if self._repeats else 0.0)
+
+
+def _drawn(event: TurnAdmitted) -> bool:
+    """Whether a request asks for a sample itself; where that is not known, whether it says anything of how."""
+    asks = bool(event.sampling) if event.drawn is None else event.drawn
+    return asks or bool(event.attempt)
+
+
+def _nothing_new(asked: Asked) -> bool:
+    """Whether a turn asks what was answered before, as far as is known yet; not so where answers have differed."""
+    question = asked.question
+    return asked.again and question.answers > 0 and (question.answers == 1 or question.same > 0)
+
+
+def _sum_same(questions: list[Question]) -> float:
+    return sum(question.same for question in questions)
+
+
+def _for_cycle(needed: float, questions: int) -> float:
+    """How much it takes of several questions in turn: twice as many need half as much again, not twice as much."""
+    return needed * (1 + max(1, questions)) / 2

@@ -1,13 +1,58 @@
-"""Of the calls of the last minute, how many were retries, and how many failed."""
+"""Of the calls of the last minute, how many were retries, and how many failed, by the client's own fault.
+
+Whose fault a failure is, `probes.blame` has decided. What is somebody else's counts nowhere, so that nothing of an
+outage is left in a window when it is over; nor does a retry that follows one, or a refusal by a limit that the client
+obeyed. A client whose own requests are wrong costs nothing and is told so; only one that sends them many times a
+second, second after second, is held.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+from probes.blame import Fault, excuses_retry
 from probes.token_burn.thresholds import TokenBurnThresholds
 from probes.token_burn.verdict import Detector, Verdict
-from probes.token_burn.window import WindowSum
-from probes.turns import TurnAdmitted, TurnFinished
+from probes.token_burn.window import WINDOW_SLOTS, WindowSum
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+HAMMERING_PER_SECOND = 5.0
+"""Wrong requests: a batch that never looks at its answers sends hundreds, one that backs off fewer than one."""
+
+MAX_REMEMBERED = 1_024
+"""Turns in flight, and prompts whose last end is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """How the last try of a prompt ended, and how long the client was told to wait."""
+
+    fault: Fault
+    at: float
+    told_seconds: float = 0.0
+
+    def excuses(self, now: float) -> bool:
+        return excuses_retry(self.fault, waited_seconds=now - self.at, told_seconds=self.told_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """The last request that was wrong: for which model, and with which status or refusal it was answered."""
+
+    model: str = ""
+    status: int = 0
+    code: str = ""
+
+    @property
+    def what(self) -> str:
+        return self.code or (f"HTTP {self.status}" if self.status else "no answer")
 
 
 class Ratios:
@@ -18,20 +63,60 @@ class Ratios:
         seconds = thresholds.window_seconds
         self._calls, self._retries = WindowSum(seconds), WindowSum(seconds)
         self._ends, self._failures = WindowSum(seconds), WindowSum(seconds)
+        self._hammered = Hammered(seconds)
+        self._open: OrderedDict[str, TurnAdmitted] = OrderedDict()
+        self._before: OrderedDict[bytes, _Before] = OrderedDict()
+        self._wrong = _Wrong()
 
     def admitted(self, event: TurnAdmitted) -> Verdict | None:
+        _remember(self._open, event.turn, event)
+        if event.retry > 0 and self._is_excused(event):
+            return None
         self._calls.add(event.at, 1)
         if event.retry > 0:
             self._retries.add(event.at, 1)
         return self._retrying(event.at)
 
+    def refused(self, event: TurnRefused) -> Verdict | None:
+        """Take in a refusal: what a retry after it is worth, and what the client itself did wrong."""
+        # One that is turned away before its body is read has no digest: then any retry may be of it.
+        before = _Before(event.fault, event.at, event.retry_after_seconds)
+        _remember(self._before, event.prompt_digest, before)
+        return self._failed(event.at, _Wrong(code=event.code)) if event.fault is Fault.CLIENT else None
+
     def finished(self, event: TurnFinished) -> Verdict | None:
-        failed = event.outcome == "failed" or event.http_status >= 400
-        self._ends.add(event.at, 1)
-        if not failed:
+        opened = self._open.pop(event.turn, None)
+        if opened is not None and opened.prompt_digest:
+            _remember(self._before, opened.prompt_digest, _Before(event.fault, event.at))
+        if event.fault not in {Fault.NOBODY, Fault.CLIENT}:
             return None
-        self._failures.add(event.at, 1)
-        return self._failing(event)
+        if event.fault is Fault.CLIENT and event.outcome == "failed":
+            model = opened.model if opened is not None else ""
+            return self._failed(event.at, _Wrong(model, event.http_status))
+        self._ends.add(event.at, 1)
+        return None
+
+    def verdict(self, now: float) -> Verdict | None:
+        """What the window says now, as far as it only warns."""
+        for verdict in (self._failing(now), self._retrying(now)):
+            if verdict is not None and not verdict.bad:
+                return verdict
+        return None
+
+    def _is_excused(self, event: TurnAdmitted) -> bool:
+        """Say whether what the same request came to before, or the last one that nobody read, is why it is retried."""
+        known = [self._before[key] for key in {event.prompt_digest, b""} if key in self._before]
+        seconds = self._thresholds.window_seconds
+        recent = [before for before in known if event.at - before.at <= before.told_seconds + seconds]
+        last = max(recent, key=lambda before: before.at, default=None)
+        return last is not None and last.excuses(event.at)
+
+    def _failed(self, at: float, wrong: _Wrong) -> Verdict | None:
+        self._wrong = wrong
+        self._ends.add(at, 1)
+        self._failures.add(at, 1)
+        self._hammered.add(at)
+        return self._failing(at)
 
     def _retrying(self, now: float) -> Verdict | None:
         t, retries = self._thresholds, self._retries.total(now)
@@ -46,32 +131,70 @@ class Ratios:
             Detector.RETRY_RATIO,
             Severity.ANOMALY if acting else Severity.WARNING,
             t.rung(Detector.RETRY_RATIO) if acting else Rung.OPEN,
-            f"{retries} of its {calls} calls in {t.window_seconds:g} s were retries: look at what fails, "
-            "retrying harder makes it worse",
+            f"{retries} of its {calls} calls in {t.window_seconds:g} s were retries that nobody else gave a "
+            "reason for: why does it ask again?",
             round(ratio, 3),
             t.retry_ratio if acting else t.retry_warn_ratio,
             "ratio",
             {"calls": calls, "retries": retries, "window_seconds": t.window_seconds},
         )
 
-    def _failing(self, event: TurnFinished) -> Verdict | None:
-        t, ends, failures = self._thresholds, self._ends.total(event.at), self._failures.total(event.at)
+    def _failing(self, now: float) -> Verdict | None:
+        t, ends, failures = self._thresholds, self._ends.total(now), self._failures.total(now)
         if ends < t.min_calls or failures / ends < t.error_ratio:
             return None
-        last = f", the last with HTTP {event.http_status}" if event.http_status else ""
+        acting = self._hammered.slots(now) >= t.hammering_slots
+        model = f" of model {self._wrong.model}" if self._wrong.model else ""
+        pace = (
+            f", in {self._hammered.slots(now)} seconds of it more than {HAMMERING_PER_SECOND:g}"
+            if acting
+            else ""
+        )
         return Verdict(
             Detector.ERROR_RATIO,
-            Severity.ANOMALY,
-            t.rung(Detector.ERROR_RATIO),
-            f"{failures} of its {ends} calls in {t.window_seconds:g} s failed{last}: is the upstream well, "
-            "and does it take what is sent?",
+            Severity.ANOMALY if acting else Severity.WARNING,
+            t.rung(Detector.ERROR_RATIO) if acting else Rung.OPEN,
+            f"{failures} of its {ends} calls in {t.window_seconds:g} s were wrong{pace}, the last{model} with "
+            f"{self._wrong.what}: correct what it sends",
             round(failures / ends, 3),
             t.error_ratio,
             "ratio",
             {
                 "calls": ends,
                 "failures": failures,
-                "http_status": event.http_status,
+                "http_status": self._wrong.status,
+                "code": self._wrong.code,
+                "model": self._wrong.model,
                 "window_seconds": t.window_seconds,
             },
         )
+
+
+class Hammered:
+    """In how many parts of the window came more than so many a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self._slot_seconds = seconds / WINDOW_SLOTS
+        self._least = max(2.0, HAMMERING_PER_SECOND * self._slot_seconds)
+        self._slots = WindowSum(seconds)
+        self._slot, self._count = -1, 0
+
+    def add(self, at: float) -> None:
+        """Count one."""
+        slot = int(at // self._slot_seconds)
+        if slot != self._slot:
+            self._slot, self._count = slot, 0
+        self._count += 1
+        if self._count >= self._least:
+            self._slots.add(at, 1)
+
+    def slots(self, now: float) -> int:
+        """How many of the window's parts it were."""
+        return self._slots.slots(now)
+
+
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > MAX_REMEMBERED:
+        known.popitem(last=False)

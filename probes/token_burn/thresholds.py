@@ -12,8 +12,8 @@ from probes.token_burn.window import WINDOW_SLOTS
 from statemachine.containment import Rung
 
 DAY_SECONDS = 86_400.0
-REMEMBERED_PROMPTS = 20
-"""How many prompts of a subsystem are compared with each other."""
+LARGEST_SHARE = 0.95
+"""Of turns that come back: with more, a single new question would undo any count."""
 
 REMEMBERED_CHARACTERS = 8_192
 """How much of a stream's end is remembered; a loop longer than a tenth of it is not seen."""
@@ -49,27 +49,40 @@ class BurnWindow:
 BURN_WINDOWS: Mapping[str, BurnWindow] = MappingProxyType(
     {
         "fast": BurnWindow(300.0, 0.03, "throttle"),
-        "steady": BurnWindow(900.0, 0.06, "freeze"),
+        "steady": BurnWindow(900.0, 0.06, "throttle"),
         "slow": BurnWindow(7_200.0, 0.24, "throttle"),
     }
 )
 
-# What a throttle can end is throttled. A loop that repeats itself is frozen: it has nothing to lose, and its
-# state is worth a look. So is a looping stream, because only a firmer hold severs it.
+# Only a fact freezes at once. What is told by statistics is slowed, which stops the bleeding and costs little if it was
+# wrong; a loop that goes on under it for `climb_seconds` is frozen then.
 RUNGS: Mapping[str, str] = MappingProxyType(
     {
         Detector.HARD_LIMIT.value: "freeze",
         Detector.BUSY_CUSUM.value: "throttle",
-        Detector.IDENTICAL_PROMPTS.value: "freeze",
+        Detector.IDENTICAL_PROMPTS.value: "throttle",
         Detector.DUPLICATE_PROMPTS.value: "throttle",
-        Detector.APPENDED_LOOP.value: "freeze",
+        Detector.SAMPLED_PROMPTS.value: "throttle",
+        Detector.RENUMBERED_PROMPTS.value: "throttle",
+        Detector.APPENDED_LOOP.value: "throttle",
         Detector.RETRY_RATIO.value: "throttle",
         Detector.ERROR_RATIO.value: "throttle",
         Detector.PILE_UP.value: "throttle",
-        Detector.LOOPING_OUTPUT.value: "freeze",
+        Detector.LOOPING_OUTPUT.value: "throttle",
     }
 )
 """The rung of each detector, but for the burn rate's: its windows have their own."""
+
+CLIMBING = frozenset(
+    {
+        Detector.IDENTICAL_PROMPTS,
+        Detector.DUPLICATE_PROMPTS,
+        Detector.RENUMBERED_PROMPTS,
+        Detector.APPENDED_LOOP,
+        Detector.LOOPING_OUTPUT,
+    }
+)
+"""Those that freeze what they have throttled, if it goes on: it shows the same, whatever its pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +92,18 @@ class TokenBurnThresholds:
     interval_seconds: float = 5.0
     window_seconds: float = 60.0
     warn_ratio: float = 0.8
-    identical_prompts: int = 5
-    duplicate_ratio: float = 0.5
-    appended_loops: int = 8
+    identical_prompts: int = 8
+    duplicate_ratio: float = 0.66
+    sampled_prompts: int = 200
+    appended_loops: int = 14
+    climb_seconds: float = 120.0
     retry_warn_ratio: float = 0.1
     retry_ratio: float = 0.3
     error_ratio: float = 0.5
     min_calls: int = 10
     hammering_slots: int = 10
     hammering_refusals: int = 20
-    pile_up_ratio: float = 2.0
+    pile_up_ratio: float = 16.0
     oldest_seconds: float = 1_800.0
     cusum_warn: float = 5.0
     cusum_act: float = 8.0
@@ -96,7 +111,10 @@ class TokenBurnThresholds:
     cusum_patience_seconds: float = 600.0
     output_window_characters: int = 50
     output_windows: int = 10
-    output_chunks: int = 100
+    output_chunks: int = 4_096
+    output_characters: int = 2_000
+    output_row_characters: int = 12_000
+    output_answers: int = 5
     burn: Mapping[str, BurnWindow] = field(default_factory=lambda: BURN_WINDOWS)
     rungs: Mapping[str, str] = field(default_factory=lambda: RUNGS)
 
@@ -152,17 +170,26 @@ def _check_hammering(t: TokenBurnThresholds) -> None:
 
 
 def _check_prompts(t: TokenBurnThresholds) -> None:
-    for key in ("identical_prompts", "appended_loops"):
-        if not 2 <= getattr(t, key) <= LONGEST_RUN:
+    for key in ("identical_prompts", "appended_loops", "sampled_prompts"):
+        if not 3 <= getattr(t, key) <= LONGEST_RUN:
             raise ValueError(
-                f"probes.token_burn.{key} must be from 2 to {LONGEST_RUN}: one request is no run, and a run "
-                "is not followed further"
+                f"probes.token_burn.{key} must be from 3 to {LONGEST_RUN}: one request is no run, two are no answer "
+                "that came back, and a run is not followed further"
             )
-    most = (REMEMBERED_PROMPTS - 1) / REMEMBERED_PROMPTS
-    if not 0 < t.duplicate_ratio <= most:
+    if t.sampled_prompts < t.identical_prompts:
         raise ValueError(
-            f"probes.token_burn.duplicate_ratio ({t.duplicate_ratio}) must be above 0 and at most {most}: of "
-            f"{REMEMBERED_PROMPTS} prompts the first is never a duplicate"
+            f"probes.token_burn.sampled_prompts ({t.sampled_prompts}) must be at least identical_prompts "
+            f"({t.identical_prompts}): that an answer is the same again is the surer sign"
+        )
+    if not 0 < t.duplicate_ratio <= LARGEST_SHARE:
+        raise ValueError(
+            f"probes.token_burn.duplicate_ratio ({t.duplicate_ratio}) must be above 0 and at most {LARGEST_SHARE}: "
+            "no loop has only turns that come back"
+        )
+    if t.climb_seconds < 2 * t.interval_seconds:
+        raise ValueError(
+            f"probes.token_burn.climb_seconds ({t.climb_seconds:g}) must be at least twice interval_seconds "
+            f"({t.interval_seconds:g}): a throttle needs time to show that it does not help"
         )
 
 
@@ -215,6 +242,18 @@ def _check_output(t: TokenBurnThresholds) -> None:
         )
     if t.output_chunks < 10:
         raise ValueError("probes.token_burn.output_chunks must be 10 or more: a divider has as many")
+    if t.output_characters < needed:
+        raise ValueError(
+            f"probes.token_burn.output_characters ({t.output_characters}) must be at least output_windows times "
+            f"output_window_characters ({needed}): less of a stream is no look at it"
+        )
+    if t.output_row_characters < t.output_characters:
+        raise ValueError(
+            f"probes.token_burn.output_row_characters ({t.output_row_characters}) must be at least output_characters "
+            f"({t.output_characters}): rows repeat honestly for longer than prose"
+        )
+    if not 1 <= t.output_answers <= LONGEST_RUN:
+        raise ValueError(f"probes.token_burn.output_answers must be from 1 to {LONGEST_RUN}")
 
 
 def _check_rungs(t: TokenBurnThresholds) -> None:

@@ -24,6 +24,8 @@ class Detector(StrEnum):
     BUSY_CUSUM = "busy_cusum"
     IDENTICAL_PROMPTS = "identical_prompts"
     DUPLICATE_PROMPTS = "duplicate_prompts"
+    SAMPLED_PROMPTS = "sampled_prompts"
+    RENUMBERED_PROMPTS = "renumbered_prompts"
     APPENDED_LOOP = "appended_loop"
     RETRY_RATIO = "retry_ratio"
     ERROR_RATIO = "error_ratio"

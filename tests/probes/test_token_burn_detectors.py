@@ -9,27 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.blame import Fault
 from probes.token_burn.burn import MIN_TURNS, BurnRate
 from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
-from probes.token_burn.output import FEW_LETTERS, LoopingOutput
 from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
-from probes.token_burn.prompts import (
-    MAX_CONVERSATIONS,
-    AppendedLoops,
-    IdenticalRun,
-    RecentPrompts,
-    Repetition,
-)
-from probes.token_burn.ratios import Ratios
+from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
 from probes.token_burn.thresholds import (
-    REMEMBERED_CHARACTERS,
-    REMEMBERED_PROMPTS,
     BurnWindow,
     TokenBurnThresholds,
 )
-from probes.token_burn.verdict import Detector
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnStreamed
+from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
@@ -268,68 +258,6 @@ def test_what_a_throttle_does_not_help_is_frozen() -> None:
     assert rungs == [Rung.THROTTLE] * 10 + [Rung.FREEZE] * 6
 
 
-# Prompts.
-
-
-@given(st.lists(st.integers(0, 2), max_size=80))
-def test_runs_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
-    """The length is the number of equal prompts at the end."""
-    run = IdenticalRun(60)
-    for place, prompt in enumerate(prompts):
-        naive = place + 1 - next((i + 1 for i in range(place, -1, -1) if prompts[i] != prompt), 0)
-        assert run.admitted(admitted(prompt=bytes([prompt + 1]))) == naive
-
-
-@given(st.lists(st.integers(0, 9), max_size=120))
-def test_duplicates_are_counted_as_a_naive_reader_would(prompts: list[int]) -> None:
-    """Of the last twenty, those that are not the first of their kind."""
-    recent = RecentPrompts()
-    for place, prompt in enumerate(prompts):
-        last = prompts[max(0, place + 1 - REMEMBERED_PROMPTS) : place + 1]
-        assert recent.add(bytes([prompt])) == len(last) - len(set(last))
-        assert len(recent._prompts) <= REMEMBERED_PROMPTS
-        assert len(recent._counts) == len(set(last))
-
-
-def test_a_loop_of_several_prompts_is_found_by_its_duplicates() -> None:
-    """Eight prompts in turn are no run; half of the last twenty are duplicates after the eighteenth."""
-    repetition = Repetition(DEFAULT)
-    seen = [
-        number
-        for number in range(30)
-        for verdict in repetition.admitted(admitted(number * 5.0, bytes([number % 8])))
-        if verdict.detector is Detector.DUPLICATE_PROMPTS
-    ]
-    assert seen[0] == 17
-    repetition.finished(150.0)
-    assert repetition.admitted(admitted(1_000.0, b"\1")) == []
-
-
-def test_an_appended_loop_is_the_same_message_on_a_growing_prompt() -> None:
-    """In its own conversation, whatever other conversations do meanwhile; without growth it is a retry."""
-    loops = AppendedLoops(60)
-    for number in range(1, 9):
-        looping = admitted(number, last_message=b"error", conversation="a", prompt_tokens=100 * number)
-        assert loops.admitted(looping) == number
-        other = admitted(number, last_message=b"m%d" % number, conversation="b", prompt_tokens=100 * number)
-        assert loops.admitted(other) == 1
-    again = admitted(9, last_message=b"error", conversation="a", prompt_tokens=800)
-    assert loops.admitted(again) == 8
-    assert loops.admitted(admitted(10, last_message=b"", conversation="c", prompt_tokens=1)) == 1
-    assert loops.admitted(admitted(11, last_message=b"", conversation="c", prompt_tokens=2)) == 1
-    assert loops.admitted(admitted(100, last_message=b"error", conversation="a", prompt_tokens=900)) == 1
-
-
-def test_the_conversations_followed_are_bounded() -> None:
-    """The quietest go first."""
-    loops = AppendedLoops(60)
-    for number in range(1_000):
-        loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=number))
-        loops.admitted(admitted(last_message=b"m", conversation=f"c{number}"))
-        assert len(loops) <= MAX_CONVERSATIONS
-    assert loops.admitted(admitted(last_message=b"m", conversation="kept", prompt_tokens=1_000)) == 1_000
-
-
 # Ratios.
 
 
@@ -345,16 +273,130 @@ def test_retries_are_warned_of_and_then_acted_upon() -> None:
     assert {v.severity for v in said[12:] if v is not None} == {Severity.ANOMALY}
 
 
-def test_half_of_the_calls_failing_is_an_anomaly() -> None:
-    """By outcome or by the upstream's status; told of as a failure comes, with the last status."""
+def retried_after(ratios: Ratios, fault: Fault, at: float, waited: float = 1.0, told: float = 0.0) -> None:
+    """Have one request fail by somebody's fault, or be refused, and asked again."""
+    prompt = b"%f" % at
+    if fault in {Fault.LIMIT, Fault.EPAD}:
+        ratios.refused(
+            TurnRefused(
+                "agent", at, "budget_exceeded", prompt_digest=prompt, retry_after_seconds=told, fault=fault
+            )
+        )
+    else:
+        ratios.admitted(admitted(at, prompt, turn="a"))
+        ratios.finished(ended(at, fault, turn="a"))
+    ratios.admitted(admitted(at + waited, prompt, turn="b", retry=1))
+    ratios.finished(ended(at + waited, Fault.NOBODY, turn="b"))
+
+
+def ended(at: float, fault: Fault, status: int = 500, turn: str = "t") -> TurnFinished:
+    return TurnFinished(
+        "agent", at, turn, "done" if fault is Fault.NOBODY else "failed", 1, 1, 2, status, fault=fault
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "waited", "told", "counts"),
+    [
+        (Fault.UPSTREAM, 0.1, 0.0, False),
+        (Fault.KEY, 0.1, 0.0, False),
+        (Fault.HOST, 0.1, 0.0, False),
+        (Fault.LIMIT, 5.0, 5.0, False),
+        (Fault.LIMIT, 1.0, 5.0, True),
+        (Fault.EPAD, 10.0, 10.0, False),
+        (Fault.CLIENT, 5.0, 0.0, True),
+        (Fault.NOBODY, 5.0, 0.0, True),
+    ],
+)
+def test_a_retry_counts_unless_somebody_else_is_why(
+    fault: Fault, waited: float, told: float, counts: bool
+) -> None:
+    """And a limit excuses a client that waits as long as it was told."""
     ratios = Ratios(DEFAULT)
-    verdicts = [
-        ratios.finished(finished(n, *(("failed", 503) if n % 2 else ("done", 200)))) for n in range(12)
+    for number in range(30):
+        retried_after(ratios, fault, number * 0.5, waited, told)
+    verdict = ratios.admitted(admitted(20.0))
+    assert (verdict is not None and verdict.bad) is counts
+
+
+def test_a_retry_of_what_was_turned_away_unread_is_excused_by_that_refusal() -> None:
+    """Its body was not read, so nobody knows which request it was."""
+    ratios = Ratios(DEFAULT)
+    for number in range(30):
+        refusal = TurnRefused("agent", number * 10.0, "budget_exceeded", retry_after_seconds=5.0)
+        ratios.refused(refusal)
+        assert ratios.admitted(admitted(number * 10.0 + 5, b"p%d" % number, retry=1)) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Fault.UPSTREAM, Fault.KEY, Fault.HOST, Fault.EPAD]), st.floats(0, 2)),
+        max_size=60,
+    )
+)
+def test_an_outage_leaves_nothing_behind(outage: list[tuple[Fault, float]]) -> None:
+    """Whatever failed in it, and however often it was retried: what comes after is judged as if it had not been."""
+    ratios, fresh, now = Ratios(DEFAULT), Ratios(DEFAULT), 0.0
+    for number, (fault, wait) in enumerate(outage):
+        now += wait
+        assert ratios.admitted(admitted(now, b"asked", turn="a", retry=number)) is None
+        assert ratios.finished(ended(now, fault, turn="a")) is None
+        assert ratios.verdict(now) is None
+    for number in range(40):
+        now += 0.5
+        fault = Fault.CLIENT if number % 2 else Fault.NOBODY
+        assert ratios.finished(ended(now, fault, 400)) == fresh.finished(ended(now, fault, 400))
+
+
+def test_wrong_requests_at_an_honest_pace_are_told_with_status_and_model_and_hold_nobody() -> None:
+    """A misspelt model, a field too many: half of at least ten calls."""
+    ratios = Ratios(DEFAULT)
+    verdicts = []
+    for number in range(60):
+        ratios.admitted(admitted(number * 0.5, b"%d" % number))
+        verdicts.append(ratios.finished(ended(number * 0.5, Fault.CLIENT, 404)))
+    told = [verdict for verdict in verdicts if verdict is not None]
+    assert [verdict is not None for verdict in verdicts[:10]] == [False] * 9 + [True]
+    assert {(v.severity, v.rung) for v in told} == {(Severity.WARNING, Rung.OPEN)}
+    assert "model m with HTTP 404" in told[-1].reason
+    assert ratios.verdict(30.0) is not None
+    assert ratios.verdict(200.0) is None
+
+
+@pytest.mark.parametrize(("a_second", "seconds", "held"), [
+    (20, 12, True), (20, 8, False), (4, 60, False), (6, 12, True), (200, 3, False), (1, 60, False),
+])  # fmt: skip
+def test_only_a_hammering_pace_of_wrong_requests_is_an_anomaly(
+    a_second: int, seconds: int, held: bool
+) -> None:
+    """Many a second, second after second; with the mildest rung."""
+    ratios = Ratios(DEFAULT)
+    said = [ratios.finished(ended(n / a_second, Fault.CLIENT, 422)) for n in range(a_second * seconds)]
+    bad = [verdict for verdict in said if verdict is not None and verdict.bad]
+    assert bool(bad) is held
+    assert {verdict.rung for verdict in bad} <= {Rung.THROTTLE}
+
+
+def test_requests_that_epad_itself_finds_wrong_count_alike() -> None:
+    """They never reach an upstream."""
+    ratios = Ratios(DEFAULT)
+    said = [
+        ratios.refused(TurnRefused("agent", n / 10, "model_not_found", fault=Fault.CLIENT))
+        for n in range(150)
     ]
-    assert [v is not None for v in verdicts] == [False] * 9 + [True, False, True]
-    assert verdicts[-1] is not None
-    assert verdicts[-1].evidence["http_status"] == 503
-    assert ratios.finished(finished(100.0, "failed")) is None
+    assert said[50] is not None
+    assert not said[50].bad
+    assert said[-1] is not None
+    assert said[-1].bad
+    assert "model_not_found" in said[-1].reason
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ratios = Ratios(DEFAULT)
+    for number in range(5_000):
+        ratios.admitted(admitted(number * 0.01, b"%d" % number, turn=f"t{number}"))
+        ratios.refused(TurnRefused("agent", number * 0.01, "budget_exceeded", prompt_digest=b"r%d" % number))
+    assert len(ratios._open) == len(ratios._before) == MAX_REMEMBERED
 
 
 # In flight.
@@ -393,8 +435,8 @@ def test_without_a_cap_nothing_piles_up() -> None:
     assert turns.verdict(1.0, cap=8) is not None
 
 
-def test_the_oldest_is_the_oldest() -> None:
-    """Turns end in any order."""
+def test_only_a_turn_without_output_is_too_old() -> None:
+    """Turns end in any order; a slow model that goes on writing is at work."""
     turns = OpenTurns(DEFAULT)
     for number in range(4):
         turns.admitted(admitted(1_000.0 * number, turn=f"t{number}"))
@@ -403,70 +445,33 @@ def test_the_oldest_is_the_oldest() -> None:
         verdict = turns.verdict(9_000.0, cap=8)
         assert verdict is not None
         assert oldest in verdict.reason
-    turns.finished("t3")
+    turns.streaming("t3", 8_500.0)
     assert turns.verdict(9_000.0, cap=8) is None
+    assert turns.verdict(10_500.0, cap=8) is not None
+    turns.finished("t3")
+    assert turns.verdict(12_000.0, cap=8) is None
 
 
-# Looping output.
-
-
-def stream(pieces: list[str], thresholds: TokenBurnThresholds = DEFAULT) -> tuple[int | None, LoopingOutput]:
-    """Feed a stream; return after how many characters it was found to loop."""
-    output, characters = LoopingOutput(thresholds), 0
-    for piece in pieces:
-        characters += len(piece)
-        if output.streamed(TurnStreamed("agent", 0.0, "t", (piece,))) is not None:
-            return characters, output
-    return None, output
-
-
-@given(st.integers(7, 400), st.integers(1, 30), st.integers(0, 3_000), st.integers(0, 9_999))
-def test_any_loop_is_found_wherever_it_begins_and_however_it_is_cut(
-    period: int, piece: int, before: int, seed: int
+@pytest.mark.parametrize(
+    ("a_second", "seconds", "told", "found"),
+    [
+        (32, 300, True, False),  # forty workers of which eight are in: each waits the second that it is told
+        (100, 300, True, False),
+        (1_000, 5, True, False),  # a thousand at once, and then they are patient
+        (1_000, 15, True, True),
+        (400, 30, True, True),
+        (40, 1, False, True),  # nobody told them when to come back
+    ],
+)
+def test_a_full_cap_is_no_pile_up_and_hammering_at_it_is(
+    a_second: int, seconds: int, told: bool, found: bool
 ) -> None:
-    """Of up to 400 characters, after ten repeats and a little; cut into chunks of any size."""
-    rng, letters = random.Random(seed), "abcdefghijklmnopqrstuvwxyz ,."
-    unit = "".join(rng.choices(letters, k=period)) + "abcdefg"
-    text = "".join(rng.choices(letters, k=before)) + unit * (12_000 // len(unit))
-    found, _ = stream([text[n : n + piece] for n in range(0, len(text), piece)])
-    assert found is not None
-    step = -(-50 // len(unit)) * len(unit)  # stretches are counted side by side, so from one unit's edge on
-    assert found - before <= 11 * step + 2 * 50 + piece
-
-
-@given(st.integers(1, 30), st.integers(0, 9_999))
-def test_prose_code_and_tables_are_no_loops(piece: int, seed: int) -> None:
-    """Words at random, indented code, a table with its edges, a row of zeros, a divider."""
-    rng = random.Random(seed)
-    words = ["the", "file", "is", "not", "there", "return", "value", "of", "a", "list", "and"]
-    parts = [
-        " ".join(rng.choices(words, k=400)),
-        "".join(f"    {rng.choice(words)} = {rng.randint(0, 99)}\n" for _ in range(100)),
-        "| --- | --- |\n" * 40,
-        "0, " * 300,
-        "-" * 400,
-    ]
-    text = "".join(rng.sample(parts, len(parts)))
-    found, output = stream([text[n : n + piece] for n in range(0, len(text), piece)])
-    assert found is None or output.in_a_row >= DEFAULT.output_chunks
-
-
-def test_a_hundred_identical_chunks_are_a_loop() -> None:
-    """The model that says nothing but one token; ninety-nine are not yet one."""
-    assert stream(["!"] * 99)[0] is None
-    assert stream(["!"] * 100)[0] == 100
-    assert stream((["!"] * 60 + ["?"]) * 3)[0] is None
-    assert stream([""] * 1_000)[0] is None
-    assert len(set("!")) < FEW_LETTERS
-
-
-def test_a_stream_costs_and_keeps_a_bounded_amount() -> None:
-    """100,000 chunks leave the end of the text behind, and are looked through once for every 50 characters."""
-    rng = random.Random(1)
-    pieces = ["".join(rng.choices("abcdefghij", k=3)) for _ in range(100_000)]
-    found, output = stream(pieces)
-    assert found is None
-    assert len(output._tail) == REMEMBERED_CHARACTERS
-    assert output.looked <= 300_000 / DEFAULT.output_window_characters
-    output.streamed(TurnStreamed("agent", 0.0, "t", ("x" * 1_000_000,)))
-    assert len(output._tail) + len(output._chunk) <= 2 * REMEMBERED_CHARACTERS
+    turns = OpenTurns(DEFAULT)
+    for number in range(8):
+        turns.admitted(admitted(turn=str(number)))
+    verdicts = []
+    for number in range(a_second * seconds):
+        at = number / a_second
+        turns.refused_at_cap(at, 8, told=told)
+        verdicts.append(turns.verdict(at, cap=8))
+    assert any(verdicts) is found

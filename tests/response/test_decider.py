@@ -57,13 +57,13 @@ def test_a_warning_and_a_single_soft_finding_change_nothing(story: Story) -> Non
 def test_two_anomalies_preserve_before_anything_else(story: Story) -> None:
     """A checkpoint is journalled in its own lane; what can be spared is paused, the essential runs on."""
     story.find("chat")
-    assert story.find("game", "progress") is Phase.PRESERVATION
+    assert story.find("game", "cascade") is Phase.PRESERVATION
     assert story.decider.incident.persist is Persist.RUNNING
     assert story.steps() == [(StepName.CHECKPOINT, HOST)]
     assert story.rungs() == {
         "model": Rung.OPEN,
         "chat": Rung.FREEZE,
-        "game": Rung.FREEZE,
+        "game": Rung.STOP,
         "guest": Rung.BLOCK,
     }
     assert not story.held("chat").paused

@@ -23,6 +23,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from epad.config_load import load
+from epad.rules import make_enforcement
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import SubsystemSnapshot, SubsystemState
@@ -187,12 +189,22 @@ def ten_agents(seed: int) -> list[Agent]:
 
 
 def tight(agent: Agent, at: float, seconds: float) -> Log:
-    """The same request every 1.55 s."""
+    """The same request every 1.55 s, and the same answer."""
     log: Log = []
     talk, end = agent.talk(log), at + seconds
     talk.say()
     while at < end:
-        at = talk.turn(at, 1.5, 3_000, digest=b"the same") + 0.05
+        at = talk.turn(at, 1.5, 3_000, digest=b"the same", reply=b"as before") + 0.05
+    return log
+
+
+def warm(agent: Agent, at: float, seconds: float) -> Log:
+    """As `tight`, at a temperature: no two answers are alike."""
+    log: Log = []
+    talk, end = agent.talk(log), at + seconds
+    talk.say()
+    while at < end:
+        at = talk.turn(at, 1.5, 3_000, digest=b"warm") + 0.05
     return log
 
 
@@ -290,6 +302,7 @@ def slow_expensive(agent: Agent, at: float, seconds: float) -> Log:
 Plant = Callable[[Agent, float, float], Log]
 RUNAWAYS: dict[str, tuple[Plant, int, float]] = {
     "tight identical loop": (tight, 0, 900.0),
+    "the same at a temperature": (warm, 8, 900.0),
     "growing-prompt loop": (growing, 1, 900.0),
     "growing, all different": (rambling, 2, 900.0),
     "retry storm": (storm, 3, 900.0),
@@ -337,7 +350,8 @@ class _Running:
 class Day:
     """Plays a day to the probes: what they say is the report.
 
-    Told to stop, a runaway ends at its first finding; else it runs its time, so that every detector has its say.
+    Told to stop, a runaway ends at its first finding; else it runs its time, so that every detector has its say. What
+    a detector that only tells has found does not count, for better or worse.
     """
 
     def __init__(
@@ -351,6 +365,7 @@ class Day:
         self.clock = ManualClock(0.0)
         self.report = DayReport()
         self._stop_when_seen = stop_when_seen
+        self._enforcement = make_enforcement(load())
         self._agents = {agent.name: agent for agent in ten_agents(seed)}
         budgets = {
             name: SubsystemBudget(0, 2 * agent.used, IN_FLIGHT) for name, agent in self._agents.items()
@@ -433,7 +448,8 @@ class Day:
             for finding in await probe.sample():
                 self._heard(finding)
 
-    def _heard(self, finding: Finding) -> None:
+    def _heard(self, told: Finding) -> None:
+        finding = self._enforcement.judge(told)
         if not finding.bad:
             return
         detector = str(finding.evidence.get("detector", ""))

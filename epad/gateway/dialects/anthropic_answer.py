@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.dialects import loose
+from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import anthropic_counts
 from epad.gateway.dialects.dialect import FREE, Ask, Catalogue, TokenUsage
@@ -142,10 +142,25 @@ class MessageStream(EventStream):
     def __init__(self, dialect: Anthropic) -> None:
         super().__init__(SSE_BOUNDARY)
         self._dialect = dialect
+        self._block: object = None  # the number of the one that has begun and not ended
 
     def cut(self, refusal: Refusal) -> bytes:
         """The error event; nothing may follow it, `message_stop` would make the answer look whole."""
         return sse_event("error", self._dialect.error_body(refusal))
+
+    def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
+        """The end of the block that is open, and of the message."""
+        del input_tokens  # `message_start` has told it
+        delta = {"stop_reason": ending.ANTHROPIC, "stop_sequence": None}
+        events: list[dict[str, object]] = [
+            ending.told(
+                {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output_tokens}}, why
+            ),
+            {"type": "message_stop"},
+        ]
+        if self._block is not None:
+            events.insert(0, {"type": "content_block_stop", "index": self._block})
+        return b"".join(sse_event(str(event["type"]), msgspec.json.encode(event)) for event in events)
 
     def _pass(self, event: bytes) -> bytes:
         self.failed = self.failed or names_error(event)
@@ -178,6 +193,7 @@ class MessageStream(EventStream):
                 self._weigh(payload)
             return
         kind = answer.get("type")
+        self._follow(kind, answer)
         if kind == "message_start":
             message = loose.as_dict(answer.get("message"))
             hear(message.get("content"), self.reply)
@@ -198,6 +214,13 @@ class MessageStream(EventStream):
         elif kind not in _SILENT:
             self._weigh(payload)
         self.complete = self.complete or kind == "message_stop"
+
+    def _follow(self, kind: object, answer: loose.JsonDict) -> None:
+        """Know which block is open, so that it can be closed."""
+        if kind == "content_block_start":
+            self._block = answer.get("index")
+        elif kind == "content_block_stop":
+            self._block = None
 
 
 def _hear_blocks(message: _Message, reply: Reply) -> None:

@@ -133,6 +133,10 @@ class StreamMeter(Protocol):
         """The end of a stream that is broken off here: the dialect's error and terminator."""
         ...
 
+    def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
+        """The end of an answer that is ended here although its server would go on, as if it had reached its cap."""
+        ...
+
 
 class Endpoint(Protocol):
     """One metered route of a dialect."""

@@ -24,6 +24,14 @@ _CACHE_MARK = re.compile(
     rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
 )
 
+# The number of the call that a tool's result answers is a new one each time, also where nothing else is.
+_CALL_ID = re.compile(rb'"(?:tool_call_id|tool_use_id|call_id)"\s*:\s*"[^"\\]{0,128}"\s*,?')
+# A word with a digit in it, and what hangs on to it: a count, a time, an amount, an id.
+_NUMBERED = re.compile(
+    rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
+)
+_END_BYTES = 1_024
+
 _MARK = b'"cache_control"'
 # A regular expression holds the interpreter: over 32 MiB for a third of a second.
 _SEARCHED_BYTES = 64 << 10
@@ -39,7 +47,7 @@ class _Speaker(Struct):
 class History(Struct, frozen=True):
     """The messages of a request; the fields mean what those of `TurnAdmitted` do.
 
-    `sizes` are the bytes of the messages up to the one that each digest stands for.
+    `sizes` are the bytes of the messages up to the one that each digest stands for, `shape` is of the last message.
     """
 
     conversation: str = ""
@@ -47,6 +55,7 @@ class History(Struct, frozen=True):
     messages: int = 0
     digests: tuple[bytes, ...] = ()
     sizes: tuple[int, ...] = ()
+    shape: bytes = b""
 
 
 NO_HISTORY = History()
@@ -91,8 +100,20 @@ def _history(
         if number >= remembered_from:
             digests.append(running.digest()[:_DIGEST_BYTES])
             sizes.append(size)
-    last = hashlib.sha256(message).digest()[:_DIGEST_BYTES]
-    return History(conversation, last, len(messages), tuple(digests), tuple(sizes))
+    last = _CALL_ID.sub(b"", message) if len(message) <= _SEARCHED_BYTES and b"_id" in message else message
+    return History(
+        conversation, _digest(last), len(messages), tuple(digests), tuple(sizes), _digest(_unnumbered(last))
+    )
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()[:_DIGEST_BYTES]
+
+
+def _unnumbered(message: bytes) -> bytes:
+    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts."""
+    ends = message if len(message) <= 2 * _END_BYTES else message[:_END_BYTES] + message[-_END_BYTES:]
+    return _NUMBERED.sub(b"0", ends)
 
 
 def _is_users(message: bytes, role: Raw | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.dialects import loose
+from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import Counts, ollama_counts
 from epad.gateway.dialects.dialect import Ask, Catalogue, TokenUsage
@@ -133,9 +133,17 @@ class LineStream(EventStream):
         self._dialect = dialect
         # Lines that are no JSON: together they may be one document, written over several lines.
         self._fragment = b""
+        self._last = b""
 
     def cut(self, refusal: Refusal) -> bytes:
         return self._dialect.error_body(refusal) + b"\n"
+
+    def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
+        """The last line, with the counts."""
+        line = ending.ollama_line(self._last)
+        counts = {"prompt_eval_count": input_tokens, "eval_count": output_tokens}
+        last = {**line, "done": True, "done_reason": ending.OLLAMA, **counts}
+        return msgspec.json.encode(ending.told(last, why)) + b"\n"
 
     def finish(self) -> bytes:
         passed = super().finish()
@@ -149,6 +157,7 @@ class LineStream(EventStream):
     def _pass(self, event: bytes) -> bytes:
         typed = read_answer(event, _Line)
         if typed is not None and not typed.done:
+            self._last = event
             self.chunks += 1
             message = typed.message
             if message is not None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from epad.gateway.dialects import body as json_body
-from epad.gateway.dialects import loose
+from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.counts import openai_counts
 from epad.gateway.dialects.dialect import Dialect
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_payloads
@@ -50,8 +50,10 @@ class ChunkStream(EventStream):
         self._finished: set[int] = set()
         self._usage_alone_at: int | None = None
         self._held = b""
+        self._last = b""
 
     def feed(self, data: bytes) -> bytes:
+        self._last = data
         if self._held or self._events.pending:
             return super().feed(data)
         end = _plain_until(data)
@@ -77,6 +79,22 @@ class ChunkStream(EventStream):
     def cut(self, refusal: Refusal) -> bytes:
         error = self._dialect.error_body(refusal)
         return self._release() + b"data: " + error + b"\n\ndata: [DONE]\n\n"
+
+    def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
+        """The end of each choice that has none yet, the usage if it was asked for, and the end of the stream."""
+        envelope, choices = ending.openai_chunk(self._last), range(self._choices)
+        text = {"text": ""} if self._content == b'"text"' else {"delta": {}}
+        open_choices = [index for index in choices if index not in self._finished]
+        chunk = {**envelope, "choices": [
+            {"index": index, **text, "logprobs": None, "finish_reason": ending.OPENAI} for index in open_choices
+        ]}  # fmt: skip
+        chunks = [ending.told(chunk, why)]
+        if self._keep_usage:
+            usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+            usage["total_tokens"] = input_tokens + output_tokens
+            chunks.append({**envelope, "choices": [], "usage": usage})
+        events = [b"data: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks]
+        return self._release() + b"".join(events) + b"data: [DONE]\n\n"
 
     def _has_ended(self) -> bool:
         return self.complete or (self._all_finished() and len(self._finished) >= self._choices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from epad.gateway.dialects import loose
+from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import openai_counts
 from epad.gateway.dialects.dialect import Ask, TokenUsage
@@ -92,6 +92,17 @@ class ResponseStream(EventStream):
         return sse_event("error", msgspec.json.encode(told)) + sse_event(
             "response.failed", msgspec.json.encode(failed)
         )
+
+    def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
+        """The event that ends a response which has reached its cap; what was said has come in pieces."""
+        usage = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        usage["total_tokens"] = input_tokens + output_tokens
+        response: loose.JsonDict = {
+            "object": "response", "model": self._model, **self._begun, "status": "incomplete",
+            "incomplete_details": {"reason": ending.RESPONSES}, "usage": usage,
+        }  # fmt: skip
+        event = {"type": "response.incomplete", "sequence_number": self._passed, "response": response}
+        return sse_event("response.incomplete", msgspec.json.encode(ending.told(event, why)))
 
     def _choice_bytes(self) -> tuple[int, ...]:
         return (max(self.reply.size, self._item_bytes, self._text_bytes),)

@@ -1,0 +1,126 @@
+"""Looking at upstreams: at each every few seconds, and again and again at one whose breaker is open.
+
+A server that was away is sent turns again the moment that it is back, since epad finds that out by itself and waits for
+no client to try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from epad.beat import sleep_to_beat
+from epad.gateway.answer import Answer
+from epad.gateway.errors import UpstreamError
+from epad.gateway.health import Look, State
+from epad.gateway.route import Upstream
+from epad.gateway.servers import GENERIC
+from epad.gateway.upstream_key import KEY_STATUSES, refused_key
+from probes.blame import Said, said_in
+
+LOOK_EVERY_SECONDS = 10.0
+# While the breaker is open. A refused connection costs nothing here; a server far away is asked less often in the end.
+WATCH_EVERY_SECONDS = 1.0
+WATCH_SECONDS = 2.0
+WATCH_FAR_EVERY_SECONDS = 5.0
+WATCH_FAR_AFTER_SECONDS = 120.0
+_LEAST_PAUSE_SECONDS = 0.05
+LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
+HEALTH = "/health"
+_READ_BYTES = 2_048
+_LOCAL = frozenset({"127.0.0.1", "::1", "localhost", ""})
+_NOT_THERE = frozenset({State.GONE, State.LOADING})
+
+LookAt = Callable[[Upstream], Awaitable[None]]
+Starting = Callable[[str], bool]
+"""Whether the subsystem of that name began a short while ago, and may still be loading."""
+
+
+def nothing_starts(_: str) -> bool:
+    """Nothing that serves a model is epad's own."""
+    return False
+
+
+class Looker:
+    """Says when to look: `look` is what is done every few seconds, `watch` what is done while a breaker is open."""
+
+    def __init__(self, look: LookAt, watch: LookAt) -> None:
+        self._look = look
+        self._watch = watch
+        self._upstreams: dict[str, Upstream] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._watching: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, upstreams: Iterable[Upstream]) -> None:
+        """Look at these from now on."""
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        tasks = {*self._watching.values(), *([self._looking] if self._looking is not None else [])}
+        self._looking, self._upstreams = None, {}
+        self._watching.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def opened(self, name: str) -> None:
+        """The breaker of an upstream has opened: look at it until it closes."""
+        upstream = self._upstreams.get(name)
+        if upstream is not None and name not in self._watching:
+            self._watching[name] = asyncio.create_task(
+                self._watch_until_closed(upstream), name=f"upstream {name}"
+            )
+
+    async def _look_at_all(self) -> None:
+        """Look at every upstream again and again; a look that fails is what it is for, and ends nothing."""
+        while True:
+            unwatched = [each for each in self._upstreams.values() if not each.health.is_open]
+            await asyncio.gather(*(self._look(upstream) for upstream in unwatched))
+            await sleep_to_beat(LOOK_EVERY_SECONDS)
+
+    async def _watch_until_closed(self, upstream: Upstream) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            while upstream.health.is_open:
+                looked = loop.time()
+                await self._watch(upstream)
+                if upstream.health.is_open:
+                    far = upstream.origin.host not in _LOCAL and looked - began > WATCH_FAR_AFTER_SECONDS
+                    every = WATCH_FAR_EVERY_SECONDS if far else WATCH_EVERY_SECONDS
+                    # A look that took long is followed by the next at once: a server that hung may answer now.
+                    await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, every - (loop.time() - looked)))
+        finally:
+            self._watching.pop(upstream.name, None)
+
+
+def health_path(upstream: Upstream) -> str:
+    """Where a server says whether it is ready; of an unknown kind it is tried where most have it."""
+    server = upstream.server
+    return HEALTH if server is GENERIC else server.health_path
+
+
+def look_of(upstream: Upstream, path: str, status: int, body: bytes) -> Look:
+    """What an answer to a look says; 404 comes from a server that is there, and of turns, turns will tell."""
+    if status in KEY_STATUSES:
+        # A health route that is closed says nothing of the key that turns are asked with.
+        return Look() if path == HEALTH else Look(State.REJECTING, refused_key(upstream.name, upstream.key))
+    if status < 500:
+        return Look()
+    said = said_in(status, body[:_READ_BYTES].decode("utf-8", "replace"))
+    not_ready = status == 503 and path == HEALTH and upstream.health.state in _NOT_THERE
+    if said is Said.LOADING or not_ready:
+        return Look(State.LOADING, f"upstream {upstream.name} is loading its model")
+    return Look(State.FAILING, f"a look at it got {status}")
+
+
+async def read_body(answer: Answer, seconds: float, most: int) -> bytes:
+    """The body of an answer; nothing of one that breaks off or does not end: that it began says that all is well."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer.read(most)
+    except (UpstreamError, TimeoutError):
+        return b""

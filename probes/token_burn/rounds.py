@@ -1,0 +1,128 @@
+"""Questions that come back: after which answer, how soon, and how often it has been so.
+
+Two things tell a loop from honest repetition. *What differs*: a sample is asked for with another seed or a
+temperature, and its answer differs from the last. *What follows*: a batch of draws ends and other work begins, a poll
+waits before it looks again. So only a question counts that is asked after its last answer has come (what is asked at
+once counts once a round), soon after it, with few other turns between.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+REMEMBERED_QUESTIONS = 64
+"""Of one subsystem. The one that was asked longest ago goes first."""
+
+LONGEST_CYCLE = 8
+"""A question that comes back after more turns than this is no part of a loop: an evaluation of 20 questions asks each
+of them once in 20 turns."""
+
+AT_ONCE_SECONDS = 2.0
+"""A loop asks again as soon as it has its answer, or after a tool that fails at once."""
+
+POLL_SECONDS = 5.0
+"""Who waits so long before it looks again is waiting for something, however often it looks."""
+
+SLOWLY = 0.125
+"""What a repetition between the two counts: a tool that takes three seconds to fail is still a loop."""
+
+
+@dataclass(slots=True)
+class Question:
+    """One question, and how often it has come back. `same` and `drawn` are weighted, `in_a_row` counts plainly.
+
+    `answers` counts the rounds: answers to a question that was asked after the answer before. `same` is how often in
+    a row its answer was the last one again, `drawn` how often it was asked again, whatever was answered.
+    """
+
+    number: int = 0
+    answers: int = 0
+    counted: int = 0
+    answered_at: float = 0.0
+    busy_at_answer: float = 0.0
+    sampling: tuple[bytes, str] = (b"", "")
+    reply: bytes | None = None
+    same: float = 0.0
+    drawn: float = 0.0
+    in_a_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as one turn asked it: after how many answers, and how much the repetition of an answer counts.
+
+    `again` says whether it asks for the answer again, and not for another.
+    """
+
+    rounds: Rounds
+    question: Question
+    answers: int
+    weight: float
+    again: bool = True
+
+
+class Rounds:
+    """The questions of one subsystem, or of one conversation. `leak` is what anything new takes off each count."""
+
+    def __init__(self, leak: float = 0.0, most: int = REMEMBERED_QUESTIONS) -> None:
+        self._leak = leak
+        self._most = most
+        self._questions: OrderedDict[Hashable, Question] = OrderedDict()
+        self._last: deque[Question] = deque(maxlen=LONGEST_CYCLE)
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def ask(self, key: Hashable) -> tuple[Question, bool]:
+        """Take in a question; say whether it came back after an answer."""
+        self._number += 1
+        question, again = self._questions.pop(key, None), False
+        if question is None or self._number - question.number > LONGEST_CYCLE:
+            question = Question()
+        elif question.answers > question.counted:
+            question.counted, again = question.answers, True
+        question.number = self._number
+        self._questions[key] = question
+        if len(self._questions) > self._most:
+            self._questions.popitem(last=False)
+        self._last.append(question)
+        return question, again
+
+    def looping(self) -> list[Question]:
+        """The questions of the last few turns that came back."""
+        return [question for question in self._distinct() if question.counted]
+
+    def answer(self, asked: Asked, reply: bytes, weight: float) -> None:
+        """Take in an answer. Of several that were asked for at once, one counts; each can show that they differ."""
+        question = asked.question
+        first, alike = question.reply is None, reply == question.reply
+        question.reply = reply
+        if not (first or alike):
+            question.same, question.in_a_row = 0.0, 0
+        if asked.answers < question.answers:
+            return
+        question.answers += 1
+        question.in_a_row += 1
+        if alike:
+            question.same += weight
+        else:
+            self._news(question)
+
+    def _news(self, new: Question) -> None:
+        for question in self._distinct() if self._leak else ():
+            if question is not new:
+                question.same = max(0.0, question.same - self._leak)
+                question.drawn = max(0.0, question.drawn - self._leak)
+
+    def _distinct(self) -> list[Question]:
+        return list({id(question): question for question in self._last}.values())
+
+
+def weight_of_pause(seconds: float) -> float:
+    """What a repetition counts that comes so long after the last answer."""
+    if seconds < AT_ONCE_SECONDS:
+        return 1.0
+    return SLOWLY if seconds < POLL_SECONDS else 0.0

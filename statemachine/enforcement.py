@@ -1,0 +1,42 @@
+"""Which detectors only tell: what they find is seen and counted, and nobody is held for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from statemachine.containment import Rung
+from statemachine.finding import HOST, OPERATOR, Finding, Severity
+
+OBSERVED = " (observed only)"
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """`observed` names the detectors that only tell; `by_subsystem` says otherwise for one, by detector.
+
+    A probe with one detector goes by the probe's name. What a person orders is always done.
+    """
+
+    observed: frozenset[str] = frozenset()
+    by_subsystem: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+
+    def judge(self, finding: Finding) -> Finding:
+        """The finding as it counts: of a detector that only tells, a warning that calls for nothing."""
+        if not finding.bad or finding.probe == OPERATOR or not self._observes(finding):
+            return finding
+        return replace(
+            finding,
+            severity=Severity.WARNING,
+            hard=False,
+            reason=finding.reason + OBSERVED,
+            evidence={**finding.evidence, "rung": Rung.OPEN.label, "observed": True},
+        )
+
+    def _observes(self, finding: Finding) -> bool:
+        names = (str(finding.evidence.get("detector", finding.probe)), finding.probe)
+        own = self.by_subsystem.get(finding.subsystem, {}) if finding.subsystem != HOST else {}
+        for name in names:
+            if name in own:
+                return own[name]
+        return any(name in self.observed for name in names)

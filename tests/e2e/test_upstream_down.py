@@ -1,0 +1,108 @@
+"""A model server that is down in any way holds nobody; and when it is back, its clients are served without an order."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+from installed import QUICK, Installation, installation
+from sick_server import AGENT, LIMIT_SECONDS, SickServer, asked
+
+AGENTS = ("one", "two")
+CONFIG = """
+[upstreams.vllm]
+url = "http://127.0.0.1:{port}"
+dialects = ["openai"]
+[subsystems.one]
+command = {one}
+[subsystems.two]
+command = {two}
+[subsystems.bystander]
+command = ["sleep", "900"]
+"""
+STATES = {
+    "refused": "gone", "401": "rejecting", "403": "rejecting", "404": "well", "429": "limiting", "500": "failing",
+    "503": "failing", "loading": "loading", "hang": "failing",
+}  # fmt: skip
+OUTAGE_SECONDS = 15.0
+# A loaded machine answers late: what is asserted is that nobody has to do anything, not how fast this machine is.
+PATIENCE_SECONDS = 20.0
+
+
+def configure(house: Installation, server: SickServer) -> None:
+    script = house.directory / "agent.py"
+    script.write_text(AGENT)
+    commands = {
+        name: json.dumps([sys.executable, str(script), "0.5", "5", str(house.directory / f"{name}.log")])
+        for name in AGENTS
+    }
+    house.config.write_text(QUICK + CONFIG.format(port=server.port, **commands))
+
+
+def served_after(house: Installation, name: str, at: float) -> list[float]:
+    """How long after a moment each answer came that was an answer."""
+    answers = asked(house.directory / f"{name}.log")
+    return [float(each["ended"]) - at for each in answers if each["status"] == 200]  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("looks_well", [False, True])
+@pytest.mark.parametrize("kind", STATES)
+def test_a_sick_upstream_holds_nobody_and_comes_back_by_itself(kind: str, *, looks_well: bool) -> None:
+    """Whatever it answers, and whether or not its other routes say that all is well."""
+    if looks_well and kind in {"refused", "loading", "hang"}:
+        pytest.skip("its other routes do not answer well then")
+    server = SickServer(kind, looks_well=looks_well)
+    try:
+        with installation() as house:
+            configure(house, server)
+            house.start()
+            time.sleep(OUTAGE_SECONDS)
+            status = house.status()
+            [upstream] = status["upstreams"]
+            assert (upstream["state"], status["phase"], status["anomalies"]) == (STATES[kind], "NORMAL", [])
+            assert {s["state"] for s in status["subsystems"]} == {"running"}
+            if kind != "404":
+                assert "vllm" in house.ctl("status").stdout
+                refusals = [
+                    each for each in asked(house.directory / "one.log") if each["status"] in {429, 503}
+                ]
+                assert any("upstream vllm" in str(each["said"]) for each in refusals)
+                assert all(each["retry_after"] for each in refusals if "upstream vllm" in str(each["said"]))
+            back = server.recover()
+            for name in AGENTS:
+                house.wait(lambda name=name: served_after(house, name, back), "an answer", PATIENCE_SECONDS)
+            print(kind, looks_well, {name: round(served_after(house, name, back)[0], 2) for name in AGENTS})
+            time.sleep(3)
+            status = house.status()
+            assert status["upstreams"][0]["state"] == "well"
+            assert (status["phase"], status["anomalies"], status["incidents"]) == ("NORMAL", [], [])
+            assert house.events("anomaly.raised") == []
+            assert [
+                e["fields"] for e in house.events("phase.changed") if e["fields"].get("to") != "NORMAL"
+            ] == []
+            last = asked(house.directory / "one.log")[-1]
+            assert last["status"] == 200
+            assert house.stop() == 0
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+def test_a_limit_is_asked_again_when_it_said_so_and_not_before() -> None:
+    """Epad answers 429 itself meanwhile, with what is left of the time."""
+    server = SickServer("429")
+    try:
+        with installation() as house:
+            configure(house, server)
+            house.start()
+            house.wait(lambda: len(asked(house.directory / "one.log")) >= 12, "twelve questions", 60)
+            seconds = time.time() - float(asked(house.directory / "one.log")[0]["at"])  # type: ignore[arg-type]
+            assert server.turns <= 2 + seconds / LIMIT_SECONDS * 2
+            waits = [str(each["retry_after"]) for each in asked(house.directory / "one.log")]
+            assert {wait for wait in waits if wait != "None"} <= {"1", "2", "3"}
+            assert house.stop() == 0
+    finally:
+        server.close()

@@ -1,0 +1,286 @@
+"""An upstream that is down: its clients are told at once and charged nothing, others serve, and it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from gateway_world import StubUpstream, World, serving, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.config import BudgetConfig, UpstreamConfig
+from epad.gateway.health import State
+from epad.gateway.http.message import Fields
+from epad.gateway.retry_after import retry_after_seconds
+from epad.gateway.upstream import Upstream, Upstreams
+from probes.blame import Fault
+from statemachine.clock import ManualClock
+
+NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
+DIALECTS = ("openai", "ollama")
+
+
+class Moody(StubUpstream):
+    """Answers turns with a status and a text of its own, and looks with another status."""
+
+    def __init__(self, status: int = 200, said: str = "", looks: int = 200, retry_after: str = "") -> None:
+        super().__init__()
+        self.status, self.said, self.looks, self.retry_after = status, said, looks, retry_after
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET" and self.looks != 200:
+            return web.json_response({"error": self.said}, status=self.looks)
+        if request.method == "POST" and self.status != 200:
+            self.requests.append(json.loads(await request.read()))
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return web.json_response({"error": {"message": self.said}}, status=self.status, headers=headers)
+        return await super().handle(request)
+
+
+@asynccontextmanager
+async def asking(directory: Path, stub: StubUpstream, name: str) -> AsyncIterator[World]:
+    """A gateway before one server, by the name of its upstream."""
+    async with serving(stub) as base:
+        upstreams = {name: UpstreamConfig(url=base, dialects=DIALECTS)}
+        async with world(directory, upstreams=upstreams) as w:
+            yield w
+
+
+def upstream_of(w: World, number: int = 0) -> Upstream:
+    return w.gateway._parts.upstreams.all()[number]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def until(w: World, state: State) -> None:
+    async with asyncio.timeout(10):
+        while upstream_of(w).health.state is not state:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+async def test_nobody_there_is_told_at_once_with_its_name_and_when_to_come_back(
+    tmp_path: Path, path: str
+) -> None:
+    """The first turn finds out; the next is refused before anything is reserved, opened or told as a turn."""
+    upstreams = {"vllm": UpstreamConfig(url=f"http://127.0.0.1:{free_port()}", dialects=DIALECTS)}
+    budgets = {"writer": BudgetConfig(tokens_per_minute=100_000)}
+    async with world(tmp_path, upstreams=upstreams, budgets=budgets) as w:
+        assert (await w.post(path))[0] == 502
+        status, headers, body = await w.post(path)
+        assert (status, headers["Retry-After"]) == (503, "2")
+        assert b"upstream vllm cannot be reached at http://127.0.0.1:" in body
+        assert len(w.ledger.opened) == len(w.recorder.admissions) == 1
+        [refusal] = w.recorder.refusals
+        assert (refusal.code, refusal.fault, refusal.upstream) == (
+            "upstream_unavailable",
+            Fault.UPSTREAM,
+            "vllm",
+        )
+        assert refusal.prompt_digest == w.recorder.admissions[0].prompt_digest
+        [closed] = await w.closings(1)
+        assert (closed.charged_tokens, w.used()) == (0, 0)
+        assert w.recorder.endings[0].fault is Fault.UPSTREAM
+
+
+async def test_it_is_back_without_a_turn_that_tries(tmp_path: Path) -> None:
+    port = free_port()
+    upstreams = {"vllm": UpstreamConfig(url=f"http://127.0.0.1:{port}", dialects=DIALECTS)}
+    async with world(tmp_path, upstreams=upstreams) as w:
+        await w.chat()
+        assert upstream_of(w).health.state is State.GONE
+        stub = StubUpstream()
+        runner = web.ServerRunner(web.Server(stub.handle, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            await until(w, State.WELL)
+            assert stub.requests == []
+            assert (await w.chat())[0] == 200
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.parametrize(("status", "code", "fault"), [
+    (401, "upstream_rejects_key", Fault.KEY), (403, "upstream_rejects_key", Fault.KEY),
+    (407, "upstream_rejects_key", Fault.KEY),
+])  # fmt: skip
+async def test_a_refused_key_is_told_and_tried_again_by_one_turn_at_a_time(
+    tmp_path: Path, status: int, code: str, fault: Fault
+) -> None:
+    """Its list of models is served to anybody, so that looks say nothing."""
+    stub = Moody(status, "bad key")
+    async with serving(stub) as base:
+        config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
+        async with world(tmp_path, upstreams=config) as w:
+            for _ in range(2):
+                answer, _, body = await w.chat()
+                assert answer == (
+                    403 if status == 403 else 502
+                )  # of 403 the provider says more than epad knows
+                assert status == 403 or b"upstream vllm does not take epad's key" in body
+            answer, _, body = await w.chat()
+            assert (answer, len(stub.requests)) == (503, 2)
+            assert b"api_key_file" in body
+            assert (w.recorder.refusals[0].code, w.recorder.refusals[0].fault) == (code, fault)
+            assert {ending.fault for ending in w.recorder.endings} == {Fault.KEY}
+            stub.status = 200
+            w.clock.advance(5)
+            assert (await w.chat())[0] == 200
+            assert upstream_of(w).health.state is State.WELL
+
+
+async def test_a_key_that_is_put_right_is_read_without_a_restart(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("wrong")
+    stub = Moody(401, looks=401)
+    async with serving(stub) as base:
+        config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS, api_key_file=str(tmp_path / "key"))}
+        async with world(tmp_path, upstreams=config) as w:
+            await w.chat()
+            await w.chat()
+            assert upstream_of(w).health.state is State.REJECTING
+            async with asyncio.timeout(10):
+                while not upstream_of(w).health._looks_failed:
+                    await asyncio.sleep(0.01)
+            (tmp_path / "key").write_text("right")
+            stub.status = stub.looks = 200
+            await until(w, State.WELL)
+            assert (await w.chat())[0] == 200
+            assert stub.headers[-1]["Authorization"] == "Bearer right"
+
+
+async def test_a_refused_request_is_no_refused_key(tmp_path: Path) -> None:
+    """A provider that finds the text improper says 403 too; others are served on."""
+    stub = Moody(403, "your input was flagged by moderation")
+    async with asking(tmp_path, stub, "up") as w:
+        for _ in range(4):
+            await w.chat()
+        assert len(stub.requests) == 4
+        assert upstream_of(w).health.state is State.WELL
+        assert {ending.fault for ending in w.recorder.endings} == {Fault.CLIENT}
+
+
+async def test_a_limit_is_passed_on_and_then_kept_for_as_long_as_it_said(tmp_path: Path) -> None:
+    stub = Moody(429, "slow down", retry_after="30")
+    async with asking(tmp_path, stub, "cloud") as w:
+        status, headers, body = await w.chat()
+        assert (status, headers["Retry-After"], b"slow down" in body) == (429, "30", True)
+        w.clock.advance(10)
+        status, headers, body = await w.chat()
+        assert (status, headers["Retry-After"], len(stub.requests)) == (429, "20", 1)
+        assert b"upstream cloud limits what it takes" in body
+        assert (await w.chat(model="other"))[0] == 429
+        assert len(stub.requests) == 2
+        assert w.gateway.upstreams()[0]["state"] == "limiting"
+        assert w.gateway.upstreams()[0]["healthy"] is True
+        stub.status = 200
+        w.clock.advance(20)
+        assert (await w.chat())[0] == 200
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+async def test_what_declines_is_followed_by_the_next_that_has_the_model(tmp_path: Path, status: int) -> None:
+    """Nothing was begun, so nothing is made twice, and no request is lost that could be served."""
+    sick, alive = Moody(status), StubUpstream()
+    async with serving(sick) as one, serving(alive) as other:
+        upstreams = {
+            "sick": UpstreamConfig(url=one, dialects=DIALECTS),
+            "alive": UpstreamConfig(url=other, dialects=DIALECTS),
+        }
+        async with world(tmp_path, upstreams=upstreams) as w:
+            assert (await w.chat())[0] == 200
+            assert (len(sick.requests), len(alive.requests)) == (1, 1)
+            await w.closings(1)
+            assert w.recorder.endings[0].upstream == "alive"
+
+
+async def test_a_server_error_may_have_made_something_and_is_made_once(tmp_path: Path) -> None:
+    sick, alive = Moody(500), StubUpstream()
+    async with serving(sick) as one, serving(alive) as other:
+        upstreams = {
+            "sick": UpstreamConfig(url=one, dialects=DIALECTS),
+            "alive": UpstreamConfig(url=other, dialects=DIALECTS),
+        }
+        async with world(tmp_path, upstreams=upstreams) as w:
+            assert (await w.chat())[0] == 500
+            assert alive.requests == []
+
+
+async def test_a_model_that_loads_is_loading(tmp_path: Path) -> None:
+    """llama-server lists its model meanwhile; its health route says the rest."""
+    stub = Moody(503, "Loading model")
+    async with asking(tmp_path, stub, "llama") as w:
+        assert (await w.chat())[0] == 503
+        assert upstream_of(w).health.state is State.LOADING
+        stub.status = 200
+        await until(w, State.WELL)
+        assert (await w.chat())[0] == 200
+
+
+async def test_a_subsystem_that_has_just_begun_is_loading_and_not_gone() -> None:
+    begun = {"model"}
+    config = {
+        "ours": UpstreamConfig(url=f"http://127.0.0.1:{free_port()}", dialects=DIALECTS, served_by="model")
+    }
+    upstreams = Upstreams(config, 1.0, 1.0, ManualClock(), starting=begun.__contains__)
+    await upstreams.start()
+    try:
+        [ours] = upstreams.all()
+        ours.health.gone("refused")
+        async with asyncio.timeout(10):
+            while ours.health.state is not State.LOADING:
+                await asyncio.sleep(0.01)
+            assert "ours is loading: model has just begun" in ours.health.reason
+            begun.clear()
+            while ours.health.state is not State.GONE:
+                await asyncio.sleep(0.01)
+    finally:
+        await upstreams.stop()
+
+
+async def test_a_machine_without_files_left_blames_no_upstream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this machine lacks is the host's."""
+    async with world(tmp_path) as w:
+
+        async def no_file(*_: object, **__: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", no_file)
+        pool = w.gateway._parts.upstreams._pool
+        for connection in list(pool._all):
+            connection.abort()
+        await asyncio.sleep(0.05)
+        upstreams = w.gateway._parts.upstreams
+        with pytest.raises(Exception, match="Too many open files") as raised:
+            await upstreams.post(upstream_of(w), "/v1/chat/completions", b"{}", Fields([]))
+        assert raised.value.failure.value == "host short"  # type: ignore[attr-defined]
+        assert not upstream_of(w).health.is_open
+
+
+@pytest.mark.parametrize(("fields", "seconds"), [
+    ([(b"Retry-After", b"7")], 7), ([(b"retry-after", b"1.5")], 1.5), ([(b"retry-after-ms", b"250")], 0.25),
+    ([(b"Retry-After", b"Sat, 28 Nov 2026 12:01:00 GMT")], 60),
+    ([(b"Retry-After", b"Sat, 28 Nov 2026 11:00:00 GMT")], 0),
+    ([], 0), ([(b"Retry-After", b"soon")], 0), ([(b"Retry-After", b"-3")], 0), ([(b"Retry-After", b"nan")], 0),
+])  # fmt: skip
+def test_how_long_a_server_says_to_wait(fields: list[tuple[bytes, bytes]], seconds: float) -> None:
+    assert retry_after_seconds(Fields(fields), NOW) == seconds
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=40))
+def test_whatever_stands_there_is_a_time_or_none(text: str) -> None:
+    assert retry_after_seconds(Fields([(b"Retry-After", text.encode("latin-1"))]), NOW) >= 0
