@@ -28,7 +28,7 @@ _CACHE_MARK = re.compile(
 _CALL_ID = re.compile(rb'"(?:tool_call_id|tool_use_id|call_id)"\s*:\s*"[^"\\]{0,128}"\s*,?')
 # A word with a digit in it, and what hangs on to it: a count, a time, an amount, an id.
 _NUMBERED = re.compile(
-    rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
+    rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}+[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
 )
 _END_BYTES = 1_024
 
