@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 
-import _containment_trouble  # noqa: F401  adds its rows
+import _containment_daily  # noqa: F401  adds its rows, as the next two do
+import _containment_excess  # noqa: F401
+import _containment_trouble  # noqa: F401
 from _containment_honest import ROWS as HONEST
 from _containment_runaway import PLANTS, RUNAWAYS
 from _containment_world import Workload, play
@@ -33,12 +36,15 @@ def find(name: str, share: float) -> Workload:
 def main(names: Sequence[str], share: float) -> None:
     """Play these rows; a row that cannot be played says why."""
     for name in names:
-        row = find(name, share)
+        row, began = find(name, share), time.process_time()
         try:
             seen = run_virtually(lambda clock, row=row: play(clock, row), 120.0)
         except BaseException:
             seen = {"error": traceback.format_exc()[-2_000:]}
-        print(json.dumps({**seen, "name": name}), flush=True)
+        print(
+            json.dumps({**seen, "name": name, "cpu_seconds": round(time.process_time() - began, 2)}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

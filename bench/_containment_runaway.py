@@ -8,7 +8,9 @@ cost of this runaway's first ones:
 - a conversation that goes in circles: 6 turns, since plain answers come twice and thrice in honest ones;
 - one question at a temperature: 42 turns, since forty draws are honest (self-consistency with k = 40);
 - an answer that repeats itself: 120 tokens after its circle begins, since refrains and rows of zeros are honest;
-- too much, of whatever content: five minutes at that pace, or 3 % of the day's budget, whichever is sooner;
+- too much, of whatever content: 3 % of the day's budget within five minutes; where there is none, half an hour at
+  twenty times the usual pace, since an honest batch is as busy for as long;
+- no progress: ten minutes of it;
 - refusals that are hammered against: 30 requests, since each of 8 turns in flight may come back thrice;
 - a process that crashes again and again: five lives, or an hour, whichever is sooner.
 """
@@ -22,7 +24,7 @@ from typing import Any
 
 import _containment_shapes as shapes
 from _containment_honest import TOOLS, chat
-from _containment_world import Ask, Change, Client, Manner, Reply, Workload
+from _containment_world import Ask, Client, Manner, Reply, Workload
 
 RUNAWAYS: dict[str, Callable[[], Workload]] = {}
 DETECTOR: dict[str, str] = {}
@@ -30,7 +32,7 @@ DETECTOR: dict[str, str] = {}
 
 LOOSE = Manner(retries=0, obeys=False, pause=0.0)
 HAMMER = Manner(retries=0, obeys=False, pause=0.05, insists=True)
-LIMIT = 400
+LIMIT = 500
 """Turns of a loop that nobody stops: enough for every detector, and an end."""
 
 
@@ -40,7 +42,8 @@ def _rung(detector: str) -> str:
 
 PLANTS: dict[str, str] = {
     **{name: _rung(name) for name in (
-        "hard_limit", "busy_cusum", "identical_prompts", "duplicate_prompts", "appended_loop", "pile_up", "looping_output"
+        "hard_limit", "busy_cusum", "identical_prompts", "duplicate_prompts", "appended_loop", "pile_up",
+        "looping_output",
     )},
     "conversation": '[probes.conversation]\nrung = "open"',
     "progress": '[containment]\nprogress = "open"',
@@ -67,7 +70,7 @@ def loop(asks: Iterator[Ask], manner: Manner = LOOSE, most: int = LIMIT, **more:
     return Client(itertools.islice(asks, most), manner=manner, **more)
 
 
-def _again(
+def again(
     *pairs: tuple[dict[str, Any], Reply], wait: float = 0.05, path: str = "/v1/chat/completions"
 ) -> Iterator[Ask]:
     return itertools.cycle([Ask(body, wait, reply, path) for body, reply in pairs])
@@ -75,19 +78,19 @@ def _again(
 
 @runaway("one prompt in a tight loop, temperature 0", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply("I cannot.", 1.0))))]
+    return [loop(again((chat(shapes.prose(rng, 9), temperature=0), Reply("I cannot.", 1.0))))]
 
 
 @runaway("one prompt every ten seconds, temperature 0, the same long answer", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
-        loop(_again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))
+        loop(again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))
     ]
 
 
 @runaway("one prompt in a tight loop, no temperature given, the same answer", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again((chat(shapes.prose(rng, 9)), Reply("I cannot.", 1.0))))]
+    return [loop(again((chat(shapes.prose(rng, 9)), Reply("I cannot.", 1.0))))]
 
 
 @runaway("one prompt in a tight loop at a temperature", "identical_prompts", 42)
@@ -110,21 +113,21 @@ def _(rng: random.Random) -> Sequence[Client]:
 @runaway("one prompt with a hundred choices (n = 100)", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
-        loop(_again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))
+        loop(again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))
     ]
 
 
 @runaway("one completion, again and again", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     body = {"model": "m", "prompt": shapes.prose(rng, 6), "max_tokens": 60, "temperature": 0}
-    return [loop(_again((body, Reply("x = 1", 0.5)), path="/v1/completions"))]
+    return [loop(again((body, Reply("x = 1", 0.5)), path="/v1/completions"))]
 
 
 @runaway("one text embedded again and again", "identical_prompts", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(
-            _again(({"model": "m", "input": shapes.prose(rng, 9)}, Reply(seconds=0.2)), path="/v1/embeddings")
+            again(({"model": "m", "input": shapes.prose(rng, 9)}, Reply(seconds=0.2)), path="/v1/embeddings")
         )
     ]
 
@@ -134,7 +137,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
     return [
         loop(
-            _again(
+            again(
                 *(
                     (chat(text, temperature=0) | {"model": f"m-{n}"}, Reply("I cannot.", 1.0))
                     for n in range(5)
@@ -150,7 +153,7 @@ for _period in (2, 3, 5):
     def _(rng: random.Random, period: int = _period) -> Sequence[Client]:
         return [
             loop(
-                _again(
+                again(
                     *(
                         (chat(shapes.prose(rng, 5), temperature=0), Reply(shapes.sentence(rng), 1.0))
                         for _ in range(period)
@@ -204,7 +207,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 
 @runaway("two agents that tell each other the same for ever", "conversation", 6)
-def _(rng: random.Random) -> Sequence[Client]:
+def _(_: random.Random) -> Sequence[Client]:
     return [
         loop(_talk(lambda _: "After you.", lambda _: Reply("No, after you.", 1.0)), start=float(k), most=150)
         for k in (0, 1)
@@ -212,7 +215,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 
 @runaway("one call of a tool with the same result for ever", "appended_loop", 6)
-def _(rng: random.Random) -> Sequence[Client]:
+def _(_: random.Random) -> Sequence[Client]:
     def asks() -> Iterator[Ask]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": "Read the file."}]
         for n in itertools.count():
@@ -225,230 +228,3 @@ def _(rng: random.Random) -> Sequence[Client]:
             messages.append({"role": "tool", "tool_call_id": f"c{n}", "content": "permission denied"})
 
     return [loop(asks(), most=150)]
-
-
-DAY = "[subsystems.agent.budget]\ntokens_per_day = {}"
-
-
-@runaway("a context that grows for ever, nothing said twice", "burn_rate", 20, toml=DAY.format(3_000_000))
-def _(rng: random.Random) -> Sequence[Client]:
-    def asks() -> Iterator[Ask]:
-        for n in itertools.count():
-            yield Ask(
-                chat(f"{n}: {shapes.prose(rng, 3)}"),
-                0.2,
-                Reply(shapes.sentence(rng), 3.0, input_tokens=2_000 + 300 * n),
-            )
-
-    return [loop(asks())]
-
-
-@runaway("an expensive model in a tight loop, all different", "burn_rate", 6, toml=DAY.format(3_000_000))
-def _(rng: random.Random) -> Sequence[Client]:
-    return [
-        loop(
-            Ask(
-                chat(shapes.prose(rng, 4), max_tokens=2_000),
-                0.5,
-                Reply(shapes.sentence(rng), 9.0, input_tokens=15_000, output_tokens=1_000),
-            )
-            for _ in itertools.count()
-        )
-    ]
-
-
-def _usual_then(rng: random.Random, pace: float) -> Sequence[Client]:
-    """An hour and a half of a question a minute, then so many times as many."""
-    usual = [
-        Ask(
-            chat(shapes.sentence(rng), max_tokens=100),
-            58.0,
-            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
-        )
-        for _ in range(90)
-    ]
-    burning = (
-        Ask(
-            chat(shapes.sentence(rng), max_tokens=100),
-            60.0 / pace - 2.0,
-            Reply(shapes.sentence(rng), 2.0, output_tokens=80),
-        )
-        for _ in itertools.count()
-    )
-    return [loop(itertools.chain(usual, burning), most=2_000)]
-
-
-@runaway("twenty times the usual, all night", "busy_cusum", 100, onset=5_400.0, seldom=True, limit=20_000.0)
-def _(rng: random.Random) -> Sequence[Client]:
-    return _usual_then(rng, 20.0)
-
-
-@runaway("a fan-out of forty workers", "pile_up", 60, counts="requests")
-def _(rng: random.Random) -> Sequence[Client]:
-    manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
-    return [
-        loop(
-            (
-                Ask(chat(shapes.prose(rng, 3)), 0.0, Reply(shapes.sentence(rng), 6.0))
-                for _ in itertools.count()
-            ),
-            manner,
-            60,
-            start=0.02 * k,
-        )
-        for k in range(40)
-    ]
-
-
-@runaway("every answer begets three more questions", "pile_up", 60, counts="requests")
-def _(rng: random.Random) -> Sequence[Client]:
-    clients = []
-    for depth in range(5):
-        clients += [
-            loop(
-                (Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)),
-                Manner(retries=0, obeys=False, pause=0.5, insists=True),
-                start=6.0 * depth,
-            )
-            for _ in range(3**depth)
-        ]
-    return clients
-
-
-@runaway(
-    "hammering at the cap of turns in flight",
-    "pile_up",
-    60,
-    counts="requests",
-    toml="[subsystems.agent.budget]\nmax_in_flight = 2",
-)
-def _(rng: random.Random) -> Sequence[Client]:
-    return [
-        loop(
-            (
-                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 20.0))
-                for _ in itertools.count()
-            ),
-            HAMMER,
-            20,
-            start=0.01 * k,
-        )
-        for k in range(8)
-    ]
-
-
-@runaway(
-    "hammering a spent budget",
-    "hard_limit",
-    30,
-    counts="requests",
-    toml="[subsystems.agent.budget]\ntokens_per_minute = 3000",
-)
-def _(rng: random.Random) -> Sequence[Client]:
-    return [
-        loop(
-            (
-                Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 1.0))
-                for _ in itertools.count()
-            ),
-            HAMMER,
-            40,
-            start=0.01 * k,
-        )
-        for k in range(4)
-    ]
-
-
-@runaway(
-    "hammering a spent budget of the day, ten times a second",
-    "hard_limit",
-    30,
-    counts="requests",
-    toml="[subsystems.agent.budget]\ntokens_per_day = 3000",
-)
-def _(rng: random.Random) -> Sequence[Client]:
-    return [
-        loop(
-            (
-                Ask(chat(shapes.prose(rng, 2)), 0.05, Reply(shapes.sentence(rng), 1.0))
-                for _ in itertools.count()
-            ),
-            HAMMER,
-            40,
-        )
-    ]
-
-
-@runaway(
-    "a retry storm without a pause at a server that fails",
-    "retry_ratio",
-    30,
-    counts="requests",
-    changes=(Change(0.0, "status", 500),),
-    limit=120.0,
-)
-def _(rng: random.Random) -> Sequence[Client]:
-    return [loop(_again((chat(shapes.prose(rng, 2)), Reply())), HAMMER, 3, start=0.01 * k) for k in range(4)]
-
-
-def _stream(
-    text: Callable[[random.Random], str], seconds: float
-) -> Callable[[random.Random], Sequence[Client]]:
-    def make(rng: random.Random) -> Sequence[Client]:
-        said = shapes.sentence(rng) + " " + text(rng)
-        return [
-            loop(
-                (
-                    Ask(chat(shapes.sentence(rng), stream=True, max_tokens=8_000), 1.0, Reply(said, seconds))
-                    for _ in itertools.count()
-                ),
-                most=3,
-            )
-        ]
-
-    return make
-
-
-runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
-    _stream(shapes.circle, 400.0)
-)
-runaway("an answer that repeats two words", "looping_output", 120, counts="streamed")(
-    _stream(shapes.stutter, 400.0)
-)
-runaway("an answer that repeats itself, drifting", "looping_output", 240, counts="streamed")(
-    _stream(shapes.drift, 400.0)
-)
-
-
-@runaway(
-    "an answer that never ends, four tokens a second", "pile_up", 7_200, counts="streamed", limit=7_200.0
-)
-def _(rng: random.Random) -> Sequence[Client]:
-    return [
-        loop(
-            iter(
-                [
-                    Ask(
-                        chat("Tell me everything.", stream=True, max_tokens=16_000),
-                        0.0,
-                        Reply(shapes.prose(rng, 80), 600.0, endless=True),
-                    )
-                ]
-            )
-        )
-    ]
-
-
-for _life, _starts in ((5.0, 5), (45.0, 5), (300.0, 5), (1_200.0, 3)):
-
-    @runaway(
-        f"a process that crashes after {_life:g} s, again and again",
-        "",
-        _starts,
-        counts="starts",
-        limit=7_200.0,
-        seldom=_life > 60,
-        toml=f'[subsystems.short]\ncommand = ["lives", "{_life}", "1"]',
-    )
-    def _(rng: random.Random) -> Sequence[Client]:
-        return [Client([Ask(chat(shapes.sentence(rng)), 60.0) for _ in range(120)], "bystander-two")]

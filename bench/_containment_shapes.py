@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-WORDS = (
+WORDS = (  # noqa: SIM905  a list of words is read most easily as one text
     "river stone light engine paper signal garden window number letter market summer winter morning evening road "
     "bridge cable server budget model answer question reason result method matter system circle corner colour metal "
     "silver copper carbon table chair kitchen doctor teacher farmer sailor writer reader worker driver painter "
@@ -18,7 +18,7 @@ WORDS = (
     "snow wind cloud shadow mirror candle blanket pocket button needle thread hammer ladder basket bottle barrel "
     "slow quick early late small large narrow broad heavy empty silent bright hidden open broken solid simple"
 ).split()
-VERBS = "takes gives holds moves turns keeps finds loses brings leaves follows carries opens closes counts".split()
+VERBS = "takes gives holds moves turns keeps finds loses brings leaves follows carries opens closes counts".split()  # noqa: SIM905
 
 
 def prose(rng: random.Random, sentences: int = 6) -> str:
@@ -81,7 +81,7 @@ def unit_tests(rng: random.Random) -> str:
 
 
 def sql(rng: random.Random) -> str:
-    return "\n".join(f"INSERT INTO item(id, name) VALUES ({n}, '{rng.choice(WORDS)}');" for n in range(40))
+    return "\n".join(f"INSERT INTO item(id, name) VALUES ({n}, '{rng.choice(WORDS)}');" for n in range(40))  # noqa: S608  nobody runs it
 
 
 def logs(rng: random.Random) -> str:
@@ -91,7 +91,7 @@ def logs(rng: random.Random) -> str:
     )
 
 
-def log_of_retries(rng: random.Random) -> str:
+def log_of_retries(_: random.Random) -> str:
     return "\n".join(f"attempt {n}: connection refused, retrying in {min(60, n)} s" for n in range(1, 45))
 
 
@@ -101,7 +101,7 @@ def verse(rng: random.Random) -> str:
     return "\n".join(f"{sentence(rng)}\n{sentence(rng)}\n{refrain}" for _ in range(9))
 
 
-def bottles(rng: random.Random) -> str:
+def bottles(_: random.Random) -> str:
     return "\n".join(
         f"{n} bottles of beer on the wall, {n} bottles of beer. Take one down, pass it around, {n - 1} bottles of beer."
         for n in range(30, 12, -1)
@@ -121,7 +121,7 @@ def hex_dump(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def multiplication(rng: random.Random) -> str:
+def multiplication(_: random.Random) -> str:
     return "\n".join(" ".join(f"{a * b:4}" for b in range(1, 13)) for a in range(1, 19))
 
 
@@ -129,11 +129,11 @@ def dna(rng: random.Random) -> str:
     return "".join(rng.choice("ACGT") for _ in range(1_600))
 
 
-def art(rng: random.Random) -> str:
+def art(_: random.Random) -> str:
     return "\n".join(" " * (20 - n) + "*" * (2 * n + 1) for n in range(20)) + "\n" + "=" * 60
 
 
-def zeros(rng: random.Random) -> str:
+def zeros(_: random.Random) -> str:
     return "int table[256] = {" + ", ".join(["0"] * 256) + "};"
 
 
@@ -145,7 +145,7 @@ def check_list(rng: random.Random) -> str:
     return "\n".join(f"- [ ] {rng.choice(VERBS)} the {rng.choice(WORDS)} {n}" for n in range(60))
 
 
-def matrix(rng: random.Random) -> str:
+def matrix(_: random.Random) -> str:
     rows = (" & ".join("1" if a == b else "0" for b in range(14)) for a in range(14))
     return "\\begin{pmatrix}\n" + " \\\\\n".join(rows) + "\n\\end{pmatrix}"
 

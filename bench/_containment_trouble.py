@@ -13,7 +13,7 @@ from _containment_honest import PATIENT, chat, row, split
 from _containment_world import Ask, Change, Client, Manner, Reply
 
 
-def _steady(rng: random.Random, n: int, wait: float = 2.0, workers: int = 1, **more: object) -> list[Client]:
+def _steady(rng: random.Random, n: int, wait: float = 2.0, workers: int = 1) -> list[Client]:
     """A plain agent: one new question after the other, on to the next when one fails."""
     asks = [Ask(chat(shapes.sentence(rng)), wait, Reply(shapes.sentence(rng), 1.0)) for _ in range(n)]
     return split(asks, workers)
@@ -177,7 +177,10 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
 
 @row(
     "two processes that crash once each, and heal",
-    toml='[subsystems.first]\ncommand = ["lives-once", "40", "1"]\n[subsystems.second]\ncommand = ["lives-once", "55", "1"]',
+    toml="\n".join(
+        f'[subsystems.{name}]\ncommand = ["lives-once", "{seconds}", "1"]'
+        for name, seconds in (("first", 40), ("second", 55))
+    ),
     after=200.0,
 )
 def _(rng: random.Random, n: int) -> Sequence[Client]:

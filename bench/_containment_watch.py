@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 OUTSIDERS = ("bystander", "neighbour", "spare", "bystander-two")
 
+RESTED_SECONDS = 0.9
+"""An answer that comes this late, where a refusal takes no time, was held back."""
+
 
 @dataclass
 class Charge:
@@ -49,8 +52,9 @@ class Watch:
     streamed: list[tuple[float, int]] = field(default_factory=list)
     exits: list[float] = field(default_factory=list)
     contained_at: float | None = None
+    answers: list[float] = field(default_factory=list)
     _began: float = 0.0
-    _runaway: bool = False
+    _rests: bool = False
     _onset: float = 0.0
     _detectors: list[str] = field(default_factory=list)
     _looking: asyncio.Task[None] | None = None
@@ -62,46 +66,42 @@ class Watch:
     async def attach(self, daemon: VirtualDaemon, row: Workload) -> None:
         """Begin: from now on time counts."""
         self._began = self.clock.loop.time()
-        self._runaway, self._onset = row.runaway, row.onset
+        self._rests, self._onset = row.rests, row.onset
         self._looking = asyncio.ensure_future(self._look(daemon))
 
     async def _look(self, daemon: VirtualDaemon) -> None:
-        """Follow the events, and ask at every beat what no event tells."""
+        """Follow the events."""
         async with daemon.house.events.subscribe() as events:
             while True:
-                try:
-                    async with asyncio.timeout(1.0):
-                        event = await events.get()
-                except TimeoutError:
-                    for one in daemon.house.supervisor.snapshots():
-                        if one.state is SubsystemState.FAILED and one.name not in self.given_up:
-                            self.given_up.add(one.name)
-                            self._contain(one.name, "given up")
-                    continue
-                fields = event["fields"]
-                if event["kind"] == "phase.changed":
-                    self.phases.append((self.now, fields["destination"]))
-                elif event["kind"] == "subsystem.exited" and not fields["wanted"]:
-                    self.exits.append(self.now)
-                elif event["kind"] == "anomaly.raised":
-                    detector = (fields.get("evidence") or {}).get("detector") or fields["probe"]
-                    self._detectors.append(f"{event['subsystem']}:{detector}")
-                    self.troubles.append(
-                        f"{self.now:.0f} s {event['subsystem']} {fields['probe']}/{detector}: {fields['reason']}"
-                    )
+                event = await events.get()
+                self._hear(event["kind"], event["subsystem"], event["fields"])
+                for one in daemon.house.supervisor.snapshots():
+                    if one.state is SubsystemState.FAILED and one.name not in self.given_up:
+                        self.given_up.add(one.name)
+                        self._contain(one.name)
+
+    def _hear(self, kind: str, name: str, fields: Mapping[str, Any]) -> None:
+        if kind == "phase.changed":
+            self.phases.append((self.now, fields["destination"]))
+        elif kind == "subsystem.exited" and not fields["wanted"]:
+            self.exits.append(self.now)
+        elif kind == "anomaly.raised":
+            detector = (fields.get("evidence") or {}).get("detector") or fields["probe"]
+            self._detectors.append(f"{name}:{detector}")
+            self.troubles.append(f"{self.now:.0f} s {name} {fields['probe']}/{detector}: {fields['reason']}")
 
     def held(self, name: str, rung: Rung, reason: str) -> None:
         if self._looking is None or rung is Rung.OPEN:
             return
         self.holds.append((self.now, name, rung.label, reason))
-        self._contain(name, rung.label)
+        self._contain(name)
 
     def cut(self, name: str, code: str) -> None:
         """A client saw its answer ended by epad."""
         self.holds.append((self.now, name, "cut", code))
-        self._contain(name, "cut")
+        self._contain(name)
 
-    def _contain(self, name: str, how: str) -> None:
+    def _contain(self, name: str) -> None:
         if name not in OUTSIDERS and self.contained_at is None and self.now >= self._onset:
             self.contained_at = self.now
             self.contained.set()
@@ -117,6 +117,13 @@ class Watch:
     def made(self, tokens: int) -> None:
         """The agent's server has streamed so many tokens."""
         self.streamed.append((self.now, tokens))
+
+    def answered(self, name: str, seconds: float) -> None:
+        """A client has its answer, or has none, after so long."""
+        if name not in OUTSIDERS:
+            self.answers.append(self.now)
+            if self._rests and seconds >= RESTED_SECONDS:
+                self._contain(name)
 
     def refusal(self, event: TurnRefused) -> None:
         self.refused.append((self.now, event.subsystem, event.code))
@@ -158,6 +165,8 @@ class Watch:
                 marks += [
                     (at, 1) for at, name, _ in self.refused if name not in OUTSIDERS and at >= row.onset
                 ]
+            case "answers":
+                marks = [(at, 1) for at in self.answers]
             case "streamed":
                 marks = self.streamed
             case "starts":

@@ -11,6 +11,8 @@ _ALWAYS = "the first turn that begins is always more than none, so the time is n
 _SLOWER = "the same is read the slow way"
 _RAW = "the field is named so that it is known; nobody reads its value"
 _EMPTY = "an empty text is none: nothing is said of either"
+_FALSY = "it is asked only whether it is true"
+_HASHED = "the digest is the same however the text is cut into pieces"
 _ASKED = "self.requests.refuses(1, now)"
 _SUM = "Sum(shape) if math.isinf(shape.seconds)"
 _GATEWAY = "epad/gateway/"
@@ -58,6 +60,28 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     },
     (_DIALECTS + "body.py", 'ABSENT = Raw(b"")', ""): _RAW,
     (_DIALECTS + "body.py", 'T = TypeVar("T")', ""): _TYPES,
+    (_DIALECTS + "reply.py", "self._space = False", "self._space = False -> self._space = None"): _FALSY,
+    (_DIALECTS + "reply.py", "self._said = False", "self._said = False -> self._said = None"): _FALSY,
+    (_DIALECTS + "reply.py", "self._called = False", "self._called = False -> self._called = None"): _FALSY,
+    (_DIALECTS + "reply.py", "_HASHED_CHARACTERS = 4096", "4096 -> 4097"): _HASHED,
+    (
+        _DIALECTS + "reply.py",
+        "if self._unhashed_characters >= _HASHED_CHARACTERS:",
+        ">= _HASHED_CHARACTERS -> > _HASHED_CHARACTERS",
+    ): _HASHED,
+    (_DIALECTS + "reply.py", "self._unhashed_characters = 0", "0 -> 1"): _HASHED,
+    (_DIALECTS + "reply.py", r'self._calls.update(b"\0" + name.encode() + b"\0")', r'b"\0" -> b"XX\0XX"'): (
+        "a name is parted from its arguments by any bytes that JSON has not"
+    ),
+    (_DIALECTS + "anthropic.py", 'if not (edit.type or "").startswith("clear_"):', '"" -> "XXXX"'): (
+        "it begins with another word all the same"
+    ),
+    (_DIALECTS + "openai_answer.py", "typed = read_answer(body, _Vectors)", ""): _SLOWER,
+    (
+        _DIALECTS + "counts.py",
+        "if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):",
+        "type(value) -> type(None)",
+    ): _SLOWER,
     (_DIALECTS + "openai_choices.py", "tool_calls: list[_Call] | None = None", ""): _EMPTY,
     (_DIALECTS + "openai_choices.py", "function_call: None = None", ""): _RAW,
     (_DIALECTS + "openai_choices.py", "audio: None = None", ""): _RAW,
@@ -137,6 +161,29 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "1 -> 2",
     ): _NEGATIVE,
     (_GATEWAY + "allowance.py", "affordable = max(-1, affordable // wish.choices)", "1 -> 2"): _NEGATIVE,
+    (
+        _GATEWAY + "admission.py",
+        "least = 1 if wish.most else 0",
+        "1 if wish.most else 0 -> 1 if (wish.most) and False else 0",
+    ): "allow() gives a turn of any output one token of it at least, or nothing at all",
+    (
+        _GATEWAY + "allowance.py",
+        "context_tokens: int = 0",
+        "context_tokens: int = 0 -> context_tokens: int = None",
+    ): ("it is asked only whether there is any"),
+    (
+        _GATEWAY + "budget.py",
+        'group = self._all.get(GROUP_PREFIX + self._group_of.get(subsystem, ""))',
+        '"" -> "XXXX"',
+    ): "no group has that name either",
+    (
+        _GATEWAY + "budget.py",
+        "self._everyone: tuple[Scope, ...] = ()",
+        "",
+    ): "configure() sets it before it is read",
+    (_GATEWAY + "waiting.py", "continue", "continue -> break"): (
+        "whoever leaves the queue has those behind it looked through again"
+    ),
     (_GATEWAY + "waiting.py", 'T = TypeVar("T")', ""): _TYPES,
     (_GATEWAY + "waiting.py", "Attempt = Callable[[bool, bool], T | Refused]", ""): _TYPES,
     (

@@ -1,8 +1,9 @@
-"""Does epad hold every runaway, soon, and no honest workload?
+"""Hold every runaway, soon, and no honest workload: a table of both, and the former code beside it.
 
-`python bench/containment.py [--quick] [--json FILE] [--only WORD] [--no-old]`. Each row is played by the real daemon (gateway,
-probes, assessor, decider, supervisor) in virtual time, against a scripted model server; `_containment_honest.py`,
-`_containment_trouble.py` and `_containment_runaway.py` say what is played, the last one also what an oracle would do.
+`python bench/containment.py [--quick] [--json FILE] [--only=WORD] [--no-old]`. Each row is played by the real daemon
+(gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server; the modules
+`_containment_{honest,daily,trouble,runaway,excess}.py` say what is played, `_containment_runaway.py` also what an
+oracle would do.
 The same rows are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
 and real incidents have; no real model answers here.
 """
@@ -25,8 +26,8 @@ from _harness import Row, run
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
-from _containment_rows import HONEST, PLANTS, RUNAWAYS
-from _containment_runaway import DETECTOR
+from _containment_rows import HONEST, PLANTS, RUNAWAYS  # noqa: E402
+from _containment_runaway import DETECTOR  # noqa: E402
 
 OLD = "0965478"
 WORKERS = 2
@@ -109,9 +110,10 @@ def _print(honest: Mapping[str, Seen], runaways: Mapping[str, Seen], old: Mappin
         was = "-" if before is None else "no" if is_clean(name, before) else "HELD"
         held = "no" if is_clean(name, seen) else "HELD"
         outside = f"{seen.get('outside_refused')} of {seen.get('outside_asked')}"
+        phases = ",".join(seen.get("phases", []))
+        why = _trouble(seen) if held == "HELD" or phases else ""
         print(
-            f"{name} | {seen.get('asked')} | {seen.get('served')} | {held} | {outside} | "
-            f"{','.join(seen.get('phases', []))} | {was} | {_trouble(seen) if held == 'HELD' or seen.get('phases') else ''}"
+            f"{name} | {seen.get('asked')} | {seen.get('served')} | {held} | {outside} | {phases} | {was} | {why}"
         )
     print("runaway | held after | by | spent | oracle's | ratio | old ratio | leak after")
     for name, seen in runaways.items():
@@ -205,7 +207,7 @@ def _runaway_rows(runaways: Mapping[str, Seen], old: Mapping[str, Seen], command
         for name in runaways
         if name in old
         and (was := ratio(old[name])) is not None
-        and ((now := ratios[name]) is None or now > was * 1.05 and now > 1.0)
+        and ((now := ratios[name]) is None or now > max(1.0, was * 1.05))
     ]
     n = len(runaways)
     return [
@@ -215,7 +217,8 @@ def _runaway_rows(runaways: Mapping[str, Seen], old: Mapping[str, Seen], command
         Row("spent until held, of an oracle's: worst", max(found, default=None), "x", f"<= {WORST_GOAL:g}",
             bool(found) and max(found) <= WORST_GOAL,
             {name: value for name, value in ratios.items() if value is not None and value > WORST_GOAL}, n, command),
-        Row("runaways that cost more than before", len(worse), "runaways", "0", not worse, {"which": "; ".join(worse)}, n, command),
+        Row("runaways that cost more than before, and more than an oracle's", len(worse), "runaways", "0", not worse,
+            {"which": "; ".join(worse)}, n, command),
     ]  # fmt: skip
 
 

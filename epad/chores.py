@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,16 +16,20 @@ from epad.response.stimulus import Requested
 from epad.schedule import Schedule
 from statemachine.finding import HOST, Finding, Severity
 
+# How often a job that was put off looks whether it may begin.
+LOOK_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Chores:
-    """The scheduled jobs."""
+    """The scheduled jobs. A drill and the nightly look at everything can be spared: they wait while `calm` is false."""
 
     integrity: Integrity
     ledger: Ledger
     events: EventLog
     controller: Controller
     drill: Callable[[], Awaitable[None]]
+    calm: Callable[[], bool] = lambda: True
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
         """The jobs at their times; not started yet."""
@@ -37,7 +42,10 @@ class Chores:
         )
 
     async def nightly(self) -> None:
-        """Verify the whole ledger, and drop what is older than it may be."""
+        """Drop what is older than it may be, and verify the whole ledger."""
+        await self.events.prune()
+        await self.ledger.prune_payloads()
+        await self._until_calm("the nightly verification")
         report = await self.integrity.verify_all()
         self.events.emit(
             EventKind.LEDGER_VERIFIED,
@@ -45,12 +53,19 @@ class Chores:
             checked=report.checked,
             faults=len(report.faults),
         )
-        await self.events.prune()
-        await self.ledger.prune_payloads()
 
     async def restore_drill(self) -> None:
         """Restore the newest verified checkpoint, to nowhere."""
+        await self._until_calm("the restore drill")
         await self.drill()
+
+    async def _until_calm(self, job: str) -> None:
+        """Wait while disk and memory are needed for more than this."""
+        if self.calm():
+            return
+        self.events.emit(EventKind.NOTICE, text=f"{job} waits until the trouble is over")
+        while not self.calm():  # noqa: ASYNC110 - it is a state of the world, and once a minute will do
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def checkpoint(self) -> None:
         """Make a checkpoint, in the lane that holds nothing else up."""

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from epad.config_probes import Enforce, ProbesConfig
+from epad.config_sizes import Size
 from epad.config_types import (
     Address,
     CheckAddress,
@@ -331,6 +332,8 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     restart: RestartConfig = RestartConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
+    memory_max: Size = 0
+    memory_high: Size = 0
     stop_seconds: Seconds = 10.0
     ready_seconds: Seconds = 30.0
     notifies: bool = False

@@ -21,6 +21,7 @@ from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
+from epad.config_sizes import size_bytes
 from epad.gateway.servers import SERVERS, server_named
 from epad.thresholds import check_thresholds
 from probes.conversation import LOOPS
@@ -40,6 +41,7 @@ PROBES = frozenset(
         "identity",
         "ledger_integrity",
         "liveness",
+        "memory",
         "overrun",
         "progress",
         "vram",
@@ -51,6 +53,7 @@ DETECTORS_OF = {"token_burn": DETECTORS, "conversation": LOOPS}
 """The detectors of the probes that have several; the others go by the probe's own name."""
 
 RESERVED_NAMES = frozenset({"host"})
+_LEAST_MEMORY_BYTES = 1 << 20
 _MAX_PORT = 65_535
 _EVERY_HOST = frozenset({"0.0.0.0", "[::]", "[0:0:0:0:0:0:0:0]"})  # noqa: S104 - compared with, not bound
 
@@ -260,12 +263,28 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if subsystem.serves and subsystem.serves not in config.upstreams:
         text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
         yield Complaint((*path, "serves"), text)
+    yield from _check_memory(path, subsystem)
     yield from _check_health(path, subsystem)
     yield from _check_state((*path, "state"), subsystem)
     for name in subsystem.depends_on:
         if name not in config.subsystems:
             text = f"names {name}, which is not a subsystem; {_suggest(name, config.subsystems)}"
             yield Complaint((*path, "depends_on"), text)
+
+
+def _check_memory(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
+    """Limits of something that has processes, the milder one below the other, and in no forgotten unit."""
+    most, high = size_bytes(subsystem.memory_max), size_bytes(subsystem.memory_high)
+    for key, size in (("memory_max", most), ("memory_high", high)):
+        if size and subsystem.kind == "client":
+            text = "is set, but a client has no process here; take it out"
+            yield Complaint((*path, key), text, ((*path, "kind"),))
+        elif 0 < size < _LEAST_MEMORY_BYTES:
+            text = f'is {size} bytes, in which no program runs; give it a unit, as in "4GiB"'
+            yield Complaint((*path, key), text)
+    if 0 < most < high:
+        text = f"is {subsystem.memory_high}, above memory_max, which is {subsystem.memory_max}; lower it or raise that"
+        yield Complaint((*path, "memory_high"), text, ((*path, "memory_max"),))
 
 
 def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:

@@ -123,6 +123,21 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     inodes_limit_ratio: Ratio
     lag_seconds: Seconds
     lag_settle_seconds: Seconds
+    available_warn_ratio: Ratio = 0.05
+    available_warn_bytes: Count = 1_073_741_824
+    enforce: Enforce = {}
+
+
+class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a subsystem takes more memory than it may, or the last of what the machine has."""
+
+    interval_seconds: Seconds = 10.0
+    growth_window_seconds: Seconds = 120.0
+    exhaustion_seconds: Seconds = 600.0
+    warn_ratio: Ratio = 0.9
+    high_seconds: Seconds = 60.0
+    available_limit_ratio: Ratio = 0.05
+    available_limit_bytes: Count = 1_073_741_824
     enforce: Enforce = {}
 
 
@@ -173,3 +188,4 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     cascade: CascadeConfig
     alerts: AlertsConfig
     datastore: DatastoreProbeConfig
+    memory: MemoryConfig = MemoryConfig()

@@ -55,9 +55,14 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
     "subsystems.NAME.user": "the user it runs as; empty: the daemon's",
     "subsystems.NAME.group": "the group whose budget it shares",
+    "subsystems.NAME.memory_max": 'the most memory it may take, such as "4GiB"; 0: no limit. Held by the kernel, from'
+    " its next start on, where its engine has a control group for it; else it is stopped above it",
+    "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
+    " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
+    "probes.PROBE.enforce": "by detector: observe (only told) or contain",
     "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",
     "state.files": "saved as they are",
     "state.directories": "saved with all that is in them",
@@ -139,7 +144,7 @@ def _table(
         yield from _named_table(path, get_args(hint)[1], defaults, comments)
         return
     hints = get_type_hints(hint, include_extras=True)
-    inner = {name: below for name, below in hints.items() if _is_table(below)}
+    inner = {name: below for name, below in hints.items() if _is_table(below) and name not in _IN_ONE_ROW}
     flat = {name: below for name, below in hints.items() if name not in inner}
     yield from ("", f"## [{'.'.join(path)}]", "", _sentence(hint), "")
     if flat:
@@ -178,7 +183,7 @@ def _row(
 
 def _words(path: tuple[str, ...], name: str) -> str:
     """What is said of a key by its whole path, else by the table it stands in, else by its name."""
-    keys = (".".join((*path, name)), f"{path[-1]}.{name}")
+    keys = (".".join((*path, name)), f"{path[0]}.PROBE.{name}", f"{path[-1]}.{name}")
     unit, _, span = name.partition("_")
     limit = f"{_UNITS[unit]} {span.replace('_', ' ')}; 0: no limit" if unit in _UNITS else ""
     return next((WORDS[key] for key in keys if key in WORDS), limit)
@@ -198,6 +203,10 @@ def _default(struct: Any, name: str, defaults: Any) -> str:
 
 def _sentence(struct: Any) -> str:
     return " ".join((struct.__doc__ or "").split())
+
+
+_IN_ONE_ROW = frozenset({"enforce"})
+"""Tables that are most often empty."""
 
 
 def _is_table(hint: Any) -> bool:

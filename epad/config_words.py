@@ -20,6 +20,7 @@ from msgspec.inspect import (
 )
 
 from epad.config import UpstreamConfig
+from epad.config_sizes import SIZE_PATTERN
 from epad.config_types import Address, CheckAddress, CheckUrl, Listener, Name
 
 # Longer values are cut: the message says what is wrong, the file says the rest.
@@ -79,6 +80,7 @@ def _describe_text(pattern: str | None) -> str:
         _pattern(Address): 'an address "host:port", as in "127.0.0.1:8700"',
         _pattern(CheckAddress): 'an address "host:port", or "" for none',
         _pattern(CheckUrl): 'a URL that begins with "http://" or "https://", or "" for none',
+        SIZE_PATTERN: 'a size such as "4GiB"',
         _pattern(Listener): 'a socket "unix:/path" or an address "host:port"',
         _pattern(get_type_hints(UpstreamConfig, include_extras=True)["url"]): (
             'a URL that begins with "http://", "https://" or "unix:/"'

@@ -278,5 +278,5 @@ def _as_it_stands(decider: Decider) -> str:
 
 
 def _with_troubles(sentence: str, decider: Decider) -> str:
-    troubles = "; ".join(anomaly.finding.reason for anomaly in decider.assessor.active)
+    troubles = "; ".join(dict.fromkeys(anomaly.finding.reason for anomaly in decider.assessor.active))
     return f"{sentence}: {troubles}" if troubles else sentence

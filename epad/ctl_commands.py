@@ -141,10 +141,11 @@ def _force(call: Call, wanted: str) -> int:
 
 
 def explain(call: Call) -> int:
-    """`epactl explain [SUBJECT]`."""
+    """`epactl explain [-v] [SUBJECT]`."""
     subject = call.arguments.subject
     answer = call.client.get("/v1/explain", {"subject": subject} if subject else None)
-    call.terminal.show(answer, render.explain_lines(answer, call.terminal.style))
+    evidence = call.arguments.verbose
+    call.terminal.show(answer, render.explain_lines(answer, call.terminal.style, evidence=evidence))
     return EXIT_OK
 
 
@@ -267,6 +268,11 @@ def lifeboat_enter(call: Call) -> int:
 def checkpoint_create(call: Call) -> int:
     """`epactl checkpoint create --reason R`."""
     return order(call, "/v1/checkpoint")
+
+
+def ledger_accept_loss(call: Call) -> int:
+    """`epactl ledger accept-loss --reason R`."""
+    return order(call, "/v1/ledger/accept-loss")
 
 
 def datastore_accept(call: Call) -> int:

@@ -196,6 +196,9 @@ def _add_reasons(commands: _Commands) -> None:
         nargs="?",
         help="a subsystem, a datastore, a phase, an event's id, or an id as anomaly-3",
     )
+    explain.add_argument(
+        "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
+    )
     commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
 
 
@@ -253,6 +256,7 @@ def _add_ledger(commands: _Commands) -> None:
     head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
     prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=ctl_words.whole(1), help="the record")
+    ledger.order("accept-loss", ctl_commands.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, head, prove)
 
 

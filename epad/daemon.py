@@ -247,7 +247,7 @@ class Daemon:
     async def _tell_systemd(self, house: House) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""
         while True:
-            notify(f"STATUS={house.decider.phase}: {house.controller.sentence}"[:500])
+            notify(f"STATUS={house.decider.phase}: {house.board.report.headline()}"[:500])
             await sleep_to_beat(self._config.daemon.tick_seconds * 4)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import apsw
 
 from epad import page_sums
+from epad.open_file import OpenFiles
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Database:
         self._schema = schema
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._connection: apsw.Connection | None = None
+        self._files = OpenFiles(())
 
     async def open(self) -> None:
         """Open the file and make sure of its page sums and its tables. Raises DatabaseError."""
@@ -76,14 +78,18 @@ class Database:
                 self._connection = connect(self._path)
             with self._connection:
                 self._connection.execute(self._schema)
+            self._files = OpenFiles.of_databases(self._path)
 
         await self._run(work)
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run `work` in one transaction; on return it is on the disk. Raises DatabaseError."""
+        """Run `work` in one transaction; on return it is on the disk, and will be found. Raises DatabaseError."""
 
         def transaction() -> T:
             connection = self._open_connection()
+            loss = self._files.loss()
+            if loss:
+                raise DatabaseError(loss)
             with connection:
                 result = work(connection)
             return result

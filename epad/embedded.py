@@ -49,6 +49,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             budget=BudgetConfig(tokens_per_minute=WARGAME_BUDGET, max_in_flight=16),
             restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
             state=StateConfig(databases=("wargame.db",)),
+            background=True,
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),

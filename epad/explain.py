@@ -277,5 +277,5 @@ def _step_links(
         what = arguments.get("rung", "")
         fields = {"operation": row[9], "arguments": arguments}
         yield Link("step", f"step-{row[0]}", row[1], f"{row[3]} {row[4]} {what}".strip(), fields)
-        result = f"{row[3]} {row[4]}: {row[6]} after {row[7]} attempt(s): {row[8]}"
+        result = f"{row[3]} {row[4]}: {row[6]} after {row[7]} attempt(s): {row[8]}".removesuffix(": ")
         yield Link("result", f"step-{row[0]}", row[2], result, {"state": row[6]})

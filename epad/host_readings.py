@@ -30,7 +30,16 @@ class HostReader:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> HostReading:
-        return HostReading(dict(self._pressures()), disk_of(self._directory))
+        memory = self._memory()
+        return HostReading(dict(self._pressures()), disk_of(self._directory), *memory)
+
+    def _memory(self) -> tuple[int, int] | tuple[None, None]:
+        with suppress(OSError):
+            text = (self._proc / "meminfo").read_text()
+            found = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", text, re.MULTILINE))
+            if len(found) == 2:
+                return int(found["MemTotal"]) << 10, int(found["MemAvailable"]) << 10
+        return None, None
 
     def _pressures(self) -> Iterator[tuple[str, Pressure]]:
         for resource in RESOURCES:

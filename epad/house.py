@@ -125,6 +125,7 @@ class House:
                 directories,
                 lambda: self.decider.incident.parked,
                 Sights(self._upstreams.status, self._hold_of, self._datastores.check, self._last_verified),
+                self.supervisor.workloads,
             ),
             clock,
             self._push,
@@ -138,6 +139,7 @@ class House:
         self.responses = self._make_responses()
         self.rescue = self.responses.rescue
         self._world = self._make_world()
+        self._world.serve([upstream.served_by for upstream in config.upstreams.values()])
         self._world.on_journal_failed = self.rescue.journal_failed
         self._world.stores_to_restore = self._datastores.to_restore
         self.decider = self._make_decider()
@@ -158,6 +160,7 @@ class House:
             config.metrics.listen, self.metrics, self._refresh, config.metrics.hosts
         )
         self.board = self._make_board()
+        self._access.tell = self.board.report.line_of
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()
@@ -208,9 +211,11 @@ class House:
     def _refresh(self) -> dict[str, Any]:
         """Bring the series that follow state, not events, up to date."""
         self.metrics.show(self.supervisor.snapshots())
+        self.metrics.show_footprints(self._watchers.memory.footprints())
         self._gateway.observe_budgets()
         self.metrics.show_upstreams(self._upstreams.status())
         self._machine.show()
+        self.board.report.observe(self.metrics)
         return self.board.render()
 
     async def _apply(self, changes: Changes) -> None:
@@ -390,19 +395,11 @@ class House:
         return critical_state(self.config, self._directories)
 
     def _facts(self) -> Mapping[str, Any]:
-        ledger = self._integrity.status()
-        return {
-            "phase": self.decider.phase,
-            "sentence": self.controller.sentence,
-            "anomalies": [f"{a.key}: {a.finding.reason}" for a in self.decider.assessor.active],
-            "ledger_records": ledger.records,
-            "ledger_verdict": ledger.verdict,
-        }
+        return self.board.facts()
 
     def _make_schedule(self) -> Schedule:
-        chores = Chores(
-            self._integrity, self._stores.ledger, self.events, self.controller, self.responses.drill
-        )
+        stores, drill, calm = self._stores, self.responses.drill, lambda: self.decider.has_room_for_chores
+        chores = Chores(self._integrity, stores.ledger, self.events, self.controller, drill, calm)
         return chores.schedule(self.config.schedule)
 
     def _make_board(self) -> StatusBoard:
@@ -422,8 +419,10 @@ class House:
             incidents=self._watchers.cascade.incidents,
             gpus=self._machine.gpus,
             host=self._machine.host,
+            footprints=self._watchers.memory.footprints,
             engine=self.supervisor.engine,
             newest_checkpoint=self.responses.newest_checkpoint,
+            shut=self._stores.ledger.shut,
         )
 
     def _make_orders(self) -> Orders:
@@ -440,6 +439,7 @@ class House:
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),
             self.responses.newest_checkpoint,
+            lambda reason: self._stores.accept_loss(self.config, reason, self.clock.monotonic()),
         )
 
     def _make_page(self) -> WebPage:

@@ -10,9 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from math import inf, isfinite
+from typing import Any
 
+from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
+from epad.metrics import Metrics
 from epad.response.decider import Decider
-from epad.sentence import NOT_BY_ITSELF, Sentence, moment, names, together
+from epad.sentence import (
+    NOT_BY_ITSELF,
+    Sentence,
+    ends_it,
+    moment,
+    names,
+    together,
+    user_name,
+    with_user_names,
+)
 from statemachine.assessor import Anomaly
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung
@@ -26,7 +38,7 @@ _OWN = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED, Cause.PAUSED})
 
 _VERBS = {
     Rung.OPEN: "is in trouble",
-    Rung.THROTTLE: "is throttled",
+    Rung.THROTTLE: f"is throttled to one request in {THROTTLE_INTERVAL_SECONDS:.0f} s",
     Rung.BLOCK: "is blocked",
     Rung.FREEZE: "is frozen",
     Rung.RELEASE_VRAM: "has its VRAM taken back",
@@ -49,7 +61,7 @@ _ADVICE = {
     "cascade": "epactl restart {name} --reason TEXT",
 }
 
-Upstreams = Callable[[], Sequence[Mapping[str, object]]]
+Upstreams = Callable[[], Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,21 @@ class _Ending:
     text: str
     do: str
     by_itself: bool = True
+
+
+# By the state of an upstream (`epad.gateway.health.State`): what it does, what ends that, and what a person does.
+_UPSTREAM_WORDS = {
+    "gone": ("is gone", "goes on by itself once it answers", "start the server at {url}"),
+    "loading": ("is loading", "goes on by itself once it is ready", ""),
+    "rejecting": (
+        "rejects epad's key",
+        "goes on by itself once it takes the key",
+        "check api_key_file or api_key_credential of [upstreams.{name}]",
+    ),
+    "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
+    "limiting": ("limits epad", "goes on by itself {at}", ""),
+}
+_SILENT = ("does not answer", "goes on by itself once it answers", "look at the server at {url}")
 
 
 class IncidentReport:
@@ -78,21 +105,57 @@ class IncidentReport:
         reasons = self._decider.reasons_to_hold(subsystem)
         if not reasons:
             return None
+        # A relaunch out of the lifeboat ends every other reason too.
+        reasons = [hold for hold in reasons if hold.cause is Cause.LIFEBOAT] or reasons
         endings = [self._ending(subsystem, hold) for hold in reasons]
         hold, ending = reasons[0], endings[0]
         return Sentence(
             who=subsystem,
             why=self._why(hold),
-            until=_with_later(ending, reasons, endings),
-            do=ending.do,
+            until=_until(ending, reasons, endings),
+            do=_do(ending, endings),
             what=_VERBS[hold.rung],
             since=self._since(subsystem, hold),
             by_itself=ending.by_itself,
         )
 
+    def ends_at(self, subsystem: str) -> float | None:
+        """When the last thing that holds a subsystem lets go by itself (monotonic); None if no time does."""
+        endings = [self._ending(subsystem, hold) for hold in self._decider.reasons_to_hold(subsystem)]
+        at = max((ending.at for ending in endings), default=inf)
+        return at if isfinite(at) else None
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the series of the holds up to date."""
+        metrics.hold.clear()
+        metrics.hold_ends.clear()
+        now, utc = self._clock.monotonic(), self._clock.utc().timestamp()
+        for name, hold in self._decider.holds.items():
+            if hold.rung is Rung.OPEN:
+                continue
+            metrics.hold.labels(name, hold.rung.label, self._cause(name)).set(1)
+            if (at := self.ends_at(name)) is not None:
+                metrics.hold_ends.labels(name).set(utc + at - now)
+
+    def line_of(self, subsystem: str) -> str:
+        """The same as text; empty if it is not held."""
+        sentence = self.of(subsystem)
+        return "" if sentence is None else sentence.line
+
     def current(self) -> list[Sentence]:
         """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
         return [*self._troubles(), *together(self._waiting())]
+
+    def about(self, subject: str | None) -> list[Sentence]:
+        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        phase = self.phase()
+        if subject is None or subject == self._decider.phase:
+            return [*([phase] if phase is not None else ()), *self.current()]
+        if subject == HOST:
+            return self._unheld()
+        sentence = self.of(subject)
+        root = next((hold.root for hold in self._decider.reasons_to_hold(subject) if hold.root), "")
+        return [one for one in (sentence, self.of(root) if root else None) if one is not None]
 
     def headline(self) -> str:
         """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
@@ -105,8 +168,8 @@ class IncidentReport:
 
     def _held(self) -> list[tuple[Cause, Sentence]]:
         names_of_held = [name for name, hold in self._decider.holds.items() if hold.rung is not Rung.OPEN]
-        held = [(self._cause(name), self.of(name)) for name in names_of_held]
-        return [(cause, sentence) for cause, sentence in held if sentence is not None]
+        held = [(name, self.of(name)) for name in names_of_held]
+        return [(self._cause(name), sentence) for name, sentence in held if sentence is not None]
 
     def _troubles(self) -> list[Sentence]:
         own = [sentence for cause, sentence in self._held() if cause in _OWN]
@@ -124,7 +187,7 @@ class IncidentReport:
             return Sentence(who, "", NOT_BY_ITSELF, RELAUNCH, by_itself=False)
         if phase is Phase.NORMAL or (phase is Phase.QUARANTINE and decider.assessor.active):
             return None
-        return Sentence(self._doing(phase), "", self._phase_ends(), self._forced())
+        return Sentence(self._doing(phase), self._recovered(phase), self._phase_ends(), self._forced())
 
     def _doing(self, phase: Phase) -> str:
         incident = self._decider.incident
@@ -137,8 +200,14 @@ class IncidentReport:
                 else "the state is safe"
             )
         under_way = "is under way" if incident.attempt_running else "has ended and is being watched"
-        targets = names(self._decider.recovering)
-        return f"recovery attempt {incident.attempts}{f' ({targets})' if targets else ''} {under_way}"
+        return f"recovery attempt {incident.attempts} of {self._decider.attempts_allowed} {under_way}"
+
+    def _recovered(self, phase: Phase) -> str:
+        """What a recovery works on, and why."""
+        if phase is not Phase.RECOVERY:
+            return ""
+        targets = self._decider.recovering.items()
+        return "; ".join(f"{name}: {why}" if why else name for name, why in targets)
 
     def _phase_ends(self) -> str:
         move = self._decider.next_move()
@@ -167,11 +236,17 @@ class IncidentReport:
 
     def _cause(self, subsystem: str) -> Cause:
         reasons = self._decider.reasons_to_hold(subsystem)
-        return reasons[0].cause if reasons else Cause.FOUND
+        causes = [hold.cause for hold in reasons] or [Cause.FOUND]
+        return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
 
     def _why(self, hold: Hold) -> str:
-        # Who was parked by a former version has the command in the reason too.
-        return hold.reason.partition("; `epactl ")[0] if hold.cause is Cause.PARKED else hold.reason
+        match hold.cause:
+            case Cause.PARKED:  # its reason names the command, which the sentence does at its end
+                return hold.reason.partition("; `epactl ")[0]
+            case Cause.PERSON | Cause.PAUSED:
+                return with_user_names(hold.reason, user_name)
+            case _:
+                return hold.reason
 
     def _since(self, subsystem: str, hold: Hold) -> str:
         anomaly = self._anomaly(hold.probe, subsystem)
@@ -247,17 +322,22 @@ class IncidentReport:
         )
 
     def _silent_upstreams(self) -> list[Sentence]:
-        return [
-            Sentence(
-                who=f"upstream {row['name']}",
-                why=str(row["reason"]),
-                until="goes on by itself once it answers",
-                do=f"look at the server at {row['url']}",
-                what="does not answer",
-            )
-            for row in self._upstreams()
-            if not row["healthy"]
-        ]
+        return [self._of_upstream(row) for row in self._upstreams() if row["reason"] or not row["healthy"]]
+
+    def _of_upstream(self, row: Mapping[str, Any]) -> Sentence:
+        """A model server that is not well; it holds nobody, and its clients are refused with its name."""
+        what, until, do = _UPSTREAM_WORDS.get(row.get("state", ""), _SILENT)
+        now = self._clock.monotonic()
+        since = self._moment(now - row["seconds"], seconds=False) if row.get("seconds") else ""
+        again = self._at(now + row.get("retry_seconds", 0.0))
+        return Sentence(
+            who=f"upstream {row['name']}",
+            why=str(row["reason"]),
+            until=until.format(at=again),
+            do=do.format(name=row["name"], url=row["url"]),
+            what=what,
+            since=since,
+        )
 
     # Times.
 
@@ -276,16 +356,26 @@ class IncidentReport:
         return moment(at, now, self._zone, seconds=seconds)
 
 
-def _with_later(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
+def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
     """What ends the firmest hold; and who holds on after that."""
-    if not first.by_itself:
-        return first.text
     later = dict.fromkeys(
         _HOLDERS[hold.cause]
         for hold, ending in zip(reasons[1:], endings[1:], strict=True)
-        if ending.at > first.at or not ending.by_itself
+        if (first.by_itself and ending.at > first.at)
+        or (ending.do != first.do and not (first.by_itself and ending.by_itself))
     )
-    return f"{first.text}, but {names(list(later))} still holds it then" if later else first.text
+    if not later:
+        return first.text
+    still = "still holds" if len(later) == 1 else "still hold"
+    return f"{first.text}, but {names(list(later))} {still} it then"
+
+
+def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
+    """The commands that let go at once, all of those that it takes; where they are not enough, what tells why."""
+    commands = list(dict.fromkeys(ending.do for ending in endings))
+    if first.by_itself:
+        commands = next(([do] for do in commands if not ends_it(do)), commands)
+    return "; ".join(filter(ends_it, commands)) or commands[0]
 
 
 _HOLDERS = {

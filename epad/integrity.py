@@ -16,7 +16,7 @@ from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.metrics import Metrics
-from epad.open_file import OpenFile
+from epad.open_file import OpenFiles
 from epad.page_sums import PageCheck
 from epad.status import Ledger as LedgerStatus
 from probes.ledger_integrity import SMALL_TAIL_RECORDS, LedgerCheck
@@ -55,7 +55,7 @@ class Integrity:
         self._clock = clock
         self._metrics = metrics
         self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
-        self._files = [OpenFile.at(each) for each in (path, *beside)]
+        self._files = OpenFiles.of_databases(path, *beside)
         self._pages = [PageCheck(each, PAGES_SECONDS) for each in beside]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")
         self._last: Report | None = None
@@ -80,6 +80,7 @@ class Integrity:
             verdict=report.words(),
             unanchored=report.unanchored,
             trouble=self._ledger.trouble,
+            shut=self._ledger.missing.sentence if self._ledger.missing else "",
         )
 
     async def verify_all(self, *, full: bool = False) -> Report:
@@ -128,6 +129,8 @@ class Integrity:
         if self._last is None:
             return LedgerStatus(self._ledger.records, "unknown", "not checked yet")
         details = [f"record {f.seq}: {f.kind}" for f in self._last.faults[:3]]
+        if self._ledger.missing:
+            details.append(self._ledger.missing.sentence)
         if self._ledger.trouble:
             details.append(self._ledger.trouble)
         verdict = self._last.verdict
@@ -143,8 +146,8 @@ class Integrity:
         return self._unseen(lost) if lost else self._scrubber.check()
 
     def _lost_files(self) -> tuple[Fault, ...]:
-        losses = [file.loss() for file in self._files]
-        if not any(losses):  # another file of this name must not be opened beside our log of it
+        losses = list(self._files.losses())
+        if not losses:  # another file of this name must not be opened beside our log of it
             losses = [pages.damage(self._clock.monotonic()) for pages in self._pages]
         return tuple(Fault(0, FaultKind.FILE, loss) for loss in losses if loss)
 

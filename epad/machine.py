@@ -31,6 +31,8 @@ class MachineView:
         return {
             "fresh": reading is not None,
             "pressure": {name: {"some": one.some, "full": one.full} for name, one in pressure.items()},
+            "memory_bytes": None if reading is None else reading.memory_bytes,
+            "available_bytes": None if reading is None else reading.available_bytes,
             "disk_free_bytes": None if reading is None else reading.disk.free_bytes,
             "disk_total_bytes": None if reading is None else reading.disk.total_bytes,
             "free_inodes": None if reading is None else reading.disk.free_inodes,

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from epad.gateway.health import State
 from epad.ledger.record import Outcome
 from epad.response.step import StepName, StepState
+from probes.memory import Footprint
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
 from statemachine.table import TABLE
@@ -33,6 +34,7 @@ class Metrics:
 
     def __init__(self, version: str, subsystems: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        self._cpu_shown: dict[str, float] = {}
         self._declare_daemon(version)
         self._declare_gateway()
         self._declare_subsystems()
@@ -111,8 +113,28 @@ class Metrics:
         self.subsystem_state = self._gauge(
             "epad_subsystem_state", "1 for the state a subsystem is in.", "subsystem", "state"
         )
+        self.hold = self._gauge(
+            "epad_subsystem_hold",
+            "1 for the rung a subsystem is held at, and why.",
+            "subsystem",
+            "state",
+            "kind",
+        )
+        self.hold_ends = self._gauge(
+            "epad_subsystem_hold_ends_timestamp_seconds",
+            "When the hold ends by itself if it stays quiet; absent where only a person ends it.",
+            "subsystem",
+        )
         self.restarts = self._counter("epad_subsystem_restarts_total", "Restarts after an exit.", "subsystem")
         self.exits = self._counter("epad_subsystem_exits_total", "Exits nobody asked for.", "subsystem")
+        self.subsystem_memory = self._gauge(
+            "epad_subsystem_memory_bytes",
+            "Anonymous and shared memory of a subsystem's processes, in RAM or in the swap.",
+            "subsystem",
+        )
+        self.subsystem_cpu = self._counter(
+            "epad_subsystem_cpu_seconds_total", "CPU time of a subsystem's processes.", "subsystem"
+        )
         self.progress = self._gauge(
             "epad_subsystem_progress_done", "X_EPAD_PROGRESS as reported.", "subsystem"
         )
@@ -191,7 +213,7 @@ class Metrics:
     def configure(self, subsystems: Iterable[str]) -> None:
         """Have the counters of these subsystems there; what they have counted stays."""
         for name in subsystems:
-            for counter in (self.restarts, self.exits, self.cost):
+            for counter in (self.restarts, self.exits, self.cost, self.subsystem_cpu):
                 counter.labels(name)
             for kind in TOKEN_KINDS:
                 self.tokens.labels(name, kind)
@@ -223,9 +245,18 @@ class Metrics:
             for state in State:
                 self.upstream_state.labels(upstream["name"], state.value).set(state == upstream["state"])
 
+    def show_footprints(self, footprints: Mapping[str, Footprint]) -> None:
+        """Bring memory and CPU up to date; a subsystem without processes has no memory."""
+        self.subsystem_memory.clear()
+        for name, footprint in footprints.items():
+            self.subsystem_memory.labels(name).set(footprint.memory_bytes)
+            shown = self._cpu_shown.get(name, 0.0)
+            self.subsystem_cpu.labels(name).inc(max(0.0, footprint.cpu_seconds - shown))
+            self._cpu_shown[name] = max(shown, footprint.cpu_seconds)
+
     def forget(self, subsystem: str) -> None:
         """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
-        for gauge in (self.subsystem_state, self.progress, self.token_burn):
+        for gauge in (self.subsystem_state, self.progress, self.token_burn, self.subsystem_memory):
             gauge.remove_by_labels({"subsystem": subsystem})
 
     def render(self) -> bytes:

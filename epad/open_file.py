@@ -1,25 +1,31 @@
-"""A file that is held open: whether its name still leads to it."""
+"""Files that are held open: whether their names still lead to them, and nothing was taken from them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenFile:
-    """What a name led to when it was opened. A file whose name was taken is written to, and gone at the end."""
+    """What a name led to when it was opened. A file whose name was taken is written to, and gone at the end.
+
+    `size` is the most that it has had; `grows` says that it never has less.
+    """
 
     path: Path
     device: int
     inode: int
+    size: int = 0
+    grows: bool = False
 
     @classmethod
-    def at(cls, path: Path) -> OpenFile:
-        """The file that is there now. Raises OSError."""
+    def at(cls, path: Path, *, grows: bool = False) -> OpenFile:
+        """The file or directory that is there now. Raises OSError."""
         status = path.stat()  # not open(): closing it would drop SQLite's locks
-        return cls(path, status.st_dev, status.st_ino)
+        return cls(path, status.st_dev, status.st_ino, status.st_size, grows)
 
     def loss(self) -> str:
         """Why what is written to the file cannot be found by its name any more; empty while it can."""
@@ -30,10 +36,40 @@ class OpenFile:
         except OSError as error:
             what = f"cannot be seen ({error.strerror})"
         else:
-            if (status.st_dev, status.st_ino) == (self.device, self.inode):
+            if (status.st_dev, status.st_ino) != (self.device, self.inode):
+                what = "was replaced by another file"
+            elif self.grows and status.st_size < self.size:
+                what = f"was cut from {self.size} to {status.st_size} bytes"
+            else:
+                self.size = status.st_size
                 return ""
-            what = "was replaced by another file"
         return (
             f"{self.path} {what} while it is in use: what is written now ends with the daemon; copy it from "
             f"/proc/{os.getpid()}/fd while it runs, or stop it and restore the newest checkpoint"
         )
+
+
+class OpenFiles:
+    """Some of them together."""
+
+    def __init__(self, files: Iterable[OpenFile]) -> None:
+        self._files = tuple(files)
+
+    @classmethod
+    def of_databases(cls, *databases: Path) -> OpenFiles:
+        """SQLite databases that are open, each with the log beside it: what was written last is in there alone."""
+        files = [OpenFile.at(path, grows=True) for path in databases]
+        logs = [path.with_name(f"{path.name}-wal") for path in databases]
+        return cls([*files, *(OpenFile.at(log) for log in logs if log.exists())])
+
+    def and_directories(self, *directories: Path) -> OpenFiles:
+        """These, and the directories that others look for them in."""
+        return OpenFiles([*self._files, *map(OpenFile.at, directories)])
+
+    def losses(self) -> tuple[str, ...]:
+        """Why what is written to them will not be found."""
+        return tuple(loss for file in self._files if (loss := file.loss()))
+
+    def loss(self) -> str:
+        """The first of these; empty while there is none."""
+        return next((loss for file in self._files if (loss := file.loss())), "")

@@ -25,8 +25,10 @@ from epad.datastore.keeper import Datastores
 from epad.events import EventKind, EventLog
 from epad.explain import History, is_id
 from epad.gateway.errors import IdentityError
+from epad.incident_report import IncidentReport
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
+from epad.ledger.loss import Missing
 from epad.permissions import ORDERS, Operation, Tier
 from epad.response.decider import Decider
 from epad.response.preservation import NewestCheckpoint
@@ -37,7 +39,7 @@ from epad.supervisor.child_logs import ChildLog, LogKeeper
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
-from statemachine.containment import Rung
+from statemachine.containment import Cause, Hold, Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
@@ -45,6 +47,9 @@ from statemachine.table import mermaid
 
 # A stop with its full grace takes the longest; after this the answer says that it is still under way.
 ANSWER_SECONDS = 30.0
+NOTHING_TO_DO = "nothing to do: it was so already"
+RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
+"""What a release ends."""
 
 
 Reload = Callable[[], Awaitable[list[str]]]
@@ -66,7 +71,8 @@ class Orders:
     apply_configuration: Reload
     datastores: Datastores
     budget_orders: BudgetOrders
-    newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
+    newest_checkpoint: Callable[[], NewestCheckpoint | None]
+    give_up_records: Callable[[str], Awaitable[Missing | None]]
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -95,7 +101,8 @@ class Orders:
         chain = await self.history.explain(subject)
         if subject is not None and not chain and is_id(subject):
             raise UnknownIdError(subject)
-        return {"subject": subject or "the last incident", "chain": chain}
+        summary = [one.as_json() for one in self._report.about(subject)]
+        return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
 
     async def recovery(self) -> dict[str, Any]:
         return await self.board.recovery()
@@ -138,7 +145,25 @@ class Orders:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note("release", name, reason, by)
-        return self._answer(name, await self._wait(self.controller.order(Released(name, f"{reason} ({by})"))))
+        before = self.decider.reasons_to_hold(name)
+        ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
+        return self._released(name, before, self._answer(name, ended))
+
+    def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
+        """Say what a release has left standing: an order that did not let go has failed, and says why."""
+        after, line = self.decider.reasons_to_hold(name), self._report.line_of(name)
+        if answer["failed"]:
+            return answer
+        if after and all(hold.cause in RELEASABLE for hold in after):
+            # A release ends all of these, so they have been found since.
+            return {**answer, "results": [*answer["results"], f"let go, and held again since: {line}"]}
+        if after:
+            some = any(hold.cause in RELEASABLE for hold in before)
+            done = "what it was held for itself is over, but" if some else "a release does not end this:"
+            return {**answer, "failed": True, "results": [f"{done} {line}"]}
+        if not before:
+            return {**answer, "results": [f"{NOTHING_TO_DO}: {name} was not held"]}
+        return answer
 
     async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
@@ -243,6 +268,20 @@ class Orders:
             return answer
         return {**answer, "failed": not made.ok, "results": [made.sentence]}
 
+    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("accept_loss", HOST, reason, by)
+        try:
+            missing = await self.give_up_records(f"{reason} ({by})")
+        except LedgerError as error:
+            return {"subsystem": HOST, "phase": self.decider.phase, "failed": True, "results": [str(error)]}
+        results = ["no record of the ledger is missing"]
+        if missing is not None:
+            records = f"records {missing.first} to {missing.last}"
+            results = [
+                f"{records} are given up; every budget counts as spent: `epactl budget set` gives room"
+            ]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         if name not in self.datastores.names:
             raise UnknownDatastoreError(name, self.datastores.names)
@@ -277,6 +316,10 @@ class Orders:
                 EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
             )
 
+    @property
+    def _report(self) -> IncidentReport:
+        return IncidentReport(self.decider, self.clock)
+
     def _names(self) -> Sequence[str]:
         return [snapshot.name for snapshot in self.board.snapshots()]
 
@@ -299,7 +342,7 @@ class Orders:
         else:
             undone = [text for operation in ended for text in _undone(operation)]
             steps = sum(len(operation.operation.steps) for operation in ended)
-            results = undone or [f"{steps} step(s) done" if steps else "nothing to do: it was so already"]
+            results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
 

@@ -44,6 +44,7 @@ class Operation(StrEnum):
     ROTATE_KEY = "rotate_key"
     REVOKE_KEY = "revoke_key"
     ACCEPT_DATASTORE = "accept_datastore"
+    ACCEPT_LOSS = "accept_loss"
     SET_BUDGET = "set_budget"
     MODEL_CALL = "model_call"
 
@@ -83,6 +84,7 @@ ORDERS = frozenset(
         Operation.ROTATE_KEY,
         Operation.REVOKE_KEY,
         Operation.ACCEPT_DATASTORE,
+        Operation.ACCEPT_LOSS,
         Operation.SET_BUDGET,
     }
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from epad.config import SubsystemConfig, UpstreamConfig
+from epad.config_sizes import size_bytes
 from epad.looks import needs
 from probes.cascade import DependencyGraph
+from probes.memory import MemoryLimits
 from probes.token_burn import SubsystemBudget
 
 _NO_BUDGET = SubsystemBudget()
+_NO_LIMITS = MemoryLimits()
 
 
 class Roster:
@@ -26,8 +29,16 @@ class Roster:
         """Go by these from now on; what turns have shown of who needs whom stays known."""
         self._subsystems = subsystems
         self._budgets = {name: _budget(spec) for name, spec in subsystems.items()}
+        self._memory = {
+            name: MemoryLimits(size_bytes(spec.memory_max), size_bytes(spec.memory_high))
+            for name, spec in subsystems.items()
+        }
         self._units = {spec.unit: name for name, spec in subsystems.items() if spec.unit}
         self.graph.tell(needs(subsystems, self._upstreams))
+
+    def memory_limits(self, name: str) -> MemoryLimits:
+        """How much memory a subsystem may take; nothing limits one that is not configured."""
+        return self._memory.get(name, _NO_LIMITS)
 
     def names(self) -> Collection[str]:
         return self._subsystems.keys()

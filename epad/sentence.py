@@ -6,14 +6,23 @@ these, so none of them words a trouble of its own. Pure: `epad/incident_report.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import pwd
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 NOT_BY_ITSELF = "not by itself"
 _ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
-"""Commands that end a trouble or a hold at once; what else there is to do is advice."""
-_PLURAL = (("lets go by itself", "let go by themselves"), ("goes on by itself", "go on by themselves"))
+_PEER = re.compile(r"\buid (\d+) \(pid \d+\)")
+_PLURAL = (
+    ("lets go by itself", "let go by themselves"),
+    ("goes on by itself", "go on by themselves"),
+    ("if it stays quiet", "if they stay quiet"),
+    ("takes it over", "takes them over"),
+    ("it waits for", "they wait for"),
+    ("whose victim it is", "whose victims they are"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,9 @@ class Sentence:
             return text
         if not self.by_itself:
             return f"{text}: {self.do}"
-        return f"{text}, or now: {self.do}" if self.do.startswith(_ENDS_IT) else f"{text}; see {self.do}"
+        if ends_it(self.do):
+            return f"{text}, or now: {self.do}"
+        return f"{text}; {'see ' if self.do.startswith('epactl ') else ''}{self.do}"
 
     def as_json(self) -> dict[str, str]:
         """The parts and the whole, as the API shows them."""
@@ -59,11 +70,29 @@ class Sentence:
         }
 
 
+def ends_it(do: str) -> bool:
+    """Whether a command ends a trouble or a hold at once; what else there is to do is advice."""
+    return do.startswith(_ENDS_IT)
+
+
 def moment(at: datetime, now: datetime, zone: tzinfo | None = None, *, seconds: bool = True) -> str:
     """Write a time of day as people read it, in the machine's zone; with its date if that is not today's."""
     local, today = at.astimezone(zone), now.astimezone(zone).date()
     time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
     return time if local.date() == today else f"{local:%Y-%m-%d} {time}"
+
+
+def with_user_names(text: str, name_of: Callable[[int], str]) -> str:
+    """Write the name of whoever gave an order where the kernel's numbers stand: `uid 1001 (pid 14956)`."""
+    return _PEER.sub(lambda peer: name_of(int(peer[1])) or peer[0], text)
+
+
+def user_name(uid: int) -> str:
+    """The user of that number; empty if this machine knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
 
 
 def names(who: Sequence[str]) -> str:
@@ -88,7 +117,11 @@ def _merge(group: Sequence[Sentence]) -> Sentence:
     what = f"are{first.what.removeprefix('is')}" if first.what.startswith("is ") else first.what
     since = min((one.since for one in group if one.since), default="")
     who = names([one.who for one in group])
-    until = first.until
+    why, until = _in_plural(first.why), _in_plural(first.until)
+    return replace(first, who=who, why=why, what=what, since=since, until=until, do="; ".join(commands))
+
+
+def _in_plural(clause: str) -> str:
     for one, many in _PLURAL:
-        until = until.replace(one, many)
-    return replace(first, who=who, what=what, since=since, until=until, do="; ".join(commands))
+        clause = clause.replace(one, many)
+    return clause

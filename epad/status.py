@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from epad import __version__
 from epad.config import Config
+from epad.config_sizes import size_bytes
 from epad.controller import Controller
 from epad.directories import Directories
 from epad.embedded import NOTICE
@@ -18,6 +19,7 @@ from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
 from epad.response.preservation import NewestCheckpoint
 from probes.cascade import CascadeIncident
+from probes.memory import Footprint
 from probes.subsystems import Snapshots, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
@@ -74,8 +76,10 @@ class StatusBoard:
     incidents: Callable[[], list[CascadeIncident]] = list
     gpus: Callable[[], list[dict[str, object]]] = list
     host: Callable[[], dict[str, object]] = dict
+    footprints: Callable[[], Mapping[str, Footprint]] = dict
     recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
+    shut: Callable[[], str] = str
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -123,6 +127,17 @@ class StatusBoard:
             "notices": self.notices(),
         }
 
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of the moment in which it was made."""
+        ledger = self.ledger()
+        return {
+            "phase": self.decider.phase,
+            "sentence": self.controller.sentence,
+            "anomalies": [f"{a.key}: {a.finding.reason}" for a in self.decider.assessor.active],
+            "ledger_records": ledger.records,
+            "ledger_verdict": ledger.verdict,
+        }
+
     def _checkpoint(self) -> dict[str, Any] | None:
         newest = self.newest_checkpoint()
         return newest and {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
@@ -161,6 +176,7 @@ class StatusBoard:
             "status": snapshot.hung_reason or snapshot.status_text or snapshot.last_exit,
             "progress": progress,
             "vram_wanted_bytes": snapshot.vram_wanted_bytes,
+            **self._footprint(snapshot.name),
             "tokens": dict(self.spending.tokens(snapshot.name)),
             "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
@@ -168,6 +184,18 @@ class StatusBoard:
             "sentence": None if sentence is None else sentence.as_json(),
             "log": str(self.directories.log(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
+        }
+
+    def _footprint(self, name: str) -> dict[str, Any]:
+        """What its processes take; without figures where it has none, or they are old."""
+        spec, footprint = self.config.subsystems.get(name), self.footprints().get(name)
+        cores = footprint.cpu_cores if footprint else None
+        return {
+            "memory_bytes": footprint.memory_bytes if footprint else None,
+            "memory_max_bytes": size_bytes(spec.memory_max) if spec else 0,
+            "cpu_seconds": round(footprint.cpu_seconds, 2) if footprint else None,
+            "cpu_cores": None if cores is None else round(cores, 3),
+            "processes": footprint.processes if footprint else None,
         }
 
     def _depends_on(self, name: str) -> list[str]:
@@ -190,6 +218,9 @@ class StatusBoard:
     def notices(self) -> list[str]:
         """What a person should know beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
+        shut = self.shut()
+        if shut:
+            notices.append(f"the gateway is shut: {shut}")
         newest = self.newest_checkpoint()
         if newest is not None and not newest.ok:
             notices.append(f"checkpoint {newest.sentence}")

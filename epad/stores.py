@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,9 +21,11 @@ from epad.gateway.idempotency import ANSWER_SCHEMA
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.group_members import GROUP_SCHEMA, remember_groups
+from epad.ledger.loss import Accepted, Missing
 from epad.ledger.places import Places
 from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
+from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
@@ -51,6 +53,8 @@ class PastTurns(Protocol):
     """What is asked of `epad.ledger.store.Ledger` for the budgets."""
 
     async def spending(self, horizon_ns: int, requests_ns: int, marks: Marks | None = None) -> Spending: ...
+
+    async def accepted_losses(self) -> Sequence[Accepted]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,13 @@ class Stores:
         spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
         self.budgets.restore_fresh(spends, now)
 
+    async def accept_loss(self, config: Config, reason: str, now: float) -> Missing | None:
+        """Give up the records that are missing, and count every budget as spent; what that was. Raises LedgerError."""
+        missing = await self.ledger.accept_loss(reason)
+        if missing is not None:
+            self.budgets.restore(all_spent(config, 0.0), now)
+        return missing
+
     async def close(self) -> None:
         await self.ledger.close()
         with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
@@ -99,6 +110,11 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     await database.open()
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
+    ledger.guard(
+        OpenFiles.of_databases(directories.ledger_database, directories.state_database)
+        .and_directories(directories.state, places.anchor)
+        .loss
+    )
     journal = Journal(database, clock, boot_id)
     identities = Identities(database, clock)
     await identities.load()
@@ -171,7 +187,31 @@ async def spends_before(
         Spend(cost.subsystem, 0, cost.age_seconds, cost.microusd, requests=0)
         for cost in await costs.load(spending.timeline)
     ]
+    for lost in await ledger.accepted_losses():
+        spends += all_spent(config, spending.timeline.age_ns(lost) / 1e9)
     return spends, spending.timeline.now.monotonic_ns / 1e9
+
+
+def all_spent(config: Config, age_seconds: float) -> list[Spend]:
+    """As much for each subsystem as the largest of the limits that it counts towards: nothing is left of any."""
+    everyone = config.budgets.get("global", SharedBudgetConfig())
+    return [
+        Spend(name, tokens, age_seconds, microusd, requests)
+        for name, spec in config.subsystems.items()
+        if spec.gateway
+        for group in (config.groups[spec.group].budget if spec.group in config.groups else everyone,)
+        for tokens, microusd, requests in (_most((spec.budget, group, everyone)),)
+    ]
+
+
+def _most(budgets: Sequence[LimitsConfig]) -> tuple[int, int, int]:
+    """The largest limits of tokens, micro-USD and requests among these."""
+
+    def largest(prefix: str) -> float:
+        names = [name for name in LimitsConfig.__struct_fields__ if name.startswith(prefix)]
+        return max(getattr(budget, name) for budget in budgets for name in names)
+
+    return int(largest("tokens_")), int(largest("usd_") * 1e6), int(largest("requests_"))
 
 
 def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:

@@ -14,6 +14,7 @@ from epad.config_probes import (
     CascadeConfig,
     ConversationConfig,
     HostConfig,
+    MemoryConfig,
     ProbesConfig,
     ProgressConfig,
     TokenBurnConfig,
@@ -23,6 +24,7 @@ from probes.alerts import AlertThresholds
 from probes.cascade import CascadeThresholds
 from probes.conversation import ConversationThresholds
 from probes.host import HostThresholds
+from probes.memory import MemoryThresholds
 from probes.progress import ProgressThresholds
 from probes.token_burn import BurnWindow, TokenBurnThresholds
 from probes.vram import VramThresholds
@@ -64,6 +66,11 @@ def host_thresholds(config: HostConfig) -> HostThresholds:
     return HostThresholds(**_settings(config))
 
 
+def memory_thresholds(config: MemoryConfig) -> MemoryThresholds:
+    """Raises ValueError."""
+    return MemoryThresholds(**_settings(config))
+
+
 def alert_thresholds(config: AlertsConfig) -> AlertThresholds:
     """With each severity as a finding has it."""
     severities = {label: Severity[name.upper()] for label, name in config.severities.items()}
@@ -84,6 +91,7 @@ def check_thresholds(probes: ProbesConfig) -> Iterator[Complaint]:
         lambda: cascade_thresholds(probes.cascade),
         lambda: vram_thresholds(probes.vram),
         lambda: host_thresholds(probes.host),
+        lambda: memory_thresholds(probes.memory),
         lambda: alert_thresholds(probes.alerts),
     ]
     for make in made:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from epad.looks import Looks, Sights
 from epad.process_owners import ProcessOwners
 from epad.roster import Roster
 from epad.supervisor.choice import unit_tag
+from epad.supervisor.footprints import FootprintReader, Workload
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.restart import SUCCEEDED
 from epad.thresholds import (
@@ -28,6 +30,7 @@ from epad.thresholds import (
     conversation_thresholds,
     host_thresholds,
     hysteresis,
+    memory_thresholds,
     progress_thresholds,
     token_burn_thresholds,
     vram_thresholds,
@@ -41,6 +44,7 @@ from probes.host import Host
 from probes.ledger_integrity import LedgerIntegrity
 from probes.liveness import Liveness
 from probes.loop_lag import LoopLag
+from probes.memory import Memory, MemoryReading
 from probes.probe import Probe, Push
 from probes.progress import Progress
 from probes.subsystems import Snapshots
@@ -73,6 +77,7 @@ class Watchers:
     looks: Looks
     vram: Vram
     host: Host
+    memory: Memory
     alerts: Alerts
     lag: LoopLag
     datastore: DatastoreIntegrity
@@ -87,7 +92,7 @@ class Watchers:
             self.ledger,
             self.cascade,
         ]
-        return [*detectors, self.vram, self.host, self.alerts, self.datastore]
+        return [*detectors, self.vram, self.memory, self.host, self.alerts, self.datastore]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
@@ -95,7 +100,7 @@ class Watchers:
 
     def forgetful(self) -> list[Forgetful]:
         """Those that start afresh with a subsystem that was released."""
-        return [self.token_burn, self.conversation, self.progress, self.cascade, self.vram]
+        return [self.token_burn, self.conversation, self.progress, self.cascade, self.vram, self.memory]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class Senses:
     directories: Directories
     parked: Callable[[], Collection[str]] = frozenset
     sights: Sights = field(default_factory=Sights)
+    workloads: Callable[[], Sequence[Workload]] = tuple
 
 
 def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, events: EventLog) -> Watchers:
@@ -121,7 +127,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         log.info(EventKind.NOTICE, text=text)
         events.emit(EventKind.NOTICE, text=text)
 
-    lag = _lag(probes, clock)
+    lag, memory = _lag(probes, clock), _memory(probes, senses, roster, clock)
     return Watchers(
         token_burn=TokenBurn(
             token_burn_thresholds(probes.token_burn), budget=roster.budget, clock=clock, push=push
@@ -149,11 +155,13 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         looks=looks,
         alerts=Alerts(alert_thresholds(probes.alerts), subsystems=roster.names, clock=clock),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
+        memory=memory,
         host=Host(
             host_thresholds(probes.host),
             read=HostReader(directories.state).read,
             lag=lag,
             clock=clock,
+            blamed=lambda: memory.blamed,
         ),
         datastore=DatastoreIntegrity(
             probes.datastore.interval_seconds,
@@ -181,6 +189,15 @@ def _vram(
         tell=tell,
         fills_by_design=roster.gpu_fillers,
     )
+
+
+def _memory(probes: ProbesConfig, senses: Senses, roster: Roster, clock: Clock) -> Memory:
+    reader = FootprintReader(str(senses.directories.state))
+
+    async def read() -> MemoryReading:
+        return await asyncio.to_thread(reader.read, senses.workloads())
+
+    return Memory(memory_thresholds(probes.memory), read=read, limits=roster.memory_limits, clock=clock)
 
 
 def _owner_of(senses: Senses, roster: Roster, root: Path) -> OwnerOf:

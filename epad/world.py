@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from epad.config import SubsystemConfig
@@ -44,6 +44,7 @@ class WorldView:
         blind_probes: Callable[[], frozenset[str]],
         victims: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._servers: Collection[str] = ()
         self.configure(subsystems)
         self._supervisor = supervisor
         self._access = access
@@ -57,6 +58,8 @@ class WorldView:
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
         needed = {provider for spec in subsystems.values() for provider in spec.depends_on}
+        needed |= {name for name, spec in subsystems.items() if spec.serves} | set(self._servers)
+        self._subsystems = subsystems
         self._containables = [
             Containable(
                 name,
@@ -69,6 +72,11 @@ class WorldView:
             for layer, names in enumerate(dependency_layers(subsystems))
             for name in names
         ]
+
+    def serve(self, servers: Collection[str]) -> None:
+        """Take these to be what upstreams are served by: whoever asks a model needs them."""
+        self._servers = servers
+        self.configure(self._subsystems)
 
     def containables(self) -> Sequence[Containable]:
         return self._containables

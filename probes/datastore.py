@@ -66,14 +66,19 @@ class DatastoreIntegrity:
         return min(self._interval_seconds, STATED_SECONDS)
 
     async def sample(self) -> Sequence[Finding]:
-        """One finding a subsystem. Raises ProbeError where a store could not be looked at and none is damaged."""
+        """One finding a subsystem. Raises ProbeError where no store could be looked at.
+
+        One that cannot be judged is named in the notice, and takes nothing from what is known of the others: a blind
+        probe would keep their anomalies for as long as it is blind.
+        """
         checks = sorted(await self._check(), key=lambda check: check.subsystem)
-        self.notice = "; ".join(f"{check.name}: {check.note}" for check in checks if check.note)
+        notes = [(check.name, " ".join(filter(None, [check.error, check.note]))) for check in checks]
+        self.notice = "; ".join(f"{name}: {note}" for name, note in notes if note)
         looked = [check for check in checks if check.is_looked_at and not check.error]
         by_subsystem = groupby(looked, key=lambda check: check.subsystem)
         findings = [self._finding(subsystem, list(group)) for subsystem, group in by_subsystem]
         unseen = [check for check in checks if check.error]
-        if unseen and not any(finding.bad for finding in findings):
+        if unseen and not findings:
             raise ProbeError("; ".join(f"{check.name}: {check.error}" for check in unseen))
         return findings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from probes.loop_lag import LoopLag
@@ -12,6 +12,11 @@ from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
 
 NAME = "host"
+NO_PRESSURE = (
+    "this kernel keeps no pressure (PSI): want of memory is told by what is left of it alone; boot with psi=1"
+)
+# Of what must be left: where nothing tells of pressure, less than this is critical.
+_NOTHING_LEFT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class HostThresholds:
     inodes_limit_ratio: float = 0.03
     lag_seconds: float = 1.0
     lag_settle_seconds: float = 10.0
+    available_warn_ratio: float = 0.05
+    available_warn_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         if self.interval_seconds <= 0:
@@ -72,10 +79,15 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """What was read; `pressure` has cpu, memory and io, and is empty where the kernel keeps no PSI."""
+    """What was read; `pressure` has cpu, memory and io, and is empty where the kernel keeps no PSI.
+
+    `available_bytes` of `memory_bytes` could be had without swapping; None where the kernel does not tell.
+    """
 
     pressure: Mapping[str, Pressure]
     disk: Disk
+    memory_bytes: int | None = None
+    available_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,7 @@ class _Statement:
     value: float
     limit: float
     unit: str
+    resource: str = ""
 
 
 class Host:
@@ -97,8 +110,11 @@ class Host:
         read: Callable[[], Awaitable[HostReading]],
         lag: LoopLag,
         clock: Clock,
+        blamed: Callable[[], str] = str,
     ) -> None:
+        """`blamed` names the subsystem that took the memory that is short; then that one is to be held first."""
         self._thresholds = thresholds
+        self._blamed = blamed
         self._read = read
         self._lag = lag
         self._clock = clock
@@ -113,6 +129,12 @@ class Host:
     @property
     def interval_seconds(self) -> float:
         return self._thresholds.interval_seconds
+
+    @property
+    def notice(self) -> str:
+        """What cannot be seen here; empty where everything can."""
+        reading = self._reading
+        return NO_PRESSURE if reading is not None and "memory" not in reading[0].pressure else ""
 
     @property
     def worst_lag_seconds(self) -> float:
@@ -141,9 +163,13 @@ class Host:
         self._worst_lag = self._lag.take_worst()
         jumps, self._jumps = self._jumps, []
         statements = [*_pressures(reading, self._thresholds), *_room(reading.disk, self._thresholds)]
+        statements += _memory_left(reading, self._thresholds)
+        if blamed := self._blamed():
+            statements = [_excused(one, blamed) for one in statements]
         statements += [*self._lags(), *_clock_jumps(jumps)]
         worst = max(statements, key=lambda statement: statement.severity)
         troubles = [one for one in statements if one.severity > Severity.OK]
+        short = {one.resource: one.severity.label for one in troubles if one.resource}
         reason = "; ".join(one.reason for one in sorted(troubles, key=lambda one: -one.severity))
         return [
             Finding(
@@ -155,7 +181,7 @@ class Host:
                 value=worst.value,
                 limit=worst.limit,
                 unit=worst.unit,
-                evidence=_evidence(reading, self._worst_lag, jumps),
+                evidence={**_evidence(reading, self._worst_lag, jumps), "short": short},
             )
         ]
 
@@ -167,7 +193,10 @@ class Host:
 
 
 def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
-    """Only memory is reason enough to act: a machine that thrashes answers nobody; one that works is busy."""
+    """Only memory is reason enough to act: a machine that thrashes answers nobody; one that works is busy.
+
+    It is critical then: to pause what can be spared is all that helps, and a moment later nothing does.
+    """
     memory, io = reading.pressure.get("memory"), reading.pressure.get("io")
     cpu = reading.pressure.get("cpu")
     if memory is not None:
@@ -175,15 +204,40 @@ def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_St
         if memory.full >= thresholds.memory_warn_ratio:
             severity, limit = Severity.WARNING, thresholds.memory_limit_ratio
         if memory.full >= thresholds.memory_limit_ratio:
-            severity = Severity.ANOMALY
+            severity = Severity.CRITICAL
         reason = f"for {memory.full:.0%} of the last 10 s nothing ran for want of memory"
-        yield _Statement(severity, reason, memory.full, limit, "ratio")
+        yield _Statement(severity, reason, memory.full, limit, "ratio", "memory")
     if io is not None and io.full >= thresholds.io_warn_ratio:
         reason = f"for {io.full:.0%} of the last 10 s everything waited for a disk"
-        yield _Statement(Severity.WARNING, reason, io.full, thresholds.io_warn_ratio, "ratio")
+        yield _Statement(Severity.WARNING, reason, io.full, thresholds.io_warn_ratio, "ratio", "io")
     if cpu is not None and cpu.some >= thresholds.cpu_warn_ratio:
         reason = f"for {cpu.some:.0%} of the last 10 s something waited for a CPU"
-        yield _Statement(Severity.WARNING, reason, cpu.some, thresholds.cpu_warn_ratio, "ratio")
+        yield _Statement(Severity.WARNING, reason, cpu.some, thresholds.cpu_warn_ratio, "ratio", "cpu")
+
+
+def _memory_left(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
+    """Little left is a warning alone: what is not used is wasted, and pressure tells whether anybody lacks it.
+
+    Where the kernel keeps no pressure, next to nothing is as good as a want.
+    """
+    left, total = reading.available_bytes, reading.memory_bytes
+    if left is None or total is None:
+        return
+    mark = min(thresholds.available_warn_ratio * total, thresholds.available_warn_bytes)
+    if left < mark:
+        blind = "memory" not in reading.pressure
+        severity = Severity.CRITICAL if blind and left < _NOTHING_LEFT * mark else Severity.WARNING
+        reason = f"{left >> 20} MiB of memory are left, of {total >> 20}"
+        yield _Statement(severity, reason, left, mark, "bytes", "memory")
+
+
+def _excused(statement: _Statement, blamed: str) -> _Statement:
+    """The machine's want of memory, where one subsystem has taken it: told, and left to that one's own finding."""
+    if statement.resource != "memory" or statement.severity is Severity.OK:
+        return statement
+    return replace(
+        statement, severity=Severity.WARNING, reason=f"{statement.reason}; {blamed} has taken most of it"
+    )
 
 
 def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
@@ -198,7 +252,7 @@ def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
         (pair for pair in bytes_of if disk.free_bytes < pair[1]), (Severity.OK, bytes_of[-1][1])
     )
     reason = f"{disk.free_bytes >> 20} MiB are free for epad's state, of {disk.total_bytes >> 20}"
-    yield _Statement(severity, reason, disk.free_bytes, mark, "bytes")
+    yield _Statement(severity, reason, disk.free_bytes, mark, "bytes", "disk")
     if disk.total_inodes and disk.free_inodes is not None:
         share = disk.free_inodes / disk.total_inodes
         shares = [
@@ -208,7 +262,7 @@ def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
         for level, limit in shares:
             if share < limit:
                 reason = f"{disk.free_inodes} inodes are free for epad's state, of {disk.total_inodes}"
-                yield _Statement(level, reason, share, limit, "ratio")
+                yield _Statement(level, reason, share, limit, "ratio", "disk")
                 break
 
 
@@ -225,6 +279,8 @@ def _evidence(reading: HostReading, lag: float, jumps: Sequence[float]) -> dict[
             name: {"some": round(one.some, 4), "full": round(one.full, 4)}
             for name, one in reading.pressure.items()
         },
+        "memory_bytes": reading.memory_bytes,
+        "available_bytes": reading.available_bytes,
         "disk_free_bytes": disk.free_bytes,
         "disk_total_bytes": disk.total_bytes,
         "free_inodes": disk.free_inodes,

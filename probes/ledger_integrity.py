@@ -21,7 +21,7 @@ class LedgerCheck:
 
     A fault that was found stays in every later check until it is repaired: a rolling check that has moved on
     has not made it good. `verdict` says it in a word, with its numbers; `unanchored` are the records since the
-    newest signed head, `trouble` why no heads or copies are made.
+    newest signed head, `trouble` why no heads or copies are made, `shut` why no turn is taken.
     """
 
     records: int
@@ -30,6 +30,7 @@ class LedgerCheck:
     verdict: str = ""
     unanchored: int = 0
     trouble: str = ""
+    shut: str = ""
 
 
 class LedgerIntegrity:
@@ -60,6 +61,8 @@ class LedgerIntegrity:
         now = self._clock.monotonic()
         if check.faults:
             return [_broken(check, now)]
+        if check.shut:
+            return [Finding(NAME, HOST, Severity.WARNING, now, check.shut)]
         if check.trouble or check.unanchored > SMALL_TAIL_RECORDS:
             return [_unanchored(check, now)]
         return [_sound(check, now)]

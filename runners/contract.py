@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,22 @@ READY_WAIT_SECONDS: Final = 1.0
 """READY must arrive, so it may wait for a busy receiver; the others are dropped rather than waited for."""
 
 DEFAULT_HEARTBEAT_SECONDS: Final = 5.0
+
+ATTEMPT_HEADER: Final = "X-Epad-Attempt"
+RETRY_COUNT_HEADER: Final = "x-stainless-retry-count"
+"""The word of OpenAI's and Anthropic's libraries for the same count."""
+_CALL_CHARACTERS: Final = 40
+
+
+def attempt_headers(call: str, attempt: int) -> dict[str, str]:
+    """Headers that tell epad's gateway which call this is and which try of it, counted from 1.
+
+    `call` is whatever names the question for the program: a key, a round and a role. Send them with every request, so
+    that a program's own retries are told from a loop. They tell requests apart and no more: every try is counted,
+    charged and limited like any other, and a call that is tried without end is a loop whatever it is called.
+    """
+    name = hashlib.sha256(call.encode(errors="surrogatepass")).hexdigest()[:_CALL_CHARACTERS]
+    return {ATTEMPT_HEADER: f"{name}.{attempt}", RETRY_COUNT_HEADER: str(attempt - 1)}
 
 
 @dataclass(frozen=True, slots=True)

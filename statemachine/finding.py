@@ -78,7 +78,7 @@ class Finding:
             return False
         if mine not in RUNG_LABELS:
             return others == RUNG_LABELS[0]
-        return RUNG_LABELS.index(mine) > RUNG_LABELS.index(others)
+        return bool(RUNG_LABELS.index(mine) > RUNG_LABELS.index(others))
 
     @property
     def bad(self) -> bool:

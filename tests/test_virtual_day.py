@@ -1,4 +1,4 @@
-"""A whole day of the real daemon in a few seconds: gateway, a model server over loopback, probes, decider, supervisor."""
+"""A whole day of the real daemon in seconds: gateway, a model server over loopback, probes, decider, supervisor."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ kind = "client"
 [subsystems.worker]
 command = ["lives", "1e9", "0"]
 """
-SELDOM = """
-[probes.cascade]
-interval_seconds = 10.0
-settle_seconds = 30.0
-[probes.liveness]
-interval_seconds = 5.0
-"""
-"""Half of what an idle day costs is two probes that look every other second."""
 
 
 async def _ask(http: aiohttp.ClientSession, url: str, headers: dict[str, str], text: str) -> int:
@@ -46,7 +38,7 @@ async def test_a_day_with_an_hourly_job_stays_normal(virtual_time: VirtualTime) 
     began = virtual_time.utc()
     async with (
         serving(StubUpstream()) as url,
-        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        virtual_daemon(virtual_time, TOML.format(url=url), seldom=True) as daemon,
         aiohttp.ClientSession() as http,
     ):
         statuses = []
@@ -64,7 +56,7 @@ async def test_a_loop_in_the_night_is_held_and_the_hourly_job_goes_on(virtual_ti
     """The other way round, so that the day above is no proof of sleeping probes."""
     async with (
         serving(StubUpstream()) as url,
-        virtual_daemon(virtual_time, TOML.format(url=url) + SELDOM, tick_seconds=10.0) as daemon,
+        virtual_daemon(virtual_time, TOML.format(url=url), seldom=True) as daemon,
         aiohttp.ClientSession() as http,
     ):
         await asyncio.sleep(3 * 3_600)
@@ -78,6 +70,6 @@ async def test_a_loop_in_the_night_is_held_and_the_hourly_job_goes_on(virtual_ti
 async def test_a_crash_loop_of_hours_is_a_matter_of_moments(virtual_time: VirtualTime) -> None:
     """A process that lives a minute and a half is started again all day long, by the real supervisor."""
     toml = '[subsystems.short]\ncommand = ["lives", "90", "1"]\n'
-    async with virtual_daemon(virtual_time, toml, tick_seconds=10.0) as daemon:
+    async with virtual_daemon(virtual_time, toml, seldom=True) as daemon:
         await asyncio.sleep(6 * 3_600)
         assert daemon.engine.spawned["short"] > 5

@@ -24,6 +24,7 @@ from epad.checkpoint.disk import FILE_MODE, Disk, Owner
 from epad.checkpoint.errors import CheckpointError, disk_error, no_room
 from epad.checkpoint.manifest import Manifest, Part
 from epad.checkpoint.verify import bundle_faults, part_faults
+from epad.ledger.places import witness_of
 
 LOG_FILE = "restores.jsonl"
 LOCK_FILE = "daemon.lock"
@@ -74,6 +75,16 @@ def moves(directory: Path, manifest: Manifest, state: Path, to: Path | None, onl
     return [Move(part, directory / part.file, _home(Path(part.origin), old, state)) for part in wanted]
 
 
+def _refuse_outside(plan: Sequence[Move], state: Path) -> None:
+    """Raises CheckpointError."""
+    places = outside_of(plan, state)
+    if places:
+        raise CheckpointError(
+            f"the bundle would write outside of {state}: {', '.join(places)}; nothing was restored: if that is right "
+            "add --outside, or choose what to put back with --only"
+        )
+
+
 def outside_of(plan: Iterable[Move], state: Path) -> list[str]:
     """The targets that do not lie in the state directory, wherever links lead."""
     home = state.resolve()
@@ -108,12 +119,9 @@ def restore(
             raise CheckpointError(f"{directory.name} is damaged, nothing was restored: {'; '.join(faults)}")
         manifest = read_bundle(directory).manifest
         plan = moves(directory, manifest, state, to, only)
-        if to is None and not outside and (places := outside_of(plan, state)):
-            raise CheckpointError(
-                f"{directory.name} would write outside of {state}: {', '.join(places)}; nothing was restored: if that "
-                "is right add --outside, or choose what to put back with --only"
-            )
         with _daemon_kept_out(disk, state) if to is None else nullcontext():
+            if to is None and not outside:
+                _refuse_outside(plan, state)
             refuse_open(move.target for move in plan)
             for move in plan:
                 _stage(disk, move, manifest.id)
@@ -121,6 +129,8 @@ def restore(
             faults = _read_again(plan)
             restored = Restored(manifest.id, tuple(str(m.target) for m in plan), tuple(aside), faults)
             _note(disk, to or state, restored, now)
+            if to is None:
+                disk.remove_file(witness_of(state))  # it would speak of records that are given up hereby
     except DestinationError as error:
         raise no_room(directory, str(error)) if error.disk_full else CheckpointError(str(error)) from error
     except OSError as error:

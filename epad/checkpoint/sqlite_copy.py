@@ -25,6 +25,7 @@ from epad.checkpoint.copying import (
 from epad.checkpoint.errors import NO_ROOM
 
 BUSY_MILLISECONDS = 10_000
+_MODE_AT, _WAL_MODE = 18, b"\x02\x02"
 _WRITE_FAILURES = frozenset(
     {
         apsw.SQLITE_IOERR_WRITE,
@@ -91,8 +92,14 @@ def _backup(origin: apsw.Connection, source: Path, destination: Path) -> None:
 
 def _to_single_file(source: Path, destination: Path) -> None:
     """Take the copy out of WAL mode, which it inherited, so that it needs no -wal and no -shm."""
+    with destination.open("rb") as file:
+        if file.read(len(_WAL_MODE) + _MODE_AT)[_MODE_AT:] != _WAL_MODE:
+            return  # it needs neither, and a schema that this SQLite cannot read would not let it be changed
     copy = _open_copy(destination)
     try:
+        copy.pragma(
+            "writable_schema", 1
+        )  # the mode is no part of the schema, which may have entries unknown here
         copy.pragma("journal_mode", "delete")
     except apsw.Error as error:
         raise _whose_fault(error, copy, source, destination) from error

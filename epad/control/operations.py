@@ -162,6 +162,10 @@ class Operations(Protocol):
         """Make a checkpoint now. Raises ConflictError."""
         ...
 
+    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
+        """Give up the records of the ledger that are gone: turns are taken again, every budget counts as spent."""
+        ...
+
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         """Take a datastore as it is for sound. Raises UnknownDatastoreError."""
         ...

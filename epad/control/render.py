@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render_gpu import gpu_lines
 
 TYPE_CHECKING = False
@@ -94,7 +94,19 @@ def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) ->
 
 def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
     """The subsystems, one a row; the hold stands last, since it is a sentence."""
-    heads = ("NAME", "STATE", "PID", "FOR", "RESTARTS", "PROGRESS", "TOKENS", "BUDGET", "HOLD")
+    heads = (
+        "NAME",
+        "STATE",
+        "PID",
+        "FOR",
+        "RESTARTS",
+        "MEMORY",
+        "CPU",
+        "PROGRESS",
+        "TOKENS",
+        "BUDGET",
+        "HOLD",
+    )
     if not subsystems:
         return ["no subsystems"]
     return table(heads, [_subsystem_row(subsystem, style) for subsystem in subsystems], style)
@@ -109,35 +121,52 @@ def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
         str(subsystem["pid"] or "-"),
         duration(subsystem["state_seconds"]),
         str(subsystem["restarts"]),
+        footprint.memory(subsystem),
+        footprint.cpu(subsystem),
         progress(subsystem["progress"]),
         limits.count(tokens.get("input", 0) + tokens.get("output", 0)),
         limits.every(subsystem["budget"]) if style.wide else limits.fullest(subsystem["budget"]),
-        hold(subsystem["hold"], characters=WIDE if style.wide else HOLD_CHARACTERS),
+        _hold_until(subsystem, style),
     )
+
+
+def _hold_until(subsystem: dict[str, Any], style: Style) -> str:
+    """How firmly it is held, why, and until when."""
+    text = hold(subsystem["hold"], characters=WIDE if style.wide else HOLD_CHARACTERS)
+    sentence = subsystem.get("sentence")
+    return f"{text}; {clean(sentence['until'])}" if sentence else text
 
 
 def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any]]) -> list[str]:
     """One subsystem, in full."""
     tokens = subsystem["tokens"]
     essential = ", essential" if subsystem["essential"] else ""
+    essential += ", in the background" if subsystem.get("background") else ""
     lines = [
         f"{clean(subsystem['name'])}: {clean(subsystem['state'])}",
         f"  kind      {clean(subsystem['kind'])}{essential}",
         f"  pid       {subsystem['pid'] or '-'}",
         f"  for       {duration(subsystem['state_seconds'])}",
         f"  restarts  {subsystem['restarts']}",
+        f"  memory    {footprint.in_full(subsystem)}",
         f"  status    {clean(subsystem['status']) or '-'}",
         f"  progress  {progress(subsystem['progress'])}",
         f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
         f"  turns     {tokens.get('turns', 0)}",
         *([f"  spent     {limits.dollars(spent)}"] if (spent := subsystem["spent_microusd"]) else []),
         f"  budget    {limits.every(subsystem['budget'])}",
-        f"  hold      {hold(subsystem['hold'], characters=500)}",
+        f"  hold      {_hold_line(subsystem)}",
         f"  log       {clean(subsystem['log']) or '-'}",
     ]
     if subsystem["embedded"]:
         lines.append(f"  {NOT_AN_LLM}")
     return lines + anomaly_lines([a for a in anomalies if a["subsystem"] == subsystem["name"]])
+
+
+def _hold_line(subsystem: dict[str, Any]) -> str:
+    """The whole sentence: who, why, until when, and the command."""
+    sentence = subsystem.get("sentence")
+    return clean(sentence["line"]) if sentence else hold(subsystem["hold"], characters=500)
 
 
 def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
@@ -199,26 +228,32 @@ def event_line(event: dict[str, Any]) -> str:
     return f"{event['id']:>6}  {clean(event['at'])}  {clean(event['kind'])}{about}  {fields}".rstrip()
 
 
-def explain_lines(explanation: dict[str, Any], style: Style = PLAIN) -> list[str]:
-    """The chain, one link a line, with the ids that join to events, ledger and logs."""
+def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
+    """What is true now, then the chain, one link a line, with the ids that join to events, ledger and logs.
+
+    With `evidence`, each link is followed by its fields.
+    """
     chain = explanation["chain"]
+    summary = [clean(sentence["line"]) for sentence in explanation.get("summary", ())]
     subject = clean(explanation.get("subject") or "the last decision")
     if not chain:
-        return [
-            "no incident yet"
-            if explanation.get("subject") == LAST_INCIDENT
-            else f"{subject}: nothing was decided"
-        ]
-    lines = [f"why: {style.paint(subject, 'bold')}"]
+        last = explanation.get("subject") == LAST_INCIDENT
+        return summary or ["no incident yet" if last else f"{subject}: nothing was decided"]
+    lines = [*summary, *([""] if summary else []), f"why: {style.paint(subject, 'bold')}"]
     for link in chain:
-        lines.append(
-            f"  {clean(link['at'])}  {clean(link['kind']):<8} {clean(link['text'])}  [{clean(link['id'])}]"
-        )
+        text = clean(link["text"]) + ("" if evidence else _reason_of_step(link))
+        lines.append(f"  {clean(link['at'])}  {clean(link['kind']):<8} {text}  [{clean(link['id'])}]")
         fields = {key: value for key, value in link["fields"].items() if value not in (None, "", {}, [])}
-        if fields:
-            text = " ".join(f"{clean(key)}={_value(value)}" for key, value in fields.items())
-            lines.append(style.paint(f"      {text}", "dim"))
+        if fields and evidence:
+            shown = " ".join(f"{clean(key)}={_value(value)}" for key, value in fields.items())
+            lines.append(style.paint(f"      {shown}", "dim"))
     return lines
+
+
+def _reason_of_step(link: dict[str, Any]) -> str:
+    """Why a subsystem was held, which is in the step's arguments alone."""
+    reason = link["fields"].get("arguments", {}).get("reason", "") if link["kind"] == "step" else ""
+    return f": {clean(reason)}" if reason else ""
 
 
 def phase_lines(phase: dict[str, Any], style: Style = PLAIN) -> list[str]:

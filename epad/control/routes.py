@@ -202,6 +202,10 @@ async def _checkpoint(call: Call) -> Answer:
     return await call.operations.checkpoint(await call.reason(), call.by)
 
 
+async def _accept_loss(call: Call) -> Answer:
+    return await call.operations.accept_loss(await call.reason(), call.by)
+
+
 async def _accept_datastore(call: Call) -> Answer:
     return await call.operations.accept_datastore(call.name, await call.reason(), call.by)
 
@@ -302,6 +306,14 @@ ROUTES: tuple[Route, ...] = (
         _accept_datastore,
         "Result",
         "Take a datastore as it is for sound.",
+    ),
+    Route(
+        "POST",
+        "/v1/ledger/accept-loss",
+        Operation.ACCEPT_LOSS,
+        _accept_loss,
+        "Result",
+        "Give up records that are gone, and count every budget as spent.",
     ),
 )
 

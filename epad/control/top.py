@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render import PLAIN, anomaly_lines, clean, duration, event_line, hold
 from epad.control.render_gpu import mebibytes
 
@@ -24,7 +24,7 @@ def screen(
 ) -> list[str]:
     """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
     columns, rows = size
-    lines = [_ladder(status, style), _cut(_sentence(status), columns)]
+    lines = [_ladder(status, style), *_folded(_sentence(status), columns)]
     lines += [_cut(line, columns) for line in anomaly_lines(status["anomalies"])]
     lines += ["", _cut(_heads(), columns)]
     lines += [_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]]
@@ -53,8 +53,21 @@ def _sentence(status: dict[str, Any]) -> str:
     return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
 
 
+def _folded(text: str, columns: int) -> list[str]:
+    """Text over as many lines as it takes, so that its end, which says what to do, is not cut off."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > columns:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [_cut(one, columns) for one in (*lines, line)]
+
+
 def _heads() -> str:
-    return f"{'NAME':<14} {'STATE':<11} {'FOR':>6} {'TOKENS':>7}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
+    left = f"{'NAME':<14} {'STATE':<11} {'FOR':>6} {'MEMORY':>8} {'CPU':>5} {'TOKENS':>7}"
+    return f"{left}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
 
 
 def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
@@ -62,7 +75,9 @@ def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
     ratio, words = fullest(subsystem["budget"])
     state = str(subsystem["state"])
     head = f"{_cut(clean(subsystem['name']), 14):<14} "
-    middle = f" {duration(subsystem['state_seconds']):>6} {limits.count(tokens):>7}  "
+    taken = "-" if (memory := subsystem.get("memory_bytes")) is None else footprint.size(memory)
+    lasted = duration(subsystem["state_seconds"])
+    middle = f" {lasted:>6} {taken:>8} {footprint.cpu(subsystem):>5} {limits.count(tokens):>7}  "
     held = hold(subsystem["hold"])
     tail = f" {words}" + (f"  {held}" if held != "-" else "")
     used = len(head) + 11 + len(middle) + BAR_CELLS + 2
@@ -81,7 +96,7 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     for scope, windows in status["budgets"].items():
         ratio, words = fullest(windows)
         if scope not in own and ratio is not None:
-            head = f"{_cut(clean(scope), 14):<14} {'budget':<26}  "
+            head = f"{_cut(clean(scope), 14):<14} {'budget':<41}  "
             lines.append(head + bar(ratio, style) + _cut(f" {words}", columns - len(head) - BAR_CELLS - 2))
     return lines
 
@@ -89,7 +104,7 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
 def _gpu(gpu: dict[str, Any], columns: int, style: Style) -> str:
     used = mebibytes(gpu["used_bytes"] + gpu["reserved_bytes"])
     words = f" {used} of {mebibytes(gpu['total_bytes'])}" + ("" if gpu["fresh"] else ", old")
-    head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<26}  "
+    head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<41}  "
     return head + bar(gpu["ratio"], style) + _cut(words, max(0, columns - len(head) - BAR_CELLS - 2))
 
 

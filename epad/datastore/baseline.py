@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +24,15 @@ DIGEST_BYTES = 16
 SETTLED_NS = 2_000_000_000
 """A file written this recently may be written again within the same tick of its clock, and look untouched."""
 
-Kind = Literal["sqlite", "jsonl"]
+Kind = Literal["sqlite", "jsonl", "opaque"]
+"""An opaque store cannot be judged here (encrypted, of a newer format): its bytes are compared while it rests."""
 
 
 class Baseline(Struct, frozen=True):
     """A store as it was when it was last found sound.
 
     `signature` is empty where the file did not hold still. `blocks` are digests of its bytes on the disk, so
-    that what changes while nobody writes is found, wherever it is.
+    that what changes while nobody writes is found, wherever it is. `note` is what could not be judged, and why.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Baseline(Struct, frozen=True):
     shrink_ratio: float
     signature: str = ""
     blocks: bytes = b""
+    note: str = ""
 
 
 def signature(path: Path) -> str:
@@ -57,10 +60,34 @@ def signature(path: Path) -> str:
     return " ".join(parts)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file. Raises OSError where that cannot be seen, which says nothing about the file."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def is_on_its_disk(path: Path, was: str) -> bool:
+    """Whether the place of a file that is gone lies on the file system that its signature `was` of."""
+    if not was:
+        return True
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    return was.split(":", 2)[1] == str(place.stat().st_dev)
+
+
 def is_settled(path: Path) -> bool:
     """Whether nothing was written to it just now. A time ahead of the clock says nothing."""
-    ages = [time.time_ns() - part.stat().st_mtime_ns for part in _files(path)]
-    return bool(ages) and min(ages) > SETTLED_NS
+    return newest_age_seconds(path) * 1e9 > SETTLED_NS
+
+
+def newest_age_seconds(path: Path) -> float:
+    """How long ago the file system says it was last written; 0 where it is not there, or was written ahead of now."""
+    try:
+        ages = [time.time_ns() - part.stat().st_mtime_ns for part in _files(path)]
+    except OSError:
+        return 0.0
+    return max(0, min(ages, default=0)) / 1e9
 
 
 def block_digests(path: Path) -> bytes:

@@ -26,10 +26,14 @@ _HEADER_COUNTERS = (range(24, 48), range(92, 100))
 
 @dataclass(slots=True)
 class Changes:
-    """What was found: faults as (kind, detail), and the tables whose values are edited in place."""
+    """What was found: faults as (kind, detail), and the tables whose values are edited in place.
+
+    `left_out` are tables whose rows could not be compared here, and why.
+    """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     edited: set[str] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
 
 
 def changed_pages(before: Path, after: Path) -> tuple[int, dict[int, int | None]]:
@@ -72,7 +76,11 @@ def compare(connection: apsw.Connection, good: Path, copy: Path, edited: set[str
         counts: Counter[str] = Counter()
         for table in before.values():
             if table.name in names and table.has_rowid and _same_columns(connection, table):
-                counts[table.name] = _compare_rows(connection, table, changes)
+                try:
+                    counts[table.name] = _compare_rows(connection, table, changes)
+                except apsw.SQLError as error:
+                    changes.left_out.append(f"changed rows of {table.name} ({error})")
+                    counts[table.name] = 1  # for all that is known: a page of it accuses nobody
     finally:
         connection.execute("DETACH good")
     for page, at in pages.items():
@@ -128,7 +136,8 @@ def _changed_rows(connection: apsw.Connection, table: Table) -> Iterator[tuple[A
     cells = ", ".join(
         f"typeof(g.{c}), CAST(g.{c} AS BLOB), typeof(c.{c}), CAST(c.{c} AS BLOB)" for c in columns
     )
-    differ = " OR ".join(f"c.{c} IS NOT g.{c}" for c in columns)
+    # Byte for byte: a collation of the column's own may be unknown here, or take a changed letter for the same.
+    differ = " OR ".join(f"c.{c} COLLATE BINARY IS NOT g.{c} COLLATE BINARY" for c in columns)
     name = quoted(table.name)
     yield from connection.execute(
         f"SELECT c._rowid_, {cells} FROM main.{name} c JOIN good.{name} g ON g._rowid_ = c._rowid_ WHERE {differ}"

@@ -343,7 +343,9 @@ def answer(path: Path, home: Path, checkpoints: Path, kind: str, shrink_ratio: f
         # A checkpoint's copy is older than the last look: what was added since is not missing from it.
         is_older = plan.source.startswith("checkpoint")
         seen.append(look(path, home, kind, shrink_ratio, accept=is_older))
-        return [*filter(None, [seen[-1].error]), *(f"{kind}: {detail}" for kind, detail in seen[-1].faults)]
+        # What cannot be judged here was vouched for by its bytes alone before, too.
+        unseen = "" if seen[-1].is_opaque else seen[-1].error
+        return [*filter(None, [unseen]), *(f"{kind}: {detail}" for kind, detail in seen[-1].faults)]
 
     try:
         home.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ What is held here is rebuilt by the daemon from its journal at every start; noth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from epad.gateway import refusal
@@ -14,6 +15,9 @@ from statemachine.containment import Hold, Rung
 
 # A throttled subsystem gets one request in this time: enough to show life, too few to burn.
 THROTTLE_INTERVAL_SECONDS = 10.0
+
+# A client that hammers is told the same words for this long: when a hold ends is worked out once in that time.
+WORDS_SECONDS = 1.0
 
 _OPEN = Hold(Rung.OPEN)
 
@@ -35,6 +39,9 @@ class Access:
         self._throttled_until: dict[str, float] = {}
         self._closed = ""
         self._turns: dict[str, set[Severable]] = {}
+        self._words: dict[str, tuple[float, str]] = {}
+        self.tell: Callable[[str], str] = lambda _: ""
+        """Says in one line how a subsystem is held, until when, and what ends it; empty where nobody knows more."""
 
     def hold(self, name: str, rung: Rung, reason: str) -> None:
         """Hold a subsystem at `rung`. Turns in flight drain; `sever` ends them."""
@@ -42,11 +49,13 @@ class Access:
             self.release(name)
         else:
             self._holds[name] = Hold(rung, reason)
+            self._words.pop(name, None)
 
     def release(self, name: str) -> None:
         """Open to the subsystem again."""
         self._holds.pop(name, None)
         self._throttled_until.pop(name, None)
+        self._words.pop(name, None)
 
     def held(self, name: str) -> Hold:
         """Say how a subsystem is held, and why."""
@@ -67,9 +76,9 @@ class Access:
         if self._closed:
             return refusal.closed("gateway_closed", self._closed)
         hold = self._holds.get(name)
-        if hold is None:
+        if hold is None or hold.rung < Rung.BLOCK:
             return None
-        return refusal.quarantined(name, hold.rung, hold.reason) if hold.rung >= Rung.BLOCK else None
+        return refusal.quarantined(name, hold.rung, hold.reason, self._line(name))
 
     def enter(self, name: str, turn: Severable) -> None:
         """Remember a turn in flight."""
@@ -101,6 +110,14 @@ class Access:
         now = self._clock.monotonic()
         wait = self._throttled_until.get(name, now) - now
         if wait > 0:
-            return refusal.throttled(name, hold.reason, wait)
+            return refusal.throttled(name, hold.reason, wait, self._line(name))
         self._throttled_until[name] = now + THROTTLE_INTERVAL_SECONDS
         return None
+
+    def _line(self, name: str) -> str:
+        now = self._clock.monotonic()
+        at, line = self._words.get(name, (float("-inf"), ""))
+        if now - at >= WORDS_SECONDS:
+            line = self.tell(name)
+            self._words[name] = (now, line)
+        return line

@@ -183,15 +183,15 @@ def unknown_model(model: str, dialect: str, patterns: Iterable[str]) -> Refusal:
     return Refusal(404, "invalid_request_error", "model_not_found", message)
 
 
-def quarantined(name: str, rung: Rung, reason: str) -> Refusal:
-    """A subsystem held at BLOCK or above."""
-    message = f"{name} is quarantined ({rung.label}): {reason}. `epactl release {name}` opens it"
+def quarantined(name: str, rung: Rung, reason: str, line: str = "") -> Refusal:
+    """A subsystem held at BLOCK or above. `line` says also until when, and what ends it."""
+    message = line or f"{name} is quarantined ({rung.label}): {reason}. `epactl release {name}` opens it"
     return Refusal(403, "permission_error", "subsystem_quarantined", message)
 
 
-def throttled(name: str, reason: str, wait_seconds: float) -> Refusal:
-    """A subsystem held at THROTTLE that came too soon."""
-    message = f"{name} is throttled: {reason}"
+def throttled(name: str, reason: str, wait_seconds: float, line: str = "") -> Refusal:
+    """A subsystem held at THROTTLE that came too soon. `line` says also until when, and what ends it."""
+    message = line or f"{name} is throttled: {reason}"
     return Refusal(
         429,
         "rate_limit_exceeded",

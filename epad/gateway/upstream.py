@@ -179,6 +179,8 @@ class Upstreams:
     def down(self, route: Route, asker: Asker) -> Down | None:
         """Say which upstream keeps a turn away for how long, if none of its candidates may be asked now."""
         candidates = route.candidates
+        if not candidates[0].health.seconds_until_asked(asker.model, asker.name):
+            return None
         waits = [each.health.seconds_until_asked(asker.model, asker.name) for each in candidates]
         if not all(waits):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -80,6 +81,7 @@ class Anchor:
 
     def __init__(self, places: Places, signer: Signer) -> None:
         self._directory = places.anchor
+        self._witness = places.witness
         self._signer = signer
         self._lock = threading.RLock()
 
@@ -99,7 +101,7 @@ class Anchor:
     def read(self, log_bytes: int | None = LOG_TAIL_BYTES) -> Heads:
         """What was written before. Raises HeadError."""
         try:
-            return read_heads(self._directory, log_bytes)
+            return self._with_witness(read_heads(self._directory, log_bytes))
         except OSError as error:
             raise HeadError(f"the ledger's heads cannot be read: {error}") from error
 
@@ -110,9 +112,29 @@ class Anchor:
             with self._lock:
                 if log:
                     self._append(note)
-                _replace(self._directory / HEAD_FILE, note.encode())
+                    self._tell_witness(note)
+                replace_file(self._directory / HEAD_FILE, note.encode())
         except OSError as error:
             raise HeadError(f"the ledger's head could not be written: {error}") from error
+
+    def _tell_witness(self, note: str) -> None:
+        """Leave a copy outside; a place where that cannot be done has none."""
+        if self._witness is not None:
+            with contextlib.suppress(OSError):
+                replace_file(self._witness, f"{self._signer.verifier_key}\n{note}".encode())
+
+    def _with_witness(self, heads: Heads) -> Heads:
+        """The heads, and that of the witness if it knows of more."""
+        if self._witness is None or not self._witness.exists():
+            return heads
+        key, _, note = self._witness.read_text(errors="replace").partition("\n")
+        try:
+            head = Verifier([key]).read(note)
+        except HeadError:
+            return heads  # it can only add to what is known
+        if heads.newest is not None and head.size <= heads.newest.size:
+            return heads
+        return Heads((*heads.known, head), heads.faults)
 
     @property
     def signer(self) -> Signer:
@@ -139,7 +161,7 @@ class Anchor:
         lines = path.read_text(errors="replace").split() if path.exists() else []
         lines = [line for line in lines if is_key(line)]
         if self._signer.verifier_key not in lines:
-            _replace(path, "".join(f"{line}\n" for line in [*lines, self._signer.verifier_key]).encode())
+            replace_file(path, "".join(f"{line}\n" for line in [*lines, self._signer.verifier_key]).encode())
 
     def _append(self, note: str) -> None:
         path = self._directory / LOG_FILE
@@ -235,7 +257,8 @@ def _cut_torn_note(path: Path) -> None:
         os.truncate(path, size - torn)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a whole file in one step, durable on return. Raises OSError."""
     temporary = path.with_name(f"{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

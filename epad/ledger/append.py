@@ -67,6 +67,7 @@ class Appender:
         self.tail = Tail()
         self.frontier: Frontier | None = None
         self.withheld = ""
+        self.lacks: tuple[int, int] | None = None
         self.epoch = 0
         self.path = path
         self._config = config
@@ -84,6 +85,7 @@ class Appender:
         try:
             self.tail, last_epoch = _read_tail(connection)
             if self._heads is not None:
+                self._note_missing(self._heads)
                 self.tail = _after_heads(self.tail, self._heads)
                 self.regrow()
             self.epoch = last_epoch + 1
@@ -97,6 +99,12 @@ class Appender:
                 nonce, previous_link, clean, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns, stamp.epoch
             )
         )
+
+    def _note_missing(self, heads: Heads) -> None:
+        """Say which records the newest head vouches for and are not there."""
+        newest = heads.newest
+        if newest is not None and newest.size > self.tail.seq:
+            self.lacks = (self.tail.seq + 1, newest.size)
 
     def regrow(self) -> None:
         """Derive the tree anew and hold it against the newest head; until they agree no head may be signed."""

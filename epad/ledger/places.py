@@ -11,11 +11,17 @@ KEY_FILE = "ledger.key"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Three places, best on two disks: heads beside the data guard against accidents, not against its loss."""
+    """Where they are. `losses` says what is missing.
+
+    `witness` is a copy of the newest head outside of the state directory: it knows that there was a ledger when all of
+    that is gone.
+    """
 
     anchor: Path
     key: Path
     segments: Path
+    losses: Path
+    witness: Path | None = None
 
     @classmethod
     def under(cls, state: Path, environment: Mapping[str, str]) -> Places:
@@ -23,4 +29,11 @@ class Places:
         credentials = environment.get("CREDENTIALS_DIRECTORY", "")
         given = Path(credentials, KEY_FILE)
         key = given if credentials and given.is_file() else state / "keys" / KEY_FILE
-        return cls(state / "anchor", key, state / "segments")
+        return cls(state / "anchor", key, state / "segments", state / "losses.json", witness_of(state))
+
+
+def witness_of(state: Path) -> Path:
+    """Where the copy of the newest head is: with the logs of a service, else beside the state directory."""
+    if state.parent == Path("/var/lib"):
+        return Path("/var/log", state.name, "ledger-witness")
+    return state.with_name(f".{state.name}.witness")

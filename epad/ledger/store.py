@@ -26,6 +26,7 @@ from epad.ledger.append import Appender
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
+from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
 from epad.ledger.places import Places
 from epad.ledger.query import Spend, Totals
@@ -85,6 +86,9 @@ class Ledger:
         self._waiting = 0
         self._commits = 0
         self._closed = False
+        self._loss: Callable[[], str] = str
+        self._losses = Losses(keeping.places.losses) if keeping else None
+        self._missing: Missing | None = None
         self._totals = query.TotalsReader()
         self._totals_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -143,6 +147,33 @@ class Ledger:
     def epoch(self) -> int:
         """Which opening of the file this is, counted from 1."""
         return self._appender.epoch
+
+    def guard(self, loss: Callable[[], str]) -> None:
+        """Take no record while `loss` says that what is written would not be found again, and why."""
+        self._loss = loss
+
+    @property
+    def missing(self) -> Missing | None:
+        """The signed records that are gone and that nobody has given up: while there are any, no turn is opened."""
+        return self._missing
+
+    def shut(self) -> str:
+        """Why no turn is taken; empty while turns are."""
+        return self._loss() or (self._missing.sentence if self._missing else "")
+
+    async def accept_loss(self, reason: str) -> Missing | None:
+        """Give up what is missing, on a person's word; what that was. Raises LedgerError."""
+        stamp = self._appender.stamp()
+        if self._losses is None:
+            return None
+        losses = self._losses
+        given_up = await self._call(lambda: losses.accept(reason, stamp))
+        self._missing = None
+        return given_up
+
+    async def accepted_losses(self) -> Sequence[Accepted]:
+        """What was ever given up, oldest first. Raises LedgerError."""
+        return () if self._losses is None else await asyncio.to_thread(self._losses.accepted)
 
     def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
         """Record, durably, that a turn is about to be forwarded; its number. Raises LedgerError, when awaited."""
@@ -221,6 +252,7 @@ class Ledger:
             outcome = repair(self._appender, report, sources, segments)
             if self._keeping is not None:
                 self._keeping.mend(report)
+            self._look_for_missing()
             return outcome
 
         outcome: RepairOutcome = await self._call(work)
@@ -282,8 +314,15 @@ class Ledger:
     def _begin(self) -> None:
         """On the writer's thread, first of all."""
         self._appender.open()
+        if self._losses is not None and self._appender.lacks is not None:
+            self._losses.note(*self._appender.lacks)
+        self._look_for_missing()
         if self._keeping is not None:
             self._keeping.begin(self._enqueue_note)
+
+    def _look_for_missing(self) -> None:
+        """On the writer's thread: whether what was missing is back."""
+        self._missing = self._losses.missing(self._appender.connection()) if self._losses else None
 
     def _end(self) -> None:
         """On the writer's thread, last of all: the last head is written when the last record is."""
@@ -348,13 +387,20 @@ class Ledger:
         return batch, None
 
     def _commit(self, batch: _Batch) -> None:
-        results = _outcome(lambda: self._appender.append(batch.entries))
+        results = _outcome(lambda: self._written(batch.entries))
         if isinstance(results, Exception):
             results = [type(results)(*results.args) for _ in batch.entries]
         else:
             self._commits += 1
         self._notice()
         self._answer(batch.futures, results, appended=len(results))
+
+    def _written(self, entries: list[Entry]) -> list[Any]:
+        """Append, where it will be found again. Raises LedgerError."""
+        why = self.shut()
+        if why:
+            raise LedgerUnavailableError(why)
+        return self._appender.append(entries)
 
     def _answer(self, futures: list[asyncio.Future[Any]], results: list[Any], *, appended: int) -> None:
         # The loop may be gone when the daemon is killed mid-write; what was written stays written.

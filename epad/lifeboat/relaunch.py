@@ -30,6 +30,7 @@ from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.checkpoint.verify import bundle_faults
 from epad.database import DatabaseError, connect, fetch
+from epad.ledger.places import witness_of
 from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
@@ -101,6 +102,7 @@ def _relaunch(
     for folder, _, _ in os.walk(stage, topdown=False):
         sync_directory(Path(folder))
     aside = _swap(stage, state, now)
+    witness_of(state).unlink(missing_ok=True)  # it would speak of records that are given up hereby
     lost = (*(f"{part.name}: {part.error}" for part in bundle.manifest.lost), *missing)
     return Relaunched(str(state), str(source), tuple(files), lost, aside, added, signature)
 

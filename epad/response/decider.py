@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Protocol
 
 from epad.response.incident import Incident
 from epad.response.journal import Decision, Loaded
@@ -23,6 +22,7 @@ from epad.response.plans import (
 )
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.response.stimulus import Forced, Ordered, Paused, Released, Resumed, Stimulus
+from epad.response.world import World
 from statemachine.assessor import Anomaly, Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
@@ -34,8 +34,11 @@ from statemachine.machine import Machine
 from statemachine.phase import Phase
 from statemachine.policy import decide
 from statemachine.roots import roots
+from statemachine.shortage import host_is_short
 from statemachine.situation import Limits, Persist, Situation
 from statemachine.table import Row, Trigger
+
+__all__ = ["INCIDENT_NOTE", "PAUSED_NOTE", "SYMPTOMS", "Decider", "Rules", "World"]
 
 INCIDENT_NOTE = "incident"
 SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
@@ -54,46 +57,6 @@ Asked = tuple[
     Mapping[str, str],
 ]
 """The arguments of `desired_holds`."""
-
-
-class World(Protocol):
-    """What the decider and the controller ask of the rest of the house."""
-
-    def containables(self) -> Sequence[Containable]:
-        """The subsystems in dependency order, providers first."""
-        ...
-
-    def failed(self) -> frozenset[str]:
-        """Subsystems whose restart budget is spent or that never became ready."""
-        ...
-
-    def damaged(self) -> frozenset[Target]:
-        """What is broken of epad's own."""
-        ...
-
-    def blind_probes(self) -> frozenset[str]:
-        """Probes that could not see at their last look."""
-        ...
-
-    def victims(self) -> Mapping[str, str]:
-        """The subsystems that fail because another does, nearest to it first, each with that one's name."""
-        ...
-
-    def forget(self, subsystem: str) -> None:
-        """Let every detector start afresh with a subsystem."""
-        ...
-
-    def close_gateway(self, reason: str) -> None:
-        """Forward nothing more, at once and in memory."""
-        ...
-
-    def reopen_gateway(self) -> None:
-        """Undo `close_gateway`."""
-        ...
-
-    async def journal_failed(self, reason: str) -> None:
-        """The journal could not be written: save what is irreplaceable, and make room. Never raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +88,8 @@ class Decider:
         self._last_trouble = clock.monotonic()
         self._holds: dict[str, Hold] = {}
         self._forced: Forced | None = None
-        self.recovering: tuple[str, ...] = ()
+        self.recovering: dict[str, str] = {}
+        """What the last recovery of this life works on, each with what was found of it then."""
 
     def configure(self, rules: Rules) -> None:
         """Decide by these rules from now on."""
@@ -153,8 +117,18 @@ class Decider:
         return self._clock.monotonic() - self._entered_at
 
     @property
+    def has_room_for_chores(self) -> bool:
+        """Whether epad may do what it could also leave: not while it saves or mends, nor on a host that is short."""
+        return self.phase in {Phase.NORMAL, Phase.QUARANTINE} and not host_is_short(self.assessor.active)
+
+    @property
     def incident(self) -> Incident:
         return self._incident
+
+    @property
+    def attempts_allowed(self) -> int:
+        """How many recovery attempts an incident gets."""
+        return self._rules.limits.recovery_attempts
 
     @property
     def paused(self) -> Mapping[str, str]:
@@ -356,7 +330,7 @@ class Decider:
             self._incident = self._incident.after(row, self._clock.monotonic())
             if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
                 targets = self._choose_targets()
-                self.recovering = tuple(target.name for target in targets)
+                self.recovering = self._reasons_to_recover(targets)
             changes = [*changes, *self._dismissed_by(row)]
         phase = row.destination if row else self.phase
         holds = self._desired(phase)
@@ -413,6 +387,12 @@ class Decider:
                 self._incident = self._incident.with_tried(target.name)
                 chosen.append(target)
         return tuple(chosen)
+
+    def _reasons_to_recover(self, targets: Sequence[Target]) -> dict[str, str]:
+        found = {a.key.subsystem: a.finding.reason for a in reversed(self.assessor.active)}
+        # The second attempt is made of what has failed again, before anything is found of it.
+        found = {**self.recovering, **found}
+        return {t.name: found.get(t.name if t.is_subsystem else t.writer or HOST, "") for t in targets}
 
     def _dismissed_by(self, row: Row) -> list[Change]:
         """What a recovery or a relaunch clears: it must be found again to count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,38 @@ class Cgroup:
             if name == "oom_kill" and count.isdecimal():
                 return int(count)
         return 0
+
+    def memory_bytes(self, fields: Collection[str]) -> int | None:
+        """The sum of these fields of memory.stat, and what is in the swap; None without a memory controller."""
+        text = self._read("memory.stat")
+        if not text:
+            return None
+        pairs = (line.partition(" ") for line in text.splitlines())
+        swapped = self._read("memory.swap.current").strip()
+        return sum(int(size) for name, _, size in pairs if name in fields) + (int(swapped) if swapped else 0)
+
+    def cpu_seconds(self) -> float:
+        """How long its processes, the ended ones too, have run."""
+        name, _, microseconds = self._read("cpu.stat").partition("\n")[0].partition(" ")
+        return int(microseconds) / 1e6 if name == "usage_usec" else 0.0
+
+    def processes(self) -> int:
+        """How many tasks it has: threads too, which is as cheap as it gets."""
+        count = self._read("pids.current").strip()
+        return int(count) if count else 0
+
+    def has_memory_limit(self) -> bool:
+        """Whether the kernel holds it below a maximum."""
+        return self._read("memory.max").strip().isdecimal()
+
+    def limit_memory(self, max_bytes: int, high_bytes: int) -> bool:
+        """Have the kernel hold it below these, 0 for none; False where there is no memory controller."""
+        try:
+            self._write("memory.high", str(high_bytes or "max"))
+            self._write("memory.max", str(max_bytes or "max"))
+        except OSError:
+            return False
+        return True
 
     def freeze(self) -> None:
         """Ask that everything stand still, and whatever is forked from now on. Raises OSError."""

@@ -33,6 +33,9 @@ class Launch:
     marks: Mapping[str, str]
     cut_off: bool = False
     """From every network but loopback, where the engine can."""
+    memory_max_bytes: int = 0
+    memory_high_bytes: int = 0
+    """Limits for the kernel to hold, where the engine has a control group with a memory controller; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

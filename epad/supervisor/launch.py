@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epad.config import SubsystemConfig
+from epad.config_sizes import size_bytes
 from epad.directories import Directories
 from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK, Launch
 from epad.supervisor.intent import Room
@@ -59,4 +60,12 @@ def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str
         "WATCHDOG_USEC": str(round(room.settings.watchdog_seconds * 1e6)),
     }
     directory = Path(spec.working_directory) if spec.working_directory else room.directories.work(name)
-    return Launch(spec.command, environment, directory, room.directories.log(name), own_marks)
+    return Launch(
+        spec.command,
+        environment,
+        directory,
+        room.directories.log(name),
+        own_marks,
+        memory_max_bytes=size_bytes(spec.memory_max),
+        memory_high_bytes=size_bytes(spec.memory_high),
+    )

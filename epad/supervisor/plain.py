@@ -165,6 +165,9 @@ class PlainEngine:
         try:
             leaf.create()
             leaf.thaw()  # one that was left frozen would keep the new process from its first step
+            leaf.limit_memory(
+                launch.memory_max_bytes, launch.memory_high_bytes
+            )  # else the memory probe holds it
         except OSError as error:
             raise SpawnError(f"cgroup {leaf.path}: {error.strerror}", permanent=False) from error
         return leaf

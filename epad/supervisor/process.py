@@ -318,7 +318,9 @@ class Process:
             case Decision.GIVE_UP:
                 words = in_words(self._spec.restart, verdict)
                 self.record = replace(self.record, history=verdict.history)
-                await self._fail(f"{status.text}; {words}; mend that, then `epactl restart {self._name}`")
+                name = self._name
+                again = f"`epactl release {name}` and `epactl restart {name}`"
+                await self._fail(f"{status.text}; {words}; mend that, then {again}")
                 return
             case Decision.RESTART:
                 self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)

@@ -152,7 +152,12 @@ def _history(text: str) -> History:
         case [int(in_a_row), *restarted_at]:
             return History(tuple(restarted_at), in_a_row)
         case found:
-            return History(**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+            return History(
+                tuple(found["restarted_at"]),
+                found["in_a_row"],
+                tuple(found["lives"]),
+                tuple(found["failed_at"]),
+            )
 
 
 def _record(row: tuple[Any, ...]) -> ProcessRecord:

@@ -10,6 +10,7 @@ from epad.config import SubsystemConfig
 from epad.database import DatabaseError
 from epad.supervisor.engine import Child, Engine
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.footprints import Workload
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Held, Intent, Room, Step, held_state, next_step
 from epad.supervisor.notify import Notification, NotifySocket
@@ -151,6 +152,11 @@ class ProcessSubsystem:
     @property
     def has_failed(self) -> bool:
         return self._process.record.stage is Stage.FAILED
+
+    def workload(self) -> Workload | None:
+        """Its processes, where it has any."""
+        child = self._process.child
+        return None if child is None else Workload(self.name, child.identity, child.tree.group)
 
     def snapshot(self) -> SubsystemSnapshot:
         process = self._process

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import count
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from epad.directories import Directories
 from epad.supervisor.bus import SYSTEM_BUS
 from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.footprints import Workload
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.intent import (
     ClientSubsystem,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 # A few are looked at in every beat; of many, each comes to its turn within so many beats.
 _LOOKS_PER_BEAT = 10
 _MAX_BEATS = 10
+# A count that was read just before an exit tells whether the kernel's killing is of now.
+_BEATS_PER_OOM_LOOK = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,11 @@ class Supervisor:
             for name in self._order
         )
 
+    def workloads(self) -> tuple[Workload, ...]:
+        """The processes of every subsystem that has any."""
+        found = (process.workload() for process in self._processes.values())
+        return tuple(workload for workload in found if workload is not None)
+
     def failed(self) -> frozenset[str]:
         """Name the subsystems that will not come back by themselves."""
         return frozenset(name for name, process in self._processes.items() if process.has_failed)
@@ -199,8 +208,10 @@ class Supervisor:
     async def _watch(self) -> None:
         """Look at what no event tells: hung children, dead orphans, deleted sockets."""
         looked = 0
-        while True:
+        for beat in count():
             await sleep_to_beat(self._settings.watch_seconds)
+            if beat % _BEATS_PER_OOM_LOOK == 0:
+                self._room.oom_kills.look(self._clock.monotonic())
             processes = tuple(self._processes.values())  # a reload may change them between two beats
             for _ in range(_looks(len(processes))):
                 processes[looked % len(processes)].check(self._clock.monotonic())

@@ -287,7 +287,14 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
         "KillMode": Variant("s", "control-group"),
         # One process of it that the kernel kills for its memory is no reason for systemd to end the others.
         "OOMPolicy": Variant("s", "continue"),
+        **_memory(launch),
     }
+
+
+def _memory(launch: Launch) -> dict[str, Variant]:
+    """Limits for systemd to set on the unit's control group; without one given it sets none."""
+    limits = {"MemoryMax": launch.memory_max_bytes, "MemoryHigh": launch.memory_high_bytes}
+    return {name: Variant("t", size) for name, size in limits.items() if size}
 
 
 def _network(denied: list[Any], allowed: list[Any]) -> dict[str, Variant]:

@@ -59,6 +59,11 @@ class Tree(Mortal, Protocol):
         """Say whether a part of a frozen tree runs all the same."""
         ...
 
+    @property
+    def group(self) -> Cgroup | None:
+        """The control group that tells what belongs to it, where there is one."""
+        ...
+
     def was_out_of_memory(self) -> bool:
         """Say whether the kernel has certainly killed a part of it for its memory."""
         ...
@@ -142,6 +147,10 @@ class WalkedTree:
         root = () if self._root is None else (self._root,)
         return any(_runs(self._table, member) for member in self._known.union(root))
 
+    @property
+    def group(self) -> Cgroup | None:
+        return None
+
     def was_out_of_memory(self) -> bool:
         return False  # without a control group of its own nobody counts
 
@@ -215,6 +224,10 @@ class CgroupTree:
             return True
         outside = self._walked.remembered() - self._inside()
         return any(not self._table.is_stopped(member) for member in outside)
+
+    @property
+    def group(self) -> Cgroup | None:
+        return self._cgroup
 
     def was_out_of_memory(self) -> bool:
         return self._cgroup.oom_kills > 0

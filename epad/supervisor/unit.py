@@ -6,12 +6,15 @@ import asyncio
 import re
 from collections.abc import Collection, Mapping
 from enum import Enum, auto
+from functools import cache
 from typing import Any
 
 from epad.config import SubsystemConfig
 from epad.supervisor.causes import OUT_OF_MEMORY, was_killed, with_cause
+from epad.supervisor.cgroup import Cgroup, mount_point
 from epad.supervisor.engine import UNSEEN, ExitStatus
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.footprints import Workload
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Held, Room, held_state
@@ -25,6 +28,7 @@ from statemachine.containment import Rung
 
 # Until then the watchdog's time runs on while a unit is frozen, and ends it: systemd#38517.
 FREEZE_STOPS_WATCHDOG_SINCE = 258
+_mount_point = cache(mount_point)
 
 
 class UnitStep(Enum):
@@ -151,6 +155,12 @@ class UnitSubsystem:
     @property
     def has_failed(self) -> bool:
         return self._facts.active == "failed" and self._held.rung is not Rung.STOP
+
+    def workload(self) -> Workload | None:
+        """Its processes, where it has any: systemd keeps each unit's in a control group."""
+        if not self._facts.group or self._facts.active in DOWN or (mounted := _mount_point()) is None:
+            return None
+        return Workload(self.name, None, Cgroup(mounted / self._facts.group.lstrip("/")))
 
     def snapshot(self) -> SubsystemSnapshot:
         return SubsystemSnapshot(

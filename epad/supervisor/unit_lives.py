@@ -37,6 +37,7 @@ class UnitFacts:
     sub: str = ""
     result: str = ""
     invocation: bytes = b""
+    group: str = ""
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> UnitFacts:
@@ -50,6 +51,7 @@ class UnitFacts:
             sub=str(found.get("SubState", "")),
             result=str(found.get("Result", "")),
             invocation=bytes(found.get("InvocationID", b"")),
+            group=str(found.get("ControlGroup", "")),
         )
 
     @property

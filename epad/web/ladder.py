@@ -11,7 +11,7 @@ from statemachine.phase import Phase
 MEANINGS = {
     Phase.NORMAL: "everything runs",
     Phase.QUARANTINE: "one subsystem is isolated",
-    Phase.PRESERVATION: "critical state is saved, the rest is cut",
+    Phase.PRESERVATION: "critical state is saved, background work waits",
     Phase.RECOVERY: "restart, rebuild, replay",
     Phase.LIFEBOAT: "saved and stopped",
 }

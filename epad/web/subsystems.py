@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.control import limits
+from epad.control import footprint, limits
 from epad.control.render import duration
 from epad.web.html import Html, join, tag
 
@@ -14,7 +14,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]]) -> Html:
     """One row a subsystem."""
     if not subsystems:
         return tag("p", "No subsystems are configured.")
-    heads = ("Name", "State", "For", "Restarts", "Progress", "Tokens", "Budget", "Hold")
+    heads = ("Name", "State", "For", "Restarts", "Memory", "CPU", "Progress", "Tokens", "Budget", "Hold")
     return tag(
         "div",
         tag(
@@ -35,10 +35,12 @@ def _row(subsystem: dict[str, Any]) -> Html:
         ("State", state_chip(subsystem)),
         ("For", duration(subsystem["state_seconds"])),
         ("Restarts", subsystem["restarts"]),
+        ("Memory", footprint.memory(subsystem)),
+        ("CPU", footprint.cpu(subsystem)),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", limits.count(tokens.get("input", 0) + tokens.get("output", 0))),
         ("Budget", budget_bar(subsystem["budget"])),
-        ("Hold", _hold(subsystem["hold"])),
+        ("Hold", _hold(subsystem)),
     )
     name = tag("a", subsystem["name"], href=f"/subsystems/{subsystem['name']}")
     return tag(
@@ -89,10 +91,21 @@ def _bar(value: int, most: int, kind: str) -> Html:
     )
 
 
-def _hold(hold: Mapping[str, str]) -> Html:
+def _hold(subsystem: Mapping[str, Any]) -> Html:
+    """How firmly it is held, why, until when, and what ends it."""
+    hold, sentence = subsystem["hold"], subsystem.get("sentence")
     if hold["rung"] == "open":
         return Html("-")
-    return join(tag("strong", hold["rung"]), " ", hold["reason"])
+    if not sentence:
+        return join(tag("strong", hold["rung"]), " ", hold["reason"])
+    since = f" since {sentence['since']}" if sentence["since"] else ""
+    words = f"{since}: {sentence['why']}; {sentence['until']}: "
+    return join(tag("strong", hold["rung"]), words, tag("code", sentence["do"]))
+
+
+def _flags(subsystem: Mapping[str, Any]) -> str:
+    essential = ", essential" if subsystem["essential"] else ""
+    return f"{essential}, in the background" if subsystem.get("background") else essential
 
 
 def subsystem_detail(subsystem: dict[str, Any]) -> Html:
@@ -101,16 +114,17 @@ def subsystem_detail(subsystem: dict[str, Any]) -> Html:
     terms: list[tuple[str, Html | str | int]] = [
         ("State", state_chip(subsystem)),
         ("Since", f"{duration(subsystem['state_seconds'])} ago"),
-        ("Kind", subsystem["kind"] + (", essential" if subsystem["essential"] else "")),
+        ("Kind", subsystem["kind"] + _flags(subsystem)),
         ("Process", subsystem["pid"] or "-"),
         ("Restarts", subsystem["restarts"]),
+        ("Memory and CPU", footprint.in_full(subsystem)),
         ("Last words", subsystem["status"] or "-"),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", f"{tokens.get('input', 0):,} in, {tokens.get('output', 0):,} out"),
         ("Turns", f"{tokens.get('turns', 0):,}"),
         *([("Money", limits.dollars(subsystem["spent_microusd"]))] if subsystem["spent_microusd"] else []),
         ("Budget", limits.every(subsystem["budget"])),
-        ("Hold", _hold(subsystem["hold"])),
+        ("Hold", _hold(subsystem)),
         ("Depends on", ", ".join(subsystem["depends_on"]) or "-"),
         ("Log", subsystem["log"] or "-"),
     ]

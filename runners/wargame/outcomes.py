@@ -11,11 +11,17 @@ from enum import StrEnum
 
 
 class CallOutcome(StrEnum):
-    """What became of one request to a model."""
+    """What became of one request to a model.
+
+    Three answers end otherwise than by their own stop: `truncated` at a length, `cut` by a decision (a content filter,
+    a refusal, or for a reason that nobody here knows), `broken_off` by a fault of the server.
+    """
 
     OK = "ok"
     EMPTY = "empty"
     TRUNCATED = "truncated"
+    CUT = "cut"
+    BROKEN_OFF = "broken_off"
     TIMEOUT = "timeout"
     HTTP_4XX = "http_4xx"
     HTTP_429 = "http_429"
@@ -38,10 +44,22 @@ class CallOutcome(StrEnum):
 
 
 _SAID_SOMETHING = frozenset(
-    {CallOutcome.OK, CallOutcome.EMPTY, CallOutcome.TRUNCATED, CallOutcome.CONTEXT_TRUNCATED}
+    {
+        CallOutcome.OK,
+        CallOutcome.EMPTY,
+        CallOutcome.TRUNCATED,
+        CallOutcome.CUT,
+        CallOutcome.CONTEXT_TRUNCATED,
+    }
 )
 _TRANSIENT = frozenset(
-    {CallOutcome.TIMEOUT, CallOutcome.HTTP_429, CallOutcome.HTTP_5XX, CallOutcome.CONNECTION}
+    {
+        CallOutcome.BROKEN_OFF,
+        CallOutcome.TIMEOUT,
+        CallOutcome.HTTP_429,
+        CallOutcome.HTTP_5XX,
+        CallOutcome.CONNECTION,
+    }
 )
 
 
@@ -85,6 +103,7 @@ class VoidReason(StrEnum):
     ATTACKER_REFUSED = "attacker_refused"
     ATTACKER_EMPTY = "attacker_empty"
     ATTACKER_TRUNCATED = "attacker_truncated"
+    ATTACKER_CUT = "attacker_cut"
     ATTACKER_BAD_MESSAGE = "attacker_bad_message"
     ATTACKER_NO_CANARY = "attacker_no_canary"
     ATTACKER_LEAK = "attacker_leak"

@@ -9,6 +9,16 @@ from hypothesis import strategies as st
 
 from epad.control import render
 from epad.control.render import Style
+from epad.control.top import screen
+
+TABLE = (
+    "NAME     STATE        PID   FOR    RESTARTS  MEMORY              CPU  PROGRESS  TOKENS  "
+    "BUDGET                HOLD\n"
+    "chat     running      4242  1h02m  0         3.0 GiB of 4.0 GiB  25%  4/100     12k     "
+    "1500/6000 per minute  -\n"
+    "wargame  quarantined  4242  1h02m  0         3.0 GiB of 4.0 GiB  25%  4/100     12k     "
+    "1500/6000 per minute  freeze: three refusals"
+).splitlines()
 
 
 def test_a_whole_status() -> None:
@@ -17,9 +27,7 @@ def test_a_whole_status() -> None:
         "QUARANTINE for 1m01s: one subsystem misbehaves",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
         "",
-        "NAME     STATE        PID   FOR    RESTARTS  PROGRESS  TOKENS  BUDGET                HOLD",
-        "chat     running      4242  1h02m  0         4/100     12k     1500/6000 per minute  -",
-        "wargame  quarantined  4242  1h02m  0         4/100     12k     1500/6000 per minute  freeze: three refusals",
+        *TABLE,
         "embedded models: not an LLM",
         "",
         "ledger   34 records, ok",
@@ -71,6 +79,7 @@ def test_one_subsystem_in_full() -> None:
         "  pid       -",
         "  for       -",
         "  restarts  0",
+        "  memory    3.0 GiB of 4.0 GiB in 2 processes; CPU 25%, 12 s in all",
         "  status    round 4",
         "  progress  -",
         "  tokens    12000 in, 345 out",
@@ -80,7 +89,7 @@ def test_one_subsystem_in_full() -> None:
         "  log       /state/logs/chat.log",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
     ]
-    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 12
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 13
 
 
 def test_an_event_is_one_line() -> None:
@@ -187,3 +196,39 @@ def test_colours_only_when_asked_for() -> None:
     for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"):
         coloured = coloured.replace(code, "")
     assert [line.rstrip() for line in coloured.split("\n")] == render.status_lines(status())
+
+
+SENTENCE = {
+    "who": "wargame", "what": "is frozen", "since": "17:16", "why": "three refusals", "do": "epactl release wargame",
+    "until": "lets go by itself at 17:18:31 if it stays quiet", "line": "wargame is frozen since 17:16: and so on\x07",
+}  # fmt: skip
+
+
+def test_what_is_held_is_told_with_its_end_in_the_table_and_in_full_by_name() -> None:
+    """One line: who, why, until when, and the command; nothing of it is obeyed by the terminal."""
+    held = subsystem("wargame", hold={"rung": "freeze", "reason": "three refusals"}, sentence=SENTENCE)
+    (row,) = [line for line in render.status_lines(status(subsystems=[held])) if line.startswith("wargame")]
+    assert row.endswith("freeze: three refusals; lets go by itself at 17:18:31 if it stays quiet")
+    assert "  hold      wargame is frozen since 17:16: and so on?" in render.subsystem_lines(held, [])
+    background = render.subsystem_lines({**held, "background": True}, [])
+    assert background[1].endswith(", in the background")
+
+
+async def test_an_explanation_begins_with_what_is_true_now_and_has_evidence_only_if_asked() -> None:
+    """What a person is told at three in the morning is the first line; JSON is for those who want it."""
+    told = {**await FakeOperations().explain("wargame"), "summary": [SENTENCE]}
+    step = {"kind": "step", "id": "step-1", "at": "now", "text": "hold wargame freeze"}
+    told["chain"] = [*told["chain"], {**step, "fields": {"arguments": {"reason": "it loops", "wave": 0}}}]
+    plain = render.explain_lines(told, evidence=False)
+    assert plain[:3] == ["wargame is frozen since 17:16: and so on?", "", "why: wargame"]
+    assert not any("{" in line for line in plain)
+    assert "hold wargame freeze: it loops  [step-1]" in plain[-1]
+    assert any('evidence={"by": "a b"}' in line for line in render.explain_lines(told))
+    assert render.explain_lines({"subject": "chat", "chain": [], "summary": [SENTENCE]}) == plain[:1]
+
+
+def test_top_folds_a_long_sentence_so_that_its_end_is_read() -> None:
+    """The way out stands at the end, where a narrow terminal would cut it off."""
+    lines = screen(status(sentence="why " * 30 + "epactl release chat"), [], (80, 40))
+    assert any(line.endswith("epactl release chat") for line in lines)
+    assert all(len(line) <= 80 for line in lines)

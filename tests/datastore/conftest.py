@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from datastore_world import Store
 
+from epad.datastore.resting import Patience
+
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
@@ -18,3 +20,10 @@ def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
     yield make
     for store in made:
         store.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a file just written is believed after a moment, or every test of damage would take seconds."""
+    if "full_patience" not in request.keywords:
+        monkeypatch.setattr("epad.datastore.look.PATIENCE", Patience(0.05, 0.3, 0.01))

@@ -89,7 +89,9 @@ def test_a_checkpoint_is_made_listed_verified_and_restored(
     for name in ("ledger.db", "state.db"):
         (house.state / name).write_bytes(b"destroyed")
     assert house.ctl("checkpoint", "restore", *state).returncode == 2
-    restored = house.ctl("checkpoint", "restore", "--yes", *state)
+    elsewhere = house.ctl("checkpoint", "restore", "--yes", *state)
+    assert (elsewhere.returncode, "--outside" in elsewhere.stderr) == (1, True)
+    restored = house.ctl("checkpoint", "restore", "--outside", "--yes", *state)
     assert restored.returncode == 0, restored.stderr + restored.stdout
     assert "restored to" in restored.stdout
     house.start()

@@ -95,6 +95,8 @@ async def test_what_is_old_is_marked_and_its_series_are_taken_away() -> None:
     assert bench.view.host() == {
         "fresh": False,
         "pressure": {},
+        "memory_bytes": None,
+        "available_bytes": None,
         "disk_free_bytes": None,
         "disk_total_bytes": None,
         "free_inodes": None,

@@ -69,12 +69,17 @@ class Bench:
             self.reload,
             cast("Datastores", self),
             cast("BudgetOrders", self),
+            lambda: None,
+            self.give_up,
         )
 
     names = ("memory",)
 
     def accept(self, name: str) -> None:
         self.accepted = name
+
+    async def give_up(self, reason: str) -> None:
+        """Nothing is missing."""
 
     async def reload(self) -> list[str]:
         if isinstance(self.reloaded, Exception):

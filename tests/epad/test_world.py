@@ -56,6 +56,22 @@ def test_containables_come_providers_first() -> None:
     ]
 
 
+def test_who_may_be_cut_and_who_is_needed_by_others() -> None:
+    """Needed is what another depends on, what serves an upstream, and what an upstream is served by."""
+    specs = {
+        "chat": SubsystemConfig(command=("x",), depends_on=("model",)),
+        "model": SubsystemConfig(command=("x",)),
+        "vllm": SubsystemConfig(command=("x",), serves="vllm"),
+        "ollama": SubsystemConfig(kind="unit", unit="ollama.service"),
+        "night": SubsystemConfig(command=("x",), background=True),
+    }
+    toys = Toys()
+    view = WorldView(specs, cast("Supervisor", toys), Access(ManualClock()), [], lambda: 0, frozenset)
+    view.serve(["ollama", ""])
+    assert {c.name for c in view.containables() if c.needed} == {"model", "vllm", "ollama"}
+    assert {c.name for c in view.containables() if c.background} == {"night"}
+
+
 @given(st.data())
 def test_the_order_has_providers_first_and_is_the_same_however_the_file_is_written(
     data: st.DataObject,

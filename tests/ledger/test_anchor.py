@@ -11,9 +11,10 @@ import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
 
 from epad.ledger.anchor import Anchor, read_heads
-from epad.ledger.errors import HeadError
+from epad.ledger.errors import HeadError, LedgerUnavailableError
 from epad.ledger.everything import verify_everything
 from epad.ledger.head import Head, Signer, Verifier, load_or_make_key
+from epad.ledger.loss import Missing
 from epad.ledger.places import Places
 from epad.ledger.verify import Verdict, verify
 
@@ -129,12 +130,16 @@ async def test_a_truncated_ledger_goes_on_behind_what_was_signed(path: Path, tmp
     ledger = await open_ledger(path, places(path))
     assert ledger.records == 22
     assert "missing" in ledger.trouble
-    await ledger.open_turn(opening(50))
+    with pytest.raises(
+        LedgerUnavailableError, match="records 19 to 21 of the ledger were signed and are gone"
+    ):
+        await ledger.open_turn(opening(50))
     report = verify(path, anchor=places(path).anchor)
     assert report.words() == "CORRUPT(19, gap)"
     outcome = await ledger.repair(report, [copy])
     assert outcome.restored == (19, 20, 21)
     assert ledger.trouble == ""
+    await ledger.open_turn(opening(50))
     await ledger.close_turn(closing(50))
     await ledger.close()
     assert verify_everything(path, places(path), full=True).words() == "OK"
@@ -147,6 +152,7 @@ async def test_what_no_copy_gives_back_is_lost_on_record_and_heads_go_on(path: P
     ledger = await open_ledger(path, places(path))
     outcome = await ledger.repair(verify(path, anchor=places(path).anchor), [])
     assert outcome.lost == (19, 20, 21)
+    assert await ledger.accept_loss("a test") == Missing(19, 21)
     await ledger.close()
 
     report = verify_everything(path, places(path), full=True)

@@ -135,7 +135,7 @@ async def test_a_damaged_bundle_changes_nothing(tmp_path: Path) -> None:
     (bundle / "subsystems/chat/notes").write_bytes(ledger)
     with pytest.raises(RelaunchError, match="is damaged"):
         relaunch(bundle, tmp_path / "new", "it is mended", "uid 0", NOW)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old.witness", "old"]
 
 
 async def test_records_that_do_not_follow_are_not_added(tmp_path: Path) -> None:

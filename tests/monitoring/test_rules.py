@@ -109,7 +109,8 @@ def test_every_counter_that_is_asked_for_its_increase_is_there_at_0_before_its_f
     On a daemon that has just started, and for a subsystem that a reload has just added; also the times of
     creation that the rules read.
     """
-    asked = rising(RULES.read_text()) | rising(DASHBOARD.read_text())
+    # CPU time counts no events: a process that is first seen has run already, and no rule asks how often that was.
+    asked = (rising(RULES.read_text()) | rising(DASHBOARD.read_text())) - {"epad_subsystem_cpu_seconds_total"}
     assert len(asked) >= 6
     with installation(QUICK + "[subsystems.one]\n" + IDLE) as house:
         house.start()

@@ -53,6 +53,15 @@ async def test_what_cannot_be_seen_is_unknown_and_hides_no_damage() -> None:
     assert finding.severity is Severity.CRITICAL
 
 
+async def test_what_cannot_be_judged_hides_no_other_store() -> None:
+    """It is named, and the others are said to be sound: blind, the probe would never let their anomalies end."""
+    unjudged = DatastoreCheck("keys", "vault", True, error="cannot judge /k: encrypted")
+    asked = probe(unjudged, DatastoreCheck("memory", "chat", True, rows=3))
+    (finding,) = await asked.sample()
+    assert (finding.subsystem, finding.severity) == ("chat", Severity.OK)
+    assert asked.notice == "keys: cannot judge /k: encrypted"
+
+
 async def test_a_note_is_passed_on_and_an_interval_of_nothing_refused() -> None:
     """Both are for the person who looks at the status."""
     noted = probe(DatastoreCheck("m", HOST, True, note="made anew"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.host import Disk, Host, HostReading, HostThresholds, Pressure
+from probes.host import NO_PRESSURE, Disk, Host, HostReading, HostThresholds, Pressure
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
 from statemachine.clock import ManualClock
@@ -26,13 +26,17 @@ class Bench:
         self.lag = LoopLag(beat_seconds=0.25, lag_seconds=1.0, settle_seconds=10.0, clock=self.clock)
         self.disk = ROOMY
         self.pressure: Mapping[str, Pressure] = {"cpu": CALM, "memory": CALM, "io": CALM}
+        self.memory: tuple[int | None, int | None] = (64 * GIB, 32 * GIB)
+        self.blamed = ""
         self.error: OSError | None = None
-        self.host = Host(HostThresholds(), read=self.read, lag=self.lag, clock=self.clock)
+        self.host = Host(
+            HostThresholds(), read=self.read, lag=self.lag, clock=self.clock, blamed=lambda: self.blamed
+        )
 
     async def read(self) -> HostReading:
         if self.error is not None:
             raise self.error
-        return HostReading(self.pressure, self.disk)
+        return HostReading(self.pressure, self.disk, *self.memory)
 
     async def finding(self) -> Finding:
         (finding,) = await self.host.sample()
@@ -54,7 +58,7 @@ async def test_a_calm_machine_is_ok_and_its_figures_are_in_the_evidence() -> Non
     [
         ("memory", Pressure(0.9, 0.19), Severity.OK),
         ("memory", Pressure(0.9, 0.2), Severity.WARNING),
-        ("memory", Pressure(0.9, 0.6), Severity.ANOMALY),
+        ("memory", Pressure(0.9, 0.6), Severity.CRITICAL),
         ("io", Pressure(1.0, 0.59), Severity.OK),
         ("io", Pressure(1.0, 1.0), Severity.WARNING),
         ("cpu", Pressure(0.94, 0.0), Severity.OK),
@@ -69,10 +73,51 @@ async def test_only_memory_is_reason_to_act(resource: str, pressure: Pressure, s
 
 
 async def test_a_kernel_without_pressure_figures_is_watched_all_the_same() -> None:
-    """The room is."""
+    """The room is; and what cannot be seen is said in one line."""
     bench = Bench()
+    assert bench.host.notice == ""
     bench.pressure = {}
     assert (await bench.finding()).severity is Severity.OK
+    assert bench.host.notice == NO_PRESSURE
+    bench.pressure = {"memory": CALM}
+    await bench.finding()
+    assert bench.host.notice == ""
+
+
+@pytest.mark.parametrize(
+    ("total", "left", "pressure", "severity"),
+    [
+        (64 * GIB, 2 * GIB, True, Severity.OK),  # below 5 %, but more than 1 GiB
+        (8 * GIB, int(0.5 * GIB), True, Severity.OK),  # below 1 GiB, but more than 5 %
+        (64 * GIB, int(0.9 * GIB), True, Severity.WARNING),
+        (64 * GIB, 0, True, Severity.WARNING),  # nobody lacks it, says the pressure
+        (64 * GIB, int(0.9 * GIB), False, Severity.WARNING),
+        (64 * GIB, int(0.2 * GIB), False, Severity.CRITICAL),
+        (None, None, False, Severity.OK),
+    ],
+)
+async def test_memory_left_is_a_warning_unless_nothing_else_tells(
+    total: int | None, left: int | None, pressure: bool, severity: Severity
+) -> None:
+    """What is not used is wasted; whether anybody lacks it is the pressure's to say, where the kernel keeps any."""
+    bench = Bench()
+    bench.memory = (total, left)
+    if not pressure:
+        bench.pressure = {}
+    finding = await bench.finding()
+    assert finding.severity is severity
+    assert ("memory" in finding.evidence["short"]) is (severity > Severity.OK)
+
+
+async def test_who_took_the_memory_is_held_first() -> None:
+    """The machine's want of it is told, and left to that one's own finding; a full disk is not excused by it."""
+    bench = Bench()
+    bench.pressure, bench.blamed = {"memory": Pressure(0.9, 0.9)}, "agent"
+    finding = await bench.finding()
+    assert finding.severity is Severity.WARNING
+    assert "agent has taken most of it" in finding.reason
+    bench.disk = Disk(20 * GIB, 0, None, None)
+    assert (await bench.finding()).severity is Severity.CRITICAL
 
 
 @pytest.mark.parametrize(
@@ -163,7 +208,8 @@ async def test_the_worst_is_stated_and_the_rest_is_told_with_it() -> None:
     bench = Bench()
     bench.pressure = {"cpu": Pressure(1.0, 0.0), "memory": Pressure(0.7, 0.7)}
     finding = await bench.finding()
-    assert finding.severity is Severity.ANOMALY
+    assert finding.severity is Severity.CRITICAL
+    assert finding.evidence["short"] == {"memory": "critical", "cpu": "warning"}
     assert finding.reason.index("memory") < finding.reason.index("CPU")
 
 

@@ -13,7 +13,7 @@ from epad.response.decider import INCIDENT_NOTE
 from epad.response.plans import LEDGER, Target
 from epad.response.step import Lane, StepName, StepState
 from epad.response.stimulus import Paused, Resumed
-from statemachine.containment import Rung
+from statemachine.containment import Containable, Rung
 from statemachine.finding import HOST, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order, Persist
@@ -68,6 +68,58 @@ def test_two_anomalies_preserve_before_anything_else(story: Story) -> None:
     }
     assert not story.held("chat").paused
     assert story.held("guest").paused
+
+
+def test_several_that_are_only_throttled_are_each_contained_and_need_no_checkpoint(story: Story) -> None:
+    """Nobody else is touched; one hard trouble beside them is one, and two are several."""
+    for name in ("chat", "game", "guest"):
+        assert story.find(name, "token_rate") is Phase.QUARANTINE
+    assert story.rungs() == {**dict.fromkeys(NAMES, Rung.THROTTLE), "model": Rung.OPEN}
+    assert story.find("chat") is Phase.QUARANTINE
+    assert story.steps() == []
+    assert story.find("game") is Phase.PRESERVATION
+
+
+def test_a_throttle_that_outlasts_the_quarantine_preserves(story: Story) -> None:
+    """It goes on for a quarter of an hour: it does not go away by itself."""
+    for _ in range(181):
+        story.find("chat", "token_rate")
+        story.wait(5)
+    assert story.phase is Phase.PRESERVATION
+
+
+def test_much_found_of_one_subsystem_is_one_trouble(story: Story) -> None:
+    """It is held as firmly as the firmest asks; nobody pays for it beside it."""
+    for probe in ("token_burn", "progress", "cascade", "conversation", "vram"):
+        assert story.find("chat", probe) is Phase.QUARANTINE
+    assert story.rungs() == {**OPEN, "chat": Rung.STOP}
+
+
+def test_a_bystander_is_not_touched_by_a_preservation(story: Story) -> None:
+    """No step is about one that is in no trouble and says not of itself that it may be cut; essential or not."""
+    story.world.subsystems = [*SUBSYSTEMS, Containable("sleep", essential=False, has_process=True)]
+    story.find("chat")
+    assert story.find("game") is Phase.PRESERVATION
+    assert story.held("sleep").rung is Rung.OPEN
+    assert {target for name, target, _ in story.journalled_steps() if name == StepName.HOLD} == {
+        "chat",
+        "game",
+        "guest",
+    }
+
+
+def test_a_preservation_ends_once_throttles_are_all_that_is_left(story: Story) -> None:
+    """They are a quarantine's, however many."""
+    for name in ("chat", "game", "guest"):
+        story.find(name, "token_rate")
+    story.find("model", "vram", Severity.CRITICAL)
+    story.end()
+    story.release("model")
+    for _ in range(7):
+        for name in ("chat", "game", "guest"):
+            story.find(name, "token_rate")
+        story.wait(5)
+    assert story.phase is Phase.QUARANTINE
 
 
 def test_what_is_critical_preserves_at_once(story: Story) -> None:

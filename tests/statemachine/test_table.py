@@ -169,6 +169,10 @@ def test_a_row_is_withheld_somewhere(row: Row) -> None:
         ({"anomalies": 2, "held": 1}, Phase.QUARANTINE),
         ({"anomalies": 2, "held": 2}, Phase.QUARANTINE),
         ({"anomalies": 3, "held": 1}, Phase.PRESERVATION),
+        ({"anomalies": 3, "dependent": 2}, Phase.QUARANTINE),
+        ({"anomalies": 3, "dependent": 1}, Phase.PRESERVATION),
+        ({"anomalies": 3, "held": 1, "dependent": 1}, Phase.QUARANTINE),
+        ({"anomalies": 3, "dependent": 3}, Phase.QUARANTINE),
         ({"order": Order.LIFEBOAT}, Phase.PRESERVATION),
     ],
 )

@@ -26,6 +26,7 @@ tell("READY=1")
 time.sleep(600)
 """
 NEVER = RestartConfig(policy="never")
+AGAIN = "`epactl release it` and `epactl restart it`"
 
 
 def is_in(supervisor: Supervisor, state: SubsystemState, name: str = "it") -> bool:
@@ -108,7 +109,7 @@ async def test_a_spent_budget_is_a_failure_until_restart(world: World) -> None:
     await supervisor.start()
     await until(lambda: supervisor.failed() == {"it"})
     assert [event.will_restart for event in world.exits] == [True, True, True, False]
-    said = "exit 1; restart budget spent: 3 in 60 s, lives of about 0 s; mend that, then `epactl restart it`"
+    said = f"exit 1; restart budget spent: 3 in 60 s, lives of about 0 s; mend that, then {AGAIN}"
     assert snapshot(supervisor).status_text == said
     await supervisor.hold("it", Rung.OPEN, "")
     assert supervisor.failed() == {"it"}
@@ -134,7 +135,7 @@ async def test_a_row_of_failures_is_given_up_and_its_cause_told(world: World) ->
     assert said.startswith(
         "exit 1 (CUDA out of memory); it never ran healthily: died 4 times in a row, lives of"
     )
-    assert said.endswith("none was ready for 600 s; mend that, then `epactl restart it`")
+    assert said.endswith(f"none was ready for 600 s; mend that, then {AGAIN}")
     assert "Tried to allocate" not in said
     assert [event.will_restart for event in world.exits] == [True, True, True, False]
     assert all(event.life_seconds > 0 for event in world.exits)

@@ -36,6 +36,11 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "status": "round 4",
         "progress": {"done": 4, "total": 100},
         "vram_wanted_bytes": None,
+        "memory_bytes": 3 << 30,
+        "memory_max_bytes": 4 << 30,
+        "cpu_seconds": 12.5,
+        "cpu_cores": 0.25,
+        "processes": 2,
         "tokens": {"input": 12_000, "output": 345, "turns": 17},
         "spent_microusd": 0,
         "budget": {
@@ -330,6 +335,9 @@ class FakeOperations:
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+
+    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
+        return self._done("accept_loss", "host", reason, by)
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         if name != "memory":

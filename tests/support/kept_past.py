@@ -5,7 +5,7 @@ Records are those of the real ledger, byte for byte; only the thread, the file a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import apsw
 
 from epad.gateway.costs import COST_SCHEMA
 from epad.ledger.entry import Stamp
+from epad.ledger.loss import Accepted
 from epad.ledger.record import (
     EpochStarted,
     Outcome,
@@ -162,6 +163,10 @@ class RecordedTurns:
     ) -> Spending:
         """What `Ledger.spending` answers."""
         return spending(self.connection, self.clock.stamp(self.epoch), horizon_ns, requests_ns, marks)
+
+    async def accepted_losses(self) -> Sequence[Accepted]:
+        """Nothing was ever given up."""
+        return ()
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:

@@ -62,9 +62,9 @@ class SystemdBox:
     def property(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "-P", name, unit).strip()
 
-    def wait(self, holds: Callable[[], bool], what: str) -> None:
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until something holds; the box's journal is in the failure."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"waited for {what}\n{self.journal()}"
             time.sleep(0.05)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +31,8 @@ from epad.directories import Directories
 from epad.house import House
 from epad.ledger.store import Ledger
 from epad.supervisor.child_logs import LogKeeper
+from epad.supervisor.intent import Settings
+from epad.supervisor.supervisor import Surroundings
 from epad.watchers import Watchers
 from statemachine.containment import Hold
 from statemachine.phase import Phase
@@ -57,6 +62,22 @@ ballast_bytes = 0
 lag_seconds = 20.0
 """
 
+SELDOM_SECONDS = 10.0
+SELDOM = """
+[probes.cascade]
+interval_seconds = 10.0
+settle_seconds = 30.0
+[probes.liveness]
+interval_seconds = 5.0
+"""
+SELDOM_TIMES = (
+    ("epad.gateway.http.pool", "_LONGEST_SWEEP_SECONDS", 10.0),
+    ("epad.gateway.http.server", "_LONGEST_SWEEP_SECONDS", 10.0),
+    ("epad.gateway.upstream", "_LOOK_EVERY_SECONDS", 60.0),
+    ("epad.gateway.looking", "LOOK_EVERY_SECONDS", 60.0),
+)
+"""Times of the gateway's own, where this version of it has them."""
+
 
 @dataclass
 class VirtualDaemon:
@@ -76,10 +97,18 @@ class VirtualDaemon:
         return self.house.decider.phase
 
     def key(self, name: str) -> str:
+        """A process has its key in its environment, a client in a file."""
+        if name in self.engine.environments:
+            return self.engine.environments[name]["EPAD_GATEWAY_KEY"]
         return (self.directories.keys / f"{name}.key").read_text().strip()
 
     def headers(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key(name)}"}
+
+    def notify(self, name: str, text: str) -> None:
+        """Say something as this process would, by sd_notify."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
+            speaker.sendto(text.encode(), self.engine.environments[name]["NOTIFY_SOCKET"])
 
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
@@ -87,9 +116,20 @@ class VirtualDaemon:
 
 @asynccontextmanager
 async def virtual_daemon(
-    clock: VirtualTime, toml: str, *, tick_seconds: float = 1.0, environment: Mapping[str, str] | None = None
+    clock: VirtualTime,
+    toml: str,
+    *,
+    tick_seconds: float = 1.0,
+    seldom: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[VirtualDaemon]:
-    """Run the daemon with this configuration on top of `BASE`."""
+    """Run the daemon with this configuration on top of `BASE`.
+
+    `seldom` makes what looks every second or two look a few times a minute, so that a day costs a third: for what
+    takes hours anyway.
+    """
+    tick_seconds = SELDOM_SECONDS if seldom else tick_seconds
+    toml = f"{toml}\n{SELDOM}" if seldom else toml
     ram = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="epad-", dir=ram if ram.is_dir() else None))
     file = root / "epad.toml"
@@ -108,6 +148,12 @@ async def virtual_daemon(
             (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
         ):
             stack.enter_context(mock.patch.object(target, name, new))
+        if seldom:
+            slow = partial(Surroundings, settings=Settings(watch_seconds=SELDOM_SECONDS))
+            stack.enter_context(mock.patch.object(epad.house, "Surroundings", slow))
+            for module, name, seconds in SELDOM_TIMES:
+                if hasattr(sys.modules.get(module), name):
+                    stack.enter_context(mock.patch.object(sys.modules[module], name, seconds))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         stack.callback(structlog.reset_defaults)
         config = load(file)

@@ -1,7 +1,8 @@
 """Processes that live in virtual time: a supervisor's engine without the kernel.
 
-A process is what its command says: `("lives", "45", "1")` ends by itself after 45 virtual seconds with exit code 1, `("lives-once", "45", "1")` only the first time.
-A frozen one ages no more. Nothing is forked, so a crash loop of a day takes as long as its bookkeeping.
+A process is what its command says: `("lives", "45", "1")` ends by itself after 45 virtual seconds with exit code 1,
+`("lives-once", "45", "1")` only the first time. A frozen one ages no more. Nothing is forked, so a crash loop of a day
+takes as long as its bookkeeping.
 """
 
 from __future__ import annotations
@@ -76,17 +77,21 @@ class VirtualProcess:
     def is_loose(self) -> bool:
         return False
 
+    def was_out_of_memory(self) -> bool:
+        return False
+
     def forget(self) -> None:
         """Nothing is left."""
 
 
 @dataclass
 class VirtualEngine:
-    """Implements `epad.supervisor.engine.Engine`. `spawned` counts the starts by subsystem directory."""
+    """Implements `epad.supervisor.engine.Engine`. `spawned` counts the starts, `environments` are the last ones."""
 
     boot_id: str = "virtual"
     name: str = "virtual"
     spawned: dict[str, int] = field(default_factory=dict)
+    environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(FIRST_PID))
 
     def describe(self) -> str:
@@ -102,6 +107,7 @@ class VirtualEngine:
         manner, seconds, code = launch.command
         name = Path(launch.log_file).stem
         self.spawned[name] = self.spawned.get(name, 0) + 1
+        self.environments[name] = launch.environment
         if manner == "lives-once" and self.spawned[name] > 1:
             seconds = "1e9"
         identity = ProcessIdentity(next(self._pids), 1, self.boot_id)

@@ -248,8 +248,8 @@ class VirtualTime:
     def as_system_clock(self) -> Iterator[VirtualTime]:
         """Let every `epad.system.SystemClock` read this."""
         with (
-            mock.patch.object(SystemClock, "monotonic", lambda _: self.monotonic()),
-            mock.patch.object(SystemClock, "utc", lambda _: self.utc()),
+            mock.patch.object(SystemClock, "monotonic", lambda _: self.monotonic()),  # noqa: PT008  asked anew each time
+            mock.patch.object(SystemClock, "utc", lambda _: self.utc()),  # noqa: PT008
         ):
             yield self
 

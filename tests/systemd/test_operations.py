@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
-from systemd_box import BIN, ROOT, SystemdBox, systemd_box
+from systemd_box import BIN, PATIENCE_SECONDS, ROOT, SystemdBox, systemd_box
 
 from epad.permissions import CONFIDENTIAL, ORDERS, READS, Operation
 
@@ -64,7 +64,7 @@ command = ["python3", "/srv/caller.py", "tiny"]
 listen = "unix:/run/epad/caller.sock"
 depends_on = ["model"]
 """
-MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)'); d.commit(); d.close()"
+MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)')"
 OPERATOR, OBSERVER = "overseer", "visitor"
 WHO = ("root", "epad", OPERATOR, OBSERVER)
 REFUSED = 5
@@ -109,6 +109,7 @@ DEEDS = {
     Operation.ROTATE_KEY: Deed(order("key", "rotate", "caller")),
     Operation.REVOKE_KEY: Deed(order("key", "revoke", "caller"), order("key", "rotate", "caller")),
     Operation.ACCEPT_DATASTORE: Deed(order("datastore", "accept", "memory")),
+    Operation.ACCEPT_LOSS: Deed(order("ledger", "accept-loss")),
     Operation.SET_BUDGET: Deed(order("budget", "set", "target", "tokens_per_minute=1000")),
 }
 # These end in a state of their own, or need one: each has a test of its own below.
@@ -207,7 +208,7 @@ def test_a_restore_drill_comes_back_whole(box: SystemdBox) -> None:
         said = box.run("/usr/local/bin/epactl", "events", check=False)
         return "restore_drilled" in said or "drill" in said
 
-    box.wait(drilled, "a drill")
+    box.wait(drilled, "a drill", 60 + PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("who", WHO)

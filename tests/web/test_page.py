@@ -111,3 +111,19 @@ def test_orders_need_the_token() -> None:
 def test_an_error_names_itself() -> None:
     """And leads back."""
     assert "421" in error_page(421, "no").decode()
+
+
+async def test_who_is_held_is_told_until_when_and_what_ends_it() -> None:
+    """In the row and on its own page; a reason is text."""
+    sentence = {
+        "who": "chat", "what": "is frozen", "since": "17:16", "why": EVIL, "line": "",
+        "until": "lets go by itself at 17:18:31", "do": "epactl release chat",
+    }  # fmt: skip
+    held = subsystem("chat", hold={"rung": "freeze", "reason": "x"}, sentence=sentence, background=True)
+    page = await overview(subsystems=[held])
+    detail = detail_page(Detail(status(subsystems=[held]), held, [])).decode()
+    for text in (page, detail):
+        assert "lets go by itself at 17:18:31" in text
+        assert "<code>epactl release chat</code>" in text
+        assert EVIL not in text
+    assert ", in the background" in detail

@@ -7,6 +7,7 @@ from runners.wargame.settings import Limits
 
 # An answer of these is a decision against the caller, not a fault that may pass by the next call.
 DECISIONS = frozenset({401, 402, 403})
+LEAST_PAUSE_SECONDS = 1.0
 _NEUTRAL = frozenset({CallOutcome.CIRCUIT_OPEN, CallOutcome.DEADLINE, CallOutcome.HTTP_429})
 
 
@@ -43,9 +44,15 @@ class Breaker:
         self._open(f"{self.model}: asked to wait {seconds:.0f} s ({detail})", now, wait)
 
     def postpone(self, now: float, asked_seconds: float = 0.0) -> None:
-        """The probe failed: wait twice as long for the next, or for as long as its answer asked for."""
+        """The probe failed: wait for as long as its answer asked for, else twice as long for the next.
+
+        Who says when to come back knows better than a pause that doubles: it would be half an outage late.
+        """
+        if asked_seconds > 0:
+            self.retry_at = now + min(max(asked_seconds, LEAST_PAUSE_SECONDS), self._limits.pause_max_seconds)
+            return
         self._pause_seconds = min(2 * self._pause_seconds, self._limits.pause_max_seconds)
-        self.retry_at = now + min(max(self._pause_seconds, asked_seconds), self._limits.pause_max_seconds)
+        self.retry_at = now + self._pause_seconds
 
     def _open(self, reason: str, now: float, seconds: float) -> None:
         if not self.is_open:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 from random import Random
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
+from runners.contract import attempt_headers
 from runners.wargame import wellformed
 from runners.wargame.endpoint.admission import Admission
 from runners.wargame.endpoint.breaker import Breaker
@@ -49,6 +51,8 @@ class ModelClient:
         self._jitter = jitter
         self._breakers: dict[str, Breaker] = {}
         self._probes = 0
+        self._calls = count()
+        self._has_answered = False
 
     @property
     def down(self) -> list[Breaker]:
@@ -82,7 +86,7 @@ class ModelClient:
         if self._overflows(question):
             detail = f"about {question.estimated_tokens} tokens do not fit num_ctx"
             return Reply(CallOutcome.CONTEXT_TRUNCATED, detail=detail, attempts=0)
-        attempt = 0
+        attempt = timeouts = 0
         queue_seconds = 0.0
         while True:
             if breaker.is_open:
@@ -90,11 +94,13 @@ class ModelClient:
             if self._now() >= deadline:
                 return Reply(CallOutcome.DEADLINE, detail="the round's time was over", attempts=attempt)
             attempt += 1
-            reply = await self._admitted(question, deadline)
+            reply = await self._admitted(question, deadline, attempt, timeouts)
+            timeouts += reply.outcome is CallOutcome.TIMEOUT
             now = self._now()
             queue_seconds += reply.queue_seconds
             reply = replace(reply, attempts=attempt, queue_seconds=queue_seconds)
             breaker.record(reply.outcome, reply.status, reply.detail, now)
+            self._has_answered = self._has_answered or reply.status > 0
             if not reply.outcome.is_transient or attempt > self._limits.retries:
                 self._respect(breaker, reply, now)
                 return reply
@@ -115,7 +121,7 @@ class ModelClient:
         room = self.endpoint.context_tokens
         return bool(room) and question.estimated_tokens + question.max_tokens > room
 
-    async def _admitted(self, question: Question, deadline: float) -> Reply:
+    async def _admitted(self, question: Question, deadline: float, attempt: int, timeouts: int) -> Reply:
         """Wait for a place, ask once, and let the limit learn from it."""
         asked_at = self._now()
         key = self.gate.enter_at_once(question.lane)
@@ -129,7 +135,10 @@ class ModelClient:
         begun = self._now()
         self.admission.started(self.gate.in_flight, begun)
         try:
-            reply = await self._once(question, min(deadline, begun + self._limits.call_seconds))
+            # One that was too slow is given twice the time: asked again with the same, it would be as late again,
+            # and what it made for nobody is charged each time.
+            patience = self._limits.call_seconds * 2.0**timeouts
+            reply = await self._once(question, min(deadline, begun + patience), attempt)
         finally:
             self.gate.leave(key)
         now = self._now()
@@ -137,8 +146,15 @@ class ModelClient:
         return replace(reply, latency_seconds=now - begun, queue_seconds=begun - asked_at)
 
     def _respect(self, breaker: Breaker, reply: Reply, now: float) -> None:
-        """A server that still says 429 after our patience is left alone for as long as it asks."""
-        if reply.outcome is CallOutcome.HTTP_429:
+        """Leave a server alone for as long as it asks that, after our patience, still cannot serve.
+
+        It says so (429, or a 503 of one that loads or is known to be down), or nobody is where it answered before.
+        Then the run pauses until it is back: twenty failed calls before that would cost rounds for nothing.
+        """
+        is_limited = reply.outcome is CallOutcome.HTTP_429
+        asks = reply.outcome is CallOutcome.HTTP_5XX and reply.retry_after_seconds > 0
+        is_gone = reply.outcome is CallOutcome.CONNECTION and self._has_answered
+        if is_limited or asks or is_gone:
             breaker.hold(reply.retry_after_seconds or self._limits.pause_first_seconds, reply.detail, now)
 
     async def probe(self, breaker: Breaker) -> bool:
@@ -155,8 +171,9 @@ class ModelClient:
         """Ask once, without waiting for a place and without any second try: for measuring."""
         return await self._once(question, self._now() + self._limits.call_seconds)
 
-    async def _once(self, question: Question, until: float) -> Reply:
-        headers = {"Content-Type": "application/json", **self._headers}
+    async def _once(self, question: Question, until: float, attempt: int = 1) -> Reply:
+        call = question.idempotency_key or f"{id(self)}:{next(self._calls)}"
+        headers = {"Content-Type": "application/json", **self._headers, **attempt_headers(call, attempt)}
         if question.idempotency_key:
             headers["Idempotency-Key"] = question.idempotency_key
         try:

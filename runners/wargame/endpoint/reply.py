@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from runners.wargame import wellformed
+from runners.wargame.endpoint.ending import outcome_of_ending
 from runners.wargame.endpoint.endpoint import Dialect
 from runners.wargame.outcomes import CallOutcome
 
@@ -96,9 +97,12 @@ def _classify_body(raw: bytes, read: Callable[[Any], _Said]) -> Reply:
     if not isinstance(said.content, str | None):
         return Reply(CallOutcome.BAD_BODY, detail="message.content is no text", status=200)
     text = said.content or ""
+    outcome = _outcome_of_text(text, said.finish_reason)
+    has_ended = outcome in {CallOutcome.OK, CallOutcome.EMPTY}
     return Reply(
-        _outcome_of_text(text, said.finish_reason),
+        outcome,
         content=text,
+        detail="" if has_ended else f"it ended by {said.finish_reason[:DETAIL_CHARACTERS]!r}",
         status=200,
         finish_reason=said.finish_reason,
         prompt_tokens=said.prompt_tokens,
@@ -107,8 +111,9 @@ def _classify_body(raw: bytes, read: Callable[[Any], _Said]) -> Reply:
 
 
 def _outcome_of_text(text: str, finish_reason: str) -> CallOutcome:
-    if finish_reason == "length":
-        return CallOutcome.TRUNCATED
+    ending = outcome_of_ending(finish_reason)
+    if ending is not CallOutcome.OK:
+        return ending
     return CallOutcome.OK if text.strip() else CallOutcome.EMPTY
 
 

@@ -242,13 +242,15 @@ def contaminated(card: Card, turns: Sequence[str]) -> RoundOutcome | None:
     return None
 
 
+_VOID = {CallOutcome.EMPTY: VoidReason.ATTACKER_EMPTY, CallOutcome.CUT: VoidReason.ATTACKER_CUT}
+
+
 def _attacker_outcome(outcome: CallOutcome) -> RoundOutcome:
     if outcome is CallOutcome.DEADLINE:
         return RoundOutcome.failed(FailReason.DEADLINE)
     if outcome.is_infrastructure:
         return RoundOutcome.failed(FailReason.INFRASTRUCTURE)
-    empty = outcome is CallOutcome.EMPTY
-    return RoundOutcome.void(VoidReason.ATTACKER_EMPTY if empty else VoidReason.ATTACKER_TRUNCATED)
+    return RoundOutcome.void(_VOID.get(outcome, VoidReason.ATTACKER_TRUNCATED))
 
 
 def read_vote(role: Role, reply: Reply) -> Vote:

@@ -29,6 +29,8 @@ class Report:
     roles: Mapping[str, Rates]
     votes: Mapping[str, Mapping[str, int]]
     calls: Mapping[str, Mapping[str, int]]
+    endings: Mapping[str, Mapping[str, int]]
+    """By model, the reasons of answers that ended by something else than their own stop: none of them is a vote."""
     tokens: tuple[int, int]
     unanimous: Proportion
     analysis: Analysis
@@ -89,6 +91,7 @@ class Report:
             "roles": {name: one.as_json() for name, one in self.roles.items()},
             "votes": {role: dict(kinds) for role, kinds in self.votes.items()},
             "calls": {model: dict(outcomes) for model, outcomes in self.calls.items()},
+            "endings": {model: dict(reasons) for model, reasons in self.endings.items()},
             "prompt_tokens": self.tokens[0],
             "completion_tokens": self.tokens[1],
             "unanimous": self.unanimous.as_json(),
@@ -133,6 +136,13 @@ def build(store: Store, run: RunRow) -> Report:
         ),
         calls=_table(
             store.rows("SELECT model, outcome, count(*) FROM call WHERE run_id = ? GROUP BY 1, 2", mine)
+        ),
+        endings=_table(
+            store.rows(
+                "SELECT model, finish_reason, count(*) FROM call WHERE run_id = ?"
+                " AND outcome IN ('truncated', 'cut', 'broken_off') GROUP BY 1, 2",
+                mine,
+            )
         ),
         tokens=store.rows(
             "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM call"

@@ -46,6 +46,9 @@ def render(report: Report, reading: Reading) -> str:
             _section("Controls and contamination", _list(evidence(report))),
             _section("Votes by role", _counts("role", report.votes)),
             _section("Calls by model", _counts("model", report.calls)),
+            _section("Answers cut short, by the reason given", _counts("model", report.endings))
+            if report.endings
+            else "",
             _section("Read these", _reading(reading)),
             _section("What this does not show", _list(limits(report))),
             _section("What was run", _settings(report)),

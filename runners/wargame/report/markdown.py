@@ -24,6 +24,7 @@ def render(report: Report) -> str:
         _list("Controls and contamination", sentences.evidence(report)),
         _counts("Votes", "role", report.votes),
         _counts("Calls", "model", report.calls),
+        _counts("Answers cut short, by the reason given", "model", report.endings) if report.endings else "",
         _list("What this does not show", sentences.limits(report)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

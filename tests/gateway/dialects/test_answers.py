@@ -253,3 +253,47 @@ def test_json_of_any_size_is_read_the_first_way() -> None:
     text = json.dumps({"a": "x" * (1 << 20), "b": [1, 2.5, None, True]}).encode()
     assert read(text) == json.loads(text)
     assert read(b"true") is True
+
+
+@pytest.mark.parametrize(
+    ("path", "thought"),
+    [
+        (CHAT, {"choices": [{"message": {"reasoning_content": "hm", "content": "hi"}}]}),
+        (CHAT, {"choices": [{"message": {"reasoning": "hm", "content": "hi"}}]}),
+        (CHAT, {"choices": [{"message": {"reasoning_details": [{"text": "hm"}], "content": "hi"}}]}),
+        (
+            CHAT,
+            {"choices": [{"message": {"content": [{"type": "thinking", "thinking": "hm"}, {"text": "hi"}]}}]},
+        ),
+        (
+            RESPONSES,
+            {
+                "output": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+                    {"type": "message", "content": [{"type": "output_text", "text": "hi"}]},
+                ]
+            },
+        ),
+        (MESSAGES, {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"}]}),
+        (
+            MESSAGES,
+            {
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "new": None},
+                    {"type": "text", "text": "hi"},
+                ]
+            },
+        ),
+        (O_CHAT, {"message": {"thinking": "hm", "content": "hi"}, "done": True}),
+        (O_GENERATE, {"thinking": "hm", "response": "hi", "done": True}),
+    ],
+)
+def test_what_is_thought_is_listened_to_and_no_part_of_the_answer(path: str, thought: dict[str, Any]) -> None:
+    """Two answers that say the same are one, whatever was thought before; thoughts may loop as well."""
+    whole = endpoint(path).read(json.dumps(thought).encode())
+    assert whole.seen.choice_bytes == (4,)
+    assert whole.reply.take() == ["hm", "hi"]
+    plain = endpoint(path).reply(json.dumps(thought).replace("hm", "").encode())
+    assert whole.reply.digest() == plain.digest() != b""
+    other = endpoint(path).reply(json.dumps(thought).replace("hi", "so").encode())
+    assert whole.reply.digest() != other.digest()

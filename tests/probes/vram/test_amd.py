@@ -116,7 +116,108 @@ def test_an_impossible_process_discredits_the_table(amd: FakeAmd) -> None:
     assert row["used_bytes"] == 1 << 20
 
 
+# A carve-out beside its GTT.
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def gtt(amd: FakeAmd, total: object, used: object, address: str = ADDRESS) -> None:
+    """What the GPU may have of the system's memory."""
+    amd.write(f"sys/devices/pci0000:00/{address}/mem_info_gtt_total", f"{total}\n")
+    amd.write(f"sys/devices/pci0000:00/{address}/mem_info_gtt_used", f"{used}\n")
+
+
+def has(amd: FakeAmd, *names: str) -> None:
+    """Files that the kernel makes for some GPUs and not for others."""
+    for name in names:
+        amd.write(f"sys/devices/pci0000:00/{ADDRESS}/{name}", "0\n")
+
+
+@pytest.mark.parametrize(
+    ("vram", "gtt_total", "files", "is_shared"),
+    [
+        (512 * MIB, 124 * GIB, (), True),
+        (512 * MIB, 7 * GIB, (), True),  # a laptop of 16 GB
+        (1 * GIB, 7 * GIB, (), True),  # a handheld of 16 GB
+        (2 * GIB, 100 * GIB, (), True),
+        (4 * GIB, 60 * GIB, (), True),
+        (8 * GIB, 60 * GIB, ("gpu_busy_percent",), True),  # it says itself that it is none of the cards
+        (2 * GIB, 7 * GIB, ("gpu_busy_percent",), True),
+        (96 * GIB, 16 * GIB, ("gpu_busy_percent",), False),  # models live in the carve-out
+        (96 * GIB, 16 * GIB, (), False),
+        (24 * GIB, 16 * GIB, (), False),
+        (24 * GIB, 0, (), False),
+        (8 * GIB, 64 * GIB, (), False),
+        (4 * GIB, 16 * GIB, (), False),
+        (2 * GIB, 64 * GIB, ("gpu_busy_percent", "mem_busy_percent"), False),  # an old small card
+        (2 * GIB, 64 * GIB, ("gpu_busy_percent", "pcie_bw"), False),
+        (128 * GIB, 256 * GIB, ("gpu_busy_percent", "mem_busy_percent"), False),
+    ],
+)
+def test_vram_and_gtt_count_together_where_the_vram_is_a_carve_out(
+    amd: FakeAmd, vram: int, gtt_total: int, files: tuple[str, ...], is_shared: bool
+) -> None:
+    """By what the kernel makes for cards alone, else by size."""
+    amd.card(total=vram, used=vram - MIB)
+    gtt(amd, gtt_total, 3 * MIB)
+    has(amd, *files)
+    (row,) = read(amd.root)["gpus"]
+    expected = (vram + gtt_total, vram + 2 * MIB) if is_shared else (vram, vram - MIB)
+    assert (row["total_bytes"], row["used_bytes"]) == expected
+    assert ("together" in row["name"]) == is_shared
+
+
+def test_what_a_process_has_of_the_gtt_is_its_own_there(amd: FakeAmd) -> None:
+    """And only there: a card's GTT is what did not fit into it."""
+    amd.card(1, total=512 * MIB, used=500 * MIB)
+    gtt(amd, 120 * GIB, 100 * GIB)
+    amd.card(2, "0000:04:00.0", total=24 * GIB, used=GIB)
+    gtt(amd, 16 * GIB, 5 * GIB, "0000:04:00.0")
+    for pid, address in ((10, ADDRESS), (11, "0000:04:00.0")):
+        amd.client(pid, 5, pid, kibibytes=1 << 10, address=address)
+        fdinfo = (amd.root / f"proc/{pid}/fdinfo/5").read_text()
+        amd.write(f"proc/{pid}/fdinfo/5", fdinfo.replace("8 KiB", f"{50 << 20} KiB"))
+    apu, card = read(amd.root)["gpus"]
+    assert apu["processes"] == [[10, 50 * GIB + MIB]]
+    assert card["processes"] == [[11, MIB]]
+    assert (apu["total_bytes"], card["total_bytes"]) == (120 * GIB + 512 * MIB, 24 * GIB)
+
+
+@pytest.mark.parametrize(("vram", "is_judged"), [(512 * MIB, False), (2 * GIB, True), (24 * GIB, True)])
+def test_without_its_gtt_a_tiny_vram_cannot_be_judged(amd: FakeAmd, vram: int, is_judged: bool) -> None:
+    """A card of that size is no place for a model, and a carve-out of that size is always full."""
+    amd.card(total=vram, used=vram - MIB)
+    (row,) = read(amd.root)["gpus"]
+    assert ("message" not in row) == is_judged
+
+
+@pytest.mark.parametrize(("vram", "is_judged"), [(2 * GIB, False), (24 * GIB, True)])
+@pytest.mark.parametrize("text", ["", "unknown", "-1"])
+def test_a_gtt_that_cannot_be_read_does_not_make_a_carve_out_full(
+    amd: FakeAmd, vram: int, is_judged: bool, text: str
+) -> None:
+    """It was 2 % full a moment ago."""
+    amd.card(total=vram, used=vram - MIB)
+    gtt(amd, 100 * GIB, text)
+    (row,) = read(amd.root)["gpus"]
+    assert ("message" not in row) == (is_judged and text != "-1")
+
+
 # Through the prober.
+
+
+async def test_a_model_that_fills_the_gtt_is_stated_with_its_owner(amd: FakeAmd, machine: Machine) -> None:
+    """120 GiB of system memory that no VRAM shows."""
+    amd.card(total=512 * MIB, used=400 * MIB)
+    gtt(amd, 120 * GIB, 300 * MIB)
+    assert (await machine.probe.sample())[0].severity is Severity.OK
+    gtt(amd, 120 * GIB, 119 * GIB)
+    amd.client(13, 5, 1, kibibytes=1 << 10)
+    fdinfo = (amd.root / "proc/13/fdinfo/5").read_text()
+    amd.write("proc/13/fdinfo/5", fdinfo.replace("8 KiB", f"{118 << 20} KiB"))
+    findings = {finding.subsystem: finding for finding in await machine.probe.sample()}
+    assert findings["server"].severity is Severity.ANOMALY
+    assert "VRAM and GTT together" in findings["server"].reason
 
 
 class Machine:

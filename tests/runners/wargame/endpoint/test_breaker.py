@@ -88,3 +88,14 @@ def test_no_server_sends_us_away_for_ever() -> None:
     assert "asked to wait 1000000000 s" in breaker.reason
     breaker.postpone(135.0, asked_seconds=1e9)
     assert breaker.retry_at == 170.0
+
+
+def test_who_says_when_to_come_back_is_asked_then() -> None:
+    """Not after a pause that has doubled meanwhile, and not in the same instant either."""
+    breaker = Breaker("m", LIMITS)
+    breaker.hold(5.0, "HTTP 503", 100.0)
+    for now in (105.0, 110.0, 115.0):
+        breaker.postpone(now, asked_seconds=5.0)
+        assert breaker.retry_at == now + 5.0
+    breaker.postpone(120.0, asked_seconds=0.001)
+    assert breaker.retry_at == 121.0

@@ -97,3 +97,80 @@ async def test_waiting_for_a_place_ends_with_the_deadline() -> None:
         assert (late.outcome, late.detail) == (CallOutcome.DEADLINE, "no place in time")
         assert late.queue_seconds > 0
         assert (await first).outcome is CallOutcome.OK
+
+
+class Scripted:
+    """An endpoint that keeps what it was sent, and answers from a list; the last answer stays."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str]]) -> None:
+        self.answers = list(answers)
+        self.headers: list[dict[str, str]] = []
+
+    async def chat(self, request: web.Request) -> web.Response:
+        self.headers.append(dict(request.headers))
+        status, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return web.json_response(
+            openai() if status == 200 else {"error": "no"}, status=status, headers=headers
+        )
+
+
+async def test_every_try_of_a_call_is_marked_as_one() -> None:
+    """The gateway of epad tells our own retries from a loop by it."""
+    server = Scripted((500, {}), (500, {}), (200, {}))
+    question = replace(QUESTION, idempotency_key="run:round-3:1:sentinel")
+    async with client_of(server.chat, replace(PATIENT, backoff_seconds=0.0, retries=2)) as client:
+        reply = await client.ask(question, asyncio.get_running_loop().time() + 60)
+        await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+        await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+    assert (reply.outcome, reply.attempts) == (CallOutcome.OK, 3)
+    marks = [headers["X-Epad-Attempt"].rpartition(".") for headers in server.headers]
+    assert [number for _, _, number in marks] == ["1", "2", "3", "1", "1"]
+    names = [name for name, _, _ in marks]
+    assert len(set(names[:3])) == 1
+    assert len(set(names)) == 3  # another call, another name, also where it has no key
+    assert [headers["x-stainless-retry-count"] for headers in server.headers] == ["0", "1", "2", "0", "0"]
+    assert all(len(headers["X-Epad-Attempt"]) <= 64 for headers in server.headers)
+
+
+async def test_a_server_that_loads_is_left_alone_for_as_long_as_it_says() -> None:
+    """Twenty failures before the run pauses would be four rounds lost to nothing."""
+    server = Scripted((503, {"Retry-After": "7"}))
+    async with client_of(server.chat, replace(PATIENT, pause_max_seconds=300.0)) as client:
+        now = asyncio.get_running_loop().time()
+        reply = await client.ask(QUESTION, now + 1.0)
+        (breaker,) = client.down
+        assert (reply.status, len(server.headers)) == (503, 1)  # seven seconds do not fit into the round
+        assert 6.0 < breaker.retry_at - now < 9.0
+        assert (await client.ask(QUESTION, now + 60)).outcome is CallOutcome.CIRCUIT_OPEN
+        assert len(server.headers) == 1
+        server.answers = [(503, {"Retry-After": "3"})]
+        assert not await client.probe(breaker)
+        assert breaker.retry_at - asyncio.get_running_loop().time() < 3.1
+        server.answers = [(200, {})]
+        assert await client.probe(breaker)
+        assert client.down == []
+
+
+async def test_nobody_there_pauses_the_run_after_its_own_retries() -> None:
+    """It was there before; one that never was is somebody's mistake, and its rounds fail."""
+    async with client_of(
+        Scripted((200, {})).chat, replace(PATIENT, backoff_seconds=0.0, retries=2)
+    ) as client:
+        url, client._url = client._url, "http://127.0.0.1:1/v1/chat/completions"
+        await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+        assert client.down == []
+        client._url = url
+        await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+        client._url = "http://127.0.0.1:1/v1/chat/completions"
+        reply = await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+        assert (reply.outcome, reply.attempts) == (CallOutcome.CONNECTION, 3)
+        assert len(client.down) == 1
+
+
+async def test_a_slow_answer_is_waited_for_twice_as_long_the_next_time() -> None:
+    """Each call that is given up is charged, and the next is as slow."""
+    server = Server(openai, seconds=0.5)
+    limits = replace(PATIENT, call_seconds=0.3, backoff_seconds=0.0)
+    async with client_of(server.chat, limits) as client:
+        reply = await client.ask(QUESTION, asyncio.get_running_loop().time() + 60)
+    assert (reply.outcome, reply.attempts) == (CallOutcome.OK, 2)

@@ -89,3 +89,54 @@ def test_usage_that_is_nonsense_counts_as_nothing() -> None:
     """Token counts are numbers or zero."""
     reply = classify(200, {}, answer("x", usage={"prompt_tokens": 5, "completion_tokens": "many"}))
     assert (reply.prompt_tokens, reply.completion_tokens) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [
+        *[
+            (reason, CallOutcome.OK)
+            for reason in (
+                "stop", "STOP", "Stop", "FINISH_REASON_STOP", "eos", "eos_token", "end_turn", "stop_sequence",
+                "COMPLETE", "tool_calls", "tool_use", "function_call", None, "", " stop ",
+            )
+        ],
+        *[
+            (reason, CallOutcome.TRUNCATED)
+            for reason in (
+                "length", "max_tokens", "MAX_TOKENS", "model_length", "max_length", "max_output_tokens",
+                "model_context_window_exceeded",
+            )
+        ],
+        *[
+            (reason, CallOutcome.BROKEN_OFF)
+            for reason in ("error", "ERROR", "abort", "cancelled", "load", "unload", "insufficient_system_resource")
+        ],
+        *[
+            (reason, CallOutcome.CUT)
+            for reason in (
+                "content_filter", "SAFETY", "RECITATION", "refusal", "ERROR_TOXIC", "pause_turn", "OTHER",
+                "stopped by an operator", "nonstop", "\udfff",
+            )
+        ],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dialect", ["openai", "ollama"])
+def test_only_its_own_stop_ends_an_answer(dialect: Dialect, reason: str | None, outcome: CallOutcome) -> None:
+    """In every dialect's words; what is not known is no end."""
+    message = {"role": "assistant", "content": "First, take the"}
+    body = {
+        "choices": [{"message": message, "finish_reason": reason}],
+        "message": message,
+        "done_reason": reason,
+    }
+    reply = classify(200, {}, json.dumps(body).encode(), dialect)
+    assert reply.outcome is outcome
+    assert reply.content == "First, take the"
+    assert bool(reply.detail) == (outcome is not CallOutcome.OK)
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "length", "error"])
+def test_what_was_cut_is_cut_also_where_nothing_was_said(reason: str) -> None:
+    """Empty is the word for a model that ended and had nothing to say."""
+    assert classify(200, {}, answer("", reason)).outcome is not CallOutcome.EMPTY

@@ -1,0 +1,38 @@
+"""Memory and CPU of a subsystem as text for people; `-` where it has no processes, or they were not looked at."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_GIB = 1 << 30
+
+
+def memory(subsystem: dict[str, Any]) -> str:
+    """What it takes, and of how much where it has a limit."""
+    taken, most = subsystem.get("memory_bytes"), subsystem.get("memory_max_bytes")
+    if taken is None:
+        return "-"
+    return f"{size(taken)} of {size(most)}" if most else size(taken)
+
+
+def cpu(subsystem: dict[str, Any]) -> str:
+    """Of one core, lately: 100 % is one core kept busy."""
+    cores = subsystem.get("cpu_cores")
+    return "-" if cores is None else f"{100 * cores:.0f}%"
+
+
+def in_full(subsystem: dict[str, Any]) -> str:
+    """Both, with the number of processes and all the CPU time there was."""
+    if subsystem.get("memory_bytes") is None:
+        return "-"
+    used = subsystem["cpu_seconds"]
+    return f"{memory(subsystem)} in {subsystem['processes']} processes; CPU {cpu(subsystem)}, {used:.0f} s in all"
+
+
+def size(number: int) -> str:
+    """A size in at most three digits and its unit."""
+    if number < _GIB:
+        return f"{number >> 20} MiB"
+    return f"{number / _GIB:.1f} GiB" if number < 100 * _GIB else f"{number / _GIB:.0f} GiB"

@@ -1,0 +1,109 @@
+"""Records that signed heads vouch for and the ledger lacks when it is opened: deleted, put back from an older copy.
+
+What was in them is not known, so nobody knows what was spent. Until they are back, or a person says that they are lost,
+no turn is opened. Both is noted in a file beside the ledger, for people too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from epad.database import fetch
+from epad.ledger.anchor import replace_file
+from epad.ledger.entry import Stamp
+from epad.ledger.errors import LedgerUnavailableError
+
+
+class Missing(Struct, frozen=True):
+    """The first and the last of the records that are missing."""
+
+    first: int
+    last: int
+
+    @property
+    def sentence(self) -> str:
+        """One line for a person."""
+        return (
+            f"records {self.first} to {self.last} of the ledger were signed and are gone, so nothing is forwarded: "
+            "put the newest checkpoint back (`epactl checkpoint restore`), or give them up with "
+            "`epactl ledger accept-loss --reason R`, which counts every budget as spent"
+        )
+
+
+class Accepted(Struct, frozen=True):
+    """Records that a person has given up, and when; it has the clocks of a record."""
+
+    first: int
+    last: int
+    reason: str
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+
+
+class _Noted(Struct, frozen=True):
+    missing: Missing | None = None
+    accepted: tuple[Accepted, ...] = ()
+
+
+class Losses:
+    """What a ledger has lost, as its file says. Every method raises LedgerUnavailableError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, first: int, last: int) -> None:
+        """Take note that these records are missing, beside those that are missing already."""
+        noted = self._read()
+        before = noted.missing or Missing(first, last)
+        self._write(replace(noted, missing=Missing(min(before.first, first), max(before.last, last))))
+
+    def missing(self, connection: apsw.Connection) -> Missing | None:
+        """What is missing and not given up; None once all of it is back."""
+        missing = self._read().missing
+        if missing is None:
+            return None
+        [(there,)] = fetch(
+            connection,
+            "SELECT count(*) FROM record WHERE seq BETWEEN ? AND ? AND body IS NOT NULL",
+            (missing.first, missing.last),
+        )
+        if there <= missing.last - missing.first:
+            return missing
+        self._write(replace(self._read(), missing=None))
+        return None
+
+    def accept(self, reason: str, stamp: Stamp) -> Missing | None:
+        """Give up what is missing, on a person's word; what that was."""
+        noted = self._read()
+        missing = noted.missing
+        if missing is None:
+            return None
+        given_up = Accepted(
+            missing.first, missing.last, reason, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns
+        )
+        self._write(_Noted(None, (*noted.accepted, given_up)))
+        return missing
+
+    def accepted(self) -> tuple[Accepted, ...]:
+        """What was ever given up, oldest first."""
+        return self._read().accepted
+
+    def _read(self) -> _Noted:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Noted)
+        except FileNotFoundError:
+            return _Noted()
+        except (OSError, msgspec.DecodeError) as error:
+            raise LedgerUnavailableError(f"{self._path}: {error}; it says which records are lost") from error
+
+    def _write(self, noted: _Noted) -> None:
+        try:
+            replace_file(self._path, msgspec.json.format(msgspec.json.encode(noted)) + b"\n")
+        except OSError as error:
+            raise LedgerUnavailableError(f"{self._path}: {error.strerror or error}") from error

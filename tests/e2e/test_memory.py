@@ -1,0 +1,57 @@
+"""Memory of a real process: shown, warned of, and ended above its limit, where no control group does that."""
+
+from __future__ import annotations
+
+import sys
+import urllib.request
+
+from installed import QUICK, installation
+
+# Takes 300 MiB a second after its start, in steps, and lives on.
+HOG = "import time; time.sleep(1); x = [bytearray(b'a') * (50 << 20) for _ in range(6)]; time.sleep(600)"
+CONFIG = f"""{QUICK}
+[daemon]
+engine = "plain"
+[probes.memory]
+interval_seconds = 0.5
+growth_window_seconds = 5.0
+[hysteresis.memory]
+raise_after = 2
+out_of = 3
+clear_after_seconds = 600.0
+flap_window_seconds = 3600.0
+flap_hold_max_seconds = 1800.0
+[subsystems.hog]
+command = ["{sys.executable}", "-S", "-c", "{HOG}"]
+memory_max = "200MiB"
+stop_seconds = 1.0
+[subsystems.other]
+command = ["{sys.executable}", "-S", "-c", "{HOG}"]
+[subsystems.bystander]
+command = ["sleep", "600"]
+"""
+
+
+def test_a_hog_above_its_limit_is_stopped_and_the_same_without_a_limit_is_shown() -> None:
+    """One line says who, how much, and which limit; nobody else is held, and what is shown is everywhere."""
+    with installation(CONFIG) as house:
+        house.start()
+        house.wait(lambda: house.subsystem("hog")["hold"]["rung"] == "stop", "the hog to be stopped", 60)
+        house.wait(lambda: house.subsystem("hog")["pid"] is None, "its end", 30)
+        reason = house.subsystem("hog")["hold"]["reason"]
+        assert "above its memory_max of 200 MiB; stopped, it gives it back" in reason
+        house.wait(lambda: house.subsystem("hog")["memory_bytes"] is None, "nothing of it to be left")
+        house.wait(
+            lambda: (house.subsystem("other")["memory_bytes"] or 0) >= 300 << 20, "the other one's size"
+        )
+        for name in ("other", "bystander"):
+            assert house.subsystem(name)["hold"]["rung"] == "open"
+        (line,) = [line for line in house.ctl("status").stdout.splitlines() if line.startswith("other ")]
+        assert " MiB " in line
+        assert "memory    3" in house.ctl("status", "other").stdout
+        with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=10) as answer:
+            series = answer.read().decode()
+        assert 'epad_subsystem_memory_bytes{subsystem="other"} 3' in series
+        assert 'epad_subsystem_cpu_seconds_total{subsystem="other"}' in series
+        assert [e["subsystem"] for e in house.events("anomaly.raised")] == ["hog"]
+        assert house.stop() == 0
