@@ -81,8 +81,8 @@ class OpenTurns:
         A full cap is a limit at work, and a client of many workers that each wait their second asks often: only what
         asks more often than any such does, and keeps on, hammers.
         """
-        wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
         if cap and self._hammers(now, cap):
+            wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
             limit = self._thresholds.pile_up_ratio * cap
             if self._untold.total(now):
                 limit = UNTOLD_RATIO * cap

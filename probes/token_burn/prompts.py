@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from probes.blame import Fault
 from probes.token_burn import prompts_told as told
 from probes.token_burn.rounds import Asked, Question, Rounds, weight_of_pause
@@ -57,8 +59,7 @@ class _Conversation:
     times: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(Struct, frozen=True):
     """A turn in flight: whose answer it awaits, and what it counts if that is the last one again."""
 
     asked: tuple[Asked, ...]
@@ -206,10 +207,11 @@ class Repetition:
             return False
         question, again = self._numbered.ask(event.shape)
         asked.append(Asked(self._numbered, question, question.answers, self._pause(question, event.at)))
-        looping = self._numbered.looping()
-        cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
-        if again and question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
-            verdicts.append(told.renumbered(self._thresholds, event, question))
+        if again and question.same:
+            looping = self._numbered.looping()
+            cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
+            if _sum_same(looping) >= _for_cycle(needed, cycle):
+                verdicts.append(told.renumbered(self._thresholds, event, question))
         return bool(question.same)
 
     def _begin(self, event: TurnAdmitted, opened: _Open) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -154,10 +154,12 @@ def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = 
             raise RequestError(f"{place}{name}: some servers take it for {folded!r}; write {folded!r}")
 
 
-@cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """What reads a kind, made once: to make it takes longer than to read what is small."""
+def _new_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
+
+
+# What reads a kind, made once: to make it takes longer than to read what is small.
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(_new_decoder)
 
 
 def _read(raw: Raw | bytes, kind: type[T]) -> T:
