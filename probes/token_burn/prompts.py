@@ -40,6 +40,9 @@ UNANSWERED = 4.0
 """What a request counts among the draws that the client itself gave up or got wrong: a library tries three to ten
 times, nobody fifty times."""
 
+GROWN_TURNS = 5
+"""Fewer turns, each with a larger prompt, are nothing to speak of."""
+
 STILL_SECONDS = 90.0
 """So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""
 
@@ -55,6 +58,8 @@ class _Conversation:
     first_tokens: int = 0
     in_a_row: float = 0.0
     times: int = 0
+    begun_tokens: int = 0
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,13 @@ class Repetition:
         self._begin(event, _Open(tuple(asked), nothing_new, event.random and not _drawn(event)))
         return verdicts
 
+    def growth(self) -> str:
+        """Say how the prompts of the last conversation have grown, if they have; what is spent is spent by that."""
+        talk = next(reversed(self._conversations.values()), None)
+        if talk is None or talk.turns < GROWN_TURNS or talk.prompt_tokens < 2 * talk.begun_tokens:
+            return ""
+        return f"; its prompts grow: from {talk.begun_tokens} to {talk.prompt_tokens} tokens in {talk.turns} turns"
+
     def refused(self, at: float) -> None:
         """A request was turned away: who waits because it was told to is not polling."""
         self._refused_at = at
@@ -118,6 +130,7 @@ class Repetition:
         elif event.fault is Fault.CLIENT:
             for asked in ended.asked:
                 asked.question.drawn += UNANSWERED
+                asked.question.unanswered += 1
 
     def _answered(self, ended: _Open, event: TurnFinished) -> None:
         said = bool(event.reply) or event.output_tokens > 0
@@ -159,7 +172,11 @@ class Repetition:
         drawn = sum(one.drawn for one in looping) if question.counted else question.drawn
         most = t.sampled_prompts if event.random or sample else min(t.sampled_prompts, LIKELIEST_DRAWS)
         of = sum(1 for one in looping if one.drawn)
-        return told.sampled(t, event, round(drawn) + of, of) if drawn >= _for_cycle(most, of) else None
+        if drawn < _for_cycle(most, of):
+            return None
+        if 2 * UNANSWERED * question.unanswered > drawn:
+            return told.unanswered(t, event, question.unanswered)
+        return told.sampled(t, event, round(drawn) + of, of)
 
     def _append(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
         """The last message, on a prompt that has grown; say whether it came back."""
@@ -172,6 +189,9 @@ class Repetition:
         if event.prompt_digest and event.prompt_digest == talk.prompt:
             return False  # the same prompt again has not grown
         grown = event.prompt_tokens > talk.prompt_tokens
+        talk.turns = talk.turns + 1 if grown else 1
+        if talk.turns == 1:
+            talk.begun_tokens = event.prompt_tokens
         question, again = talk.rounds.ask(event.last_message)
         pause = self._pause(question, event.at)
         if event.last_message != talk.message or not question.answered_at:

@@ -47,6 +47,7 @@ class Question:
     same: float = 0.0
     drawn: float = 0.0
     in_a_row: int = 0
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

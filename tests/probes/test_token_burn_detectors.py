@@ -17,9 +17,8 @@ from probes.token_burn.thresholds import (
     BurnWindow,
     TokenBurnThresholds,
 )
-from probes.token_burn.verdict import Detector
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnStreamed
+from probes.turns import TurnAdmitted, TurnFinished
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 

@@ -99,7 +99,9 @@ class Players:
             budget=lambda _: SubsystemBudget(**budget),
             clock=self.clock,
             push=self._push,
+            progressed_at=lambda _: self.progress(),
         )
+        self.progress: Callable[[], float] = lambda: float("-inf")
         self.talk = ConversationHealth(ConversationThresholds(), clock=self.clock, push=self._push)
         self._ids = itertools.count(1)
         self._numbers = itertools.count()

@@ -133,7 +133,6 @@ def vectors(turns: int) -> Client:
 
 def patient(workers: int, turns: int) -> list[Client]:
     """Forty workers of which eight are let in: the others wait for the second that they are told, and come back."""
-
     in_flight: set[int] = set()
 
     def worker(number: int) -> Client:

@@ -92,7 +92,7 @@ HONEST: dict[str, str] = {
     "a progress bar": "=" * 200 + ">\n",
     "emoji": "\U0001f327" * 900,
     "regular expressions": "[a-z]+|" * 300,
-    "sql": rows(lambda n: f"INSERT INTO t VALUES ({n}, 'x');\n"),
+    "sql": rows(lambda n: f"({n}, 'x', NULL),\n"),
     "sql of one row": "INSERT INTO t DEFAULT VALUES;\n" * 150,
 }
 
