@@ -27,6 +27,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     `random` where the request asks for the likeliest answer (temperature 0, top_k 1), and `drawn` where it asks for a
     sample itself (temperature above 0, a seed, several choices); None where nobody has looked. `shape` is a digest of
     the last message without its numbers and ids: a loop that counts differs from turn to turn in nothing else.
+    `choices` is how many answers the request asks for.
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -48,6 +49,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     random: bool = True
     drawn: bool | None = None
     shape: bytes = b""
+    choices: int = 1
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):

@@ -34,7 +34,10 @@ RENUMBERED, RENUMBERED_TOKENS = 0.5, 32
 thousand bookings that are looked through for fraud nearly all are answered by one word, and no two by a sentence."""
 
 LIKELIEST_DRAWS = 24
-"""So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding."""
+"""So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding. So
+there is of a text that is embedded, where nothing is said at all."""
+
+PARAGRAPH_TOKENS = 32
 
 UNANSWERED = 4.0
 """What a request counts among the draws that the client itself gave up or got wrong: a library tries three to ten
@@ -143,6 +146,7 @@ class Repetition:
                 weight *= unsaid
             asked.rounds.answer(asked, event.reply, weight)
             asked.question.answered_at = event.at
+            asked.question.tokens = event.output_tokens
             asked.question.busy_at_answer = self._busy_at(event.at)
 
     def _prompt(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
@@ -150,12 +154,12 @@ class Repetition:
         if not event.prompt_digest:
             return False
         question, again = self._prompts.ask(event.prompt_digest)
-        pause = self._pause(question, event.at)
+        pause = self._pause(question, event.at, exactly=True)
         sampling, known = (event.sampling, event.attempt), question.number > 0 and question.answers > 0
         sample = (event.random and _drawn(event)) or (known and sampling != question.sampling)
         question.sampling = sampling
         if again:
-            question.drawn += pause
+            question.drawn += pause * max(1, event.choices)
         weight = 0.0 if sample else pause
         asked.append(Asked(self._prompts, question, question.answers, weight, again=not sample))
         if again or question.drawn:
@@ -170,7 +174,9 @@ class Repetition:
         if question.same and same >= _for_cycle(needed, cycle):
             return told.identical(t, event, question) if cycle == 1 else told.cycle(t, event, looping, needed)
         drawn = sum(one.drawn for one in looping) if question.counted else question.drawn
-        most = t.sampled_prompts if event.random or sample else min(t.sampled_prompts, LIKELIEST_DRAWS)
+        mute = question.reply == b"" and not question.tokens
+        one_answer = mute or not (event.random or sample)
+        most = min(t.sampled_prompts, LIKELIEST_DRAWS) if one_answer else t.sampled_prompts
         of = sum(1 for one in looping if one.drawn)
         if drawn < _for_cycle(most, of):
             return None
@@ -244,7 +250,7 @@ class Repetition:
                 self._busy_since = event.at
             self._repeats += 1
 
-    def _pause(self, question: Question, at: float) -> float:
+    def _pause(self, question: Question, at: float, *, exactly: bool = False) -> float:
         """What it counts that a question comes back now.
 
         The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
@@ -258,7 +264,8 @@ class Repetition:
             return 0.0
         if at - self._found_at < STILL_SECONDS:
             return 1.0
-        return weight_of_pause(waited - (self._busy_at(at) - question.busy_at_answer))
+        idle = waited - (self._busy_at(at) - question.busy_at_answer)
+        return weight_of_pause(idle, long=exactly and question.tokens >= PARAGRAPH_TOKENS)
 
     def _busy_at(self, at: float) -> float:
         return self._busy + (at - self._busy_since if self._repeats else 0.0)

@@ -207,3 +207,26 @@ def test_what_burns_says_that_its_prompts_grow() -> None:
     heard = players.play(client(), most_turns=200, stop=True)
     assert heard.detectors == {"burn_rate"}
     assert "its prompts grow: from 1000 to" in heard.bad[0].reason
+
+
+SLOWER: dict[str, tuple[Callable[[], Client], int]] = {
+    "a paragraph every six seconds": (
+        lambda: tight(greedy=True, tokens=60, pause=6.0), 26,
+    ),
+    "one text embedded without end": (
+        lambda: (Ask("a text", tokens=0, seconds=0.05) for _ in itertools.count()), 25,  # type: ignore[dict-item]
+    ),
+    "a hundred choices each time": (
+        lambda: (
+            Ask("again", "all of them", drawn=True, choices=100) for _ in itertools.count()  # type: ignore[dict-item]
+        ), 4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLOWER)
+def test_what_costs_more_than_it_looks_is_found_too(name: str) -> None:
+    client, turns = SLOWER[name]
+    heard = found([client()])
+    assert heard.at_turn is not None
+    assert heard.at_turn <= turns
