@@ -260,7 +260,6 @@ class Turns:
                 random=sampling.random,
                 drawn=sampling.drawn,
                 shape=history.shape,
-                choices=arrival.ask.choices // max(1, arrival.ask.prompts),
             )
         )
 
