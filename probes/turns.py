@@ -69,7 +69,8 @@ class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
     `unit` says what the three figures count, whatever their names: tokens, microusd or requests. The client was told
-    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is.
+    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is. `waited_seconds`
+    is how long the request had waited for room before it was refused.
     """
 
     subsystem: str
@@ -84,6 +85,7 @@ class TurnRefused(Struct, frozen=True, gc=False):
     retry_after_seconds: float = 0.0
     fault: Fault = Fault.LIMIT
     upstream: str = ""
+    waited_seconds: float = 0.0
 
 
 class TurnFinished(Struct, frozen=True, gc=False):

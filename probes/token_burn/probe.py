@@ -116,7 +116,9 @@ class TokenBurn:
             cap = self._budget(event.subsystem).max_in_flight
             if event.limit_tokens not in (0, cap):
                 return  # the cap on everyone together: others may be the ones that pile up
-            track.open.refused_at_cap(event.at, cap, told=event.retry_after_seconds > 0)
+            track.open.refused_at_cap(
+                event.at, cap, told=event.retry_after_seconds, waited=event.waited_seconds
+            )
             self._state(
                 event.subsystem, track, self._of_the_moment(event.subsystem, track, event.at), event.at
             )
