@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -138,7 +139,11 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     )
     return Watchers(
         token_burn=TokenBurn(
-            token_burn_thresholds(probes.token_burn), budget=roster.budget, clock=clock, push=push
+            token_burn_thresholds(probes.token_burn),
+            budget=roster.budget,
+            clock=clock,
+            push=push,
+            progressed_at=partial(_progressed_at, snapshots),
         ),
         conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
         progress=Progress(
@@ -174,6 +179,12 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         lag=lag,
         roster=roster,
     )
+
+
+def _progressed_at(snapshots: Snapshots, name: str) -> float:
+    """When a subsystem last said that its work has moved on; asked only where it seems to go in circles."""
+    said = (one.progressed_at for one in snapshots() if one.name == name)
+    return max((at for at in said if at is not None), default=float("-inf"))
 
 
 def _vram(
