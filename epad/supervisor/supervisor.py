@@ -32,7 +32,6 @@ from epad.supervisor.intent import (
     Settings,
     remember_nothing,
 )
-from epad.supervisor.launch import inherited
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.subsystem import ProcessSubsystem
 from epad.supervisor.tasks import Tasks
@@ -287,7 +286,7 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         records=records,
         directories=surroundings.directories,
         environment=surroundings.environment,
-        inherited=inherited(os.environ),
+        environ=os.environ,
         clock=surroundings.clock,
         observer=surroundings.observer,
         log=surroundings.log,
