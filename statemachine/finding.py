@@ -77,8 +77,8 @@ class Finding:
         if others not in RUNG_LABELS:
             return False
         if mine not in RUNG_LABELS:
-            return others == RUNG_LABELS[0]
-        return bool(RUNG_LABELS.index(mine) > RUNG_LABELS.index(others))
+            return bool(others == RUNG_LABELS[0])
+        return RUNG_LABELS.index(mine) > RUNG_LABELS.index(others)
 
     @property
     def bad(self) -> bool:
