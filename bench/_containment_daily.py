@@ -131,6 +131,12 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
     ]
 
 
+@row("a dashboard that asks the same each half minute, temperature 0, the same long answer")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    ask = Ask(chat(shapes.prose(rng, 20), temperature=0), 27.0, Reply(shapes.prose(rng, 8), 3.0))
+    return [Client([ask] * n)]
+
+
 @row("a health check every ten seconds")
 def _(_: random.Random, n: int) -> Sequence[Client]:
     return [Client([Ask(chat("ping", max_tokens=1, temperature=0), 9.8, Reply("pong", 0.2))] * n)]

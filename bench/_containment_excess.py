@@ -30,7 +30,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     return [loop(asks())]
 
 
-@runaway("an expensive model in a tight loop, all different", "burn_rate", 6, toml=DAY.format(3_000_000))
+@runaway("an expensive model in a tight loop, all different", "", 6, toml=DAY.format(3_000_000))
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(
@@ -65,12 +65,28 @@ def _usual_then(rng: random.Random, pace: float) -> Sequence[Client]:
     return [loop(itertools.chain(usual, burning), most=2_000)]
 
 
-@runaway("twenty times the usual, all night", "busy_cusum", 600, onset=5_400.0, seldom=True, limit=20_000.0)
+@runaway(
+    "twenty times the usual, all night, a budget of the day",
+    "",
+    600,
+    onset=5_400.0,
+    seldom=True,
+    limit=20_000.0,
+    toml=DAY.format(600_000),
+)
 def _(rng: random.Random) -> Sequence[Client]:
     return _usual_then(rng, 20.0)
 
 
-@runaway("a fan-out of forty workers", "pile_up", 60, counts="requests")
+@runaway(
+    "twenty times the usual, no budget, busy_cusum contains", "busy_cusum", 600, onset=5_400.0, seldom=True,
+    limit=6_000.0, enforce={"busy_cusum": "contain"},
+)  # fmt: skip
+def _(rng: random.Random) -> Sequence[Client]:
+    return _usual_then(rng, 20.0)
+
+
+@runaway("a fan-out of two hundred workers", "pile_up", 600, counts="requests")
 def _(rng: random.Random) -> Sequence[Client]:
     manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
     return [
@@ -83,14 +99,19 @@ def _(rng: random.Random) -> Sequence[Client]:
             60,
             start=0.02 * k,
         )
-        for k in range(40)
+        for k in range(200)
     ]
 
 
-@runaway("every answer begets three more questions", "pile_up", 60, counts="requests")
+@runaway(
+    "every answer begets three more questions, a budget of the day",
+    "",
+    180,
+    toml=DAY.format(400_000),
+)
 def _(rng: random.Random) -> Sequence[Client]:
     clients = []
-    for depth in range(5):
+    for depth in range(4):
         clients += [
             loop(
                 (Ask(chat(shapes.prose(rng, 2)), 0.0, Reply(shapes.sentence(rng), 5.0)) for _ in range(40)),
@@ -104,8 +125,8 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway(
     "hammering at the cap of turns in flight",
-    "pile_up",
-    60,
+    "",
+    180,
     counts="requests",
     toml="[subsystems.agent.budget]\nmax_in_flight = 2",
 )
@@ -120,7 +141,7 @@ def _(rng: random.Random) -> Sequence[Client]:
             20,
             start=0.01 * k,
         )
-        for k in range(8)
+        for k in range(60)
     ]
 
 
@@ -148,7 +169,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway(
     "hammering a spent budget of the day, ten times a second",
-    "hard_limit",
+    "",
     30,
     counts="requests",
     toml="[subsystems.agent.budget]\ntokens_per_day = 3000",
@@ -168,11 +189,12 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway(
     "a retry storm without a pause at a server that fails",
-    "retry_ratio",
+    "",
     30,
     counts="requests",
     changes=(Change(0.0, "status", 500),),
     limit=120.0,
+    rests=True,
 )
 def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((chat(shapes.prose(rng, 2)), Reply())), HAMMER, 3, start=0.01 * k) for k in range(4)]
@@ -223,12 +245,8 @@ def _stream(
 runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
     _stream(shapes.circle, 400.0)
 )
-runaway("an answer that repeats two words", "looping_output", 120, counts="streamed")(
-    _stream(shapes.stutter, 400.0)
-)
-runaway("an answer that repeats itself, drifting", "looping_output", 240, counts="streamed")(
-    _stream(shapes.drift, 400.0)
-)
+runaway("an answer that repeats two words", "", 120, counts="streamed")(_stream(shapes.stutter, 400.0))
+runaway("an answer that repeats itself, drifting", "", 240, counts="streamed")(_stream(shapes.drift, 400.0))
 
 
 @runaway(

@@ -125,6 +125,11 @@ for _k, _workers, _seeds in ((5, 1, False), (20, 8, False), (40, 1, True), (40, 
         return _sampled(rng, max(n, 2 * k), k, workers, seeds=seeds)
 
 
+@row("pass@k: two hundred draws of each prompt, ten at once")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _sampled(rng, max(n, 400), 200, 10, seeds=False)
+
+
 @row("best of eight in one request (n = 8)")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     return [

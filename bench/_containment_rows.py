@@ -29,7 +29,10 @@ def find(name: str, share: float) -> Workload:
     name, _, plant = name.partition("+")
     if name in RUNAWAYS:
         row = RUNAWAYS[name]()
-        return replace(row, toml=row.toml + "\n" + PLANTS[plant]) if plant else row
+        if not plant:
+            return row
+        own = {name: how for name, how in row.enforce.items() if name != plant}
+        return replace(row, toml=f"{row.toml}\n{PLANTS[plant]}", enforce=own, after=10.0)
     return HONEST[name](max(24, int(REQUESTS * share)))
 
 

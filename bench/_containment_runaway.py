@@ -7,11 +7,13 @@ cost of this runaway's first ones:
 - a cycle of p questions: the second repetition of the whole, 3 p;
 - a conversation that goes in circles: 6 turns, since plain answers come twice and thrice in honest ones;
 - one question at a temperature: 42 turns, since forty draws are honest (self-consistency with k = 40);
-- an answer that repeats itself: 120 tokens after its circle begins, since refrains and rows of zeros are honest;
+- an answer that repeats itself: 120 tokens of its circle, 240 of one that drifts, since refrains and rows of zeros are
+  honest;
 - too much, of whatever content: 3 % of the day's budget within five minutes; where there is none, half an hour at
   twenty times the usual pace, since an honest batch is as busy for as long;
 - no progress: ten minutes of it;
-- refusals that are hammered against: 30 requests, since each of 8 turns in flight may come back thrice;
+- refusals that are hammered against: 30 requests, or three of each line where there are more, since whoever is refused
+  may come back twice;
 - a process that crashes again and again: five lives, or an hour, whichever is sooner.
 """
 
@@ -28,7 +30,7 @@ from _containment_world import Ask, Client, Manner, Reply, Workload
 
 RUNAWAYS: dict[str, Callable[[], Workload]] = {}
 DETECTOR: dict[str, str] = {}
-"""By runaway: the plant that switches off what is to see it; empty where a limit alone holds it."""
+"""By runaway: the one detector that is to see it; empty where it is several, or a limit alone."""
 
 LOOSE = Manner(retries=0, obeys=False, pause=0.0)
 HAMMER = Manner(retries=0, obeys=False, pause=0.05, insists=True)
@@ -36,21 +38,16 @@ LIMIT = 500
 """Turns of a loop that nobody stops: enough for every detector, and an end."""
 
 
-def _rung(detector: str) -> str:
-    return f'[probes.token_burn.rungs]\n{detector} = "open"'
-
-
 PLANTS: dict[str, str] = {
-    **{name: _rung(name) for name in (
-        "hard_limit", "busy_cusum", "identical_prompts", "duplicate_prompts", "appended_loop", "pile_up",
-        "looping_output",
+    **{name: f'[probes.token_burn.enforce]\n{name} = "observe"' for name in (
+        "hard_limit", "burn_rate", "busy_cusum", "identical_prompts", "duplicate_prompts", "sampled_prompts",
+        "renumbered_prompts", "appended_loop", "error_ratio", "pile_up", "looping_output",
     )},
-    "conversation": '[probes.conversation]\nrung = "open"',
-    "progress": '[containment]\nprogress = "open"',
-    "burn_rate": "\n".join(
-        f'[probes.token_burn.burn.{name}]\nrung = "open"' for name in ("fast", "steady", "slow")
-    ),
+    "loop": '[probes.conversation.enforce]\nloop = "observe"',
+    "progress": '[probes.progress.enforce]\nprogress = "observe"',
+    "cascade": '[probes.cascade.enforce]\ncascade = "observe"',
 }  # fmt: skip
+"""By detector: the configuration that lets it only tell."""
 
 
 def runaway(name: str, detector: str, oracle: float, **fields: Any) -> Callable[..., Any]:
@@ -81,25 +78,25 @@ def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((chat(shapes.prose(rng, 9), temperature=0), Reply("I cannot.", 1.0))))]
 
 
-@runaway("one prompt every ten seconds, temperature 0, the same long answer", "identical_prompts", 3)
+@runaway("one prompt every ten seconds, temperature 0, the same long answer", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(again((chat(shapes.prose(rng, 9), temperature=0), Reply(shapes.prose(rng, 6), 4.0)), wait=6.0))
     ]
 
 
-@runaway("one prompt in a tight loop, no temperature given, the same answer", "identical_prompts", 3)
+@runaway("one prompt in a tight loop, no temperature given, the same answer", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((chat(shapes.prose(rng, 9)), Reply("I cannot.", 1.0))))]
 
 
-@runaway("one prompt in a tight loop at a temperature", "identical_prompts", 42)
+@runaway("one prompt in a tight loop at a temperature", "sampled_prompts", 42)
 def _(rng: random.Random) -> Sequence[Client]:
     body = chat(shapes.prose(rng, 9), temperature=0.8)
     return [loop(Ask(body, 0.05, Reply(shapes.sentence(rng), 1.0)) for _ in itertools.count())]
 
 
-@runaway("one prompt, each time with another seed, for ever", "identical_prompts", 42)
+@runaway("one prompt, each time with another seed, for ever", "", 42)
 def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
     return [
@@ -110,20 +107,20 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("one prompt with a hundred choices (n = 100)", "identical_prompts", 3)
+@runaway("one prompt with a hundred choices (n = 100)", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(again((chat(shapes.prose(rng, 3), n=100, max_tokens=40), Reply("I cannot.", 4.0)), wait=0.5))
     ]
 
 
-@runaway("one completion, again and again", "identical_prompts", 3)
+@runaway("one completion, again and again", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     body = {"model": "m", "prompt": shapes.prose(rng, 6), "max_tokens": 60, "temperature": 0}
     return [loop(again((body, Reply("x = 1", 0.5)), path="/v1/completions"))]
 
 
-@runaway("one text embedded again and again", "identical_prompts", 3)
+@runaway("one text embedded again and again", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(
@@ -132,7 +129,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("one prompt under five names of the model", "duplicate_prompts", 3)
+@runaway("one prompt under five names of the model", "", 3)
 def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
     return [
@@ -165,10 +162,10 @@ for _period in (2, 3, 5):
 
 def _marked(mark: Callable[[int], str]) -> Callable[[random.Random], Sequence[Client]]:
     def make(rng: random.Random) -> Sequence[Client]:
-        text = shapes.prose(rng, 6)
+        text, answer = shapes.prose(rng, 6), shapes.prose(rng, 3)
         return [
             loop(
-                Ask(chat(f"{mark(n)} {text}", temperature=0), 0.1, Reply("I cannot do that.", 1.0))
+                Ask(chat(f"{mark(n)} {text}", temperature=0), 0.1, Reply(answer, 1.0))
                 for n in itertools.count()
             )
         ]
@@ -176,11 +173,11 @@ def _marked(mark: Callable[[int], str]) -> Callable[[random.Random], Sequence[Cl
     return make
 
 
-runaway("one prompt with a counter in it", "duplicate_prompts", 6)(_marked(lambda n: f"Attempt {n}:"))
-runaway("one prompt with the time in it", "duplicate_prompts", 6)(
+runaway("one prompt with a counter in it", "renumbered_prompts", 6)(_marked(lambda n: f"Attempt {n}:"))
+runaway("one prompt with the time in it", "", 6)(
     _marked(lambda n: f"It is 2026-01-01T00:{n // 60 % 60:02}:{n % 60:02}Z.")
 )
-runaway("one prompt with an id in it", "duplicate_prompts", 6)(
+runaway("one prompt with an id in it", "", 6)(
     _marked(lambda n: f"[{random.Random(n).getrandbits(128):032x}]")
 )
 
@@ -200,13 +197,13 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("a conversation that answers A, B, A, B", "conversation", 6)
+@runaway("a conversation that answers A, B, A, B", "loop", 6)
 def _(rng: random.Random) -> Sequence[Client]:
-    both = shapes.sentence(rng), shapes.sentence(rng)
+    both = shapes.prose(rng, 6), shapes.prose(rng, 6)
     return [loop(_talk(lambda _: shapes.sentence(rng), lambda n: Reply(both[n % 2], 2.0), 5.0), most=150)]
 
 
-@runaway("two agents that tell each other the same for ever", "conversation", 6)
+@runaway("two agents that tell each other the same for ever", "", 6)
 def _(_: random.Random) -> Sequence[Client]:
     return [
         loop(_talk(lambda _: "After you.", lambda _: Reply("No, after you.", 1.0)), start=float(k), most=150)
@@ -214,7 +211,7 @@ def _(_: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("one call of a tool with the same result for ever", "appended_loop", 6)
+@runaway("one call of a tool with the same result for ever", "", 6)
 def _(_: random.Random) -> Sequence[Client]:
     def asks() -> Iterator[Ask]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": "Read the file."}]

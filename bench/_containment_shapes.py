@@ -150,6 +150,11 @@ def matrix(_: random.Random) -> str:
     return "\\begin{pmatrix}\n" + " \\\\\n".join(rows) + "\n\\end{pmatrix}"
 
 
+def lines(_: random.Random) -> str:
+    """What was asked for: one line, forty times."""
+    return "I will not talk in the library again.\n" * 40
+
+
 def votes(rng: random.Random) -> str:
     return "\n".join(f"{n}: {rng.choice(['yes', 'no', 'no', 'no'])}" for n in range(1, 90))
 
@@ -159,7 +164,7 @@ FAMILIES: dict[str, Sequence[Shape]] = {
     "tables": (csv, csv_of_zeros, markdown_table, html_table, multiplication),
     "records": (yaml, json_rows, json_booleans, sql, votes),
     "code and logs": (code, unit_tests, logs, log_of_retries, zeros),
-    "verse and lists": (verse, bottles, numbers, check_list, prose),
+    "verse and lists": (verse, bottles, numbers, check_list, prose, lines),
     "encodings and pictures": (encoded, hex_dump, dna, art, matrix),
 }
 

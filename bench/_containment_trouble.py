@@ -185,3 +185,17 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
 )
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     return _steady(rng, n // 3)
+
+
+@row("three hundred requests at once, two retries, a cap of eight turns (asyncio.gather)")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _steady(rng, max(n, 300), 0.0, 300)
+
+
+@row(
+    "six retries with doubling pauses at a budget that is spent each minute",
+    toml="[subsystems.agent.budget]\ntokens_per_minute = 4000",
+)
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    manner = Manner(retries=6, obeys=False, first_wait=1.0, most_wait=32.0, pause=5.0)
+    return [Client(client.asks, manner=manner) for client in _steady(rng, n, 0.2, 4)]

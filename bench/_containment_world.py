@@ -22,6 +22,8 @@ from _containment_watch import watching  # noqa: E402
 from virtual_daemon import VirtualDaemon, virtual_daemon  # noqa: E402
 from virtual_time import VirtualTime  # noqa: E402
 
+from epad.config_probes import TokenBurnConfig  # noqa: E402
+
 __all__ = ["Ask", "Change", "Client", "Manner", "Reply", "Workload", "play"]
 
 
@@ -39,7 +41,7 @@ class Workload:
     """A row. `oracle_turns`: how many turns after the onset an oracle needs; `onset` in seconds after the start.
 
     `says`: the agent is a process that tells epad this, each at its time. `rests`: it is contained by being made to
-    wait for its answers.
+    wait for its answers. `enforce`: what its detectors may do, where this version of epad asks.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Workload:
     may_be_cut: bool = False
     says: Mapping[float, str] = field(default_factory=dict)
     rests: bool = False
+    enforce: Mapping[str, str] = field(default_factory=dict)
 
 
 def _bystander(name: str, model: str, every: float, factor: float) -> Client:
@@ -93,6 +96,9 @@ def _toml(row: Workload, main: ModelServer, other: ModelServer) -> str:
     ]
     if row.says:
         lines.append('[subsystems.agent]\ncommand = ["lives", "1e9", "0"]\nnotifies = true')
+    if row.enforce and "enforce" in TokenBurnConfig.__struct_fields__:
+        lines.append("[probes.token_burn.enforce]")
+        lines += [f'{name} = "{how}"' for name, how in row.enforce.items()]
     return "\n".join([*lines, row.toml, ""])
 
 

@@ -1,9 +1,8 @@
 """Hold every runaway, soon, and no honest workload: a table of both, and the former code beside it.
 
 `python bench/containment.py [--quick] [--json FILE] [--only=WORD] [--no-old]`. Each row is played by the real daemon
-(gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server; the modules
-`_containment_{honest,daily,trouble,runaway,excess}.py` say what is played, `_containment_runaway.py` also what an
-oracle would do.
+(gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server. What is played stands
+in `_containment_{honest,daily,trouble,runaway,excess}.py`; what an oracle would do, in `_containment_runaway.py`.
 The same rows are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
 and real incidents have; no real model answers here.
 """

@@ -28,6 +28,10 @@ POLL_SECONDS = 5.0
 SLOWLY = 0.125
 """What a repetition between the two counts: a tool that takes three seconds to fail is still a loop."""
 
+LONG_POLL_SECONDS, LONG_SLOWLY = 15.0, 0.25
+"""The same for a question whose answer is a paragraph: a poll is answered in a word, and a dashboard asks each half
+minute."""
+
 
 class Question(Struct, eq=False):
     """One question, and how often it has come back. `same` and `drawn` are weighted, `in_a_row` counts plainly.
@@ -46,6 +50,8 @@ class Question(Struct, eq=False):
     same: float = 0.0
     drawn: float = 0.0
     in_a_row: int = 0
+    unanswered: int = 0
+    tokens: int = 0
 
 
 class Asked(Struct, frozen=True):
@@ -123,8 +129,10 @@ class Rounds:
         return list({id(question): question for question in self._last}.values())
 
 
-def weight_of_pause(seconds: float) -> float:
-    """What a repetition counts that comes so long after the last answer."""
+def weight_of_pause(seconds: float, *, long: bool = False) -> float:
+    """What a repetition counts that comes so long after the last answer, which was a `long` one or not."""
     if seconds < AT_ONCE_SECONDS:
         return 1.0
+    if long:
+        return LONG_SLOWLY if seconds < LONG_POLL_SECONDS else 0.0
     return SLOWLY if seconds < POLL_SECONDS else 0.0

@@ -81,7 +81,7 @@ class ChunkStream(EventStream):
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
         """The end of each choice that has none yet, the usage if it was asked for, and the end of the stream."""
         envelope, choices = ending.openai_chunk(self._last), range(self._choices)
-        text = {"text": ""} if self._content == b'"text"' else {"delta": {}}
+        text: loose.JsonDict = {"text": ""} if self._content == b'"text"' else {"delta": {}}
         open_choices = [index for index in choices if index not in self._finished]
         chunk = {**envelope, "choices": [
             {"index": index, **text, "logprobs": None, "finish_reason": ending.OPENAI} for index in open_choices
