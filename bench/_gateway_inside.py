@@ -7,7 +7,7 @@ import contextlib
 import json
 import tempfile
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,9 +145,10 @@ async def inside(
     budgets: Mapping[str, BudgetConfig],
     *,
     clock: Clock | None = None,
+    began: Callable[[Gateway], None] = lambda _: None,
     **config: Any,
 ) -> AsyncIterator[Inside]:
-    """A gateway before these upstreams, with a key for each of these subsystems."""
+    """A gateway before these upstreams, with a key for each of these subsystems; `began` gets it before it listens."""
     clock = clock or SystemClock()
     settings = gateway_config(**config)
     with tempfile.TemporaryDirectory() as directory:
@@ -169,6 +170,7 @@ async def inside(
             log=structlog.get_logger(),
         )
         gateway = Gateway(parts)
+        began(gateway)
         host, port = await gateway.start()
         keys = {name: identities.lend(name) for name in budgets}
         connector = aiohttp.TCPConnector(limit=0)

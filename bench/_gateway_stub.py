@@ -25,6 +25,9 @@ _BODY = (
     b'{"role":"assistant","content":"' + b"word " * 20 + b'"},"finish_reason":"stop"}],"usage":'
     b'{"prompt_tokens":12,"completion_tokens":20,"total_tokens":32}}'
 )
+ANSWER = _BODY
+"""A whole answer's body, and a stream's events, for who reads them without asking."""
+STREAMED = (*[_CHUNK] * EVENTS, _USAGE, b"data: [DONE]\n\n")
 _WHOLE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY) + _BODY
 )

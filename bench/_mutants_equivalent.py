@@ -15,6 +15,7 @@ _FALSY = "it is asked only whether it is true"
 _HASHED = "the digest is the same however the text is cut into pieces"
 _ASKED = "self.requests.refuses(1, now)"
 _SUM = "Sum(shape) if math.isinf(shape.seconds)"
+_EVER = "(largest.allowed - wish.prompt_tokens)"
 _GATEWAY = "epad/gateway/"
 _DIALECTS = _GATEWAY + "dialects/"
 
@@ -70,6 +71,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ">= _HASHED_CHARACTERS -> > _HASHED_CHARACTERS",
     ): _HASHED,
     (_DIALECTS + "reply.py", "self._unhashed_characters = 0", "0 -> 1"): _HASHED,
+    (_DIALECTS + "reply.py", "self._unhashed_characters += len(text)", ""): _HASHED,
     (_DIALECTS + "reply.py", r'self._calls.update(b"\0" + name.encode() + b"\0")', r'b"\0" -> b"XX\0XX"'): (
         "a name is parted from its arguments by any bytes that JSON has not"
     ),
@@ -77,6 +79,33 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "it begins with another word all the same"
     ),
     (_DIALECTS + "openai_answer.py", "typed = read_answer(body, _Vectors)", ""): _SLOWER,
+    (_DIALECTS + "ollama_answer.py", "typed = read_answer(body, _Embedded)", ""): _SLOWER,
+    (
+        _DIALECTS + "anthropic.py",
+        'type: str = ""',
+        'type: str = "" -> type: str = None',
+    ): "neither is a block of text",
+    (
+        _DIALECTS + "dialect.py",
+        "zero_is_none: bool = False",
+        "zero_is_none: bool = False -> zero_is_none: bool = None",
+    ): _FALSY,
+    (
+        _DIALECTS + "openai_text.py",
+        "_BEGINNING_BYTES = 64",
+        "_BEGINNING_BYTES = 64 -> _BEGINNING_BYTES = None",
+    ): ("the beginning of all of it is the same"),
+    (
+        _DIALECTS + "body.py",
+        'insert = self.text.index(b"{") + 1',
+        'self.text.index(b"{") -> self.text.rindex(b"{")',
+    ): ("an object without fields has one brace that opens"),
+    (_DIALECTS + "body.py", "_COMPARED_BYTES = 256 << 10", ""): "pieces of any size come to the same",
+    (
+        _DIALECTS + "history.py",
+        r'_END = b"\0"',
+        r'b"\0" -> b"XX\0XX"',
+    ): "any bytes that JSON has not part two messages",
     (
         _DIALECTS + "counts.py",
         "if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):",
@@ -152,8 +181,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "admission.py", "return Admitted(short, max(enough, least), allowance.scope)", ""): _NEVER,
     (
         _GATEWAY + "admission.py",
-        "ever = (largest - wish.prompt_tokens) // wish.choices",
-        "(largest - wish.prompt_tokens) // wish.choices -> (largest - wish.prompt_tokens) / wish.choices",
+        "ever = (largest.allowed - wish.prompt_tokens) // wish.choices",
+        f"{_EVER} // wish.choices -> {_EVER} / wish.choices",
     ): _FLOOR,
     (
         _GATEWAY + "allowance.py",
@@ -166,6 +195,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "least = 1 if wish.most else 0",
         "1 if wish.most else 0 -> 1 if (wish.most) and False else 0",
     ): "allow() gives a turn of any output one token of it at least, or nothing at all",
+    (
+        _GATEWAY + "admission.py",
+        "return max(min(wish.useful, 1), min(wish.useful, ever // 2))",
+        "1 -> 2",
+    ): "for what can never fit nobody waits: it is asked for once more, and then one token is enough",
     (
         _GATEWAY + "allowance.py",
         "context_tokens: int = 0",

@@ -59,7 +59,8 @@ class Epad(_Base):
             "[probes.cascade]\nwindow_seconds = 0.01\nsettle_seconds = 0.0\ncrashes = 256\nsubsystems = 256\n"
         )
         # A delay of zero is not to be had: a millisecond is the shortest back-off, and the budget is not to be spent.
-        restart = "restart = { backoff_seconds = 0.001, backoff_max_seconds = 0.001, intensity = 1000 }"
+        limits = "intensity = 1000, failures_in_a_row = 0"
+        restart = f"restart = {{ backoff_seconds = 0.001, backoff_max_seconds = 0.001, {limits} }}"
         for n, command in enumerate(self.commands):
             words = ", ".join(f'"{word}"' for word in command.split())
             head += f"[subsystems.c{n}]\ncommand = [{words}]\n{restart}\n"

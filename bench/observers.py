@@ -13,16 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
 from _harness import Row, run
 
 from epad.config_load import load
 from epad.observers import TurnFanout
 from epad.spending import SpendingBook
 from epad.system import SystemClock
-from epad.thresholds import token_burn_thresholds
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.progress import Progress, ProgressThresholds
+from epad.thresholds import conversation_thresholds, progress_thresholds, token_burn_thresholds
+from probes.conversation import ConversationHealth
+from probes.progress import Progress
 from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.turns import TurnAdmitted, TurnFinished, TurnObserver, TurnStreamed
 
@@ -48,12 +47,8 @@ class Told:
                 clock=clock,
                 push=push,
             ),
-            ConversationHealth(
-                ConversationThresholds(**msgspec.structs.asdict(probes.conversation)), clock=clock, push=push
-            ),
-            Progress(
-                ProgressThresholds(**msgspec.structs.asdict(probes.progress)), snapshots=list, clock=clock
-            ),
+            ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
+            Progress(progress_thresholds(probes.progress), snapshots=list, clock=clock),
             SpendingBook({}, None, clock),  # type: ignore[arg-type]  budgets are not asked for here
         ]
         self.fanout = TurnFanout(observers, None, clock)  # type: ignore[arg-type]  for refusals only

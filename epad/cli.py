@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the daemon in the foreground")
     check = commands.add_parser("check", help="check the configuration; print every error there is")
-    for command in (run, check):
+    notify = commands.add_parser("notify", help="send a test message to where [notify] says a person is")
+    for command in (run, check, notify):
         command.add_argument(
             "--config", metavar="FILE", type=Path, help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
         )
@@ -57,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--show", action="store_true", help="print every key and the place that set it")
     diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
-    for command, function in ((run, _run), (check, _check), (diagram, _diagram), (default, _default_config)):
+    for command, function in (
+        (run, _run),
+        (check, _check),
+        (notify, _notify),
+        (diagram, _diagram),
+        (default, _default_config),
+    ):
         command.set_defaults(command=function)
     _add_installing(commands)
     return parser
@@ -108,6 +115,13 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
     return EXIT_OK
+
+
+def _notify(arguments: argparse.Namespace) -> int:
+    from epad import config_load  # noqa: PLC0415
+    from epad.notifying import trial  # noqa: PLC0415
+
+    return trial.run(config_load.read(config_load.find(arguments.config)).config.notify, os.environ, print)
 
 
 def _install(arguments: argparse.Namespace) -> int:

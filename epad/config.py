@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from epad.config_notify import NotifyConfig
 from epad.config_probes import Enforce, ProbesConfig
 from epad.config_sizes import Size
 from epad.config_types import (
@@ -365,6 +366,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     recovery: RecoveryConfig
     lifeboat: LifeboatConfig
     schedule: ScheduleConfig
+    notify: NotifyConfig = NotifyConfig()
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}

@@ -21,6 +21,7 @@ from epad.config import Config, SubsystemConfig, UpstreamConfig
 from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
+from epad.config_notify import check_notify
 from epad.config_sizes import size_bytes
 from epad.gateway.servers import SERVERS, server_named
 from epad.thresholds import check_thresholds
@@ -68,6 +69,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_quiet(config)
     yield from check_thresholds(config.probes)
     yield from _check_schedule(config)
+    yield from check_notify(config.notify)
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)

@@ -310,7 +310,9 @@ def _fit_ready_seconds(merge: _Merge) -> None:
     for name, table in merge.values.get("subsystems", {}).items():
         if "ready_seconds" in table or not (name in served or table.get("serves")):
             continue
-        seconds = load_seconds(table.get("command", ()), table.get("working_directory", ""))
+        seconds = load_seconds(
+            table.get("command", ()), table.get("working_directory", ""), table.get("environment", {})
+        )
         if seconds:
             table["ready_seconds"] = seconds
 

@@ -60,7 +60,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
     " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
-    "subsystems.NAME.ready_seconds": "how long it may take to become ready",
+    "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
     "probes.PROBE.enforce": "by detector: observe (only told) or contain",
     "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",
@@ -105,6 +105,13 @@ WORDS: Mapping[str, str] = {
     "budget.requests_per_minute": "requests, whatever they cost; 0: no limit",
     "global.max_in_flight": "turns at the same time; 0: as [gateway] says",
     "global.requests_per_minute": "requests, whatever they cost; 0: no limit",
+    "notify.ntfy_file": "a file with an ntfy topic's address in its first line, and a token, if any, in its second",
+    "notify.ntfy_credential": "the same, from systemd's LoadCredential=",
+    "notify.webhook_file": "a file with an address that takes JSON, and a token, if any",
+    "notify.webhook_credential": "the same, from systemd's LoadCredential=",
+    "notify.desktop": "notifications of the desktop too, through notify-send: where epad runs as you",
+    "notify.quiet": 'as "23:00-07:00": until its end a message waits, unless a critical incident begins',
+    "notify.zone": "the time zone of those hours, as Europe/Berlin; empty: the machine's",
     "daemon.log_level": "what is less grave is not logged",
 }
 _UNITS = {"tokens": "tokens", "usd": "USD"}

@@ -17,6 +17,7 @@ from epad import (
     ctl_local,
     ctl_shell,
     ctl_simulate,
+    ctl_upgrade,
     ctl_watch,
     ctl_words,
 )
@@ -273,6 +274,7 @@ def _add_subsystems(commands: _Commands) -> None:
 
 def _add_daemon(commands: _Commands) -> None:
     """Orders about the daemon as a whole."""
+    commands.order("upgrade", ctl_upgrade.upgrade, "Become what is installed now; subsystems run on.")
     reload = commands.add("reload", ctl_commands.reload, "Read the configuration again.")
     reload.add_argument(
         "--reason", metavar="TEXT", type=ctl_words.reason, default="asked for", help="why; it is recorded"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import structlog
 
 from epad import __version__
 from epad.beat import sleep_to_beat
+from epad.coming_back import Downgrade, begin_again, claim, is_restarted
 from epad.config import Config
 from epad.config_load import ConfigError, Loaded
 from epad.control.unix import ControlSocketError
@@ -31,7 +33,8 @@ from epad.house import House
 from epad.ledger.errors import LedgerError
 from epad.logs import configure
 from epad.memory import give_large_blocks_back
-from epad.notify import notify
+from epad.notify import notify, reloading
+from epad.notifying.making import make_notifier, view_of
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
 from epad.surface import SurfaceError
@@ -41,6 +44,8 @@ from epad.web.server import WebPageError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+BEGIN_AGAIN = -1
+START_SECONDS = 120.0  # as TimeoutStartSec= in systemd/epad.service
 EXIT_LIFEBOAT = 69
 """Everything is saved and stopped, and [lifeboat] then = "exit": systemd must not start it again (EX_UNAVAILABLE)."""
 
@@ -71,9 +76,11 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
 
         config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):
-            return asyncio.run(Daemon(config, read_config, directories, os.environ).run())
+            claim(directories.state, __version__)
+            status = asyncio.run(Daemon(config, read_config, directories, os.environ).run())
     except (
         StartError,
+        Downgrade,
         ControlSocketError,
         DatabaseError,
         GatewayError,
@@ -84,6 +91,9 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
     ) as error:
         log.error("daemon.not_started", error=str(error), config=[str(path) for path in loaded.files])
         return EXIT_FAILED
+    if status == BEGIN_AGAIN:
+        begin_again()
+    return status
 
 
 def _prepare(config: Config, state: Path | None) -> Directories:
@@ -157,7 +167,7 @@ class Daemon:
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Start, work until a signal or a failure, stop."""
+        """Start, work until a signal or a failure, stop. What it returns is the exit status, or BEGIN_AGAIN."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second signal during an orderly stop changes nothing: the stop has a deadline of its own.
@@ -182,13 +192,23 @@ class Daemon:
             await self._start(house)
             # What is there now stays: looking through it all for rings took 35 ms, every 3,000 requests.
             gc.freeze()
-            failed = await self._until_stopped(house.abandoned)
+            failed = await self._until_stopped(house)
         except BaseException:
             await self._leave(house)
             raise
         if failed:
             await self._leave(house)
             return EXIT_FAILED
+        if house.begin_again.is_set():
+            # Nobody feeds systemd's watchdog while the next program starts; it sets its own time again when ready.
+            patience = f"WATCHDOG_USEC={int(START_SECONDS * 1e6)}"
+            notify(*reloading(), patience, "STATUS=begins again as what is installed now")
+            await self._leave(house)
+            return BEGIN_AGAIN
+        if await self._is_restarted(house):
+            self._log.info("daemon.restarting", children="run on")
+            await self._leave(house)
+            return EXIT_OK
         await self._shut_down(house)
         return EXIT_LIFEBOAT if house.abandoned.is_set() else EXIT_OK
 
@@ -224,8 +244,10 @@ class Daemon:
         self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
+        self._spawn_notifier(house)
         interval = interval_seconds(self._environment, os.getpid())
         if interval is not None:
+            notify(f"WATCHDOG_USEC={self._environment['WATCHDOG_USEC']}", "WATCHDOG=1")
             self._spawn("watchdog", feed(interval, lambda: house.controller.cycles, house.ledger_commits))
         house.schedule.start()
         house.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
@@ -244,6 +266,14 @@ class Daemon:
         if sys.stderr.isatty():
             sys.stderr.write(greeting(house.board.render(), self._directories))
 
+    def _spawn_notifier(self, house: House) -> None:
+        """Tell a person of incidents, where the configuration says how."""
+        look = partial(view_of, house.decider, house.board.report.headline)
+        state = self._directories.state
+        notifier = make_notifier(self._config.notify, self._environment, look, house.clock, state)
+        if notifier is not None:
+            self._spawn("notify", notifier.run())
+
     async def _tell_systemd(self, house: House) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""
         while True:
@@ -254,9 +284,17 @@ class Daemon:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = name
 
-    async def _until_stopped(self, abandoned: asyncio.Event) -> bool:
-        """Wait for a signal, the end of LIFEBOAT, or of a side task: none ever should, so that is a failure."""
-        ends = {asyncio.create_task(event.wait(), name="stop") for event in (self._stop, abandoned)}
+    async def _is_restarted(self, house: House) -> bool:
+        """Whether systemd starts the next daemon at once, which adopts the children: they are units of their own."""
+        if house.abandoned.is_set() or not house.supervisor.engine.startswith("systemd:"):
+            return False
+        cgroup = await asyncio.to_thread(Path("/proc/self/cgroup").read_text)
+        return await is_restarted(self._environment, cgroup)
+
+    async def _until_stopped(self, house: House) -> bool:
+        """Wait for a signal, an order, the end of LIFEBOAT, or of a side task: none ever should, that is a failure."""
+        events = (self._stop, house.abandoned, house.begin_again)
+        ends = {asyncio.create_task(event.wait(), name="stop") for event in events}
         done, _ = await asyncio.wait({*ends, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - ends:
             self._log.error("task.died", task=task.get_name(), error=repr(task.exception()))

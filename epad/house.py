@@ -95,6 +95,7 @@ class House:
         self._stores = stores
         self._boot_id = boot_id
         self.abandoned = asyncio.Event()
+        self.begin_again = asyncio.Event()
         self.metrics = Metrics(__version__, config.subsystems)
         self.events = EventLog(stores.database, clock)
         self._history = History(stores.database)
@@ -364,7 +365,7 @@ class House:
             forgetful=[*self._watchers.forgetful(), self._stores.budgets, self._datastores],
             ledger_faults=lambda: self._integrity.faults,
             blind_probes=self.probe_loops.blind,
-            victims=self._watchers.cascade.victims,
+            victims=self._watchers.cascade.waiting,
         )
 
     def _make_decider(self) -> Decider:
@@ -440,6 +441,7 @@ class House:
             self._stores.budget_orders(self.reloader, self.clock),
             self.responses.newest_checkpoint,
             lambda reason: self._stores.accept_loss(self.config, reason, self.clock.monotonic()),
+            self.begin_again.set,
         )
 
     def _make_page(self) -> WebPage:

@@ -1,96 +1,28 @@
-"""What is wrong and who is held, in sentences: the facts of the decider, worded by `epad/sentence.py`.
+"""What is wrong and who is held, in sentences that are worded in one place (`epad/sentence.py`).
 
 Everything that tells a person of a trouble asks here: `of` for one subsystem, `current` for all, `headline` for the
-one line above them. Reads memory only. When a thing ends is asked of the assessor and of the transition table.
+one line above them. Reads memory only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta, tzinfo
-from math import inf, isfinite
-from typing import Any
+from datetime import tzinfo
 
-from epad.gateway.access import THROTTLE_INTERVAL_SECONDS
+from epad.incident_look import CALM, IncidentLook, Upstreams
 from epad.metrics import Metrics
 from epad.response.decider import Decider
-from epad.sentence import (
-    NOT_BY_ITSELF,
-    Sentence,
-    ends_it,
-    moment,
-    names,
-    together,
-    user_name,
-    with_user_names,
-)
-from statemachine.assessor import Anomaly
+from epad.sentence import Sentence
 from statemachine.clock import Clock
-from statemachine.containment import Cause, Hold, Rung
-from statemachine.finding import HOST
-from statemachine.phase import Phase
-from statemachine.situation import Persist
 
-CALM = "nothing is wrong"
-RELAUNCH = "epactl lifeboat relaunch --reason TEXT"
-_OWN = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED, Cause.PAUSED})
-
-_VERBS = {
-    Rung.OPEN: "is in trouble",
-    Rung.THROTTLE: f"is throttled to one request in {THROTTLE_INTERVAL_SECONDS:.0f} s",
-    Rung.BLOCK: "is blocked",
-    Rung.FREEZE: "is frozen",
-    Rung.RELEASE_VRAM: "has its VRAM taken back",
-    Rung.STOP: "is stopped",
-}
-
-# Whom a finding about the host is about, where it is not the machine itself.
-_OF_THE_HOST = {
-    "ledger_integrity": "the ledger",
-    "checkpoint": "the checkpoint",
-    "restore_drill": "the restore drill",
-}
-
-# What a person does about a finding that holds nobody; `{name}` is the subsystem.
-_ADVICE = {
-    "ledger_integrity": "epactl recovery",
-    "checkpoint": "epactl checkpoint create --reason TEXT",
-    "restore_drill": "epactl checkpoint list",
-    "liveness": "epactl restart {name} --reason TEXT",
-    "cascade": "epactl restart {name} --reason TEXT",
-}
-
-Upstreams = Callable[[], Sequence[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """What ends a hold: `at` is infinity where no time does, and `text` says it."""
-
-    at: float
-    text: str
-    do: str
-    by_itself: bool = True
-
-
-# By the state of an upstream (`epad.gateway.health.State`): what it does, what ends that, and what a person does.
-_UPSTREAM_WORDS = {
-    "gone": ("is gone", "goes on by itself once it answers", "start the server at {url}"),
-    "loading": ("is loading", "goes on by itself once it is ready", ""),
-    "rejecting": (
-        "rejects epad's key",
-        "goes on by itself once it takes the key",
-        "check api_key_file or api_key_credential of [upstreams.{name}]",
-    ),
-    "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
-    "limiting": ("limits epad", "goes on by itself {at}", ""),
-}
-_SILENT = ("does not answer", "goes on by itself once it answers", "look at the server at {url}")
+__all__ = ["CALM", "IncidentReport"]
 
 
 class IncidentReport:
-    """Words what the decider knows. `upstreams` are the rows of the status, `zone` is the machine's if None."""
+    """Says how things are whenever it is asked.
+
+    `upstreams` gives the rows of the status; `zone` is the machine's if None. Whoever asks several things at once
+    takes one `look`, so that the same is not worked out again for each of them.
+    """
 
     def __init__(
         self, decider: Decider, clock: Clock, upstreams: Upstreams = tuple, zone: tzinfo | None = None
@@ -100,297 +32,34 @@ class IncidentReport:
         self._upstreams = upstreams
         self._zone = zone
 
+    def look(self) -> IncidentLook:
+        """Take in how things are now."""
+        return IncidentLook(self._decider, self._clock, self._upstreams, self._zone)
+
     def of(self, subsystem: str) -> Sentence | None:
         """How a subsystem is held, why, until when, and what to do; None if it is not."""
-        reasons = self._decider.reasons_to_hold(subsystem)
-        if not reasons:
-            return None
-        # A relaunch out of the lifeboat ends every other reason too.
-        reasons = [hold for hold in reasons if hold.cause is Cause.LIFEBOAT] or reasons
-        endings = [self._ending(subsystem, hold) for hold in reasons]
-        hold, ending = reasons[0], endings[0]
-        return Sentence(
-            who=subsystem,
-            why=self._why(hold),
-            until=_until(ending, reasons, endings),
-            do=_do(ending, endings),
-            what=_VERBS[hold.rung],
-            since=self._since(subsystem, hold),
-            by_itself=ending.by_itself,
-        )
-
-    def ends_at(self, subsystem: str) -> float | None:
-        """When the last thing that holds a subsystem lets go by itself (monotonic); None if no time does."""
-        endings = [self._ending(subsystem, hold) for hold in self._decider.reasons_to_hold(subsystem)]
-        at = max((ending.at for ending in endings), default=inf)
-        return at if isfinite(at) else None
-
-    def observe(self, metrics: Metrics) -> None:
-        """Bring the series of the holds up to date."""
-        metrics.hold.clear()
-        metrics.hold_ends.clear()
-        now, utc = self._clock.monotonic(), self._clock.utc().timestamp()
-        for name, hold in self._decider.holds.items():
-            if hold.rung is Rung.OPEN:
-                continue
-            metrics.hold.labels(name, hold.rung.label, self._cause(name)).set(1)
-            if (at := self.ends_at(name)) is not None:
-                metrics.hold_ends.labels(name).set(utc + at - now)
+        return self.look().of(subsystem)
 
     def line_of(self, subsystem: str) -> str:
         """The same as text; empty if it is not held."""
-        sentence = self.of(subsystem)
-        return "" if sentence is None else sentence.line
-
-    def current(self) -> list[Sentence]:
-        """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
-        return [*self._troubles(), *together(self._waiting())]
-
-    def about(self, subject: str | None) -> list[Sentence]:
-        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
-        phase = self.phase()
-        if subject is None or subject == self._decider.phase:
-            return [*([phase] if phase is not None else ()), *self.current()]
-        if subject == HOST:
-            return self._unheld()
-        sentence = self.of(subject)
-        root = next((hold.root for hold in self._decider.reasons_to_hold(subject) if hold.root), "")
-        return [one for one in (sentence, self.of(root) if root else None) if one is not None]
-
-    def headline(self) -> str:
-        """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
-        phase = self.phase()
-        lines = [one.line for one in (*([phase] if phase is not None else ()), *self._troubles())]
-        waiting = [one.who for one in self._waiting()]
-        if waiting and self._decider.phase is not Phase.LIFEBOAT:
-            lines.append(f"{names(waiting)} {'wait' if len(waiting) > 1 else 'waits'} meanwhile")
-        return ". ".join(lines) or CALM
-
-    def _held(self) -> list[tuple[Cause, Sentence]]:
-        names_of_held = [name for name, hold in self._decider.holds.items() if hold.rung is not Rung.OPEN]
-        held = [(name, self.of(name)) for name in names_of_held]
-        return [(self._cause(name), sentence) for name, sentence in held if sentence is not None]
-
-    def _troubles(self) -> list[Sentence]:
-        own = [sentence for cause, sentence in self._held() if cause in _OWN]
-        return [*together(own), *self._unheld(), *self._silent_upstreams()]
-
-    def _waiting(self) -> list[Sentence]:
-        """Those who are held through no fault of their own."""
-        return [sentence for cause, sentence in self._held() if cause not in _OWN]
+        return self.look().line_of(subsystem)
 
     def phase(self) -> Sentence | None:
         """What the phase does, until when, and the command that ends it; None where each subsystem's line says it."""
-        decider, phase = self._decider, self._decider.phase
-        if phase is Phase.LIFEBOAT:
-            who = "everything is saved and stopped"
-            return Sentence(who, "", NOT_BY_ITSELF, RELAUNCH, by_itself=False)
-        if phase is Phase.NORMAL or (phase is Phase.QUARANTINE and decider.assessor.active):
-            return None
-        return Sentence(self._doing(phase), self._recovered(phase), self._phase_ends(), self._forced())
+        return self.look().phase()
 
-    def _doing(self, phase: Phase) -> str:
-        incident = self._decider.incident
-        if phase is Phase.QUARANTINE:
-            return "nothing is wrong any more"
-        if phase is Phase.PRESERVATION:
-            return (
-                "a checkpoint is being written"
-                if incident.persist is Persist.RUNNING
-                else "the state is safe"
-            )
-        under_way = "is under way" if incident.attempt_running else "has ended and is being watched"
-        return f"recovery attempt {incident.attempts} of {self._decider.attempts_allowed} {under_way}"
+    def current(self) -> list[Sentence]:
+        """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
+        return self.look().current()
 
-    def _recovered(self, phase: Phase) -> str:
-        """What a recovery works on, and why."""
-        if phase is not Phase.RECOVERY:
-            return ""
-        targets = self._decider.recovering.items()
-        return "; ".join(f"{name}: {why}" if why else name for name, why in targets)
+    def about(self, subject: str | None) -> list[Sentence]:
+        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        return self.look().about(subject)
 
-    def _phase_ends(self) -> str:
-        move = self._decider.next_move()
-        if move is None:
-            return self._waits_for()
-        at, row = move
-        return f"{row.destination} follows by itself {self._at(at)} if nothing else is found"
+    def headline(self) -> str:
+        """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
+        return self.look().headline()
 
-    def _waits_for(self) -> str:
-        """What must end before any time counts."""
-        incident = self._decider.incident
-        if incident.attempt_running:
-            return "goes on by itself once it has ended"
-        if incident.persist is Persist.RUNNING:
-            return "goes on by itself once it is written"
-        return "goes on by itself once the trouble is over"
-
-    def _forced(self) -> str:
-        """The command that ends the phase's waiting now; empty where more than time stands in the way."""
-        for wanted in (Phase.NORMAL, Phase.QUARANTINE):
-            if wanted.number < self._decider.phase.number and not self._decider.refusal(wanted):
-                return f"epactl phase --force {wanted} --reason TEXT"
-        return ""
-
-    # Holds.
-
-    def _cause(self, subsystem: str) -> Cause:
-        reasons = self._decider.reasons_to_hold(subsystem)
-        causes = [hold.cause for hold in reasons] or [Cause.FOUND]
-        return Cause.LIFEBOAT if Cause.LIFEBOAT in causes else causes[0]
-
-    def _why(self, hold: Hold) -> str:
-        match hold.cause:
-            case Cause.PARKED:  # its reason names the command, which the sentence does at its end
-                return hold.reason.partition("; `epactl ")[0]
-            case Cause.PERSON | Cause.PAUSED:
-                return with_user_names(hold.reason, user_name)
-            case _:
-                return hold.reason
-
-    def _since(self, subsystem: str, hold: Hold) -> str:
-        anomaly = self._anomaly(hold.probe, subsystem)
-        if anomaly is not None:
-            return self._moment(anomaly.raised_at, seconds=False)
-        if hold.cause in {Cause.BACKGROUND, Cause.SHORTAGE, Cause.LIFEBOAT}:
-            return self._moment(self._clock.monotonic() - self._decider.phase_seconds, seconds=False)
-        return ""
-
-    def _ending(self, name: str, hold: Hold) -> _Ending:
-        match hold.cause:
-            case Cause.FOUND | Cause.PERSON:
-                return self._ending_of_anomaly(name, self._anomaly(hold.probe, name))
-            case Cause.PARKED:
-                return _Ending(inf, NOT_BY_ITSELF, f"epactl release {name}", by_itself=False)
-            case Cause.PAUSED:
-                return _Ending(inf, NOT_BY_ITSELF, f"epactl resume {name} --reason TEXT", by_itself=False)
-            case Cause.VICTIM:
-                return _Ending(
-                    inf, f"goes on by itself once {hold.root} is well", f"epactl explain {hold.root}"
-                )
-            case Cause.LIFEBOAT:
-                return _Ending(inf, NOT_BY_ITSELF, RELAUNCH, by_itself=False)
-            case Cause.BACKGROUND | Cause.SHORTAGE:
-                return self._ending_of_phase()
-
-    def _ending_of_anomaly(self, name: str, anomaly: Anomaly | None) -> _Ending:
-        do = f"epactl release {name}"
-        if anomaly is None:
-            return _Ending(self._clock.monotonic(), "lets go by itself at once", do)
-        at = self._decider.lets_go_at(anomaly)
-        move = self._decider.next_move()
-        if not isfinite(at):
-            if self._decider.is_blind(anomaly.key.probe):
-                return _Ending(at, f"lets go by itself once the probe {anomaly.key.probe} sees again", do)
-            return _Ending(at, NOT_BY_ITSELF, do, by_itself=False)
-        if move is not None and move[0] < at and move[1].guard == "outlasted":
-            return _Ending(at, f"a recovery takes it over by itself {self._at(move[0])}", do)
-        return _Ending(at, f"lets go by itself {self._at(at)} if it stays quiet", do)
-
-    def _ending_of_phase(self) -> _Ending:
-        forced, move = self._forced(), self._decider.next_move()
-        if move is None:
-            text = "goes on by itself once the checkpoint is written and the trouble is over"
-            return _Ending(inf, text, forced or "epactl explain")
-        at, row = move
-        if row.destination is Phase.LIFEBOAT:
-            return _Ending(inf, f"LIFEBOAT follows {self._at(at)}", "epactl explain")
-        return _Ending(
-            at, f"goes on by itself {self._at(at)} if nothing else is found", forced or "epactl explain"
-        )
-
-    # What holds nobody.
-
-    def _unheld(self) -> list[Sentence]:
-        """Anomalies of the host, and of subsystems that they do not hold."""
-        rungs = self._decider.holds
-        found = [a for a in self._decider.assessor.active if _is_open(a, rungs)]
-        return together(self._unheld_one(a) for a in found)
-
-    def _unheld_one(self, anomaly: Anomaly) -> Sentence:
-        probe, name = anomaly.key
-        at = self._decider.lets_go_at(anomaly)
-        about = _OF_THE_HOST.get(probe, "the host") if name == HOST else name
-        advice = _ADVICE.get(probe, "epactl explain {name}") if name != HOST or probe in _OF_THE_HOST else ""
-        return Sentence(
-            who=about,
-            why=anomaly.finding.reason,
-            until=f"over by itself {self._at(at)} if it is not found again" if isfinite(at) else "",
-            do=advice.format(name=name) or "epactl explain host",
-            what="is in trouble",
-            since=self._moment(anomaly.raised_at, seconds=False),
-        )
-
-    def _silent_upstreams(self) -> list[Sentence]:
-        return [self._of_upstream(row) for row in self._upstreams() if row["reason"] or not row["healthy"]]
-
-    def _of_upstream(self, row: Mapping[str, Any]) -> Sentence:
-        """A model server that is not well; it holds nobody, and its clients are refused with its name."""
-        what, until, do = _UPSTREAM_WORDS.get(row.get("state", ""), _SILENT)
-        now = self._clock.monotonic()
-        since = self._moment(now - row["seconds"], seconds=False) if row.get("seconds") else ""
-        again = self._at(now + row.get("retry_seconds", 0.0))
-        return Sentence(
-            who=f"upstream {row['name']}",
-            why=str(row["reason"]),
-            until=until.format(at=again),
-            do=do.format(name=row["name"], url=row["url"]),
-            what=what,
-            since=since,
-        )
-
-    # Times.
-
-    def _anomaly(self, probe: str, subsystem: str) -> Anomaly | None:
-        active = self._decider.assessor.active
-        return next((a for a in active if a.key == (probe, subsystem)), None)
-
-    def _at(self, monotonic: float) -> str:
-        """A time to come, as a clause."""
-        soon = monotonic <= self._clock.monotonic() + 1.0
-        return "within a second" if soon else f"at {self._moment(monotonic)}"
-
-    def _moment(self, monotonic: float, *, seconds: bool = True) -> str:
-        now = self._clock.utc()
-        at = now + timedelta(seconds=monotonic - self._clock.monotonic())
-        return moment(at, now, self._zone, seconds=seconds)
-
-
-def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
-    """What ends the firmest hold; and who holds on after that."""
-    later = dict.fromkeys(
-        _HOLDERS[hold.cause]
-        for hold, ending in zip(reasons[1:], endings[1:], strict=True)
-        if (first.by_itself and ending.at > first.at)
-        or (ending.do != first.do and not (first.by_itself and ending.by_itself))
-    )
-    if not later:
-        return first.text
-    still = "still holds" if len(later) == 1 else "still hold"
-    return f"{first.text}, but {names(list(later))} {still} it then"
-
-
-def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
-    """The commands that let go at once, all of those that it takes; where they are not enough, what tells why."""
-    commands = list(dict.fromkeys(ending.do for ending in endings))
-    if first.by_itself:
-        commands = next(([do] for do in commands if not ends_it(do)), commands)
-    return "; ".join(filter(ends_it, commands)) or commands[0]
-
-
-_HOLDERS = {
-    Cause.FOUND: "another anomaly",
-    Cause.PERSON: "a person's order",
-    Cause.PARKED: "its parking",
-    Cause.PAUSED: "a person's pause",
-    Cause.VICTIM: "its provider's trouble",
-    Cause.BACKGROUND: "PRESERVATION",
-    Cause.SHORTAGE: "PRESERVATION",
-    Cause.LIFEBOAT: "LIFEBOAT",
-}
-
-
-def _is_open(anomaly: Anomaly, holds: Mapping[str, Hold]) -> bool:
-    """Whether an anomaly is of nobody who is held."""
-    hold = holds.get(anomaly.key.subsystem)
-    return hold is None or hold.rung is Rung.OPEN
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the series of the holds up to date."""
+        self.look().observe(metrics)

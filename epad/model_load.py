@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from epad.config import Config
 from probes.subsystems import SubsystemSnapshot, SubsystemState
@@ -19,14 +21,22 @@ _WEIGHTS = ("*.safetensors", "*.gguf", "*.bin", "*.pth")
 _ONE_FILE = frozenset({".gguf", ".safetensors", ".bin", ".pth", ".llamafile"})
 # llama.cpp is named the first part of a model, and finds the others beside it.
 _PART = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 _MOST_ARGUMENTS = 256
 _MOST_FILES = 1_024
 _BEGINNING = frozenset({SubsystemState.STARTING, SubsystemState.RECOVERING})
 
 
-def load_seconds(command: Sequence[str], working_directory: str = "") -> float:
-    """Return how long a program may take to load the models that its arguments name; 0 if they name none."""
-    size = sum(_size(path) for path in set(_models(command, Path(working_directory or "."))))
+def load_seconds(
+    command: Sequence[str], working_directory: str = "", environment: Mapping[str, str] = NO_ENVIRONMENT
+) -> float:
+    """Return how long a program may take to load the models that its arguments name; 0 if they name none here.
+
+    `environment` is what the program gets beside epad's own: Hugging Face's cache may lie elsewhere.
+    """
+    hub = _hub({**os.environ, **environment})
+    size = sum(_size(path) for path in set(_models(command, Path(working_directory or "."), hub)))
     if not size:
         return 0.0
     return min(FLOOR_SECONDS + size // BYTES_PER_SECOND, LONGEST_SECONDS)
@@ -43,17 +53,25 @@ def is_loading(name: str, snapshots: Iterable[SubsystemSnapshot], config: Config
     return snapshot.state in _BEGINNING or (running and runs_for < spec.ready_seconds)
 
 
-def _models(command: Sequence[str], folder: Path) -> Iterator[Path]:
+def _hub(environment: Mapping[str, str]) -> Path:
+    """Where Hugging Face's library keeps what it has downloaded."""
+    home = environment.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")  # noqa: PTH111  it never raises
+    return Path(environment.get("HF_HUB_CACHE") or f"{home}/hub")
+
+
+def _models(command: Sequence[str], folder: Path, hub: Path) -> Iterator[Path]:
     """The files of the models that a command names: each argument, or what stands after its equals sign."""
     for argument in command[1:_MOST_ARGUMENTS]:
         text = argument.partition("=")[2] if argument.startswith("-") else argument
         if not text:
             continue
-        path = folder / Path(text).expanduser()
+        path = folder / os.path.expanduser(text)  # noqa: PTH111  pathlib's raises for a user that there is not
         if path.suffix.lower() in _ONE_FILE:
             yield from _parts(path)
         elif "/" in text or text in {".", ".."}:
             yield from _weights(path)
+            if _HUB_NAME.fullmatch(text):
+                yield from _newest_snapshot(hub / f"models--{text.replace('/', '--')}")
 
 
 def _parts(path: Path) -> Iterable[Path]:
@@ -61,6 +79,20 @@ def _parts(path: Path) -> Iterable[Path]:
     if part is None:
         return [path]
     return _listed(path.parent, f"{path.name[: part.start()]}-*-of-{part[1]}{part[2]}")
+
+
+def _newest_snapshot(model: Path) -> Iterator[Path]:
+    """The weights of the last version of a model that was downloaded."""
+    snapshots = _listed(model / "snapshots", "*")
+    if snapshots:
+        yield from _weights(max(snapshots, key=_changed))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _weights(folder: Path) -> Iterator[Path]:
@@ -71,12 +103,12 @@ def _weights(folder: Path) -> Iterator[Path]:
 def _listed(folder: Path, pattern: str) -> list[Path]:
     try:
         return sorted(folder.glob(pattern))[:_MOST_FILES]
-    except OSError:
+    except (OSError, ValueError):
         return []
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0

@@ -73,6 +73,7 @@ class Orders:
     budget_orders: BudgetOrders
     newest_checkpoint: Callable[[], NewestCheckpoint | None]
     give_up_records: Callable[[str], Awaitable[Missing | None]]
+    begin_again: Callable[[], None]
 
     def status(self) -> dict[str, Any]:
         return self.board.render()
@@ -145,13 +146,13 @@ class Orders:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note("release", name, reason, by)
-        before = self.decider.reasons_to_hold(name)
+        before = self.decider.reasons_to_hold().get(name, [])
         ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
         return self._released(name, before, self._answer(name, ended))
 
     def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
         """Say what a release has left standing: an order that did not let go has failed, and says why."""
-        after, line = self.decider.reasons_to_hold(name), self._report.line_of(name)
+        after, line = self.decider.reasons_to_hold().get(name, []), self._report.line_of(name)
         if answer["failed"]:
             return answer
         if after and all(hold.cause in RELEASABLE for hold in after):
@@ -267,6 +268,12 @@ class Orders:
         if made is None or answer["failed"]:
             return answer
         return {**answer, "failed": not made.ok, "results": [made.sentence]}
+
+    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("upgrade", HOST, reason, by)
+        self.begin_again()
+        results = ["the daemon begins again as what is installed now; what it supervises runs on"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
         self._note("accept_loss", HOST, reason, by)

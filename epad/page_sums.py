@@ -14,6 +14,8 @@ from apsw import sqlite_extra
 
 VFS = "cksmvfs"
 SUM_BYTES = 8
+# Somebody else's lock, no descriptor left, no memory: the file was not read, so nothing is known against it.
+_UNSEEN = (apsw.BusyError, apsw.LockedError, apsw.CantOpenError, apsw.NoMemError)
 
 
 def register() -> None:
@@ -66,7 +68,7 @@ def damage_of(path: Path) -> str:
             unsummed = not _verified(connection)
         finally:
             connection.close(True)
-    except apsw.BusyError:
+    except _UNSEEN:
         return ""
     except (apsw.Error, UnicodeDecodeError) as error:
         lines, unsummed = [str(error)], False

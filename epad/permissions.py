@@ -37,6 +37,7 @@ class Operation(StrEnum):
     RESTART = "restart"
     STOP = "stop"
     RELOAD = "reload"
+    UPGRADE = "upgrade"
     FORCE_PHASE = "force_phase"
     LIFEBOAT = "lifeboat"
     RELAUNCH = "relaunch"
@@ -77,6 +78,7 @@ ORDERS = frozenset(
         Operation.RESTART,
         Operation.STOP,
         Operation.RELOAD,
+        Operation.UPGRADE,
         Operation.FORCE_PHASE,
         Operation.LIFEBOAT,
         Operation.RELAUNCH,

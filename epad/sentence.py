@@ -43,7 +43,10 @@ class Sentence:
 
     @property
     def line(self) -> str:
-        """The whole of it, in one line."""
+        """The whole of it, in one line whatever a reason holds: a line more would be a word of its own to systemd."""
+        return " ".join(self._text().split())
+
+    def _text(self) -> str:
         head = " ".join(part for part in (self.who, self.what, self.since and f"since {self.since}") if part)
         text = f"{head}: {self.why}" if self.why else head
         if not self.until:

@@ -14,6 +14,7 @@ from epad.config_sizes import size_bytes
 from epad.controller import Controller
 from epad.directories import Directories
 from epad.embedded import NOTICE
+from epad.incident_look import IncidentLook
 from epad.incident_report import IncidentReport
 from epad.probe_loop import ProbeLoops
 from epad.response.decider import Decider
@@ -94,7 +95,7 @@ class StatusBoard:
         """The JSON of `GET /v1/status`."""
         now, phase = self.clock.monotonic(), self.decider.phase
         since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
-        ledger, report = self.ledger(), self.report
+        ledger, report = self.ledger(), self.report.look()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -109,7 +110,7 @@ class StatusBoard:
             "uptime_seconds": round(now - self.started_at, 3),
             "anomalies": self._anomalies(now),
             "incidents": [_incident(incident, now) for incident in self.incidents()],
-            "subsystems": [self._subsystem(snapshot, now) for snapshot in self.snapshots()],
+            "subsystems": [self._subsystem(snapshot, now, report) for snapshot in self.snapshots()],
             "probes": self.probes.snapshot(),
             "gpus": self.gpus(),
             "host": self.host(),
@@ -155,13 +156,13 @@ class StatusBoard:
             for anomaly in self.decider.assessor.active
         ]
 
-    def _subsystem(self, snapshot: SubsystemSnapshot, now: float) -> dict[str, Any]:
+    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentLook) -> dict[str, Any]:
         hold = self.decider.holds.get(snapshot.name, Hold(Rung.OPEN))
         progress = None
         if snapshot.progress_done is not None:
             progress = {"done": snapshot.progress_done, "total": snapshot.progress_total}
         windows = self.spending.budget(snapshot.name)
-        sentence = self.report.of(snapshot.name)
+        sentence = report.of(snapshot.name)
         return {
             "name": snapshot.name,
             "kind": snapshot.kind,

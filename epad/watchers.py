@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -128,9 +129,21 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         events.emit(EventKind.NOTICE, text=text)
 
     lag, memory = _lag(probes, clock), _memory(probes, senses, roster, clock)
+    cascade = Cascade(
+        cascade_thresholds(probes.cascade),
+        clock=clock,
+        push=push,
+        completed=lambda event: event.reason == SUCCEEDED,
+        neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
+        void=lag.void,
+    )
     return Watchers(
         token_burn=TokenBurn(
-            token_burn_thresholds(probes.token_burn), budget=roster.budget, clock=clock, push=push
+            token_burn_thresholds(probes.token_burn),
+            budget=roster.budget,
+            clock=clock,
+            push=push,
+            progressed_at=partial(_progressed_at, snapshots),
         ),
         conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
         progress=Progress(
@@ -142,16 +155,10 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             parked=senses.parked,
             clock=clock,
             void=lag.void,
+            is_victim=cascade.is_victim,
         ),
         ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
-        cascade=Cascade(
-            cascade_thresholds(probes.cascade),
-            clock=clock,
-            push=push,
-            completed=lambda event: event.reason == SUCCEEDED,
-            neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
-            void=lag.void,
-        ),
+        cascade=cascade,
         looks=looks,
         alerts=Alerts(alert_thresholds(probes.alerts), subsystems=roster.names, clock=clock),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
@@ -172,6 +179,12 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         lag=lag,
         roster=roster,
     )
+
+
+def _progressed_at(snapshots: Snapshots, name: str) -> float:
+    """When a subsystem last said that its work has moved on; asked only where it seems to go in circles."""
+    said = (one.progressed_at for one in snapshots() if one.name == name)
+    return max((at for at in said if at is not None), default=float("-inf"))
 
 
 def _vram(

@@ -120,7 +120,7 @@ def _of_status(end: Ending) -> Fault:
     status, said = end.status, end.said
     if status >= 500:
         return Fault.CLIENT if said is Said.TOO_LONG else Fault.UPSTREAM
-    if status in _OF_THE_SERVER:
+    if status in _OF_THE_SERVER or (status in _KEY_STATUSES and said is Said.LIMITED):
         return Fault.UPSTREAM
     if status in _KEY_STATUSES or said is Said.AUTH:
         if status == 403 and said in _OF_THE_REQUEST:

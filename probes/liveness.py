@@ -18,7 +18,8 @@ class Liveness:
     """Reads the supervisor's snapshots.
 
     `parked` names what recovery has given up on: it is stopped for good and known to be, so nothing more is
-    found about it.
+    found about it. `is_victim` says whose silence is a symptom of something else's trouble, such as of an upstream that
+    does not answer: of that the root is told.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Liveness:
         parked: Callable[[], Collection[str]],
         clock: Clock,
         void: Void = never_void,
+        is_victim: Callable[[str], bool] = lambda _: False,
     ) -> None:
         if interval_seconds <= 0:
             raise ValueError("probes.liveness.interval_seconds must be above 0")
@@ -37,6 +39,7 @@ class Liveness:
         self._parked = parked
         self._clock = clock
         self._void = void
+        self._is_victim = is_victim
         self._all_clear = AllClear()
 
     @property
@@ -67,7 +70,8 @@ class Liveness:
             reason = f"it has failed: {snapshot.status_text}"
             return Finding(NAME, snapshot.name, _gravity(snapshot), now, reason, evidence=evidence, hard=True)
         # Its words may lie unread while epad's own loop stood still: then silence is no evidence.
-        if snapshot.state is SubsystemState.HUNG and not self._void(now, now):
+        excused = self._is_victim(snapshot.name) or self._void(now, now)
+        if snapshot.state is SubsystemState.HUNG and not excused:
             reason = f"it hangs: {snapshot.hung_reason}"
             return Finding(NAME, snapshot.name, Severity.ANOMALY, now, reason, evidence=evidence)
         return None

@@ -75,14 +75,14 @@ class Footprint:
     """What the processes of one subsystem take.
 
     `cpu_seconds` never falls; `cpu_cores` is how many it has kept busy since the look before, None at the first.
-    `held_by_kernel`: a control group ends it at its maximum.
+    `kernel_max_bytes` is where a control group ends it; 0 where none does.
     """
 
     memory_bytes: int
     cpu_seconds: float
     processes: int
     cpu_cores: float | None = None
-    held_by_kernel: bool = False
+    kernel_max_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class Memory:
 
     def _own_limits(self, name: str) -> list[int]:
         footprint, most = self._reading.footprints[name], self._limits(name).max_bytes
-        return [most] if most and not footprint.held_by_kernel else []
+        return [most] if most and not _is_held(footprint, self._limits(name)) else []
 
     def _findings(self, reading: MemoryReading, now: float) -> Iterator[Finding]:
         for name, footprint in reading.footprints.items():
@@ -279,7 +279,7 @@ class Memory:
         """The gravest thing that is wrong with it; None if nothing is."""
         limits, taken = self._limits(name), footprint.memory_bytes
         takes = f"takes {in_words(taken)}"
-        if limits.max_bytes and taken > limits.max_bytes and not footprint.held_by_kernel:
+        if limits.max_bytes and taken > limits.max_bytes and not _is_held(footprint, limits):
             reason = (
                 f"{takes}, above its memory_max of {in_words(limits.max_bytes)}; stopped, it gives it back"
             )
@@ -312,7 +312,7 @@ class Memory:
         """A warning: it will reach its limit, or the machine's end, at this rate; or it is just below its limit."""
         limits, taken, track = self._limits(name), footprint.memory_bytes, self._tracks[name]
         if limits.max_bytes and taken >= self._thresholds.warn_ratio * limits.max_bytes:
-            ends = ", and is ended by the kernel there" if footprint.held_by_kernel else ""
+            ends = ", and is ended by the kernel there" if _is_held(footprint, limits) else ""
             reason = f"{takes} of its memory_max of {in_words(limits.max_bytes)}{ends}"
             return Trouble(Severity.WARNING, reason, taken, limits.max_bytes)
         if track.growth.grown < _LEAST_GROWTH_BYTES or not (rate := track.growth.per_second) or rate <= 0:
@@ -329,6 +329,11 @@ class Memory:
             f"{takes} and grows by {in_words(int(rate * 60))} a minute: {what} is full in {room / rate:.0f} s"
         )
         return Trouble(Severity.WARNING, reason, taken, taken + room)
+
+
+def _is_held(footprint: Footprint, limits: MemoryLimits) -> bool:
+    """Whether the kernel holds its limit; one that was lowered since it started is not in force there yet."""
+    return 0 < footprint.kernel_max_bytes <= limits.max_bytes
 
 
 def in_words(size: int) -> str:

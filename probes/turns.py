@@ -27,6 +27,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     `random` where the request asks for the likeliest answer (temperature 0, top_k 1), and `drawn` where it asks for a
     sample itself (temperature above 0, a seed, several choices); None where nobody has looked. `shape` is a digest of
     the last message without its numbers and ids: a loop that counts differs from turn to turn in nothing else.
+    `choices` is how many answers the request asks for.
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -48,6 +49,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     random: bool = True
     drawn: bool | None = None
     shape: bytes = b""
+    choices: int = 1
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):
@@ -67,7 +69,8 @@ class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
     `unit` says what the three figures count, whatever their names: tokens, microusd or requests. The client was told
-    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is.
+    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is. `waited_seconds`
+    is how long the request had waited for room before it was refused.
     """
 
     subsystem: str
@@ -82,6 +85,7 @@ class TurnRefused(Struct, frozen=True, gc=False):
     retry_after_seconds: float = 0.0
     fault: Fault = Fault.LIMIT
     upstream: str = ""
+    waited_seconds: float = 0.0
 
 
 class TurnFinished(Struct, frozen=True, gc=False):

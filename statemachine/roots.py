@@ -17,9 +17,9 @@ def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> 
     """Return the names of those whose trouble is independent: subsystems, or HOST.
 
     All that is found of one subsystem is one trouble. No trouble of its own is what is only observed (its finding
-    names the rung `open`), what is merely slowed down (a statistical detector is not certain, and a throttle contains
-    it), and a crash, a hang or a standstill while the host is short. What is critical always is. Symptoms of a victim
-    of another subsystem are no anomalies at all, so what is left of one is its own fault.
+    names the rung `open`), what is merely slowed down, and a crash, a hang or a standstill while the host is short.
+    What is critical always is. Symptoms of a victim of another subsystem are no anomalies at all, so what is left of
+    one is its own fault.
     """
     short = host_is_short(anomalies)
     return frozenset(
@@ -28,7 +28,16 @@ def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> 
         if a.severity is Severity.CRITICAL
         or not (
             named_rung(a) is Rung.OPEN
-            or called_for(a, rung_by_probe) is Rung.THROTTLE
+            or _is_only_slowed(a, rung_by_probe)
             or (short and a.key.subsystem != HOST and a.key.probe in SYMPTOMS)
         )
     )
+
+
+def _is_only_slowed(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> bool:
+    """Whether a throttle is all it calls for: a statistical detector is not certain, and a throttle contains it.
+
+    A fact is more than that, unless its finding itself names the throttle.
+    """
+    sampled = named_rung(anomaly) is not None or not anomaly.finding.hard
+    return sampled and called_for(anomaly, rung_by_probe) is Rung.THROTTLE

@@ -162,6 +162,10 @@ class Operations(Protocol):
         """Make a checkpoint now. Raises ConflictError."""
         ...
 
+    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
+        """Begin again as the program that is installed now, in the same process; subsystems run on."""
+        ...
+
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
         """Give up the records of the ledger that are gone: turns are taken again, every budget counts as spent."""
         ...

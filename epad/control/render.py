@@ -132,9 +132,11 @@ def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
 
 def _hold_until(subsystem: dict[str, Any], style: Style) -> str:
     """How firmly it is held, why, and until when."""
-    text = hold(subsystem["hold"], characters=WIDE if style.wide else HOLD_CHARACTERS)
+    value, characters = subsystem["hold"], WIDE if style.wide else HOLD_CHARACTERS
     sentence = subsystem.get("sentence")
-    return f"{text}; {clean(sentence['until'])}" if sentence else text
+    if not sentence:
+        return hold(value, characters)
+    return f"{hold({**value, 'reason': sentence['why']}, characters)}; {clean(sentence['until'])}"
 
 
 def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any]]) -> list[str]:

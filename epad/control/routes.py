@@ -154,6 +154,10 @@ async def _reload(call: Call) -> Answer:
     return await call.operations.reload(await call.reason(), call.by)
 
 
+async def _upgrade(call: Call) -> Answer:
+    return await call.operations.upgrade(await call.reason(), call.by)
+
+
 async def _logs(call: Call) -> Answer:
     query = call.request.query
     count = _whole(query, "lines", DEFAULT_LINES, 0, MAX_LINES)
@@ -270,6 +274,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_SUBSYSTEM}/restart", Operation.RESTART, _restart, "Result", "Start it anew."),
     Route("POST", f"{_SUBSYSTEM}/stop", Operation.STOP, _stop, "Result", "Stop it until it is released."),
     Route("POST", "/v1/reload", Operation.RELOAD, _reload, "Result", "Read the configuration again."),
+    Route(
+        "POST", "/v1/upgrade", Operation.UPGRADE, _upgrade, "Result", "Begin again as what is installed now."
+    ),
     Route(
         "GET",
         f"{_SUBSYSTEM}/logs",

@@ -37,7 +37,7 @@ class Patience:
 
     rest_seconds: float = 2.0
     limit_seconds: float = 10.0
-    step_seconds: float = 0.1
+    step_seconds: float = 0.25
 
 
 class Seen(Protocol):
@@ -56,13 +56,9 @@ def look_until_sure(
     """Look until nothing is wrong, or what is wrong is a fact; `never_rests` says that neither could be had."""
     watch = _Watch(path, patience)
     while True:
-        had_rested = watch.has_rested()
+        rested_before = watch.rested_seconds()
         seen = look_once()
-        if (
-            not seen.faults
-            or (had_rested and not watch.has_changed())
-            or watch.is_committed_fact(seen.faults)
-        ):
+        if not seen.faults or watch.is_fact(rested_before) or watch.is_committed_fact(seen.faults):
             return seen
         if not watch.wait():
             gone = all(kind == MISSING for kind, _ in seen.faults)
@@ -89,10 +85,16 @@ class _Watch:
             self._state, self._since, self._was_seen_to_change = now, time.monotonic(), True
         return changed
 
-    def has_rested(self) -> bool:
-        """Whether nobody has written to it for long enough."""
+    def rested_seconds(self) -> float:
+        """For how long nobody has written to it."""
         self.has_changed()
-        return self._rested_seconds() >= self._needed_seconds()
+        watched = time.monotonic() - self._since
+        # What its time says counts only for a file that was not seen to change: one moved here brings its own.
+        return watched if self._was_seen_to_change else max(watched, newest_age_seconds(self._path))
+
+    def is_fact(self, rested_before: float) -> bool:
+        """Whether the file had rested for long enough before the look, and still does."""
+        return not self.has_changed() and self._is_enough(rested_before)
 
     def is_committed_fact(self, faults: tuple[tuple[str, str], ...]) -> bool:
         """Whether commit after commit has shown the same fault: its writer keeps to SQLite's locks."""
@@ -106,7 +108,7 @@ class _Watch:
         until_next = self._patience.rest_seconds
         if self._left <= 0:
             return False
-        while self._left > 0 and not self.has_rested():
+        while self._left > 0 and not self._is_enough(self.rested_seconds()):
             if until_next <= 0 and not self._is_unfinished():
                 break
             time.sleep(self._patience.step_seconds)
@@ -114,18 +116,16 @@ class _Watch:
             until_next -= self._patience.step_seconds
         return True
 
-    def _rested_seconds(self) -> float:
-        watched = time.monotonic() - self._since
-        # What its time says counts only for a file that was not seen to change: one moved here brings its own.
-        return watched if self._was_seen_to_change else max(watched, newest_age_seconds(self._path))
-
-    def _needed_seconds(self) -> float:
-        return self._patience.limit_seconds if self._is_unfinished() else self._patience.rest_seconds
+    def _is_enough(self, seconds: float) -> bool:
+        # Who has it open is asked last: that reads all of /proc.
+        enough = self._patience.rest_seconds
+        return seconds >= enough and (seconds >= self._patience.limit_seconds or not self._is_unfinished())
 
     def _is_unfinished(self) -> bool:
         header = _header(self._path)
         if header.startswith(SQLITE_MAGIC):
-            return self._path.stat().st_size < _declared_bytes(header)
+            with suppress(OSError):  # it went away meanwhile
+                return self._path.stat().st_size < _declared_bytes(header)
         return is_held_for_writing(self._path)
 
 

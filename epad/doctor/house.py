@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from epad.config import Config, DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.doctor.finding import Check, Verdict
+from epad.gateway.errors import UpstreamError
+from epad.gateway.looking import LOOK_PATHS
+from epad.gateway.upstream_key import KEY_STATUSES, key_fields, read_keys, refused_key
 
 CONNECT_SECONDS = 3.0
+ASK_SECONDS = 2.0
 _PORTS = {"http": 80, "https": 443}
 
 
 def check_upstreams(upstreams: Mapping[str, UpstreamConfig]) -> Iterator[Check]:
-    """Whether each model server takes a connection."""
+    """Whether each model server takes a connection, and epad's key."""
     for name, upstream in upstreams.items():
         fix = f"start it, or correct [upstreams.{name}] url"
         try:
@@ -25,7 +31,34 @@ def check_upstreams(upstreams: Mapping[str, UpstreamConfig]) -> Iterator[Check]:
         except (OSError, ValueError) as error:
             yield Check(f"upstream {name}", Verdict.BROKEN, f"does not take a connection: {error}", fix)
         else:
-            yield Check(f"upstream {name}", Verdict.OK, f"takes connections at {place}")
+            yield _ask(name, upstream) or Check(
+                f"upstream {name}", Verdict.OK, f"takes connections at {place}"
+            )
+
+
+def _ask(name: str, upstream: UpstreamConfig) -> Check | None:
+    """Ask for the list of models; say what is wrong where the answer says it, and nothing where none comes."""
+    parts, path = urlsplit(upstream.url), LOOK_PATHS[upstream.dialects[0]]
+    if parts.scheme not in _PORTS:
+        return None
+    try:
+        key = read_keys({name: upstream}, None)[name]
+        shown = key_fields(key, frozenset(upstream.dialects), path)
+        fields = {field.decode(): value.decode() for field, value in shown}
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        with closing(kind(parts.hostname or "", parts.port, timeout=ASK_SECONDS)) as connection:
+            connection.request("GET", parts.path.rstrip("/").removesuffix("/v1") + path, headers=fields)
+            status = connection.getresponse().status
+    except (OSError, ValueError, UpstreamError, http.client.HTTPException):
+        return None
+    if status in KEY_STATUSES:
+        found, _, fix = refused_key(name, key).partition(": ")
+        return Check(f"upstream {name}", Verdict.BROKEN, f"{found} ({status} on {path})", fix)
+    if status >= 500:
+        return Check(
+            f"upstream {name}", Verdict.LACKING, f"answered {status} on {path}", "is it loading, or ill?"
+        )
+    return None
 
 
 def _connect(url: str) -> str:

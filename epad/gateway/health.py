@@ -54,6 +54,10 @@ class State(StrEnum):
     LIMITING = "limiting"
 
 
+# What one's own requests may bring about: a text that makes a server fail, or that a provider forbids.
+_DOUBTFUL = frozenset({State.FAILING, State.REJECTING})
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a look at an upstream found; `reason` is empty where it is well."""
@@ -188,11 +192,13 @@ class Health:
         """A turn was told that the model is being loaded."""
         self._open(State.LOADING, reason)
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: str, who: str = "") -> None:
         """A turn's key was refused."""
         self._rejections += 1
-        if self.is_open or self._rejections >= LEAST_REJECTIONS:
+        self._count(who, ok=False)
+        if self.is_open or (self._rejections >= LEAST_REJECTIONS and not self._serves_somebody()):
             self._open(State.REJECTING, reason)
+            self._failed_by.update(ended.who for ended in self._ended if not ended.ok)
 
     def limited(self, reason: str, seconds: float, model: str = "") -> None:
         """A turn was told to wait; those of its model need not ask meanwhile."""
@@ -256,7 +262,7 @@ class Health:
     def _has_not_failed(self, who: str) -> bool:
         """Say whether turns of others alone have opened the breaker, and looks find nothing."""
         mine = not who or who in self._failed_by
-        return self._state is State.FAILING and not mine and not self._looks_failed
+        return self._state in _DOUBTFUL and not mine and not self._looks_failed
 
     def _serves_somebody(self) -> bool:
         """Say whether the last turn of any subsystem was answered."""

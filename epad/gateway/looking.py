@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+import structlog
+
 from epad.beat import sleep_to_beat
 from epad.gateway.answer import Answer
 from epad.gateway.errors import UpstreamError
@@ -50,6 +52,7 @@ class Looker:
         self._upstreams: dict[str, Upstream] = {}
         self._looking: asyncio.Task[None] | None = None
         self._watching: dict[str, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger("epad.gateway")
 
     def start(self, upstreams: Iterable[Upstream]) -> None:
         """Look at these from now on."""
@@ -82,17 +85,23 @@ class Looker:
             await sleep_to_beat(LOOK_EVERY_SECONDS)
 
     async def _watch_until_closed(self, upstream: Upstream) -> None:
-        loop = asyncio.get_running_loop()
+        loop, health = asyncio.get_running_loop(), upstream.health
         began = loop.time()
+        self._log.warning(
+            "upstream.down", upstream=upstream.name, state=health.state.value, reason=health.why
+        )
         try:
-            while upstream.health.is_open:
+            while health.is_open:
                 looked = loop.time()
                 await self._watch(upstream)
-                if upstream.health.is_open:
+                if health.is_open:
                     far = upstream.origin.host not in _LOCAL and looked - began > WATCH_FAR_AFTER_SECONDS
                     every = WATCH_FAR_EVERY_SECONDS if far else WATCH_EVERY_SECONDS
                     # A look that took long is followed by the next at once: a server that hung may answer now.
                     await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, every - (loop.time() - looked)))
+            self._log.info(
+                "upstream.back", upstream=upstream.name, down_seconds=round(loop.time() - began, 3)
+            )
         finally:
             self._watching.pop(upstream.name, None)
 

@@ -270,8 +270,9 @@ class Relay:
 
     def _settle(self, turn: Turn, meter: StreamMeter) -> Charge:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
-        if self._turns.is_settled(turn):
-            return None
+        settled = self._turns.settled(turn)
+        if settled is not None:
+            return settled
         charge = turn.charge()
         if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))

@@ -116,7 +116,8 @@ class Down:
     def of(cls, upstream: Upstream, seconds: float, model: str) -> Down:
         """Say why one is not asked for a model."""
         health = upstream.health
-        limiting = not health.is_open or health.seconds_limited(model) >= seconds
+        limited = health.seconds_limited(model)
+        limiting = limited > 0 and limited >= seconds
         state = State.LIMITING if limiting else health.state
         return cls(upstream.name, state, health.limit if limiting else health.why, seconds, limiting)
 

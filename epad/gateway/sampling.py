@@ -34,7 +34,7 @@ _LIKELIEST: Mapping[str, float] = {"temperature": 0.0, "top_k": 1.0, "top_p": 0.
 # same answer; one that changes shows in the digest.
 _SAMPLES: Mapping[str, float] = {"temperature": 0.0, "n": 1.0, "best_of": 1.0, "num_beams": 1.0}
 _read_options = msgspec.json.Decoder(dict[str, Raw]).decode
-_read_number: Callable[[Raw], float | None] = msgspec.json.Decoder(float | bool | None).decode
+_read_number: Callable[[bytes | Raw], float | None] = msgspec.json.Decoder(float | bool | None).decode
 
 
 class Sampling(Struct, frozen=True):

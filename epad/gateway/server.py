@@ -381,7 +381,7 @@ class Gateway:
                 # In the recording there is no infinity.
                 retry_after_seconds=min(refused.retry_after_seconds, LONGEST_WINDOW_SECONDS)
                 if refused
-                else 0.0,
+                else float(error.refusal.retry_after_seconds or 0),
                 prompt_digest=error.prompt_digest,
                 fault=fault_of_refusal(error.refusal.code),
                 upstream=error.upstream,

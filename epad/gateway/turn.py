@@ -246,9 +246,9 @@ class Turns:
         event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
         return self._listener.streamed(event) or ""
 
-    def is_settled(self, turn: Turn) -> bool:
-        """Say whether what it costs is decided already."""
-        return turn.id in self._charges
+    def settled(self, turn: Turn) -> Charge | None:
+        """What it costs, if that is decided already."""
+        return self._charges.get(turn.id)
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
         """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""

@@ -16,6 +16,7 @@ from yarl import URL
 
 from epad.config import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
+from epad.gateway.dialects import loose
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
 from epad.gateway.health import Health, Look, State
@@ -47,7 +48,8 @@ _MOST_ROUTED = 1_024
 _PATTERN = re.compile(r"[*?\[]")
 
 # What these say is read: a server answers so before it has begun, and the next may be asked.
-_DECLINING = frozenset({401, 402, 403, 407, 429, 503})
+# (400 says so of a key at Gemini and xAI.)
+_TELLING = frozenset({400, 401, 402, 403, 407, 429, 503})
 _LIMITING = frozenset({402, 403, 429})
 _READ_BYTES = 2_048
 # The client's key is ours to know, not the upstream's; the body is ours to frame; and usage in a compressed
@@ -235,7 +237,11 @@ class Upstreams:
             )  # epad's own clients, who check a server or repeat a lost turn, know none
         try:
             answer = await self._request(b"POST", upstream, path, body, fields)
-            await self._judge(upstream, answer, asker)
+            try:
+                await self._judge(upstream, answer, asker)
+            except BaseException:
+                answer.close()
+                raise
         except UpstreamError as error:
             self._unanswered(upstream, error, asker)
             raise
@@ -259,13 +265,13 @@ class Upstreams:
         if status == 200:
             answer.judged = False  # it may still be an error: whoever reads it says what it is
             return
-        said = await _said(answer) if status in _DECLINING and answer.readable else Said.NOTHING
+        said = await _said(answer) if status in _TELLING and answer.readable else Said.NOTHING
         fault = fault_of(Ending(failed=True, status=status, said=said))
-        answer.declined = status in _DECLINING and fault is not Fault.CLIENT
+        answer.declined = status in _TELLING and fault is not Fault.CLIENT
         if status < 400 or fault is Fault.CLIENT:
             health.succeeded(asker.name, asker.model)
         elif fault is Fault.KEY:
-            health.rejected(refused_key(upstream.name, upstream.key))
+            health.rejected(refused_key(upstream.name, upstream.key), asker.name)
         elif status in _LIMITING:
             seconds = retry_after_seconds(answer.head, self._clock.utc())
             health.limited(
@@ -423,7 +429,9 @@ async def _said(answer: Answer) -> Said:
     """Read what a refusal says, and leave it to be read again. Raises UpstreamError."""
     body = await answer.read()
     answer.put_back(body)
-    return said_in(answer.status, body[:_READ_BYTES].decode("utf-8", "replace"))
+    value = loose.read(body) if len(body) <= _READ_BYTES else None
+    message = loose.what_it_says(value[0] if isinstance(value, list) and value else value)
+    return said_in(answer.status, body[:_READ_BYTES].decode("utf-8", "replace"), message)
 
 
 def _kept_away(upstream: Upstream, asker: Asker) -> UpstreamError:

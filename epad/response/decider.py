@@ -103,10 +103,10 @@ class Decider:
         """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
         return self._desired(self.phase)[subsystem]
 
-    def reasons_to_hold(self, subsystem: str) -> list[Hold]:
-        """Everything that asks for a hold of a subsystem as of now, the firmest first."""
-        reasons = reasons_to_hold(*self._asked(self.phase)).get(subsystem, [])
-        return [hold for hold in reasons if hold.rung is not Rung.OPEN]
+    def reasons_to_hold(self) -> dict[str, list[Hold]]:
+        """Everything that asks for a hold of each subsystem as of now, the firmest first."""
+        reasons = reasons_to_hold(*self._asked(self.phase))
+        return {name: [h for h in holds if h.rung is not Rung.OPEN] for name, holds in reasons.items()}
 
     @property
     def phase(self) -> Phase:

@@ -41,6 +41,10 @@ class Cgroup:
         return frozenset(found)
 
     @property
+    def is_there(self) -> bool:
+        return self.path.is_dir()
+
+    @property
     def is_populated(self) -> bool:
         return self._event("populated")
 
@@ -81,9 +85,10 @@ class Cgroup:
         count = self._read("pids.current").strip()
         return int(count) if count else 0
 
-    def has_memory_limit(self) -> bool:
-        """Whether the kernel holds it below a maximum."""
-        return self._read("memory.max").strip().isdecimal()
+    def memory_limit(self) -> int:
+        """The maximum that the kernel holds it below, in bytes; 0 where there is none."""
+        most = self._read("memory.max").strip()
+        return int(most) if most.isdecimal() else 0
 
     def limit_memory(self, max_bytes: int, high_bytes: int) -> bool:
         """Have the kernel hold it below these, 0 for none; False where there is no memory controller."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from epad.supervisor.cgroup import Cgroup
 from epad.supervisor.identity import ProcessIdentity
@@ -95,13 +96,14 @@ class FootprintReader:
         self._strays: dict[tuple[int, int], str] = {}
         self._cpu: dict[str, _Cpu] = {}
         self._shares: dict[str, _Share] = {}
+        self._uncontrolled: set[Path] = set()
 
     def read(self, workloads: Sequence[Workload]) -> MemoryReading:
         """Look at all of them once. What has ended meanwhile takes nothing."""
         footprints: dict[str, Footprint] = {}
         walked: list[Workload] = []
         for workload in workloads:
-            found = None if workload.group is None else self._of_group(workload.name, workload.group)
+            found = self._of_group(workload.name, workload.group) if workload.group else None
             if found is not None:
                 footprints[workload.name] = found
             else:
@@ -122,12 +124,16 @@ class FootprintReader:
     # By control group.
 
     def _of_group(self, name: str, group: Cgroup) -> Footprint | None:
-        """Ask a control group; None where it has no memory controller."""
+        """Ask a control group; None where it has no memory controller, as all beside it have none."""
+        if group.path.parent in self._uncontrolled:
+            return None
         memory = group.memory_bytes(_KERNEL_FIELDS)
         if memory is None:
+            if group.is_there:
+                self._uncontrolled.add(group.path.parent)
             return None
         total, cores = self._add_cpu(name, group.cpu_seconds())
-        return Footprint(memory, total, group.processes(), cores, held_by_kernel=group.has_memory_limit())
+        return Footprint(memory, total, group.processes(), cores, kernel_max_bytes=group.memory_limit())
 
     def _add_cpu(self, name: str, seconds: float) -> tuple[float, float | None]:
         return self._cpu.setdefault(name, _Cpu()).add(seconds, self._clock())
@@ -157,11 +163,11 @@ class FootprintReader:
         """Sort processes to subsystems: by descent, by session, by control group; strays by their mark."""
         owners: dict[int, str] = {}
         for workload in workloads:
-            if workload.group is not None:
-                owners |= dict.fromkeys(workload.group.pids() & table.keys(), workload.name)
             root = workload.root
             if root is not None and _is(table.get(root.pid), root):
                 owners[root.pid] = workload.name
+            elif workload.group is not None:
+                owners |= dict.fromkeys(workload.group.pids() & table.keys(), workload.name)
         sessions = dict(owners)
         names = {workload.name for workload in workloads}
         members: dict[str, list[_Process]] = {}

@@ -128,6 +128,15 @@ class Manager:
             found.update({name: value.value for name, value in reply[0].items()})
         return found if found.get("LoadState") != "not-found" else {}
 
+    async def job_type(self, unit: str) -> str:
+        """What systemd is doing with a unit, such as "stop" or "restart"; empty if nothing. Raises ManagerError."""
+        number, path = (await self.properties(unit)).get("Job", (0, "/"))
+        if not number:
+            return ""
+        message = _question("Get", "ss", f"{_NAME}.Job", "JobType")
+        message.interface, message.path = "org.freedesktop.DBus.Properties", path
+        return str((await self._send(message))[0].value)
+
     async def version(self) -> str:
         """Read systemd's own version, such as "252 (252.38-1)". Raises ManagerError."""
         message = _question("Get", "ss", _MANAGER, "Version")

@@ -71,6 +71,12 @@ class Crashes:
             while track.crashed_at and track.crashed_at[0] <= now - self._window_seconds:
                 track.crashed_at.popleft()
 
+    def drop_before(self, name: str, at: float) -> None:
+        """Forget the crashes of one subsystem before a time."""
+        if (track := self._tracks.get(name)) is not None:
+            while track.crashed_at and track.crashed_at[0] < at:
+                track.crashed_at.popleft()
+
     def take_quiet(self) -> list[str]:
         """Name, and forget, the subsystems without a crash in the window that are not down for good."""
         quiet = [name for name, t in self._tracks.items() if not t.crashed_at and not t.given_up]
@@ -84,14 +90,14 @@ class Crashes:
     def names(self) -> list[str]:
         return list(self._tracks)
 
-    def unhealed(self, seconds: float, now: float) -> list[tuple[float, str]]:
+    def unhealed(self, seconds: float, now: float, not_before: float) -> list[tuple[float, str]]:
         """When each subsystem that crashed within so many seconds did so first; first crash first.
 
         One crash after which it was started again has healed, as far as anyone can tell, and is not among them.
         """
         found = []
         for name, track in self._tracks.items():
-            recent = [at for at in track.crashed_at if at > now - seconds]
+            recent = [at for at in track.crashed_at if at > now - seconds and at >= not_before]
             if recent and (len(recent) >= CRASHES_OF_THE_UNHEALED or track.given_up):
                 found.append((recent[0], name))
         return sorted(found)

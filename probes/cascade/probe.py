@@ -65,7 +65,7 @@ class Cascade:
         self._void = void
         self._crashes = Crashes(thresholds.window_seconds)
         self._attribution = Attribution(around.graph, thresholds.look_rule, thresholds.settle_seconds)
-        self._looked_at = clock.monotonic()
+        self._looked_at = self._began_at = clock.monotonic()
         self._stated: set[str] = set()
         self._untold_crash = False
         self._given_up: dict[str, SubsystemExited] = {}
@@ -116,8 +116,24 @@ class Cascade:
 
         Providers stand first. Victims of what is not ours are not among them: nobody here can mend that.
         """
+        return self._victims_of(self.incidents())
+
+    def is_victim(self, name: str) -> bool:
+        """Say whether a subsystem's trouble is a symptom of something else's, be that ours or not."""
+        return self._attribution.is_victim(name)
+
+    def waiting(self) -> Mapping[str, str]:
+        """Those of the victims that are to wait until their root is well.
+
+        Where an upstream is the root, and the process that serves it runs, nobody has to: the gateway answers for it.
+        """
+        return self._victims_of(
+            [each for each in self.incidents() if self._answers_for(each.root) == each.root]
+        )
+
+    def _victims_of(self, incidents: Sequence[CascadeIncident]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for incident in self.incidents():
+        for incident in incidents:
             root = self._answers_for(incident.root)
             for name in incident.victims:
                 if root not in {HOST, name}:
@@ -125,7 +141,10 @@ class Cascade:
         return found
 
     def remember(self, subsystem: str, failed_at: Iterable[float]) -> None:
-        """Count what happened before this daemon was started; nothing is told of it until it goes on."""
+        """Count what happened before this daemon was started; nothing is told of it until it goes on.
+
+        Of one that needs another it counts for nothing: it may have been a victim, and nobody remembers that.
+        """
         reason = "before epad was started"
         for at in failed_at:
             self._crashes.add(
@@ -142,6 +161,8 @@ class Cascade:
         if self._attribution.is_victim(event.subsystem):
             self._excuse(event)
             return
+        if self._attribution.graph.above(event.subsystem):
+            self._crashes.drop_before(event.subsystem, self._began_at)
         track = self._crashes.add(event)
         self._untold_crash = True
         if track.given_up or len(track.crashed_at) >= self._thresholds.crashes:
@@ -192,7 +213,8 @@ class Cascade:
         return [self._several(crashed, now)]
 
     def _unhealed(self, now: float) -> list[tuple[float, str]]:
-        return self._crashes.unhealed(self._thresholds.together_seconds, now)
+        """What crashed together in this daemon's life: who was whose victim before it is not known."""
+        return self._crashes.unhealed(self._thresholds.together_seconds, now, self._began_at)
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
@@ -241,7 +263,11 @@ class Cascade:
     def _failing(self, incident: CascadeIncident, now: float) -> Finding:
         """A root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
         subsystem = self._answers_for(incident.root)
-        severity = Severity.WARNING if subsystem == HOST else self._severity(incident)
+        severity = self._severity(incident)
+        if (
+            subsystem != incident.root
+        ):  # an upstream: the gateway answers for it, so its victims are in no danger
+            severity = Severity.WARNING if subsystem == HOST else Severity.ANOMALY
         return Finding(
             NAME,
             subsystem,

@@ -69,9 +69,15 @@ class OpenTurns:
             self.reserved_tokens -= ended.reserved_tokens
         return ended
 
-    def refused_at_cap(self, at: float, cap: int, *, told: bool) -> None:
-        """One more would have been in flight; `told` says whether it was told when to come back."""
-        (self._refused if told else self._untold).add(at, 1)
+    def refused_at_cap(self, at: float, cap: int, *, told: float, waited: float = 0.0) -> None:
+        """Count one more that would have been in flight, had waited, and was told to wait for `told` seconds, 0 if not.
+
+        Who asks once in so long is refused once in it: each refusal stands for as many workers as that has seconds.
+        """
+        if told:
+            self._refused.add(at, max(1, round(told + waited)))
+        else:
+            self._untold.add(at, 1)
         if cap and len(self._turns) + self._refused.total(at) > self._thresholds.pile_up_ratio * cap:
             self._above.add(at, 1)
 
@@ -81,8 +87,8 @@ class OpenTurns:
         A full cap is a limit at work, and a client of many workers that each wait their second asks often: only what
         asks more often than any such does, and keeps on, hammers.
         """
-        wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
         if cap and self._hammers(now, cap):
+            wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
             limit = self._thresholds.pile_up_ratio * cap
             if self._untold.total(now):
                 limit = UNTOLD_RATIO * cap

@@ -31,6 +31,7 @@ MICROUSD = "microusd"
 EPISODE_SECONDS = 90.0
 """What a detector says again within this time is the same trouble: under a throttle it is heard once in 10 s."""
 
+OF_SPENDING = frozenset({Detector.BURN_RATE, Detector.BUSY_CUSUM})
 RESTATE_SECONDS = 1.0
 """A detector that says the same as before is heard once in this time: a loop may ask a thousand times in it."""
 
@@ -118,7 +119,9 @@ class TokenBurn:
             cap = self._budget(event.subsystem).max_in_flight
             if event.limit_tokens not in (0, cap):
                 return  # the cap on everyone together: others may be the ones that pile up
-            track.open.refused_at_cap(event.at, cap, told=event.retry_after_seconds > 0)
+            track.open.refused_at_cap(
+                event.at, cap, told=event.retry_after_seconds, waited=event.waited_seconds
+            )
             self._state(
                 event.subsystem, track, self._of_the_moment(event.subsystem, track, event.at), event.at
             )
@@ -247,7 +250,9 @@ class TokenBurn:
         return bool(bad)
 
     def _climbed(self, track: _Track, verdict: Verdict, at: float) -> Verdict:
-        """A loop that goes on under its throttle for long enough calls for a freeze."""
+        """A loop that goes on under its throttle for long enough calls for a freeze; spending says what grows."""
+        if verdict.detector in OF_SPENDING:
+            return replace(verdict, reason=verdict.reason + track.repetition.growth())
         since, last = track.episodes.get(verdict.detector, (at, at))
         since = since if at - last <= EPISODE_SECONDS else at
         track.episodes[verdict.detector] = (since, at)
@@ -303,7 +308,8 @@ class TokenBurn:
             self._thresholds.rung(Detector.HARD_LIMIT),
             f"{track.early.total(event.at)} times in {self._thresholds.window_seconds:.0f} s it asked again before the "
             f"time it was told: {asked} with {used} of {allowed} {event.limit or 'budget'} used"
-            + (", and a request of this size can never pass" if never else ""),
+            + (", and a request of this size can never pass" if never else "")
+            + track.repetition.growth(),
             event.used_tokens + event.asked_tokens,
             event.limit_tokens,
             event.unit,

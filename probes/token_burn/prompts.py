@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from probes.blame import Fault
 from probes.token_burn import prompts_told as told
 from probes.token_burn.rounds import Asked, Question, Rounds, weight_of_pause
@@ -34,11 +36,17 @@ RENUMBERED, RENUMBERED_TOKENS = 0.5, 32
 thousand bookings that are looked through for fraud nearly all are answered by one word, and no two by a sentence."""
 
 LIKELIEST_DRAWS = 24
-"""So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding."""
+"""So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding. So
+there is of a text that is embedded, where nothing is said at all."""
+
+PARAGRAPH_TOKENS = 32
 
 UNANSWERED = 4.0
 """What a request counts among the draws that the client itself gave up or got wrong: a library tries three to ten
 times, nobody fifty times."""
+
+GROWN_TURNS = 5
+"""Fewer turns, each with a larger prompt, are nothing to speak of."""
 
 STILL_SECONDS = 90.0
 """So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""
@@ -55,10 +63,11 @@ class _Conversation:
     first_tokens: int = 0
     in_a_row: float = 0.0
     times: int = 0
+    begun_tokens: int = 0
+    turns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(Struct, frozen=True):
     """A turn in flight: whose answer it awaits, and what it counts if that is the last one again."""
 
     asked: tuple[Asked, ...]
@@ -100,6 +109,13 @@ class Repetition:
         self._begin(event, _Open(tuple(asked), nothing_new, event.random and not _drawn(event)))
         return verdicts
 
+    def growth(self) -> str:
+        """Say how the prompts of the last conversation have grown, if they have; what is spent is spent by that."""
+        talk = next(reversed(self._conversations.values()), None)
+        if talk is None or talk.turns < GROWN_TURNS or talk.prompt_tokens < 2 * talk.begun_tokens:
+            return ""
+        return f"; its prompts grow: from {talk.begun_tokens} to {talk.prompt_tokens} tokens in {talk.turns} turns"
+
     def refused(self, at: float) -> None:
         """A request was turned away: who waits because it was told to is not polling."""
         self._refused_at = at
@@ -118,6 +134,7 @@ class Repetition:
         elif event.fault is Fault.CLIENT:
             for asked in ended.asked:
                 asked.question.drawn += UNANSWERED
+                asked.question.unanswered += 1
 
     def _answered(self, ended: _Open, event: TurnFinished) -> None:
         said = bool(event.reply) or event.output_tokens > 0
@@ -130,6 +147,7 @@ class Repetition:
                 weight *= unsaid
             asked.rounds.answer(asked, event.reply, weight)
             asked.question.answered_at = event.at
+            asked.question.tokens = event.output_tokens
             asked.question.busy_at_answer = self._busy_at(event.at)
 
     def _prompt(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
@@ -137,12 +155,12 @@ class Repetition:
         if not event.prompt_digest:
             return False
         question, again = self._prompts.ask(event.prompt_digest)
-        pause = self._pause(question, event.at)
+        pause = self._pause(question, event.at, exactly=True)
         sampling, known = (event.sampling, event.attempt), question.number > 0 and question.answers > 0
         sample = (event.random and _drawn(event)) or (known and sampling != question.sampling)
         question.sampling = sampling
         if again:
-            question.drawn += pause
+            question.drawn += pause * max(1, event.choices)
         weight = 0.0 if sample else pause
         asked.append(Asked(self._prompts, question, question.answers, weight, again=not sample))
         if again or question.drawn:
@@ -157,9 +175,15 @@ class Repetition:
         if question.same and same >= _for_cycle(needed, cycle):
             return told.identical(t, event, question) if cycle == 1 else told.cycle(t, event, looping, needed)
         drawn = sum(one.drawn for one in looping) if question.counted else question.drawn
-        most = t.sampled_prompts if event.random or sample else min(t.sampled_prompts, LIKELIEST_DRAWS)
+        mute = question.reply == b"" and not question.tokens
+        one_answer = mute or not (event.random or sample)
+        most = min(t.sampled_prompts, LIKELIEST_DRAWS) if one_answer else t.sampled_prompts
         of = sum(1 for one in looping if one.drawn)
-        return told.sampled(t, event, round(drawn) + of, of) if drawn >= _for_cycle(most, of) else None
+        if drawn < _for_cycle(most, of):
+            return None
+        if 2 * UNANSWERED * question.unanswered > drawn:
+            return told.unanswered(t, event, question.unanswered)
+        return told.sampled(t, event, round(drawn) + of, of)
 
     def _append(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
         """The last message, on a prompt that has grown; say whether it came back."""
@@ -172,6 +196,9 @@ class Repetition:
         if event.prompt_digest and event.prompt_digest == talk.prompt:
             return False  # the same prompt again has not grown
         grown = event.prompt_tokens > talk.prompt_tokens
+        talk.turns = talk.turns + 1 if grown else 1
+        if talk.turns == 1:
+            talk.begun_tokens = event.prompt_tokens
         question, again = talk.rounds.ask(event.last_message)
         pause = self._pause(question, event.at)
         if event.last_message != talk.message or not question.answered_at:
@@ -206,10 +233,11 @@ class Repetition:
             return False
         question, again = self._numbered.ask(event.shape)
         asked.append(Asked(self._numbered, question, question.answers, self._pause(question, event.at)))
-        looping = self._numbered.looping()
-        cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
-        if again and question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
-            verdicts.append(told.renumbered(self._thresholds, event, question))
+        if again and question.same:
+            looping = self._numbered.looping()
+            cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
+            if _sum_same(looping) >= _for_cycle(needed, cycle):
+                verdicts.append(told.renumbered(self._thresholds, event, question))
         return bool(question.same)
 
     def _begin(self, event: TurnAdmitted, opened: _Open) -> None:
@@ -224,7 +252,7 @@ class Repetition:
                 self._busy_since = event.at
             self._repeats += 1
 
-    def _pause(self, question: Question, at: float) -> float:
+    def _pause(self, question: Question, at: float, *, exactly: bool = False) -> float:
         """What it counts that a question comes back now.
 
         The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
@@ -238,7 +266,8 @@ class Repetition:
             return 0.0
         if at - self._found_at < STILL_SECONDS:
             return 1.0
-        return weight_of_pause(waited - (self._busy_at(at) - question.busy_at_answer))
+        idle = waited - (self._busy_at(at) - question.busy_at_answer)
+        return weight_of_pause(idle, long=exactly and question.tokens >= PARAGRAPH_TOKENS)
 
     def _busy_at(self, at: float) -> float:
         return self._busy + (at - self._busy_since if self._repeats else 0.0)

@@ -51,6 +51,18 @@ def sampled(t: TokenBurnThresholds, event: TurnAdmitted, times: int, of: int) ->
     )
 
 
+def unanswered(t: TokenBurnThresholds, event: TurnAdmitted, times: int) -> Verdict:
+    """More tries than any library makes."""
+    return _verdict(
+        t,
+        Detector.SAMPLED_PROMPTS,
+        f"the same prompt {times} times, and each time it gave up before the answer or asked what cannot be answered",
+        times,
+        t.sampled_prompts,
+        {"turn": event.turn, "prompt": event.prompt_digest.hex(), "unanswered": times},
+    )
+
+
 def appended(
     t: TokenBurnThresholds,
     event: TurnAdmitted,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 REMEMBERED_QUESTIONS = 64
 """Of one subsystem. The one that was asked longest ago goes first."""
@@ -28,9 +29,12 @@ POLL_SECONDS = 5.0
 SLOWLY = 0.125
 """What a repetition between the two counts: a tool that takes three seconds to fail is still a loop."""
 
+LONG_POLL_SECONDS, LONG_SLOWLY = 15.0, 0.25
+"""The same for a question whose answer is a paragraph: a poll is answered in a word, and a dashboard asks each half
+minute."""
 
-@dataclass(slots=True)
-class Question:
+
+class Question(Struct, eq=False):
     """One question, and how often it has come back. `same` and `drawn` are weighted, `in_a_row` counts plainly.
 
     `answers` counts the rounds: answers to a question that was asked after the answer before. `same` is how often in
@@ -47,10 +51,11 @@ class Question:
     same: float = 0.0
     drawn: float = 0.0
     in_a_row: int = 0
+    unanswered: int = 0
+    tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A question as one turn asked it: after how many answers, and how much the repetition of an answer counts.
 
     `again` says whether it asks for the answer again, and not for another.
@@ -112,7 +117,10 @@ class Rounds:
             self._news(question)
 
     def _news(self, new: Question) -> None:
-        for question in self._distinct() if self._leak else ():
+        if not self._leak:
+            return
+        counted = {id(question): question for question in self._last if question.same or question.drawn}
+        for question in counted.values():
             if question is not new:
                 question.same = max(0.0, question.same - self._leak)
                 question.drawn = max(0.0, question.drawn - self._leak)
@@ -121,8 +129,10 @@ class Rounds:
         return list({id(question): question for question in self._last}.values())
 
 
-def weight_of_pause(seconds: float) -> float:
-    """What a repetition counts that comes so long after the last answer."""
+def weight_of_pause(seconds: float, *, long: bool = False) -> float:
+    """What a repetition counts that comes so long after the last answer, which was a `long` one or not."""
     if seconds < AT_ONCE_SECONDS:
         return 1.0
+    if long:
+        return LONG_SLOWLY if seconds < LONG_POLL_SECONDS else 0.0
     return SLOWLY if seconds < POLL_SECONDS else 0.0

@@ -29,14 +29,18 @@ class WindowSum:
 
     def total(self, now: float) -> int:
         """What has been counted within the window that ends now."""
+        if self._total:
+            self._forget(now)
+        return self._total
+
+    def _forget(self, now: float) -> None:
         slot = int(now // self._slot_seconds)
         if slot > self._dropped_to:
             self._drop(slot)
-        return self._total
 
     def slots(self, now: float) -> int:
         """In how many of its `WINDOW_SLOTS` parts something was counted."""
-        self.total(now)
+        self._forget(now)
         return len(self._slots)
 
     def _drop(self, slot: int) -> None:

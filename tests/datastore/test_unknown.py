@@ -15,6 +15,7 @@ from epad.checkpoint.manifest import Part
 from epad.checkpoint.verify import database_faults
 from epad.datastore.baseline import load_baseline
 from epad.datastore.look import Look, copy_faults, look
+from epad.datastore.restore import answer
 
 TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)"
 FTS = [TABLE, "CREATE VIRTUAL TABLE f USING fts5(a, tokenize='unicode61')", "INSERT INTO f VALUES ('hello')"]
@@ -296,3 +297,15 @@ def test_a_changed_letter_in_a_column_that_ignores_case_is_an_edit(tmp_path: Pat
     seen = see(path, tmp_path / "home")
     assert (seen.faults, seen.error) == ((), "")
     connection.close()
+
+
+def test_rot_in_what_cannot_be_read_is_undone(opaque: Path, tmp_path: Path) -> None:
+    """The copy that was made while it rested is put in its place, vouched for by its bytes."""
+    home, whole = tmp_path / "home", opaque.read_bytes()
+    see(opaque, home)
+    flip(opaque, 8 * (opaque.stat().st_size - 7))
+    done = answer(opaque, home, tmp_path / "checkpoints", "auto", 0.05, "key")
+    assert done.error == ""
+    assert done.restored is not None
+    assert opaque.read_bytes()[100:] == whole[100:]  # a copy of SQLite's own making counts its changes anew
+    assert done.seen.faults == ()

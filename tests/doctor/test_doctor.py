@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sick_server import SickServer
 
 from epad.config import DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.config_load import load
@@ -115,6 +116,24 @@ def test_upstreams_are_connected_to(tmp_path: Path) -> None:
     assert found == {"upstream here": Verdict.OK, "upstream gone": Verdict.BROKEN}
     closed = verdicts(house.check_upstreams({"here": here}))
     assert closed["upstream here"] is Verdict.BROKEN
+
+
+@pytest.mark.parametrize(("how", "verdict", "found"), [
+    ("well", Verdict.OK, "takes connections"), ("404", Verdict.OK, "takes connections"),
+    ("401", Verdict.BROKEN, "does not take epad's key (401"), ("403", Verdict.BROKEN, "does not take epad's key (403"),
+    ("500", Verdict.LACKING, "answered 500"),
+])  # fmt: skip
+def test_upstreams_are_asked(how: str, verdict: Verdict, found: str) -> None:
+    """A key that is refused is seen before any turn is; with the fix where it is set."""
+    server = SickServer(how)
+    try:
+        upstream = UpstreamConfig(url=f"http://127.0.0.1:{server.port}/v1", dialects=("openai",))
+        check = one(house.check_upstreams({"vllm": upstream}))
+    finally:
+        server.close()
+    assert check.verdict is verdict
+    assert found in check.found
+    assert (verdict is Verdict.BROKEN) is ("[upstreams.vllm] api_key_file" in check.fix)
 
 
 def test_keys_are_read_and_never_shown(tmp_path: Path) -> None:

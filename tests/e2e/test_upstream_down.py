@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 
 import pytest
 from installed import QUICK, Installation, installation
-from sick_server import AGENT, LIMIT_SECONDS, SickServer, asked
+from sick_server import AGENT, ANSWER, LIMIT_SECONDS, SickServer, asked
 
 AGENTS = ("one", "two")
 CONFIG = """
@@ -106,3 +107,76 @@ def test_a_limit_is_asked_again_when_it_said_so_and_not_before() -> None:
             assert house.stop() == 0
     finally:
         server.close()
+
+
+SLOW_MODEL = """
+import json, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Model(BaseHTTPRequestHandler):
+    def log_message(self, *_): ...
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = json.dumps(%(answer)r).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_POST
+
+time.sleep(float(sys.argv[2]))
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Model).serve_forever()
+"""
+SERVED = """
+[upstreams.vllm]
+url = "http://127.0.0.1:{port}"
+dialects = ["openai"]
+served_by = "model"
+[subsystems.model]
+command = {model}
+gateway = false
+[subsystems.one]
+command = {one}
+[subsystems.two]
+command = {two}
+[subsystems.bystander]
+command = ["sleep", "900"]
+"""
+
+
+@pytest.mark.slow
+def test_a_model_server_of_epads_own_that_loads_is_left_alone() -> None:
+    """No health check, no depends_on: for as long as its model may take, a port that is shut is nobody's trouble."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with installation() as house:
+        (house.directory / "model.py").write_text(SLOW_MODEL % {"answer": ANSWER})
+        (house.directory / "agent.py").write_text(AGENT)
+        python, at = sys.executable, house.directory
+        commands = {
+            name: json.dumps([python, str(at / "agent.py"), "0.5", "5", str(at / f"{name}.log")])
+            for name in AGENTS
+        }
+        model = json.dumps([python, str(at / "model.py"), str(port), str(OUTAGE_SECONDS)])
+        house.config.write_text(QUICK + SERVED.format(port=port, model=model, **commands))
+        house.start()
+        began = time.time()
+        while time.time() < began + OUTAGE_SECONDS - 5:
+            status = house.status()
+            assert (status["phase"], status["anomalies"]) == ("NORMAL", [])
+            assert {s["state"] for s in status["subsystems"]} <= {"running", "starting"}, (
+                house.log.read_text()
+            )
+            time.sleep(1)
+        assert house.status()["upstreams"][0]["state"] == "loading"
+        assert "has just begun" in house.status()["upstreams"][0]["reason"]
+        for name in AGENTS:
+            house.wait(
+                lambda name=name: served_after(house, name, began),
+                "an answer",
+                OUTAGE_SECONDS + PATIENCE_SECONDS,
+            )
+        assert house.events("anomaly.raised") == []
+        assert house.stop() == 0

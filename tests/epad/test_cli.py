@@ -181,3 +181,30 @@ def test_it_runs_as_a_program() -> None:
         timeout=60,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"epad {epad.__version__}\n", "")
+
+
+def test_notify_says_which_way_to_a_person_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the address, which is a secret."""
+    assert cli.main(["notify"]) == 1
+    assert "names nobody" in capsys.readouterr().out
+    hook = tmp_path / "hook"
+    hook.write_text("http://127.0.0.1:1/hush\n")
+    path = tmp_path / "epad.toml"
+    path.write_text(f'[notify]\nwebhook_file = "{hook}"\n')
+    assert cli.main(["notify", "--config", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("webhook: could not be reached")
+    assert "hush" not in out
+
+
+def test_check_holds_the_hours_and_the_zone_of_notify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With file and line."""
+    path = tmp_path / "epad.toml"
+    path.write_text('[notify]\nquiet = "23-7"\nzone = "Europe/Berlin"\n')
+    assert cli.main(["check", "--config", str(path)]) == 1
+    assert f"{path}:2: notify.quiet" in capsys.readouterr().err
+    path.write_text('[notify]\nquiet = "23:00-07:00"\nzone = "Mars/Olympus"\n')
+    assert cli.main(["check", "--config", str(path)]) == 1
+    assert f"{path}:3: notify.zone" in capsys.readouterr().err

@@ -34,6 +34,10 @@ async def test_the_reader_takes_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "pressure/memory").write_text(PSI)
     (tmp_path / "pressure/io").write_text("Operation not supported")
     reading = await HostReader(tmp_path, tmp_path).read()
+    assert (reading.memory_bytes, reading.available_bytes) == (None, None)
+    (tmp_path / "meminfo").write_text("MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:   10 kB\n")
+    reading = await HostReader(tmp_path, tmp_path).read()
+    assert (reading.memory_bytes, reading.available_bytes) == (1_024_000, 10_240)
     assert reading.pressure == {"memory": Pressure(0.125, 0.0125)}
     assert reading.disk.total_bytes >= reading.disk.free_bytes > 0
 

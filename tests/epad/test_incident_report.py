@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -11,11 +12,13 @@ from epad_story import Story
 from incidents import DOCUMENT, INCIDENTS, Incident, Incidents, markdown
 from prometheus_client.samples import Sample
 
+from epad.ctl_parser import make_parser
 from epad.incident_report import CALM, IncidentReport
 from epad.metrics import Metrics
 from epad.response.stimulus import Forced, Released, Resumed
 from epad.sentence import NOT_BY_ITSELF
 from statemachine.containment import Rung
+from statemachine.finding import HOST
 from statemachine.phase import Phase
 from statemachine.situation import Order
 
@@ -161,3 +164,31 @@ def test_the_series_name_who_is_held_how_and_until_when(incident: Incident) -> N
 
 def _samples(metrics: Metrics, name: str) -> list[Sample]:
     return [s for family in metrics.registry.collect() for s in family.samples if s.name == name]
+
+
+@every_incident
+def test_every_command_that_is_named_can_be_typed_as_it_stands(incident: Incident) -> None:
+    """TEXT is the only thing to fill in: no option is missing that the command line asks for."""
+    report, parser = incident.happen().report, make_parser()
+    commands = {one.do for one in report.about(None) + report.about(HOST)}
+    for command in (part for do in commands for part in do.split("; ") if part.startswith("epactl ")):
+        parser.parse_args(shlex.split(command)[1:])
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    """It may quote what a program or a server has said; the journal has all of it."""
+    scene = Incidents()
+    scene.find("chat", "token_burn", "x" * 5_000, rung="freeze")
+    assert len(scene.report.line_of("chat")) < 500
+    assert scene.report.line_of("chat").endswith("epactl release chat --reason TEXT")
+
+
+def test_a_report_says_how_things_are_whenever_it_is_asked() -> None:
+    """Whoever keeps one, as the notifier and the gateway do, is never told of what is over."""
+    scene = Incidents()
+    report = scene.report
+    assert report.headline() == CALM
+    scene.runs_away()
+    assert report.line_of("chat")
+    scene.story.tell(Released("chat", "looked at"))
+    assert report.line_of("chat") == ""

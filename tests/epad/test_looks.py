@@ -6,6 +6,7 @@ import pytest
 
 from epad.config import SubsystemConfig, UpstreamConfig
 from epad.looks import MAX_TURN_LOOKS, UPSTREAM_LOOK_SECONDS, Looks, Sights, needs, upstream_node
+from probes.blame import Fault
 from probes.cascade import DependencyGraph, Look
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
@@ -181,3 +182,52 @@ def test_what_is_held_for_its_own_sake_is_bad_and_what_is_paused_for_everybodys_
     assert (look.reason, look.told, look.hard) == ("it is held: crashed 3 times", True, True)
     bench.held = Hold(Rung.FREEZE, "PRESERVATION", paused=True)
     assert bench.see(SubsystemState.PAUSED) == []
+
+
+def shown(name: str, state: str, reason: str = "") -> dict[str, object]:
+    breaker = "open" if state not in {"well", "limiting"} else "closed"
+    healthy = breaker == "closed"
+    return {"name": name, "healthy": healthy, "reason": reason, "state": state, "breaker": breaker}
+
+
+def test_an_open_breaker_is_seen_at_every_look_and_its_closing_is_a_fact() -> None:
+    """The gateway has seen enough by then: nobody waits for a turn, or for ten seconds more."""
+    now = [shown("ours", "gone", "refused")]
+    looks = Looks(UPSTREAMS, DependencyGraph(), list, Sights(lambda: now), ManualClock())
+    for _ in range(3):
+        assert [(look.node, look.reason, look.told) for look in looks()] == [
+            ("upstream/ours", "refused", False)
+        ]
+    now[0] = shown("ours", "well")
+    assert [(look.ok, look.hard) for look in looks()] == [(True, True)]
+    assert list(looks()) == []
+
+
+def test_a_server_that_loads_has_no_trouble_to_be_told_of_and_one_that_limits_has_none() -> None:
+    now = [shown("ours", "loading", "it loads"), shown("cloud", "limiting", "429")]
+    looks = Looks(UPSTREAMS, DependencyGraph(), list, Sights(lambda: now), ManualClock())
+    assert [(look.node, look.ok, look.told) for look in looks()] == [
+        ("upstream/ours", False, True),
+        ("upstream/cloud", True, False),
+    ]
+
+
+def test_who_is_refused_for_an_upstream_suffers_from_it(bench: Bench) -> None:
+    """Also one that was never let through to it; a limit's refusal says nothing."""
+    bench.looks.refused(TurnRefused("agent", 0.0, "budget_exceeded"))
+    (look,) = bench.see(SubsystemState.RUNNING)
+    assert look.ok
+    refusal = TurnRefused("agent", 0.0, "upstream_unavailable", fault=Fault.UPSTREAM, upstream="cloud")
+    bench.looks.refused(refusal)
+    (look,) = bench.see(SubsystemState.RUNNING)
+    assert look.reason == "its turns are not answered"
+    assert "upstream/cloud" in bench.graph.above("agent")
+    bench.looks.refused(TurnRefused("agent", 0.0, "x", fault=Fault.UPSTREAM, upstream="made up"))
+    assert "upstream/made up" not in bench.graph.above("agent")
+
+
+@pytest.mark.parametrize("fault", [Fault.CLIENT, Fault.HOST, Fault.EPAD])
+def test_what_is_not_the_upstreams_fault_is_no_look_at_it(bench: Bench, fault: Fault) -> None:
+    bench.looks.admitted(TurnAdmitted("agent", 0.0, "t", "llama3", 10, b""))
+    bench.looks.finished(TurnFinished("agent", 0.0, "t", "failed", 0, 0, 0, 0, fault=fault))
+    assert list(bench.looks()) == []

@@ -9,6 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from epad.metrics import Metrics
+from probes.memory import Footprint
 from statemachine.finding import Finding, Severity
 
 # https://prometheus.io/docs/practices/naming: one prefix, base units, plural, last.
@@ -141,3 +142,15 @@ def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_conf
     assert value("epad_subsystem_restarts_total", {"subsystem": "chat"}) == 1
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) == 0
     assert value("epad_subsystem_exits_total", {"subsystem": "game"}) == 0
+
+
+def test_memory_and_cpu_follow_what_was_read(metrics: Metrics) -> None:
+    """Memory goes with the processes; CPU time only ever rises, whatever becomes of who was read."""
+    read = metrics.registry.get_sample_value
+    for memory, cpu in ((100, 2.5), (300, 4.0), (50, 3.0)):
+        metrics.show_footprints({"chat": Footprint(memory, cpu, 1)})
+    assert read("epad_subsystem_memory_bytes", {"subsystem": "chat"}) == 50
+    assert read("epad_subsystem_cpu_seconds_total", {"subsystem": "chat"}) == 4.0
+    metrics.show_footprints({})
+    assert read("epad_subsystem_memory_bytes", {"subsystem": "chat"}) is None
+    assert read("epad_subsystem_cpu_seconds_total", {"subsystem": "chat"}) == 4.0

@@ -71,6 +71,7 @@ class Bench:
             cast("BudgetOrders", self),
             lambda: None,
             self.give_up,
+            lambda: None,
         )
 
     names = ("memory",)

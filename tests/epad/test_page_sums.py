@@ -105,3 +105,18 @@ def test_without_the_extension_nothing_is_opened(path: Path, monkeypatch: pytest
     monkeypatch.setattr(page_sums.sqlite_extra, "load", unavailable)
     with pytest.raises(DatabaseError, match="install its wheel"):
         connect(path)
+
+
+def test_a_file_that_cannot_be_opened_now_is_unknown_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without a descriptor left must not tell anybody to restore a checkpoint."""
+
+    def connect(*_: object, **__: object) -> None:
+        raise apsw.CantOpenError("unable to open database file")
+
+    path = tmp_path / "state.db"
+    apsw.Connection(str(path)).close()
+    page_sums.register()
+    monkeypatch.setattr("epad.page_sums.apsw.Connection", connect)
+    assert damage_of(path) == ""

@@ -33,6 +33,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.ROTATE_KEY),
     (Tier.OPERATOR, Operation.ACCEPT_DATASTORE),
     (Tier.OPERATOR, Operation.ACCEPT_LOSS),
+    (Tier.OPERATOR, Operation.UPGRADE),
     (Tier.OPERATOR, Operation.REVOKE_KEY),
     (Tier.OBSERVER, Operation.STATUS_READ),
     (Tier.OBSERVER, Operation.EVENTS_READ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import structlog
@@ -35,11 +36,9 @@ class Desk:
     def __init__(self, begin: Callable[[Story], object]) -> None:
         self.story = Story()
         begin(self.story)
-        nobody = cast("Any", self)
-        self.orders = Orders(
-            nobody, nobody, self.story.decider, nobody, self.story.events, self.story.clock, nobody, nobody,
-            nobody, nobody, nobody,
-        )  # fmt: skip
+        parts: dict[str, Any] = {field.name: self for field in fields(Orders)}
+        story = {"decider": self.story.decider, "event_log": self.story.events, "clock": self.story.clock}
+        self.orders = Orders(**{**parts, **story})
 
     def snapshots(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=name) for name in NAMES]

@@ -7,6 +7,7 @@ import pytest
 from epad.config import BudgetConfig, SubsystemConfig, UpstreamConfig
 from epad.looks import upstream_node
 from epad.roster import Roster
+from probes.memory import MemoryLimits
 
 UPSTREAMS = {"ours": UpstreamConfig(url="http://x", dialects=("openai",), served_by="model")}
 MODEL = SubsystemConfig(command=("x",), fills_gpu=True)
@@ -21,10 +22,14 @@ def roster() -> Roster:
 
 def test_what_a_reload_adds_is_known(roster: Roster) -> None:
     """Its name, budget, unit, its way with GPUs, and what it needs."""
-    agent = SubsystemConfig(command=("x",), depends_on=("chat",), budget=BudgetConfig(tokens_per_minute=7))
+    budget = BudgetConfig(tokens_per_minute=7)
+    agent = SubsystemConfig(
+        command=("x",), depends_on=("chat",), budget=budget, memory_max="4GiB", memory_high="3GB"
+    )
     roster.configure({"model": MODEL, "chat": CHAT, "agent": agent, "ollama": OLLAMA})
     assert set(roster.names()) == {"model", "chat", "agent", "ollama"}
     assert roster.budget("agent").tokens_per_minute == 7
+    assert roster.memory_limits("agent") == MemoryLimits(4 << 30, 3_000_000_000)
     assert roster.units() == {"ollama.service": "ollama"}
     assert set(roster.gpu_fillers()) == {"model", "ollama"}
     assert roster.graph.above("agent") == {"chat", "model"}
@@ -35,6 +40,7 @@ def test_what_a_reload_removes_is_forgotten(roster: Roster) -> None:
     roster.configure({"model": MODEL})
     assert set(roster.names()) == {"model"}
     assert roster.budget("chat").tokens_per_minute == 0
+    assert roster.memory_limits("chat") == MemoryLimits()
     assert roster.graph.below("model") == {upstream_node("ours")}
 
 

@@ -102,3 +102,9 @@ def test_users_are_those_of_the_machine() -> None:
     """One that is not known has no name."""
     assert user_name(0) == "root"
     assert user_name(2**32 - 7) == ""
+
+
+def test_a_line_is_one_line_whatever_a_reason_holds() -> None:
+    """What stands after it would be words of the daemon's own to systemd."""
+    line = Sentence("chat", "it said\nREADY=1\r\n\tand more", "", "epactl explain chat").line
+    assert line == "chat: it said READY=1 and more; epactl explain chat"

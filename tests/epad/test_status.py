@@ -19,6 +19,7 @@ from epad.embedded import NOTICE
 from epad.probe_loop import ProbeLoops
 from epad.status import Ledger, StatusBoard
 from probes.cascade import CascadeIncident
+from probes.memory import Footprint
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
 from statemachine.phase import Phase
@@ -132,7 +133,7 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
     assert status["phase_since"] == "2026-01-01T00:00:00+00:00"
     assert status["sentence"] == status["sentences"][0]["line"]
     assert status["sentence"].startswith("chat is frozen since ")
-    assert status["sentence"].endswith(", or now: epactl release chat")
+    assert status["sentence"].endswith(", or now: epactl release chat --reason TEXT")
     assert status["anomalies"] == [
         {
             "id": "token_burn/chat",
@@ -182,6 +183,17 @@ def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:
     assert chat["budget"] == {"tokens_per_minute": {"limit": 1_000, "used": 42}}
     assert chat["tokens"] == {"input": 30, "output": 12, "turns": 3}
     assert (chat["restarts"], chat["status"]) == (2, "exit 1")
+
+
+def test_memory_and_cpu_are_shown_where_they_are_known() -> None:
+    """And are none, not 0, where there are no processes, or nobody has looked yet."""
+    bench = Bench()
+    bench.board.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
+    model, chat = bench.board.render()["subsystems"]
+    figures = ("memory_bytes", "cpu_seconds", "cpu_cores", "processes")
+    assert [model[name] for name in figures] == [None] * 4
+    assert [chat[name] for name in figures] == [3 << 30, 12.35, 0.25, 2]
+    assert chat["memory_max_bytes"] == 0
 
 
 @pytest.mark.parametrize(

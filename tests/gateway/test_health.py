@@ -45,8 +45,8 @@ class Bench:
             case State.LOADING:
                 self.health.loading("Loading model")
             case State.REJECTING:
-                self.health.rejected("no key")
-                self.health.rejected("no key")
+                self.health.rejected("no key", "agent")
+                self.health.rejected("no key", "agent")
             case State.FAILING:
                 for _ in range(LEAST_TURNS):
                     self.health.failed("it answered 500", "agent")
@@ -125,6 +125,18 @@ def test_one_refused_key_is_no_evidence_and_a_turn_that_is_let_in_wipes_it_out(b
     assert bench.health.ask()
     bench.health.rejected("no")
     assert not bench.health.ask()
+
+
+def test_one_whose_texts_are_forbidden_shuts_nobody_else_out(bench: Bench) -> None:
+    """The other's turns are let in: so it is not the key."""
+    bench.health.succeeded("bystander")
+    for _ in range(50):
+        bench.health.rejected("no", "agent")
+        assert bench.health.ask(who="bystander")
+    bench.clock.advance(WINDOW_SECONDS + 1)
+    bench.health.rejected("no", "agent")
+    assert not bench.health.ask(who="agent")
+    assert bench.health.ask(who="bystander")
 
 
 def test_a_list_of_models_that_is_closed_to_epad_is_no_trouble_while_turns_are_let_in(bench: Bench) -> None:
@@ -226,8 +238,8 @@ def test_a_server_that_starts_is_loading_and_not_gone(bench: Bench) -> None:
 
 STEPS: list[Callable[[Health], object]] = [
     lambda h: h.failed("x", "a"), lambda h: h.failed("x", "b"), lambda h: h.succeeded("a", "m"),
-    lambda h: h.gone("x", "a"), lambda h: h.loading("x"), lambda h: h.rejected("x"), lambda h: h.limited("x", 5, "m"),
-    lambda h: h.unanswered(9), lambda h: h.ask("m", "a"), lambda h: h.ask("m", "b"),
+    lambda h: h.gone("x", "a"), lambda h: h.loading("x"), lambda h: h.rejected("x", "b"),
+    lambda h: h.limited("x", 5, "m"), lambda h: h.unanswered(9), lambda h: h.ask("m", "a"), lambda h: h.ask("m", "b"),
     *(lambda h, look=look: h.looked(look) for look in (WELL, GONE, LOADING, REJECTING, FAILING)),
 ]  # fmt: skip
 

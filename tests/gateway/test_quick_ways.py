@@ -130,6 +130,15 @@ def test_a_role_that_was_read_already_says_whose_a_message_is(role: str) -> None
     assert histories._is_users(message, Raw(role.encode())) is histories._is_users(message, None)
 
 
+@given(
+    st.lists(st.sampled_from(["ab", "Round", " ", "7", "0f", "-", ":", ".", "{", '"', "é", "q" * 18, "T"]))
+)
+@example(["see ", "123e4567-e89b-12d3-a456-426614174000", " of 2026-11-28T23:45:01+01:00, a7"])
+def test_numbers_are_left_out_word_by_word_as_they_are_from_the_whole(pieces: list[str]) -> None:
+    message = "".join(pieces).encode()
+    assert histories._unnumbered(message) == histories._NUMBERED.sub(b"0", message)
+
+
 @given(st.sampled_from([b"", b" ", b"\xef\xbb\xbf", b"\r\n"]), st.booleans(), st.booleans(), st.booleans())
 def test_an_object_is_one_body_unless_a_stream_was_asked_for(
     margin: bytes, asked: bool, lines: bool, ended: bool

@@ -64,3 +64,18 @@ def test_the_likeliest_answer_is_not_drawn(fields: dict[str, Any], random: bool)
 ])  # fmt: skip
 def test_ollama_has_it_among_its_options(options: dict[str, Any], random: bool) -> None:
     assert ollama(**options).random is random
+
+
+@pytest.mark.parametrize(("fields", "drawn"), [
+    ({"temperature": 0.7}, True), ({"temperature": 0}, False), ({"temperature": 0, "seed": 4}, False), ({}, False),
+    ({"max_tokens": 5}, False), ({"n": 1}, False), ({"n": 2}, True), ({"best_of": 4}, True), ({"seed": 4}, False),
+    ({"temperature": None}, False), ({"temperature": "warm"}, False), ({"temperature": 1, "top_k": 1}, False),
+])  # fmt: skip
+def test_a_request_may_ask_for_a_sample_itself(fields: dict[str, Any], drawn: bool) -> None:
+    """Else it is left to the server, or the likeliest answer is wanted."""
+    assert openai(**fields).drawn is drawn
+
+
+def test_ollama_asks_for_a_sample_among_its_options() -> None:
+    assert ollama(temperature=0.8).drawn
+    assert not ollama(num_predict=5).drawn

@@ -21,8 +21,12 @@ from epad.gateway.health import State
 from epad.gateway.http.message import Fields
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
+from epad.observers import TurnFanout
 from probes.blame import Fault
+from probes.conversation import ConversationHealth, ConversationThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock
+from statemachine.finding import Finding, Severity
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
 DIALECTS = ("openai", "ollama")
@@ -172,6 +176,23 @@ async def test_a_refused_request_is_no_refused_key(tmp_path: Path) -> None:
         assert {ending.fault for ending in w.recorder.endings} == {Fault.CLIENT}
 
 
+async def test_a_key_that_is_refused_with_400_is_a_refused_key(tmp_path: Path) -> None:
+    """As Gemini does it; the body is passed on, and is what a turn that objects to a cap would read."""
+    async with asking(tmp_path, Moody(400, "API key not valid. Please pass a valid API key."), "gemini") as w:
+        for _ in range(2):
+            assert (await w.chat())[0] == 400
+        assert upstream_of(w).health.state is State.REJECTING
+        assert {ending.fault for ending in w.recorder.endings} == {Fault.KEY}
+
+
+async def test_a_quota_that_is_spent_is_a_limit(tmp_path: Path) -> None:
+    async with asking(tmp_path, Moody(403, "You exceeded your current quota", retry_after="9"), "up") as w:
+        assert (await w.chat())[0] == 403
+        status, headers, _ = await w.chat()
+        assert (status, headers["Retry-After"]) == (429, "9")
+        assert {ending.fault for ending in w.recorder.endings} == {Fault.UPSTREAM}
+
+
 async def test_a_limit_is_passed_on_and_then_kept_for_as_long_as_it_said(tmp_path: Path) -> None:
     stub = Moody(429, "slow down", retry_after="30")
     async with asking(tmp_path, stub, "cloud") as w:
@@ -284,3 +305,82 @@ def test_how_long_a_server_says_to_wait(fields: list[tuple[bytes, bytes]], secon
 @given(st.text(st.characters(codec="latin-1"), max_size=40))
 def test_whatever_stands_there_is_a_time_or_none(text: str) -> None:
     assert retry_after_seconds(Fields([(b"Retry-After", text.encode("latin-1"))]), NOW) >= 0
+
+
+async def test_a_client_that_leaves_while_a_refusal_is_read_leaves_no_connection_behind(
+    tmp_path: Path,
+) -> None:
+    """The head of a 503 has come, and its body does not."""
+    hung_up = asyncio.Event()
+
+    async def dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\n{")
+        while await reader.read(100):
+            pass
+        hung_up.set()
+        writer.close()
+
+    async with await asyncio.start_server(dawdle, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with world(tmp_path, upstreams={"slow": UpstreamConfig(url=url, dialects=DIALECTS)}) as w:
+            asked = asyncio.create_task(w.chat())
+            async with asyncio.timeout(10):
+                while not w.recorder.admissions:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                asked.cancel()
+                await hung_up.wait()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 502, 503, 529])
+async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_path: Path, status: int) -> None:
+    """Two clients that retry each question twice, as OpenAI's library does; afterwards they go on."""
+    heard: list[Finding] = []
+    clock = ManualClock()
+    burn = TokenBurn(
+        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
+    )
+    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    stub = Moody(status)
+
+    async def ask(w: World, name: str, number: int, retry: int) -> int:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": f"question {number} of {name}"}]}
+        headers = {**w.headers(name), "x-stainless-retry-count": str(retry)}
+        async with w.http.post(w.url + "/v1/chat/completions", json=body, headers=headers) as response:
+            await response.read()
+            return response.status
+
+    async with serving(stub) as base:
+        config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
+        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]
+        async with world(tmp_path, upstreams=config, observer=fanout) as w:
+            for number in range(30):
+                for name in ("writer", "reader"):
+                    for retry in range(3):
+                        assert await ask(w, name, number, retry) != 200
+                        w.clock.advance(0.5)
+                        clock.advance(0.5)
+            assert len(stub.requests) < 180 or status in {502, 529}
+            stub.status = 200
+            w.clock.advance(2)
+            for number in range(30, 60):
+                for name in ("writer", "reader"):
+                    assert await ask(w, name, number, 0) == 200
+                    w.clock.advance(0.5)
+                    clock.advance(0.5)
+    findings = [*heard, *await burn.sample(), *await talk.sample()]
+    # What is asked again, and answered with nothing, is not for the ratios to say.
+    told = [
+        f for f in findings if f.severity > Severity.OK and f.evidence.get("detector") != "duplicate_prompts"
+    ]
+    assert [finding.reason for finding in told] == []
+
+
+class _NoEvents:
+    def emit(self, *_: object, **__: object) -> None:
+        """Nobody reads them here."""

@@ -50,6 +50,7 @@ C, U, K, H, L, E, N = (
     (Ending(failed=True, status=400, said=Said.AUTH, own_key=False), C),
     (Ending(failed=True, status=403, said=Said.REFUSED_CONTENT), C),
     (Ending(failed=True, status=403, said=Said.NO_MODEL), C),
+    (Ending(failed=True, status=403, said=Said.LIMITED), U),
     # This machine, and epad itself.
     (Ending(failed=True, failure=Failure.HOST_SHORT), H),
     (Ending(failure=Failure.SEVERED, status=200), E),

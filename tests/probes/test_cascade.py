@@ -122,6 +122,19 @@ def test_what_was_before_the_daemon_counts() -> None:
     assert len(bench.pushed) == 1
 
 
+def test_what_may_have_been_a_victims_is_not_remembered() -> None:
+    """Its root crashed as well then; who was whose victim is not known any more."""
+    cluster = Cluster()
+    now = cluster.clock.monotonic()
+    for name in ("a", "model"):
+        cluster.probe.remember(name, [now - 20, now - 10])
+    cluster.clock.advance(1)
+    cluster.exit("a")
+    assert cluster.raised == []
+    cluster.exit("model")
+    assert cluster.raised == ["model"]
+
+
 def test_wanted_exits_and_finished_work_are_no_crashes() -> None:
     """What the daemon ended, and what ended well, is not held against anyone."""
     bench = Bench()
@@ -335,12 +348,26 @@ class Cluster:
         return [finding.subsystem for finding in self.pushed if finding.bad]
 
 
+async def test_what_was_before_the_daemon_is_no_cascade() -> None:
+    """A root and its victims, of which only their crashes are remembered."""
+    bench = Bench()
+    now = bench.clock.monotonic()
+    for name in ("model", "agent", "writer"):
+        bench.probe.remember(name, [now - 2, now - 1])
+    bench.clock.advance(1)
+    bench.exit("other")
+    for _ in range(10):
+        bench.clock.advance(1)
+        assert await bench.look() == []
+
+
 async def test_a_root_is_stated_once_it_has_settled_and_as_long_as_it_fails() -> None:
     """Two looks to fail, three seconds to settle; its victims are in the evidence, and nobody else is stated."""
     cluster = Cluster()
     cluster.bad = {"upstream/x": "no answer", "a": "its turns fail", "b": "its turns fail"}
     assert await cluster.pass_seconds(4) == []
     assert cluster.probe.victims() == {"a": "model", "b": "model"}
+    assert cluster.probe.waiting() == {}
     for _ in range(3):
         (finding,) = await cluster.pass_seconds(1)
         assert (finding.subsystem, finding.severity) == ("model", Severity.ANOMALY)

@@ -215,3 +215,16 @@ def test_every_victim_has_a_failed_root_above_it_and_no_root_has(looks: list[tup
         for victim in sorted(DIAMOND):
             named = any(victim in victims for victims in seen.values())
             assert ward.attribution.is_victim(victim) is named
+
+
+def test_a_node_that_is_known_to_be_well_is_well_at_once() -> None:
+    """A breaker that has closed is a fact, as a process that ended is one; even of a node that flaps."""
+    node = NodeHealth(LookRule())
+    for number in range(20):
+        node.add(Look("x", number, "down" if number % 2 else ""))
+    node.add(Look("x", 20, "down"))
+    node.add(Look("x", 21, "down"))
+    assert node.failed
+    assert node.flapping
+    node.add(Look("x", 22, hard=True))
+    assert not node.failed

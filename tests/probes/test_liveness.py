@@ -95,3 +95,17 @@ async def test_that_all_is_well_is_not_said_for_ever() -> None:
     state[0] = RUNNING
     said = [len(await probe.sample()) for _ in range(OKS_SAID + 5)]
     assert said == [1] * OKS_SAID + [0] * 5
+
+
+async def test_a_victim_that_hangs_is_not_told_of_but_one_that_failed_is() -> None:
+    """It waits for an upstream that does not answer; what has failed for good is down whoever is to blame."""
+    for state, severity in ((SubsystemState.HUNG, Severity.OK), (SubsystemState.FAILED, Severity.CRITICAL)):
+        probe = Liveness(
+            1.0,
+            snapshots=lambda state=state: [replace(RUNNING, state=state)],
+            parked=frozenset,
+            clock=ManualClock(),
+            is_victim={"model"}.__contains__,
+        )
+        (finding,) = await probe.sample()
+        assert finding.severity is severity

@@ -34,7 +34,7 @@ class Machine:
         self.total, self.others = total, others
         self.courses: dict[str, Course] = {}
         self.limits: dict[str, MemoryLimits] = {}
-        self.kernel = False
+        self.kernel_max = 0
         self.host_is_known = True
         self.error: OSError | None = None
         self.probe = Memory(
@@ -57,7 +57,7 @@ class Machine:
         left = self.total - sum(taken.values()) - int(self.others(self.now))
         host = HostMemory(self.total, max(0, left)) if self.host_is_known else None
         footprints = {
-            name: Footprint(size, self.now, 1, held_by_kernel=self.kernel)
+            name: Footprint(size, self.now, 1, kernel_max_bytes=self.kernel_max)
             for name, size in taken.items()
             if size
         }
@@ -215,7 +215,7 @@ async def test_one_peak_above_a_maximum_is_none() -> None:
 async def test_what_the_kernel_holds_is_left_to_it() -> None:
     """Near its maximum a warning says what will happen; the kill itself is told as an exit."""
     machine = Machine()
-    machine.kernel = True
+    machine.kernel_max = 2 * GIB
     machine.limits["agent"] = MemoryLimits(max_bytes=2 * GIB)
     machine.courses["agent"] = flat(1.9 * GIB)
     found = await machine.run(60)
@@ -224,6 +224,11 @@ async def test_what_the_kernel_holds_is_left_to_it() -> None:
     machine.courses["agent"] = flat(2.1 * GIB)
     await machine.run(60)
     assert machine.active == ()
+    machine.limits["agent"] = MemoryLimits(
+        max_bytes=1 * GIB
+    )  # lowered by a reload: the kernel learns of it later
+    await machine.run(30)
+    assert machine.held == {"agent": None}
 
 
 async def test_above_its_high_mark_for_long_it_is_throttled() -> None:

@@ -453,18 +453,26 @@ def test_only_a_turn_without_output_is_too_old() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a_second", "seconds", "told", "found"),
+    ("a_second", "seconds", "told", "waited", "found"),
     [
-        (32, 300, True, False),  # forty workers of which eight are in: each waits the second that it is told
-        (100, 300, True, False),
-        (1_000, 5, True, False),  # a thousand at once, and then they are patient
-        (1_000, 15, True, True),
-        (400, 30, True, True),
-        (40, 1, False, True),  # nobody told them when to come back
+        (32, 300, 1, 0, False),  # forty workers of which eight are in: each waits the second that it is told
+        (100, 300, 1, 0, False),
+        (1_000, 5, 1, 0, False),  # a thousand at once, and then they are patient
+        (1_000, 15, 1, 0, True),
+        (400, 30, 1, 0, True),
+        (
+            8,
+            300,
+            1,
+            10,
+            False,
+        ),  # a hundred workers that the gateway lets wait for ten seconds before it refuses them
+        (18, 300, 1, 10, True),  # two hundred
+        (40, 1, 0, 0, True),  # nobody told them when to come back
     ],
 )
 def test_a_full_cap_is_no_pile_up_and_hammering_at_it_is(
-    a_second: int, seconds: int, told: bool, found: bool
+    a_second: int, seconds: int, told: float, waited: float, found: bool
 ) -> None:
     turns = OpenTurns(DEFAULT)
     for number in range(8):
@@ -472,6 +480,6 @@ def test_a_full_cap_is_no_pile_up_and_hammering_at_it_is(
     verdicts = []
     for number in range(a_second * seconds):
         at = number / a_second
-        turns.refused_at_cap(at, 8, told=told)
+        turns.refused_at_cap(at, 8, told=told, waited=waited)
         verdicts.append(turns.verdict(at, cap=8))
     assert any(verdicts) is found

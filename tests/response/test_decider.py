@@ -73,7 +73,7 @@ def test_two_anomalies_preserve_before_anything_else(story: Story) -> None:
 def test_several_that_are_only_throttled_are_each_contained_and_need_no_checkpoint(story: Story) -> None:
     """Nobody else is touched; one hard trouble beside them is one, and two are several."""
     for name in ("chat", "game", "guest"):
-        assert story.find(name, "token_rate") is Phase.QUARANTINE
+        assert story.find(name, "token_rate", hard=False) is Phase.QUARANTINE
     assert story.rungs() == {**dict.fromkeys(NAMES, Rung.THROTTLE), "model": Rung.OPEN}
     assert story.find("chat") is Phase.QUARANTINE
     assert story.steps() == []
@@ -83,7 +83,7 @@ def test_several_that_are_only_throttled_are_each_contained_and_need_no_checkpoi
 def test_a_throttle_that_outlasts_the_quarantine_preserves(story: Story) -> None:
     """It goes on for a quarter of an hour: it does not go away by itself."""
     for _ in range(181):
-        story.find("chat", "token_rate")
+        story.find("chat", "token_rate", hard=False)
         story.wait(5)
     assert story.phase is Phase.PRESERVATION
 
@@ -111,13 +111,13 @@ def test_a_bystander_is_not_touched_by_a_preservation(story: Story) -> None:
 def test_a_preservation_ends_once_throttles_are_all_that_is_left(story: Story) -> None:
     """They are a quarantine's, however many."""
     for name in ("chat", "game", "guest"):
-        story.find(name, "token_rate")
+        story.find(name, "token_rate", hard=False)
     story.find("model", "vram", Severity.CRITICAL)
     story.end()
     story.release("model")
     for _ in range(7):
         for name in ("chat", "game", "guest"):
-            story.find(name, "token_rate")
+            story.find(name, "token_rate", hard=False)
         story.wait(5)
     assert story.phase is Phase.QUARANTINE
 

@@ -33,9 +33,16 @@ Found = tuple[str, str] | tuple[str, str, str] | tuple[str, str, str, Severity]
 """Probe and subsystem; a rung that the finding names ("" for none); how bad it is."""
 
 
-def anomaly(probe: str, subsystem: str, rung: str = "", severity: Severity = Severity.ANOMALY) -> Anomaly:
+def anomaly(
+    probe: str,
+    subsystem: str,
+    rung: str = "",
+    severity: Severity = Severity.ANOMALY,
+    *,
+    hard: bool = False,
+) -> Anomaly:
     evidence = {"rung": rung} if rung else {}
-    return Anomaly(Finding(probe, subsystem, severity, 0.0, "why", evidence=evidence, hard=True), 0.0, 0.0)
+    return Anomaly(Finding(probe, subsystem, severity, 0.0, "why", evidence=evidence, hard=hard), 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,19 @@ def test_what_counts_as_trouble_of_its_own(found: Sequence[Found], independent: 
     assert roots([anomaly(*one) for one in found], RUNGS) == independent
 
 
+@pytest.mark.parametrize(
+    ("rung", "hard", "counts"),
+    [("", False, False), ("", True, True), ("throttle", True, False), ("freeze", False, True)],
+)
+def test_a_fact_is_more_than_a_throttle_unless_its_finding_says_so(
+    rung: str, hard: bool, counts: bool
+) -> None:
+    """A probe's usual throttle may be a fact's too; a detector that asks for no more than one is not certain."""
+    assert roots([anomaly("progress_slow", "chat", rung, hard=hard)], {"progress_slow": Rung.THROTTLE}) == (
+        {"chat"} if counts else set()
+    )
+
+
 def test_a_broken_gpu_is_no_shortage() -> None:
     """Whoever crashes beside it has a trouble of its own, and nobody is paused to make room."""
     for unit, short in (("gpus", False), ("xid", False), ("ratio", True), ("", True)):
@@ -97,6 +117,7 @@ anomalies = st.lists(
         st.sampled_from([HOST, "chat", "agent", "night"]),
         st.sampled_from(["", "open", "throttle", "block", "freeze", "stop", "nonsense"]),
         st.sampled_from([Severity.ANOMALY, Severity.CRITICAL]),
+        hard=st.booleans(),
     ),
     max_size=8,
 )

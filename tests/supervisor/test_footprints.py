@@ -86,7 +86,7 @@ def test_what_a_process_allocates_is_its_own() -> None:
         assert 200 * MIB <= first.memory_bytes < 260 * MIB
         assert second.memory_bytes < 60 * MIB
         assert (first.processes, second.processes) == (1, 1)
-        assert not first.held_by_kernel
+        assert first.kernel_max_bytes == 0
 
 
 def test_shared_pages_count_once() -> None:
@@ -175,7 +175,7 @@ def test_a_control_group_is_asked_itself(tmp_path: Path) -> None:
     group_of(tmp_path / "it", memory__max="1048576\n", cpu__stat="usage_usec 4500000\n")
     now[0] = 4.0
     (found,) = reader.read([Workload("it", None, group)]).footprints.values()
-    assert (found.held_by_kernel, found.cpu_seconds, found.cpu_cores) == (True, 4.5, 0.5)
+    assert (found.kernel_max_bytes, found.cpu_seconds, found.cpu_cores) == (1 << 20, 4.5, 0.5)
     group_of(tmp_path / "it", cpu__stat="usage_usec 100000\n")  # a new group after a restart
     now[0] = 5.0
     (found,) = reader.read([Workload("it", None, group)]).footprints.values()

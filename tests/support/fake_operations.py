@@ -336,6 +336,9 @@ class FakeOperations:
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
 
+    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
+        return self._done("upgrade", "host", reason, by)
+
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
         return self._done("accept_loss", "host", reason, by)
 

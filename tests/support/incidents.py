@@ -38,7 +38,8 @@ SUBSYSTEMS = (
 )
 
 HAMMERS = "23 times in 60 s it asked again before the time it was told: 11160 tokens with 12000 of 20000 used"
-LOOPS = "the same prompt 5 times in a row"
+LOOPS = "the same prompt 8 times in a row"
+STUCK = "41000 tokens in 62 s and still at 4/1000"
 BUSY = "busier than its busy minutes are (900 tokens reserved, give or take 200): 9000 in this minute"
 CRASHES = "crashed 3 times in 3600 s, last with exit 1"
 DISK = "410 MiB are free for epad's state, of 20480"
@@ -166,7 +167,7 @@ def _blind(scene: Incidents) -> None:
 
 def _two(scene: Incidents, first: str, second: str, *, persisted: bool = False) -> None:
     scene.runs_away(first)
-    scene.find(second, "progress", "41000 tokens in 62 s and still at 4/1000")
+    scene.find(second, "cascade", CRASHES)
     if persisted:
         scene.persisted()
 
@@ -200,7 +201,7 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident("a client hammers against its budget", lambda s: s.runs_away(), frozenset({"chat"})),
     Incident(
         "an agent asks the same again and again",
-        lambda s: s.find("agent", "token_burn", LOOPS, rung="freeze"),
+        lambda s: s.find("agent", "token_rate", LOOPS, rung="throttle"),
         frozenset({"agent"}),
     ),
     Incident(
@@ -215,7 +216,7 @@ INCIDENTS: tuple[Incident, ...] = (
     ),
     Incident(
         "an agent spends and gets nowhere",
-        lambda s: s.find("agent", "progress", "41000 tokens in 62 s and still at 4/1000"),
+        lambda s: s.find("agent", "progress", STUCK, rung="throttle"),
         frozenset({"agent"}),
     ),
     Incident(

@@ -38,6 +38,7 @@ class Ask:
     message: str = ""
     shape: str = ""
     attempt: str = ""
+    choices: int = 1
     messages: int = 1
     outcome: str = "done"
     fault: Fault = Fault.NOBODY
@@ -99,7 +100,9 @@ class Players:
             budget=lambda _: SubsystemBudget(**budget),
             clock=self.clock,
             push=self._push,
+            progressed_at=lambda _: self.progress(),
         )
+        self.progress: Callable[[], float] = lambda: float("-inf")
         self.talk = ConversationHealth(ConversationThresholds(), clock=self.clock, push=self._push)
         self._ids = itertools.count(1)
         self._numbers = itertools.count()
@@ -154,7 +157,7 @@ class Players:
             prompt_tokens=ask.prompt_tokens, last_message=ask.message.encode(), conversation=ask.conversation,
             messages=ask.messages, history=(ask.prompt.encode(),) if ask.conversation else (),
             sampling=ask.sampling.encode(), random=not ask.greedy, drawn=ask.drawn, shape=ask.shape.encode(),
-            attempt=ask.attempt,
+            attempt=ask.attempt, choices=ask.choices,
         )  # fmt: skip
         self.burn.admitted(event)
         self.talk.admitted(event)

@@ -113,7 +113,13 @@ DEEDS = {
     Operation.SET_BUDGET: Deed(order("budget", "set", "target", "tokens_per_minute=1000")),
 }
 # These end in a state of their own, or need one: each has a test of its own below.
-APART = {Operation.FORCE_PHASE, Operation.LIFEBOAT, Operation.RELAUNCH, Operation.MODEL_CALL}
+APART = {
+    Operation.UPGRADE,
+    Operation.FORCE_PHASE,
+    Operation.LIFEBOAT,
+    Operation.RELAUNCH,
+    Operation.MODEL_CALL,
+}
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +215,17 @@ def test_a_restore_drill_comes_back_whole(box: SystemdBox) -> None:
         return "restore_drilled" in said or "drill" in said
 
     box.wait(drilled, "a drill", 60 + PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_the_daemon_begins_again_for_who_may(box: SystemdBox, who: str) -> None:
+    """Within its unit: systemd sees the same main process."""
+    pid, child = box.property("epad", "MainPID"), box.subsystem("target")["pid"]
+    assert ask(box, who, *order("upgrade")) == (0 if allowed(Operation.UPGRADE, who) else REFUSED), (
+        box.journal()
+    )
+    box.wait(lambda: box.property("epad", "SubState") == "running", "systemd to know that it is ready")
+    assert (box.property("epad", "MainPID"), box.subsystem("target")["pid"]) == (pid, child)
 
 
 @pytest.mark.parametrize("who", WHO)

@@ -150,6 +150,25 @@ def test_a_hung_daemon_is_ended_by_the_watchdog(box: SystemdBox) -> None:
     assert "atchdog" in box.run("journalctl", "-u", "epad", "--no-pager", "-o", "cat")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("systemctl", "restart", "epad"),
+        (BIN / "epad", "install", "--now"),
+        (BIN / "epactl", "upgrade", "--reason", "x"),
+    ],
+)
+def test_an_upgrade_ends_no_child(box: SystemdBox, how: tuple[str | Path, ...]) -> None:
+    """A restart by systemd, an installation, the daemon's own: the children keep their process numbers."""
+    before, old = sleepers(box), daemon(box)
+    box.run(*how)
+    box.wait(lambda: bool(box.subsystem("steady").get("pid")), "the children to be adopted")
+    assert sleepers(box) == before
+    assert (daemon(box) == old) == ("upgrade" in how), box.journal()
+    assert box.property("epad", "ActiveState") == "active"
+    assert box.property("epad", "SubState") == "running"
+
+
 def test_a_reload_applies_what_has_changed_and_interrupts_nothing(box: SystemdBox) -> None:
     """`systemctl reload` returns once it is in force; the daemon lives on with its children."""
     before, old = sleepers(box), daemon(box)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -34,7 +34,7 @@ ABSENT = Raw(b"")
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder(Raw).decode
-_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]*:[ \t\n\r]*')
+_KEY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\n\r]*:[ \t\n\r]*')
 _END = re.compile(rb"[ \t\n\r]*\}")
 
 
@@ -154,10 +154,12 @@ def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = 
             raise RequestError(f"{place}{name}: some servers take it for {folded!r}; write {folded!r}")
 
 
-@cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """What reads a kind, made once: to make it takes longer than to read what is small."""
+def _new_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
+
+
+# What reads a kind, made once: to make it takes longer than to read what is small.
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(_new_decoder)
 
 
 def _read(raw: Raw | bytes, kind: type[T]) -> T:
@@ -254,15 +256,16 @@ def _is_written_as_usual(text: bytes, values: Mapping[str, Raw]) -> bool:
 
 
 def _spans(text: bytes, values: Mapping[str, Raw]) -> dict[str, Span] | None:
-    """Where each value lies; None if there are more fields than values, that is, one of them twice."""
+    """Where each value lies; None if there are more fields than values, that is, one of them twice.
+
+    The values are in the order of the fields. Where one is there twice, something other than the end follows them.
+    """
     spans: dict[str, Span] = {}
     at = 0
     for name, raw in values.items():
         key = _KEY.match(text, at)
-        if key is None or _name(key[1]) != name:
-            return None
-        start, value = key.end(), memoryview(raw)
-        if not _lies_at(text, start, value):
+        value = memoryview(raw)
+        if key is None or not _lies_at(text, start := key.end(), value):
             return None
         at = start + len(value)
         spans[name] = (start, at)
@@ -276,10 +279,6 @@ def _lies_at(text: bytes, start: int, value: memoryview) -> bool:
         text.startswith(bytes(value[done : done + _COMPARED_BYTES]), start + done)
         for done in range(0, len(value), _COMPARED_BYTES)
     )
-
-
-def _name(key: bytes) -> str:
-    return str(msgspec.json.decode(b'"' + key + b'"')) if b"\\" in key else key.decode()
 
 
 def _place(body: bytes, error: Exception) -> str:

@@ -166,12 +166,12 @@ class EventStream:
         """Take over a count of all so far."""
         if counts is None:
             return
-        own = counts.usage()
+        own, raised = counts.usage(), counts
         output = counts.total if own.input_tokens is None and own.output_tokens is None else own.output_tokens
-        if output and counts.output is not None:
-            counts = structs.replace(counts, output=max(counts.output, self._begun_output))
-        self._counts = counts if self._counts is None else self._counts.raised(counts)
-        self.usage = self._counts.usage()
+        if output and counts.output is not None and counts.output < self._begun_output:
+            raised = structs.replace(counts, output=self._begun_output)
+        self._counts = raised if self._counts is None else self._counts.raised(raised)
+        self.usage = own if self._counts is counts else self._counts.usage()
         said = self._said_bytes()
         if output is None or (output == 0 and said):
             return

@@ -152,7 +152,7 @@ def is_text(message: _Message) -> bool:
     """Say whether all of a message's tokens are in its bytes."""
     if message.audio != _NULL:
         return False
-    if memoryview(message.content)[:1] != b"[":
+    if json_body.first_byte(message.content) != b"[":
         return True
     parts = json_body.read_entries(message.content, "messages", list[_Part])
     return all(part.type in _TEXT_PARTS for part in parts)

@@ -17,6 +17,7 @@ from epad.gateway.errors import RequestError
 from epad.gateway.refusal import Refusal
 
 _DONE = b"[DONE]"
+_DELTA = b'"delta"'
 # What is said in so many chunks is read at once, in a third of the time that one by one takes; an answer that
 # loops is noticed so many later.
 _HEARD_CHUNKS = 16
@@ -58,12 +59,9 @@ class ChunkStream(EventStream):
             return super().feed(data)
         end = _plain_until(data)
         plain = data if end == len(data) else data[:end]
-        if end and (events := _plain_events(plain)):
-            said = [event[5:] for event in plain.split(b"\n\n") if self._content in event]
-            if len(said) == events:
-                self._take(said, end)
-                return data if plain is data else plain + super().feed(data[end:])
-        return super().feed(data)
+        if not end or not self._take_plain(plain):
+            return super().feed(data)
+        return data if plain is data else plain + super().feed(data[end:])
 
     def most_tokens(self) -> int:
         self._hear_all()
@@ -83,7 +81,7 @@ class ChunkStream(EventStream):
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
         """The end of each choice that has none yet, the usage if it was asked for, and the end of the stream."""
         envelope, choices = ending.openai_chunk(self._last), range(self._choices)
-        text = {"text": ""} if self._content == b'"text"' else {"delta": {}}
+        text: loose.JsonDict = {"text": ""} if self._content == b'"text"' else {"delta": {}}
         open_choices = [index for index in choices if index not in self._finished]
         chunk = {**envelope, "choices": [
             {"index": index, **text, "logprobs": None, "finish_reason": ending.OPENAI} for index in open_choices
@@ -184,6 +182,26 @@ class ChunkStream(EventStream):
         held, self._held = self._held, b""
         return held
 
+    def _take_plain(self, plain: bytes) -> bool:
+        """Take in whole events if each is one line of data in which something is said; say whether that is so."""
+        lines = plain.count(b"\n")
+        events = lines // 2
+        if lines % 2 or not plain.startswith(b"data:") or plain.count(b"\n\ndata:") != events - 1:
+            return False
+        if events > 1 and self._content == _DELTA:
+            joined = b"[%b]" % plain[5:-2].replace(b"\n\ndata:", b",")
+            chunks = json_body.read_answer(joined, list[PlainChunk])
+            if chunks is not None and len(chunks) == events:
+                self._hear_all()
+                self.chunks += events
+                self.reply.say_all([chunk.choices[0].delta.content for chunk in chunks])
+                return True
+        said = [event[5:] for event in plain.split(b"\n\n") if self._content in event]
+        if len(said) != events:
+            return False
+        self._take(said, len(plain))
+        return True
+
     def _take(self, payloads: list[bytes], size: int) -> None:
         """Count chunks; what they say is read later, together with others."""
         self.chunks += len(payloads)
@@ -230,15 +248,5 @@ def _plain_until(data: bytes) -> int:
     finish = _FINISH.search(data, 0, end)
     if finish is not None:
         end = finish.start()
-    return data.rfind(b"\n\n", 0, end) + 2 if b"\n\n" in data[:end] else 0
-
-
-def _plain_events(data: bytes) -> int:
-    """Count the events, if they are whole, of one line of data each; else 0."""
-    events = data.count(b"\n\n")
-    plain = (
-        data.startswith(b"data:")
-        and data.count(b"\n") == 2 * events
-        and data.count(b"\n\ndata:") == events - 1
-    )
-    return events if plain else 0
+    boundary = data.rfind(b"\n\n", 0, end)
+    return boundary + 2 if boundary >= 0 else 0

@@ -175,6 +175,15 @@ def test_an_answer_of_vectors_has_some(vectors: dict[str, Any], seen: Seen | Non
     assert endpoint(VECTORS).reply(json.dumps(vectors).encode()).take() == []
 
 
+def test_vectors_that_come_as_an_event_are_one_chunk_of_no_text() -> None:
+    stream = meter(VECTORS)
+    stream.feed(as_event(VECTORS, {"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 3}}))
+    stream.finish()
+    seen = stream.seen()
+    assert (seen.chunks, seen.choice_bytes, seen.unread_bytes) == (1, (0,), 0)
+    assert (seen.usage, stream.failed) == (TokenUsage(3, None), False)
+
+
 def test_a_call_without_arguments_is_as_long_as_its_name() -> None:
     body = json.dumps({"content": [{"type": "tool_use", "id": "x", "name": "fun"}], "usage": {}}).encode()
     assert endpoint(MESSAGES).read(body).seen.choice_bytes == (3,)

@@ -130,6 +130,19 @@ def test_a_large_field_that_comes_twice_is_found_out(size: int, last: bytes) -> 
     assert fields.splice({"a": b"0"}) == b'{"a":0,"b":1}'
 
 
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", r"\u0061", "c"]), st.sampled_from("12")), max_size=5))
+def test_a_field_that_comes_twice_is_found_out_wherever_it_stands(fields: list[tuple[str, str]]) -> None:
+    """With the same value or another, written in the same way or not."""
+    text = "{" + ",".join(f'"{name}":{value}' for name, value in fields) + "}"
+    names = [json.loads(f'"{name}"') for name, _ in fields]
+    if len(set(names)) < len(names):
+        assert "twice" in refused(text.encode())
+    else:
+        assert json.loads(
+            read_object(text.encode(), OURS).splice(dict.fromkeys(names, b"3"))
+        ) == dict.fromkeys(names, 3)
+
+
 def test_a_field_is_there_unless_it_is_null() -> None:
     fields = one(a=None, b=0, c="", d=[], e={})
     assert [fields.has(name) for name in "abcdef"] == [False, True, True, True, True, False]

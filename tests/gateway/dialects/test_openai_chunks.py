@@ -238,6 +238,18 @@ def test_much_text_is_listened_to_from_64_kib_on(size: int) -> None:
     assert len(stream.reply.take()) == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [(CHAT, b'"delta"'), (TEXT, b'"text"'), ("/v1/embeddings", b'"embedding"')]
+)
+def test_a_chunk_that_cannot_be_read_is_one_by_the_name_of_what_it_brings(path: str, name: bytes) -> None:
+    """It is a token at least, and as many as it has bytes at most; what has not even that name is no chunk."""
+    for written, chunks in ((name, 1), (name.upper(), 0)):
+        stream = meter(path, **({"input": "x", "messages": None} if path == "/v1/embeddings" else {}))
+        stream.feed(sse(b"{%b: " % written))
+        seen = stream.seen()
+        assert (seen.chunks, seen.choice_bytes, seen.unread_bytes) == (chunks, (0,), len(name) + 2)
+
+
 def test_a_count_is_final_when_every_choice_that_was_asked_for_has_ended() -> None:
     for choices in (1, 2, 3):
         stream = meter(n=choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from asking import LIMITS
 
+from epad.gateway.dialects import shape
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.dialects.shape import (
     MAX_BRANCHES,
@@ -27,7 +28,7 @@ MOST = Shape(MAX_BRANCHES, MAX_FIELDS, MAX_VALUES, MAX_STRINGS)
 
 
 @pytest.mark.parametrize(
-    ("shape", "excess"),
+    ("counted", "excess"),
     [
         (MOST, ""),
         (MOST._replace(branches=MAX_BRANCHES + 1), "more than 100,000 objects and lists"),
@@ -38,8 +39,8 @@ MOST = Shape(MAX_BRANCHES, MAX_FIELDS, MAX_VALUES, MAX_STRINGS)
         (Shape(MAX_BRANCHES + 1, MAX_FIELDS + 1, 0, 0), "more than 100,000 objects and lists"),
     ],
 )
-def test_what_there_is_too_much_of_is_named(shape: Shape, excess: str) -> None:
-    assert shape.excess == excess
+def test_what_there_is_too_much_of_is_named(counted: Shape, excess: str) -> None:
+    assert counted.excess == excess
 
 
 def listed(unit: bytes, count: int) -> bytes:
@@ -74,6 +75,21 @@ def test_a_long_text_is_no_long_key() -> None:
     assert measure(b'{"a":%b,"b":[%b]}' % (text, text)).excess == ""
     assert measure(b'{"a":1,%b \n\t\r:2}' % text).excess == "a key of more than 65,536 bytes"
     assert measure(b'{"a":1,%b' % text).excess == measure(b'{"a":1,%b' % text[:-1]).excess == ""
+
+
+def test_a_body_that_ends_in_an_escape_is_counted_to_its_end() -> None:
+    assert measure(b'{"a\\')[:3] == measure(b'{"a')[:3] == (1, 0, 0)
+    assert measure(b"\\")[:3] == (0, 0, 0)
+
+
+def test_a_long_text_makes_no_key_after_it_a_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it ends with a window of the scan, and the next key does."""
+    monkeypatch.setattr(shape, "_WINDOW_BYTES", 10)
+    monkeypatch.setattr(shape, "MAX_KEY_BYTES", 5)
+    text = b'{"a":"xxxxxxxxxxxxx"'
+    assert not measure(text + b',         "b"       :1       }').long_key
+    assert not measure(text + b',"b"      :1       }').long_key
+    assert measure(b'{   "xxxxxxxxxxxxxx"          :1       }').long_key
 
 
 @pytest.mark.parametrize(

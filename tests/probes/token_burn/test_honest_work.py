@@ -80,10 +80,10 @@ def polls(turns: int, pause: float, name: str = "c", tokens: int = 20) -> Client
         yield Wait(pause)
 
 
-def health(turns: int, pause: float) -> Client:
+def health(turns: int, pause: float, tokens: int = 2) -> Client:
     """The same question at temperature 0, on a timer."""
     for _ in range(turns):
-        yield Ask("are you well?", "yes", tokens=2, greedy=True)
+        yield Ask("are you well?", "yes", tokens=tokens, greedy=True)
         yield Wait(pause)
 
 
@@ -178,6 +178,10 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
         polls(60, 10.0), (Ask(f"essay {n}", f"{n}", seconds=120.0) for n in range(6)),  # type: ignore[list-item]
     ],
     "health checks, 5 s": lambda: [health(300, 5.0)],
+    "a dashboard that asks each half minute, a paragraph": lambda: [health(200, 30.0, tokens=80)],
+    "n = 10, twenty times over": lambda: [
+        (Ask(f"q{n // 20}", f"{n}", drawn=True, choices=10) for n in range(400)),  # type: ignore[list-item]
+    ],
     "health checks, a minute": lambda: [health(300, 60.0)],
     "a growing chat": lambda: [chat(200)],
     "continue, said by a person": lambda: [chat(60, message="continue", pause=8.0)],

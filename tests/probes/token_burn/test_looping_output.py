@@ -72,6 +72,14 @@ HONEST: dict[str, str] = {
     "an ascii picture": ("#" * 60 + "\n" + "#" + " " * 58 + "#\n" + ("#" + " " * 58 + "#\n") * 30) * 2,
     "a multiplication table": rows(lambda n: f"{n // 20} x {n % 20} = {(n // 20) * (n % 20)}\n", 400),
     "verse with a refrain": rows(lambda n: VERSE.format(WORDS[n % 10]), 30),
+    "a hundred stanzas": rows(lambda n: VERSE.format(WORDS[n % 10]), 100),
+    "a song that counts": rows(
+        lambda n: (
+            f"{WORDS[n // 10]}-{WORDS[n % 10]} bottles of beer on the wall, {WORDS[n // 10]}-{WORDS[n % 10]} bottles "
+            "of beer. Take one down and pass it around, and nobody knows what is left of it.\n\n"
+        ),
+        99,
+    ),
     "a short refrain": "and the rain came down, and the rain came down,\n" * 20,
     "lorem ipsum, five paragraphs of it": LOREM * 5,
     "lorem ipsum, nine": LOREM * 9,
@@ -96,6 +104,20 @@ HONEST: dict[str, str] = {
     "sql of one row": "INSERT INTO t DEFAULT VALUES;\n" * 150,
 }
 
+
+def drifting() -> str:
+    """One sentence, of which a word is another one now and then."""
+    words, said = (
+        ["the", "rain", "falls", "on", "the", "roof", "of", "the", "old", "house", "by", "the", "river."],
+        [],
+    )
+    for turn in range(300):
+        if turn % 6 == 5:
+            words[rng.randrange(len(words))] = rng.choice(WORDS[:6])
+        said.append(" ".join(words))
+    return " ".join(said)
+
+
 LOOPS: dict[str, str] = {
     "the rain": "A poem about rain.\n" + "the rain, the rain, " * 400,
     "a sentence": "First I look. "
@@ -106,6 +128,7 @@ LOOPS: dict[str, str] = {
     "another script": "\u96e8\u304c\u964d\u308b\u3002\u7a93\u306e\u5916\u3067\u3002" * 300,
     "cyrillic": "\u0434\u043e\u0436\u0434\u044c \u0438\u0434\u0451\u0442, " * 300,
     "after an honest page": " ".join(rng.choices(WORDS, k=600)) + " and so on and so on, the end of it" * 150,
+    "a sentence that drifts": drifting(),
     "rows without an end": "| yes | no |\n" * 2_000,
     "zeros without an end": "0, " * 6_000,
     "json without an end": '{"label": "ok", "score": 0},\n' * 1_000,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from turn_streams import Ask, Client, Heard, Players, Refused, Wait
 
+from probes.blame import Fault
+
 LONG = 120
 
 
@@ -164,3 +166,67 @@ def test_a_throttled_client_that_does_other_work_is_not_frozen() -> None:
     heard = players.play(client())
     assert {f.evidence["rung"] for f in heard.bad} == {"throttle"}
     assert max(f.at for f in heard.bad) < 60
+
+
+def test_a_prompt_that_is_given_up_again_and_again_is_found_and_said_to_be() -> None:
+    """A time-out that is too short for the model, and no end of trying; the words are about that."""
+
+    def client() -> Client:
+        while True:
+            yield Ask("slow", seconds=2.0, outcome="cut", fault=Fault.CLIENT, drawn=True)
+
+    heard = found([client()])
+    assert heard.at_turn is not None
+    assert heard.at_turn <= 52
+    assert "gave up before the answer" in heard.bad[0].reason
+
+
+def test_work_that_moves_on_is_no_loop() -> None:
+    """The prompt is the same and so is the answer; what it is asked for gets done all the same."""
+    players = Players()
+    players.progress = players.clock.monotonic
+
+    def client() -> Client:
+        for _ in range(200):
+            yield Ask("next", "done", greedy=True)
+
+    assert players.play(client()).bad == []
+
+
+def test_what_burns_says_that_its_prompts_grow() -> None:
+    """No two messages are alike, so there is only the spending, and what it comes from."""
+    players = Players(tokens_per_day=2_000_000)
+
+    def client() -> Client:
+        for turn in itertools.count():
+            yield Ask(
+                f"p{turn}", f"r{turn}", seconds=4.0, prompt_tokens=1_000 + 400 * turn, conversation="c",
+                message=f"m{turn}", messages=2 * turn + 1, drawn=True,
+            )  # fmt: skip
+
+    heard = players.play(client(), most_turns=200, stop=True)
+    assert heard.detectors == {"burn_rate"}
+    assert "its prompts grow: from 1000 to" in heard.bad[0].reason
+
+
+SLOWER: dict[str, tuple[Callable[[], Client], int]] = {
+    "a paragraph every six seconds": (
+        lambda: tight(greedy=True, tokens=60, pause=6.0), 26,
+    ),
+    "one text embedded without end": (
+        lambda: (Ask("a text", tokens=0, seconds=0.05) for _ in itertools.count()), 25,  # type: ignore[dict-item]
+    ),
+    "a hundred choices each time": (
+        lambda: (
+            Ask("again", "all of them", drawn=True, choices=100) for _ in itertools.count()  # type: ignore[dict-item]
+        ), 4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLOWER)
+def test_what_costs_more_than_it_looks_is_found_too(name: str) -> None:
+    client, turns = SLOWER[name]
+    heard = found([client()])
+    assert heard.at_turn is not None
+    assert heard.at_turn <= turns

@@ -1,0 +1,128 @@
+"""When an incident begins, and when it is over: at most one message for each. Pure.
+
+    calm --trouble--> open, told --calm--> ending --calm for long enough--> calm, told
+                        ^------------trouble---------'
+
+What flaps is one incident: it is over when nothing has been wrong for `calm_seconds` together.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+from msgspec import Struct
+
+
+class Gravity(IntEnum):
+    """How bad it is. What is critical is told in quiet hours too."""
+
+    CALM = 0
+    TROUBLE = 1
+    CRITICAL = 2
+
+
+class View(Struct, frozen=True):
+    """How it stands: the phase, one line that says who, why, until when and what to do, and whom it is about."""
+
+    gravity: Gravity
+    phase: str
+    line: str
+    subsystems: tuple[str, ...] = ()
+
+
+class Incident(Struct, frozen=True):
+    """One incident, as it was at its worst. `begun` is seconds of UTC, `spells` how often it flared up."""
+
+    id: str
+    begun: float
+    gravity: Gravity
+    phase: str
+    line: str
+    subsystems: tuple[str, ...] = ()
+    spells: int = 1
+    was_told: bool = False
+
+
+class Kind(StrEnum):
+    """What a message tells."""
+
+    STARTED = "incident.started"
+    ENDED = "incident.ended"
+    TEST = "test"
+
+
+class Message(Struct, frozen=True):
+    """What a person is to read; `line` is the whole of it."""
+
+    kind: Kind
+    incident: Incident
+    line: str
+    at: float
+
+    @property
+    def may_disturb(self) -> bool:
+        """Whether it goes out in quiet hours: only what is critical, and only when it begins."""
+        return self.kind is not Kind.ENDED and self.incident.gravity is Gravity.CRITICAL
+
+
+class Incidents:
+    """Follows how it stands. `incident` is the one that a previous run of the daemon has left open."""
+
+    def __init__(self, calm_seconds: float, incident: Incident | None = None) -> None:
+        self._calm_seconds = calm_seconds
+        self._calm_since: float | None = None
+        self.incident = incident
+
+    def see(self, view: View, utc: float, monotonic: float) -> Message | None:
+        """Take in how it stands; give the message that follows from it, if any."""
+        if view.gravity is Gravity.CALM:
+            return self._calm(view, utc, monotonic)
+        if self.incident is None:
+            self.incident = Incident(f"{int(utc)}", utc, view.gravity, view.phase, view.line, view.subsystems)
+            self._calm_since = None
+            return Message(Kind.STARTED, self.incident, view.line, utc)
+        self._go_on(self.incident, view)
+        return None
+
+    def told(self) -> None:
+        """Note that a message of the incident has arrived somewhere."""
+        if self.incident is not None:
+            self.incident = msgspec.structs.replace(self.incident, was_told=True)
+
+    def _go_on(self, incident: Incident, view: View) -> None:
+        again = self._calm_since is not None
+        self._calm_since = None
+        grown = view.gravity > incident.gravity
+        self.incident = msgspec.structs.replace(
+            incident,
+            gravity=max(view.gravity, incident.gravity),
+            phase=view.phase if grown else incident.phase,
+            line=view.line if grown else incident.line,
+            subsystems=tuple(dict.fromkeys((*incident.subsystems, *view.subsystems))),
+            spells=incident.spells + again,
+        )
+
+    def _calm(self, view: View, utc: float, monotonic: float) -> Message | None:
+        incident = self.incident
+        if incident is None:
+            return None
+        if self._calm_since is None:
+            self._calm_since = monotonic
+        if monotonic - self._calm_since < self._calm_seconds:
+            return None
+        self.incident, self._calm_since = None, None
+        return Message(Kind.ENDED, incident, _over(incident, view, utc - self._calm_seconds), utc)
+
+
+def _over(incident: Incident, view: View, ended: float) -> str:
+    lasted = _duration(max(0.0, ended - incident.begun))
+    times = f", {incident.spells} times" if incident.spells > 1 else ""
+    return f"over after {lasted}{times}, {view.phase} now; it was: {incident.line}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,58 @@
+"""An upgrade: the daemon begins again in its own process, and what it supervises notices nothing."""
+
+from __future__ import annotations
+
+import json
+
+from installed import QUICK, installation
+
+from epad import __version__
+from epad.coming_back import FORMAT
+
+CHILDREN = """
+[subsystems.steady]
+command = ["sleep", "98765"]
+[subsystems.printing]
+command = ["sh", "-c", "while :; do echo x; sleep 0.1; done"]
+[subsystems.held]
+command = ["sleep", "98764"]
+"""
+
+
+def test_an_upgrade_keeps_every_process_and_every_door() -> None:
+    """The same daemon's process number, children, gateway's address, holds, and a ledger without a fault."""
+    with installation(QUICK + CHILDREN) as house:
+        house.start()
+        assert house.process is not None
+        house.ctl("quarantine", "held", "--reason", "a test")
+        house.wait(lambda: house.subsystem("held")["state"] == "quarantined", "the hold")
+        before = house.status()
+        for _ in range(3):
+            done = house.ctl("upgrade", "--reason", "a test")
+            assert done.returncode == 0, done.stderr
+            assert "3 of 3 processes run on" in done.stdout
+        after = house.status()
+        assert house.process.poll() is None
+        for same in ("pid", "gateway"):
+            assert after[same] == before[same]
+        children = [[one["pid"] for one in status["subsystems"]] for status in (before, after)]
+        assert children[0] == children[1]
+        assert set(children[1]) <= house.children().keys()
+        states = {one["name"]: one["state"] for one in after["subsystems"]}
+        assert states == {"steady": "running", "printing": "running", "held": "quarantined"}
+        assert house.verify_ledger().returncode == 0
+        assert house.stop() == 0
+        assert house.children() == {}
+
+
+def test_an_older_epad_does_not_touch_the_state_of_a_newer_one() -> None:
+    """It says which one wrote it, and what to do."""
+    with installation(QUICK) as house:
+        house.start()
+        house.stop()
+        note = house.state / "format.json"
+        assert json.loads(note.read_text()) == {"format": FORMAT, "version": __version__}
+        note.write_text(json.dumps({"format": FORMAT + 1, "version": "99.0"}))
+        said = house.start_refused()
+        assert "was written by epad 99.0" in said
+        assert "install that one again" in said
