@@ -88,7 +88,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 @runaway("a fan-out of two hundred workers", "pile_up", 600, counts="requests")
 def _(rng: random.Random) -> Sequence[Client]:
-    manner = Manner(retries=0, obeys=False, pause=1.0, insists=True)
+    manner = Manner(retries=0, obeys=False, pause=0.1, insists=True)
     return [
         loop(
             (

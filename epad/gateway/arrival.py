@@ -58,4 +58,5 @@ class Arrival(Struct, frozen=True):
             random=sampling.random,
             drawn=sampling.drawn,
             shape=history.shape,
+            choices=self.ask.choices // max(1, self.ask.prompts),
         )

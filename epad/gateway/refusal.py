@@ -65,7 +65,7 @@ class Unavailable(Protocol):
 class RefusalError(Exception):
     """The request in hand is refused; carries the refusal and, for a budget, which limit it would cross.
 
-    `upstream` is the one that is down, where that is why.
+    `upstream` is the one that is down, where that is why; `waited_seconds`, how long it waited for room.
     """
 
     def __init__(
@@ -74,9 +74,11 @@ class RefusalError(Exception):
         refused: Refused | None = None,
         prompt_digest: bytes = b"",
         upstream: str = "",
+        waited_seconds: float = 0.0,
     ) -> None:
         super().__init__(refusal.message)
         self.upstream = upstream
+        self.waited_seconds = waited_seconds
         self.refusal = refusal
         self.refused = refused
         self.prompt_digest = prompt_digest

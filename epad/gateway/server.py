@@ -385,6 +385,7 @@ class Gateway:
                 prompt_digest=error.prompt_digest,
                 fault=fault_of_refusal(error.refusal.code),
                 upstream=error.upstream,
+                waited_seconds=error.waited_seconds,
             )
         )
 

@@ -183,6 +183,7 @@ class Turns:
         down = self._parts.upstreams.down(arrival.upstream, arrival.asker)
         if down is not None:  # before anything is reserved for what cannot be served
             raise RefusalError(upstream_unavailable(down), prompt_digest=digest, upstream=down.upstream)
+        waited = 0.0
         admitted: Admitted | Refused | None = self.admission.at_once(name, wish, digest)
         if admitted is None:
             asked = self._parts.clock.monotonic()
@@ -191,7 +192,7 @@ class Turns:
             waited = self._parts.clock.monotonic() - asked
             arrival = structs.replace(arrival, at=arrival.at + waited)
         if isinstance(admitted, Refused):
-            raise RefusalError(over_budget(admitted), admitted, digest)
+            raise RefusalError(over_budget(admitted), admitted, digest, waited_seconds=waited)
         turn = Turn(self._name(arrival.at), arrival, admitted)
         self._parts.access.enter(name, turn)
         return turn

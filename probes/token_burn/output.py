@@ -18,8 +18,12 @@ from probes.token_burn.verdict import Detector, Verdict
 from probes.turns import TurnStreamed
 from statemachine.finding import Severity
 
-_STRUCTURE = re.compile(r"[\d|{}\[\]<>=:;\"`\t\\/_#*()&%$@~^+]")
+_MARKUP = re.compile(r"[|{}\[\]<>=;`\t\\_#*&@~^+]")
 """A unit with one of these is a row, a tag, code or markup, until it is very long."""
+
+_FIGURES = re.compile(r"[\d:\"/()%$]")
+_FIGURES_SHARE = 0.05
+"""So is one of which more than this are figures, brackets, colons; a number or a quotation is in any sentence."""
 
 _ROW = re.compile(r"[^.!?,;\u2026\u3002\uff01\uff1f\s]\s*\n")
 """A line that ends without a stop: a row of a list."""
@@ -38,7 +42,7 @@ _PACKED_SHARE = 0.028
 """Prose packs to a quarter, a song that counts ninety-nine bottles to 0.069, a hundred stanzas that differ in one word
 of eighteen to 0.030; a sentence that is said over and over, and has another word every sixth time, to 0.026."""
 
-_STRUCTURE_SHARE, _ROW_CHARACTERS = 0.005, 400
+_MARKUP_SHARE, _ROW_CHARACTERS = 0.005, 400
 
 
 class LoopingOutput:
@@ -160,19 +164,21 @@ def _how(what: str, count: int, unit: str) -> str:
 
 def is_prose(unit: str) -> bool:
     """Say whether a stretch is made of words and stops, and of no rows: such a thing is not said forty times."""
-    if _STRUCTURE.search(unit) or _ROW.search(unit + unit[:1]):
+    if _MARKUP.search(unit) or _has_many_figures(unit) or _ROW.search(unit + unit[:1]):
         return False
     if len({letter for letter in unit if letter > "\x7f" and letter.isalpha()}) >= _LEAST_FOREIGN:
         return True
     return len(set(_WORD.findall(unit + unit))) >= 2 and unit.count(" ") >= _LEAST_SPACES * len(unit)
 
 
+def _has_many_figures(text: str) -> bool:
+    return len(_FIGURES.findall(text)) > _FIGURES_SHARE * len(text)
+
+
 def _is_running_prose(text: str) -> bool:
     """Say whether a page is prose but for a number here and there: of rows and code nothing is said by this."""
-    if (
-        len(_STRUCTURE.findall(text)) > _STRUCTURE_SHARE * len(text)
-        or len(set(_WORD.findall(text))) < _LEAST_WORDS
-    ):
+    marked_up = len(_MARKUP.findall(text)) > _MARKUP_SHARE * len(text) or _has_many_figures(text)
+    if marked_up or len(set(_WORD.findall(text))) < _LEAST_WORDS:
         return False
     return len(_ROW.findall(text)) * _ROW_CHARACTERS <= len(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pytest
 from gateway_world import Recorder, World, gateway_config, world
 from model_server import model_server
 from msgspec import structs
+from virtual_time import VirtualTime
 
 from epad.config import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
@@ -228,3 +230,39 @@ async def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> N
     with pytest.raises(GatewayError, match="set an address of this machine"):
         async with world(tmp_path, config=gateway_config(listen="192.0.2.1:8700")):
             pass
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "choices"),
+    [
+        ("/v1/chat/completions", {}, 1),
+        ("/v1/chat/completions", {"n": 5}, 5),
+        ("/v1/completions", {"prompt": ["a", "b"], "n": 3}, 3),
+    ],
+)
+async def test_how_many_answers_are_asked_for_is_told(
+    tmp_path: Path, path: str, fields: dict[str, Any], choices: int
+) -> None:
+    """Of each prompt: two prompts are no two draws."""
+    async with world(tmp_path) as w:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], **fields}
+        if "prompt" in fields:
+            del body["messages"]
+        async with w.http.post(w.url + path, json=body, headers=w.headers()) as response:
+            await response.read()
+        assert [event.choices for event in w.recorder.admissions] == [choices]
+
+
+async def test_how_long_a_refused_request_waited_is_told(virtual_time: VirtualTime, tmp_path: Path) -> None:
+    budgets, config = {"writer": BudgetConfig(max_in_flight=1)}, gateway_config(wait_seconds=10.0)
+    async with world(tmp_path, budgets=budgets, config=config) as w:
+        w.stub.gate = asyncio.Event()
+        first = asyncio.ensure_future(w.chat())
+        await w.stub.arrived.wait()
+        second = asyncio.ensure_future(w.chat())
+        await asyncio.sleep(9.0)
+        w.clock.advance(9.0)
+        assert (await second)[0] == 429
+        assert [event.waited_seconds for event in w.recorder.refusals] == [9.0]
+        w.stub.gate.set()
+        assert (await first)[0] == 200

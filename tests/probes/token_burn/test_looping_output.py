@@ -47,7 +47,33 @@ VERSE = (
 rng = random.Random(1)
 WORDS = ["stone", "river", "lamp", "glass", "harbour", "winter", "bridge", "orchard", "signal", "engine"]
 
+COUNTED = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+
+
+def counted(n: int) -> str:
+    """A number from 20 to 99 in words."""
+    return TENS[n // 10 - 2] + (f"-{COUNTED[n % 10 - 1]}" if n % 10 else "")
+
+
+def bottles(many: str, less: str) -> str:
+    return (
+        f"{many.capitalize()} bottles of beer on the wall, {many} bottles of beer. Take one down, pass it around, "
+        f"{less} bottles of beer on the wall.\n"
+    )
+
+
 HONEST: dict[str, str] = {
+    "bottles of beer, in figures": rows(lambda n: bottles(str(99 - n), str(98 - n)), 98),
+    "bottles of beer, in words": rows(lambda n: bottles(counted(99 - n), counted(98 - n)), 78),
+    "sheep, in words": rows(lambda n: f"The {counted(20 + n)} sheep jumps over the fence.\n", 80),
+    "a farm of many verses": rows(
+        lambda n: (
+            f"The old man had a farm, and on that farm he had a {WORDS[n % 10]}. With a {WORDS[n // 3]} here and "
+            f"a {WORDS[n // 3]} there, everywhere a {WORDS[n % 7]}. The old man had a farm.\n"
+        ),
+        30,
+    ),
     "a table with counters": "| n | square |\n| --- | --- |\n" + rows(lambda n: f"| {n} | {n * n} |\n"),
     "a table of one value": "| a | b |\n|---|---|\n" + "| yes | no |\n" * 400,
     "csv of zeros": "a,b,c,d\n" + "0,0,0,0\n" * 800,
@@ -118,10 +144,25 @@ def drifting() -> str:
     return " ".join(said)
 
 
+def numbered_drift(kinds: int, turns: int) -> str:
+    """One sentence of which one of a few words is exchanged now and then: never the same for long, and nothing new."""
+    words = ["the", "man", "has", "12", "keys", "to", "the", "house", "and", "looks", "on"]
+    said, chance = [], random.Random(kinds)
+    for turn in range(400):
+        if turn % turns == 0:
+            words[chance.choice((1, 4, 7, 9))] = WORDS[chance.randrange(kinds)]
+        said.append(" ".join(words).capitalize() + ".")
+    return " ".join(said)
+
+
 LOOPS: dict[str, str] = {
     "the rain": "A poem about rain.\n" + "the rain, the rain, " * 400,
     "a sentence": "First I look. "
     + "I will now check whether the file is there, and then I will go on. So " * 100,
+    "a sentence with a number in it": "The river takes a light to the engine, and paper 17 is left. " * 100,
+    "a sentence with a quotation": 'And then she said "so it is" to him, and he went on. ' * 120,
+    "a sentence with a number, that drifts": numbered_drift(8, 6),
+    "a sentence with a number, that drifts faster": numbered_drift(3, 4),
     "two sentences": "The model is a model. It is used to model the model of a model. " * 100,
     "lines of prose": "The rain is falling on the roof.\nThe rain is falling on the roof again.\n" * 100,
     "a paragraph": LOREM[:190] * 40,
