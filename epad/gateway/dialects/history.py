@@ -117,7 +117,7 @@ def _unnumbered(message: bytes) -> bytes:
     ends = message if len(message) <= 2 * _END_BYTES else message[:_END_BYTES] + message[-_END_BYTES:]
     if _TELLING.search(ends) is None:
         return ends
-    # What is numbered has no space in it, and most words have no digit and no dash: to look at these alone takes half the time.
+    # What is numbered has no space in it, and most words have neither: to look at the others alone takes half the time.
     return b" ".join(
         [
             _NUMBERED.sub(b"0", word) if not word.isalpha() and _TELLING.search(word) else word
