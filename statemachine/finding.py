@@ -11,6 +11,8 @@ HOST = "host"
 """The subsystem name of findings about the machine or about epad itself."""
 
 OPERATOR = "operator"
+FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun"})
+"""Probes whose findings no recovery mends: a restart gives no key back, and what miscounts does so again."""
 """The probe name of what a person ordered: a person is a probe like any other."""
 
 

@@ -27,7 +27,7 @@ from statemachine.assessor import Anomaly, Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
 from statemachine.enforcement import Enforcement
-from statemachine.finding import HOST, OPERATOR, AnomalyKey, Finding, Severity
+from statemachine.finding import FOR_A_PERSON, HOST, AnomalyKey, Finding, Severity
 from statemachine.force import force, refusal
 from statemachine.forecast import forecast
 from statemachine.machine import Machine
@@ -290,7 +290,7 @@ class Decider:
     def _degraded(self) -> frozenset[Target]:
         """What needs repair: failed, troubled too long, or damaged; not what a person holds or is parked."""
         now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
-        found = [a for a in self.assessor.active if a.key.probe != OPERATOR]
+        found = [a for a in self.assessor.active if a.key.probe not in FOR_A_PERSON]
         outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
         known = {c.name for c in self._world.containables()}
         exempt = (
@@ -311,13 +311,13 @@ class Decider:
         What of a parked one's data can be repaired still is: the damage does not wait.
         """
         parked = key.subsystem in self._incident.parked
-        return key.probe == OPERATOR or (parked and key.subsystem not in self._writers_of_damage())
+        return key.probe in FOR_A_PERSON or (parked and key.subsystem not in self._writers_of_damage())
 
     def _writers_of_damage(self) -> set[str]:
         return {target.writer for target in self._world.damaged()}
 
     def _held_by_a_person(self) -> set[str]:
-        return {a.key.subsystem for a in self.assessor.active if a.key.probe == OPERATOR}
+        return {a.key.subsystem for a in self.assessor.active if a.key.probe in FOR_A_PERSON}
 
     def next_decision(
         self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
@@ -398,7 +398,7 @@ class Decider:
         """What a recovery or a relaunch clears: it must be found again to count."""
         match row.trigger:
             case Trigger.RECOVER | Trigger.RETRY:
-                keys = {a.key for a in self.assessor.active if a.key.probe != OPERATOR}
+                keys = {a.key for a in self.assessor.active if a.key.probe not in FOR_A_PERSON}
             case Trigger.RELAUNCH:
                 keys = {a.key for a in self.assessor.active}
             case _:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from epad.response.step import WAVE, Lane, Plan, Step, StepName
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable, Hold, Rung
-from statemachine.finding import HOST, OPERATOR
+from statemachine.finding import FOR_A_PERSON, HOST
 from statemachine.phase import Phase
 from statemachine.table import Row
 
@@ -75,7 +75,7 @@ def recovery_targets(
     it comes back by itself once its root does.
     """
     active, degraded = list(anomalies), list(degraded)
-    held = {a.key.subsystem for a in active if a.key.probe == OPERATOR}
+    held = {a.key.subsystem for a in active if a.key.probe in FOR_A_PERSON}
     writers = {target.writer for target in degraded if target.writer}
     troubled = ({a.key.subsystem for a in active} | writers) - held - {HOST} - set(victims)
     rank = {name: number for number, name in enumerate(order)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import date, datetime, time
 
 import pytest
 import structlog
@@ -44,7 +45,8 @@ def seconds_until(scene: Incidents, text: str) -> float | None:
         return None
     now = scene.story.clock.utc()
     hour, minute, second = map(int, found.groups()[1:])
-    there = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
+    day = date.fromisoformat(found[1].strip()) if found[1] else now.date()
+    there = datetime.combine(day, time(hour, minute, second), now.tzinfo)
     return (there - now).total_seconds()
 
 

@@ -626,3 +626,16 @@ def test_no_more_than_the_stated_share_is_paused_before_the_state_is_safe(story:
     assert story.rungs() == {**OPEN, "chat": Rung.FREEZE, "game": Rung.FREEZE}
     assert story.find(HOST, "cascade", Severity.CRITICAL) is Phase.PRESERVATION
     assert story.held("guest").reason == "it waits for model, whose victim it is"
+
+
+@pytest.mark.parametrize("probe", ["identity", "overrun"])
+def test_what_no_recovery_mends_is_not_let_go_by_one(story: Story, probe: str) -> None:
+    """A key in strange hands is still there after a restart, whatever else is being recovered."""
+    story.find("guest", probe)
+    story.wait(2_000)
+    assert story.decider.phase is Phase.QUARANTINE
+    story.find("chat", "cascade")
+    story.find("game", "cascade")
+    story.wait(2_000)
+    assert story.decider.phase is not Phase.QUARANTINE
+    assert story.held("guest").rung is Rung.BLOCK
