@@ -102,9 +102,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from epad import config_load  # noqa: PLC0415
     from epad.config_show import effective  # noqa: PLC0415
+    from epad.config_world import world_check  # noqa: PLC0415
     from epad.supervisor.choice import would_use  # noqa: PLC0415
 
     loaded = config_load.read(config_load.find(arguments.config))
+    missing = loaded.located(world_check(loaded.config, os.environ))
+    if missing:
+        raise config_load.ConfigError(missing)
     if arguments.show:
         for shown in effective(loaded):
             print(shown)

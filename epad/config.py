@@ -320,6 +320,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = ""
     command: tuple[str, ...] = ()
     environment: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()
     working_directory: str = ""
     essential: bool = False
     depends_on: tuple[Name, ...] = ()

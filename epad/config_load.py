@@ -23,6 +23,7 @@ import msgspec
 
 from epad.config import Config
 from epad.config_checks import cross_check
+from epad.config_complaint import Complaint
 from epad.config_lines import KeyPath, key_lines, key_text, line_of
 from epad.config_words import describe, shown
 from epad.model_load import load_seconds
@@ -88,6 +89,12 @@ class Loaded:
     def origin(self, key: str) -> Origin | None:
         """The place that set a key, written `table.key`; None for a default of the type itself."""
         return self.origins.get(key)
+
+    def located(self, complaints: Iterable[Complaint]) -> list[Problem]:
+        """Say of each where it was set."""
+        unknown = Origin(0, 0, "configuration")
+        found = ((key_text(one.key), one.text) for one in complaints)
+        return sorted(Problem(self.origins.get(key) or unknown, key, text) for key, text in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +217,9 @@ def _read_layer(rank: int, source: Any) -> _Layer:
     if len(body) > MAX_FILE_BYTES:
         raise problem(f"is larger than {MAX_FILE_BYTES} bytes; is it a configuration file?")
     try:
+        # Editors of another system begin a file with a mark, which is no part of it (utf-8-sig takes it away).
         # tomllib counts lines after folding "\r\n", and so must the line scanner.
-        text = body.decode().replace("\r\n", "\n")
+        text = body.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         raise problem("is not UTF-8; save it as UTF-8", line) from error
@@ -221,6 +229,7 @@ def _read_layer(rank: int, source: Any) -> _Layer:
         raise problem("is nested too deeply; no key needs that") from error
     except ValueError as error:  # TOMLDecodeError, or an integer too long for Python to read
         what, line = _syntax_error(text, str(error))
+        what += _look_alikes(text, line)
         raise problem(f"is not valid TOML: {what}; correct it", line) from error
 
 
@@ -230,6 +239,27 @@ def _syntax_error(text: str, message: str) -> tuple[str, int]:
     if where is None:
         return message, 0
     return message[: where.start()], int(where[1] or text.rstrip("\n").count("\n") + 1)
+
+
+_LOOK_ALIKES = {
+    "\u201c": 'a typographic quote; TOML knows " alone',
+    "\u201d": 'a typographic quote; TOML knows " alone',
+    "\u201e": 'a typographic quote; TOML knows " alone',
+    "\u2018": "a typographic apostrophe; TOML knows ' alone",
+    "\u2019": "a typographic apostrophe; TOML knows ' alone",
+    "\u00a0": "a space that does not break, which TOML takes for a letter; write a plain one",
+    "\u200b": "a space without width; take it out",
+    "\ufeff": "a byte order mark in the middle; two files were put together, take it out",
+    "\u2013": "a dash; TOML knows - alone",
+    "\u2212": "a minus sign of typography; TOML knows - alone",
+}
+"""What word processors and chats put in the place of what was typed."""
+
+
+def _look_alikes(text: str, line: int) -> str:
+    """What in the line at fault only looks like TOML; empty if nothing does."""
+    there = text.split("\n")[line - 1] if 0 < line <= text.count("\n") + 1 else ""
+    return next((f": {letter!r} is {what}" for letter, what in _LOOK_ALIKES.items() if letter in there), "")
 
 
 def _merge_table(merge: _Merge, layer: _Layer, path: KeyPath, table: dict[str, Any], hint: Any) -> None:

@@ -41,6 +41,7 @@ WORDS: Mapping[str, str] = {
     "upstreams.NAME.served_by": "the subsystem whose process it is, so that its failing is told from its clients'",
     "upstreams.NAME.server": "its kind, as llama.cpp, vllm, ollama or openai; empty: told by its answers",
     "upstreams.NAME.fields": "fields of a request that it may be asked with beside those that are known",
+    "subsystems.NAME.pass_env": "variables of the daemon's own that it gets too, as NAME or PREFIX_*",
     "subsystems.NAME.kind": "started by epad, a unit that systemd has already, or only a key at the gateway",
     "subsystems.NAME.unit": 'the systemd unit, for `kind = "unit"`',
     "subsystems.NAME.command": 'the program and its arguments, for `kind = "process"`; no shell reads it',

@@ -141,7 +141,9 @@ class StatusBoard:
 
     def _checkpoint(self) -> dict[str, Any] | None:
         newest = self.newest_checkpoint()
-        return newest and {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
+        if newest is None:
+            return None
+        return {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
 
     def _anomalies(self, now: float) -> list[dict[str, Any]]:
         return [

@@ -209,7 +209,8 @@ def _most(budgets: Sequence[LimitsConfig]) -> tuple[int, int, int]:
 
     def largest(prefix: str) -> float:
         names = [name for name in LimitsConfig.__struct_fields__ if name.startswith(prefix)]
-        return max(getattr(budget, name) for budget in budgets for name in names)
+        values: list[float] = [getattr(budget, name) for budget in budgets for name in names]
+        return max(values)
 
     return int(largest("tokens_")), int(largest("usd_") * 1e6), int(largest("requests_"))
 

@@ -9,9 +9,9 @@ a question that was asked after a pause is a poll.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -94,13 +94,16 @@ class ConversationThresholds:
 
 @dataclass(slots=True)
 class _Conversation:
-    """The last states of one conversation, newest last, and the last answers."""
+    """The last states of one conversation, newest last, and the last answers.
 
-    states: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_STATES))
-    questions: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_QUESTIONS))
+    Tuples, for most conversations are short: four empty deques took 2.5 KiB, of each of thousands.
+    """
+
+    states: tuple[bytes, ...] = ()
+    questions: tuple[bytes, ...] = ()
     answered_at: float = float("-inf")
-    replies: deque[bytes] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REPLIES))
-    telling: deque[bool] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REPLIES))
+    replies: tuple[bytes, ...] = ()
+    telling: tuple[bool, ...] = ()
     messages: int = 0
     stale: int = 0
     answered_state: bytes = b""
@@ -121,7 +124,7 @@ class _Conversation:
     def follow(self, event: TurnAdmitted) -> bool:
         """Take in where it stands now; say whether it has grown."""
         grown = event.messages > self.messages
-        self.states.append(event.history[-1])
+        self.states = (*self.states, event.history[-1])[-REMEMBERED_STATES:]
         self.messages = event.messages
         return grown
 
@@ -134,7 +137,7 @@ class _Conversation:
         if not event.last_message:
             return 0
         again, numbered = event.last_message in self.questions, event.shape and event.shape in self.questions
-        self.questions += (event.last_message, event.shape)
+        self.questions = (*self.questions, event.last_message, event.shape)[-REMEMBERED_QUESTIONS:]
         if event.at - self.answered_at >= AT_ONCE_SECONDS or not (again or numbered):
             return LONG_TOKENS
         return 0 if again else WORD_TOKENS
@@ -151,8 +154,8 @@ class _Conversation:
             self.stale = 0
         elif grown and telling:
             self.stale += 1
-        self.replies.append(reply)
-        self.telling.append(telling)
+        self.replies = (*self.replies, reply)[-REMEMBERED_REPLIES:]
+        self.telling = (*self.telling, telling)[-REMEMBERED_REPLIES:]
 
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
@@ -161,8 +164,7 @@ class _Conversation:
             length = max(period * repeats, LEAST_LOOP)
             if len(replies) < length or replies[-1] != replies[-1 - period]:
                 continue
-            last = list(replies)[-length:]
-            repeated = list(self.telling)[period - length :]
+            last, repeated = replies[-length:], self.telling[period - length :]
             if last[period:] == last[:-period] and all(repeated):
                 return period
         return 0

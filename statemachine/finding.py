@@ -77,7 +77,7 @@ class Finding:
         if others not in RUNG_LABELS:
             return False
         if mine not in RUNG_LABELS:
-            return others == RUNG_LABELS[0]
+            return bool(others == RUNG_LABELS[0])
         return bool(RUNG_LABELS.index(mine) > RUNG_LABELS.index(others))
 
     @property

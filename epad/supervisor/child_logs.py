@@ -37,6 +37,7 @@ _COPY_BYTES = 1 << 20
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
 _KEEP_SIZE = 0x01  # FALLOC_FL_KEEP_SIZE
 _NOT_HAD = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM = "the disk is full"
 MARK = struct.Struct("<dQ")
 """When, in seconds of UTC, the file had how many bytes; one after the other in the file's index."""
 
@@ -45,14 +46,15 @@ MARK = struct.Struct("<dQ")
 class ChildLog:
     """One subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
-    `rotations` counts how often the present file has begun anew; `dropped_bytes` what a full disk has cost. Who reads
-    by `place` holds `lock`: no file changes its name meanwhile.
+    `rotations` counts how often the present file has begun anew, `dropped_bytes` what is lost; `dropped_because` is the
+    reason for the last of it. Who reads by `place` holds `lock`: no file changes its name meanwhile.
     """
 
     path: Path
     config: LogConfig
     rotations: int = 0
     dropped_bytes: int = 0
+    dropped_because: str = ""
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
     _marked: int = field(default=-1)
     # Of each former file, the newest first: after how many rotations it was written, and how much it lacks at first.
@@ -100,7 +102,10 @@ class ChildLog:
         try:
             if self.config.keep:
                 lacks = _copy(file, fresh, self._skipped(file))
-                self.dropped_bytes += lacks
+                if lacks:
+                    self._dropped(
+                        lacks, f"it grew by more than is kept between two looks, {TEND_SECONDS:g} s apart"
+                    )
                 self._shift()
                 fresh.rename(self.former(1))
                 self._kept = ((self.rotations, lacks), *self._kept)[: self.config.keep]
@@ -110,7 +115,7 @@ class ChildLog:
             fresh.unlink(missing_ok=True)
             if error.errno not in _NOT_HAD:
                 raise
-            self.dropped_bytes += os.fstat(file).st_size
+            self._dropped(os.fstat(file).st_size, _NO_ROOM)
         self._begin_anew(file)
 
     def _skipped(self, file: int) -> int:
@@ -145,15 +150,19 @@ class ChildLog:
         for number in range(self.config.keep, 0, -1):
             former = self.former(number)
             if former.exists():
-                self.dropped_bytes += former.stat().st_size
+                self._dropped(former.stat().st_size, _NO_ROOM)
                 former.unlink()
                 self._kept = self._kept[: number - 1]
                 index(former).unlink(missing_ok=True)
                 if self._reserve(file):
                     return
-        self.dropped_bytes += os.fstat(file).st_size
+        self._dropped(os.fstat(file).st_size, _NO_ROOM)
         self._begin_anew(file)
         self._reserve(file)
+
+    def _dropped(self, size: int, why: str) -> None:
+        self.dropped_bytes += size
+        self.dropped_because = why
 
     def _mark(self, size: int, utc: float) -> None:
         if size == self._marked:
@@ -216,7 +225,7 @@ class LogKeeper:
                     "child_log.dropped",
                     subsystem=name,
                     bytes=log.dropped_bytes - dropped,
-                    reason="the disk is full",
+                    reason=log.dropped_because,
                 )
 
 

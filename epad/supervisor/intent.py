@@ -47,7 +47,7 @@ class Room:
     records: ProcessRecords
     directories: Directories
     environment: Environment
-    inherited: Mapping[str, str]
+    environ: Mapping[str, str]
     clock: Clock
     observer: SubsystemObserver
     log: FilteringBoundLogger

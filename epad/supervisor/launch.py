@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from epad.config import SubsystemConfig
@@ -30,14 +32,33 @@ INHERITED_NAMES = frozenset(
     }
 )
 INHERITED_PREFIXES = ("CUDA_", "HF_HOME", "HIP_", "HSA_", "LC_", "NVIDIA_", "ROCR_", "XDG_")
+# By these words a person switches off what calls home: HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE, DO_NOT_TRACK, NO_PROXY,
+# VLLM_NO_USAGE_STATS, HF_HUB_DISABLE_TELEMETRY, ANONYMIZED_TELEMETRY, GRADIO_ANALYTICS_ENABLED, WANDB_MODE and more.
+SWITCHES = re.compile(
+    r"(?:^|_)(?:OFFLINE|DO_NOT_TRACK|NO_PROXY|USAGE_STATS|USAGE_REPORTING|TELEMETRY|ANALYTICS|TRACKING|TRACING|"
+    r"ERROR_REPORTING|CRASH_REPORTS?|WANDB_MODE|WANDB_DISABLED|NO_CLOUD|NO_INDEX)(?:_|$)",
+    re.IGNORECASE,
+)
+_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|DSN", re.IGNORECASE)
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """Pick what children may inherit of the daemon's environment."""
+    return {name: value for name, value in environment.items() if _passes(name)}
+
+
+def _passes(name: str) -> bool:
+    if name in INHERITED_NAMES or name.startswith(INHERITED_PREFIXES):
+        return True
+    return bool(SWITCHES.search(name)) and not _SECRET.search(name)
+
+
+def named(environment: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
+    """What `pass_env` names of the daemon's environment; a pattern may have asterisks."""
     return {
         name: value
         for name, value in environment.items()
-        if name in INHERITED_NAMES or name.startswith(INHERITED_PREFIXES)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
 
 
@@ -50,7 +71,8 @@ def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str
     """Say what to start. Later variables win: inherited, `extra`, the configured ones, and epad's own."""
     own_marks = marks(room.directories, name)
     environment = {
-        **room.inherited,
+        **inherited(room.environ),
+        **named(room.environ, spec.pass_env),
         "PYTHONUNBUFFERED": "1",
         **extra,
         **spec.environment,

@@ -23,6 +23,7 @@ from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.footprints import Workload
 from epad.supervisor.health import Checker, NoChecker
+from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import (
     ClientSubsystem,
     Environment,
@@ -32,8 +33,7 @@ from epad.supervisor.intent import (
     Settings,
     remember_nothing,
 )
-from epad.supervisor.launch import inherited
-from epad.supervisor.records import ProcessRecords
+from epad.supervisor.records import ProcessRecord, ProcessRecords
 from epad.supervisor.subsystem import ProcessSubsystem
 from epad.supervisor.tasks import Tasks
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot
@@ -102,11 +102,25 @@ class Supervisor:
         await self._engine.prepare()
         records = await self._records.load()
         marked = await self._engine.bearing(self._state_mark)
+        await self._end_strangers(records, marked)
         for name, process in self._processes.items():
             await process.begin(records.get(name), marked)
         self._tasks.start(self._watch(), "supervisor watch")
         launches = [self._launch(process) for layer in self._layers for process in self._in(layer)]
         await asyncio.gather(*launches)
+
+    async def _end_strangers(
+        self, records: Mapping[str, ProcessRecord], marked: frozenset[ProcessIdentity]
+    ) -> None:
+        """Stop what was taken out of the configuration while no daemon ran, as a reload would have done then."""
+        for name in records.keys() - set(self._order):
+            stranger = ProcessSubsystem(name, SubsystemConfig(), self._room)
+            await stranger.begin(records[name], marked)
+            pid = stranger.snapshot().pid
+            await stranger.end()
+            if pid is not None:
+                why = "it is configured no more: stopped"
+                self._log.warning("subsystem.left_over", subsystem=name, pid=pid, reason=why)
 
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str:
         """Hold a subsystem exactly this firmly; asking again changes nothing. Raises SupervisorError.
@@ -287,7 +301,7 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         records=records,
         directories=surroundings.directories,
         environment=surroundings.environment,
-        inherited=inherited(os.environ),
+        environ=os.environ,
         clock=surroundings.clock,
         observer=surroundings.observer,
         log=surroundings.log,

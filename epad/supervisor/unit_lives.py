@@ -3,7 +3,8 @@
 systemd restarts a unit by itself: between two lives it is `activating` (`auto-restart`), with no main process; then it
 is `active` again with another. A look may fall into any of these moments, or miss several lives, and one death shows
 itself up to three times: the main process is gone, NRestarts rises (when the restart begins, so later), and there is
-another main process. So what was told before NRestarts has risen is remembered, and taken off its next rise.
+another main process. So the death that a unit in `auto-restart` waits after is added to NRestarts. Where no such state
+tells, what was told before NRestarts has risen is remembered, and taken off its next rise.
 
 NRestarts begins anew at 0 with `systemctl start`, `restart` or `reset-failed`; what it shows then has happened since.
 A main process that is replaced within one run (a daemon that executes itself anew, MAINPID=) keeps the InvocationID
@@ -18,7 +19,7 @@ from typing import Any
 
 RUNNING = frozenset({"active", "reloading", "refreshing"})
 DOWN = frozenset({"inactive", "failed"})
-AUTO_RESTART = frozenset({"auto-restart", "auto-restart-queued"})
+AUTO_RESTART = "auto-restart"
 SUCCESS = "success"
 OOM_KILL = "oom-kill"
 # Of more lives between two looks than this no more is said: they are a second apart.
@@ -74,13 +75,16 @@ def deaths_between(before: UnitFacts, now: UnitFacts, told_early: int) -> Deaths
     begun_anew = now.restarts < before.restarts
     if begun_anew:
         told_early = 0
-    risen = now.restarts if begun_anew else now.restarts - before.restarts
+    # In `auto-restart` NRestarts lacks the death that the unit is waiting after: it rises when the wait is over.
+    waits_after = int(now.sub == AUTO_RESTART) - int(before.sub == AUTO_RESTART)
+    risen = now.restarts + max(0, waits_after) if begun_anew else now.restarts - before.restarts + waits_after
+    risen = max(0, risen)
     crashes = max(0, risen - told_early)
     told_early = max(0, told_early - risen)
     ended = _has_ended(before, now)
     orderly = False
     if ended and not crashes and not risen:
-        if now.ended_well and now.sub not in AUTO_RESTART:
+        if now.ended_well:
             orderly = True  # a person's stop or restart, or its work is done
         else:
             crashes, told_early = 1, told_early + 1
@@ -95,7 +99,7 @@ def _has_ended(before: UnitFacts, now: UnitFacts) -> bool:
     """Whether the run that was up at the last look is over."""
     if before.active not in RUNNING:
         return False
-    if now.active in DOWN or now.sub in AUTO_RESTART:
+    if now.active in DOWN:
         return True
     if before.invocation and before.invocation == now.invocation:
         return False

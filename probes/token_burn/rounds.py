@@ -8,7 +8,6 @@ once counts once a round), soon after it, with few other turns between.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Hashable
 
 from msgspec import Struct
@@ -74,8 +73,9 @@ class Rounds:
     def __init__(self, leak: float = 0.0, most: int = REMEMBERED_QUESTIONS) -> None:
         self._leak = leak
         self._most = most
-        self._questions: OrderedDict[Hashable, Question] = OrderedDict()
-        self._last: deque[Question] = deque(maxlen=LONGEST_CYCLE)
+        # A dict and a tuple: there is one of these for each conversation, and most of them are short.
+        self._questions: dict[Hashable, Question] = {}
+        self._last: tuple[Question, ...] = ()
         self._number = 0
 
     def __len__(self) -> int:
@@ -92,8 +92,8 @@ class Rounds:
         question.number = self._number
         self._questions[key] = question
         if len(self._questions) > self._most:
-            self._questions.popitem(last=False)
-        self._last.append(question)
+            del self._questions[next(iter(self._questions))]
+        self._last = (*self._last, question)[-LONGEST_CYCLE:]
         return question, again
 
     def looping(self) -> list[Question]:

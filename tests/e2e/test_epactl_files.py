@@ -54,7 +54,7 @@ def test_a_replay_with_nothing_changed_repeats_what_happened() -> None:
         assert status == 0
 
         # With a budget that it never reaches, and no detector that minds, the runaway would not have been stopped.
-        detectors = ("identical_prompts", "appended_loops", "min_calls", "cusum_act")
+        detectors = ("identical_prompts", "sampled_prompts", "appended_loops", "min_calls", "cusum_act")
         loose = ["subsystems.chat.budget.tokens_per_minute=100000000"]
         loose += [f"probes.token_burn.{key}=1000" for key in detectors]
         status, other = simulate(house, *(part for text in loose for part in ("--set", text)))

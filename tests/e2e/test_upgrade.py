@@ -56,3 +56,17 @@ def test_an_older_epad_does_not_touch_the_state_of_a_newer_one() -> None:
         said = house.start_refused()
         assert "was written by epad 99.0" in said
         assert "install that one again" in said
+
+
+def test_what_is_taken_out_of_the_file_while_no_daemon_runs_is_stopped_at_the_next_start() -> None:
+    """As a reload would have done; what stays in the file is adopted as it runs."""
+    with installation(QUICK + CHILDREN) as house:
+        house.start()
+        pids = {one["name"]: one["pid"] for one in house.status()["subsystems"]}
+        house.kill()
+        house.config.write_text(QUICK + CHILDREN.partition("[subsystems.held]")[0])
+        house.start()
+        assert house.subsystem("steady")["pid"] == pids["steady"]
+        assert pids["held"] not in house.children()
+        [told] = [line for line in house.log.read_text().splitlines() if "subsystem.left_over" in line]
+        assert json.loads(told)["subsystem"] == "held"

@@ -249,7 +249,7 @@ def as_user(uid: int, *words: str) -> tuple[int, str]:
 
 
 def test_an_unprivileged_caller_looks_and_gives_no_order() -> None:
-    """The mode of the socket keeps others out; where it is opened to them, the gate goes by their tier."""
+    """Whoever reaches the socket may knock; the gate goes by their tier, which the kernel vouches for."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     somebody = 54_321
@@ -259,9 +259,6 @@ def test_an_unprivileged_caller_looks_and_gives_no_order() -> None:
         house.directory.chmod(0o711)
         house.state.chmod(0o711)
         control = house.state / "run/control.sock"
-        status, said = as_user(somebody, "--socket", str(control), "status")
-        assert (status, "may not" in said) == (5, True), said
-        control.chmod(0o666)
         assert as_user(somebody, "--socket", str(control), "status")[0] == 0
         for order in (
             ["quarantine", "it", "--reason", "x"],

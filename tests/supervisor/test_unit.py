@@ -107,7 +107,7 @@ def unit_of(world: World, manager: Manager) -> UnitSubsystem:
         records=ProcessRecords(world.database, world.boot_id),
         directories=world.directories,
         environment=world.environment,
-        inherited={},
+        environ={},
         clock=SystemClock(),
         observer=world,
         log=log,

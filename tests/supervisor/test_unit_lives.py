@@ -33,11 +33,16 @@ def counted(*looks: UnitFacts) -> tuple[int, int]:
     [
         # The three signs of one death, seen together or one by one.
         ((UP, WAITS, UP_AGAIN), (1, 0)),
-        ((UP, WAITS, WAITS, replace(WAITS, restarts=1), replace(WAITS, sub="start", restarts=1), UP_AGAIN), (1, 0)),
-        ((UP, replace(WAITS, restarts=1), UP_AGAIN), (1, 0)),
+        ((UP, WAITS, WAITS, replace(WAITS, sub="start", restarts=1), UP_AGAIN), (1, 0)),
+        ((UP, replace(WAITS, sub="auto-restart-queued", restarts=1), UP_AGAIN), (1, 0)),
+        ((UP, replace(WAITS, sub="", restarts=1), UP_AGAIN), (1, 0)),
         ((UP, UP_AGAIN), (1, 0)),
         # Exit status 0 under Restart=always is a death like any other.
         ((UP, replace(WAITS, result="success"), UP_AGAIN), (1, 0)),
+        # One unseen, and another that is waited after; the same seen from the first one's wait.
+        ((UP, replace(WAITS, restarts=1)), (2, 0)),
+        ((UP, WAITS, replace(WAITS, restarts=1), UP_AGAIN), (2, 0)),
+        ((replace(WAITS, restarts=3), WAITS, replace(UP, restarts=1)), (0, 0)),  # reset-failed while it waits
         # Several between two looks; one of them told already.
         ((UP, replace(UP, pid=103, restarts=3, invocation=b"d")), (3, 0)),
         ((UP, WAITS, replace(UP, pid=103, restarts=3, invocation=b"d")), (3, 0)),

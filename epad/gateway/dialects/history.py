@@ -30,7 +30,8 @@ _CALL_ID = re.compile(rb'"(?:tool_call_id|tool_use_id|call_id)"\s*:\s*"[^"\\]{0,
 _NUMBERED = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}+[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
 )
-_DIGIT = re.compile(rb"[0-9]")
+# A word that is numbered has one of these: an id need not have a digit.
+_TELLING = re.compile(rb"[0-9-]")
 _END_BYTES = 1_024
 
 _MARK = b'"cache_control"'
@@ -114,12 +115,12 @@ def _digest(text: bytes) -> bytes:
 def _unnumbered(message: bytes) -> bytes:
     """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts."""
     ends = message if len(message) <= 2 * _END_BYTES else message[:_END_BYTES] + message[-_END_BYTES:]
-    if _DIGIT.search(ends) is None:
+    if _TELLING.search(ends) is None:
         return ends
-    # What is numbered has no space in it, and most words have no digit: to look at these alone takes half the time.
+    # What is numbered has no space in it, and most words have neither: to look at the others alone takes half the time.
     return b" ".join(
         [
-            _NUMBERED.sub(b"0", word) if not word.isalpha() and _DIGIT.search(word) else word
+            _NUMBERED.sub(b"0", word) if not word.isalpha() and _TELLING.search(word) else word
             for word in ends.split(b" ")
         ]
     )
