@@ -249,9 +249,7 @@ runaway("an answer that repeats two words", "", 120, counts="streamed")(_stream(
 runaway("an answer that repeats itself, drifting", "", 240, counts="streamed")(_stream(shapes.drift, 400.0))
 
 
-@runaway(
-    "an answer that never ends, four tokens a second", "pile_up", 7_200, counts="streamed", limit=7_200.0
-)
+@runaway("an answer that never ends, four tokens a second", "", 7_200, counts="streamed", limit=7_200.0)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(

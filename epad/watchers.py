@@ -21,6 +21,7 @@ from epad.integrity import Integrity
 from epad.looks import Looks, Sights
 from epad.process_owners import ProcessOwners
 from epad.roster import Roster
+from epad.rules import make_enforcement
 from epad.supervisor.choice import unit_tag
 from epad.supervisor.footprints import FootprintReader, Workload
 from epad.supervisor.identity import ProcessTable
@@ -49,7 +50,8 @@ from probes.memory import Memory, MemoryReading
 from probes.probe import Probe, Push
 from probes.progress import Progress
 from probes.subsystems import Snapshots
-from probes.token_burn import TokenBurn
+from probes.token_burn import NAME as TOKEN_BURN
+from probes.token_burn import Detector, TokenBurn
 from probes.turns import TurnObserver
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.attribution import OwnerOf
@@ -59,6 +61,7 @@ from probes.vram.prober import DriverProber, worker
 from probes.vram.source import GpuSource
 from statemachine.assessor import Assessor, Hysteresis
 from statemachine.clock import Clock
+from statemachine.enforcement import Enforcement
 from statemachine.finding import OPERATOR
 
 # A person's hold ends by a person's word, never by itself.
@@ -144,6 +147,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             clock=clock,
             push=push,
             progressed_at=partial(_progressed_at, snapshots),
+            may_end=partial(_may_end, make_enforcement(config)),
         ),
         conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
         progress=Progress(
@@ -185,6 +189,11 @@ def _progressed_at(snapshots: Snapshots, name: str) -> float:
     """When a subsystem last said that its work has moved on; asked only where it seems to go in circles."""
     said = (one.progressed_at for one in snapshots() if one.name == name)
     return max((at for at in said if at is not None), default=float("-inf"))
+
+
+def _may_end(enforcement: Enforcement, subsystem: str) -> bool:
+    """Say whether an answer that repeats itself is ended: not where that detector only tells."""
+    return not enforcement.observes(Detector.LOOPING_OUTPUT.value, TOKEN_BURN, subsystem)
 
 
 def _vram(

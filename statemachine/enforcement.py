@@ -34,8 +34,13 @@ class Enforcement:
         )
 
     def _observes(self, finding: Finding) -> bool:
-        names = (str(finding.evidence.get("detector", finding.probe)), finding.probe)
-        own = self.by_subsystem.get(finding.subsystem, {}) if finding.subsystem != HOST else {}
+        detector = str(finding.evidence.get("detector", finding.probe))
+        return self.observes(detector, finding.probe, finding.subsystem)
+
+    def observes(self, detector: str, probe: str, subsystem: str) -> bool:
+        """Say whether a detector only tells of a subsystem."""
+        names = (detector, probe)
+        own = self.by_subsystem.get(subsystem, {}) if subsystem != HOST else {}
         for name in names:
             if name in own:
                 return own[name]

@@ -44,6 +44,11 @@ async def test_a_detector_that_only_tells_holds_nobody(virtual_time: VirtualTime
     assert seen["spent"] > containment.WORST_GOAL * seen["oracle"]
 
 
+async def test_a_detector_of_answers_that_only_tells_ends_none(virtual_time: VirtualTime) -> None:
+    seen = await play(virtual_time, find("an answer that repeats one sentence+looping_output", SMALL))
+    assert seen["held"] == []
+
+
 async def test_an_outage_and_its_end_are_played(virtual_time: VirtualTime) -> None:
     name = "two stock clients, the server gone for 40 s"
     seen = await play(virtual_time, find(name, SMALL))

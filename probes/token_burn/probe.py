@@ -36,6 +36,11 @@ RESTATE_SECONDS = 1.0
 """A detector that says the same as before is heard once in this time: a loop may ask a thousand times in it."""
 
 
+def always(_: str) -> bool:
+    """A subsystem whose answers may be ended."""
+    return True
+
+
 def never_progressed(_: str) -> float:
     """A subsystem that says nothing of its progress."""
     return float("-inf")
@@ -78,12 +83,14 @@ class TokenBurn:
         clock: Clock,
         push: Push,
         progressed_at: Callable[[str], float] = never_progressed,
+        may_end: Callable[[str], bool] = always,
     ) -> None:
         self._thresholds = thresholds
         self._budget = budget
         self._clock = clock
         self._push = push
         self._progressed_at = progressed_at
+        self._may_end = may_end
         self._tracks: dict[str, _Track] = {}
 
     @property
@@ -151,7 +158,7 @@ class TokenBurn:
         if looping is not None:
             verdicts += self._degenerate(event, track, turn, looping)
         self._state(event.subsystem, track, verdicts, event.at)
-        return looping.reason if looping is not None else ""
+        return looping.reason if looping is not None and self._may_end(event.subsystem) else ""
 
     def finished(self, event: TurnFinished) -> None:
         track = self._track(event.subsystem)

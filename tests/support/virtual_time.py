@@ -15,7 +15,8 @@ which nothing can ever happen.
 Why an own loop: looptime, the nearest library, moves time in steps while a thread works or a socket is silent, so a
 slow disk makes timeouts expire; async-solipsism has no real sockets, and the gateway's are what is tried here.
 
-    @pytest.mark.asyncio(loop_factories=["virtual"])
+A test that asks for the fixture `virtual_time` (tests/conftest.py) runs on such a loop, and `SystemClock` goes by it:
+
     async def test_a_day(virtual_time: VirtualTime) -> None:
         await asyncio.sleep(86_400)
 """
