@@ -109,7 +109,8 @@ def test_an_endpoint_that_hangs_is_waited_for_and_the_run_finishes(tmp_path: Pat
     with served(model) as url:
         model.broken = {"embedded-drift-defender": "hang", "embedded-grammar-attacker": "500"}
         with night(tmp_path, url, blocking=False) as house:
-            house.wait(lambda: "PAUSED" in json.dumps(house.subsystem("night")), "the pause", 60)
+            # Twenty failures: of the first call two tries are given twice the two seconds, in case it is merely slow.
+            house.wait(lambda: "PAUSED" in json.dumps(house.subsystem("night")), "the pause", 90)
             model.broken = {}
             model.ended.set()
             house.wait(lambda: done(house) == ROUNDS, "every round", 200)

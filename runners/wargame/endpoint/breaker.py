@@ -27,6 +27,11 @@ class Breaker:
         """Whether asking is pointless now."""
         return bool(self.reason)
 
+    @property
+    def has_hung(self) -> bool:
+        """Whether a whole call, every try of it, has failed since the last answer: it is not merely slow."""
+        return self._failures > self._limits.retries
+
     def record(self, outcome: CallOutcome, status: int, detail: str, now: float) -> None:
         """Take in what became of a call."""
         if outcome in _NEUTRAL:

@@ -137,7 +137,8 @@ class ModelClient:
         try:
             # One that was too slow is given twice the time: asked again with the same, it would be as late again,
             # and what it made for nobody is charged each time.
-            patience = self._limits.call_seconds * 2.0**timeouts
+            is_slow = timeouts and not self.breaker(question.model).has_hung
+            patience = self._limits.call_seconds * (2.0 if is_slow else 1.0)
             reply = await self._once(question, min(deadline, begun + patience), attempt)
         finally:
             self.gate.leave(key)
