@@ -1,4 +1,4 @@
-"""The state under a running daemon, and between two lives of it: taken away, replaced, cut short, made read-only.
+"""The state under a running daemon, and between two lives of it: taken away, replaced, cut short.
 
 Whatever happens, nothing is forwarded that would not be found in the ledger again.
 """
@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -104,8 +103,6 @@ def scene() -> Iterator[Scene]:
         try:
             yield scene
         finally:
-            with contextlib.suppress(OSError):
-                subprocess.run(["umount", "-l", house.state], check=False, capture_output=True)
             stub.shutdown()
             stub.server_close()
 
@@ -139,15 +136,6 @@ def exchange(state: Path) -> None:
     """For a copy of itself: the daemon's files are elsewhere now."""
     state.rename(state.with_name("moved"))
     shutil.copytree(state.with_name("moved"), state, ignore=shutil.ignore_patterns("*.sock"))
-
-
-def make_read_only(state: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
-    subprocess.run(["mount", "--bind", state, state], check=True)
-    done = subprocess.run(["mount", "-o", "remount,ro,bind", state], check=False, capture_output=True)
-    if done.returncode:
-        pytest.skip(f"no bind mount here: {done.stderr.decode().strip()}")
 
 
 WHILE_RUNNING = {
