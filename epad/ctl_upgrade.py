@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 UPGRADE_SECONDS = 60.0
+ADOPTION_SECONDS = 10.0
+"""How long one that does not come back, since it has ended meanwhile, is waited for."""
+
 POLL_SECONDS = 0.05
 
 
@@ -20,27 +23,32 @@ def upgrade(call: Call) -> int:
     before = call.client.get("/v1/status")
     answer = call.client.order("/v1/upgrade", call.arguments.reason)
     began = time.monotonic()
-    while (after := _younger_than(call, before)) is None:
-        if time.monotonic() - began > UPGRADE_SECONDS:
-            raise NotRunningError("the daemon has not come back", "its log says why: journalctl -u epad")
-        time.sleep(POLL_SECONDS)
+    after = _next(call, began)
     away = time.monotonic() - began
+    while _pids(before).keys() - _pids(after).keys() and time.monotonic() - began < away + ADOPTION_SECONDS:
+        time.sleep(POLL_SECONDS)
+        after = call.client.get("/v1/status")
+    kept = [name for name, pid in _pids(before).items() if _pids(after).get(name) == pid]
     versions = f"epad {before['version']} -> {after['version']}"
-    kept = sum(_pids(before)[name] == pid for name, pid in _pids(after).items() if name in _pids(before))
-    line = f"{versions}: back after {away:.1f} s, {kept} of {len(_pids(before))} processes run on"
-    call.terminal.show({**answer, "version": after["version"], "away_seconds": round(away, 3)}, [line])
+    line = f"{versions}: back after {away:.1f} s, {len(kept)} of {len(_pids(before))} processes run on"
+    call.terminal.show(
+        {**answer, "version": after["version"], "away_seconds": round(away, 3), "kept": kept}, [line]
+    )
     return EXIT_OK
 
 
-def _younger_than(call: Call, before: dict[str, Any]) -> dict[str, Any] | None:
-    """The status of a daemon that was started after that one, with all in its care; None while there is none."""
-    try:
-        status: dict[str, Any] = call.client.get("/v1/status")
-    except (NotRunningError, UnreachableError):
-        return None
-    if status["uptime_seconds"] >= before["uptime_seconds"] or _pids(before).keys() - _pids(status).keys():
-        return None
-    return status
+def _next(call: Call, began: float) -> dict[str, Any]:
+    """Wait for a daemon that has run for no longer than since the order. Raises NotRunningError."""
+    while True:
+        try:
+            status: dict[str, Any] = call.client.get("/v1/status")
+        except (NotRunningError, UnreachableError):
+            status = {"uptime_seconds": float("inf")}
+        if status["uptime_seconds"] < time.monotonic() - began:
+            return status
+        if time.monotonic() - began > UPGRADE_SECONDS:
+            raise NotRunningError("the daemon has not come back", "its log says why: journalctl -u epad")
+        time.sleep(POLL_SECONDS)
 
 
 def _pids(status: dict[str, Any]) -> dict[str, int]:

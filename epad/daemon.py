@@ -19,7 +19,6 @@ import structlog
 
 from epad import __version__
 from epad.beat import sleep_to_beat
-from epad.coming_back import Downgrade, begin_again, claim, is_restarted
 from epad.config import Config
 from epad.config_load import ConfigError, Loaded
 from epad.control.unix import ControlSocketError
@@ -35,10 +34,12 @@ from epad.logs import configure
 from epad.memory import give_large_blocks_back
 from epad.notify import notify, reloading
 from epad.notifying.making import make_notifier, view_of
+from epad.state_format import NewerStateError, claim
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
 from epad.surface import SurfaceError
 from epad.system import SystemClock, boot_id
+from epad.upgrade import begin_again, is_restarted
 from epad.watchdog import feed, interval_seconds, watch_clock
 from epad.web.server import WebPageError
 
@@ -76,11 +77,11 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
 
         config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):
-            claim(directories.state, __version__)
+            _claim(directories)
             status = asyncio.run(Daemon(config, read_config, directories, os.environ).run())
     except (
         StartError,
-        Downgrade,
+        NewerStateError,
         ControlSocketError,
         DatabaseError,
         GatewayError,
@@ -91,9 +92,13 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
     ) as error:
         log.error("daemon.not_started", error=str(error), config=[str(path) for path in loaded.files])
         return EXIT_FAILED
-    if status == BEGIN_AGAIN:
+    if status != BEGIN_AGAIN:
+        return status
+    try:
         begin_again()
-    return status
+    except OSError as error:  # systemd starts it anew, and what it supervises is adopted then
+        log.error("daemon.not_begun_again", error=str(error), program=sys.executable)
+        return EXIT_FAILED
 
 
 def _prepare(config: Config, state: Path | None) -> Directories:
@@ -116,6 +121,16 @@ def _prepare(config: Config, state: Path | None) -> Directories:
             f"{error.filename}: {error.strerror}: choose another directory with --state"
         ) from error
     return directories
+
+
+def _claim(directories: Directories) -> None:
+    """Take the state directory for this version. Raises StartError, NewerStateError."""
+    try:
+        claim(directories.state, __version__)
+    except OSError as error:
+        raise StartError(
+            f"{error.filename}: {error.strerror}: choose another directory with --state"
+        ) from error
 
 
 @contextmanager

@@ -200,7 +200,7 @@ async def _copy_all(
 
 
 async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seconds: float) -> CopyReport:
-    if source.optional and not await asyncio.to_thread(source.path.exists):
+    if source.optional and await asyncio.to_thread(_is_absent, source.path):
         return CopyReport()
     module = "sqlite_copy" if isinstance(source, SqliteSource) else "file_copy"
     sealed = isinstance(source, DirectorySource) and source.sealed
@@ -219,6 +219,17 @@ async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seco
     if report.failure:
         raise no_room(destination, report.failure) if report.disk_full else CheckpointError(report.failure)
     return report
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is nothing; what cannot be looked at is there for all we know, and its copy says why it fails."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _remove_leftovers(disk: Disk, destination: Path) -> None:

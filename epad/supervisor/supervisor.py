@@ -113,14 +113,17 @@ class Supervisor:
         self, records: Mapping[str, ProcessRecord], marked: frozenset[ProcessIdentity]
     ) -> None:
         """Stop what was taken out of the configuration while no daemon ran, as a reload would have done then."""
-        for name in records.keys() - set(self._order):
-            stranger = ProcessSubsystem(name, SubsystemConfig(), self._room)
-            await stranger.begin(records[name], marked)
-            pid = stranger.snapshot().pid
-            await stranger.end()
-            if pid is not None:
-                why = "it is configured no more: stopped"
-                self._log.warning("subsystem.left_over", subsystem=name, pid=pid, reason=why)
+        strangers = [records[name] for name in records.keys() - set(self._order)]
+        await asyncio.gather(*(self._end_stranger(record, marked) for record in strangers))
+
+    async def _end_stranger(self, record: ProcessRecord, marked: frozenset[ProcessIdentity]) -> None:
+        stranger = ProcessSubsystem(record.subsystem, SubsystemConfig(), self._room)
+        await stranger.begin(record, marked)
+        pid = stranger.snapshot().pid
+        await stranger.end()
+        if pid is not None:
+            why = "it is configured no more: stopped"
+            self._log.warning("subsystem.left_over", subsystem=record.subsystem, pid=pid, reason=why)
 
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str:
         """Hold a subsystem exactly this firmly; asking again changes nothing. Raises SupervisorError.

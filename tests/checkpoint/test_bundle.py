@@ -161,6 +161,24 @@ async def test_a_source_that_cannot_be_read_is_recorded_and_stops_nothing(
     assert not read_bundle(bundle.path).verified
 
 
+async def test_what_is_not_made_yet_is_not_missed_and_what_cannot_be_looked_at_is(
+    make_bundle: Callable[..., Bundle], sources: list[Source], tmp_path: Path
+) -> None:
+    """A subsystem's own state may come later; a place that refuses the question is no such place."""
+    file = tmp_path / "a file"
+    file.touch()
+    unseen = tmp_path / ("x" * 300)
+    bundle = await make_bundle(
+        *sources,
+        FileSource("later.json", tmp_path / "later.json", optional=True),
+        FileSource("below.json", file / "below.json", optional=True),
+        FileSource("unseen.json", unseen, optional=True),
+    )
+    [lost] = bundle.manifest.lost
+    assert (lost.name, "File name too long" in lost.error) == ("unseen.json", True)
+    assert {part.name for part in bundle.manifest.parts} == {*(s.name for s in sources), "unseen.json"}
+
+
 async def test_a_source_that_hangs_costs_its_share_of_the_time_and_no_more(
     label: Callable[..., Label], sources: list[Source], tmp_path: Path, database: Path
 ) -> None:

@@ -7,7 +7,7 @@ import json
 from installed import QUICK, installation
 
 from epad import __version__
-from epad.coming_back import FORMAT
+from epad.state_format import FORMAT
 
 CHILDREN = """
 [subsystems.steady]

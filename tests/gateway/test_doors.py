@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from gateway_world import World, world
 from epad.config import BudgetConfig, SubsystemConfig
 from epad.config_load import ConfigError, load
 from epad.database import Database
+from epad.gateway import listeners
 from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, IdentityError
 from epad.gateway.http import server as http_server
@@ -320,3 +322,36 @@ async def test_a_door_is_its_listener_whatever_its_address_looks_like(directory:
         for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.2:{port}", f"http://127.0.0.3:{everywhere}"):
             assert (await ask(url))[0] == 200
         assert [turn.subsystem for turn in w.ledger.opened] == ["writer", "reader", "writer"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_a_daemon_that_may_give_nothing_away_names_the_doors_user_in_its_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in the unit, where it has no right to chown: the user of the door connects, another does not."""
+
+    def no_right(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def connects(uid: int, path: Path) -> bool:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            with contextlib.suppress(OSError):
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(path))
+                status = 0
+            os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    monkeypatch.setattr(os, "chown", no_right)
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        path = Path(directory) / "door.sock"
+        path.parent.chmod(0o711)
+        with listeners._bind(path, 61_234) as server:
+            server.listen()
+            assert connects(61_234, path)
+            assert not connects(61_235, path)
