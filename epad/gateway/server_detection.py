@@ -217,13 +217,8 @@ def models_listed(path: str, body: bytes) -> tuple[str, ...]:
     return tuple(name for name in names if 0 < len(name) <= _LONGEST_NAME and name != "None")
 
 
-def context_of(path: str, body: bytes, model: str) -> int | None:
-    """How many tokens one model holds; None if it is not said."""
-    return context_in(contexts(path, body), model)
-
-
 def context_in(held: dict[str, int], model: str) -> int | None:
-    """The same of what was read before. Ollama's clients leave out `:latest`."""
+    """How many tokens one model holds, of those of `contexts`; None if it is not said. Clients leave out `:latest`."""
     return held.get(model) or held.get(f"{model}:latest") or held.get("") or None
 
 

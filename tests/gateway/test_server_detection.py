@@ -34,7 +34,7 @@ from epad.gateway.server_detection import (
     PS,
     SHOW,
     TAGS,
-    context_of,
+    context_in,
     contexts,
     contradicts,
     detect,
@@ -188,19 +188,19 @@ class TestContexts:
     def test_how_much_a_model_holds_is_read(
         self, path: str, body: bytes, model: str, tokens: int | None
     ) -> None:
-        assert context_of(path, body, model) == tokens
+        assert context_in(contexts(path, body), model) == tokens
 
     @pytest.mark.parametrize(
         "value", ["true", "-1", "0", "1e9", '"4096"', "null", "2147483648", "[4096]", "4096.5"]
     )
     def test_what_is_no_number_of_tokens_is_not_learnt(self, value: str) -> None:
         body = f'{{"data":[{{"id":"m","owned_by":"vllm","max_model_len":{value}}}]}}'.encode()
-        assert context_of(MODELS, body, "m") is None
+        assert context_in(contexts(MODELS, body), "m") is None
 
     @pytest.mark.parametrize(("first", "second"), [(4_096, 2_048), (2_048, 4_096)])
     def test_of_two_entries_for_one_name_the_smaller_counts(self, first: int, second: int) -> None:
         entries = [{"id": "m", "max_model_len": tokens} for tokens in (first, second)]
-        assert context_of(MODELS, json.dumps({"data": entries}).encode(), "m") == 2_048
+        assert context_in(contexts(MODELS, json.dumps({"data": entries}).encode()), "m") == 2_048
 
     def test_what_is_kept_is_bounded(self) -> None:
         entries = [{"id": f"m{n}", "max_model_len": 9} for n in range(5_000)]
