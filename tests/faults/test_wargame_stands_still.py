@@ -50,7 +50,7 @@ backoff_seconds = 0.05
 
 
 @contextlib.contextmanager
-def night(directory: Path, url: str, *, blocking: bool) -> Iterator[Installation]:
+def night(directory: Path, url: str, *, blocking: bool, call_seconds: float = 2.0) -> Iterator[Installation]:
     """Epad with one wargame."""
     script = directory / "night.py"
     code = BLOCKING.format(mark=str(directory / "blocked")) if blocking else "import runners.wargame.__main__"
@@ -64,7 +64,7 @@ def night(directory: Path, url: str, *, blocking: bool) -> Iterator[Installation
         "--store",
         str(directory / "w.db"),
         "--call-seconds",
-        "2",
+        str(call_seconds),
         "--pause-first-seconds",
         "3",
     ]
@@ -108,9 +108,9 @@ def test_an_endpoint_that_hangs_is_waited_for_and_the_run_finishes(tmp_path: Pat
     model = Model()
     with served(model) as url:
         model.broken = {"embedded-drift-defender": "hang", "embedded-grammar-attacker": "500"}
-        with night(tmp_path, url, blocking=False) as house:
-            # Twenty failures: of the first call two tries are given twice the two seconds, in case it is merely slow.
-            house.wait(lambda: "PAUSED" in json.dumps(house.subsystem("night")), "the pause", 90)
+        # Twenty failures in a row are the pause, and each waits for so long.
+        with night(tmp_path, url, blocking=False, call_seconds=1.0) as house:
+            house.wait(lambda: "PAUSED" in json.dumps(house.subsystem("night")), "the pause", 60)
             model.broken = {}
             model.ended.set()
             house.wait(lambda: done(house) == ROUNDS, "every round", 200)

@@ -273,8 +273,8 @@ async def test_a_head_that_trickles_and_a_connection_without_use_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody holds a connection for nothing; there was no request, so there is no answer."""
-    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(http_connection, "KEEP_ALIVE_SECONDS", 0.05)
+    for name in ("HEAD_SECONDS", "SILENT_SECONDS", "KEEP_ALIVE_SECONDS"):
+        monkeypatch.setattr(http_connection, name, 0.05)
     async with serving(stall_seconds=0.1) as (_, port):
         assert await talk(port, b"GET /a HT") == await talk(port) == b""
         assert bodies(await talk(port, POST)) == [b"/a 5"]

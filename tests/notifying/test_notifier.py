@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -38,10 +39,12 @@ class Server:
         self.bodies: list[str] = []
         self.elsewhere = 0
         self.url = ""
+        self.ended = asyncio.Event()
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.text()
-        await asyncio.sleep(self.seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), self.seconds)
         status = self.statuses.pop(0) if self.statuses else self.status
         if status == 200:
             self.headers.append(dict(request.headers))
@@ -69,6 +72,7 @@ async def serving() -> AsyncIterator[Server]:
     try:
         yield server
     finally:
+        server.ended.set()  # whom it keeps waiting need not be waited for
         await runner.cleanup()
 
 
