@@ -345,9 +345,12 @@ class Process:
         return ProcessRecord(self._name, self._room.boot_id, stage, history=history, restarts=restarts)
 
     async def save(self) -> None:
-        """Write the record down. A disk that fails stops no containment: it is said, and gone on from."""
+        """Write the record down. A disk that fails stops no containment: it is said, and gone on from.
+
+        A write once begun is ended, even if its task is cancelled: a daemon that leaves has already told of the exit.
+        """
         try:
-            await self._room.records.write(self.record)
+            await asyncio.shield(self._room.records.write(self.record))
         except DatabaseError as error:
             self._log.error("subsystem.unrecorded", error=str(error))
 
