@@ -7,9 +7,10 @@ enums: nothing that a client can make up, so the number of series is bounded by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from epad.gateway.health import State
 from epad.ledger.record import Outcome
@@ -29,11 +30,25 @@ TOKEN_KINDS = ("input", "output", "forfeited")
 STEP_RESULTS = (StepState.DONE, StepState.FAILED)
 
 
+class _Gathered(Collector):
+    """Has what is gathered elsewhere added up before anything else is read; a registry reads in order."""
+
+    def __init__(self) -> None:
+        self.add_up: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for add_up in self.add_up:
+            add_up()
+        return ()
+
+
 class Metrics:
     """The series, on a registry of their own."""
 
     def __init__(self, version: str, subsystems: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        self._gathered = _Gathered()
+        self.registry.register(self._gathered)
         self._cpu_shown: dict[str, float] = {}
         self._declare_daemon(version)
         self._declare_gateway()
@@ -199,6 +214,10 @@ class Metrics:
         self.loop_lag = self._gauge("epad_loop_lag_seconds", "How late the event loop was at worst lately.")
         self.loop_lags = self._counter("epad_loop_lags_total", "Times the event loop stood still.")
         self.clock_jumps = self._counter("epad_clock_jumps_total", "Times the wall clock was set.")
+
+    def gathers(self, *add_up: Callable[[], None]) -> None:
+        """Have these called whenever the series are read: what counts every turn does so by itself meanwhile."""
+        self._gathered.add_up += add_up
 
     # A counter that is born at 1 has not increased: Prometheus would never see the first of its events. So those
     # that a rule or the dashboard asks the increase of are there from the start, at 0.

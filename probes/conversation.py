@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+
 from probes.probe import Push
 from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
@@ -92,8 +94,7 @@ class ConversationThresholds:
             raise ValueError(f"probes.conversation.rung ({self.rung}) is no rung")
 
 
-@dataclass(slots=True)
-class _Conversation:
+class _Conversation(Struct, gc=False):
     """The last states of one conversation, newest last, and the last answers.
 
     Tuples, for most conversations are short: four empty deques took 2.5 KiB, of each of thousands.
@@ -170,8 +171,7 @@ class _Conversation:
         return 0
 
 
-@dataclass(slots=True)
-class _OpenTurn:
+class _OpenTurn(Struct, frozen=True, gc=False):
     key: tuple[str, str]
     state: bytes
     grown: bool

@@ -88,7 +88,7 @@ class Answer:
             return Form.EVENTS
         start, form = b"", None
         while form is None:
-            data = await self.more()
+            data = self.arrived() or await self.more()
             start += data
             form = form_of(start, asked=asked, lines=lines, ended=not data)
         self._start = start
@@ -115,11 +115,17 @@ class Answer:
         """Whether more of the body is there already."""
         return bool(self._start) or self._incoming.ready
 
-    async def more(self) -> bytes:
-        """The next of the body, as much as has come; empty at its end. Raises UpstreamError."""
+    def arrived(self) -> bytes:
+        """What of the body is there without a wait; empty where nothing is, or it has to be unpacked first."""
         if self._start:
             start, self._start = self._start, b""
             return start
+        return self._incoming.arrived() if self._decoder is None else b""
+
+    async def more(self) -> bytes:
+        """The next of the body that comes; empty at its end. What has come is `arrived`. Raises UpstreamError."""
+        if self._start:
+            return self.arrived()
         try:
             return await (self._incoming.read() if self._decoder is None else self._unpacked(self._decoder))
         except (OSError, DecodingError) as error:
@@ -140,11 +146,13 @@ class Answer:
         """The whole body. Raises UpstreamError."""
         parts = []
         size = 0
-        while data := await self.more():
+        while data := self.arrived() or await self.more():
             parts.append(data)
             size += len(data)
             if size > most:
                 raise UpstreamError(f"upstream {self._upstream}: an answer of over {most} bytes")
+            if self._decoder is None and self._incoming.ended:
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

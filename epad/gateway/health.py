@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 from statemachine.clock import Clock
 
 WINDOW_SECONDS = 60.0
@@ -66,8 +68,7 @@ class Look:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(Struct, frozen=True, gc=False):
     at: float
     ok: bool
     who: str

@@ -136,19 +136,18 @@ class Relay:
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
         """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
-        lessons = _Lessons()
+        lessons: _Lessons | None = None
+        arrival, target = turn.arrival, _target(request, turn)
         while True:
+            written = partial(_written, turn, lessons)
             answer = await self._upstreams.post(
-                turn.arrival.upstream,
-                _target(request, turn),
-                partial(_written, turn, lessons),
-                request.fields,
-                turn.arrival.asker,
+                arrival.upstream, target, written, request.fields, arrival.asker
             )
-            if answer.status == 200:
+            if answer.status == 200 and lessons is not None:
                 lessons.remember(turn)
             if answer.status not in OBJECTING or not answer.readable:
                 return answer
+            lessons = lessons or _Lessons()
             try:
                 body = await answer.read()
             except BaseException:
@@ -234,7 +233,7 @@ class Relay:
         What came together with the end of the answer is returned, to go out together with it.
         """
         overrun, rest = False, b""
-        while data := await answer.more():
+        while data := answer.arrived() or await answer.more():
             passed = meter.feed(data)
             if meter.chunks:
                 answer.succeeded()
@@ -332,10 +331,10 @@ def _target(request: Request, turn: Turn) -> str:
     return f"{path}?{request.query.decode('latin-1')}" if request.query else path
 
 
-def _written(turn: Turn, lessons: _Lessons, upstream: Upstream) -> bytes:
+def _written(turn: Turn, lessons: _Lessons | None, upstream: Upstream) -> bytes:
     """The request as this upstream gets it."""
     arrival = turn.arrival
-    refused = lessons.refused if upstream is lessons.teacher else frozenset()
+    refused = lessons.refused if lessons is not None and upstream is lessons.teacher else frozenset()
     habits = upstream.habits(arrival.endpoint.path, arrival.ask.model, refused)
     return arrival.endpoint.write(arrival.ask, turn.cap, habits)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.health import Health, State
 from epad.gateway.http.message import Field
@@ -91,8 +93,7 @@ class Route:
         return self.served_by.name
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True, gc=False):
     """Who asks, and for which model: a server's limit holds for one model, and one's failures for nobody else."""
 
     name: str = ""

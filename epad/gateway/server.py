@@ -32,13 +32,13 @@ from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake, may_be_read_now, read_now
-from epad.gateway.labelled import Labelled
 from epad.gateway.listeners import open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusing import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
+from epad.gateway.tally import Tally
 from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
 from epad.hosts import without_port
@@ -73,7 +73,8 @@ class Gateway:
         )
         self._hammering = Hammering(config.refusals_before_rest)
         self._rendered = Rendered()
-        self._refusals = Labelled(parts.metrics.refusals.labels)
+        self._refusals = Tally(parts.metrics.refusals.labels)
+        parts.metrics.gathers(self._refusals.add_up)
         connections = share(_CONNECTIONS_PART, config.max_connections)
         self._server = HttpServer(self, config.max_body_bytes, config.write_seconds, connections)
         self._intake = Intake()
@@ -364,7 +365,7 @@ class Gateway:
 
     def _note(self, name: str, error: RefusalError) -> None:
         """Count a refusal, and tell the probes whose it was."""
-        self._refusals[name, error.refusal.code].inc()
+        self._refusals[name, error.refusal.code] += 1
         if not name:
             return
         refused = error.refused

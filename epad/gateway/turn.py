@@ -16,13 +16,13 @@ from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, ch
 from epad.gateway.dialects.caps import UNSEEN_CHOICE_NAMES
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
-from epad.gateway.labelled import Labelled
 from epad.gateway.money import FREE
 from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
+from epad.gateway.tally import Durations, Tally
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
@@ -158,8 +158,10 @@ class Turns:
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
         self._name = TurnNames()
         metrics = parts.metrics
-        self._tokens = Labelled(metrics.tokens.labels)
-        self._ended, self._seconds = Labelled(metrics.turns.labels), Labelled(metrics.turn_seconds.labels)
+        self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
+        self._seconds = Durations(metrics.turn_seconds.labels)
+        self._added_seconds = Durations(lambda: metrics.gateway_seconds)
+        metrics.gathers(*(each.add_up for each in (self._tokens, self._ended, self._seconds, self._added_seconds)))
 
     def wish(self, arrival: Arrival) -> Wish:
         """What a request would like to have."""
@@ -232,7 +234,7 @@ class Turns:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
         arrival, now = turn.arrival, self._parts.clock.monotonic()
         turn.forwarded, turn.forwarded_at = True, now
-        self._parts.metrics.gateway_seconds.observe(now - arrival.at)
+        self._added_seconds.add((), now - arrival.at)
         self._parts.observer.admitted(
             arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
         )
@@ -273,12 +275,12 @@ class Turns:
             found = exceeded(turn.id, upstream, turn.arrival.ask.model, turn.reservation, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
         if charge.source is UsageSource.RESERVED:
-            self._tokens[name, "forfeited"].inc(charge.tokens)
+            self._tokens[name, "forfeited"] += charge.tokens
         else:
-            self._tokens[name, "input"].inc(charge.input_tokens)
-            self._tokens[name, "output"].inc(charge.output_tokens)
+            self._tokens[name, "input"] += charge.input_tokens
+            self._tokens[name, "output"] += charge.output_tokens
             if charge.most_output_tokens > charge.output_tokens:
-                self._tokens[name, "forfeited"].inc(charge.most_output_tokens - charge.output_tokens)
+                self._tokens[name, "forfeited"] += charge.most_output_tokens - charge.output_tokens
         if charge.microusd:
             self._parts.metrics.cost.labels(name).inc(charge.microusd)
         return charge
@@ -298,8 +300,8 @@ class Turns:
             waited = turn.waited_seconds(now)
             if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
                 arrival.upstream.served_by.health.unanswered(waited)
-            self._ended[name, turn.outcome.value].inc()
-            self._seconds[name,].observe(now - arrival.at)
+            self._ended[name, turn.outcome.value] += 1
+            self._seconds.add((name,), now - arrival.at)
             parts.observer.finished(
                 TurnFinished(
                     subsystem=name,

@@ -203,7 +203,7 @@ class Upstreams:
         """
         if isinstance(route, Upstream):
             route = Route((route,))
-        failure = UpstreamError(f"upstream {route.name} is not asked now", nothing_spent=True)
+        failure: UpstreamError | None = None
         for number, upstream in enumerate(route.candidates):
             if not upstream.health.ask(asker.model, asker.name):
                 failure = _kept_away(upstream, asker)
@@ -224,7 +224,7 @@ class Upstreams:
                 return answer
             answer.close()
             failure = UpstreamError(f"upstream {upstream.name} answered {answer.status}", nothing_spent=True)
-        raise failure
+        raise failure or UpstreamError(f"upstream {route.name} is not asked now", nothing_spent=True)
 
     async def _post(self, upstream: Upstream, path: str, body: bytes, client: Fields, asker: Asker) -> Answer:
         """Ask one upstream, and remember how it went. Raises UpstreamError."""
@@ -237,11 +237,11 @@ class Upstreams:
             )  # epad's own clients, who check a server or repeat a lost turn, know none
         try:
             answer = await self._request(b"POST", upstream, path, body, fields)
-            try:
+            answer.who, answer.model = asker.name, asker.model
+            if answer.status == 200:
+                answer.judged = False  # it may still be an error: whoever reads it says what it is
+            else:
                 await self._judge(upstream, answer, asker)
-            except BaseException:
-                answer.close()
-                raise
         except UpstreamError as error:
             self._unanswered(upstream, error, asker)
             raise
@@ -259,13 +259,13 @@ class Upstreams:
             upstream.health.gone(look.reason, asker.name, starting=look.state is State.LOADING)
 
     async def _judge(self, upstream: Upstream, answer: Answer, asker: Asker) -> None:
-        """Remember what the head of an answer says of its upstream. Raises UpstreamError."""
+        """Remember what a refusal, or a failure, says of its upstream. Raises UpstreamError."""
         status, health = answer.status, upstream.health
-        answer.who, answer.model = asker.name, asker.model
-        if status == 200:
-            answer.judged = False  # it may still be an error: whoever reads it says what it is
-            return
-        said = await _said(answer) if status in _TELLING and answer.readable else Said.NOTHING
+        try:
+            said = await _said(answer) if status in _TELLING and answer.readable else Said.NOTHING
+        except BaseException:
+            answer.close()
+            raise
         fault = fault_of(Ending(failed=True, status=status, said=said))
         answer.declined = status in _TELLING and fault is not Fault.CLIENT
         if status < 400 or fault is Fault.CLIENT:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from probes.token_burn.output import LoopingOutput
 from probes.token_burn.thresholds import TokenBurnThresholds
@@ -22,8 +23,7 @@ UNTOLD_RATIO = 2.0
 """Turns wanted at once, over the cap, where nobody was told when to come back: none of them can have waited."""
 
 
-@dataclass(slots=True)
-class OpenTurn:
+class OpenTurn(Struct):
     """A turn in flight, when it last put anything out, and the end of what it has streamed."""
 
     at: float

@@ -8,8 +8,8 @@ says nothing of how it is drawn later, one that asks for a sample only after mor
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import Struct
 
 from probes.blame import Fault
@@ -52,11 +52,10 @@ STILL_SECONDS = 90.0
 """So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""
 
 
-@dataclass(slots=True)
-class _Conversation:
+class _Conversation(Struct):
     """One that grows: what was said to it last, how often in a row, and its questions."""
 
-    rounds: Rounds = field(default_factory=lambda: Rounds(most=MESSAGES_OF_A_CONVERSATION))
+    rounds: Rounds = msgspec.field(default_factory=lambda: Rounds(most=MESSAGES_OF_A_CONVERSATION))
     message: bytes = b""
     prompt: bytes = b""
     prompt_tokens: int = 0

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec import Struct
+
 from probes.blame import Fault, excuses_retry
 from probes.token_burn.thresholds import TokenBurnThresholds
 from probes.token_burn.verdict import Detector, Verdict
@@ -30,8 +32,7 @@ MAX_REMEMBERED = 1_024
 """Turns in flight, and prompts whose last end is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
+class _Before(Struct, frozen=True, gc=False):
     """How the last try of a prompt ended, and how long the client was told to wait."""
 
     fault: Fault

@@ -9,7 +9,6 @@ from pathlib import Path
 from gateway_world import MemoryLedger, world
 from structlog.testing import capture_logs
 
-from epad.gateway.labelled import Labelled
 from epad.ledger.entry import CloseTurn
 from epad.ledger.errors import LedgerUnavailableError
 
@@ -54,17 +53,3 @@ async def test_a_closing_that_fails_after_its_answer_is_told(tmp_path: Path) -> 
         told = [each for each in logs if each["event"] == "turn.not_closed"]
         assert [each["turn"] for each in told] == [turn.turn for turn in ledger.opened]
         assert not w.gateway._turns._closing
-
-
-def test_a_child_is_looked_up_once() -> None:
-    """The same labels give the same child without asking the metric again."""
-    asked: list[tuple[str, ...]] = []
-
-    def labels(*values: str) -> object:
-        asked.append(values)
-        return object()
-
-    children = Labelled(labels)
-    assert children["a", "done"] is children["a", "done"]
-    assert children["a", "done"] is not children["b", "done"]
-    assert asked == [("a", "done"), ("b", "done")]

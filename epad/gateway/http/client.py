@@ -39,12 +39,19 @@ class Incoming:
         """Whether `read` would not wait."""
         return bool(self._parts) or self.ended or self.failure is not None
 
-    async def head(self) -> None:
-        """Wait for the head. Raises ConnectionError, TimeoutError."""
-        while not self.begun:
-            if self.failure is not None:
-                raise self.failure
-            await self._wait()
+    async def head(self) -> Incoming:
+        """Wait for the head; whoever does not wait any longer hangs up. Raises ConnectionError, TimeoutError."""
+        try:
+            while not (self.begun or self.failure):
+                self._waiter = self._connection.loop.create_future()
+                await self._waiter
+        except BaseException:
+            self.close()
+            raise
+        if self.failure is not None and not self.begun:
+            self.close()
+            raise self.failure
+        return self
 
     async def read(self) -> bytes:
         """What has come since the last time; empty at the end. Raises ConnectionError, TimeoutError."""
@@ -53,8 +60,15 @@ class Incoming:
                 raise self.failure
             if self.ended:
                 return b""
-            await self._wait()
+            self._waiter = self._connection.loop.create_future()
+            await self._waiter
+        return self.arrived()
+
+    def arrived(self) -> bytes:
+        """What has come since the last time, without a wait; empty if nothing has."""
         parts = self._parts
+        if not parts:
+            return b""
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts, self._size = [], 0
         if not self.ended:
@@ -85,10 +99,6 @@ class Incoming:
         self.ended, self.failure = failure is None, failure
         self.wake()
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
     def wake(self) -> None:
         """Let whoever waits look at what has come."""
         if self._waiter is not None and not self._waiter.done():
@@ -108,7 +118,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.heard_at = 0.0
         self._freed = freed
         self._lost = lost
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._incoming: Incoming | None = None
@@ -140,7 +150,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise ConnectionResetError("it closed the connection")
         incoming = self._incoming = Incoming(self)
         self._head_bytes = 0
-        self.heard_at = self._loop.time()
+        self.heard_at = self.loop.time()
         if len(body) <= _PIECE_BYTES:
             self._transport.write(head + body if body else head)
         else:
@@ -161,14 +171,14 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        self.heard_at = self._loop.time()  # it takes what it is sent
+        self.heard_at = self.loop.time()  # it takes what it is sent
         self._send_more()
 
     def resume(self) -> None:
         """Read on."""
         if self._held and self._transport is not None:
             self._held = False
-            self.heard_at = self._loop.time()
+            self.heard_at = self.loop.time()
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -201,7 +211,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.heard_at = self._loop.time()
+        self.heard_at = self.loop.time()
         incoming = self._incoming
         if incoming is None:
             self.abort()  # nothing was asked

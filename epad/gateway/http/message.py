@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cache
+
+from msgspec import Struct
 
 Field = tuple[bytes, bytes]
 
@@ -24,15 +25,12 @@ _NO_BODY = frozenset({204, 304})
 class Fields:
     """A message's header fields, in the order they came in; looked up whatever their case."""
 
-    __slots__ = ("_first", "_names", "raw")
+    __slots__ = ("_first", "raw")
 
     def __init__(self, raw: list[Field]) -> None:
         self.raw = raw
-        self._names = names = [name.lower() for name, _ in raw]
         # From the last to the first, so that of two of one name the first stays.
-        self._first: dict[bytes, bytes] = {
-            name: value for name, (_, value) in zip(names[::-1], raw[::-1], strict=True)
-        }
+        self._first: dict[bytes, bytes] = {name.lower(): value for name, value in reversed(raw)}
 
     def get(self, name: str, /) -> str | None:
         """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
@@ -51,7 +49,7 @@ class Fields:
         connection = self._first.get(b"connection")
         if connection:
             dropped |= {name.strip().lower() for name in connection.split(b",")}
-        return [each for name, each in zip(self._names, self.raw, strict=True) if name not in dropped]
+        return [each for each in self.raw if each[0].lower() not in dropped]
 
 
 @cache
@@ -60,13 +58,12 @@ def _lower(name: str) -> bytes:
     return name.lower().encode()
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """A whole answer."""
 
     status: int
     body: bytes
-    fields: list[Field] = field(default_factory=list)
+    fields: list[Field] = []
     reason: bytes = b""
     close: bool = False
 

@@ -58,11 +58,11 @@ class Pool:
         kept = self._take(origin)
         if kept is not None:
             try:
-                return await _answer(kept.send(message, body))
+                return await kept.send(message, body).head()
             except ConnectionError:
                 if not repeatable:
                     raise
-        return await _answer((await self._connect(origin)).send(message, body))
+        return await (await self._connect(origin)).send(message, body).head()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -141,13 +141,3 @@ class Pool:
             for idle in self._idle.values():
                 for connection in [each for each in idle if now - each.heard_at >= KEEP_ALIVE_SECONDS]:
                     connection.abort()
-
-
-async def _answer(incoming: Incoming) -> Incoming:
-    """Wait for the head; whoever does not wait any longer hangs up."""
-    try:
-        await incoming.head()
-    except BaseException:
-        incoming.close()
-        raise
-    return incoming
