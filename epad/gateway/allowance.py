@@ -78,7 +78,8 @@ def _fits(wish: Wish, room: Room) -> int | None:
     """How many tokens each choice could have in this scope at most; -1 if the prompt alone is too much."""
     fits: int | None = None
     if room.tokens is not None:
-        fits = max(-1, (room.tokens - wish.prompt_tokens) // wish.choices)
+        fits = (room.tokens - wish.prompt_tokens) // wish.choices
+        fits = -1 if fits < 0 else fits
     if room.microusd is not None and wish.price is not FREE:
         affordable = wish.price.affordable_output(wish.prompt_tokens, room.microusd)
         affordable = max(-1, affordable // wish.choices)

@@ -62,11 +62,11 @@ class Bodies:
 
     def count(self, owner: str, size: int) -> None:
         """So many bytes more, or fewer."""
-        self.held[owner] += size
+        held = self.held[owner] = self.held[owner] + size
         self.in_all += size
-        if not self.held[owner]:
-            del self.held[owner]
         if size < 0:
+            if not held:
+                del self.held[owner]
             self._freed -= size
             if self._freed >= _BURST_BYTES:
                 self._freed = 0

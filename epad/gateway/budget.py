@@ -194,6 +194,8 @@ class Budgets:
     def refuses(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Refused | None:
         """Say which limit a reservation of this size would cross; None if it would be made."""
         for scope in self._scopes[subsystem]:
+            if scope.fits(tokens, microusd, now):
+                continue
             refused = scope.refuses(tokens, microusd, now)
             if refused is not None:
                 return refused
@@ -203,6 +205,8 @@ class Budgets:
         """What each limited scope of a subsystem has left; `queued` if the turn in question waits already."""
         rooms = []
         for scope in self._scopes[subsystem]:
+            if not scope.limited:
+                continue
             tokens, microusd = scope.tokens.left(now), scope.money.left(now)
             if tokens is not None or microusd is not None:
                 others = scope.in_flight + scope.waiting - queued

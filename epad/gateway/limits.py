@@ -105,7 +105,8 @@ class Window:
 
     def add(self, amount: int, at: float, now: float) -> None:
         """Count what was spent at `at`; what is older than the window is not counted."""
-        self.advance(now)
+        if now >= self.stands_until:
+            self.advance(now)
         newest = self._newest or 0
         bucket = min(math.floor(at / self._width), newest)
         if bucket > newest - self._size:
@@ -191,9 +192,10 @@ class Meter:
         for window, limit in self._limited:
             if now >= window.stands_until:
                 window.advance(now)
-            left = max(0, limit - window.spent - self.reserved)
-            least = left if least is None else min(least, left)
-        return least
+            left = limit - window.spent - self.reserved
+            if least is None or left < least:
+                least = left
+        return 0 if least is not None and least < 0 else least
 
     def fits(self, amount: int, now: float) -> bool:
         """Say whether no limit would be crossed, which is the case nearly always; by how much is for `refuses`."""
@@ -297,6 +299,8 @@ class Scope:
         self.tokens.change({shape: _limit(limits, shape) for shape in WINDOWS})
         self.money.change({shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
         self.requests.change({_REQUEST_WINDOW: limits.requests_per_minute})
+        # Whether there is any limit but that of turns at once.
+        self.limited = self.tokens.limited or self.money.limited or self.requests.limited
 
     @property
     def max_in_flight(self) -> int:
@@ -312,6 +316,8 @@ class Scope:
         """Say whether a reservation would cross no limit at all."""
         if self.overrun is not None or (self._max_in_flight and self.in_flight >= self._max_in_flight):
             return False
+        if not self.limited:
+            return True
         if self.tokens.limited and not self.tokens.fits(tokens, now):
             return False
         if self.requests.limited and not self.requests.fits(1, now):
@@ -351,7 +357,8 @@ class Scope:
         self.in_flight -= 1
         self.parallel.ended()
         self.tokens.settle(held[0], spent[0], now)
-        self.money.settle(held[1], spent[1], now)
+        if held[1] or spent[1]:
+            self.money.settle(held[1], spent[1], now)
 
     def usage(self, now: float) -> dict[str, Usage]:
         """Report every limit by its name."""

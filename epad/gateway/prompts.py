@@ -74,7 +74,7 @@ class Prompts:
 
     def bound(self, upstream: Upstream, dialect: str, ask: Ask) -> PromptBound | None:
         """Bound a prompt as one upstream would count it; None if nothing does."""
-        tokens = ask.prompt_tokens(upstream.context(ask.model))
+        tokens = ask.prompt_tokens(upstream.profile.context(ask.model))
         if not tokens:  # nothing bounds it; or none is read, where tokens are only counted
             return None if tokens is None else PromptBound(0)
         if ask.prompt_bound is None:
@@ -90,7 +90,7 @@ class Prompts:
         tools = ask.fields.has("tools")
         published = upstream.server_for(dialect).tool_preamble(ask.model) if tools else 0
         learnt = self._unsaid.get((*_model(upstream, ask), tools))
-        return max(published, learnt.most if learnt is not None else 0)
+        return max(published, learnt.most) if learnt is not None and learnt.proven else published
 
     def trusts(self, upstream: Upstream, ask: Ask, by: str) -> bool:
         """Say whether what bounds a model's prompts, other than their bytes, has never been found too low."""
@@ -98,7 +98,7 @@ class Prompts:
 
     def counted(self, upstream: Upstream, ask: Ask, bound: PromptBound, tokens: int) -> bool:
         """Learn from the server's own count of a prompt; say whether what its bound lacked is known from now on."""
-        said = ask.prompt_tokens(upstream.context(ask.model))
+        said = ask.prompt_tokens(upstream.profile.context(ask.model))
         if not said or ask.prompt_bound is None:
             return False
         proven = max(0, tokens - said)
@@ -109,7 +109,10 @@ class Prompts:
             # Its template renders what was said before anew, or its tokenizer counts something else.
             self._untrusted.add((*_model(upstream, ask), bound.by))
         if tokens * MOST_BYTES_A_TOKEN >= len(ask.fields.text):
-            self._learn_unsaid((*_model(upstream, ask), ask.fields.has("tools")), proven, tokens)
+            key = (*_model(upstream, ask), ask.fields.has("tools"))
+            known = self._unsaid.get(key)
+            if known is None or known.proven < proven or tokens < known.smallest:
+                self._learn_unsaid(key, proven, tokens)
         self._remember(upstream, ask, tokens)
         return more
 
@@ -133,8 +136,8 @@ class Prompts:
         if shorter and tokens <= max(shorter):
             return  # less than of a shorter prompt: what was cached is left out
         key = (*place, history.digests[-1])
-        self._counted[key] = max(tokens, self._counted.get(key, 0))
-        self._counted.move_to_end(key)
+        known = self._counted.pop(key, 0)
+        self._counted[key] = max(known, tokens)
         if len(self._counted) > MOST_CONVERSATIONS:
             self._counted.popitem(last=False)
 
@@ -153,7 +156,7 @@ class Prompts:
 
 def _model(upstream: Upstream, ask: Ask) -> tuple[str, str]:
     """The server and the model. Some servers take any name for the one model that they have: these are one here."""
-    known = ask.model in upstream.profile.models or ask.model in upstream.models
+    known = ask.model in upstream.models or ask.model in upstream.profile.models
     return upstream.name, ask.model if known else ""
 
 

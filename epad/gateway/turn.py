@@ -13,7 +13,7 @@ from epad.gateway.allowance import Wish
 from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused, Reservation
 from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
-from epad.gateway.dialects.caps import UNSEEN_CHOICE_NAMES
+from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.money import FREE
@@ -139,7 +139,7 @@ class Turn:
             ask.choices,
             server.shows_all and not arrival.hidden,
             server.counts_all_choices,
-            any(map(ask.fields.has, UNSEEN_CHOICE_NAMES)),
+            hides_choices(ask.fields),
             ask.prompts,
         )
 
@@ -263,19 +263,18 @@ class Turns:
         if cost != charge.microusd:
             charge = structs.replace(charge, microusd=cost)
         self._charges[turn.id] = charge
-        name, now = turn.arrival.subsystem, self._parts.clock.monotonic()
+        arrival, held, tokens = turn.arrival, turn.reservation, charge.tokens
+        name, now = arrival.subsystem, self._parts.clock.monotonic()
         learnt = self._learn(turn, charge)
-        self._parts.budgets.settle(turn.reservation, charge.tokens, now, charge.microusd, learnt=learnt)
+        self._parts.budgets.settle(held, tokens, now, cost, learnt=learnt)
         self.admission.settled()
-        upstream = turn.arrival.upstream.name
         if turn.absurd:
-            self._tell("turn.absurd_usage", name, absurd(turn.id, upstream, turn.absurd, now))
-        beyond = charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd
-        if beyond and not learnt:
-            found = exceeded(turn.id, upstream, turn.arrival.ask.model, turn.reservation, charge, now)
+            self._tell("turn.absurd_usage", name, absurd(turn.id, arrival.upstream.name, turn.absurd, now))
+        if (tokens > held.tokens or cost > held.microusd) and not learnt:
+            found = exceeded(turn.id, arrival.upstream.name, arrival.ask.model, held, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
         if charge.source is UsageSource.RESERVED:
-            self._tokens[name, "forfeited"] += charge.tokens
+            self._tokens[name, "forfeited"] += tokens
         else:
             self._tokens[name, "input"] += charge.input_tokens
             self._tokens[name, "output"] += charge.output_tokens
@@ -300,14 +299,15 @@ class Turns:
             waited = turn.waited_seconds(now)
             if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
                 arrival.upstream.served_by.health.unanswered(waited)
-            self._ended[name, turn.outcome.value] += 1
+            outcome = turn.outcome.value
+            self._ended[name, outcome] += 1
             self._seconds.add((name,), now - arrival.at)
             parts.observer.finished(
                 TurnFinished(
                     subsystem=name,
                     at=now,
                     turn=turn.id,
-                    outcome=turn.outcome.value,
+                    outcome=outcome,
                     input_tokens=charge.input_tokens,
                     output_tokens=charge.output_tokens,
                     charged_tokens=charge.tokens,

@@ -65,9 +65,7 @@ class JsonObject(Struct, frozen=True):
     def read(self, name: str, kind: type[T]) -> T | None:
         """One field's value; None if it is absent or null. Raises RequestError naming the field."""
         raw = self.values.get(name)
-        if raw is None or raw == _NULL:
-            return None
-        return decode(raw, name, kind)
+        return None if raw is None or raw == _NULL else decode(raw, name, kind)
 
     def entries(self, name: str, kind: type[list[T]]) -> list[T] | None:
         """One field's list of objects, as `read_entries` reads it; None if it is absent or null."""
@@ -121,7 +119,8 @@ def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> Js
     refuse_entries(len(values), what, "fields")
     if max(map(len, values), default=0) > MAX_KEY_CHARACTERS:
         raise RequestError(f"{what} has a field whose name is longer than {MAX_KEY_CHARACTERS:,} characters")
-    _refuse_lookalikes(values, ours)
+    if not ours.issuperset(values):
+        _refuse_lookalikes(values, ours)
     if not has_each_once(text, values):
         raise RequestError(f"{what} has a field twice, and servers differ about which of the two counts")
     return JsonObject(text, values)
@@ -206,6 +205,8 @@ def read_model(fields: JsonObject) -> str:
 def read_choices(fields: JsonObject, *names: str) -> int:
     """How many answers are asked for. Raises RequestError."""
     choices, values = 1, fields.values
+    if values.keys().isdisjoint(names):
+        return choices
     for name in [name for name in names if name in values]:
         wish = fields.read(name, int) or 1
         if not 1 <= wish <= MAX_CHOICES:
@@ -226,13 +227,12 @@ def prompt_bound(fields: JsonObject, template_tokens: int) -> int:
 
 def prompt_digest(fields: JsonObject, *names: str) -> bytes:
     """Identify a prompt whatever its seed, sampling and user fields are."""
-    digest = hashlib.sha256()
+    values, said = fields.values, hashlib.sha256()
     for name in names:
-        raw = fields.values.get(name)
-        if raw is not None:
-            digest.update(name.encode() + b"\0")
-            digest.update(raw)
-    return digest.digest()
+        if name in values:
+            said.update(name.encode() + b"\0")
+            said.update(values[name])
+    return said.digest()
 
 
 def has_each_once(text: bytes, values: Mapping[str, Raw]) -> bool:

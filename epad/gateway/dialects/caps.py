@@ -17,18 +17,17 @@ from epad.gateway.servers import CHAT
 CAP_NAMES = server_fields.names_of(Kind.CAP, CHAT)
 CHOICE_NAMES = server_fields.names_of(Kind.CHOICES, CHAT)
 _OPTIONS, _OPTION_CAPS = "options", frozenset(CAP_NAMES)
-UNSEEN_CHOICE_NAMES = ("best_of",)
-"""Of these only the best are answered with; the others were made all the same."""
+_BEST_OF = "best_of"
 
 
 def read_caps(fields: JsonObject) -> dict[str, int]:
     """The caps that a request names, by their names. Raises RequestError for one that is no whole number."""
-    values = fields.values
-    if _OPTION_CAPS.isdisjoint(values):
+    names = _OPTION_CAPS.intersection(fields.values)
+    if not names:
         return {}
-    return {
-        name: value for name in CAP_NAMES if name in values and (value := fields.read(name, int)) is not None
-    }
+    if len(names) > 1:
+        names = [name for name in CAP_NAMES if name in names]
+    return {name: value for name in names if (value := fields.read(name, int)) is not None}
 
 
 def wish_of(given: Mapping[str, int]) -> int | None:
@@ -67,3 +66,8 @@ def option_edits(fields: JsonObject, cap: int) -> dict[str, bytes]:
     options = options_of(fields)
     edits = cap_edits(read_caps(options), cap, ()) if options is not None else {}
     return {_OPTIONS: options.splice(edits)} if options is not None and edits else {}
+
+
+def hides_choices(fields: JsonObject) -> bool:
+    """Say whether only the best of the answers are shown; the others are made all the same."""
+    return _BEST_OF in fields.values and fields.has(_BEST_OF)

@@ -70,10 +70,12 @@ class Ask(Struct, frozen=True):
 
     def prompt_tokens(self, context_tokens: int) -> int | None:
         """The most tokens the prompts can have on an upstream with this context; None if nothing bounds them."""
-        context = max(context_tokens, self.context_wish) * self.prompts if context_tokens else 0
+        if not context_tokens:
+            return self.prompt_bound
+        context = max(context_tokens, self.context_wish) * self.prompts
         if self.prompt_bound is None:
-            return context or None
-        return min(self.prompt_bound, context) if context else self.prompt_bound
+            return context
+        return min(self.prompt_bound, context)
 
 
 class TokenUsage(Struct, frozen=True):
