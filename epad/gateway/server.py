@@ -245,8 +245,7 @@ class Gateway:
         return self._parts.budgets.largest(name)
 
     def _allow(self, request: Request, name: str, largest: Refused | None) -> BodyAllowance:
-        declared = int(request.fields.get("content-length") or 0)
-        return self._bodies.allow(name, declared, self._parts.budgets.places(name), largest)
+        return self._bodies.allow(name, request.declared, self._parts.budgets.places(name), largest)
 
     def _settle(self) -> None:
         """A burst of bodies is over: what they took up is given back a little later, once for many."""

@@ -46,7 +46,7 @@ class BurnRate:
         ]
         shortest = min((window.seconds for window in windows.values()), default=1.0)
         self._tick_seconds = shortest / SHORT_SHARE / WINDOW_SLOTS
-        self._tick = -1
+        self._tick, self._rolls_at = -1, -math.inf
         self._at = 0.0
         self._gathered_turns = 0
         self._gathered_tokens = 0
@@ -54,18 +54,21 @@ class BurnRate:
 
     def admitted(self, at: float) -> None:
         """Count a turn; what it reserves is handed to `verdict`, for it may change until it is settled."""
-        self._roll(at)
+        if at >= self._rolls_at:
+            self._roll(at)
         self._gathered_turns += 1
 
     def spent(self, at: float, tokens: int) -> None:
-        self._roll(at)
+        if at >= self._rolls_at:
+            self._roll(at)
         self._gathered_tokens += tokens
 
     def verdict(self, now: float, day_tokens: int, reserved: int) -> Verdict | None:
         """The firmest window that is over; None without a day's budget, for then there is no share of it."""
         if not day_tokens:
             return None
-        self._roll(now)
+        if now >= self._rolls_at:
+            self._roll(now)
         if self._room is None or self._room[0] != day_tokens:
             self._empty()
             self._room = (
@@ -83,6 +86,7 @@ class BurnRate:
         if tick > self._tick:
             self._empty()
             self._tick, self._at = tick, at
+            self._rolls_at = (tick + 1) * self._tick_seconds
 
     def _empty(self) -> None:
         """Put what was gathered into the sums."""

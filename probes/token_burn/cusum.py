@@ -52,6 +52,7 @@ class BusyCusum:
         self._thresholds = thresholds
         self.reference = BusyMinutes()
         self._minute: int | None = None
+        self._rolls_at = -math.inf
         self._tokens = 0
         self._tainted = False
         self._sum = 0.0
@@ -59,7 +60,8 @@ class BusyCusum:
 
     def reserved(self, at: float, tokens: int) -> None:
         """Count a reservation."""
-        self._roll(at)
+        if at >= self._rolls_at:
+            self._roll(at)
         self._tokens += tokens
 
     def taint(self) -> None:
@@ -67,8 +69,13 @@ class BusyCusum:
         self._tainted = True
 
     def verdict(self, now: float) -> Verdict | None:
-        self._roll(now)
-        t, total = self._thresholds, self._sum_now()
+        if now >= self._rolls_at:
+            self._roll(now)
+        t = self._thresholds
+        if self.reference.minutes < t.cusum_history_minutes:
+            self._acting_since = None
+            return None
+        total = self._sum_now()
         if total < t.cusum_act:
             self._acting_since = None
         if total < t.cusum_warn:
@@ -111,8 +118,6 @@ class BusyCusum:
 
     def _sum_now(self) -> float:
         """The sum with the minute that is not over yet: it can only add to it."""
-        if self.reference.minutes < self._thresholds.cusum_history_minutes:
-            return 0.0
         return min(self._sum + max(0.0, self._excess(self._tokens)), CEILING * self._thresholds.cusum_act)
 
     def _excess(self, tokens: int) -> float:
@@ -122,6 +127,7 @@ class BusyCusum:
         minute = int(now // MINUTE_SECONDS)
         if self._minute is None:
             self._minute = minute
+        self._rolls_at = max(minute, self._minute) * MINUTE_SECONDS + MINUTE_SECONDS
         passed = minute - self._minute
         if passed <= 0:
             return

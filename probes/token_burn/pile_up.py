@@ -55,8 +55,9 @@ class OpenTurns:
         return open_turn
 
     def admitted(self, event: TurnAdmitted) -> None:
-        self.finished(event.turn)
-        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, output_at=event.at)
+        if event.turn in self._turns:
+            self.finished(event.turn)
+        self._turns[event.turn] = OpenTurn(event.at, event.reserved_tokens, None, event.at)
         self.reserved_tokens += event.reserved_tokens
         if len(self._turns) > MAX_OPEN_TURNS:
             _, lost = self._turns.popitem(last=False)
@@ -111,6 +112,8 @@ class OpenTurns:
         return None
 
     def _hammers(self, now: float, cap: int) -> bool:
+        if len(self._turns) <= cap and not (self._untold.at_most or self._refused.at_most):
+            return False
         if len(self._turns) + self._untold.total(now) > UNTOLD_RATIO * cap:
             return True
         wanted = len(self._turns) + self._refused.total(now)

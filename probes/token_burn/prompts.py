@@ -104,7 +104,10 @@ class Repetition:
             self._found_at = event.at
         elif not (repeats or appends):
             self.since = event.at
-        nothing_new = any(_nothing_new(one) for one in asked)
+        nothing_new = False
+        for one in asked:
+            if one.question.answers and _nothing_new(one):
+                nothing_new = True
         self._begin(event, _Open(tuple(asked), nothing_new, event.random and not _drawn(event)))
         return verdicts
 
@@ -154,7 +157,7 @@ class Repetition:
         if not event.prompt_digest:
             return False
         question, again = self._prompts.ask(event.prompt_digest)
-        pause = self._pause(question, event.at, exactly=True)
+        pause = self._pause(question, event.at, exactly=True) if question.answers else 1.0
         sampling, known = (event.sampling, event.attempt), question.number > 0 and question.answers > 0
         sample = (event.random and _drawn(event)) or (known and sampling != question.sampling)
         question.sampling = sampling
@@ -199,7 +202,7 @@ class Repetition:
         if talk.turns == 1:
             talk.begun_tokens = event.prompt_tokens
         question, again = talk.rounds.ask(event.last_message)
-        pause = self._pause(question, event.at)
+        pause = self._pause(question, event.at) if question.answers else 1.0
         if event.last_message != talk.message or not question.answered_at:
             talk.in_a_row, talk.times, talk.first_tokens = 1.0, 1, event.prompt_tokens
         elif again and grown:
@@ -231,7 +234,8 @@ class Repetition:
         if not event.shape:
             return False
         question, again = self._numbered.ask(event.shape)
-        asked.append(Asked(self._numbered, question, question.answers, self._pause(question, event.at)))
+        pause = self._pause(question, event.at) if question.answers else 1.0
+        asked.append(Asked(self._numbered, question, question.answers, pause))
         if again and question.same:
             looping = self._numbered.looping()
             cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
@@ -240,7 +244,7 @@ class Repetition:
         return bool(question.same)
 
     def _begin(self, event: TurnAdmitted, opened: _Open) -> None:
-        lost = self._open.pop(event.turn, None)
+        lost = self._open.pop(event.turn) if event.turn in self._open else None
         self._open[event.turn] = opened
         if len(self._open) > MAX_OPEN_TURNS:
             lost = self._open.popitem(last=False)[1]
@@ -252,12 +256,12 @@ class Repetition:
             self._repeats += 1
 
     def _pause(self, question: Question, at: float, *, exactly: bool = False) -> float:
-        """What it counts that a question comes back now.
+        """What it counts that a question which was answered comes back now; one that was not counts in full.
 
         The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
         nothing but each other.
         """
-        if not question.answers or self._refused_at >= question.answered_at:
+        if self._refused_at >= question.answered_at:
             return 1.0
         waited = at - question.answered_at
         if waited >= self._thresholds.window_seconds:
@@ -279,9 +283,9 @@ def _drawn(event: TurnAdmitted) -> bool:
 
 
 def _nothing_new(asked: Asked) -> bool:
-    """Whether a turn asks what was answered before, as far as is known yet; not so where answers have differed."""
+    """Whether a turn asks anew what was answered before, as far as is known yet; not so where answers have differed."""
     question = asked.question
-    return asked.again and question.answers > 0 and (question.answers == 1 or question.same > 0)
+    return asked.again and (question.answers == 1 or question.same > 0)
 
 
 def _sum_same(questions: list[Question]) -> float:

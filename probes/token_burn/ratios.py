@@ -76,7 +76,7 @@ class Ratios:
         self._calls.add(event.at, 1)
         if event.retry > 0:
             self._retries.add(event.at, 1)
-        return self._retrying(event.at)
+        return self._retrying(event.at) if self._retries.at_most else None
 
     def refused(self, event: TurnRefused) -> Verdict | None:
         """Take in a refusal: what a retry after it is worth, and what the client itself did wrong."""
@@ -89,16 +89,17 @@ class Ratios:
         opened = self._open.pop(event.turn, None)
         if opened is not None and opened.prompt_digest:
             _remember(self._before, opened.prompt_digest, _Before(event.fault, event.at))
-        if event.fault not in {Fault.NOBODY, Fault.CLIENT}:
-            return None
         if event.fault is Fault.CLIENT and event.outcome == "failed":
             model = opened.model if opened is not None else ""
             return self._failed(event.at, _Wrong(model, event.http_status))
-        self._ends.add(event.at, 1)
+        if event.fault is Fault.NOBODY or event.fault is Fault.CLIENT:
+            self._ends.add(event.at, 1)
         return None
 
     def verdict(self, now: float) -> Verdict | None:
         """What the window says now, as far as it only warns."""
+        if not (self._failures.at_most or self._retries.at_most):
+            return None
         for verdict in (self._failing(now), self._retrying(now)):
             if verdict is not None and not verdict.bad:
                 return verdict
@@ -195,7 +196,8 @@ class Hammered:
 
 
 def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
-    known.pop(key, None)
+    if key in known:
+        del known[key]
     known[key] = value
     if len(known) > MAX_REMEMBERED:
         known.popitem(last=False)

@@ -119,8 +119,8 @@ class Rounds:
     def _news(self, new: Question) -> None:
         if not self._leak:
             return
-        counted = {id(question): question for question in self._last if question.same or question.drawn}
-        for question in counted.values():
+        counted = [question for question in self._last if question.same or question.drawn]
+        for question in {id(question): question for question in counted}.values():
             if question is not new:
                 question.same = max(0.0, question.same - self._leak)
                 question.drawn = max(0.0, question.drawn - self._leak)

@@ -15,7 +15,8 @@ class WindowSum:
         self._slots: deque[list[int]] = deque()
         self._newest = [-1, 0]  # the last of the slots; before all time where there is none
         self._dropped_to = -1
-        self._total = 0
+        # What `total` is at most: what has left the window meanwhile may be in it. Where it is 0, nobody need ask.
+        self.at_most = 0
 
     def add(self, at: float, amount: int) -> None:
         """Count `amount` at `at`; what comes late counts as the newest."""
@@ -25,13 +26,13 @@ class WindowSum:
             self._newest = [slot, 0]
             self._slots.append(self._newest)
         self._newest[1] += amount
-        self._total += amount
+        self.at_most += amount
 
     def total(self, now: float) -> int:
         """What has been counted within the window that ends now."""
-        if self._total:
+        if self.at_most:
             self._forget(now)
-        return self._total
+        return self.at_most
 
     def _forget(self, now: float) -> None:
         slot = int(now // self._slot_seconds)
@@ -46,6 +47,6 @@ class WindowSum:
     def _drop(self, slot: int) -> None:
         self._dropped_to = slot
         while self._slots and self._slots[0][0] <= slot - WINDOW_SLOTS:
-            self._total -= self._slots.popleft()[1]
+            self.at_most -= self._slots.popleft()[1]
         if not self._slots:
             self._newest = [-1, 0]

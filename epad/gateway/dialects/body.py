@@ -153,16 +153,16 @@ def _refuse_lookalikes(names: Iterable[str], ours: Container[str], place: str = 
             raise RequestError(f"{place}{name}: some servers take it for {folded!r}; write {folded!r}")
 
 
-def _new_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+def _new_decoder(kind: Any) -> Callable[[Raw | bytes], Any]:
+    return msgspec.json.Decoder(kind).decode
 
 
 # What reads a kind, made once: to make it takes longer than to read what is small.
-_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(_new_decoder)
+_decoder: Callable[[Any], Callable[[Raw | bytes], Any]] = cache(_new_decoder)
 
 
 def _read(raw: Raw | bytes, kind: type[T]) -> T:
-    value: T = _decoder(kind).decode(raw)
+    value: T = _decoder(kind)(raw)
     return value
 
 
@@ -171,7 +171,7 @@ def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
     if kind in _SCALARS and len(memoryview(raw)) > _MAX_SCALAR_BYTES:
         raise RequestError(f"{name}: longer than {_MAX_SCALAR_BYTES:,} bytes")
     try:
-        value: T = _decoder(kind).decode(raw)
+        value: T = _decoder(kind)(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{name}: {error}") from error
     return value
@@ -222,7 +222,7 @@ def prompt_bound(fields: JsonObject, template_tokens: int) -> int:
     What a chat template puts around each message (2 to 8 tokens) is fewer than the bytes of the JSON around
     it (26 or more); `template_tokens` covers its preamble, and once more the one for tools.
     """
-    return len(fields.text) + template_tokens * (2 if fields.has("tools") else 1)
+    return len(fields.text) + template_tokens * (2 if "tools" in fields.values and fields.has("tools") else 1)
 
 
 def prompt_digest(fields: JsonObject, *names: str) -> bytes:

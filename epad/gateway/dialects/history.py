@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import deque
 from collections.abc import Sequence
 from itertools import compress, count
 
@@ -19,7 +18,7 @@ from probes.turns import MAX_HISTORY_DIGESTS
 _DIGEST_BYTES = 16
 # Within JSON no zero byte stands for itself, so no two lists of messages make the same bytes.
 _END = b"\0"
-_USER = b'"user"'
+_USER_ROLE = Raw(b'"user"')
 # Anthropic's clients move this mark along with the conversation; what is said stays the same.
 _CACHE_MARK = re.compile(
     rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,\s*'
@@ -75,7 +74,7 @@ def read_history(
     `roles` are those of the messages, where they have been read already. Raises RequestError.
     """
     if fields.begins(name) == b'"':
-        return _history([fields.values[name]], fields, before, (Raw(_USER),))
+        return _history([fields.values[name]], fields, before, (_USER_ROLE,))
     return _history(fields.read(name, list[Raw]) or [], fields, before, roles)
 
 
@@ -90,19 +89,22 @@ def _history(
     for name in before:
         running.update(_unmarked(fields.raw(name)) + _END)
     conversation, message = "", b""
-    digests: deque[bytes] = deque(maxlen=MAX_HISTORY_DIGESTS)
-    sizes: deque[int] = deque(maxlen=MAX_HISTORY_DIGESTS)
-    size = 0
-    remembered_from = len(messages) - MAX_HISTORY_DIGESTS
+    digests: list[bytes] = []
+    sizes: list[int] = []
+    size, forgotten = 0, len(messages) - MAX_HISTORY_DIGESTS
     for number, raw in enumerate(messages):
-        message = _unmarked(bytes(raw)) if marked else bytes(raw)
+        message = bytes(raw)
+        if marked:
+            message = _unmarked(message)
         size += len(message)
-        running.update(message)
-        running.update(_END)
+        running.update(message + _END)
+        if number < forgotten and conversation:
+            continue
+        digest = running.digest()[:_DIGEST_BYTES]
         if not conversation and _is_users(message, None if roles is None else roles[number]):
-            conversation = running.hexdigest()[: 2 * _DIGEST_BYTES]
-        if number >= remembered_from:
-            digests.append(running.digest()[:_DIGEST_BYTES])
+            conversation = digest.hex()
+        if number >= forgotten:
+            digests.append(digest)
             sizes.append(size)
     last = _CALL_ID.sub(b"", message) if len(message) <= _SEARCHED_BYTES and b"_id" in message else message
     return History(
@@ -128,9 +130,10 @@ def _unnumbered(message: bytes) -> bytes:
 
 def _is_users(message: bytes, role: Raw | None) -> bool:
     if role is not None:
-        written = bytes(role)
-        if b"\\" not in written:
-            return written == _USER
+        if role == _USER_ROLE:
+            return True
+        if b"\\" not in bytes(role):
+            return False
     speaker = json_body.read_answer(message, _Speaker)
     return speaker is not None and speaker.role == "user"
 

@@ -93,11 +93,13 @@ class ChatCompletions(ChatAnswers):
         messages = fields.entries("messages", list[_Message])
         if messages is None:
             raise RequestError("messages: a list of messages is needed")
-        _refuse_server_tools(fields)
+        values = fields.values
+        if "tools" in values:
+            _refuse_server_tools(fields)
         options_of(fields)
-        stream = bool(fields.read("stream", bool))
+        stream = "stream" in values and bool(fields.read("stream", bool))
         caps = read_caps(fields)
-        strange = not _UNBOUNDED_FIELDS.isdisjoint(fields.values)
+        strange = not _UNBOUNDED_FIELDS.isdisjoint(values)
         bounded = not (strange and any(map(fields.has, _UNBOUNDED_FIELDS))) and all(map(is_text, messages))
         return Ask(
             model=json_body.read_model(fields),

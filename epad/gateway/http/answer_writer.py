@@ -119,6 +119,7 @@ class AnswerWriter(asyncio.BufferedProtocol):
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
-        if not [name for name, _ in fields if len(name) == len(_DATE) and name.lower() == _DATE]:
-            lines += b"Date: %b\r\n" % self._house.date(self._loop.time())
-        return lines
+        for name, _ in fields:
+            if len(name) == len(_DATE) and name.lower() == _DATE:
+                return lines
+        return lines + b"Date: %b\r\n" % self._house.date(self._loop.time())

@@ -285,8 +285,7 @@ class Connection(AnswerWriter):
         self._current, self._ended = request, False
         if not request.keep_alive or self._shared.stopping:
             self._closing = True
-        declared = request.fields.get("content-length") or "0"
-        if request.size > self._shared.max_body_bytes or int(declared) > self._shared.max_body_bytes:
+        if max(request.size, request.declared) > self._shared.max_body_bytes:
             self._fail(request, Fault.TOO_LARGE)
             return
         expects = (request.fields.get("expect") or "").lower() == "100-continue"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
@@ -77,8 +78,8 @@ class Request:
     """A request; its body is whole by the time that it is answered."""
 
     __slots__ = (
-        "_blocks", "_loose_bytes", "_parts", "allowance", "answering", "complete", "connection", "fields", "http11",
-        "keep_alive", "method", "path", "query", "refused", "size",
+        "_blocks", "_loose_bytes", "_parts", "allowance", "answering", "complete", "connection", "declared", "fields",
+        "http11", "keep_alive", "method", "path", "query", "refused", "size",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, method: bytes, target: bytes, fields: list[Field]) -> None:
@@ -86,11 +87,11 @@ class Request:
         self.method = method.decode()
         if target[:1] not in {b"/", b"*"}:
             target = _origin_form(target)
-        path, _, query = target.partition(b"?")
-        text = path.decode("utf-8", "surrogateescape")
-        self.path = _one_spelling(unquote(text) if "%" in text else text)
-        self.query = query
+        path, _, self.query = target.partition(b"?")
+        self.path = _path_of(path)
         self.fields = Fields(fields)
+        # How long its body is, as far as its head says.
+        self.declared = int(self.fields.get("content-length") or 0)
         self.keep_alive = self.http11 = True
         self.complete = self.refused = False
         self.size = 0
@@ -136,6 +137,13 @@ class Request:
         self._parts, self._blocks, self._loose_bytes = [], 0, 0
         self.answering = None
         self.allowance.give_back()
+
+
+@lru_cache(64)
+def _path_of(path: bytes) -> str:
+    """What a path says, in one spelling; few are asked for, again and again."""
+    text = path.decode("utf-8", "surrogateescape")
+    return _one_spelling(unquote(text) if "%" in text else text)
 
 
 def _one_spelling(path: str) -> str:
