@@ -235,10 +235,10 @@ class Relay:
         overrun, rest = False, b""
         while data := answer.arrived() or await answer.more():
             passed = meter.feed(data)
-            if meter.chunks:
+            if meter.chunks and not answer.judged:
                 answer.succeeded()
             why = self._turns.streamed(turn, meter)
-            broken = _stopped(turn, why, overrun=overrun)
+            broken = _stopped(turn, why) if why or overrun else None
             if broken is not None and not meter.complete:
                 return broken, passed if why else b""
             # One that has just come to its end is let end: to cut it would save nothing.
@@ -313,13 +313,11 @@ def _start_of(body: bytes) -> str:
     return body[:_READ_BYTES].decode("utf-8", "replace")
 
 
-def _stopped(turn: Turn, why: str, *, overrun: bool) -> Refusal | None:
-    """What ends a stream that its server goes on with; None if nothing does."""
+def _stopped(turn: Turn, why: str) -> Refusal:
+    """What ends a stream that its server goes on with: a detector's reason, or else that it overruns."""
     if why:
         turn.end(Outcome.CUT, why)
         return ended_early(why)
-    if not overrun:
-        return None
     broken = reservation_exceeded(turn.arrival.upstream.name, turn.bound.output_tokens)
     turn.end(Outcome.CUT, broken.message, Failure.OVERRAN)
     return broken
@@ -344,6 +342,7 @@ def _overruns(turn: Turn, meter: StreamMeter) -> bool:
 
     Its count is believed only upward: one of 0, or one that stands still, does not let a stream run on.
     """
-    counted = meter.usage.output_tokens if meter.usage is not None else None
-    most = turn.bound.output_tokens
-    return (counted or 0) > most or meter.chunks > most + SLACK_CHUNKS * turn.arrival.ask.choices
+    most, usage = turn.bound.output_tokens, meter.usage
+    if usage is not None and (usage.output_tokens or 0) > most:
+        return True
+    return meter.chunks > most and meter.chunks > most + SLACK_CHUNKS * turn.arrival.ask.choices

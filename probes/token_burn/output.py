@@ -79,21 +79,23 @@ class LoopingOutput:
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
         """Take in what has come; the last thing that it shows, if anything."""
+        t = self._thresholds
         found: Verdict | None = None
         for text in event.pieces:
-            if text:
-                found = self._heard(text, event) or found
+            if not text:
+                continue
+            if text == self._chunk:
+                self.in_a_row += 1
+                if self.in_a_row >= t.output_chunks:
+                    found = self._state(event, "chunks", self.in_a_row, t.output_chunks, text[:64])
+                    continue
+            else:
+                self.in_a_row, self._chunk = 1, text[:REMEMBERED_CHARACTERS]
+            self._new.append(text)
+            self._since += len(text)
+            if self._since >= t.output_window_characters:
+                found = self._look(event) or found
         return found
-
-    def _heard(self, text: str, event: TurnStreamed) -> Verdict | None:
-        t = self._thresholds
-        self.in_a_row = self.in_a_row + 1 if text == self._chunk else 1
-        self._chunk = text[:REMEMBERED_CHARACTERS]
-        if self.in_a_row >= t.output_chunks:
-            return self._state(event, "chunks", self.in_a_row, t.output_chunks, text[:64])
-        self._new.append(text)
-        self._since += len(text)
-        return self._look(event) if self._since >= t.output_window_characters else None
 
     def _look(self, event: TurnStreamed) -> Verdict | None:
         new, text = self._since, self._tail + "".join(self._new)

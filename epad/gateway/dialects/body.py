@@ -78,6 +78,9 @@ class JsonObject(Struct, frozen=True):
 
     def splice(self, edits: Mapping[str, bytes]) -> bytes:
         """The object with these values; every byte that is not one of a replaced value is as it came."""
+        if self.values.keys().isdisjoint(edits) and self.values and self.text.endswith(b"}"):
+            added = b",".join([json.dumps(name).encode() + b":" + value for name, value in edits.items()])
+            return b"%b,%b}" % (self.text[:-1], added) if added else self.text
         parts, at, spans = [], 0, self.spans
         for start, end, name in sorted((*spans[name], name) for name in edits if name in spans):
             parts += [self.text[at:start], edits[name]]
