@@ -9,6 +9,7 @@ from msgspec import Struct
 from epad.gateway.access import Access
 from epad.gateway.allowance import Wish, allow
 from epad.gateway.budget import Budgets, Refused, Reservation
+from epad.gateway.money import FREE
 from epad.gateway.refusal import RefusalError
 from epad.gateway.waiting import Waiting
 from statemachine.clock import Clock
@@ -98,7 +99,8 @@ class Admission:
 
     def _reserve(self, subsystem: str, wish: Wish, cap: int, now: float) -> Reservation | Refused:
         tokens = wish.prompt_tokens + cap * wish.choices
-        microusd = wish.price.at_most(wish.prompt_tokens, cap * wish.choices)
+        free = wish.price is FREE
+        microusd = 0 if free else wish.price.at_most(wish.prompt_tokens, cap * wish.choices)
         return self._budgets.reserve(subsystem, tokens, now, microusd)
 
     def _give_back(self, admitted: Admitted) -> None:

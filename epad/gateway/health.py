@@ -141,6 +141,8 @@ class Health:
 
     def seconds_until_asked(self, model: str = "", who: str = "") -> float:
         """How long somebody's turns for a model are kept away from it; 0 if one may go there now."""
+        if self._state is State.WELL and not self._limits:
+            return 0.0
         wait = 0.0
         if self.is_open and not self._has_not_failed(who):
             wait = self._try_at - self._clock.monotonic()
@@ -160,6 +162,8 @@ class Health:
 
     def ask(self, model: str = "", who: str = "") -> bool:
         """Take leave to send it one turn; an open breaker lets one through at a time, and only after a while."""
+        if self._state is State.WELL and not self._limits:
+            return True
         if self.seconds_until_asked(model, who):
             return False
         if self.is_open and not self._has_not_failed(who):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from epad.gateway.http.message import Fields
 from epad.gateway.servers import GENERIC, SERVERS, Server
 
 MODELS, TAGS = "/v1/models", "/api/tags"
@@ -53,6 +54,7 @@ _OWNERS = {
 }
 # Each stands in every answer of its server.
 _HEADS = {"openai-processing-ms": "openai", "anthropic-organization-id": "anthropic"}
+_TELLING_HEADS = frozenset({b"server", *(name.encode() for name in _HEADS)})
 _PROXY_HEADS = (
     "x-litellm-version",
     "x-litellm-call-id",
@@ -129,6 +131,11 @@ def detect_by_head(head: Head | None) -> Server | None:
         if head.get(name) is not None:
             return SERVERS[kind]
     return None
+
+
+def may_tell(head: Head) -> bool:
+    """Say whether a head has any field by which `detect_by_head` could tell a server; few have."""
+    return not isinstance(head, Fields) or head.has_any(_TELLING_HEADS)
 
 
 def contradicts(known: Server, by_head: bool, head: Head) -> bool:

@@ -110,7 +110,9 @@ class ServerProfile:
 
     def answered(self, head: Head) -> None:
         """Take in the head of a turn's answer: another server may have the port since the last look."""
-        if self._named is None and server_detection.contradicts(self.server, self._by_head, head):
+        if self._named is not None or not (self._by_head or server_detection.may_tell(head)):
+            return
+        if server_detection.contradicts(self.server, self._by_head, head):
             self._change(server_detection.detect(self._url, head) or GENERIC, head)
 
     def more_to_read(self) -> str:

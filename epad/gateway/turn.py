@@ -161,7 +161,9 @@ class Turns:
         self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
         self._seconds = Durations(metrics.turn_seconds.labels)
         self._added_seconds = Durations(lambda: metrics.gateway_seconds)
-        metrics.gathers(*(each.add_up for each in (self._tokens, self._ended, self._seconds, self._added_seconds)))
+        metrics.gathers(
+            *(each.add_up for each in (self._tokens, self._ended, self._seconds, self._added_seconds))
+        )
 
     def wish(self, arrival: Arrival) -> Wish:
         """What a request would like to have."""

@@ -41,7 +41,7 @@ def cap_edits(given: Mapping[str, int], cap: int, obeyed: Iterable[str]) -> dict
     written = str(cap).encode()
     edits = {name: written for name, value in given.items() if not 0 < value <= cap}
     obeyed = tuple(obeyed)
-    if obeyed and not any(name in given for name in obeyed):
+    if obeyed and given.keys().isdisjoint(obeyed):
         edits[obeyed[0]] = written
     return edits
 

@@ -74,6 +74,9 @@ class Counts(Struct, frozen=True):
         read, written, hour = self.cached_read or 0, self.cache_write or 0, self.cache_write_hour or 0
         written = max(written, hour)
         tokens, output, reasoning = self.input, self.output, self.reasoning or 0
+        plain = tokens is not None and output is not None and not (read or written or reasoning)
+        if plain and (self.total or 0) <= (tokens or 0) + (output or 0):
+            return TokenUsage(tokens, output)  # the parts are all there is
         if tokens is not None and self.beside:
             tokens += read + written
         if self.total is not None and tokens is not None:

@@ -13,6 +13,7 @@ from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
 # What an answer may be ahead of its reader; then the server is made to wait.
 _NOTHING = memoryview(b"")
 _NO_FIELDS = Fields([])
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # What is written at once of a larger body.
 _PIECE_BYTES = 256 << 10
 _AHEAD_BYTES = 256 << 10
@@ -255,7 +256,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._incoming is None or status < 200:
             return
         fields = Fields(self._fields)
-        framed = "content-length" in fields or "transfer-encoding" in fields or status in {204, 304}
+        framed = fields.has_any(_FRAMING) or status in {204, 304}
         self._until_closed = not framed
         self._head_bytes = 0
         self._incoming.began(status, self._reason, fields)
