@@ -141,6 +141,7 @@ class Repetition:
     def _answered(self, ended: _Open, event: TurnFinished) -> None:
         said = bool(event.reply) or event.output_tokens > 0
         unsaid = UNSAID_LONG if event.output_tokens >= LONG_TOKENS else UNSAID_SHORT
+        busy = self._busy_at(event.at)
         for asked in ended.asked:
             weight = asked.weight if said else 0.0
             if asked.rounds is self._numbered:
@@ -148,9 +149,9 @@ class Repetition:
             elif asked.rounds is self._prompts and ended.unsaid:
                 weight *= unsaid
             asked.rounds.answer(asked, event.reply, weight)
-            asked.question.answered_at = event.at
-            asked.question.tokens = event.output_tokens
-            asked.question.busy_at_answer = self._busy_at(event.at)
+            question = asked.question
+            question.answered_at, question.busy_at_answer = event.at, busy
+            question.tokens = event.output_tokens
 
     def _prompt(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
         """The whole prompt, word for word; say whether it came back."""

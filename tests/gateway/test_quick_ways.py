@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from epad.config import BudgetConfig
-from epad.gateway import server_fields
+from epad.gateway import server_detection, server_fields
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects import history as histories
+from epad.gateway.dialects.counts import Counts
 from epad.gateway.dialects.events import EventStream
 from epad.gateway.dialects.openai_answer import OpenAI
 from epad.gateway.dialects.openai_choices import Hearing
 from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.form import Form, form_of
+from epad.gateway.http.message import Fields as HeaderFields
 from epad.gateway.limits import Meter, Scope, WindowShape
 from epad.gateway.server_fields import Fields
 from epad.gateway.servers import CHAT, EMBEDDINGS, MESSAGES, OLLAMA_CHAT, RESPONSES, SERVERS, TEXT, Server
@@ -220,3 +222,39 @@ def test_plain_chunks_need_no_second_reading() -> None:
     stream.feed(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n' * 40)
     assert stream.most_tokens() == 40
     assert read == 0
+
+
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "model"]), st.integers()),
+    st.dictionaries(st.sampled_from(["b", "c", "stream_options"]), st.sampled_from([b"1", b'{"d":2}'])),
+)
+def test_fields_are_added_at_the_end_as_they_are_where_something_follows(
+    fields: dict[str, int], edits: dict[str, bytes]
+) -> None:
+    text = json.dumps(fields).encode()
+    at_once = json_body.read_object(text, frozenset()).splice(edits)
+    assert json_body.read_object(text + b"\n", frozenset()).splice(edits) == at_once + b"\n"
+    assert json.loads(at_once) == {**fields, **{name: json.loads(value) for name, value in edits.items()}}
+
+
+_COUNT = st.none() | st.integers(0, 50)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), _COUNT, _COUNT)
+def test_plain_counts_say_what_they_say_with_everything_looked_at(
+    tokens: int, output: int, total: int | None, reasoning: int | None
+) -> None:
+    usage = Counts(tokens, output, total, reasoning=reasoning).usage()
+    of_total = output if total is None else max(output, total - tokens)
+    beside = output + (reasoning or 0) if total is None and (reasoning or 0) > output else of_total
+    assert (usage.input_tokens, usage.output_tokens) == (tokens, beside)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["Server", "Openai-Processing-Ms", "Date", "Via"]), st.just("llama.cpp"))
+)
+def test_a_head_that_may_tell_no_server_tells_none(head: dict[str, str]) -> None:
+    fields = HeaderFields([(name.encode(), value.encode()) for name, value in head.items()])
+    if not server_detection.may_tell(fields):
+        assert server_detection.detect_by_head(fields) is None
+    assert server_detection.may_tell(fields) is bool(head.keys() & {"Server", "Openai-Processing-Ms"})

@@ -22,11 +22,10 @@ _BEST_OF = "best_of"
 
 def read_caps(fields: JsonObject) -> dict[str, int]:
     """The caps that a request names, by their names. Raises RequestError for one that is no whole number."""
-    names = _OPTION_CAPS.intersection(fields.values)
-    if not names:
+    there = _OPTION_CAPS.intersection(fields.values)
+    if not there:
         return {}
-    if len(names) > 1:
-        names = [name for name in CAP_NAMES if name in names]
+    names = there if len(there) == 1 else [name for name in CAP_NAMES if name in there]
     return {name: value for name in names if (value := fields.read(name, int)) is not None}
 
 
