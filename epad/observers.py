@@ -81,9 +81,9 @@ class GatheredTurns:
     """Tells a fan-out what was seen in one turn of the event loop, all of it together and in the order it came.
 
     Told one after the other, the observers find what they need in the processor's caches, which takes 2 to 9 % off the
-    whole gateway's time (docs/performance.md). None of it needs an answer, and a finding comes one turn of the loop later at most.
-    What is streamed, or refused, is told at once, after all that came before it. One that cannot be told costs itself
-    alone.
+    whole gateway's time (docs/performance.md). None of it needs an answer, and a finding comes one turn of the loop
+    later at most. What is streamed, or refused, is told at once, after all that came before it. One that cannot be
+    told costs itself alone.
     """
 
     def __init__(self, fanout: TurnFanout) -> None:
