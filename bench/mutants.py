@@ -16,7 +16,7 @@ import sys
 import tempfile
 import venv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,18 +131,26 @@ def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict
         file.flush()
         command = ["nice", "-n", "10", sys.executable, HERE / "_mutants_run.py", file.name]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
-        )
-    if done.returncode:
+        running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        with running:
+            states = dict(_told(running.stdout or (), chosen))
+    if running.returncode:
         raise SystemExit(f"the tests of {', '.join(room.tests)} could not be run, see above")
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    states = {result["id"]: result["state"] for result in results}
     if states.pop(UNCHANGED) != "survived":
         raise SystemExit(
             "the tests fail without any mutant, in the way mutants are run: nothing of it counts"
         )
     return states
+
+
+def _told(lines: Iterable[str], chosen: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """Yield what became of each mutant; say on standard error which ones survive as they do, and how many are done."""
+    for number, line in enumerate(lines, 1):
+        result = json.loads(line)
+        shown = Survivor(chosen[result["id"]]).shown if result["state"] == "survived" else ""
+        if result["id"] != UNCHANGED and (shown or number % 50 == 0):
+            print(f"{number} of {len(chosen)} {shown}".rstrip(), file=sys.stderr, flush=True)
+        yield result["id"], result["state"]
 
 
 def wilson(found: int, tried: int) -> tuple[float, float]:
