@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from _mutants_fork import FirstFailure, forked, mutated, run_items
 
+_OURS = ("epad", "statemachine", "probes", "runners")
+
 
 class Loader(importlib.machinery.SourceFileLoader):
     """Loads one module from other source."""
@@ -65,7 +67,8 @@ class Fresh:
 
     def _child(self, session: pytest.Session, mutant: dict[str, Any]) -> int:
         """Import the mutant, and run the tests."""
-        for name in [name for name in sys.modules if name.startswith("epad") and name not in self._kept]:
+        kept = frozenset() if mutant["module"] in self._kept else self._kept
+        for name in [name for name in sys.modules if name.startswith(_OURS) and name not in kept]:
             del sys.modules[name]
         sys.meta_path.insert(0, Finder(mutant))
         session.config.pluginmanager.register(FirstFailure())

@@ -46,7 +46,7 @@ _OPTIONS = (
 _OTHERS = (
     "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "epad.config_load", "httptools",
     "hypothesis.stateful", "msgspec", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil",
-    "pytest_asyncio", "statemachine.clock", "statemachine.containment", "structlog", "transitions",
+    "pytest_asyncio", "structlog", "transitions",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How many small faults, planted in the rooms that count tokens and money, the tests find.
+"""How many small faults, planted in the rooms that count tokens and money or decide, the tests find.
 
 `python bench/mutants.py [--room ROOM] [--count N] [--seed S] [--quick] [--json FILE]`. mutmut 3 makes the mutants, in
 a virtual environment of its own that is made at first use; `_mutants_run.py` runs the room's tests against each. A
@@ -28,7 +28,6 @@ from _mutants_equivalent import EQUIVALENT
 MUTMUT = "mutmut==3.8.1"
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "bench"
-GATEWAY = Path("epad/gateway")
 GOAL = 0.90
 INSTALL_SECONDS = 600.0
 # The number of a mutant that is none: no test may find it.
@@ -37,35 +36,43 @@ UNCHANGED = -1
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Files, and the tests that answer for them."""
+    """Files, and the tests that answer for them: patterns of paths, `tests` below the folder of tests."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
     deselected: tuple[str, ...] = ()
 
 
+def gateway(files: Sequence[str], tests: Sequence[str]) -> Room:
+    """Return a room of the gateway."""
+    return Room(tuple(f"epad/gateway/{name}" for name in files), tuple(f"gateway/{name}" for name in tests))
+
+
 ROOMS = {
-    "budget": Room(
+    "budget": gateway(
         ("budget.py", "admission.py", "allowance.py", "waiting.py"),
         (
             "test_budget_exact.py", "test_budget_limits.py", "test_budget.py", "test_admission.py",
             "test_allowance.py", "test_waiting.py",
         ),
     ),
-    "limits": Room(
+    "limits": gateway(
         ("limits.py",), ("test_limits.py", "test_budget_exact.py", "test_budget_limits.py", "test_budget.py")
     ),
-    "charge": Room(("charge.py",), ("test_charge*.py",)),
-    "money": Room(("money.py",), ("test_money.py",)),
+    "charge": gateway(("charge.py",), ("test_charge*.py",)),
+    "money": gateway(("money.py",), ("test_money.py",)),
     # Those that go through a gateway and a socket find more, but take a minute for each that they do not find.
-    "dialects": Room(
+    "dialects": gateway(
         ("dialects/*.py",),
         (
             "dialects/test_*.py", "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py",
             "test_asks.py", "test_caps.py", "test_answers_read.py", "test_answers_streamed.py",
-            "test_answers_passed.py", "test_dialects*.py", "test_history.py", "test_reply.py", "test_shape.py",
+            "test_answers_passed.py", "test_dialects*.py", "test_history*.py", "test_reply.py", "test_shape.py",
+            "test_quick_ways.py",
         ),
     ),
+    "restart": Room(("epad/supervisor/restart.py",), ("supervisor/test_restart.py",)),
+    "statemachine": Room(("statemachine/*.py",), ("statemachine/test_*.py",)),
 }  # fmt: skip
 
 
@@ -103,7 +110,7 @@ def tool() -> Path | str:
 
 def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[dict[str, Any]]]:
     """How many mutants the room has, and the chosen ones."""
-    paths = [path for pattern in room.files for path in sorted((ROOT / GATEWAY).glob(pattern))]
+    paths = [path for pattern in room.files for path in sorted(ROOT.glob(pattern))]
     names = [str(path.relative_to(ROOT)) for path in paths]
     command = [python, HERE / "_mutants_list.py", str(count), str(seed), *names]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -118,7 +125,7 @@ def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[
 
 def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict[int, str]:
     """What became of each mutant, by its number."""
-    tests = [path for name in room.tests for path in sorted((ROOT / "tests/gateway").glob(name))]
+    tests = [path for name in room.tests for path in sorted((ROOT / "tests").glob(name))]
     unchanged = chosen[0] | {"id": UNCHANGED, "start": 0, "end": 0, "text": ""}
     job = {
         "tests": [str(path.relative_to(ROOT)) for path in tests],
