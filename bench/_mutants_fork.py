@@ -1,4 +1,4 @@
-"""Running tests in a fork of a session, and what became of it."""
+"""Running tests in forks of a session, and what became of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+T = TypeVar("T")
+
 KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
 _MEMORY_BYTES = 4 << 30
+# A mutant that goes in circles is ended by its processor time; one that waits for what never comes, by this.
+_WAIT_SECONDS = 300.0
 
 
 class FirstFailure:
@@ -38,22 +44,54 @@ def mutated(mutant: dict[str, Any]) -> str:
     return source[: mutant["start"]] + mutant["text"] + source[mutant["end"] :]
 
 
-def forked(work: Callable[[], int | None], seconds: float) -> tuple[str, float]:
-    """Return what became of a mutant, and how long it took."""
-    began = time.monotonic()
-    process = os.fork()
-    if not process:
-        child(work)
-    with os.fdopen(os.pidfd_open(process)) as ended:
-        ready, _, _ = select.select([ended], [], [], seconds)
-    if not ready:
-        os.killpg(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    took = time.monotonic() - began
-    if not ready:
-        return TIMED_OUT, took
-    code = os.waitstatus_to_exitcode(status)
-    return {0: SURVIVED, 2: UNREACHED}.get(code, KILLED), took
+@dataclass(slots=True)
+class _Fork:
+    """A process at work."""
+
+    process: int
+    ended: int
+    began: float
+
+    def end(self, *, in_time: bool) -> tuple[str, float]:
+        """Take away the process; return what became of it, and how long that took."""
+        if not in_time:
+            os.killpg(self.process, signal.SIGKILL)
+        _, status = os.waitpid(self.process, 0)
+        os.close(self.ended)
+        took = time.monotonic() - self.began
+        if not in_time:
+            return TIMED_OUT, took
+        ended = {0: SURVIVED, 2: UNREACHED, -signal.SIGXCPU: TIMED_OUT, -signal.SIGKILL: TIMED_OUT}
+        return ended.get(os.waitstatus_to_exitcode(status), KILLED), took
+
+
+def limit_processor(seconds: float) -> None:
+    """End this process after so much more processor time: the machine may be busy, and a mutant has no part in that."""
+    most = int(time.process_time() + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
+
+
+def forked(
+    works: Iterable[tuple[T, Callable[[], int | None]]], at_once: int
+) -> Iterator[tuple[T, str, float]]:
+    """Do each work in a fork, so many at once; yield whose it was, what became of it, and how long it took."""
+    left = iter(works)
+    running: dict[int, tuple[T, _Fork]] = {}
+    while True:
+        for key, work in islice(left, at_once - len(running)):
+            process = os.fork()
+            if not process:
+                child(work)
+            fork = _Fork(process, os.pidfd_open(process), time.monotonic())
+            running[fork.ended] = key, fork
+        if not running:
+            return
+        first = min(fork.began for _, fork in running.values())
+        ready, _, _ = select.select(list(running), [], [], max(0.0, first + _WAIT_SECONDS - time.monotonic()))
+        late = [fd for fd, (_, fork) in running.items() if fork.began + _WAIT_SECONDS <= time.monotonic()]
+        for ended in {*ready, *late}:
+            key, fork = running.pop(ended)
+            yield key, *fork.end(in_time=ended in ready)
 
 
 def child(work: Callable[[], int | None]) -> NoReturn:

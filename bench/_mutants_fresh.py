@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Any
 
 import pytest
-from _mutants_fork import FirstFailure, forked, mutated, run_items
+from _mutants_fork import FirstFailure, forked, limit_processor, mutated, run_items
 
 _OURS = ("epad", "statemachine", "probes", "runners")
 
@@ -50,23 +50,26 @@ class Fresh:
         mutants: list[dict[str, Any]],
         ordered: Callable[[str], Sequence[str]],
         limit: float,
+        at_once: int,
         tell: Callable[..., None],
     ) -> None:
         self._mutants = mutants
         self._ordered = ordered
         self._limit = limit
+        self._at_once = at_once
         self._tell = tell
         self._kept = frozenset(sys.modules)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
-        for mutant in self._mutants:
-            state = forked(partial(self._child, session, mutant), self._limit)
-            self._tell(mutant, *state)
+        works = ((mutant, partial(self._child, session, mutant)) for mutant in self._mutants)
+        for mutant, state, seconds in forked(works, self._at_once):
+            self._tell(mutant, state, seconds)
         return True
 
     def _child(self, session: pytest.Session, mutant: dict[str, Any]) -> int:
         """Import the mutant, and run the tests."""
+        limit_processor(self._limit)
         kept = frozenset() if mutant["module"] in self._kept else self._kept
         for name in [name for name in sys.modules if name.startswith(_OURS) and name not in kept]:
             del sys.modules[name]

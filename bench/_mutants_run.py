@@ -17,7 +17,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,21 @@ from typing import Any
 
 import hypothesis
 import pytest
-from _mutants_fork import SURVIVED, UNREACHED, FirstFailure, child, forked, mutated, run_items
+from _mutants_fork import (
+    SURVIVED,
+    UNREACHED,
+    FirstFailure,
+    child,
+    forked,
+    limit_processor,
+    mutated,
+    run_items,
+)
 from _mutants_fresh import Fresh
 from _mutants_reach import Calls, Function, function_at
 from hypothesis import strategies
 
-_LEAST_SECONDS = 10.0
+_LEAST_SECONDS = 2.0
 _OPTIONS = (
     "-x",
     "-q",
@@ -52,11 +62,12 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which mutants, by which tests; each random test has as many `examples`, always the same ones."""
+    """Which mutants, so many at once, by which tests; each random test has so many `examples`, always the same."""
 
     tests: list[str]
     deselected: list[str]
     examples: int
+    at_once: int
     mutants: list[dict[str, Any]]
 
     @property
@@ -66,16 +77,15 @@ class Job:
 
 @dataclass(slots=True)
 class Base:
-    """How the tests do without a mutant: how long each takes, so that the quickest come first, and what it runs."""
+    """How the tests do without a mutant: what each takes, so that the quickest come first, and what it runs."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     functions: dict[str, set[Function]] = field(default_factory=dict)
     failed: str = ""
 
-    @property
-    def limit(self) -> float:
-        """What a mutant may take; one that takes longer goes in circles."""
-        return max(_LEAST_SECONDS, 8 * sum(self.seconds.values()))
+    def limit(self, tests: Iterable[str]) -> float:
+        """Return the processor time that these tests may take; a mutant that takes more goes in circles."""
+        return _LEAST_SECONDS + 5 * sum(self.seconds.get(test, 0.0) for test in tests)
 
     def files(self, path: str) -> list[str]:
         """Return the files of tests: first those that run something of this file, the quicker ones before others."""
@@ -143,8 +153,8 @@ class Patching:
         session.config.pluginmanager.register(FirstFailure())
         _warm_up()
         gc.freeze()
-        for mutant in self._job.mutants:
-            state, seconds = forked(partial(self._child, session, mutant), self.base.limit)
+        works = ((mutant, partial(self._child, session, mutant)) for mutant in self._job.mutants)
+        for mutant, state, seconds in forked(works, self._job.at_once):
             again = state == UNREACHED or (state == SURVIVED and _changed(mutant) in self._at_import)
             self._tell(mutant, state, seconds, again=again)
         return True
@@ -155,6 +165,7 @@ class Patching:
         changed, ran = _changed(mutant), self.base.functions
         if changed is not None:
             session.items = [item for item in session.items if changed in ran.get(item.nodeid, ())]
+        limit_processor(self.base.limit(item.nodeid for item in session.items))
         run_items(session)
         return 0
 
@@ -172,23 +183,23 @@ def _warm_up(_text: str, _number: float) -> None:
 
 
 class Noting:
-    """Writes down how each test did, how long it took and which functions it ran."""
+    """Writes down how each test did, the processor time it took and which functions it ran."""
 
     def __init__(self, calls: Calls, into: int) -> None:
         self._calls = calls
         self.into = os.fdopen(into, "w", buffering=1)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._write(report.nodeid, report.duration, report.failed, [])
+        self._write(report.nodeid, 0.0, report.failed, [])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        functions = self._calls.begin()
+        functions, began = self._calls.begin(), time.process_time()
         try:
             result = yield
         finally:
             self._calls.end()
-        self._write(item.nodeid, 0.0, False, list(functions))
+        self._write(item.nodeid, time.process_time() - began, False, list(functions))
         return result
 
     def _write(self, *said: object) -> None:
@@ -295,7 +306,7 @@ def main(path: str) -> int:
         base, paths = patching.base, {mutant["path"] for mutant in left}
         with os.fdopen(writing, "w") as told:
             files = {path: base.files(path) for path in paths}
-            json.dump([left, base.seconds, files, base.limit, base.failed], told)
+            json.dump([left, base.seconds, files, base.limit(base.seconds), base.failed], told)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as told:
@@ -305,7 +316,7 @@ def main(path: str) -> int:
     if failed or not order:
         raise SystemExit(f"without a mutant this fails already: {failed or 'collection'}")
     if again:
-        fresh = Fresh(again, files.__getitem__, limit + 20, tell)
+        fresh = Fresh(again, files.__getitem__, limit + 20, job.at_once, tell)
         pytest.main([*job.arguments, "-s"], plugins=[Few(job, order), fresh])
     return 0
 

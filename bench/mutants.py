@@ -1,9 +1,9 @@
 """How many small faults, planted in the rooms that count tokens and money or decide, the tests find.
 
-`python bench/mutants.py [--room ROOM] [--count N] [--seed S] [--quick] [--json FILE]`. mutmut 3 makes the mutants, in
-a virtual environment of its own that is made at first use; `_mutants_run.py` runs the room's tests against each. A
-room with more mutants than `--count` is sampled. A mutant that changes nothing that can be seen (an equivalent one)
-counts as a survivor: the rate is what the tests found, and `EQUIVALENT` says why the others cannot be.
+`python bench/mutants.py [--room ROOM] [--count N] [--seed S] [--at-once N] [--quick] [--json FILE]`. mutmut 3 makes
+the mutants, in a virtual environment of its own that is made at first use; `_mutants_run.py` runs the room's tests
+against each. A room with more mutants than `--count` is sampled. A mutant that changes nothing that can be seen (an
+equivalent one) counts as a survivor: the rate is what the tests found, and `EQUIVALENT` says why the others cannot be.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[
     return max(answer["known"], len(chosen)) if len(chosen) == count else len(chosen), chosen
 
 
-def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict[int, str]:
+def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int, at_once: int) -> dict[int, str]:
     """What became of each mutant, by its number."""
     tests = [path for name in room.tests for path in sorted((ROOT / "tests").glob(name))]
     unchanged = chosen[0] | {"id": UNCHANGED, "start": 0, "end": 0, "text": ""}
@@ -131,6 +131,7 @@ def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict
         "tests": [str(path.relative_to(ROOT)) for path in tests],
         "deselected": room.deselected,
         "examples": examples,
+        "at_once": at_once,
         "mutants": [*chosen, unchanged],
     }
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -172,7 +173,7 @@ def wilson(found: int, tried: int) -> tuple[float, float]:
 def row(name: str, options: argparse.Namespace, python: Path) -> Row:
     """One room."""
     known, chosen = mutants(python, ROOMS[name], options.count, options.seed)
-    states = run_mutants(ROOMS[name], chosen, options.examples)
+    states = run_mutants(ROOMS[name], chosen, options.examples, options.at_once)
     counted = Counter(states.values())
     survivors = [Survivor(each) for each in chosen if states[each["id"]] == "survived"]
     killed = len(chosen) - len(survivors)
@@ -226,6 +227,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="mutants a room, all where there are fewer")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--examples", type=int, default=25, help="of each random test")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="mutants")
     parser.add_argument("--quick", action="store_true", help="10 mutants of `money`")
     parser.add_argument("--json", metavar="FILE", type=Path)
     options = parser.parse_args()

@@ -326,6 +326,7 @@ def test_what_is_left_alone_waits_for_nothing() -> None:
     assert decide(never, history, ending(5.0, wanted=True), 0.5) == Verdict(
         Decision.LEAVE, 0.0, ENDED_ON_PURPOSE, history
     )
+    assert [*Decision] == ["restart", "leave", "give_up"]
     assert [WITHIN_BUDGET, SUCCEEDED, NEVER, ENDED_ON_PURPOSE] == [
         "restart within budget", "it ended successfully", "restart policy is never", "the daemon ended it",
     ]  # fmt: skip
