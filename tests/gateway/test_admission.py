@@ -242,6 +242,26 @@ async def test_a_budget_is_of_use_to_its_last_token(
     assert house.used() == limit
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+@pytest.mark.parametrize(("tokens", "choices"), [(400, 1), (400, 3), (1, 1), (0, 1)])
+@pytest.mark.parametrize("left", [99, 100, 101, 103, 104, 110])
+async def test_where_waiting_brings_no_more_the_last_tokens_are_given(
+    seconds: float, tokens: int, choices: int, left: int
+) -> None:
+    """Each choice has its part of them, one token at least; if not even that fits, the refusal says what was asked."""
+    house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=1_000))
+    assert not isinstance(house.budgets.reserve("a", 1_000 - left, house.clock.monotonic()), Refused)
+    asked = house.admission.admit("a", Wish(100, tokens, True, choices), DIGEST)
+    got = await asyncio.wait_for(asked, 5)
+    cap = min(tokens, (left - 100) // choices)
+    if cap >= min(tokens, 1):
+        assert got == Admitted(Reservation(2, "a", 100 + cap * choices), cap, "a" if cap < tokens else "")
+    else:
+        least = 100 + min(tokens, 1) * choices
+        assert got == house.budgets.refuses("a", least, house.clock.monotonic())
+        assert isinstance(got, Refused)
+
+
 async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:
     house = House(a=BudgetConfig(tokens_per_minute=1_000))
     await let_in(house.ask(tokens=900))
