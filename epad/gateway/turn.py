@@ -268,8 +268,7 @@ class Turns:
         upstream = turn.arrival.upstream.name
         if turn.absurd:
             self._tell("turn.absurd_usage", name, absurd(turn.id, upstream, turn.absurd, now))
-        beyond = charge.tokens > turn.reservation.tokens or charge.microusd > turn.reservation.microusd
-        if beyond and not learnt:
+        if turn.reservation.is_exceeded(charge.tokens, charge.microusd) and not learnt:
             found = exceeded(turn.id, upstream, turn.arrival.ask.model, turn.reservation, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
         if charge.source is UsageSource.RESERVED:
