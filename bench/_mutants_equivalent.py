@@ -208,6 +208,24 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "waiting.py", "continue", "continue -> break"): (
         "whoever leaves the queue has those behind it looked through again"
     ),
+    (_GATEWAY + "budget.py", 'T = TypeVar("T")', ""): _TYPES,
+    (_DIALECTS + "loose.py", "JsonDict = dict[str, Any]", ""): _TYPES,
+    (_DIALECTS + "body.py", "read = _read(raw, kind)", "_read(raw, kind) -> _read(raw, None)"): _SLOWER,
+    (_DIALECTS + "body.py", 'spaced = text.startswith(b": ", len(first) + 3)', ""): _SLOWER,
+    (_DIALECTS + "body.py", """colon, comma = (b'": ', b', "') if spaced else (b'":', b',"')""", ""): _SLOWER,
+    (_DIALECTS + "body.py", """return text == b'{"%b}' % fields""", """b'{"%b}' -> b'XX{"%b}XX'"""): _SLOWER,
+    (_DIALECTS + "body.py", "_MAX_REWRITTEN_BYTES = 64 << 10", ""): _SLOWER,
+    (
+        _DIALECTS + "counts.py",
+        "if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):",
+        "0 -> 1",
+    ): _SLOWER,
+    (_DIALECTS + "reply.py", "self._unhashed_characters += sum(map(len, said))", ""): _HASHED,
+    (
+        _DIALECTS + "reply.py",
+        "self._space = False",
+        "False -> True",
+    ): "it is looked at once something was said",
     (_GATEWAY + "waiting.py", 'T = TypeVar("T")', ""): _TYPES,
     (_GATEWAY + "waiting.py", "Attempt = Callable[[bool, bool], T | Refused]", ""): _TYPES,
     (
