@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _UNREAD = "chunks are read only where the output was not counted, and here it was"
 _TYPES = "for the type checker alone"
 _FLOOR = "the half of it is rounded down once more, to the same whole number"
-_NEVER = "whatever allow() cuts below what is of use does not fit either, so nothing is reserved here"
 _NEGATIVE = "any number below 0 says that not even the prompt fits"
 _ALWAYS = "the first turn that begins is always more than none, so the time is not looked at"
 _SLOWER = "the same is read the slow way"
@@ -15,7 +16,7 @@ _FALSY = "it is asked only whether it is true"
 _HASHED = "the digest is the same however the text is cut into pieces"
 _ASKED = "self.requests.refuses(1, now)"
 _SUM = "Sum(shape) if math.isinf(shape.seconds)"
-_EVER = "(largest.allowed - wish.prompt_tokens)"
+_EVER = "(largest - wish.prompt_tokens)"
 _GATEWAY = "epad/gateway/"
 _DIALECTS = _GATEWAY + "dialects/"
 
@@ -72,7 +73,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): _HASHED,
     (_DIALECTS + "reply.py", "self._unhashed_characters = 0", "0 -> 1"): _HASHED,
     (_DIALECTS + "reply.py", "self._unhashed_characters += len(text)", ""): _HASHED,
-    (_DIALECTS + "reply.py", r'self._calls.update(b"\0" + name.encode() + b"\0")', r'b"\0" -> b"XX\0XX"'): (
+    (_DIALECTS + "reply.py", r'self._hash_call(b"\0" + name.encode() + b"\0")', r'b"\0" -> b"XX\0XX"'): (
         "a name is parted from its arguments by any bytes that JSON has not"
     ),
     (_DIALECTS + "anthropic.py", 'if not (edit.type or "").startswith("clear_"):', '"" -> "XXXX"'): (
@@ -132,7 +133,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "",
     ): (_SLOWER),
     (_GATEWAY + "charge.py", "return charge_stream(seen.usage, 0, terms.bound)", ""): _UNREAD,
-    (_GATEWAY + "charge.py", "charge = charge_stream(_of_a_prompt(usage, seen), 0, bound)", ""): _UNREAD,
     (
         _GATEWAY + "limits.py",
         '("in_all", IN_ALL_SECONDS, 1),',
@@ -169,19 +169,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         f"{_SUM} else Window(shape) -> Sum(shape) if (math.isinf(shape.seconds)) and False else Window(shape)",
     ): "a window without end keeps everything in one bucket, as a sum does",
     (
-        _GATEWAY + "admission.py",
-        "if cap < enough:",
-        "< enough -> <= enough",
-    ): "of as many, as many are reserved",
-    (
         _GATEWAY + "budget.py",
         "self._group_of: Mapping[str, str] = {}",
         "",
     ): "configure() sets it before it is read",
-    (_GATEWAY + "admission.py", "return Admitted(short, max(enough, least), allowance.scope)", ""): _NEVER,
     (
         _GATEWAY + "admission.py",
-        "ever = (largest.allowed - wish.prompt_tokens) // wish.choices",
+        "ever = (largest - wish.prompt_tokens) // wish.choices",
         f"{_EVER} // wish.choices -> {_EVER} / wish.choices",
     ): _FLOOR,
     (
@@ -190,11 +184,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "1 -> 2",
     ): _NEGATIVE,
     (_GATEWAY + "allowance.py", "affordable = max(-1, affordable // wish.choices)", "1 -> 2"): _NEGATIVE,
-    (
-        _GATEWAY + "admission.py",
-        "least = 1 if wish.most else 0",
-        "1 if wish.most else 0 -> 1 if (wish.most) and False else 0",
-    ): "allow() gives a turn of any output one token of it at least, or nothing at all",
     (
         _GATEWAY + "admission.py",
         "return max(min(wish.useful, 1), min(wish.useful, ever // 2))",
@@ -210,6 +199,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         'group = self._all.get(GROUP_PREFIX + self._group_of.get(subsystem, ""))',
         '"" -> "XXXX"',
     ): "no group has that name either",
+    (_GATEWAY + "budget.py", "if not scope.fits(1, 0, now):", "0 -> 1"): _SLOWER,
     (
         _GATEWAY + "budget.py",
         "self._everyone: tuple[Scope, ...] = ()",
@@ -218,13 +208,26 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_GATEWAY + "waiting.py", "continue", "continue -> break"): (
         "whoever leaves the queue has those behind it looked through again"
     ),
+    (_GATEWAY + "budget.py", 'T = TypeVar("T")', ""): _TYPES,
+    (_DIALECTS + "loose.py", "JsonDict = dict[str, Any]", ""): _TYPES,
+    (_DIALECTS + "body.py", "read = _read(raw, kind)", "_read(raw, kind) -> _read(raw, None)"): _SLOWER,
+    (_DIALECTS + "body.py", 'spaced = text.startswith(b": ", len(first) + 3)', ""): _SLOWER,
+    (_DIALECTS + "body.py", """colon, comma = (b'": ', b', "') if spaced else (b'":', b',"')""", ""): _SLOWER,
+    (_DIALECTS + "body.py", """return text == b'{"%b}' % fields""", """b'{"%b}' -> b'XX{"%b}XX'"""): _SLOWER,
+    (_DIALECTS + "body.py", "_MAX_REWRITTEN_BYTES = 64 << 10", ""): _SLOWER,
+    (
+        _DIALECTS + "counts.py",
+        "if value is not None and (type(value) is not int or not 0 <= value <= MOST_TOKENS):",
+        "0 -> 1",
+    ): _SLOWER,
+    (_DIALECTS + "reply.py", "self._unhashed_characters += sum(map(len, said))", ""): _HASHED,
+    (
+        _DIALECTS + "reply.py",
+        "self._space = False",
+        "False -> True",
+    ): "it is looked at once something was said",
     (_GATEWAY + "waiting.py", 'T = TypeVar("T")', ""): _TYPES,
     (_GATEWAY + "waiting.py", "Attempt = Callable[[bool, bool], T | Refused]", ""): _TYPES,
-    (
-        _DIALECTS + "body.py",
-        'return cast("T", _decoder(cast("Hashable", kind)).decode(raw))',
-        '"T" -> "t"',
-    ): _TYPES,
     (
         _DIALECTS + "anthropic_answer.py",
         "name: str | None = None",
@@ -237,5 +240,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (_DIALECTS + "ollama_answer.py", "done: bool = False", "done: bool = False -> done: bool = None"): (
         "it is asked only whether it is true"
     ),
-    (_DIALECTS + "openai_chunks.py", r'and data.count(b"\n") == 2 * events', "2 -> 3"): _SLOWER,
 }
+
+
+def gone() -> list[str]:
+    """Return the lines named here that are in their files no more."""
+    lines = {path: Path(path).read_text() for path, _, _ in EQUIVALENT}
+    texts = {path: {line.strip() for line in text.splitlines()} for path, text in lines.items()}
+    return [f"{path}: {code}" for path, code, _ in EQUIVALENT if code not in texts[path]]

@@ -1,39 +1,47 @@
 """Tests run against mutants: `_mutants_run.py JOB`, from the root of the repository; prints a JSON line a mutant.
 
-Tests are collected once. Each mutant is a fork of that process, in which the functions of its module have the
-mutant's code; the first test that fails has killed it. What is made while a module is imported (its constants, the
-fields of its classes, tables made by its functions) is not reached in that way: whatever survives, and whatever
-changes something outside a function, is run again in a fork that has imported nothing of the project, from the
-mutant's source.
+Tests are collected once, and run once as they are, to see which functions each of them runs. Each mutant is a fork
+of that process, in which the functions of its module have the mutant's code; it meets the tests that run the changed
+function, and the first that fails has killed it. What is made while a module is imported (its constants, the fields
+of its classes, tables made by its functions) is not reached in that way: a change outside a function, and one in a
+function that runs during the import and survives, meets all tests in a fork that has imported nothing of the project,
+from the mutant's source (`_mutants_fresh.py`).
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
-import resource
-import select
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import hypothesis
 import pytest
+from _mutants_fork import (
+    SURVIVED,
+    UNREACHED,
+    FirstFailure,
+    child,
+    forked,
+    limit_processor,
+    mutated,
+    run_items,
+)
+from _mutants_fresh import Fresh
+from _mutants_reach import Calls, Function, function_at
+from hypothesis import strategies
 
-KILLED, TIMED_OUT, SURVIVED, UNREACHED = "killed", "timed out", "survived", "unreached"
-_LEAST_SECONDS = 10.0
-_MEMORY_BYTES = 4 << 30
+_LEAST_SECONDS = 2.0
 _OPTIONS = (
     "-x",
     "-q",
@@ -48,17 +56,18 @@ _OPTIONS = (
 _OTHERS = (
     "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "epad.config_load", "httptools",
     "hypothesis.stateful", "msgspec", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil",
-    "pytest_asyncio", "statemachine.clock", "statemachine.containment", "structlog", "transitions",
+    "pytest_asyncio", "structlog", "transitions",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which mutants, by which tests; each random test has as many `examples`, always the same ones."""
+    """Which mutants, so many at once, by which tests; each random test has so many `examples`, always the same."""
 
     tests: list[str]
     deselected: list[str]
     examples: int
+    at_once: int
     mutants: list[dict[str, Any]]
 
     @property
@@ -68,15 +77,26 @@ class Job:
 
 @dataclass(slots=True)
 class Base:
-    """How the tests do without a mutant: how long each takes, so that the quickest come first."""
+    """How the tests do without a mutant: what each takes, so that the quickest come first, and what it runs."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    functions: dict[str, set[Function]] = field(default_factory=dict)
     failed: str = ""
 
-    @property
-    def limit(self) -> float:
-        """What a mutant may take; one that takes longer goes in circles."""
-        return max(_LEAST_SECONDS, 8 * sum(self.seconds.values()))
+    def limit(self, tests: Iterable[str]) -> float:
+        """Return the processor time that these tests may take; a mutant that takes more goes in circles."""
+        return _LEAST_SECONDS + 5 * sum(self.seconds.get(test, 0.0) for test in tests)
+
+    def files(self, path: str) -> list[str]:
+        """Return the files of tests: first those that run something of this file, the quicker ones before others."""
+        seconds: dict[str, float] = {}
+        near = set()
+        for test, took in self.seconds.items():
+            file = test.partition("::")[0]
+            seconds[file] = seconds.get(file, 0.0) + took
+            if any(name == path for name, _ in self.functions.get(test, ())):
+                near.add(file)
+        return sorted(seconds, key=lambda file: (file not in near, seconds[file]))
 
 
 class Few:
@@ -103,6 +123,8 @@ class Few:
         return hypothesis.settings(
             settings,
             max_examples=min(self._job.examples, settings.max_examples),
+            # A busy machine is no mutant that was found.
+            suppress_health_check=list(hypothesis.HealthCheck),
             stateful_step_count=min(25, settings.stateful_step_count),
             derandomize=True,
             database=None,
@@ -111,106 +133,98 @@ class Few:
         )
 
 
-class FirstFailure:
-    """Ends the process with the first test that fails: the mutant is killed."""
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            os._exit(1)
-
-
 class Patching:
     """Runs each mutant in a fork of the collected session."""
 
     def __init__(self, job: Job, tell: Callable[..., None]) -> None:
         self._job = job
         self._tell = tell
+        self._calls = Calls({mutant["path"] for mutant in job.mutants})
+        self._at_import = self._calls.begin()
         self.base = Base()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self.base = _base(session)
+        self._calls.end()
+        self.base = _base(session, self._calls)
         if self.base.failed:
             return True
         session.items.sort(key=lambda item: self.base.seconds.get(item.nodeid, 0.0))
         session.config.pluginmanager.register(FirstFailure())
-        for mutant in self._job.mutants:
-            self._tell(mutant, *forked(lambda mutant=mutant: self._child(session, mutant), self.base.limit))
+        _warm_up()
+        gc.freeze()
+        works = ((mutant, partial(self._child, session, mutant)) for mutant in self._job.mutants)
+        for mutant, state, seconds in forked(works, self._job.at_once):
+            again = state == UNREACHED or (state == SURVIVED and _changed(mutant) in self._at_import)
+            self._tell(mutant, state, seconds, again=again)
         return True
 
     def _child(self, session: pytest.Session, mutant: dict[str, Any]) -> int:
         if not patch(importlib.import_module(mutant["module"]), mutated(mutant), mutant["path"]):
             return 2
+        changed, ran = _changed(mutant), self.base.functions
+        if changed is not None:
+            session.items = [item for item in session.items if changed in ran.get(item.nodeid, ())]
+        limit_processor(self.base.limit(item.nodeid for item in session.items))
         run_items(session)
         return 0
 
 
-def run_items(session: pytest.Session) -> None:
-    """As pytest does."""
-    for number, item in enumerate(session.items):
-        following = session.items[number + 1] if number + 1 < len(session.items) else None
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+def _changed(mutant: dict[str, Any]) -> Function | None:
+    """Return the function that a mutant changes, the outermost one; None where it changes nothing."""
+    changes = mutant["text"] or mutant["end"] > mutant["start"]
+    return function_at(mutant["path"], mutant["line"]) if changes else None
 
 
-def _base(session: pytest.Session) -> Base:
+@hypothesis.settings(max_examples=1, database=None, deadline=None)
+@hypothesis.given(strategies.text(), strategies.floats())
+def _warm_up(_text: str, _number: float) -> None:
+    """Make hypothesis load its tables once, and not in each fork."""
+
+
+class Noting:
+    """Writes down how each test did, the processor time it took and which functions it ran."""
+
+    def __init__(self, calls: Calls, into: int) -> None:
+        self._calls = calls
+        self.into = os.fdopen(into, "w", buffering=1)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._write(report.nodeid, 0.0, report.failed, [])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        functions, began = self._calls.begin(), time.process_time()
+        try:
+            result = yield
+        finally:
+            self._calls.end()
+        self._write(item.nodeid, time.process_time() - began, False, list(functions))
+        return result
+
+    def _write(self, *said: object) -> None:
+        self.into.write(json.dumps(said) + "\n")
+
+
+def _base(session: pytest.Session, calls: Calls) -> Base:
     """Run the tests in a fork, as they are."""
     reading, writing = os.pipe()
-
-    class Timing:
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            os.write(writing, json.dumps([report.nodeid, report.duration, report.failed]).encode() + b"\n")
-
-    timing = Timing()
-    session.config.pluginmanager.register(timing)
+    noting = Noting(calls, writing)
+    session.config.pluginmanager.register(noting)
     process = os.fork()
     if not process:
-        _child_process(lambda: run_items(session) or 0)
-    os.close(writing)
-    session.config.pluginmanager.unregister(timing)
+        child(partial(run_items, session))
+    noting.into.close()
+    session.config.pluginmanager.unregister(noting)
     base = Base()
     with os.fdopen(reading) as lines:
         for line in lines:
-            name, seconds, failed = json.loads(line)
+            name, seconds, failed, functions = json.loads(line)
             base.seconds[name] = base.seconds.get(name, 0.0) + seconds
+            base.functions.setdefault(name, set()).update(map(tuple, functions))
             base.failed = base.failed or (name if failed else "")
     os.waitpid(process, 0)
     return base
-
-
-def forked(work: Callable[[], int], seconds: float) -> tuple[str, float]:
-    """What became of a mutant, and how long it took."""
-    began = time.monotonic()
-    process = os.fork()
-    if not process:
-        _child_process(work)
-    with os.fdopen(os.pidfd_open(process)) as ended:
-        ready, _, _ = select.select([ended], [], [], seconds)
-    if not ready:
-        os.killpg(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    took = time.monotonic() - began
-    if not ready:
-        return TIMED_OUT, took
-    code = os.waitstatus_to_exitcode(status)
-    return {0: SURVIVED, 2: UNREACHED}.get(code, KILLED), took
-
-
-def _child_process(work: Callable[[], int]) -> None:
-    os.setpgid(0, 0)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    code = 1
-    try:
-        code = work()
-    finally:
-        os._exit(code)
-
-
-def mutated(mutant: dict[str, Any]) -> str:
-    source = Path(mutant["path"]).read_text()
-    return source[: mutant["start"]] + mutant["text"] + source[mutant["end"] :]
 
 
 def patch(module: ModuleType, source: str, path: str) -> bool:
@@ -266,67 +280,16 @@ def _unwrapped(value: Any) -> Iterator[Any]:
         yield value
 
 
-class Loader(importlib.machinery.SourceFileLoader):
-    """Loads one module from other source."""
-
-    def __init__(self, name: str, path: str, source: str) -> None:
-        super().__init__(name, path)
-        self._source = source
-
-    def get_code(self, _fullname: str) -> CodeType:
-        return compile(self._source, self.path, "exec", dont_inherit=True)
-
-
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds the mutant where its module is asked for."""
-
-    def __init__(self, mutant: dict[str, Any]) -> None:
-        self._name = mutant["module"]
-        self._loader = Loader(self._name, str(Path(mutant["path"]).absolute()), mutated(mutant))
-
-    def find_spec(self, name: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != self._name:
-            return None
-        return importlib.util.spec_from_file_location(name, self._loader.path, loader=self._loader)
-
-
-class Fresh:
-    """Runs each mutant in a fork of a session that has collected nothing, and imported nothing that it keeps."""
-
-    def __init__(self, mutants: list[dict[str, Any]], limit: float, tell: Callable[..., None]) -> None:
-        self._mutants = mutants
-        self._limit = limit
-        self._tell = tell
-        self._kept = frozenset(sys.modules)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session: pytest.Session) -> bool:
-        for mutant in self._mutants:
-            state = forked(lambda mutant=mutant: self._child(session, mutant), self._limit)
-            self._tell(mutant, *state, last=True)
-        return True
-
-    def _child(self, session: pytest.Session, mutant: dict[str, Any]) -> int:
-        """Import the mutant, and run the tests."""
-        for name in [name for name in sys.modules if name.startswith("epad") and name not in self._kept]:
-            del sys.modules[name]
-        sys.meta_path.insert(0, Finder(mutant))
-        session.config.pluginmanager.register(FirstFailure())
-        session.perform_collect()
-        run_items(session)
-        return int(bool(session.testsfailed) or not session.items)
-
-
 def main(path: str) -> int:
     """Run the job; its results go to standard output."""
     job = Job(**json.loads(Path(path).read_text()))
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    again: list[dict[str, Any]] = []
+    left: list[dict[str, Any]] = []
 
-    def tell(mutant: dict[str, Any], state: str, seconds: float, *, last: bool = False) -> None:
-        if state in {SURVIVED, UNREACHED} and not last:
-            again.append(mutant)
+    def tell(mutant: dict[str, Any], state: str, seconds: float, *, again: bool = False) -> None:
+        if again:
+            left.append(mutant)
             return
         results.write(json.dumps({"id": mutant["id"], "state": state, "seconds": seconds}) + "\n")
         results.flush()
@@ -340,18 +303,21 @@ def main(path: str) -> int:
     if not process:
         patching = Patching(job, tell)
         pytest.main([*job.arguments, "-s"], plugins=[Few(job, {}), patching])
+        base, paths = patching.base, {mutant["path"] for mutant in left}
         with os.fdopen(writing, "w") as told:
-            json.dump([again, patching.base.seconds, patching.base.limit, patching.base.failed], told)
+            files = {path: base.files(path) for path in paths}
+            json.dump([left, base.seconds, files, base.limit(base.seconds), base.failed], told)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as told:
         text = told.read()
     os.waitpid(process, 0)
-    left, order, limit, failed = json.loads(text or '[[], {}, 0, "collection"]')
+    again, order, files, limit, failed = json.loads(text or '[[], {}, {}, 0, "collection"]')
     if failed or not order:
         raise SystemExit(f"without a mutant this fails already: {failed or 'collection'}")
-    if left:
-        pytest.main([*job.arguments, "-s"], plugins=[Few(job, order), Fresh(left, limit + 20, tell)])
+    if again:
+        fresh = Fresh(again, files.__getitem__, limit + 20, job.at_once, tell)
+        pytest.main([*job.arguments, "-s"], plugins=[Few(job, order), fresh])
     return 0
 
 

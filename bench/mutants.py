@@ -1,9 +1,9 @@
-"""How many small faults, planted in the rooms that count tokens and money, the tests find.
+"""How many small faults, planted in the rooms that count tokens and money or decide, the tests find.
 
-`python bench/mutants.py [--room ROOM] [--count N] [--seed S] [--quick] [--json FILE]`. mutmut 3 makes the mutants, in
-a virtual environment of its own that is made at first use; `_mutants_run.py` runs the room's tests against each. A
-room with more mutants than `--count` is sampled. A mutant that changes nothing that can be seen (an equivalent one)
-counts as a survivor: the rate is what the tests found, and `EQUIVALENT` says why the others cannot be.
+`python bench/mutants.py [--room ROOM] [--count N] [--seed S] [--at-once N] [--quick] [--json FILE]`. mutmut 3 makes
+the mutants, in a virtual environment of its own that is made at first use; `_mutants_run.py` runs the room's tests
+against each. A room with more mutants than `--count` is sampled. A mutant that changes nothing that can be seen (an
+equivalent one) counts as a survivor: the rate is what the tests found, and `EQUIVALENT` says why the others cannot be.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ import sys
 import tempfile
 import venv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from _gateway_targets import CACHE
 from _harness import Row, show, write
-from _mutants_equivalent import EQUIVALENT
+from _mutants_equivalent import EQUIVALENT, gone
 
 MUTMUT = "mutmut==3.8.1"
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "bench"
-GATEWAY = Path("epad/gateway")
 GOAL = 0.90
 INSTALL_SECONDS = 600.0
 # The number of a mutant that is none: no test may find it.
@@ -37,35 +36,43 @@ UNCHANGED = -1
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Files, and the tests that answer for them."""
+    """Files, and the tests that answer for them: patterns of paths, `tests` below the folder of tests."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
     deselected: tuple[str, ...] = ()
 
 
+def gateway(files: Sequence[str], tests: Sequence[str]) -> Room:
+    """Return a room of the gateway."""
+    return Room(tuple(f"epad/gateway/{name}" for name in files), tuple(f"gateway/{name}" for name in tests))
+
+
 ROOMS = {
-    "budget": Room(
+    "budget": gateway(
         ("budget.py", "admission.py", "allowance.py", "waiting.py"),
         (
             "test_budget_exact.py", "test_budget_limits.py", "test_budget.py", "test_admission.py",
             "test_allowance.py", "test_waiting.py",
         ),
     ),
-    "limits": Room(
+    "limits": gateway(
         ("limits.py",), ("test_limits.py", "test_budget_exact.py", "test_budget_limits.py", "test_budget.py")
     ),
-    "charge": Room(("charge.py",), ("test_charge*.py",)),
-    "money": Room(("money.py",), ("test_money.py",)),
+    "charge": gateway(("charge.py",), ("test_charge*.py",)),
+    "money": gateway(("money.py",), ("test_money.py",)),
     # Those that go through a gateway and a socket find more, but take a minute for each that they do not find.
-    "dialects": Room(
+    "dialects": gateway(
         ("dialects/*.py",),
         (
             "dialects/test_*.py", "test_counts.py", "test_hearing.py", "test_loose.py", "test_events.py",
             "test_asks.py", "test_caps.py", "test_answers_read.py", "test_answers_streamed.py",
-            "test_answers_passed.py", "test_dialects*.py", "test_history.py", "test_reply.py", "test_shape.py",
+            "test_answers_passed.py", "test_dialects*.py", "test_history*.py", "test_reply.py", "test_shape.py",
+            "test_quick_ways.py",
         ),
     ),
+    "restart": Room(("epad/supervisor/restart.py",), ("supervisor/test_restart.py",)),
+    "statemachine": Room(("statemachine/*.py",), ("statemachine/test_*.py",)),
 }  # fmt: skip
 
 
@@ -103,7 +110,7 @@ def tool() -> Path | str:
 
 def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[dict[str, Any]]]:
     """How many mutants the room has, and the chosen ones."""
-    paths = [path for pattern in room.files for path in sorted((ROOT / GATEWAY).glob(pattern))]
+    paths = [path for pattern in room.files for path in sorted(ROOT.glob(pattern))]
     names = [str(path.relative_to(ROOT)) for path in paths]
     command = [python, HERE / "_mutants_list.py", str(count), str(seed), *names]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -116,14 +123,15 @@ def mutants(python: Path, room: Room, count: int, seed: int) -> tuple[int, list[
     return max(answer["known"], len(chosen)) if len(chosen) == count else len(chosen), chosen
 
 
-def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict[int, str]:
+def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int, at_once: int) -> dict[int, str]:
     """What became of each mutant, by its number."""
-    tests = [path for name in room.tests for path in sorted((ROOT / "tests/gateway").glob(name))]
+    tests = [path for name in room.tests for path in sorted((ROOT / "tests").glob(name))]
     unchanged = chosen[0] | {"id": UNCHANGED, "start": 0, "end": 0, "text": ""}
     job = {
         "tests": [str(path.relative_to(ROOT)) for path in tests],
         "deselected": room.deselected,
         "examples": examples,
+        "at_once": at_once,
         "mutants": [*chosen, unchanged],
     }
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -131,18 +139,26 @@ def run_mutants(room: Room, chosen: list[dict[str, Any]], examples: int) -> dict
         file.flush()
         command = ["nice", "-n", "10", sys.executable, HERE / "_mutants_run.py", file.name]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
-        )
-    if done.returncode:
+        running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        with running:
+            states = dict(_told(running.stdout or (), chosen))
+    if running.returncode:
         raise SystemExit(f"the tests of {', '.join(room.tests)} could not be run, see above")
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    states = {result["id"]: result["state"] for result in results}
     if states.pop(UNCHANGED) != "survived":
         raise SystemExit(
             "the tests fail without any mutant, in the way mutants are run: nothing of it counts"
         )
     return states
+
+
+def _told(lines: Iterable[str], chosen: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """Yield what became of each mutant; say on standard error which ones survive as they do, and how many are done."""
+    for number, line in enumerate(lines, 1):
+        result = json.loads(line)
+        shown = Survivor(chosen[result["id"]]).shown if result["state"] == "survived" else ""
+        if result["id"] != UNCHANGED and (shown or number % 50 == 0):
+            print(f"{number} of {len(chosen)} {shown}".rstrip(), file=sys.stderr, flush=True)
+        yield result["id"], result["state"]
 
 
 def wilson(found: int, tried: int) -> tuple[float, float]:
@@ -157,7 +173,7 @@ def wilson(found: int, tried: int) -> tuple[float, float]:
 def row(name: str, options: argparse.Namespace, python: Path) -> Row:
     """One room."""
     known, chosen = mutants(python, ROOMS[name], options.count, options.seed)
-    states = run_mutants(ROOMS[name], chosen, options.examples)
+    states = run_mutants(ROOMS[name], chosen, options.examples, options.at_once)
     counted = Counter(states.values())
     survivors = [Survivor(each) for each in chosen if states[each["id"]] == "survived"]
     killed = len(chosen) - len(survivors)
@@ -211,11 +227,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="mutants a room, all where there are fewer")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--examples", type=int, default=25, help="of each random test")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="mutants")
     parser.add_argument("--quick", action="store_true", help="10 mutants of `money`")
     parser.add_argument("--json", metavar="FILE", type=Path)
     options = parser.parse_args()
     if options.quick:
         options.room, options.count = "money", 10
+    for line in gone():
+        print(f"_mutants_equivalent.py names a line that is there no more: {line}", file=sys.stderr)
     rows = measure(options)
     print(f"seed {options.seed}, {MUTMUT}")
     show(rows)

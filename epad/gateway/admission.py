@@ -75,15 +75,10 @@ class Admission:
             raise RefusalError(shut, prompt_digest=digest)
         now = self._clock.monotonic()
         allowance = allow(wish, self._budgets.rooms(subsystem, now, queued=queued))
-        least = 1 if wish.most else 0
-        enough = least if last else self._useful(subsystem, wish)
-        cap = allowance.tokens
-        if cap < enough:
-            short = self._reserve(subsystem, wish, max(enough, least), now)
-            # What is wanted fits no more than what is allowed: this is for the reason, and for how long it takes.
-            if isinstance(short, Refused):
-                return short
-            return Admitted(short, max(enough, least), allowance.scope)
+        enough = min(wish.most, 1) if last else self._useful(subsystem, wish)
+        # Where what is allowed is not enough, as much as that fits no more either: it is refused, and the refusal
+        # says why, and how long that takes.
+        cap = max(allowance.tokens, enough)
         reservation = self._reserve(subsystem, wish, cap, now)
         if isinstance(reservation, Refused):
             return reservation

@@ -48,6 +48,10 @@ class Reservation(Struct, frozen=True):
     tokens: int
     microusd: int = 0
 
+    def is_exceeded(self, tokens: int, microusd: int) -> bool:
+        """Say whether a spend is more than what is held, in either amount."""
+        return tokens > self.tokens or microusd > self.microusd
+
 
 @dataclass(frozen=True, slots=True)
 class Spend:
@@ -276,7 +280,7 @@ class Budgets:
         scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:
             scope.settle((reservation.tokens, reservation.microusd), (tokens, microusd), now)
-        if not learnt and (tokens > reservation.tokens or microusd > reservation.microusd):
+        if not learnt and reservation.is_exceeded(tokens, microusd):
             scopes[0].overrun = Refused(
                 reservation.subsystem, OVERRUN, reservation.tokens, tokens, 0, 0.0, True
             )

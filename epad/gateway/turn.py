@@ -272,7 +272,7 @@ class Turns:
         self.admission.settled()
         if turn.absurd:
             self._tell("turn.absurd_usage", name, absurd(turn.id, arrival.upstream.name, turn.absurd, now))
-        if (tokens > held.tokens or cost > held.microusd) and not learnt:
+        if held.is_exceeded(tokens, cost) and not learnt:
             found = exceeded(turn.id, arrival.upstream.name, arrival.ask.model, held, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
         if charge.source is UsageSource.RESERVED:

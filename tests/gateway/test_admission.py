@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from epad.config import BudgetConfig, SharedBudgetConfig
 from epad.gateway.access import Access
 from epad.gateway.admission import Admission, Admitted
-from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Wish
+from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Allowance, Room, Wish
 from epad.gateway.budget import Budgets, Refused, Reservation, SharedBudgets
 from epad.gateway.money import Price
 from epad.gateway.refusal import STOPPING, RefusalError
@@ -240,6 +240,55 @@ async def test_a_budget_is_of_use_to_its_last_token(
     house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=limit))
     assert (await asyncio.wait_for(let_in(house.ask(tokens=tokens)), 1)).cap == cap
     assert house.used() == limit
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+@pytest.mark.parametrize(("tokens", "choices"), [(400, 1), (400, 3), (1, 1), (0, 1)])
+@pytest.mark.parametrize("left", [99, 100, 101, 103, 104, 110])
+async def test_where_waiting_brings_no_more_the_last_tokens_are_given(
+    seconds: float, tokens: int, choices: int, left: int
+) -> None:
+    """Each choice has its part of them, one token at least; if not even that fits, the refusal says what was asked."""
+    house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=1_000))
+    assert not isinstance(house.budgets.reserve("a", 1_000 - left, house.clock.monotonic()), Refused)
+    asked = house.admission.admit("a", Wish(100, tokens, True, choices), DIGEST)
+    got = await asyncio.wait_for(asked, 5)
+    cap = min(tokens, (left - 100) // choices)
+    if cap >= min(tokens, 1):
+        assert got == Admitted(Reservation(2, "a", 100 + cap * choices), cap, "a" if cap < tokens else "")
+    else:
+        least = 100 + min(tokens, 1) * choices
+        assert got == house.budgets.refuses("a", least, house.clock.monotonic())
+        assert isinstance(got, Refused)
+
+
+async def test_what_fits_is_reserved_at_once_if_nobody_waits() -> None:
+    """As `admit` does; where there is no room, or somebody is before it, it has to go that way."""
+    house = House(a=BudgetConfig(tokens_per_minute=1_000), b=BudgetConfig())
+    wish = Wish(100, 400, True, choices=2)
+    assert house.admission.at_once("a", wish, DIGEST) == Admitted(Reservation(1, "a", 900), 400)
+    assert house.admission.at_once("a", wish, DIGEST) is None
+    waiting = house.ask()
+    await turns_of_the_loop()
+    assert house.admission.at_once("b", wish, DIGEST) is None
+    waiting.cancel()
+    await turns_of_the_loop(waiting.done)
+    assert house.admission.at_once("b", wish, DIGEST) == Admitted(Reservation(2, "b", 900), 400)
+    house.access.hold("b", Rung.BLOCK, "it loops")
+    with pytest.raises(RefusalError, match="quarantined") as caught:
+        house.admission.at_once("b", wish, DIGEST)
+    assert caught.value.prompt_digest == DIGEST
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Wish(1, 2, True), Room("a", 1, 1, 1), Allowance(1), Admitted(Reservation(1, "a", 5), 5)],
+    ids=lambda value: type(value).__name__,
+)
+def test_nobody_changes_what_was_wished_or_allowed(value: object) -> None:
+    for name in type(value).__struct_fields__:  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError):
+            setattr(value, name, None)
 
 
 async def test_a_gateway_that_stops_turns_away_whoever_waits() -> None:

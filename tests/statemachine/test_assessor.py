@@ -114,6 +114,15 @@ def test_what_flaps_is_held_longer_each_time_up_to_a_cap() -> None:
     assert assessor.quiet_needed(raised(assessor, now + 3_600.0)) == 60.0
 
 
+@pytest.mark.parametrize(("later", "needed"), [(3_599.5, 120.0), (3_600.0, 60.0), (3_600.5, 60.0)])
+def test_a_comeback_after_the_window_is_none(later: float, needed: float) -> None:
+    """The window has passed when it is over: what comes back then begins anew."""
+    assessor = Assessor({}, Hysteresis(1, 1, 60.0, flap_window_seconds=3_600.0))
+    raised(assessor, 100.0)
+    assert len(assessor.sweep(160.0)) == 1
+    assert assessor.quiet_needed(raised(assessor, 100.0 + later)) == needed
+
+
 def test_a_cap_below_the_quiet_time_does_not_shorten_it() -> None:
     """The hold is never less than a first clearing needs."""
     assessor = Assessor({}, Hysteresis(1, 1, 60.0, flap_hold_max_seconds=5.0))

@@ -214,3 +214,81 @@ def test_the_diagram_is_the_table() -> None:
     lines = mermaid().splitlines()
     assert lines[:2] == ["stateDiagram-v2", "    [*] --> NORMAL"]
     assert lines[2:] == [f"    {r.source} --> {r.destination}: {r.trigger} [{r.guard}]" for r in TABLE]
+
+
+FAR = {"in_phase_seconds": 1e6, "since_attempt_seconds": 1e6, "quiet_seconds": 1e6}
+# Of each guard, every fact that it measures: the least with which it holds, and one step.
+BOUNDS = [
+    ("grave", {}, "critical", 1, 1),
+    ("grave", {}, "anomalies", 2, 1),
+    ("grave", {"held": 1, "dependent": 2}, "anomalies", 5, 1),
+    ("troubled", {}, "anomalies", 1, 1),
+    ("outlasted", {}, "oldest_anomaly_seconds", LIMITS.quarantine_limit_seconds, 0.001),
+    ("settled", {}, "in_phase_seconds", DWELL, 0.001),
+    ("degraded", PERSISTED, "degraded", 1, 1),
+    ("eased", {**PERSISTED, "in_phase_seconds": DWELL, "dependent": 1}, "anomalies", 1, 1),
+    ("eased", {**PERSISTED, "anomalies": 1}, "in_phase_seconds", DWELL, 0.001),
+    ("spent", {**ENDED, "degraded": 1, "recent_recoveries": LIMITS.recoveries_per_hour}, "attempts",
+     LIMITS.recovery_attempts, 1),
+    ("spent", {**ENDED, "degraded": 1}, "recent_recoveries", LIMITS.recoveries_per_hour + 1, 1),
+    ("spent", {**ENDED, "degraded": 1}, "in_phase_seconds", LIMITS.recovery_limit_seconds, 0.001),
+    ("spent", {**ENDED, "attempts": 9}, "degraded", 1, 1),
+    ("spent", {**ENDED, "attempts": 9, "held": 2}, "anomalies", 3, 1),
+    ("spent", {**ENDED, "attempts": 9, "degraded": 1}, "since_attempt_seconds", VERIFY, 0.001),
+    ("unhealed", ENDED, "degraded", 1, 1),
+    ("unhealed", {**ENDED, "held": 2}, "anomalies", 3, 1),
+    ("unhealed", {**ENDED, "degraded": 1}, "since_attempt_seconds", VERIFY, 0.001),
+    ("verified", HEALED, "quiet_seconds", VERIFY, 0.001),
+    ("verified", HEALED, "in_phase_seconds", DWELL, 0.001),
+    ("verified", HEALED, "since_attempt_seconds", VERIFY, 0.001),
+    ("verified_held", {**HEALED, "anomalies": 1}, "held", 1, 1),
+]  # fmt: skip
+UNTIL = [
+    ("settled", FAR, "anomalies", 0, 1),
+    ("eased", {**PERSISTED, **FAR}, "anomalies", 1, 1),
+    ("eased", {**PERSISTED, **FAR, "anomalies": 1}, "oldest_anomaly_seconds",
+     LIMITS.quarantine_limit_seconds - 0.001, 0.001),
+    ("unhealed", {**ENDED, "degraded": 1}, "attempts", LIMITS.recovery_attempts - 1, 1),
+    ("unhealed", {**ENDED, "degraded": 1}, "recent_recoveries", LIMITS.recoveries_per_hour, 1),
+    ("unhealed", {**ENDED, "degraded": 1}, "in_phase_seconds", LIMITS.recovery_limit_seconds - 0.001, 0.001),
+    ("verified", HEALED, "held", 0, 1),
+    ("verified", HEALED, "degraded", 0, 1),
+    ("verified", HEALED, "anomalies", 0, 1),
+    ("verified_held", {**HEALED, "held": 2}, "anomalies", 2, 1),
+    ("verified_held", {**HEALED, "held": 1}, "degraded", 0, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("guard", "facts", "fact", "bound", "step"), BOUNDS)
+def test_a_guard_holds_from_its_bound_on(
+    guard: str, facts: Facts, fact: str, bound: float, step: float
+) -> None:
+    """In whichever phase it is asked."""
+    for value, holds in ((bound - step, False), (bound, True), (bound + step, True)):
+        for phase in Phase:
+            assert GUARDS[guard](Situation(phase, **{**facts, fact: value}), LIMITS) is holds, (fact, value)
+
+
+@pytest.mark.parametrize(("guard", "facts", "fact", "bound", "step"), UNTIL)
+def test_a_guard_holds_up_to_its_bound(
+    guard: str, facts: Facts, fact: str, bound: float, step: float
+) -> None:
+    for value, holds in ((bound, True), (bound + step, False)):
+        assert GUARDS[guard](Situation(Phase.NORMAL, **{**facts, fact: value}), LIMITS) is holds, (
+            fact,
+            value,
+        )
+
+
+def test_every_fact_of_a_situation_is_told() -> None:
+    """With times to the millisecond; that of the last attempt only if there was one."""
+    told = Situation(Phase.RECOVERY, in_phase_seconds=1.23456, quiet_seconds=2.0, anomalies=3).as_json()
+    assert told == {
+        "phase": Phase.RECOVERY, "in_phase_seconds": 1.235, "anomalies": 3, "held": 0, "critical": 0,
+        "oldest_anomaly_seconds": 0.0, "quiet_seconds": 2.0, "degraded": 0, "persist": Persist.NOT_TRIED,
+        "attempt_running": False, "attempts": 0, "recent_recoveries": 0, "order": Order.NONE, "dependent": 0,
+    }  # fmt: skip
+    assert Situation(Phase.RECOVERY, attempts=1, since_attempt_seconds=0.1239).as_json() == {
+        **told, "in_phase_seconds": 0.0, "quiet_seconds": 0.0, "anomalies": 0, "attempts": 1,
+        "since_attempt_seconds": 0.124,
+    }  # fmt: skip

@@ -242,3 +242,133 @@ def test_giving_up_says_how_often_and_how_long(lives: tuple[float, ...], words: 
     verdict = Looper(RestartConfig(), *lives).given_up_within(3_600.0)
     assert verdict is not None
     assert words in in_words(RestartConfig(), verdict)
+
+
+def test_a_period_has_passed_when_it_is_over() -> None:
+    """So has the hour of which failures are remembered; what is as old as either is of none."""
+    for before, counts in ((60.0, False), (59.75, True)):
+        verdict = decide(CONFIG, History((100.0,), in_a_row=1), ending(100.0 + before, 99.0), 0.0)
+        assert verdict.history.restarted_at == ((100.0, 159.75) if counts else (160.0,))
+    for before, counts in ((3_600.0, False), (3_599.5, True)):
+        verdict = decide(CONFIG, History(failed_at=(100.0,)), ending(100.0 + before, 99.0), 0.0)
+        assert verdict.history.failed_at == ((100.0, 3_699.5) if counts else (3_700.0,))
+
+
+@pytest.mark.parametrize(("row", "chance", "seconds"), [
+    (0, 0.0, 1.0), (0, 1.0, 1.25), (0, 0.5, 1.125), (1, 0.0, 2.0), (2, 0.5, 4.5), (3, 0.0, 8.0), (3, 1.0, 8.0),
+    (2, 1.0, 5.0),
+])  # fmt: skip
+def test_the_delay_doubles_and_chance_adds_up_to_a_quarter(row: int, chance: float, seconds: float) -> None:
+    verdict = decide(CONFIG, History(in_a_row=row), ending(0.5), chance)
+    assert (verdict.delay_seconds, verdict.history.in_a_row) == (seconds, row + 1)
+
+
+def test_the_delay_is_doubled_thirty_times_at_most() -> None:
+    config = replace(CONFIG, backoff_seconds=1.0, backoff_max_seconds=2.0**40, failures_in_a_row=0)
+    delays = [
+        decide(config, History(in_a_row=row), ending(0.5), 0.0).delay_seconds for row in (29, 30, 31, 90)
+    ]
+    assert delays == [2.0**29, 2.0**30, 2.0**30, 2.0**30]
+
+
+def test_sixteen_lives_and_failures_are_remembered() -> None:
+    """The last ones, also of those that are given up."""
+    history = History(in_a_row=3, lives=tuple(range(16)), failed_at=tuple(range(16)))
+    for config in (CONFIG, replace(CONFIG, failures_in_a_row=3)):
+        after = decide(config, history, ending(20.0, 13.0), 0.0).history
+        assert after.lives == (*range(1, 16), 7.0)
+        assert after.failed_at == (*range(1, 16), 20.0)
+    assert decide(CONFIG, shortened(history, 15), ending(20.0, 13.0), 0.0).history.lives == (
+        *range(15),
+        7.0,
+    )
+
+
+def shortened(history: History, lives: int) -> History:
+    return History(history.restarted_at, history.in_a_row, history.lives[:lives], history.failed_at[:lives])
+
+
+@pytest.mark.parametrize(
+    ("config", "history", "verdict"),
+    [
+        # The budget of the period comes first, then the row; neither is changed by what is given up.
+        (CONFIG, History((1.0, 2.0, 3.0), 3), (Decision.GIVE_UP, BUDGET_SPENT, History((1.0, 2.0, 3.0), 3))),
+        (CONFIG, History((2.0, 3.0), 3), (Decision.RESTART, WITHIN_BUDGET, History((2.0, 3.0, 5.0), 4))),
+        (replace(CONFIG, failures_in_a_row=3), History((2.0,), 3),
+         (Decision.GIVE_UP, NEVER_HEALTHY, History((2.0,), 3))),
+        (replace(CONFIG, failures_in_a_row=4), History((2.0,), 3),
+         (Decision.RESTART, WITHIN_BUDGET, History((2.0, 5.0), 4))),
+        (replace(CONFIG, failures_in_a_row=1), History((), 0), (Decision.RESTART, WITHIN_BUDGET, History((5.0,), 1))),
+        (replace(CONFIG, failures_in_a_row=1), History((), 1), (Decision.GIVE_UP, NEVER_HEALTHY, History((), 1))),
+        (replace(CONFIG, failures_in_a_row=0), History((), 99),
+         (Decision.RESTART, WITHIN_BUDGET, History((5.0,), 100))),
+    ],
+)  # fmt: skip
+def test_all_of_a_verdict(
+    config: RestartConfig, history: History, verdict: tuple[Decision, str, History]
+) -> None:
+    decision, reason, after = verdict
+    after = History(after.restarted_at, after.in_a_row, lives=(1.0,), failed_at=(5.0,))
+    delay = 0.0
+    if decision is Decision.RESTART:
+        delay = min(8.0, 2.0 ** min(history.in_a_row, 3))
+    assert decide(config, history, ending(5.0, 4.0), 0.0) == Verdict(decision, delay, reason, after)
+
+
+def test_what_is_left_alone_waits_for_nothing() -> None:
+    """A success ends the row and the budget; a stop, and a policy that starts nothing again, change nothing."""
+    history = History((1.0,), 2, (3.0,), (4.0,))
+    on_failure, never = replace(CONFIG, policy="on-failure"), replace(CONFIG, policy="never")
+    assert decide(on_failure, history, ending(5.0, succeeded=True), 0.5) == Verdict(
+        Decision.LEAVE, 0.0, SUCCEEDED, History()
+    )
+    assert decide(never, history, ending(5.0), 0.5) == Verdict(Decision.LEAVE, 0.0, NEVER, history)
+    assert decide(never, history, ending(5.0, wanted=True), 0.5) == Verdict(
+        Decision.LEAVE, 0.0, ENDED_ON_PURPOSE, history
+    )
+    assert [*Decision] == ["restart", "leave", "give_up"]
+    assert [WITHIN_BUDGET, SUCCEEDED, NEVER, ENDED_ON_PURPOSE] == [
+        "restart within budget", "it ended successfully", "restart policy is never", "the daemon ended it",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ready", "life", "healthy"), [
+    (True, 600.0, True), (True, 599.75, False), (False, 600.0, False), (False, 9_999.0, False),
+])  # fmt: skip
+def test_a_run_is_healthy_if_it_was_ready_and_long_enough(ready: bool, life: float, healthy: bool) -> None:
+    """It forgets the row, the budget and the lives before it, and no failure of the hour."""
+    history = History((9_990.0,), 2, (3.0,), (9_980.0,))
+    after = decide(CONFIG, history, Ending(10_000.0, 10_000.0 - life, False, False, ready), 0.0).history
+    row = ((10_000.0,), 1, (life,)) if healthy else ((9_990.0, 10_000.0), 3, (3.0, life))
+    assert after == History(*row, failed_at=(9_980.0, 10_000.0))
+
+
+def test_a_process_that_says_nothing_of_it_was_ready_and_one_that_ends_before_it_began_lived_no_time() -> (
+    None
+):
+    assert Ending(5.0, 2.0, False, None) == Ending(5.0, 2.0, False, None, True)
+    assert (Ending(5.0, 2.0, False, None).life_seconds, Ending(2.0, 5.0, False, None).life_seconds) == (
+        3.0,
+        0.0,
+    )
+    assert History((1.0,), 2, (3.0,), (4.0,)).for_trial() == History((), 2, (3.0,), (4.0,))
+
+
+@pytest.mark.parametrize(
+    ("lives", "said"),
+    [
+        ((), ""), ((7.4,), ", lives of about 7 s"), ((7.6,), ", lives of about 8 s"),
+        # As long as one another within a second, or a quarter.
+        ((1.0, 2.0), ", lives of about 2 s"), ((1.0, 3.0), ", lives of 1 to 3 s"),
+        ((4.0, 5.0), ", lives of about 5 s"), ((8.0, 10.0), ", lives of about 10 s"),
+        ((8.0, 11.0), ", lives of 8 to 11 s"), ((100.0, 125.0, 110.0), ", lives of about 125 s"),
+        ((100.0, 126.0), ", lives of 100 to 126 s"),
+    ],
+)  # fmt: skip
+def test_lives_are_said_in_whole_seconds(lives: tuple[float, ...], said: str) -> None:
+    spent = Verdict(Decision.GIVE_UP, 0.0, BUDGET_SPENT, History(lives=lives))
+    assert in_words(CONFIG, spent) == f"restart budget spent: 3 in 60 s{said}"
+    looped = Verdict(Decision.GIVE_UP, 0.0, NEVER_HEALTHY, History(in_a_row=4, lives=lives))
+    assert in_words(CONFIG, looped) == (
+        f"it never ran healthily: died 5 times in a row{said}, none was ready for 600 s"
+    )

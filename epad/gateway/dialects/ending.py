@@ -28,7 +28,7 @@ def told(event: loose.JsonDict, why: str) -> loose.JsonDict:
 def openai_chunk(last: bytes) -> loose.JsonDict:
     """What every chunk of a stream begins with, out of the last bytes that came of it."""
     for event in reversed(last.split(b"\n\n")):
-        for payload in sse_payloads(event):
+        for payload in sse_payloads(event + b"\n\n"):
             chunk = loose.read(payload)
             if isinstance(chunk, dict) and "choices" in chunk:
                 return {name: chunk[name] for name in _ENVELOPE if name in chunk}

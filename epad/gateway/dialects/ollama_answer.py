@@ -170,6 +170,7 @@ class LineStream(EventStream):
             answer = loose.read(payload)
             if isinstance(answer, dict):
                 self._note(answer)
+                self._last = payload if "message" in answer or "response" in answer else self._last
             elif payload.strip() == b"[DONE]":
                 self.complete = True
             elif payload.strip() and not payload.startswith(_SSE_FIELDS):

@@ -17,7 +17,7 @@ from epad.gateway.dialects.caps import (
 )
 from epad.gateway.dialects.dialect import Ask, Habits, OutputLimits
 from epad.gateway.dialects.history import read_history
-from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, reply_of, usage_of
+from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, usage_of
 from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.errors import RequestError
 from epad.gateway.server_fields import runs_at_client
@@ -28,7 +28,6 @@ __all__ = [
     "ChunkStream",
     "OpenAI",
     "is_text",
-    "reply_of",
     "usage_of",
     "wants_usage",
     "write_capped",

@@ -141,11 +141,6 @@ def usage_of(body: bytes) -> TokenUsage | None:
     return None if counts is None or counts.absurd else counts.usage()
 
 
-def reply_of(body: bytes) -> Reply:
-    """What is said in a whole answer."""
-    return read_choices(body).reply
-
-
 def error_fields(refusal: Refusal) -> dict[str, object]:
     """A refusal as OpenAI's error object; the budget's figures beside it, where one refused."""
     error: dict[str, object] = {

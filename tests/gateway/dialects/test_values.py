@@ -34,6 +34,7 @@ def test_what_is_free_has_no_tokens_of_either_kind() -> None:
 
 def test_what_is_not_counted_is_unknown_and_no_part_of_it_is_anything() -> None:
     assert TokenUsage() == TokenUsage(None, None, 0, 0, 0, 0)
+    assert History() == History("", b"", 0, (), (), b"")
     assert Seen() == Seen(None, False, None, False, 0, (), 0, True, False, "")
     whole = Whole(Seen(), Reply())
     assert (whole.fault, whole.failure) == (Fault.NONE, "")
