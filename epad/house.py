@@ -38,7 +38,7 @@ from epad.looks import Sights
 from epad.machine import MachineView
 from epad.metrics import Metrics
 from epad.model_load import is_loading
-from epad.observers import ExitFanout, GatheredTurns, TurnFanout
+from epad.observers import ExitFanout, TurnFanout
 from epad.orders import Orders
 from epad.probe_loop import ProbeLoops
 from epad.reload import Changes, Reloader
@@ -333,7 +333,7 @@ class House:
                 access=self._access,
                 upstreams=self._upstreams,
                 ledger=self._stores.ledger,
-                observer=GatheredTurns(TurnFanout(observers, self.events, self.clock)),
+                observer=TurnFanout(observers, self.events, self.clock),
                 clock=self.clock,
                 metrics=self.metrics,
                 log=structlog.get_logger("epad.gateway"),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
@@ -75,50 +72,6 @@ class TurnFanout:
             unit=event.unit,
             also_refused_since_last_event=unsaid,
         )
-
-
-class GatheredTurns:
-    """Tells a fan-out what was seen in one turn of the event loop, all of it together and in the order it came.
-
-    Told one after the other, the observers find what they need in the processor's caches, which takes 2 to 9 % off the
-    whole gateway's time (docs/performance.md). None of it needs an answer, and a finding comes one turn of the loop
-    later at most. What is streamed, or refused, is told at once, after all that came before it. One that cannot be
-    told costs itself alone.
-    """
-
-    def __init__(self, fanout: TurnFanout) -> None:
-        self._fanout = fanout
-        self._waiting: deque[tuple[Callable[[Any], None], TurnAdmitted | TurnFinished]] = deque()
-
-    def admitted(self, event: TurnAdmitted) -> None:
-        self._gather(self._fanout.admitted, event)
-
-    def finished(self, event: TurnFinished) -> None:
-        self._gather(self._fanout.finished, event)
-
-    def refused(self, event: TurnRefused) -> None:
-        self._tell()
-        self._fanout.refused(event)
-
-    def streamed(self, event: TurnStreamed) -> str:
-        """Pass on why to end the turn here."""
-        self._tell()
-        return self._fanout.streamed(event)
-
-    def _gather(self, tell: Callable[[Any], None], event: TurnAdmitted | TurnFinished) -> None:
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._tell)
-        self._waiting.append((tell, event))
-
-    def _tell(self) -> None:
-        waiting = self._waiting
-        try:
-            while waiting:
-                tell, event = waiting.popleft()
-                tell(event)
-        finally:
-            if waiting:  # one has failed, and the loop says so; the others are told all the same
-                asyncio.get_running_loop().call_soon(self._tell)
 
 
 class ExitFanout:
