@@ -102,7 +102,7 @@ PLANTS = (
        (f"{_RELAY}:Relay.carry", "turn.end(Outcome.FAILED, message.message, Failure.UNREADABLE)",
         "self._turns.settle(turn, NOTHING)")),
     _p("lets-the-cap-go", "a stream beyond its cap is cut",
-       (f"{_RELAY}:_overruns", "counted = ", "return False\n    counted = ")),
+       (f"{_RELAY}:_overruns", "most, usage = ", "return False\n    most, usage = ")),
     _p("charges-errors", "an answer that is none costs nothing",
        (f"{_CHARGE}:charge_answer", "if seen.nothing_came and not seen.counts_something:", "if False:")),
     _p("charges-refusals", "a refusal of the upstream's costs nothing",

@@ -44,8 +44,8 @@ from epad.watchdog import feed, interval_seconds, watch_clock
 from epad.web.server import WebPageError
 
 YOUNG_OBJECTS = 20_000
-"""So many objects more than before, and rings are looked for among the young: a turn in flight has some two hundred,
-and at the usual 700 those of 32 were looked through several times each, 4 % of the processor time."""
+"""After so many new objects the garbage collector looks for cycles among them. A turn in flight has some two hundred;
+at Python's own 700 the objects of 32 turns were looked through several times each, 4 % of the processor time."""
 EXIT_OK = 0
 EXIT_FAILED = 1
 BEGIN_AGAIN = -1
@@ -208,7 +208,7 @@ class Daemon:
         self._spawn("clock marks", stores.clock_marks.run())
         try:
             await self._start(house)
-            # What is there now stays: looking through it all for rings took 35 ms, every 3,000 requests.
+            # What is there now stays: looking through it all for cycles took 35 ms, every 3,000 requests.
             gc.freeze()
             gc.set_threshold(YOUNG_OBJECTS)
             failed = await self._until_stopped(house)

@@ -94,7 +94,7 @@ class Health:
         self._state = State.WELL
         self._why = ""
         self._since = clock.monotonic()
-        self._try_at = 0.0
+        self._try_at, self._kept_away_seconds = 0.0, 0.0
         self._tried_at = 0.0
         self._looks_failed = False
         self._rejections = 0
@@ -145,7 +145,8 @@ class Health:
             return 0.0
         wait = 0.0
         if self.is_open and not self._has_not_failed(who):
-            wait = self._try_at - self._clock.monotonic()
+            # The difference of two moments is rounded: 10.000000000000114 for 10 was seen.
+            wait = min(self._try_at - self._clock.monotonic(), self._kept_away_seconds)
         return max(0.0, wait, self.seconds_limited(model))
 
     def seconds_closed(self) -> float:
@@ -253,7 +254,7 @@ class Health:
     def _wait(self) -> None:
         """Say when the next turn may try it."""
         seconds = DOUBTED_SECONDS if self._looks_failed and self._look.reason else OPEN_SECONDS
-        self._try_at = self._tried_at + seconds
+        self._try_at, self._kept_away_seconds = self._tried_at + seconds, seconds
 
     def _close(self) -> None:
         if not self.is_open:

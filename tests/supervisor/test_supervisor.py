@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import Settings
 from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.supervisor import Supervisor
-from probes.subsystems import SubsystemState
+from probes.subsystems import SubsystemExited, SubsystemState
 from statemachine.containment import Rung
 
 TALKER = f"""{READY}
@@ -163,6 +164,31 @@ async def test_failures_are_told_to_the_next_daemon(world: World) -> None:
     assert [name for name, _ in world.remembered] == ["it"]
     assert len(world.remembered[0][1]) == 1
     assert len(world.exits) == 4
+    await second.stop_all()
+
+
+async def test_what_is_told_is_recorded_though_the_daemon_lets_go_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is busy when the exit is told, and the daemon leaves before the record has been written."""
+    let_go = threading.Event()
+
+    def exited(event: SubsystemExited) -> None:
+        world.database._thread.submit(let_go.wait)
+        world.exits.append(event)
+
+    monkeypatch.setattr(world, "exited", exited)
+    rule = msgspec.structs.replace(ROW, backoff_seconds=30.0, backoff_max_seconds=30.0)
+    first = world.supervisor({"it": program("raise SystemExit(1)", restart=rule)})
+    await first.start()
+    await until(lambda: len(world.exits) == 1)
+    await first.detach()
+    let_go.set()
+    monkeypatch.undo()
+    world.engine = world.make_engine()
+    second = world.supervisor({"it": program("raise SystemExit(1)", restart=rule)})
+    await second.start()
+    assert [(name, len(failed_at)) for name, failed_at in world.remembered] == [("it", 1)]
     await second.stop_all()
 
 
