@@ -34,6 +34,7 @@ from epad.logs import configure
 from epad.memory import give_large_blocks_back
 from epad.notify import notify, reloading
 from epad.notifying.making import make_notifier, view_of
+from epad.reload import ChangeRefusedError
 from epad.state_format import NewerStateError, claim
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
@@ -240,7 +241,7 @@ class Daemon:
             told.clear()
             try:
                 await house.reloader.reload()
-            except ConfigError:
+            except (ConfigError, ChangeRefusedError):
                 pass  # it has been logged, with every place; what was in force still is
             except (DatabaseError, LedgerError, SupervisorError):
                 pass  # so has this, and the next reload takes up what it has left undone

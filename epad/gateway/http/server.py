@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 
 from epad.accepting import BACKLOG, Accepting
 from epad.beat import sleep_to_beat
@@ -112,6 +113,20 @@ class HttpServer:
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="connections")
         return listener
+
+    async def close_door(self, owner: str, kept: Collection[Listener] = ()) -> None:
+        """Listen no more at one subsystem's own sockets but those `kept`; who came in by them is served to the end."""
+        for listener in self.listeners_of(owner):
+            if listener not in kept:
+                self._listeners.remove(listener)
+                await listener.close()
+                for connection in list(self.shared.connections):
+                    if connection.entrance is listener:
+                        connection.close_when_idle()
+
+    def listeners_of(self, owner: str) -> list[Listener]:
+        """The sockets that are one subsystem's alone."""
+        return [listener for listener in self._listeners if listener.owner == owner]
 
     async def stop(self, seconds: float) -> None:
         """Listen no more, give what is in hand so long, interrupt the rest, and close every connection."""
