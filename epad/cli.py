@@ -89,8 +89,10 @@ def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # structlog imports rich where it is installed: 6 MB for tracebacks in colour, which no daemon draws.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    # structlog imports both where they are installed: 6 MB for tracebacks in colour, which no daemon draws, and 1 MB
+    # for threads of a kind that epad has none of.
+    for unused in ("rich", "greenlet"):
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     from epad import config_load, daemon  # noqa: PLC0415
 
     def read() -> config_load.Loaded:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import uvloop
 
 from epad import __version__
 from epad.beat import sleep_to_beat
@@ -31,7 +32,7 @@ from epad.gateway.errors import GatewayError
 from epad.house import House
 from epad.ledger.errors import LedgerError
 from epad.logs import configure
-from epad.memory import give_large_blocks_back
+from epad.memory import give_large_blocks_back, share_one_heap
 from epad.notify import notify, reloading
 from epad.notifying.making import make_notifier, view_of
 from epad.reload import ChangeRefusedError
@@ -82,7 +83,8 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
         config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):
             _claim(directories)
-            status = asyncio.run(Daemon(config, read_config, directories, os.environ).run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                status = runner.run(Daemon(config, read_config, directories, os.environ).run())
     except (
         StartError,
         NewerStateError,
@@ -195,6 +197,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
         raise_limit()
         give_large_blocks_back()
+        share_one_heap()
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
         in_force = stores.budget_changes.applied
