@@ -29,6 +29,7 @@ from epad.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.embedded import with_embedded_default
 from epad.events import EventKind
 from epad.gateway.errors import GatewayError
+from epad.handover import Handover
 from epad.house import House
 from epad.ledger.errors import LedgerError
 from epad.logs import configure
@@ -186,6 +187,7 @@ class Daemon:
         self._log = structlog.get_logger("epad.daemon")
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stop = asyncio.Event()
+        self._handover = Handover(os.environ)
 
     async def run(self) -> int:
         """Start, work until a signal or a failure, stop. What it returns is the exit status, or BEGIN_AGAIN."""
@@ -208,6 +210,7 @@ class Daemon:
             stores,
             clock,
             boot,
+            self._handover,
         )
         self._spawn("clock marks", stores.clock_marks.run())
         try:
@@ -227,6 +230,7 @@ class Daemon:
             patience = f"WATCHDOG_USEC={int(START_SECONDS * 1e6)}"
             notify(*reloading(), patience, "STATUS=begins again as what is installed now")
             await self._leave(house)
+            self._handover.inherit()
             return BEGIN_AGAIN
         if await self._is_restarted(house):
             self._log.info("daemon.restarting", children="run on")
@@ -274,6 +278,7 @@ class Daemon:
             self._spawn("watchdog", feed(interval, lambda: house.controller.cycles, house.ledger_commits))
         house.schedule.start()
         house.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
+        self._handover.close_the_rest()
         notify("READY=1", f"STATUS={house.decider.phase}", f"MAINPID={os.getpid()}")
         self._log.info(
             "daemon.ready",
@@ -330,6 +335,7 @@ class Daemon:
         notify("STOPPING=1", "STATUS=stopping")
         self._log.info("daemon.stopping")
         house.events.emit(EventKind.DAEMON_STOPPING)
+        self._handover.end()
         await house.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):

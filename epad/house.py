@@ -31,6 +31,7 @@ from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
+from epad.handover import NoHandover
 from epad.host_readings import watch_lag
 from epad.integrity import Integrity
 from epad.keys import Keys
@@ -88,8 +89,10 @@ class House:
         stores: Stores,
         clock: Clock,
         boot_id: str,
+        handover: NoHandover | None = None,
     ) -> None:
         self.config = config
+        self._handover = handover or NoHandover()
         self.clock = clock
         self._directories = directories
         self._stores = stores
@@ -323,6 +326,7 @@ class House:
                 answers=Answers(self._stores.database, self.config.gateway, self.clock),
                 alarm=self._push,
                 tokenizer_files=load_tokenizers(self.config.upstreams),
+                handover=self._handover,
             )
         )
 
@@ -431,20 +435,8 @@ class House:
 
     def _make_live(self) -> LiveChanges:
         return LiveChanges(
-            configured=self._configured,
-            access=self._access,
-            board=self.board,
-            decider=self.decider,
-            environments=self._environments,
-            gateway=self._gateway,
-            keys=self._keys,
-            logs=self.logs,
-            metrics=self.metrics,
-            metrics_server=self._metrics_server,
-            page=self._page,
-            recorder=self.recorder,
-            stores=self._stores,
-            supervisor=self.supervisor,
-            watchers=self._watchers,
-            world=self._world,
-        )
+            configured=self._configured, access=self._access, board=self.board, decider=self.decider,
+            environments=self._environments, gateway=self._gateway, keys=self._keys, logs=self.logs,
+            metrics=self.metrics, metrics_server=self._metrics_server, page=self._page, recorder=self.recorder,
+            stores=self._stores, supervisor=self.supervisor, watchers=self._watchers, world=self._world,
+        )  # fmt: skip

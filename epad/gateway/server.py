@@ -77,7 +77,9 @@ class Gateway:
         self._refusals = Tally(parts.metrics.refusals.labels)
         parts.metrics.gathers(self._refusals.add_up)
         connections = share(_CONNECTIONS_PART, config.max_connections)
-        self._server = HttpServer(self, config.max_body_bytes, config.write_seconds, connections)
+        self._server = HttpServer(
+            self, config.max_body_bytes, config.write_seconds, connections, parts.handover
+        )
         self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers)
         self._intake = Intake()
         each = max(config.subsystem_bodies_bytes, config.max_body_bytes)
