@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     # Imported here, so that --version and a wrong command line do not wait for the daemon's libraries.
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Build the command line of `epad`."""
     parser = argparse.ArgumentParser(
         "epad",
         description="A kill switch that heals, for people who run AI agents on their own workstation.",

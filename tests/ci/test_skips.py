@@ -41,8 +41,10 @@ def as_pattern(text: ast.expr) -> str:
 def test_every_reason_of_the_suite_is_on_the_list_and_no_other() -> None:
     """A new skip needs a row here and now, not in the first run of CI; a row without a test is taken out."""
     given = {reason for path in TESTS.rglob("*.py") for reason in reasons_in(path.read_text())}
-    listed = {row.reason for row in read(LIST)}
-    assert (given - listed, listed - given) == (set(), set())
+    rows = read(LIST)
+    unlisted = {reason for reason in given if not any(row.match(reason) for row in rows)}
+    unused = {row.reason for row in rows if not any(row.match(reason) for reason in given)}
+    assert (unlisted, unused) == (set(), set())
 
 
 def test_every_row_says_why_and_what_is_lacking() -> None:

@@ -38,8 +38,9 @@ class Row:
 
 
 def read(path: Path) -> list[Row]:
-    """Read the list. Raises KeyError or TypeError if a row is not whole."""
-    return [Row(**row) for row in tomllib.loads(path.read_text())["skip"]]
+    """Read the list, what is more exact first. Raises KeyError or TypeError if a row is not whole."""
+    rows = [Row(**row) for row in tomllib.loads(path.read_text())["skip"]]
+    return sorted(rows, key=lambda row: row.reason.count("*"))
 
 
 def objections(
