@@ -29,7 +29,7 @@ a changed file, and says what waits for a restart. Seconds may have a fraction. 
 `epad check --try` also starts each subsystem once, in a house of its own that is gone afterwards (state, sockets, keys,
 a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
 with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
-programs are real: what they do to their own files, ports and GPUs they do here too.
+programs are real: what they do to their own files, ports and GPUs they do here too. Run it as the daemon's user.
 """
 
 # What the shipped defaults do not speak of: the tables that only a configuration of one's own has.

@@ -101,7 +101,7 @@ def test_what_is_good_is_told_by_its_own_check(place: Place) -> None:
         f"[subsystems.job]\ncommand = {python('print(1)')}\n"
         '[subsystems.notebook]\nkind = "client"\n[subsystems.models]\nkind = "unit"\nunit = "ollama.service"\n'
     )
-    status, said, output = place.run()
+    status, said, output = place.run("--seconds", "60")
     assert status == 0, output
     assert said == {
         "ok     says": "ready: it said READY=1",
@@ -127,7 +127,7 @@ def test_each_way_to_fail_is_told(place: Place) -> None:
         f'health = {{ tcp = "127.0.0.1:{free_port()}" }}\n'
         f'[subsystems.ever]\ncommand = {python("print(1)")}\nrestart = {{ policy = "always" }}\n'
         '[subsystems.waits]\ncommand = ["true"]\ndepends_on = ["never"]\n'
-        f"[subsystems.fine]\ncommand = {python(READY)}\nnotifies = true\n"
+        f"[subsystems.fine]\ncommand = {SLEEPS}\n"
     )
     status, said, output = place.run("--seconds", "2")
     assert status == 1
@@ -169,7 +169,9 @@ def test_a_port_that_the_running_daemons_child_holds(
     """Its check would be answered by the other; without one it dies of the port. The holder is named and let be."""
     house, port = running
     pid, files = house.subsystem("server")["pid"], sorted(path.name for path in house.state.iterdir())
-    health = f'health = {{ tcp = "127.0.0.1:{port}" }}\n' if checked else ""
+    health = (
+        f'health = {{ tcp = "127.0.0.1:{port}" }}\n' if checked else "notifies = true\n"
+    )  # and has its time
     place.state = house.state
     place.write(f"[subsystems.server]\ncommand = {python(SERVES, str(port))}\n{health}")
     done = subprocess.run(
@@ -260,7 +262,7 @@ def test_who_ends_it_early_leaves_nothing_either(place: Place, number: signal.Si
 def test_the_embedded_default_can_be_tried(place: Place) -> None:
     """With its own model server, which is no model of anybody's."""
     place.write("")
-    status, said, output = place.run()
+    status, said, output = place.run("--seconds", "60")
     assert status == 0, output
     assert {key.split()[1] for key in said} == {"model", "wargame", "chat"}
 
