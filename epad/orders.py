@@ -137,6 +137,8 @@ class Orders:
         hold = self.controller.hold_of(name)
         if hold.rung is not Rung.OPEN:
             raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
+        if why := self.controller.stands_by:
+            raise ConflictError(f"{name} is not restarted: {why}")
         self._note("restart", name, reason, by)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))

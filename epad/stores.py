@@ -29,6 +29,7 @@ from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
+from epad.response.standby_journal import StandbyJournal, place_of_copy
 from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
@@ -97,8 +98,13 @@ class Stores:
             self.budgets.restore(all_spent(config, 0.0), now)
         return missing
 
+    def shut(self) -> str:
+        """Say why no turn is taken; empty while turns are."""
+        return self.ledger.shut() or self.journal.stands_by
+
     async def close(self) -> None:
         await self.ledger.close()
+        await self.journal.close()
         with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
             await self.clock_marks.keep()
         await self.database.close()
@@ -115,7 +121,10 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
         .and_directories(directories.state, places.anchor)
         .loss
     )
-    journal = Journal(database, clock, boot_id)
+    copy = place_of_copy(directories.runtime, directories.state)
+    standby = StandbyJournal(database, JOURNAL_SCHEMA, copy)
+    await standby.recover()
+    journal = Journal(database, clock, boot_id, standby)
     identities = Identities(database, clock)
     await identities.load()
     costs = CostBook(database, clock, boot_id)

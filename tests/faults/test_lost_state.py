@@ -6,105 +6,20 @@ Whatever happens, nothing is forwarded that would not be found in the ledger aga
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from installed import QUICK, Installation, installation
-
-CLIENT = """
-[upstreams.stub]
-url = "http://127.0.0.1:%d"
-dialects = ["openai"]
-[subsystems.c]
-kind = "client"
-budget = { tokens_per_hour = 100000 }
-"""
-ANSWER = json.dumps({
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-}).encode()  # fmt: skip
-
-
-class Stub(ThreadingHTTPServer):
-    """A model server that counts what reaches it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.turns = 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Stub
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.turns += 1
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Scene:
-    """A daemon, a client of it, and the model server behind."""
-
-    def __init__(self, house: Installation, stub: Stub) -> None:
-        self.house, self.stub = house, stub
-        self.url = self.key = ""
-
-    @property
-    def state(self) -> Path:
-        return self.house.state
-
-    def start(self) -> None:
-        self.house.start()
-        self.url = self.house.status()["gateway"]["url"]
-        self.key = (self.state / "keys/c.key").read_text().strip()
-
-    def ask(self) -> int:
-        """One turn; its HTTP status."""
-        body = json.dumps({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]})
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions",
-            body.encode(),
-            {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                status: int = answer.status
-                return status
-        except urllib.error.HTTPError as error:
-            return error.code
+from installed import installation
+from turn_scene import Scene, turn_scene
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    stub = Stub()
-    with installation(QUICK + CLIENT % stub.server_address[1]) as house:
-        scene = Scene(house, stub)
-        scene.start()
-        assert [scene.ask() for _ in range(3)] == [200] * 3
-        try:
-            yield scene
-        finally:
-            stub.shutdown()
-            stub.server_close()
+    with installation() as house, turn_scene(house) as scene:
+        yield scene
 
 
 def delete(*names: str) -> Callable[[Path], None]:
