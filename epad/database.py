@@ -67,11 +67,14 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._connection: apsw.Connection | None = None
         self._files = OpenFiles(())
+        self.is_new = False
+        """Whether there was no file, or an empty one, when it was opened."""
 
     async def open(self) -> None:
         """Open the file and make sure of its page sums and its tables. Raises DatabaseError."""
 
         def work() -> None:
+            self.is_new = not self._path.exists() or self._path.stat().st_size == 0
             self._connection = connect(self._path)
             if page_sums.add(self._connection):
                 self._connection.close()

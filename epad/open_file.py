@@ -38,6 +38,11 @@ class OpenFile:
         else:
             if (status.st_dev, status.st_ino) != (self.device, self.inode):
                 what = "was replaced by another file"
+            elif not os.access(self.path, os.W_OK, effective_ids=True):
+                return (
+                    f"{self.path} was made read-only while it is in use: a next start could not write to it; make it "
+                    "writable again (its mode, or its mount)"
+                )
             elif self.grows and status.st_size < self.size:
                 what = f"was cut from {self.size} to {status.st_size} bytes"
             else:

@@ -161,13 +161,13 @@ class Ledger:
         """Why no turn is taken; empty while turns are."""
         return self._loss() or (self._missing.sentence if self._missing else "")
 
-    async def accept_loss(self, reason: str) -> Missing | None:
-        """Give up what is missing, on a person's word; what that was. Raises LedgerError."""
+    async def accept_loss(self, reason: str, what: str = "") -> Missing | None:
+        """Give up what is missing, and `what` beside it, on a person's word; which records. Raises LedgerError."""
         stamp = self._appender.stamp()
         if self._losses is None:
             return None
         losses = self._losses
-        given_up = await self._call(lambda: losses.accept(reason, stamp))
+        given_up = await self._call(lambda: losses.accept(reason, stamp, what))
         self._missing = None
         return given_up
 

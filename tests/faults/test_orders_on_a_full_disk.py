@@ -19,6 +19,10 @@ from small_disk import Filler, tmpfs
 from turn_scene import Scene, turn_scene
 
 TARGETS = """
+[probes.host]
+disk_warn_bytes = 0
+disk_limit_bytes = 0
+disk_critical_bytes = 0
 [lifeboat]
 ballast_bytes = 4194304
 [subsystems.target]
