@@ -176,7 +176,8 @@ class Anchor:
 class HeadKeeper:
     """Writes heads of what was committed, in a thread of its own: no turn waits for its fsync.
 
-    A head follows when `head_records` have come since the last, or `head_seconds` after the first of them.
+    A head follows when `head_records` have come since the last, or `head_seconds` after the first of them. One that
+    could not be written is tried again every `head_seconds`, whether records come or not; `error` says why meanwhile.
     """
 
     def __init__(
@@ -220,27 +221,33 @@ class HeadKeeper:
                 pending, log = self._pending, self._log_next
                 self._pending, self._log_next = None, False
                 stopping = self._stopping
-            if pending is not None:
-                self._write(*pending, log=log)
+            if pending is not None and not self._write(*pending, log=log):
+                self._wait_to_try_again(pending, log=log)
             if stopping:
                 return
+
+    def _wait_to_try_again(self, pending: tuple[Frontier, bytes], *, log: bool) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping, timeout=self._head_seconds)
+            self._pending, self._log_next = self._pending or pending, self._log_next or log
 
     def _is_due(self) -> bool:
         many = self._pending is not None and self._pending[0].size - self.size >= self._head_records
         return many or self._log_next or self._stopping
 
-    def _write(self, frontier: Frontier, link: bytes, *, log: bool) -> None:
+    def _write(self, frontier: Frontier, link: bytes, *, log: bool) -> bool:
         now_ns = self._wall_ns()
         log = log or now_ns - self._logged_ns >= LOG_SECONDS * 1e9
         try:
             self._anchor.write(Head(frontier.size, frontier.root(), link, now_ns), log=log)
         except HeadError as error:
             self.error = str(error)
-            return
+            return False
         self.error = ""
         self.size = frontier.size
         if log:
             self._logged_ns = now_ns
+        return True
 
 
 def _cut_torn_note(path: Path) -> None:

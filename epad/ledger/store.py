@@ -159,7 +159,16 @@ class Ledger:
 
     def shut(self) -> str:
         """Why no turn is taken; empty while turns are."""
-        return self._loss() or (self._missing.sentence if self._missing else "")
+        return self._loss() or (self._missing.sentence if self._missing else "") or self._unwitnessed()
+
+    def _unwitnessed(self) -> str:
+        """Say that records could be lost without anybody's noticing; it ends when a head can be written again."""
+        why = self._keeping.unwitnessed if self._keeping else ""
+        return (
+            f"{why}; nothing would show if records were lost, so nothing is forwarded until it can be"
+            if why
+            else ""
+        )
 
     async def accept_loss(self, reason: str, what: str = "") -> Missing | None:
         """Give up what is missing, and `what` beside it, on a person's word; which records. Raises LedgerError."""
