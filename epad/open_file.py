@@ -7,6 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOM_BYTES = 65_536
+"""A file system with less is full: one record and its page, in a ledger and in `state.db`."""
+
+
+def has_room(path: Path) -> bool:
+    """Say whether anything more can be written to the file system of `path`; True where that cannot be known."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return True
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return free * disk.f_frsize >= ROOM_BYTES
+
 
 @dataclass(slots=True)
 class OpenFile:
@@ -38,11 +51,6 @@ class OpenFile:
         else:
             if (status.st_dev, status.st_ino) != (self.device, self.inode):
                 what = "was replaced by another file"
-            elif not os.access(self.path, os.W_OK, effective_ids=True):
-                return (
-                    f"{self.path} was made read-only while it is in use: a next start could not write to it; make it "
-                    "writable again (its mode, or its mount)"
-                )
             elif self.grows and status.st_size < self.size:
                 what = f"was cut from {self.size} to {status.st_size} bytes"
             else:
@@ -52,6 +60,19 @@ class OpenFile:
             f"{self.path} {what} while it is in use: what is written now ends with the daemon; copy it from "
             f"/proc/{os.getpid()}/fd while it runs, or stop it and restore the newest checkpoint"
         )
+
+    def refusal(self) -> str:
+        """Say why a next write to the file, or a next start, would fail; empty while neither would."""
+        if not self.path.exists():
+            return ""  # its loss says more
+        if not has_room(self.path):
+            return f"no room is left on the file system of {self.path}: free some space"
+        if not os.access(self.path, os.W_OK, effective_ids=True):
+            return (
+                f"{self.path} was made read-only while it is in use, and a next start could not write to it: make it "
+                "writable again (its mode, or its mount)"
+            )
+        return ""
 
 
 class OpenFiles:
@@ -78,3 +99,7 @@ class OpenFiles:
     def loss(self) -> str:
         """The first of these; empty while there is none."""
         return next((loss for file in self._files if (loss := file.loss())), "")
+
+    def refusal(self) -> str:
+        """Say why a next write to one of them would fail; empty while none would."""
+        return next((refusal for file in self._files if (refusal := file.refusal())), "")

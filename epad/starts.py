@@ -162,7 +162,7 @@ def _lost(begun: int, own: Counted | None, known: Counted | None, *, alone: bool
 
 
 _BOTH_LOST = (
-    "state.db is new and the anchor knows of no opening, while the ledger has records: both were deleted, and what "
+    "state.db is new and the anchor knows of no opening, though the ledger had records: both were deleted, and what "
     "they had is lost (holds, keys, budgets set, money spent, events, the heads that vouch for the ledger's records)"
 )
 

@@ -109,8 +109,9 @@ class Stores:
         return "; ".join(filter(None, (records, what)))
 
     def shut(self) -> str:
-        """Say why no turn is taken; empty while turns are."""
-        return self.ledger.shut() or self.journal.stands_by
+        """Say why no turn is taken, and all that is lost; empty while turns are."""
+        reasons = (self.ledger.shut(), self.starts.sentence, self.journal.stands_by)
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     async def close(self) -> None:
         await self.ledger.close()
@@ -128,11 +129,11 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
     starts = Starts(database, places.anchor / STARTS_FILE, clock)
-    await starts.begin(ledger_is_new=ledger.epoch == 1)
+    await starts.begin(ledger_is_new=ledger.epoch == 1 and ledger.missing is None)
     files = OpenFiles.of_databases(directories.ledger_database, directories.state_database).and_directories(
         directories.state, places.anchor
     )
-    ledger.guard(lambda: files.loss() or starts.sentence)
+    ledger.guard(files.loss, lambda: starts.sentence or files.refusal())
     copy = place_of_copy(directories.runtime, directories.state)
     standby = StandbyJournal(database, JOURNAL_SCHEMA, copy)
     await standby.recover()

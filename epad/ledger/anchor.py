@@ -84,6 +84,7 @@ class Anchor:
         self._witness = places.witness
         self._signer = signer
         self._lock = threading.RLock()
+        self._log_bytes = 0
 
     @classmethod
     def open(cls, places: Places) -> Anchor:
@@ -94,6 +95,7 @@ class Anchor:
             anchor = cls(places, signer)
             anchor._publish_key()
             _cut_torn_note(places.anchor / LOG_FILE)
+            anchor._log_bytes = anchor._size_of_log()
         except OSError as error:
             raise HeadError(f"the ledger's heads cannot be kept: {error}") from error
         return anchor
@@ -116,6 +118,22 @@ class Anchor:
                 replace_file(self._directory / HEAD_FILE, note.encode())
         except OSError as error:
             raise HeadError(f"the ledger's head could not be written: {error}") from error
+
+    def loss(self) -> str:
+        """Say that the log of heads is shorter than it was left; empty while it is not."""
+        size = self._size_of_log()
+        if size >= self._log_bytes:
+            return ""
+        return (
+            f"{self._directory / LOG_FILE} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
+            "lost, and a repair writes again what can still be believed"
+        )
+
+    def _size_of_log(self) -> int:
+        try:
+            return (self._directory / LOG_FILE).stat().st_size
+        except OSError:
+            return 0
 
     def _tell_witness(self, note: str) -> None:
         """Leave a copy outside; a place where that cannot be done has none."""
@@ -149,6 +167,7 @@ class Anchor:
                     path = self._directory / name
                     if path.exists():
                         path.replace(path.with_name(f"{name}.damaged"))
+                self._log_bytes = 0
                 self._publish_key()
             except OSError as error:
                 raise HeadError(f"the ledger's heads cannot be mended: {error}") from error
@@ -164,13 +183,15 @@ class Anchor:
             replace_file(path, "".join(f"{line}\n" for line in [*lines, self._signer.verifier_key]).encode())
 
     def _append(self, note: str) -> None:
+        data = f"{note}\n\n".encode()
         path = self._directory / LOG_FILE
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            _write_all(descriptor, f"{note}\n\n".encode())
+            _write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        self._log_bytes += len(data)
 
 
 class HeadKeeper:

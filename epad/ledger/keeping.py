@@ -60,7 +60,7 @@ class Keeping:
     @property
     def unwitnessed(self) -> str:
         """Say why the newest head is not where a later start would look for it; empty while it is."""
-        return self._keeper.error if self._keeper else ""
+        return (self._keeper.error if self._keeper else "") or self._anchor.loss()
 
     @property
     def trouble(self) -> str:
