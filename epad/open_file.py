@@ -97,8 +97,10 @@ class OpenFiles:
         return tuple(loss for file in self._files if (loss := file.loss()))
 
     def loss(self) -> str:
-        """The first of these; empty while there is none."""
-        return next((loss for file in self._files if (loss := file.loss())), "")
+        """Say the first of these, and which other files it is so with; empty while there is none."""
+        lost = [(file.path, loss) for file in self._files if (loss := file.loss())]
+        others = ", ".join(path.name for path, _ in lost[1:])
+        return lost[0][1] + (f"; the same holds for {others}" if others else "") if lost else ""
 
     def refusal(self) -> str:
         """Say why a next write to one of them would fail; empty while none would."""

@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS start_count(
     id INTEGER PRIMARY KEY CHECK (id = 1), begun INTEGER NOT NULL, counted INTEGER NOT NULL, utc TEXT NOT NULL) STRICT;
 """
 COUNT_SECONDS = 60.0
+NO_COUNT = -1
+"""What `state.db` has counted while it is known that both places have lost everything."""
 _BEGIN = """
 INSERT INTO start_count VALUES (1, ?, ?, ?)
 ON CONFLICT DO UPDATE SET begun = excluded.begun
@@ -85,12 +87,14 @@ class Starts:
         """Compare the two counts; count this start if they agree. Raises DatabaseError."""
         begun, own = await self._database.read(_read_own)
         known = await asyncio.to_thread(self._read_anchor)
-        self._count = max(begun, known.count if known else 0)
+        self._count = max(begun, known.count if known else 0, 0)
         self.lost = _lost(begun, own, known, alone=self._database.is_new and not ledger_is_new)
-        if self.lost:
-            self._log.error("starts.disagree", lost=self.lost)
-        else:
+        if not self.lost:
             await self.count()
+            return
+        self._log.error("starts.disagree", lost=self.lost)
+        if known is None and own is None:  # the next start finds a state.db that is not new any more
+            await self._database.write(lambda db: db.execute(_BEGIN, (0, NO_COUNT, "")).fetchall())
 
     async def accept(self) -> str:
         """Give up what is lost, on a person's word; what that was. Raises DatabaseError."""
@@ -143,14 +147,15 @@ def _lost(begun: int, own: Counted | None, known: Counted | None, *, alone: bool
     """Say which of the two places has lost something; empty if neither has."""
     if known is not None and known.count == ANY_COUNT:
         return ""
-    if own is None and known is None:
-        return _BOTH_LOST if alone else ""
+    if known is None and (own is None or own.count == NO_COUNT):
+        return _BOTH_LOST if alone or own else ""
     known = known or Counted(0)
     if own is None or known.count > begun:
         has = f"knows of {own.words}" if own else "is new"
         return (
             f"state.db {has}, and the anchor of {known.words}: state.db was deleted or put back from an older copy, "
-            "and what it had since then is lost (holds, keys given and revoked, budgets set, money spent, events)"
+            "and what it had since then is lost (holds, keys given and revoked, budgets set, money spent, events; a "
+            "client whose key is refused gets a new one by `epactl key rotate NAME`)"
         )
     if known.count < own.count:
         has = f"knows of {known.words}" if known.count else "knows of no opening"

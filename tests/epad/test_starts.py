@@ -163,8 +163,12 @@ async def test_both_gone_beside_a_ledger_that_is_not_new_are_known(tmp_path: Pat
         assert starts.lost == ""
     for name in ("state.db", "anchor"):
         (tmp_path / name).unlink()
-    async with life(tmp_path, ledger_is_new=False) as starts:
-        assert "both were deleted" in starts.lost
+    for _ in range(2):
+        async with life(tmp_path, ledger_is_new=False) as starts:
+            assert "both were deleted" in starts.lost
+    async with life(tmp_path) as starts:
+        assert await starts.accept() != ""
+    assert await lost(tmp_path) == ""
 
 
 async def test_a_state_from_before_there_was_a_count_begins_to_be_counted(tmp_path: Path) -> None:

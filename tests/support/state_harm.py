@@ -19,18 +19,14 @@ DELETED, OLDER, CUT, READ_ONLY, FULL = HARMS = ("deleted", "older", "truncated",
 class State:
     """A state directory of which one `target` can be harmed; `older` is a copy from before."""
 
-    def __init__(self, path: Path, target: str) -> None:
+    def __init__(self, path: Path, target: str, older: Path) -> None:
         self.path = path
         self.target = target
-        self.older = path.with_name("older")
+        self.older = older
 
     @property
     def _place(self) -> Path:
         return self.path if self.target == DIRECTORY else self.path / self.target
-
-    def keep_a_copy(self) -> None:
-        """Keep the state as it is now, for an older copy later; nothing may have it open."""
-        shutil.copytree(self.path, self.older)
 
     @contextlib.contextmanager
     def harmed(self, harm: str, disk: Path | None = None) -> Iterator[None]:

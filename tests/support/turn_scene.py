@@ -69,7 +69,12 @@ class Scene:
     def start(self) -> None:
         self.house.start()
         self.url = self.house.status()["gateway"]["url"]
-        self.key = (self.state / "keys/c.key").read_text().strip()
+        self.read_key()
+
+    def read_key(self) -> None:
+        """The client's, as it is by now; none where it went with the state."""
+        file = self.state / "keys/c.key"
+        self.key = file.read_text().strip() if file.exists() else ""
 
     def ask(self) -> int:
         """One turn; its HTTP status."""
@@ -88,15 +93,27 @@ class Scene:
 
 
 @contextlib.contextmanager
-def turn_scene(house: Installation, more: str = "") -> Iterator[Scene]:
-    """Start a daemon on this installation, with `more` configured, and see three turns through."""
+def model_server() -> Iterator[Stub]:
+    """The model server alone."""
     stub = Stub()
-    house.config.write_text(QUICK + CLIENT % stub.server_address[1] + more)
-    scene = Scene(house, stub)
     try:
-        scene.start()
-        assert [scene.ask() for _ in range(3)] == [200] * 3
-        yield scene
+        yield stub
     finally:
         stub.shutdown()
         stub.server_close()
+
+
+def configured(house: Installation, stub: Stub, more: str = "") -> Scene:
+    """A scene on this installation, with `more` configured; nothing is started."""
+    house.config.write_text(QUICK + CLIENT % stub.server_address[1] + more)
+    return Scene(house, stub)
+
+
+@contextlib.contextmanager
+def turn_scene(house: Installation, more: str = "") -> Iterator[Scene]:
+    """Start a daemon on this installation, with `more` configured, and see three turns through."""
+    with model_server() as stub:
+        scene = configured(house, stub, more)
+        scene.start()
+        assert [scene.ask() for _ in range(3)] == [200] * 3
+        yield scene
