@@ -126,7 +126,7 @@ class Anchor:
             return ""
         return (
             f"{self._directory / LOG_FILE} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
-            "lost, and a repair writes again what can still be believed"
+            "lost; a repair, or a restart of epad, goes on without them"
         )
 
     def _size_of_log(self) -> int:

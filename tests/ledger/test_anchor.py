@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -230,6 +231,24 @@ async def test_a_head_that_cannot_be_written_shuts_the_door_until_it_can_be(path
     assert await ledger.open_turn(opening(3)) == 3
     await ledger.close()
     assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
+async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_mended_it(path: Path) -> None:
+    """What can be believed of it is written again; a log that grows is no news."""
+    await fill(path, 5, places(path))
+    ledger = await open_ledger(path, places(path), head_records=1)
+    log = places(path).anchor / "heads.log"
+    await ledger.open_turn(opening(50))
+    assert ledger.shut() == ""
+    size = log.stat().st_size
+    os.truncate(log, size // 2)
+    assert f"{log} was cut from {size} to {size // 2} bytes" in ledger.shut()
+    with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
+        await ledger.open_turn(opening(51))
+    await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
+    assert ledger.shut() == ""
+    await ledger.open_turn(opening(52))
+    await ledger.close()
 
 
 async def until(holds: Callable[[], object]) -> None:
