@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -240,9 +241,8 @@ async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_men
     log = places(path).anchor / "heads.log"
     await ledger.open_turn(opening(50))
     assert ledger.shut() == ""
-    size = log.stat().st_size
-    os.truncate(log, size // 2)
-    assert f"{log} was cut from {size} to {size // 2} bytes" in ledger.shut()
+    os.truncate(log, 100)
+    assert re.search(f"{log} was cut from [0-9]+ to 100 bytes", ledger.shut())
     with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
         await ledger.open_turn(opening(51))
     await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
