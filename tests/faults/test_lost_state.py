@@ -127,7 +127,7 @@ def laid(past: Past, target: str, harm: str) -> Iterator[tuple[Scene, State, Pat
         if harm == FULL:
             house.state, disk = stack.enter_context(small_state(directory, target))
         stack.callback(house.clean_up)
-        house.socket = directory / "run/control.sock"
+        house.runtime = directory / "run"
         runtime = f'[daemon]\nruntime_directory = "{directory}/run"\n'
         scene = configured(house, past.stub, SMALL + runtime)
         past.lay(house.state)

@@ -43,7 +43,7 @@ class Installation:
     def __init__(self, directory: Path, config: str = QUICK) -> None:
         self.directory = directory
         self.state = directory / "state"
-        self.socket = self.state / "run/control.sock"
+        self.runtime: Path | None = None  # where the configuration puts the sockets, if not below the state
         self.config = directory / "epad.toml"
         self.config.write_text(config)
         self.log = directory / "daemon.log"
@@ -89,7 +89,7 @@ class Installation:
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `epactl`."""
         return subprocess.run(
-            [EPACTL, "--socket", self.socket, *arguments],
+            [EPACTL, "--socket", (self.runtime or self.state / "run") / "control.sock", *arguments],
             capture_output=True,
             text=True,
             timeout=60,
