@@ -19,10 +19,10 @@ from small_disk import Filler, tmpfs
 from turn_scene import Scene, turn_scene
 
 TARGETS = """
+[hysteresis.host]
+clear_after_seconds = 4000
 [probes.host]
-disk_warn_bytes = 0
-disk_limit_bytes = 0
-disk_critical_bytes = 0
+interval_seconds = 3600  # it would see the full disk, and lead into the lifeboat by itself
 [lifeboat]
 ballast_bytes = 4194304
 [subsystems.target]

@@ -78,7 +78,10 @@ body = json.dumps({"model": "tiny", "max_tokens": 5, "messages": [{"role": "user
 door = http.client.HTTPConnection(sys.argv[2], timeout=30)
 if sys.argv[1]:
     door.sock = socket.socket(socket.AF_UNIX)
-    door.sock.connect(sys.argv[1])
+    try:
+        door.sock.connect(sys.argv[1])
+    except PermissionError:
+        sys.exit(print(0))
 door.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
 print(door.getresponse().status)
 """
@@ -184,7 +187,7 @@ def outcome(status: int) -> str:
 
 
 def knock(box: SystemdBox, who: str, socket: str) -> int:
-    """Call a model without a key, through a socket or at the gateway's port; the HTTP status."""
+    """Call a model without a key, by a socket or at the gateway's port; the HTTP status, 0 if not let in."""
     host = box.epactl("status")["gateway"]["url"].removeprefix("http://")
     return int(box.run("runuser", "-u", who, "--", "python3", "/srv/knock.py", socket, host))
 
@@ -245,9 +248,10 @@ def test_nobody_calls_a_model_without_a_key(box: SystemdBox) -> None:
 
 
 def test_a_subsystems_own_socket_serves_its_user_and_nobody_else(box: SystemdBox) -> None:
-    """`listen` and `user =`: the kernel says who is there; root is not its user either."""
+    """`listen` and `user =`: the kernel keeps others out, and says of root that it is not its user either."""
     statuses = {who: knock(box, who, "/run/epad/guest.sock") for who in ("visitor", OPERATOR, "root")}
-    assert statuses == {"visitor": 200, OPERATOR: 403, "root": 403}
+    assert statuses == {"visitor": 200, OPERATOR: 0, "root": 403}
+    assert ask(box, "root", *order("release", "guest")) == 0  # whom root's asking has put in doubt
 
 
 def test_a_checkpoint_that_root_puts_back_is_the_daemons(box: SystemdBox) -> None:
@@ -275,7 +279,6 @@ def test_the_daemon_begins_again_for_who_may(box: SystemdBox, who: str) -> None:
 @pytest.mark.parametrize("who", WHO)
 def test_a_phase_is_forced(box: SystemdBox, who: str) -> None:
     """Where the waiting is all that stands in the way of it."""
-    box.wait(lambda: box.epactl("phase")["phase"] == "NORMAL", "the calm before", 60 + PATIENCE_SECONDS)
     for before in ("quarantine", "release"):
         assert ask(box, "root", *order(before, "target")) == 0
     status = ask(box, who, *DEEDS[Operation.FORCE_PHASE].command)
