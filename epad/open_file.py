@@ -62,17 +62,13 @@ class OpenFile:
         )
 
     def refusal(self) -> str:
-        """Say why a next write to the file, or a next start, would fail; empty while neither would."""
-        if not self.path.exists():
-            return ""  # its loss says more
-        if not has_room(self.path):
-            return f"no room is left on the file system of {self.path}: free some space"
-        if not os.access(self.path, os.W_OK, effective_ids=True):
-            return (
-                f"{self.path} was made read-only while it is in use, and a next start could not write to it: make it "
-                "writable again (its mode, or its mount)"
-            )
-        return ""
+        """Say why a next start could not write to the file; empty where it could, or where it is gone (a loss)."""
+        if os.access(self.path, os.W_OK, effective_ids=True) or not self.path.exists():
+            return ""
+        return (
+            f"{self.path} was made read-only while it is in use, and a next start could not write to it: make it "
+            "writable again (its mode, or its mount)"
+        )
 
 
 class OpenFiles:
@@ -80,6 +76,7 @@ class OpenFiles:
 
     def __init__(self, files: Iterable[OpenFile]) -> None:
         self._files = tuple(files)
+        self._on_each_disk = tuple({file.device: file for file in reversed(self._files)}.values())
 
     @classmethod
     def of_databases(cls, *databases: Path) -> OpenFiles:
@@ -104,4 +101,7 @@ class OpenFiles:
 
     def refusal(self) -> str:
         """Say why a next write to one of them would fail; empty while none would."""
+        for file in self._on_each_disk:
+            if not has_room(file.path):
+                return f"no room is left on the file system of {file.path}: free some space"
         return next((refusal for file in self._files if (refusal := file.refusal())), "")

@@ -46,8 +46,8 @@ def test_a_file_that_cannot_be_written_any_more_is_no_loss_but_a_refusal(
         assert f"no room is left on the file system of {path}" in files.refusal()
         assert file.loss() == ""
     path.unlink()
-    assert file.refusal() == ""
-    assert file.loss() != ""
+    assert files.refusal() == ""
+    assert files.loss() != ""
 
 
 def test_a_file_that_is_not_there_cannot_be_held_open(tmp_path: Path) -> None:
