@@ -74,8 +74,20 @@ class Controller:
         self._holds: Mapping[str, Hold] = {}
         self._decided_at = float("-inf")
         self._told_observed: dict[tuple[str, str], float] = {}
+        self._saving: asyncio.Task[None] | None = None
         self.cycles = 0
         self.sentence = "started"
+        journal.attach(self._journal_stands_by, world.reopen_gateway)
+
+    @property
+    def stands_by(self) -> str:
+        """Say why what is decided is not on the disk yet; empty where it is."""
+        return self._journal.stands_by
+
+    def _journal_stands_by(self, reason: str) -> None:
+        """Shut the gateway before anything is decided from memory; save the irreplaceable beside what waits."""
+        self._world.close_gateway(reason)
+        self._saving = asyncio.create_task(self._world.journal_failed(reason), name="journal failed")
 
     def hold_of(self, name: str) -> Hold:
         """How a subsystem should be held, as of the last decision that is in the journal."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import apsw
 
 from epad import page_sums
-from epad.open_file import OpenFiles
+from epad.open_file import OpenFiles, has_room
 
 T = TypeVar("T")
 
@@ -46,8 +46,13 @@ def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
         connection.pragma("trusted_schema", 0)
         connection.pragma("cell_size_check", 1)
     except apsw.Error as error:
-        raise DatabaseError(f"{path}: {error}") from error
+        raise DatabaseError(in_words(path, error)) from error
     return connection
+
+
+def in_words(path: Path, error: apsw.Error) -> str:
+    """Say which file, what SQLite says, and what to do about it where that is known."""
+    return f"{path}: {error}{_fix_of(path, error)}"
 
 
 def fetch(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -67,11 +72,14 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._connection: apsw.Connection | None = None
         self._files = OpenFiles(())
+        self.is_new = False
+        """Whether there was no file, or an empty one, when it was opened."""
 
     async def open(self) -> None:
         """Open the file and make sure of its page sums and its tables. Raises DatabaseError."""
 
         def work() -> None:
+            self.is_new = not self._path.exists() or self._path.stat().st_size == 0
             self._connection = connect(self._path)
             if page_sums.add(self._connection):
                 self._connection.close()
@@ -121,12 +129,18 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except apsw.Error as error:
-            fix = _fix_of(error)
-            raise DatabaseError(f"{self._path}: {error}{fix}") from error
+            raise DatabaseError(in_words(self._path, error)) from error
 
 
-def _fix_of(error: apsw.Error) -> str:
+def _fix_of(path: Path, error: apsw.Error) -> str:
     damaged = isinstance(error, (apsw.CorruptError, apsw.NotADBError))
     if damaged or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
-        return "; its bytes have changed: stop epad and restore the newest checkpoint"
-    return "; free space on its file system" if isinstance(error, apsw.FullError) else ""
+        return (
+            "; its bytes have changed: stop epad and put the newest checkpoint back (`epactl checkpoint restore`); "
+            "what came after it is lost"
+        )
+    if isinstance(error, apsw.ReadOnlyError):
+        return "; it must be writable for epad's user (its mode, its directory's, or its mount)"
+    # A log or an index that cannot grow is an I/O error to SQLite.
+    full = isinstance(error, apsw.FullError) or (isinstance(error, apsw.IOError) and not has_room(path))
+    return "; free space on its file system" if full else ""

@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS event(
 MAX_EVENTS = 200_000
 # A listener this many events behind is cut off rather than allowed to hold the memory of all of them.
 MAX_BACKLOG = 1_000
+# Events kept for a disk that takes none; the oldest beyond that are lost, which is logged.
+MAX_UNWRITTEN = 10_000
 
 
 class EventKind(StrEnum):
@@ -82,10 +84,11 @@ class EventLog:
         self._clock = clock
         self._log = structlog.get_logger("epad.events")
         self._pending: asyncio.Queue[Event] = asyncio.Queue()
+        self._unwritten: list[Event] = []
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def emit(self, kind: EventKind, subsystem: str = "", **fields: Any) -> None:
-        """Record that something happened; it is on the disk a few milliseconds later."""
+        """Record that something happened; it is on the disk a few milliseconds later, or when that takes it."""
         at = self._clock.utc().astimezone(UTC).isoformat(timespec="milliseconds")
         self._pending.put_nowait(Event(0, at, kind, subsystem, fields))
 
@@ -101,6 +104,7 @@ class EventLog:
     async def _write_batch(self, batch: list[Event]) -> None:
         while not self._pending.empty():
             batch.append(self._pending.get_nowait())
+        batch = [*self._unwritten, *batch]
         if not batch:
             return
         try:
@@ -109,9 +113,11 @@ class EventLog:
                 self._database.write(lambda connection: _insert(connection, batch))
             )
         except DatabaseError as error:
-            # The phase journal is what decisions rest on; a lost event is said, not fatal.
-            self._log.error("events.lost", count=len(batch), error=str(error))
+            # The phase journal is what decisions rest on; an event that is late, or lost, is said and not fatal.
+            self._unwritten, lost = batch[-MAX_UNWRITTEN:], max(len(batch) - MAX_UNWRITTEN, 0)
+            self._log.error("events.unwritten", count=len(batch) - lost, lost=lost, error=str(error))
             return
+        self._unwritten = []
         for event in written:
             self._publish(event)
 

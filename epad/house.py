@@ -407,7 +407,7 @@ class House:
             footprints=self._watchers.memory.footprints,
             engine=self.supervisor.engine,
             newest_checkpoint=self.responses.newest_checkpoint,
-            shut=self._stores.ledger.shut,
+            shut=self._stores.shut,
         )
 
     def _make_orders(self) -> Orders:

@@ -7,6 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOM_BYTES = 65_536
+"""A file system with less is full: one record and its page, in a ledger and in `state.db`."""
+
+
+def has_room(path: Path) -> bool:
+    """Say whether anything more can be written to the file system of `path`; True where that cannot be known."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return True
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return free * disk.f_frsize >= ROOM_BYTES
+
 
 @dataclass(slots=True)
 class OpenFile:
@@ -48,12 +61,22 @@ class OpenFile:
             f"/proc/{os.getpid()}/fd while it runs, or stop it and restore the newest checkpoint"
         )
 
+    def refusal(self) -> str:
+        """Say why a next start could not write to the file; empty where it could, or where it is gone (a loss)."""
+        if os.access(self.path, os.W_OK, effective_ids=True) or not self.path.exists():
+            return ""
+        return (
+            f"{self.path} was made read-only while it is in use, and a next start could not write to it: make it "
+            "writable again (its mode, or its mount)"
+        )
+
 
 class OpenFiles:
     """Some of them together."""
 
     def __init__(self, files: Iterable[OpenFile]) -> None:
         self._files = tuple(files)
+        self._on_each_disk = tuple({file.device: file for file in reversed(self._files)}.values())
 
     @classmethod
     def of_databases(cls, *databases: Path) -> OpenFiles:
@@ -71,5 +94,14 @@ class OpenFiles:
         return tuple(loss for file in self._files if (loss := file.loss()))
 
     def loss(self) -> str:
-        """The first of these; empty while there is none."""
-        return next((loss for file in self._files if (loss := file.loss())), "")
+        """Say the first of these, and which other files it is so with; empty while there is none."""
+        lost = [(file.path, loss) for file in self._files if (loss := file.loss())]
+        others = ", ".join(path.name for path, _ in lost[1:])
+        return lost[0][1] + (f"; the same holds for {others}" if others else "") if lost else ""
+
+    def refusal(self) -> str:
+        """Say why a next write to one of them would fail; empty while none would."""
+        for file in self._on_each_disk:
+            if not has_room(file.path):
+                return f"no room is left on the file system of {file.path}: free some space"
+        return next((refusal for file in self._files if (refusal := file.refusal())), "")

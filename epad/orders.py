@@ -28,7 +28,6 @@ from epad.gateway.errors import IdentityError
 from epad.incident_report import IncidentReport
 from epad.keys import Keys
 from epad.ledger.errors import LedgerError
-from epad.ledger.loss import Missing
 from epad.permissions import ORDERS, Operation, Tier
 from epad.reload import ChangeRefusedError
 from epad.response.decider import Decider
@@ -73,7 +72,7 @@ class Orders:
     datastores: Datastores
     budget_orders: BudgetOrders
     newest_checkpoint: Callable[[], NewestCheckpoint | None]
-    give_up_records: Callable[[str], Awaitable[Missing | None]]
+    give_up_records: Callable[[str], Awaitable[str]]
     begin_again: Callable[[], None]
 
     def status(self) -> dict[str, Any]:
@@ -138,6 +137,8 @@ class Orders:
         hold = self.controller.hold_of(name)
         if hold.rung is not Rung.OPEN:
             raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
+        if why := self.controller.stands_by:
+            raise ConflictError(f"{name} is not restarted: {why}")
         self._note("restart", name, reason, by)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
@@ -281,15 +282,12 @@ class Orders:
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
         self._note("accept_loss", HOST, reason, by)
         try:
-            missing = await self.give_up_records(f"{reason} ({by})")
-        except LedgerError as error:
+            given_up = await self.give_up_records(f"{reason} ({by})")
+        except (DatabaseError, LedgerError) as error:
             return {"subsystem": HOST, "phase": self.decider.phase, "failed": True, "results": [str(error)]}
         results = ["no record of the ledger is missing"]
-        if missing is not None:
-            records = f"records {missing.first} to {missing.last}"
-            results = [
-                f"{records} are given up; every budget counts as spent: `epactl budget set` gives room"
-            ]
+        if given_up:
+            results = [f"given up: {given_up}; every budget counts as spent: `epactl budget set` gives room"]
         return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:

@@ -21,15 +21,17 @@ from epad.gateway.idempotency import ANSWER_SCHEMA
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.group_members import GROUP_SCHEMA, remember_groups
-from epad.ledger.loss import Accepted, Missing
-from epad.ledger.places import Places
+from epad.ledger.loss import Accepted
+from epad.ledger.places import STARTS_FILE, Places
 from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
 from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.response.replay import REPLAY_SCHEMA
+from epad.response.standby_journal import StandbyJournal, place_of_copy
 from epad.simulate.recorder import RECORDING_SCHEMA
+from epad.starts import START_SCHEMA, Starts
 from epad.supervisor.records import PROCESS_SCHEMA
 from statemachine.clock import Clock
 
@@ -45,6 +47,7 @@ SCHEMA = (
     + BUDGET_SCHEMA
     + GROUP_SCHEMA
     + MARK_SCHEMA
+    + START_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 
@@ -72,6 +75,7 @@ class Stores:
     budget_changes: BudgetChanges
     spent_microusd: Mapping[str, int]
     clock_marks: ClockMarks
+    starts: Starts
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """What shows the budgets, and changes them."""
@@ -90,17 +94,31 @@ class Stores:
         spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
         self.budgets.restore_fresh(spends, now)
 
-    async def accept_loss(self, config: Config, reason: str, now: float) -> Missing | None:
-        """Give up the records that are missing, and count every budget as spent; what that was. Raises LedgerError."""
-        missing = await self.ledger.accept_loss(reason)
-        if missing is not None:
-            self.budgets.restore(all_spent(config, 0.0), now)
-        return missing
+    async def accept_loss(self, config: Config, reason: str, now: float) -> str:
+        """Give up what is missing, and count every budget as spent; what that was, empty if nothing.
+
+        Raises LedgerError, DatabaseError.
+        """
+        what = self.starts.lost
+        missing = await self.ledger.accept_loss(reason, what)
+        if missing is None and not what:
+            return ""
+        self.budgets.restore(all_spent(config, 0.0), now)
+        await self.starts.accept()
+        records = f"records {missing.first} to {missing.last} of the ledger" if missing else ""
+        return "; ".join(filter(None, (records, what)))
+
+    def shut(self) -> str:
+        """Say why no turn is taken, and all that is lost; empty while turns are."""
+        reasons = (self.ledger.shut(), self.starts.sentence, self.journal.stands_by)
+        return "; ".join(dict.fromkeys(filter(None, reasons)))
 
     async def close(self) -> None:
         await self.ledger.close()
+        await self.journal.close()
         with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
             await self.clock_marks.keep()
+            await self.starts.count()
         await self.database.close()
 
 
@@ -110,12 +128,16 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
     await database.open()
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
-    ledger.guard(
-        OpenFiles.of_databases(directories.ledger_database, directories.state_database)
-        .and_directories(directories.state, places.anchor)
-        .loss
+    starts = Starts(database, places.anchor / STARTS_FILE, clock)
+    await starts.begin(ledger_is_new=ledger.epoch == 1 and ledger.missing is None)
+    files = OpenFiles.of_databases(directories.ledger_database, directories.state_database).and_directories(
+        directories.state, places.anchor
     )
-    journal = Journal(database, clock, boot_id)
+    ledger.guard(files.loss, lambda: starts.sentence or files.refusal())
+    copy = place_of_copy(directories.runtime, directories.state)
+    standby = StandbyJournal(database, JOURNAL_SCHEMA, copy)
+    await standby.recover()
+    journal = Journal(database, clock, boot_id, standby)
     identities = Identities(database, clock)
     await identities.load()
     costs = CostBook(database, clock, boot_id)
@@ -136,6 +158,7 @@ async def open_stores(config: Config, directories: Directories, clock: Clock, bo
         budget_changes=changes,
         spent_microusd=await costs.totals(),
         clock_marks=marks,
+        starts=starts,
     )
 
 

@@ -24,7 +24,7 @@ from epad.checkpoint.disk import FILE_MODE, Disk, Owner
 from epad.checkpoint.errors import CheckpointError, disk_error, no_room
 from epad.checkpoint.manifest import Manifest, Part
 from epad.checkpoint.verify import bundle_faults, part_faults
-from epad.ledger.places import witness_of
+from epad.ledger.places import ANY_STARTS, STARTS_FILE, witness_of
 
 LOG_FILE = "restores.jsonl"
 LOCK_FILE = "daemon.lock"
@@ -131,6 +131,7 @@ def restore(
             _note(disk, to or state, restored, now)
             if to is None:
                 disk.remove_file(witness_of(state))  # it would speak of records that are given up hereby
+                _take_any_count(disk, state, plan)
     except DestinationError as error:
         raise no_room(directory, str(error)) if error.disk_full else CheckpointError(str(error)) from error
     except OSError as error:
@@ -227,6 +228,17 @@ def _read_again(plan: Sequence[Move]) -> tuple[str, ...]:
     """Check what now lies at the targets: hashes, databases, the ledger's chain and heads."""
     anchor = next((move.target.parent for move in plan if move.part.name == "anchor/head"), None)
     return tuple(fault for move in plan for fault in part_faults(move.target, move.part, anchor))
+
+
+def _take_any_count(disk: Disk, state: Path, plan: Sequence[Move]) -> None:
+    """Let the next start believe what was put back, however many starts ago that was: a person has ordered it."""
+    if any(move.part.name == "state.db" or move.part.name.startswith("anchor/") for move in plan):
+        path = state / "anchor" / STARTS_FILE
+        owner = Owner.of(path)
+        _make_directory(disk, path.parent, owner)
+        disk.write(path, ANY_STARTS)
+        disk.give(path, owner)
+        disk.sync_directory(path.parent)
 
 
 def _note(disk: Disk, place: Path, restored: Restored, now: datetime) -> None:

@@ -84,6 +84,7 @@ class Anchor:
         self._witness = places.witness
         self._signer = signer
         self._lock = threading.RLock()
+        self._log_bytes = 0
 
     @classmethod
     def open(cls, places: Places) -> Anchor:
@@ -94,6 +95,7 @@ class Anchor:
             anchor = cls(places, signer)
             anchor._publish_key()
             _cut_torn_note(places.anchor / LOG_FILE)
+            anchor._log_bytes = anchor._size_of_log()
         except OSError as error:
             raise HeadError(f"the ledger's heads cannot be kept: {error}") from error
         return anchor
@@ -116,6 +118,22 @@ class Anchor:
                 replace_file(self._directory / HEAD_FILE, note.encode())
         except OSError as error:
             raise HeadError(f"the ledger's head could not be written: {error}") from error
+
+    def loss(self) -> str:
+        """Say that the log of heads is shorter than it was left; empty while it is not."""
+        size = self._size_of_log()
+        if size >= self._log_bytes:
+            return ""
+        return (
+            f"{self._directory / LOG_FILE} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
+            "lost; a repair, or a restart of epad, goes on without them"
+        )
+
+    def _size_of_log(self) -> int:
+        try:
+            return (self._directory / LOG_FILE).stat().st_size
+        except OSError:
+            return 0
 
     def _tell_witness(self, note: str) -> None:
         """Leave a copy outside; a place where that cannot be done has none."""
@@ -149,6 +167,7 @@ class Anchor:
                     path = self._directory / name
                     if path.exists():
                         path.replace(path.with_name(f"{name}.damaged"))
+                self._log_bytes = 0
                 self._publish_key()
             except OSError as error:
                 raise HeadError(f"the ledger's heads cannot be mended: {error}") from error
@@ -164,19 +183,22 @@ class Anchor:
             replace_file(path, "".join(f"{line}\n" for line in [*lines, self._signer.verifier_key]).encode())
 
     def _append(self, note: str) -> None:
+        data = f"{note}\n\n".encode()
         path = self._directory / LOG_FILE
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            _write_all(descriptor, f"{note}\n\n".encode())
+            _write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        self._log_bytes += len(data)
 
 
 class HeadKeeper:
     """Writes heads of what was committed, in a thread of its own: no turn waits for its fsync.
 
-    A head follows when `head_records` have come since the last, or `head_seconds` after the first of them.
+    A head follows when `head_records` have come since the last, or `head_seconds` after the first of them. One that
+    could not be written is tried again every `head_seconds`, whether records come or not; `error` says why meanwhile.
     """
 
     def __init__(
@@ -220,27 +242,33 @@ class HeadKeeper:
                 pending, log = self._pending, self._log_next
                 self._pending, self._log_next = None, False
                 stopping = self._stopping
-            if pending is not None:
-                self._write(*pending, log=log)
+            if pending is not None and not self._write(*pending, log=log):
+                self._wait_to_try_again(pending, log=log)
             if stopping:
                 return
+
+    def _wait_to_try_again(self, pending: tuple[Frontier, bytes], *, log: bool) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping, timeout=self._head_seconds)
+            self._pending, self._log_next = self._pending or pending, self._log_next or log
 
     def _is_due(self) -> bool:
         many = self._pending is not None and self._pending[0].size - self.size >= self._head_records
         return many or self._log_next or self._stopping
 
-    def _write(self, frontier: Frontier, link: bytes, *, log: bool) -> None:
+    def _write(self, frontier: Frontier, link: bytes, *, log: bool) -> bool:
         now_ns = self._wall_ns()
         log = log or now_ns - self._logged_ns >= LOG_SECONDS * 1e9
         try:
             self._anchor.write(Head(frontier.size, frontier.root(), link, now_ns), log=log)
         except HeadError as error:
             self.error = str(error)
-            return
+            return False
         self.error = ""
         self.size = frontier.size
         if log:
             self._logged_ns = now_ns
+        return True
 
 
 def _cut_torn_note(path: Path) -> None:

@@ -17,7 +17,7 @@ import apsw
 from msgspec.structs import replace
 
 from epad.config import LedgerConfig
-from epad.database import DatabaseError, connect, fetch
+from epad.database import DatabaseError, connect, fetch, in_words
 from epad.ledger.anchor import Heads
 from epad.ledger.batch import Tail, insert, rows_of, tail_of
 from epad.ledger.catalogue import renewed_digest
@@ -323,8 +323,7 @@ class Appender:
             self._roll_back()
         else:
             self.drop()
-        fix = "; free space on its file system" if isinstance(error, apsw.FullError) else ""
-        return LedgerUnavailableError(f"{self.path}: {error}{fix}")
+        return LedgerUnavailableError(in_words(self.path, error))
 
     def _roll_back(self) -> None:
         connection = self._connection

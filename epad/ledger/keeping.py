@@ -58,10 +58,14 @@ class Keeping:
         self._seen = 0
 
     @property
+    def unwitnessed(self) -> str:
+        """Say why the newest head is not where a later start would look for it; empty while it is."""
+        return (self._keeper.error if self._keeper else "") or self._anchor.loss()
+
+    @property
     def trouble(self) -> str:
         """Why heads or segments are not kept, or empty."""
-        keeper_error = self._keeper.error if self._keeper else ""
-        reasons = (self._appender.withheld, keeper_error, self._seal_error)
+        reasons = (self._appender.withheld, self.unwitnessed, self._seal_error)
         return "; ".join(reason for reason in reasons if reason)
 
     def begin(self, enqueue: Enqueue) -> None:

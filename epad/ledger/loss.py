@@ -36,7 +36,10 @@ class Missing(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """Records that a person has given up, and when; it has the clocks of a record."""
+    """Records that a person has given up, and when; it has the clocks of a record.
+
+    `what` names what was given up beside records, `epad/starts.py` says; without any records they are 0 to 0.
+    """
 
     first: int
     last: int
@@ -44,6 +47,7 @@ class Accepted(Struct, frozen=True):
     wall_ns: int
     boot_id: str
     monotonic_ns: int
+    what: str = ""
 
 
 class _Noted(Struct, frozen=True):
@@ -78,15 +82,14 @@ class Losses:
         self._write(replace(self._read(), missing=None))
         return None
 
-    def accept(self, reason: str, stamp: Stamp) -> Missing | None:
-        """Give up what is missing, on a person's word; what that was."""
+    def accept(self, reason: str, stamp: Stamp, what: str = "") -> Missing | None:
+        """Give up what is missing, and `what` beside it, on a person's word; which records that were."""
         noted = self._read()
         missing = noted.missing
-        if missing is None:
+        if missing is None and not what:
             return None
-        given_up = Accepted(
-            missing.first, missing.last, reason, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns
-        )
+        first, last = (missing.first, missing.last) if missing else (0, 0)
+        given_up = Accepted(first, last, reason, stamp.wall_ns, stamp.boot_id, stamp.monotonic_ns, what)
         self._write(_Noted(None, (*noted.accepted, given_up)))
         return missing
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY_FILE = "ledger.key"
+STARTS_FILE = "starts"
+"""In the anchor: how often the stores were opened and closed (`epad/starts.py`)."""
+ANY_COUNT = -1
+"""That count after a restore: whatever `state.db` has counted is right."""
+ANY_STARTS = b'{"count":-1}\n'
 
 
 @dataclass(frozen=True, slots=True)

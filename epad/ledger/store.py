@@ -87,6 +87,7 @@ class Ledger:
         self._commits = 0
         self._closed = False
         self._loss: Callable[[], str] = str
+        self._refusal: Callable[[], str] = str
         self._losses = Losses(keeping.places.losses) if keeping else None
         self._missing: Missing | None = None
         self._totals = query.TotalsReader()
@@ -148,9 +149,12 @@ class Ledger:
         """Which opening of the file this is, counted from 1."""
         return self._appender.epoch
 
-    def guard(self, loss: Callable[[], str]) -> None:
-        """Take no record while `loss` says that what is written would not be found again, and why."""
-        self._loss = loss
+    def guard(self, loss: Callable[[], str], refusal: Callable[[], str] = str) -> None:
+        """Take no record while `loss` says that what is written would not be found again; no turn while `refusal` does.
+
+        Each says why. A turn that is open may still be closed under a `refusal`.
+        """
+        self._loss, self._refusal = loss, refusal
 
     @property
     def missing(self) -> Missing | None:
@@ -158,16 +162,28 @@ class Ledger:
         return self._missing
 
     def shut(self) -> str:
-        """Why no turn is taken; empty while turns are."""
+        """Say why no turn is taken; empty while turns are."""
+        return self._lost() or self._refusal() or self._unwitnessed()
+
+    def _lost(self) -> str:
         return self._loss() or (self._missing.sentence if self._missing else "")
 
-    async def accept_loss(self, reason: str) -> Missing | None:
-        """Give up what is missing, on a person's word; what that was. Raises LedgerError."""
+    def _unwitnessed(self) -> str:
+        """Say that records could be lost without anybody's noticing; it ends when a head can be written again."""
+        why = self._keeping.unwitnessed if self._keeping else ""
+        return (
+            f"{why}; nothing would show if records were lost, so nothing is forwarded until it can be"
+            if why
+            else ""
+        )
+
+    async def accept_loss(self, reason: str, what: str = "") -> Missing | None:
+        """Give up what is missing, and `what` beside it, on a person's word; which records. Raises LedgerError."""
         stamp = self._appender.stamp()
         if self._losses is None:
             return None
         losses = self._losses
-        given_up = await self._call(lambda: losses.accept(reason, stamp))
+        given_up = await self._call(lambda: losses.accept(reason, stamp, what))
         self._missing = None
         return given_up
 
@@ -397,10 +413,14 @@ class Ledger:
 
     def _written(self, entries: list[Entry]) -> list[Any]:
         """Append, where it will be found again. Raises LedgerError."""
-        why = self.shut()
-        if why:
+        if why := self._lost():
             raise LedgerUnavailableError(why)
-        return self._appender.append(entries)
+        why = self.shut()
+        if not why:
+            return self._appender.append(entries)
+        closings = [entry for entry in entries if isinstance(entry, CloseTurn)]
+        written = iter(self._appender.append(closings) if closings else ())
+        return [next(written) if isinstance(e, CloseTurn) else LedgerUnavailableError(why) for e in entries]
 
     def _answer(self, futures: list[asyncio.Future[Any]], results: list[Any], *, appended: int) -> None:
         # The loop may be gone when the daemon is killed mid-write; what was written stays written.

@@ -30,7 +30,7 @@ from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.checkpoint.verify import bundle_faults
 from epad.database import DatabaseError, connect, fetch
-from epad.ledger.places import witness_of
+from epad.ledger.places import ANY_STARTS, STARTS_FILE, witness_of
 from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
@@ -203,6 +203,8 @@ def _add_tier(stage: Path, tier: list[Frame]) -> tuple[int, list[str]]:
             target = stage / "anchor" / Path(name).name
             target.parent.mkdir(mode=0o700, exist_ok=True)
             target.write_bytes(data)
+    (stage / "anchor").mkdir(mode=0o700, exist_ok=True)
+    (stage / "anchor" / STARTS_FILE).write_bytes(ANY_STARTS)
     return added, missing
 
 

@@ -2,25 +2,29 @@
 
 Everything the daemon has decided is here before it is done, in one transaction per decision. `kill -9` at any
 instant, then start: `load` returns the phase, the anomalies and the operations whose steps are not all done.
+While `state.db` takes nothing, writes are kept by `standby_journal.py`, where there is one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
 from epad.database import Database, fetch
+from epad.response.standby_journal import StandbyJournal
 from epad.response.step import Lane, Operation, Plan, Step, StepName, StepRecord, StepState
 from statemachine.assessor import Anomaly, Change, Raised
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
 from statemachine.table import Row
+
+T = TypeVar("T")
 
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS anomaly(
@@ -74,14 +78,32 @@ class Loaded:
 class Journal:
     """Reads and writes the journal's tables."""
 
-    def __init__(self, database: Database, clock: Clock, boot_id: str) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, boot_id: str, standby: StandbyJournal | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
         self._boot_id = boot_id
+        self._standby = standby
+
+    def attach(self, begun: Callable[[str], None], ended: Callable[[], None]) -> None:
+        """Call `begun` with the reason when writes begin to be kept in memory, `ended` when all are on the disk."""
+        if self._standby is not None:
+            self._standby.attach(begun, ended)
+
+    @property
+    def stands_by(self) -> str:
+        """Say why writes are kept in memory; empty while they reach the disk."""
+        return self._standby.sentence if self._standby else ""
+
+    async def close(self) -> None:
+        """Write what is kept, if that can be done by now."""
+        if self._standby is not None:
+            await self._standby.close()
 
     async def commit(self, decision: Decision) -> tuple[Operation, ...]:
-        """Write a decision durably and return its operations, ready to be run."""
-        return await self._database.write(lambda connection: self._commit(connection, decision))
+        """Write a decision, durably unless the journal stands by, and return its operations, ready to be run."""
+        return await self._write(lambda connection: self._commit(connection, decision))
 
     def _commit(self, connection: apsw.Connection, decision: Decision) -> tuple[Operation, ...]:
         touched = {number for change in decision.changes for number in self._write_change(connection, change)}
@@ -193,13 +215,13 @@ class Journal:
         """Write that nothing of an operation is left to do; False if it had been aborted meanwhile."""
         query = "UPDATE operation SET state = ? WHERE id = ? AND state = ? RETURNING id"
         bindings = (state, operation, StepState.PENDING)
-        return bool(await self._database.write(lambda connection: fetch(connection, query, bindings)))
+        return bool(await self._write(lambda connection: fetch(connection, query, bindings)))
 
     async def is_open(self, operation: int) -> bool:
         """Whether an operation is still to be done; a later decision may have aborted it."""
-        rows = await self._database.read(
-            lambda c: c.execute("SELECT state FROM operation WHERE id = ?", (operation,)).fetchall()
-        )
+        query = "SELECT state FROM operation WHERE id = ?"
+        source = self._standby or self._database
+        rows = await source.read(lambda connection: fetch(connection, query, (operation,)))
         return bool(rows) and rows[0][0] == StepState.PENDING
 
     async def note(self, key: str, value: Any) -> None:
@@ -207,7 +229,10 @@ class Journal:
         await self._execute("REPLACE INTO note VALUES (?, ?)", (key, json.dumps(value)))
 
     async def _execute(self, statement: str, bindings: Sequence[Any]) -> None:
-        await self._database.write(lambda connection: connection.execute(statement, tuple(bindings)))
+        await self._write(lambda connection: connection.execute(statement, tuple(bindings)))
+
+    async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
+        return await (self._standby or self._database).write(work)
 
     async def load(self) -> Loaded:
         """Return what a former life of the daemon left; NORMAL and nothing if there was none."""

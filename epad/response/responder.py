@@ -13,6 +13,7 @@ from epad.events import EventKind, EventLog
 from epad.metrics import Metrics
 from epad.response.journal import Journal
 from epad.response.step import (
+    MUST_BE_ON_DISK,
     Lane,
     Operation,
     OperationEnded,
@@ -102,7 +103,7 @@ class Responder:
             pending = [record for record in wave if record.state is StepState.PENDING]
             if not pending:
                 continue
-            if not await self._written(lambda: self._journal.is_open(operation.id)):
+            if not await self._may_begin(pending, operation):
                 return OperationEnded(operation, StepState.ABORTED)
             ended = await asyncio.gather(*(self._run_step(record, operation) for record in pending))
             failures += filter(None, ended)
@@ -110,6 +111,15 @@ class Responder:
         if not await self._written(lambda: self._journal.operation_ended(operation.id, state)):
             state = StepState.ABORTED
         return OperationEnded(operation, state, tuple(failures))
+
+    async def _may_begin(self, wave: Collection[StepRecord], operation: Operation) -> bool:
+        """Wait until these steps may be done; False once a later decision has called their operation off."""
+        waits = any(record.step.name in MUST_BE_ON_DISK for record in wave)
+        while await self._written(lambda: self._journal.is_open(operation.id)):
+            if not (waits and self._journal.stands_by):
+                return True
+            await asyncio.sleep(JOURNAL_RETRY_SECONDS)
+        return False
 
     async def _run_step(self, record: StepRecord, operation: Operation) -> str:
         """Try a step until it is done or its attempts are spent; return the failure, if any."""

@@ -22,6 +22,12 @@ class StepName(StrEnum):
     LIFEBOAT = "lifeboat"
 
 
+MUST_BE_ON_DISK = frozenset(
+    {StepName.RESTART, StepName.REPAIR_LEDGER, StepName.RESTORE_DATASTORE, StepName.REPLAY}
+)
+"""Steps that wait until the journal is on the disk: they spend, or a next life must know that they had begun."""
+
+
 class Lane(StrEnum):
     """Containment must not wait behind a checkpoint, nor a checkpoint behind a model: each has its own worker."""
 

@@ -120,15 +120,18 @@ async def test_who_has_left_is_told_nothing(log: EventLog) -> None:
     assert queue.empty()
 
 
-async def test_a_disk_that_refuses_costs_events_and_not_the_daemon(log: EventLog, database: Database) -> None:
-    """How many were lost is said."""
+async def test_a_disk_that_refuses_delays_events_and_costs_the_oldest_of_too_many(
+    log: EventLog, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written in order once it takes them; how many wait, and how many were lost, is said."""
+    monkeypatch.setattr(module, "MAX_UNWRITTEN", 2)
     await database.write(lambda c: c.execute("ALTER TABLE event RENAME TO away"))
     with structlog.testing.capture_logs() as logs:
         await emit(log, 3)
-    assert [(entry["event"], entry["count"]) for entry in logs] == [("events.lost", 3)]
+    assert [(e["event"], e["count"], e["lost"]) for e in logs] == [("events.unwritten", 2, 1)]
     await database.write(lambda c: c.execute("ALTER TABLE away RENAME TO event"))
     await emit(log, 3, 4)
-    assert numbers(await log.since(0, 10)) == [3]
+    assert numbers(await log.since(0, 10)) == [1, 2, 3]
 
 
 async def test_the_oldest_are_dropped_and_their_ids_never_used_again(

@@ -55,7 +55,7 @@ async def test_what_is_damaged_is_not_read_as_if_it_were_not(path: Path) -> None
     flip(path, path.read_bytes().rfind(b"wordword"))
     database = Database(path, SCHEMA)
     await database.open()
-    with pytest.raises(DatabaseError, match=r"state\.db.*restore the newest checkpoint"):
+    with pytest.raises(DatabaseError, match=r"state\.db.*put the newest checkpoint back"):
         await database.read(lambda c: c.execute("SELECT * FROM t").fetchall())
     await database.close()
 

@@ -1,131 +1,222 @@
-"""The state under a running daemon, and between two lives of it: taken away, replaced, cut short.
+"""The state, its two databases and the anchor: deleted, older, cut, read-only, full; under the daemon and without it.
 
-Whatever happens, nothing is forwarded that would not be found in the ledger again.
+For each: what is said, that nothing is forwarded meanwhile, and what is lost, by name. The table is that of
+docs/ledger.md. Whatever happens, nothing is forwarded that would not be found in the ledger again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import re
 import shutil
-import threading
-import urllib.error
-import urllib.request
+import tempfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from installed import QUICK, Installation, installation
+from installed import Installation, installation
+from state_harm import (
+    ANCHOR,
+    CUT,
+    DELETED,
+    DIRECTORY,
+    FULL,
+    HARMS,
+    JOURNAL,
+    LEDGER,
+    OLDER,
+    READ_ONLY,
+    TARGETS,
+    State,
+    small_state,
+)
+from turn_scene import Scene, Stub, configured, model_server
 
-CLIENT = """
-[upstreams.stub]
-url = "http://127.0.0.1:%d"
-dialects = ["openai"]
-[subsystems.c]
-kind = "client"
-budget = { tokens_per_hour = 100000 }
+from epad.ledger.places import witness_of
+
+DOCS = Path(__file__).parents[2] / "docs/ledger.md"
+CELLS = [(target, harm) for target in TARGETS for harm in HARMS]
+REFUSED = {401, 403, 503}
+SMALL = """
+[lifeboat]
+ballast_bytes = 4194304
 """
-ANSWER = json.dumps({
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-}).encode()  # fmt: skip
+
+RUNNING = {
+    DELETED: "was deleted while it is in use: what is written now ends with the daemon; copy it",
+    OLDER: "was replaced by another file while it is in use: what is written now ends with the daemon; copy it",
+    CUT: r"was cut from \d+ to \d+ bytes",
+    READ_ONLY: "was made read-only while it is in use, .*make it writable again",
+    FULL: "no room is left on the file system of .*free some space",
+}
+"""What status says of each while the daemon runs; the path is in it."""
+
+GONE = "records 1 to {last} of the ledger were signed and are gone"
+SINCE = "records {next} to {last} of the ledger were signed and are gone"
+JOURNALLED = r"is lost \(holds, keys given and revoked, budgets set, money spent, events; a client"
+HEADS = "its heads since then are lost, which vouch for the ledger's records"
+CHANGED = "malformed; its bytes have changed: .*put the newest checkpoint back .*what came after it is lost"
+SHUT = {
+    (DIRECTORY, DELETED): f"{GONE}.*state.db is new .*what they had is lost",
+    (DIRECTORY, OLDER): SINCE,
+    (LEDGER, DELETED): GONE,
+    (LEDGER, OLDER): SINCE,
+    (JOURNAL, DELETED): f"state.db is new, and the anchor of .*{JOURNALLED}",
+    (JOURNAL, OLDER): f"state.db knows of 2 opening.* and the anchor of 4 .*{JOURNALLED}",
+    (ANCHOR, DELETED): f"anchor knows of no opening, and state.db of 4 .*{HEADS}",
+    (ANCHOR, OLDER): f"anchor knows of 2 opening.*, and state.db of 4 .*{HEADS}",
+    (ANCHOR, CUT): f"anchor knows of no opening, and state.db of 4 .*{HEADS}",
+}
+"""What the next start says, and so what is lost, where it starts with the gateway shut."""
+
+NOT_STARTED = {
+    (DIRECTORY, CUT): rf"state\.db: .*{CHANGED}",
+    (LEDGER, CUT): rf"ledger\.db: .*{CHANGED}",
+    (JOURNAL, CUT): rf"state\.db: .*{CHANGED}",
+    (DIRECTORY, READ_ONLY): "state/daemon.lock: Read-only file system",
+    (LEDGER, READ_ONLY): r"ledger\.db: attempt to write a readonly database; it must be writable",
+    (JOURNAL, READ_ONLY): r"state\.db: attempt to write a readonly database; it must be writable",
+    (ANCHOR, READ_ONLY): "anchor/starts: Read-only file system",
+    (DIRECTORY, FULL): r"state\.db: .*; free space on its file system",
+    (LEDGER, FULL): r"ledger\.db: .*; free space on its file system",
+    (JOURNAL, FULL): r"state\.db: .*; free space on its file system",
+    (ANCHOR, FULL): "anchor/starts: No space left on device",
+}
+"""What `epad run` says where it does not start at all; what is read-only or full has lost nothing."""
 
 
-class Stub(ThreadingHTTPServer):
-    """A model server that counts what reaches it."""
+@dataclass(frozen=True)
+class Past:
+    """Two moments of one state, after orderly ends, and the model server it knows."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.turns = 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+    stub: Stub
+    before: Path
+    now: Path
+    next_record: int
+    last_record: int
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Stub
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.turns += 1
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    def lay(self, state: Path) -> None:
+        """Put the later moment there, with the witness that stands beside it."""
+        shutil.copytree(self.now, state, dirs_exist_ok=True)
+        shutil.copyfile(witness_of(self.now), witness_of(state))
 
 
-class Scene:
-    """A daemon, a client of it, and the model server behind."""
-
-    def __init__(self, house: Installation, stub: Stub) -> None:
-        self.house, self.stub = house, stub
-        self.url = self.key = ""
-
-    @property
-    def state(self) -> Path:
-        return self.house.state
-
-    def start(self) -> None:
-        self.house.start()
-        self.url = self.house.status()["gateway"]["url"]
-        self.key = (self.state / "keys/c.key").read_text().strip()
-
-    def ask(self) -> int:
-        """One turn; its HTTP status."""
-        body = json.dumps({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]})
-        request = urllib.request.Request(
-            f"{self.url}/v1/chat/completions",
-            body.encode(),
-            {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                status: int = answer.status
-                return status
-        except urllib.error.HTTPError as error:
-            return error.code
+@pytest.fixture(scope="module")
+def past() -> Iterator[Past]:
+    """Lived once for all cells: three turns, an end, two more turns, an end."""
+    with model_server() as stub, installation() as house:
+        scene, records = configured(house, stub, SMALL), []
+        before = house.directory / "before"
+        for turns in (3, 2):
+            scene.start()
+            assert [scene.ask() for _ in range(turns)] == [200] * turns
+            records.append(house.status()["ledger"]["records"])
+            assert house.stop() == 0
+            if not before.exists():
+                shutil.copytree(house.state, before)
+        yield Past(stub, before, house.state, records[0] + 1, records[1])
 
 
-@pytest.fixture
-def scene() -> Iterator[Scene]:
-    stub = Stub()
-    with installation(QUICK + CLIENT % stub.server_address[1]) as house:
-        scene = Scene(house, stub)
+@contextlib.contextmanager
+def laid(past: Past, target: str, harm: str) -> Iterator[tuple[Scene, State, Path | None]]:
+    """That past, in a directory of its own; for `full` the target is on a small disk."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp")))
+        house, disk = Installation(directory), None
+        if harm == FULL:
+            house.state, disk = stack.enter_context(small_state(directory, target))
+        stack.callback(house.clean_up)
+        house.runtime = directory / "run"
+        runtime = f'[daemon]\nruntime_directory = "{directory}/run"\n'
+        scene = configured(house, past.stub, SMALL + runtime)
+        past.lay(house.state)
+        yield scene, State(house.state, target, past.before), disk
+
+
+def assert_nothing_is_forwarded(scene: Scene) -> None:
+    before = scene.stub.turns
+    assert {scene.ask() for _ in range(12)} <= REFUSED
+    assert scene.stub.turns == before
+
+
+def shut(scene: Scene) -> str:
+    """Why the gateway is shut, as `epactl status` says."""
+    return " ".join(n for n in scene.house.status()["notices"] if n.startswith("the gateway is shut: "))
+
+
+def test_each_cell_has_its_row() -> None:
+    """Here and in the docs."""
+    assert {*SHUT, *NOT_STARTED} == {*CELLS}
+    assert not {*SHUT} & {*NOT_STARTED}
+    rows = re.findall(r"^\| (\S.*?) \| (\S.*?) \|", DOCS.read_text(), re.MULTILINE)
+    assert [cell for cell in CELLS if cell not in rows] == []
+
+
+@pytest.mark.parametrize(("target", "harm"), CELLS)
+def test_under_the_running_daemon(past: Past, target: str, harm: str) -> None:
+    """At once, and in words; what can be undone opens the gateway again when it is."""
+    with laid(past, target, harm) as (scene, state, disk):
         scene.start()
-        assert [scene.ask() for _ in range(3)] == [200] * 3
-        try:
-            yield scene
-        finally:
-            stub.shutdown()
-            stub.server_close()
+        assert scene.ask() == 200
+        with state.harmed(harm, disk):
+            assert_nothing_is_forwarded(scene)
+            assert re.search(RUNNING[harm], shut(scene)), shut(scene)
+            if target != DIRECTORY:
+                assert target in shut(scene)
+            assert_nothing_is_forwarded(scene)
+        if harm in {READ_ONLY, FULL}:
+            scene.house.wait(lambda: scene.ask() == 200, "the gateway to open again")
 
 
-def delete(*names: str) -> Callable[[Path], None]:
-    def harm(state: Path) -> None:
-        for name in names:
-            (state / name).unlink()
+@pytest.mark.parametrize(("target", "harm"), list(SHUT))
+def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost(
+    past: Past, target: str, harm: str
+) -> None:
+    """However often it starts; then turns are taken again, and every budget is spent, in the next life too."""
+    with laid(past, target, harm) as (scene, state, disk), state.harmed(harm, disk):
+        words = SHUT[target, harm].format(next=past.next_record, last=past.last_record)
+        for _ in range(2):
+            scene.start()
+            assert_nothing_is_forwarded(scene)
+            assert re.search(words, shut(scene)), shut(scene)
+            assert "epactl ledger accept-loss" in shut(scene)
+            scene.house.wait_phase("NORMAL")
+            assert scene.ask() in REFUSED
+            scene.house.stop()
+        scene.start()
+        assert scene.house.ctl("ledger", "accept-loss", "--reason", "a test").returncode == 0
+        scene.read_key()
+        assert shut(scene) == ""
+        if (target, harm) == (JOURNAL, DELETED):
+            assert scene.ask() == 401  # the key went with it
+            assert scene.house.ctl("key", "rotate", "c", "--reason", "a test").returncode == 0
+            scene.read_key()
+        assert scene.ask() == 429
+        scene.house.stop()
+        scene.start()
+        assert scene.ask() == 429
+        assert (
+            scene.house.ctl("budget", "set", "c", "tokens_per_hour=0", "--reason", "a test").returncode == 0
+        )
+        assert scene.ask() == 200
 
-    return harm
+
+@pytest.mark.parametrize(("target", "harm"), list(NOT_STARTED))
+def test_between_two_lives_the_next_does_not_start_and_says_why(past: Past, target: str, harm: str) -> None:
+    """What is read-only or full has lost nothing: all of it is there once that is over."""
+    with laid(past, target, harm) as (scene, state, disk):
+        with state.harmed(harm, disk):
+            said = scene.house.start_refused()
+            assert re.search(NOT_STARTED[target, harm], said), said
+        if harm != CUT:
+            scene.start()
+            assert scene.ask() == 200
+            assert scene.house.verify_ledger().returncode == 0
 
 
-def replace(name: str) -> Callable[[Path], None]:
-    def harm(state: Path) -> None:
-        copy = state / f"{name}.copy"
-        shutil.copyfile(state / name, copy)
-        copy.replace(state / name)
-
-    return harm
-
-
-def cut(name: str) -> Callable[[Path], None]:
-    return lambda state: os.truncate(state / name, (state / name).stat().st_size // 2)
+def delete_log(state: Path) -> None:
+    (state / "ledger.db-wal").unlink()
 
 
 def move(state: Path) -> None:
@@ -138,92 +229,34 @@ def exchange(state: Path) -> None:
     shutil.copytree(state.with_name("moved"), state, ignore=shutil.ignore_patterns("*.sock"))
 
 
-WHILE_RUNNING = {
-    "ledger deleted": delete("ledger.db"),
-    "ledger and its log deleted": delete("ledger.db", "ledger.db-wal"),
-    "the ledger's log deleted": delete("ledger.db-wal"),
-    "ledger replaced": replace("ledger.db"),
-    "ledger cut": cut("ledger.db"),
-    "state deleted": delete("state.db", "state.db-wal"),
-    "state replaced": replace("state.db"),
-    "state cut": cut("state.db"),
-    "anchor deleted": lambda state: shutil.rmtree(state / "anchor"),
-    "all deleted": shutil.rmtree,
+def delete_all_but_the_log(state: Path) -> None:
+    (state / LEDGER).unlink()
+
+
+ODD: dict[str, Callable[[Path], None]] = {
+    "the ledger's log deleted": delete_log,
+    "the ledger deleted, its log not": delete_all_but_the_log,
     "all moved": move,
     "all exchanged": exchange,
 }
 
 
-@pytest.mark.parametrize("harm", WHILE_RUNNING)
-def test_nothing_is_forwarded_that_would_not_be_found_again(scene: Scene, harm: str) -> None:
-    """At once, and in every phase that follows."""
-    with contextlib.suppress(FileNotFoundError):  # the daemon may write its socket's directory meanwhile
-        WHILE_RUNNING[harm](scene.state)
-    before = scene.stub.turns
-    statuses = {scene.ask() for _ in range(12)}
-    assert scene.stub.turns == before
-    assert statuses == {503}
+@pytest.mark.parametrize("harm", ODD)
+def test_other_ways_to_lose_them_are_no_better(past: Past, harm: str) -> None:
+    with laid(past, DIRECTORY, harm) as (scene, state, _):
+        scene.start()
+        assert scene.ask() == 200
+        ODD[harm](state.path)
+        assert_nothing_is_forwarded(scene)
+        assert "while it is in use" in shut(scene)
 
 
-def keep_a_copy(state: Path) -> Path:
-    """The ledger as it is after an orderly end, for an older copy later."""
-    copy = state.with_name("older")
-    shutil.copytree(state, copy)
-    return copy
-
-
-def put_older(*names: str) -> Callable[[Path, Path], None]:
-    def harm(state: Path, older: Path) -> None:
-        for name in names:
-            for file in state.glob(f"{name}*"):
-                file.unlink() if file.is_file() else shutil.rmtree(file)
-            from_there = older / name
-            if from_there.is_dir():
-                shutil.copytree(from_there, state / name)
-            else:
-                shutil.copyfile(from_there, state / name)
-
-    return harm
-
-
-def without_copy(harm: Callable[[Path], None]) -> Callable[[Path, Path], None]:
-    return lambda state, _: harm(state)
-
-
-WHILE_STOPPED = {
-    "ledger deleted": without_copy(delete("ledger.db")),
-    "ledger older": put_older("ledger.db"),
-    "ledger and anchor older": put_older("ledger.db", "anchor"),
-    "ledger and anchor deleted": without_copy(
-        lambda s: (delete("ledger.db")(s), shutil.rmtree(s / "anchor"))[0]
-    ),
-    "all deleted": without_copy(shutil.rmtree),
-}
-
-
-@pytest.mark.parametrize("harm", WHILE_STOPPED)
-def test_what_the_witness_knows_and_is_not_found_shuts_the_door(scene: Scene, harm: str) -> None:
-    """Until a person gives the records up; then turns are taken again, and every budget is spent."""
-    scene.house.stop()
-    older = keep_a_copy(scene.state)
-    scene.start()
-    assert [scene.ask() for _ in range(2)] == [200] * 2
-    scene.house.stop()
-    WHILE_STOPPED[harm](scene.state, older)
-    scene.start()
-    before = scene.stub.turns
-    assert {scene.ask() for _ in range(3)} == {503}
-    scene.house.wait_phase("NORMAL")
-    assert scene.ask() == 503
-    scene.house.stop()
-    scene.start()
-    assert scene.ask() == 503
-    assert any("accept-loss" in notice for notice in scene.house.status()["notices"])
-    assert scene.stub.turns == before
-    assert scene.house.ctl("ledger", "accept-loss", "--reason", "a test").returncode == 0
-    assert scene.ask() == 429
-    scene.house.stop()
-    scene.start()
-    assert scene.ask() == 429
-    assert scene.house.ctl("budget", "set", "c", "tokens_per_hour=0", "--reason", "a test").returncode == 0
-    assert scene.ask() == 200
+def test_ledger_and_anchor_older_together_are_known_by_the_witness(past: Past) -> None:
+    """Each agrees with the other; the copy of the head outside of them knows better."""
+    with laid(past, LEDGER, OLDER) as (scene, ledger, _):
+        anchor = State(scene.state, ANCHOR, past.before)
+        with ledger.harmed(OLDER), anchor.harmed(OLDER):
+            scene.start()
+            assert_nothing_is_forwarded(scene)
+            assert SINCE.format(next=past.next_record, last=past.last_record) in shut(scene)
+            assert re.search(HEADS, shut(scene)), shut(scene)

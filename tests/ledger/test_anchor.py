@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -207,8 +211,8 @@ async def test_a_new_key_does_not_unsay_what_the_old_one_signed(path: Path) -> N
     assert verify_everything(path, places(path), full=True).words() == "OK"
 
 
-async def test_a_head_that_cannot_be_written_is_trouble_not_death(path: Path) -> None:
-    """Turns go on; the probe is told why the tail is not anchored."""
+async def test_a_head_that_cannot_be_written_shuts_the_door_until_it_can_be(path: Path) -> None:
+    """The probe is told why the tail is not anchored; the head is tried again though no record comes."""
     ledger = await open_ledger(path, places(path), head_records=1)
     keeper = ledger._keeping._keeper  # type: ignore[union-attr]
     assert keeper is not None
@@ -216,7 +220,38 @@ async def test_a_head_that_cannot_be_written_is_trouble_not_death(path: Path) ->
     def refuse(*_: object, **__: object) -> None:
         raise HeadError("no space left")
 
+    whole = keeper._anchor
     keeper._anchor = type("Broken", (Anchor,), {"write": refuse})(places(path), Signer(bytes(32)))
     assert await ledger.open_turn(opening(1)) == 2
-    await ledger.close()
+    await until(ledger.shut)
     assert "no space" in ledger.trouble
+    with pytest.raises(LedgerUnavailableError, match="no space left; nothing would show"):
+        await ledger.open_turn(opening(2))
+    keeper._head_seconds, keeper._anchor = 0.01, whole
+    await until(lambda: not ledger.shut())
+    assert await ledger.open_turn(opening(3)) == 3
+    await ledger.close()
+    assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
+async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_mended_it(path: Path) -> None:
+    """What can be believed of it is written again; a log that grows is no news."""
+    await fill(path, 5, places(path))
+    ledger = await open_ledger(path, places(path), head_records=1)
+    log = places(path).anchor / "heads.log"
+    await ledger.open_turn(opening(50))
+    assert ledger.shut() == ""
+    os.truncate(log, 100)
+    assert re.search(f"{log} was cut from [0-9]+ to 100 bytes", ledger.shut())
+    with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
+        await ledger.open_turn(opening(51))
+    await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
+    assert ledger.shut() == ""
+    await ledger.open_turn(opening(52))
+    await ledger.close()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.005)

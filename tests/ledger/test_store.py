@@ -422,3 +422,24 @@ async def test_kill_mid_burst_loses_nothing_acknowledged(path):
     assert verify(path).verdict is Verdict.OK
     assert not epoch_at(path, newest).clean
     assert sum(spend.tokens == 100 for spend in spent) == len(lost)
+
+
+async def test_what_refuses_turns_lets_an_open_one_be_closed_and_what_loses_them_does_not(path):
+    """A turn whose end is not on record counts with all that it had reserved."""
+    ledger = await open_ledger(path)
+    await asyncio.gather(*(ledger.open_turn(opening(number)) for number in (1, 2, 3)))
+    why = "no room is left"
+    ledger.guard(str, lambda: why)
+    opened, closed = await asyncio.gather(
+        ledger.open_turn(opening(4)), ledger.close_turn(closing(1)), return_exceptions=True
+    )
+    assert isinstance(opened, LedgerUnavailableError)
+    assert str(opened) == ledger.shut() == why
+    assert closed == ledger.records
+    ledger.guard(lambda: "ledger.db was deleted")
+    with pytest.raises(LedgerUnavailableError, match="was deleted"):
+        await ledger.close_turn(closing(2))
+    ledger.guard(str)
+    await ledger.close_turn(closing(3))
+    await ledger.close()
+    assert verify(path).verdict is Verdict.OK

@@ -18,6 +18,7 @@ from epad.response import responder as module
 from epad.response.journal import Decision, Journal
 from epad.response.responder import MAX_ATTEMPTS, Responder
 from epad.response.step import (
+    MUST_BE_ON_DISK,
     WAVE,
     Lane,
     Operation,
@@ -366,3 +367,38 @@ async def test_a_full_disk_holds_a_step_up_and_does_not_end_its_lane(
     assert await bench.states() == [("chat", "done", 1, "chat is done"), ("game", "done", 1, "game is done")]
     assert len(bench.journal_failures) == refused // 3
     assert "database or disk is full" in bench.journal_failures[0]
+
+
+@pytest.mark.parametrize("name", StepName)
+async def test_what_spends_or_starts_waits_until_the_journal_is_on_the_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: StepName
+) -> None:
+    """A hold does not wait: it is what a full disk must not keep from anybody."""
+    monkeypatch.setattr(module, "JOURNAL_RETRY_SECONDS", 0.001)
+    reason = "state.db is full"
+    monkeypatch.setattr(Journal, "stands_by", property(lambda _: reason))
+    async with bench.at_work(Lane.PHASE) as responder:
+        ended = responder.submit(await bench.planned(Lane.PHASE, [Step(name, "chat")]))
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+        assert bool(bench.done) is (name not in MUST_BE_ON_DISK)
+        reason = ""
+        assert (await ended).state is StepState.DONE
+    assert await bench.targets() == ["chat"]
+
+
+async def test_a_step_that_waits_for_the_disk_is_called_off_like_any_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lifeboat must not wait behind a restart that cannot begin."""
+    monkeypatch.setattr(module, "JOURNAL_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(Journal, "stands_by", property(lambda _: "state.db is full"))
+    async with bench.at_work(Lane.PHASE) as responder:
+        restart = responder.submit(await bench.planned(Lane.PHASE, [Step(StepName.RESTART, "chat")]))
+        await asyncio.sleep(0.01)
+        plan = Plan(Lane.PHASE, "leave", [Step(StepName.LIFEBOAT, "host")])
+        (leave,) = await bench.journal.commit(Decision(plans=[plan], abort_open="the phase moved on"))
+        left = responder.submit(leave)
+        assert (await restart).state is StepState.ABORTED
+        assert (await left).state is StepState.DONE
+    assert await bench.targets() == ["host"]

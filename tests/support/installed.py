@@ -43,6 +43,7 @@ class Installation:
     def __init__(self, directory: Path, config: str = QUICK) -> None:
         self.directory = directory
         self.state = directory / "state"
+        self.runtime: Path | None = None  # where the configuration puts the sockets, if not below the state
         self.config = directory / "epad.toml"
         self.config.write_text(config)
         self.log = directory / "daemon.log"
@@ -88,7 +89,7 @@ class Installation:
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `epactl`."""
         return subprocess.run(
-            [EPACTL, "--socket", self.state / "run/control.sock", *arguments],
+            [EPACTL, "--socket", (self.runtime or self.state / "run") / "control.sock", *arguments],
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,8 +1,12 @@
-"""Every operation of the installed daemon, inside its unit with all filters on, by everybody who may ask for it."""
+"""Every operation of the installed daemon, inside its unit with all filters on, by everybody who may ask for it.
+
+What is seen is the table of docs/operations.md.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,15 +63,33 @@ gateway = false
 health = { tcp = "127.0.0.1:9901" }
 [subsystems.target]
 command = ["sleep", "98765"]
+[subsystems.guest]
+kind = "client"
+listen = "unix:/run/epad/guest.sock"
+user = "visitor"
 [subsystems.caller]
 command = ["python3", "/srv/caller.py", "tiny"]
 listen = "unix:/run/epad/caller.sock"
 depends_on = ["model"]
 """
+KNOCK = """
+import http.client, json, socket, sys
+body = json.dumps({"model": "tiny", "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]})
+door = http.client.HTTPConnection(sys.argv[2], timeout=30)
+if sys.argv[1]:
+    door.sock = socket.socket(socket.AF_UNIX)
+    try:
+        door.sock.connect(sys.argv[1])
+    except PermissionError:
+        sys.exit(print(0))
+door.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+print(door.getresponse().status)
+"""
 MAKE_MEMORY = "import sqlite3; d = sqlite3.connect('/srv/memory.db'); d.execute('CREATE TABLE t(a)')"
 OPERATOR, OBSERVER = "overseer", "visitor"
 WHO = ("root", "epad", OPERATOR, OBSERVER)
 REFUSED = 5
+DOCS = ROOT / "docs/operations.md"
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ DEEDS = {
     Operation.RESTART: Deed(order("restart", "target")),
     Operation.STOP: Deed(order("stop", "target"), order("start", "target")),
     Operation.RELOAD: Deed(("reload",)),
-    Operation.FORCE_PHASE: Deed(order("phase", "--force", "PRESERVATION")),
+    Operation.FORCE_PHASE: Deed(order("phase", "--force", "NORMAL")),
     Operation.LIFEBOAT: Deed(order("lifeboat", "enter", "--yes"), order("lifeboat", "relaunch")),
     Operation.RELAUNCH: Deed(order("lifeboat", "relaunch")),
     Operation.CHECKPOINT: Deed(order("checkpoint", "create")),
@@ -111,8 +133,11 @@ DEEDS = {
     Operation.ACCEPT_DATASTORE: Deed(order("datastore", "accept", "memory")),
     Operation.ACCEPT_LOSS: Deed(order("ledger", "accept-loss")),
     Operation.SET_BUDGET: Deed(order("budget", "set", "target", "tokens_per_minute=1000")),
+    Operation.UPGRADE: Deed(order("upgrade")),
+    Operation.MODEL_CALL: Deed(()),
 }
-# These end in a state of their own, or need one: each has a test of its own below.
+TYPED = {Operation.MODEL_CALL: "a request without a key"}
+# These end in a state of their own, need one, or are no order: each has a test of its own below.
 APART = {
     Operation.UPGRADE,
     Operation.FORCE_PHASE,
@@ -133,6 +158,7 @@ def box() -> Iterator[SystemdBox]:
         box.write("/etc/epad/epad.toml", CONFIG)
         box.write("/srv/caller.py", CALLER)
         box.write("/srv/model.py", MODEL)
+        box.write("/srv/knock.py", KNOCK)
         box.run("python3", "-c", MAKE_MEMORY)
         box.run(BIN / "epad", "install", "--now")
         box.run("chown", "epad:", "/srv/memory.db")
@@ -146,13 +172,33 @@ def ask(box: SystemdBox, who: str, *words: str) -> int:
 
 
 def allowed(operation: Operation, who: str) -> bool:
-    return who != OBSERVER or operation in READS
+    return operation is not Operation.MODEL_CALL and (who != OBSERVER or operation in READS)
+
+
+def told(operation: Operation) -> dict[str, str]:
+    """What the docs say that came of it, by who asked."""
+    found = re.search(rf"^\| {operation} \| [^|]* \|(.*) \|$", DOCS.read_text(), re.MULTILINE)
+    assert found, f"docs/operations.md has no row for {operation}"
+    return dict(zip(WHO, (cell.strip() for cell in found[1].split("|")), strict=True))
+
+
+def outcome(status: int) -> str:
+    return {0: "done", REFUSED: "refused", 401: "refused"}.get(status, f"failed with {status}")
+
+
+def knock(box: SystemdBox, who: str, socket: str) -> int:
+    """Call a model without a key, by a socket or at the gateway's port; the HTTP status, 0 if not let in."""
+    host = box.epactl("status")["gateway"]["url"].removeprefix("http://")
+    return int(box.run("runuser", "-u", who, "--", "python3", "/srv/knock.py", socket, host))
 
 
 def test_no_operation_is_forgotten() -> None:
-    """A new one needs a row here before it is shipped."""
-    assert set(DEEDS) | APART == set(Operation)
+    """A new one needs a row here and in the docs before it is shipped."""
+    assert set(DEEDS) == set(Operation)
     assert READS | CONFIDENTIAL | ORDERS | {Operation.MODEL_CALL} == set(Operation)
+    for operation in Operation:
+        expected = {who: "done" if allowed(operation, who) else "refused" for who in WHO}
+        assert told(operation) == expected, operation
 
 
 @pytest.mark.parametrize("operation", [one for one in DEEDS if one not in APART])
@@ -167,7 +213,7 @@ def test_an_operation_is_done_for_who_may(box: SystemdBox, operation: Operation)
             assert ask(box, "root", *deed.undo) == 0, box.journal()
     if deed.after:
         ask(box, "root", *deed.after)
-    assert statuses == {who: 0 if allowed(operation, who) else REFUSED for who in WHO}, box.journal()
+    assert {who: outcome(status) for who, status in statuses.items()} == told(operation), box.journal()
 
 
 def test_a_checkpoint_of_the_service_is_verified(box: SystemdBox) -> None:
@@ -195,6 +241,19 @@ def test_a_model_is_called(box: SystemdBox) -> None:
     assert "\nanswered 200" in f"\n{said}", said
 
 
+def test_nobody_calls_a_model_without_a_key(box: SystemdBox) -> None:
+    """Not even root: there is no one to charge."""
+    said = {who: outcome(knock(box, who, "")) for who in WHO}
+    assert said == told(Operation.MODEL_CALL)
+
+
+def test_a_subsystems_own_socket_serves_its_user_and_nobody_else(box: SystemdBox) -> None:
+    """`listen` and `user =`: the kernel keeps others out, and says of root that it is not its user either."""
+    statuses = {who: knock(box, who, "/run/epad/guest.sock") for who in ("visitor", OPERATOR, "root")}
+    assert statuses == {"visitor": 200, OPERATOR: 0, "root": 403}
+    assert ask(box, "root", *order("release", "guest")) == 0  # whom root's asking has put in doubt
+
+
 def test_a_checkpoint_that_root_puts_back_is_the_daemons(box: SystemdBox) -> None:
     """The natural way at three in the morning: stop, restore as root, start."""
     assert ask(box, "root", *order("checkpoint", "create")) == 0
@@ -211,24 +270,32 @@ def test_a_checkpoint_that_root_puts_back_is_the_daemons(box: SystemdBox) -> Non
 def test_the_daemon_begins_again_for_who_may(box: SystemdBox, who: str) -> None:
     """Within its unit: systemd sees the same main process."""
     pid, child = box.property("epad", "MainPID"), box.subsystem("target")["pid"]
-    assert ask(box, who, *order("upgrade")) == (0 if allowed(Operation.UPGRADE, who) else REFUSED), (
-        box.journal()
-    )
+    status = ask(box, who, *DEEDS[Operation.UPGRADE].command)
+    assert outcome(status) == told(Operation.UPGRADE)[who], box.journal()
     box.wait(lambda: box.property("epad", "SubState") == "running", "systemd to know that it is ready")
     assert (box.property("epad", "MainPID"), box.subsystem("target")["pid"]) == (pid, child)
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_a_phase_is_forced_and_the_lifeboat_entered_and_left(box: SystemdBox, who: str) -> None:
+def test_a_phase_is_forced(box: SystemdBox, who: str) -> None:
+    """Where the waiting is all that stands in the way of it."""
+    for before in ("quarantine", "release"):
+        assert ask(box, "root", *order(before, "target")) == 0
+    status = ask(box, who, *DEEDS[Operation.FORCE_PHASE].command)
+    assert outcome(status) == told(Operation.FORCE_PHASE)[who], box.journal()
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_the_lifeboat_is_entered_and_left(box: SystemdBox, who: str) -> None:
     """Its bundle is verified as well."""
-    statuses = [ask(box, who, *DEEDS[one].command) for one in (Operation.FORCE_PHASE, Operation.LIFEBOAT)]
+    enter, relaunch = Operation.LIFEBOAT, Operation.RELAUNCH
+    assert outcome(ask(box, who, *DEEDS[enter].command)) == told(enter)[who]
     if who == OBSERVER:
-        assert [*statuses, ask(box, who, *DEEDS[Operation.RELAUNCH].command)] == [REFUSED] * 3
+        assert outcome(ask(box, who, *DEEDS[relaunch].command)) == told(relaunch)[who]
         return
-    assert statuses[1] == 0
     box.wait(lambda: box.epactl("phase")["phase"] == "LIFEBOAT", "the lifeboat")
     box.wait(lambda: "LIFEBOAT" in box.property("epad", "StatusText"), "its bundle")
-    assert ask(box, who, *DEEDS[Operation.RELAUNCH].command) == 0
+    assert outcome(ask(box, who, *DEEDS[relaunch].command)) == told(relaunch)[who]
     box.wait(lambda: box.subsystem("target").get("state") == "running", "the children to run again")
 
 
