@@ -55,12 +55,13 @@ from epad.simulate.recorder import Recorder
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.child_logs import LogKeeper, log_configs
+from epad.supervisor.child_logs import log_configs
 from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Held
 from epad.supervisor.launch import inherited
+from epad.supervisor.log_pump import LogPump
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import Senses, configure_assessor, make_assessor, make_watchers
@@ -102,8 +103,6 @@ class House:
         self._environments = Environments(config.subsystems, stores.identities)
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
-        self.logs = LogKeeper(directories.log, structlog.get_logger("epad.supervisor"))
-        self.logs.configure(log_configs(config))
         self.reloader = Reloader(config, read, self._apply, self.events)
         self._integrity = Integrity(
             directories.ledger_database,
@@ -115,6 +114,7 @@ class House:
         )
         self._upstreams = self._make_upstreams()
         self.supervisor = self._make_supervisor()
+        self.logs = LogPump(directories, self.supervisor.workloads, log_configs(config))
         self._datastores = Datastores(
             config.datastores, directories.state / DATASTORES, config.probes.datastore, clock, self.metrics
         )
@@ -435,7 +435,7 @@ class House:
             self.events,
             self.clock,
             self._keys,
-            self.logs,
+            self.logs.files,
             self.reloader.reload,
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),

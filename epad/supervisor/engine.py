@@ -24,7 +24,10 @@ SLICE: Final = "epad.slice"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `marks` are those of the environment's variables that tell whose process it is."""
+    """What to start. `marks` are those of the environment's variables that tell whose process it is.
+
+    `log_file` is a file that its output is appended to, or the log pump's named pipe.
+    """
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
