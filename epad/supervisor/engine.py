@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from epad.supervisor import stamp
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.tree import Tree
 
 UNKNOWN_STATUS: Final = "unknown"
 
-STATE_MARK: Final = "EPAD_STATE"
-SUBSYSTEM_MARK: Final = "EPAD_SUBSYSTEM"
-INSTANCE_MARK: Final = "EPAD_INSTANCE"
-"""Variables of a process's environment by which it is known: whose daemon's it is, which subsystem, which start."""
+STATE_MARK: Final = stamp.STATE_MARK
+SUBSYSTEM_MARK: Final = stamp.SUBSYSTEM_MARK
+INSTANCE_MARK: Final = stamp.INSTANCE_MARK
 
 SLICE: Final = "epad.slice"
 """Where systemd keeps the units of children."""

@@ -26,6 +26,7 @@ from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.manager import Manager, ManagerError
 from epad.supervisor.plain import PlainEngine, exited, killed
 from epad.supervisor.program import find_program, log_path
+from epad.supervisor.stamp import stamp_bytes
 from epad.supervisor.tree import CgroupTree, WalkedTree, Walker, end
 
 _CLD_EXITED = 1
@@ -287,6 +288,7 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
         "KillMode": Variant("s", "control-group"),
         # One process of it that the kernel kills for its memory is no reason for systemd to end the others.
         "OOMPolicy": Variant("s", "continue"),
+        "LimitRSS": Variant("t", stamp_bytes(launch.marks)),
         **_memory(launch),
     }
 
