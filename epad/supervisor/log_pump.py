@@ -194,10 +194,11 @@ class LogPump:
         for workload in self._workloads():
             if workload.root is None or workload.name not in self._limits:
                 continue
-            deleted = f"{self._directories.log_pipe(workload.name)} (deleted)"
+            # By its end: what is before it is as another mount namespace has it.
+            deleted = f"{self._directories.logs.name}/{workload.name}.pipe (deleted)"
             for number in _OUTPUTS:
                 path = Path(f"/proc/{workload.root.pid}/fd/{number}")
                 with suppress(OSError):
-                    if str(path.readlink()) == deleted:
+                    if str(path.readlink()).endswith(deleted):
                         lost.setdefault(workload.name, []).append(str(path))
         return lost
