@@ -20,14 +20,14 @@ from epad.directories import Directories
 from epad.supervisor.child_logs import TEND_SECONDS, Limits, LogKeeper
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited
-from epad.supervisor.program import make_pipe, open_log
+from epad.supervisor.program import make_pipe
 
 # It says every TEND_SECONDS that it is alive: one that was stopped, or is stuck, is replaced.
 SILENT_SECONDS = 20.0
 # It starts within a tenth of this; one that cannot run at all is not tried more often.
 RESTART_SECONDS = 1.0
-# What is in the pipes when the last child has ended is written in milliseconds.
-_DRAIN_SECONDS = 2.0
+# What is in the pipes when the last child has ended is written in milliseconds, by a pump that runs.
+_DRAIN_SECONDS = 5.0
 _END_SECONDS = 1.0
 _OUTPUTS = (1, 2)
 _HOME = Path(__file__).parents[2]
@@ -99,7 +99,8 @@ class LogPump:
                 return False
             if held is not None and os.path.samestat(path.lstat(), os.fstat(held)):
                 return True
-            self._held[name] = open_log(path)
+            # To read alone: while only we have it open, the pump finds its end.
+            self._held[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
             if held is not None:
                 os.close(held)
             return True
@@ -122,13 +123,13 @@ class LogPump:
     async def finish(self) -> None:
         """Let the pump end, now that the children have: what they have printed last is in their logs then."""
         self._is_finishing = True
-        for pipe in self._held.values():
-            os.close(pipe)
-        self._held.clear()
         if self._stdin is not None:
             self._stdin.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
+        for pipe in self._held.values():
+            os.close(pipe)
+        self._held.clear()
 
     async def _look(self) -> None:
         while True:
@@ -169,20 +170,33 @@ class LogPump:
     async def _hear(self, process: subprocess.Popen[bytes]) -> str:
         """Let it know what to keep, and tell what it reports, until it ends; return why it is to be replaced."""
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
-        self._stdin, _ = await loop.connect_write_pipe(asyncio.Protocol, process.stdin)
         heard, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+        self._stdin, _ = await loop.connect_write_pipe(asyncio.Protocol, process.stdin)
         try:
             self._send()
+            if self._is_finishing:
+                self._stdin.close()
             while line := await asyncio.wait_for(reader.readline(), SILENT_SECONDS):
-                if fields := json.loads(line):
-                    self._log.warning(fields.pop("event"), **fields)
+                self._tell_of(json.loads(line))
         except TimeoutError:
             return f"it said nothing for {SILENT_SECONDS:g} s"
+        except ValueError as error:
+            return f"it said what it never says: {error}"
         finally:
             self._stdin.close()
             self._stdin = None
             heard.close()
         return "it has ended"
+
+    def _tell_of(self, report: object) -> None:
+        """Log what the pump has reported. Raises ValueError for what it never reports."""
+        match report:
+            case {"event": str(event), **fields}:
+                self._log.warning(event, **{str(name): value for name, value in fields.items()})
+            case {}:  # it is alive
+                pass
+            case _:
+                raise ValueError(repr(report)[:80])
 
     def _send(self) -> None:
         if self._stdin is not None and not self._stdin.is_closing():
