@@ -329,7 +329,7 @@ class Daemon:
         await house.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):
-                await house.supervisor.stop_all()
+                await house.supervisor.stop_all(house.logs.pids)
         except TimeoutError:
             self._log.error("daemon.stop_timed_out", seconds=self._config.daemon.shutdown_seconds)
         await house.logs.finish()

@@ -55,13 +55,12 @@ from epad.simulate.recorder import Recorder
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.child_logs import log_configs
 from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Held
 from epad.supervisor.launch import inherited
-from epad.supervisor.log_pump import LogPump
+from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import Senses, configure_assessor, make_assessor, make_watchers
@@ -320,6 +319,7 @@ class House:
             boot_id=self._boot_id,
             checker=HealthChecker(OneToken(self._upstreams).ask, inherited(os.environ)),
             remember=lambda *failures: self._watchers.cascade.remember(*failures),  # noqa: PLW0108 (made later)
+            output=lambda name: self.logs.output(name),  # noqa: PLW0108 (made later)
         )
         return Supervisor(self.config.subsystems, surroundings)
 

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # the pump is a process of its own and small: it loads neither msgspec nor structlog
     from collections.abc import Iterator
 
-    from epad.config import Config
-
 TEND_SECONDS = 2.0
 # Room ahead of each file: at 100 lines of 100 bytes a second, 50 rounds of tending.
 RESERVE_BYTES = 1 << 20
@@ -277,11 +275,6 @@ class ChildLog:
         """How much a file with so many marks grows by until the next: a trickle's index would outgrow its log."""
         most = max(_FEWEST_MARKS, self.config.max_bytes // _BYTES_PER_MARK)
         return 0 if marks < most else self.config.max_bytes // most
-
-
-def log_configs(config: Config) -> dict[str, Limits]:
-    """Return how the log of each subsystem that has one is kept."""
-    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
 
 
 class LogKeeper:

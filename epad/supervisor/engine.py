@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -138,6 +138,10 @@ class Engine(Protocol):
 
     def release(self, child: Child) -> None:
         """Forget a child: reap it if it has ended, and leave it alone if not."""
+        ...
+
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        """Name what has come to us as an orphan, `kept` apart, and bears no mark of any subsystem."""
         ...
 
     def sweep(self) -> None:

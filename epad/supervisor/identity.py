@@ -230,10 +230,17 @@ class ProcessTable:
 
     def orphans(self, expected: Collection[int]) -> Iterator[ProcessStat]:
         """Find our own dead children outside our session, but the `expected`: what the subreaper has been handed."""
+        return (stat for stat in self._elsewhere(expected) if stat.state == "Z")
+
+    def strays(self, expected: Collection[int]) -> Iterator[ProcessStat]:
+        """Find our own living children outside our session, but the `expected`: they have come to us as orphans."""
+        return (stat for stat in self._elsewhere(expected) if stat.is_alive)
+
+    def _elsewhere(self, expected: Collection[int]) -> Iterator[ProcessStat]:
         own_session = os.getsid(0)
         for pid in self._own_children().difference(expected):
             stat = self.stat(pid)
-            if stat is not None and stat.state == "Z" and stat.session != own_session:
+            if stat is not None and stat.session != own_session:
                 yield stat
 
     def _own_children(self) -> set[int]:

@@ -12,7 +12,6 @@ from epad.config_sizes import size_bytes
 from epad.directories import Directories
 from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK, Launch
 from epad.supervisor.intent import Room
-from epad.supervisor.program import is_pipe
 
 # What children inherit of the daemon's environment. A list of what may pass, not of what may not: the daemon's
 # may hold upstream keys and systemd's own variables. `subsystems.NAME.environment` adds anything else.
@@ -68,12 +67,6 @@ def marks(directories: Directories, subsystem: str) -> dict[str, str]:
     return {STATE_MARK: str(directories.state), SUBSYSTEM_MARK: subsystem}
 
 
-def output(directories: Directories, subsystem: str) -> Path:
-    """Return what a subsystem prints into: the log pump's pipe, or its log itself where there is no pipe."""
-    pipe = directories.log_pipe(subsystem)
-    return pipe if is_pipe(pipe) else directories.log(subsystem)
-
-
 def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:
     """Say what to start. Later variables win: inherited, `extra`, the configured ones, and epad's own."""
     own_marks = marks(room.directories, name)
@@ -93,7 +86,7 @@ def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str
         spec.command,
         environment,
         directory,
-        output(room.directories, name),
+        room.output(name),
         own_marks,
         memory_max_bytes=size_bytes(spec.memory_max),
         memory_high_bytes=size_bytes(spec.memory_high),

@@ -1,4 +1,4 @@
-"""The daemon's side of the log pump: makes the pipes, keeps one pump running, tells what it reports."""
+"""The daemon's side of the log pump: keeps one running, tells it what to keep, and logs what it reports."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from epad.beat import sleep_to_beat
+from epad.config import Config
 from epad.directories import Directories
 from epad.supervisor.child_logs import TEND_SECONDS, Limits, LogKeeper
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited
-from epad.supervisor.program import make_pipe
+from epad.supervisor.log_pipes import LogPipes
 
 # It says every TEND_SECONDS that it is alive: one that was stopped, or is stuck, is replaced.
 SILENT_SECONDS = 20.0
@@ -29,8 +30,12 @@ RESTART_SECONDS = 1.0
 # What is in the pipes when the last child has ended is written in milliseconds, by a pump that runs.
 _DRAIN_SECONDS = 5.0
 _END_SECONDS = 1.0
-_OUTPUTS = (1, 2)
 _HOME = Path(__file__).parents[2]
+
+
+def log_configs(config: Config) -> dict[str, Limits]:
+    """Return how the log of each subsystem that has one is kept."""
+    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
 
 
 class LogPump:
@@ -44,13 +49,13 @@ class LogPump:
     ) -> None:
         self._log: FilteringBoundLogger = structlog.get_logger("epad.supervisor")
         self.files = LogKeeper(directories.log, self._log)
+        self._pipes = LogPipes(directories, self._log)
         self._directories = directories
         self._workloads = workloads
         self._limits: dict[str, Limits] = {}
         self._orders: dict[str, dict[str, Any]] = {}
         self._stdin: asyncio.WriteTransport | None = None
-        self._held: dict[str, int] = {}
-        self._pipeless: frozenset[str] = frozenset()
+        self._process: subprocess.Popen[bytes] | None = None
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,46 +70,28 @@ class LogPump:
         if limits:
             self._wanted.set()
 
+    def output(self, name: str) -> Path:
+        """Return what a subsystem is to print into: its pipe, made anew if it was deleted; else its log itself."""
+        if name in self._limits and not self._pipes.has(name):
+            self.tell()
+        return self._directories.log_pipe(name) if self._pipes.has(name) else self._directories.log(name)
+
     def tell(self) -> None:
         """Make the pipes that are missing, and let the pump know what has changed."""
-        pipeless = frozenset(name for name in self._limits if not self._hold_pipe(name))
-        for name in self._held.keys() - self._limits.keys():
-            os.close(self._held.pop(name))
-        for name in sorted(pipeless - self._pipeless):
-            self._log.warning(
-                "child_log.no_pipe",
-                subsystem=name,
-                pipe=str(self._directories.log_pipe(name)),
-                effect="it writes its log itself, which is cut every two seconds only",
-            )
-        self._pipeless = pipeless
-        lost = self._lost_pipes()
+        changed = self._pipes.have(self._limits.keys())
+        changed = self._pipes.look_for_lost(self._workloads()) or changed
         orders = {
-            name: {
-                "max_bytes": limits.max_bytes,
-                "keep": limits.keep,
-                "pipes": [str(self._directories.log_pipe(name)), *lost.get(name, ())],
-            }
+            name: {"max_bytes": limits.max_bytes, "keep": limits.keep, "pipes": self._pipes.of(name)}
             for name, limits in self._limits.items()
         }
-        if orders != self._orders:
+        if changed or orders != self._orders:
             self._orders = orders
             self._send()
 
-    def _hold_pipe(self, name: str) -> bool:
-        """Have a subsystem's pipe open: what it prints with its last breath waits there for a pump that starts late."""
-        path, held = self._directories.log_pipe(name), self._held.get(name)
-        with suppress(OSError):
-            if not make_pipe(path):
-                return False
-            if held is not None and os.path.samestat(path.lstat(), os.fstat(held)):
-                return True
-            # To read alone: while only we have it open, the pump finds its end.
-            self._held[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-            if held is not None:
-                os.close(held)
-            return True
-        return False
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pump's process, if there is one."""
+        return frozenset() if self._process is None else frozenset({self._process.pid})
 
     async def run(self) -> None:
         """Keep a pump running until cancelled, or until `finish`. It outlives us while children hold its pipes."""
@@ -127,9 +114,7 @@ class LogPump:
             self._stdin.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
-        for pipe in self._held.values():
-            os.close(pipe)
-        self._held.clear()
+        self._pipes.close()
 
     async def _look(self) -> None:
         while True:
@@ -144,6 +129,7 @@ class LogPump:
             self._log.error("log_pump.not_started", error=error.strerror)
             return
         self._idle.clear()
+        self._process = process
         try:
             why = await self._hear(process)
             if not self._is_finishing:
@@ -154,6 +140,7 @@ class LogPump:
         finally:
             if process.poll() is None:
                 process.returncode = 0  # it is to outlive us: else its object would complain
+            self._process = None
             self._idle.set()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -201,18 +188,3 @@ class LogPump:
     def _send(self) -> None:
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.write(json.dumps({"logs": self._orders}).encode() + b"\n")
-
-    def _lost_pipes(self) -> dict[str, list[str]]:
-        """Find the pipes that children print into and that were deleted: a new pump would not find them by name."""
-        lost: dict[str, list[str]] = {}
-        for workload in self._workloads():
-            if workload.root is None or workload.name not in self._limits:
-                continue
-            # By its end: what is before it is as another mount namespace has it.
-            deleted = f"{self._directories.logs.name}/{workload.name}.pipe (deleted)"
-            for number in _OUTPUTS:
-                path = Path(f"/proc/{workload.root.pid}/fd/{number}")
-                with suppress(OSError):
-                    if str(path.readlink()).endswith(deleted):
-                        lost.setdefault(workload.name, []).append(str(path))
-        return lost

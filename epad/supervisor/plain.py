@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -162,6 +162,10 @@ class PlainEngine:
         child.exited.cancel()
         child.tree.forget()
         self._spawned.discard(child.identity.pid)
+
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        found = self._table.strays(self._spawned | set(kept))
+        return frozenset(self._table.identify(stat) for stat in found)
 
     def sweep(self) -> None:
         """Reap dead orphans seen twice: a helper that somebody else here waits for is gone by then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,9 @@ class SystemdEngine:
     def release(self, child: Child) -> None:
         self._units.pop(child, None)
         self._plain.release(child)
+
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        return self._plain.strays(kept)
 
     def sweep(self) -> None:
         self._plain.sweep()

@@ -15,6 +15,15 @@ from installed import QUICK, Installation, installation
 PYTHON = f'command = ["{sys.executable}", "-S", "-c", """%s"""]\n'
 TICKER = "import itertools, time\nfor n in itertools.count():\n print(n, flush=True)\n time.sleep(0.02)"
 FLOOD = "import os\nblock = b'x' * 1_048_575 + b'\\n'\nwhile True: os.write(1, block)"
+SABOTEUR = """
+import os, sys
+os.unlink(os.environ["EPAD_STATE"] + "/logs/it.pipe")
+if not os.path.exists("again"):
+    open("again", "w").close()
+    sys.exit(1)
+block = b'x' * 1_048_576
+while True: os.write(1, block)
+"""
 LIMITS = "log = { max_bytes = 65536, keep = 1 }\n"
 
 
@@ -54,6 +63,16 @@ def until(true: Callable[[], object], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.02)
+
+
+def fits(house: Installation) -> bool:
+    """Whether there were two files; neither ever takes more than its size."""
+    taken = []
+    for name in ("it.log", "it.log.1"):
+        with suppress(FileNotFoundError):  # in the middle of a rotation
+            taken.append((house.state / "logs" / name).stat().st_blocks * 512)
+    assert all(size <= 81_920 for size in taken), taken
+    return len(taken) == 2
 
 
 def test_children_keep_logging_whoever_is_killed() -> None:
@@ -98,23 +117,26 @@ def test_a_flood_stays_within_its_size_over_a_restart_of_the_daemon() -> None:
     """Before, while there is no daemon, and after; it is told as what it is, and not as a full disk."""
     with installation(QUICK + subsystem("it", FLOOD, LIMITS)) as house:
         house.start()
-        files = [house.state / "logs" / name for name in ("it.log", "it.log.1")]
-
-        def fits() -> bool:
-            taken = []
-            for path in files:
-                with suppress(FileNotFoundError):  # in the middle of a rotation
-                    taken.append(path.stat().st_blocks * 512)
-            assert all(size <= 81_920 for size in taken), taken
-            return len(taken) == 2
-
-        house.wait(fits, "a rotation")
+        house.wait(lambda: fits(house), "a rotation")
         for deed in (house.kill, house.start):
             deed()
             for _ in range(200):
-                fits()
+                fits(house)
         house.wait(lambda: "child_log.dropped" in house.log.read_text(), "a word about it")
         said = [line for line in house.log.read_text().splitlines() if "child_log.dropped" in line]
         assert all("more was printed than is kept" in line for line in said)
         assert "the disk is full" not in "".join(said)
+        assert house.stop() == 0
+
+
+def test_a_child_that_deletes_its_pipe_and_dies_is_limited_all_the_same() -> None:
+    """The pipe is made anew before its next start, and again while it prints."""
+    quick = "restart = { backoff_seconds = 0.001 }\n"
+    with installation(QUICK + subsystem("it", SABOTEUR, LIMITS + quick)) as house:
+        house.start()
+        house.wait(lambda: fits(house), "a rotation")
+        for _ in range(200):
+            fits(house)
+        assert house.subsystem("it")["restarts"] == 1
+        house.wait((house.state / "logs/it.pipe").is_fifo, "a pipe for the next")
         assert house.stop() == 0

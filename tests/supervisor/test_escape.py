@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from supervisor_world import World, until
+from structlog.testing import capture_logs
+from supervisor_world import World, program, until
 
 from epad.supervisor.engine import SUBSYSTEM_MARK, Child, Launch
 from epad.supervisor.footprints import FootprintReader, Workload
@@ -122,6 +124,20 @@ async def test_what_sheds_the_stamp_too_is_not_promised(spare: World) -> None:
     assert "no cgroups: not asked for" in said
     await spare.engine.stop(child, 10.0)
     spare.engine.release(child)
+
+
+async def test_who_has_escaped_for_good_is_named_at_the_end(spare: World) -> None:
+    """An orphan comes to the daemon, which does not know whose it was; an end in silence would be a lie."""
+    supervisor = spare.supervisor({"it": program(ESCAPE.format(before=SHED, after="time.sleep(600)"))})
+    spare.directories.work("it").mkdir(exist_ok=True)
+    with subprocess.Popen(("sleep", "600"), start_new_session=True) as helper, capture_logs() as said:
+        await supervisor.start()
+        await until(lambda: spare.wrote("escaped"))
+        pid = spare.pid("escaped")
+        await until(lambda: (stat := spare.table.stat(pid)) is not None and stat.parent == os.getpid())
+        await supervisor.stop_all({helper.pid})
+        helper.kill()
+    assert [entry["pid"] for entry in said if entry["event"] == "subsystem.escaped"] == [pid]
 
 
 async def test_a_child_has_its_stamp_before_its_first_step(spare: World) -> None:

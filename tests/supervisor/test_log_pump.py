@@ -21,7 +21,6 @@ from epad.directories import Directories
 from epad.supervisor import log_pump
 from epad.supervisor.footprints import Workload
 from epad.supervisor.identity import ProcessTable
-from epad.supervisor.launch import output
 from epad.supervisor.log_pump import LogPump
 from epad.supervisor.program import is_pipe, log_path, open_log, wait_until_read
 from epad.system import boot_id
@@ -42,7 +41,7 @@ class World:
         self.task = asyncio.create_task(self.pump.run())
 
     def child(self, script: str = ECHO, name: str = "it") -> subprocess.Popen[bytes]:
-        log = open_log(log_path(output(self.directories, name)))
+        log = open_log(log_path(self.pump.output(name)))
         child = subprocess.Popen(
             (sys.executable, "-S", "-c", script), stdin=subprocess.PIPE, stdout=log, stderr=log
         )
@@ -95,7 +94,7 @@ async def heard(world: World, line: str, name: str = "it") -> None:
 
 async def test_a_pipe_is_there_before_the_pump_is(world: World) -> None:
     """What a child prints with its only breath waits there, though it has ended by then."""
-    assert output(world.directories, "it") == world.directories.log_pipe("it")
+    assert world.pump.output("it") == world.directories.log_pipe("it")
     assert world.child("print('hello')").wait() == 0
     await heard(world, "hello")
 
@@ -187,6 +186,26 @@ async def test_a_deleted_pipe_is_made_again_and_the_old_one_still_read(world: Wo
         await heard(world, line)
 
 
+async def test_a_pipe_that_is_deleted_is_read_again_once_it_is_made_again(world: World) -> None:
+    """Nobody had it open; the next child has another, which the pump has not heard of."""
+    world.child("print('one')").wait()
+    await heard(world, "one")
+    world.directories.log_pipe("it").unlink()
+    world.child("print('two')").wait()
+    await heard(world, "two")
+
+
+async def test_what_is_no_pipe_makes_way_for_one(world: World) -> None:
+    """Somebody has put a file there: a child is not let write into that without a limit."""
+    pipe = world.directories.log_pipe("it")
+    pipe.unlink()
+    pipe.write_text("x")
+    assert world.pump.output("it") == pipe
+    assert is_pipe(pipe)
+    world.child("print('one')").wait()
+    await heard(world, "one")
+
+
 async def test_a_reload_adds_one_and_takes_one_out(world: World) -> None:
     """The new one's pipe is there at once; the old one is read until it ends."""
     old = world.child()
@@ -216,7 +235,7 @@ async def test_where_no_pipe_can_be_made_a_child_writes_its_log_itself(
         world.pump.configure({"bare": SMALL})
         world.pump.tell()
     assert [entry["event"] for entry in said] == ["child_log.no_pipe"]
-    assert output(world.directories, "bare") == world.directories.log("bare")
+    assert world.pump.output("bare") == world.directories.log("bare")
     world.child("print('y' * 200_000, flush=True)\nimport time\ntime.sleep(600)", "bare")
     former = world.directories.logs / "bare.log.1"
     await until(former.exists)
