@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from epad.config import LogConfig
 from epad.supervisor.child_logs import MARK, TELL_SECONDS, ChildLog, LogKeeper, index
-from epad.supervisor.log_reader import last_lines, offset_at
+from epad.supervisor.log_reader import follow, last_lines, offset_at
 
 SMALL = LogConfig(max_bytes=65_536, keep=2)
 MOST = SMALL.max_bytes * 5 // 4
@@ -196,3 +197,42 @@ def test_what_lies_in_the_way_costs_the_output_and_nothing_else(tmp_path: Path, 
     assert (dropped["subsystem"], dropped["bytes"]) == ("it", 12)
     assert "cannot be written to" in dropped["reason"]
     assert 1 <= len([event for event, _ in sayings.told if event == "child_log.untended"]) <= 2
+
+
+async def test_a_follower_goes_on_when_the_log_is_deleted(log: ChildLog) -> None:
+    """What it has read is not given to it again; that something may be missing is."""
+    log.append(b"x" * 65_000 + b"\n", 1.0)
+    log.append(b"x" * 65_000 + b"\n", 1.0)
+    assert log.former(1).exists()
+    lines = follow(log)
+    first = asyncio.ensure_future(anext(lines))
+    while not first.done():
+        log.append(b"begun\n", 1.0)
+        await asyncio.sleep(0.01)
+    log.path.unlink()
+    log.append(b"after\n", 2.0)
+    seen = await first
+    while "after" not in seen:
+        seen += await anext(lines)
+    assert set(seen) == {"begun", "[epad: lines may be missing here]", "after"}
+    await lines.aclose()
+
+
+async def test_a_slow_follower_is_told_when_all_that_it_knew_is_gone(log: ChildLog) -> None:
+    """It reads a file that was deleted by rotations to its end, and goes on with the oldest that there is."""
+    lines = follow(log)
+    first = asyncio.ensure_future(anext(lines))
+    while not first.done():
+        log.append(b"begun\n", 1.0)
+        await asyncio.sleep(0.01)
+    for number in range(6):
+        log.append(b"%d" % number + b"x" * 60_000 + b"\n", 2.0)
+    log.append(b"end\n", 3.0)
+    seen = await first
+    while "end" not in seen:
+        seen += await anext(lines)
+    numbers = [line[0] for line in seen if line.endswith("x")]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-3:] == ["3", "4", "5"]
+    assert ("[epad: lines may be missing here]" in seen) == (len(numbers) < 6)
+    await lines.aclose()
