@@ -7,18 +7,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from epad import __version__
+
+if TYPE_CHECKING:
+    from epad.config import Config
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+TRY_SECONDS = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     # Imported here, so that --version and a wrong command line do not wait for the daemon's libraries.
@@ -39,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Build the command line of `epad`."""
     parser = argparse.ArgumentParser(
         "epad",
         description="A kill switch that heals, for people who run AI agents on their own workstation.",
@@ -56,6 +62,19 @@ def _parser() -> argparse.ArgumentParser:
         )
     run.add_argument("--state", metavar="DIR", type=Path, help="instead of daemon.state_directory")
     check.add_argument("--show", action="store_true", help="print every key and the place that set it")
+    check.add_argument(
+        "--try",
+        dest="tries",
+        action="store_true",
+        help="start each subsystem once, with a state of its own and no model, and say what becomes of it",
+    )
+    check.add_argument(
+        "--seconds",
+        metavar="N",
+        type=_seconds,
+        default=TRY_SECONDS,
+        help=f"of --try: wait so long for one to be ready (default {TRY_SECONDS:g})",
+    )
     diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
     for command, function in (
@@ -88,9 +107,18 @@ def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser
         command.set_defaults(command=function)
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give a number of seconds above 0")
+    return value
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    # structlog imports rich where it is installed: 6 MB for tracebacks in colour, which no daemon draws.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    # structlog imports both where they are installed: 6 MB for tracebacks in colour, which no daemon draws, and 1 MB
+    # for threads of a kind that epad has none of.
+    for unused in ("rich", "greenlet"):
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     from epad import config_load, daemon  # noqa: PLC0415
 
     def read() -> config_load.Loaded:
@@ -107,18 +135,44 @@ def _check(arguments: argparse.Namespace) -> int:
 
     loaded = config_load.read(config_load.find(arguments.config))
     missing = loaded.located(world_check(loaded.config, os.environ))
-    if missing:
+    if missing and not arguments.tries:
         raise config_load.ConfigError(missing)
     if arguments.show:
         for shown in effective(loaded):
             print(shown)
-    files = ", ".join(str(file) for file in loaded.files) or "no file: the shipped defaults"
-    print(
-        f"engine: {would_use(loaded.config.daemon, os.environ)}",
-        file=sys.stderr if arguments.show else sys.stdout,
-    )
-    print(f"ok: {files}", file=sys.stderr if arguments.show else sys.stdout)
-    return EXIT_OK
+    said = sys.stderr if arguments.show else sys.stdout
+    print(f"engine: {would_use(loaded.config.daemon, os.environ)}", file=said)
+    for problem in missing:
+        print(problem, file=sys.stderr)
+    if not missing:
+        files = ", ".join(str(file) for file in loaded.files) or "no file: the shipped defaults"
+        print(f"ok: {files}", file=said)
+    if arguments.tries and not _try(loaded.config, arguments.seconds, said):
+        return EXIT_FAILED
+    return EXIT_FAILED if missing else EXIT_OK
+
+
+def _try(config: Config, seconds: float, said: TextIO) -> bool:
+    """Start each subsystem in a dry house, telling of each in a line of its own; True if none failed."""
+    from epad.control.render import clean  # noqa: PLC0415
+    from epad.database import DatabaseError  # noqa: PLC0415
+    from epad.dry_run import trial  # noqa: PLC0415
+    from epad.gateway.errors import GatewayError  # noqa: PLC0415
+    from epad.ledger.errors import LedgerError  # noqa: PLC0415
+    from epad.supervisor.errors import SupervisorError  # noqa: PLC0415
+
+    def say(tried: trial.Tried) -> None:
+        print(f"{'FAILED' if tried.has_failed else 'ok':6} {tried.subsystem}: {clean(tried.text)}", file=said)
+        for line in tried.lines:
+            print(f"       | {clean(line)}", file=said)
+        said.flush()
+
+    print("each is tried in a house of its own, where a stub answers for every model:", file=said, flush=True)
+    try:
+        return trial.run(config, seconds, os.environ, say)
+    except (DatabaseError, GatewayError, LedgerError, SupervisorError) as error:
+        print(f"epad: {error}", file=sys.stderr)
+        return False
 
 
 def _notify(arguments: argparse.Namespace) -> int:

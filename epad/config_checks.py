@@ -23,6 +23,7 @@ from epad.config_lines import KeyPath, key_text
 from epad.config_money import check_money
 from epad.config_notify import check_notify
 from epad.config_sizes import size_bytes
+from epad.config_urls import url_fault
 from epad.gateway.servers import SERVERS, server_named
 from epad.thresholds import check_thresholds
 from probes.conversation import LOOPS
@@ -223,6 +224,8 @@ def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> 
             "give the model's whole context, or 0 if it is not known",
             (("gateway", "template_tokens"),),
         )
+    if fault := url_fault(upstream.url):
+        yield Complaint((*path, "url"), fault)
     if upstream.served_by and upstream.served_by not in config.subsystems:
         suggestion = _suggest(upstream.served_by, config.subsystems)
         text = f"names {upstream.served_by}, which is not a subsystem; {suggestion}"
@@ -295,6 +298,8 @@ def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complai
     if len(ways) > 1:
         text = f"is set, and {key_text(ways[0])} too; one way to ask is enough: take one of them out"
         yield Complaint(ways[1], text, (ways[0],))
+    if subsystem.health.http and (fault := url_fault(subsystem.health.http)):
+        yield Complaint((*path, "health", "http"), fault)
     if ways and subsystem.kind == "client":
         text = 'is set, but a client has no process to be well; take it out, or kind = "process"'
         yield Complaint(ways[0], text, ((*path, "kind"),))

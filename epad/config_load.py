@@ -24,6 +24,7 @@ import msgspec
 from epad.config import Config
 from epad.config_checks import cross_check
 from epad.config_complaint import Complaint
+from epad.config_letters import look_alike, not_toml
 from epad.config_lines import KeyPath, key_lines, key_text, line_of
 from epad.config_words import describe, shown
 from epad.model_load import load_seconds
@@ -229,7 +230,7 @@ def _read_layer(rank: int, source: Any) -> _Layer:
         raise problem("is nested too deeply; no key needs that") from error
     except ValueError as error:  # TOMLDecodeError, or an integer too long for Python to read
         what, line = _syntax_error(text, str(error))
-        what += _look_alikes(text, line)
+        what = not_toml(text) or what + look_alike(text, line)
         raise problem(f"is not valid TOML: {what}; correct it", line) from error
 
 
@@ -239,27 +240,6 @@ def _syntax_error(text: str, message: str) -> tuple[str, int]:
     if where is None:
         return message, 0
     return message[: where.start()], int(where[1] or text.rstrip("\n").count("\n") + 1)
-
-
-_LOOK_ALIKES = {
-    "\u201c": 'a typographic quote; TOML knows " alone',
-    "\u201d": 'a typographic quote; TOML knows " alone',
-    "\u201e": 'a typographic quote; TOML knows " alone',
-    "\u2018": "a typographic apostrophe; TOML knows ' alone",
-    "\u2019": "a typographic apostrophe; TOML knows ' alone",
-    "\u00a0": "a space that does not break, which TOML takes for a letter; write a plain one",
-    "\u200b": "a space without width; take it out",
-    "\ufeff": "a byte order mark in the middle; two files were put together, take it out",
-    "\u2013": "a dash; TOML knows - alone",
-    "\u2212": "a minus sign of typography; TOML knows - alone",
-}
-"""What word processors and chats put in the place of what was typed."""
-
-
-def _look_alikes(text: str, line: int) -> str:
-    """What in the line at fault only looks like TOML; empty if nothing does."""
-    there = text.split("\n")[line - 1] if 0 < line <= text.count("\n") + 1 else ""
-    return next((f": {letter!r} is {what}" for letter, what in _LOOK_ALIKES.items() if letter in there), "")
 
 
 def _merge_table(merge: _Merge, layer: _Layer, path: KeyPath, table: dict[str, Any], hint: Any) -> None:

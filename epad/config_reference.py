@@ -25,6 +25,11 @@ The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file tha
 `epad.toml.d/*.toml` beside it, by name. Tables are merged key by key, the last layer that sets a key wins, and
 `epactl config show` says which that was. `epad check` names every mistake with file and line; `epactl reload` applies
 a changed file, and says what waits for a restart. Seconds may have a fraction. A key without a default must be given.
+
+`epad check --try` also starts each subsystem once, in a house of its own that is gone afterwards (state, sockets, keys,
+a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
+with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
+programs are real: what they do to their own files, ports and GPUs they do here too. Run it as the daemon's user.
 """
 
 # What the shipped defaults do not speak of: the tables that only a configuration of one's own has.

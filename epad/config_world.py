@@ -5,32 +5,84 @@ None of it keeps the daemon from starting: a program may be installed later, and
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from epad.config import Config, SubsystemConfig
 from epad.config_complaint import Complaint
+from epad.config_lines import KeyPath
+from epad.config_shell import shell_check
+from epad.config_urls import base_fault, leads_to, shown
+from epad.config_vain import vain_check
 from epad.supervisor.launch import inherited
-
-_EVERYWHERE = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104  compared, not listened on
-_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def world_check(config: Config, environment: Mapping[str, str]) -> Iterator[Complaint]:
-    """Everything that is named and not there."""
+    """Everything that is named and not there, leads back to epad, or is taken for something else than it is."""
     for name, spec in config.subsystems.items():
-        why = _missing_program(spec, environment)
-        if why:
-            yield Complaint(("subsystems", name, "command"), why)
+        yield from _check_subsystem(("subsystems", name), spec, environment)
+    yield from _check_files(config)
+    yield from _check_circles(config)
+    yield from shell_check(config)
+    yield from vain_check(config)
+
+
+def _check_subsystem(
+    path: KeyPath, spec: SubsystemConfig, environment: Mapping[str, str]
+) -> Iterator[Complaint]:
+    directory = Path(spec.working_directory)
+    if spec.kind == "process" and spec.working_directory.startswith("/") and not directory.is_dir():
+        yield Complaint((*path, "working_directory"), f"is {directory}, which is no directory; make it")
+    elif spec.working_directory and not spec.working_directory.startswith(("/", "~", "$")):
+        text = f"is {directory}, below wherever the daemon is started; give it from the root"
+        yield Complaint((*path, "working_directory"), text)
+    elif why := _missing_program(spec, environment):
+        yield Complaint((*path, "command"), why)
+
+
+def _check_files(config: Config) -> Iterator[Complaint]:
+    """What keeps the daemon from starting on this machine, though no key is wrong by itself."""
     for name, upstream in config.upstreams.items():
-        if leads_to(upstream.url, config.gateway.listen):
-            text = (
-                f"is {upstream.url}, where [gateway] listens: a turn would ask itself; name the model server"
-            )
-            yield Complaint(("upstreams", name, "url"), text)
+        if upstream.tokenizer and not os.access(upstream.tokenizer, os.R_OK):
+            text = f"is {upstream.tokenizer}, which is not there or cannot be read; give its tokenizer.json"
+            yield Complaint(("upstreams", name, "tokenizer"), text)
+    group = config.control.operator_group
+    try:
+        if group:
+            grp.getgrnam(group)
+    except KeyError:
+        text = f"names {group}, a group that is not here; `groupadd {group}`, or leave it empty"
+        yield Complaint(("control", "operator_group"), text)
+
+
+def _check_circles(config: Config) -> Iterator[Complaint]:
+    """What would ask epad itself, in the belief to ask another."""
+    doors = {
+        f"subsystems.{name}.listen": spec.listen for name, spec in config.subsystems.items() if spec.listen
+    }
+    gateway = {"[gateway]": config.gateway.listen, **doors}
+    others = {"[web]": config.web.listen, "[metrics]": config.metrics.listen}
+    for name, upstream in config.upstreams.items():
+        path = ("upstreams", name, "url")
+        for where, listen in gateway.items():
+            if leads_to(upstream.url, listen):
+                text = f"is {shown(upstream.url)}, where {where} listens: a turn would ask itself; name a model server"
+                yield Complaint(path, text)
+        for where, listen in others.items():
+            if listen and leads_to(upstream.url, listen):
+                text = f"is {shown(upstream.url)}, where {where} of epad listens: name the model server"
+                yield Complaint(path, text)
+        if fault := base_fault(upstream.url):
+            yield Complaint(path, fault)
+    for name, spec in config.subsystems.items():
+        asked = spec.health.http or (f"http://{spec.health.tcp}" if spec.health.tcp else "")
+        where = next((where for where, at in {**gateway, **others}.items() if at and leads_to(asked, at)), "")
+        if asked and where:
+            text = f"asks {where} of epad itself, which tells nothing of {name}; ask its own address"
+            yield Complaint(("subsystems", name, "health", "http" if spec.health.http else "tcp"), text)
 
 
 def _missing_program(spec: SubsystemConfig, environment: Mapping[str, str]) -> str:
@@ -39,30 +91,20 @@ def _missing_program(spec: SubsystemConfig, environment: Mapping[str, str]) -> s
         return ""
     program = spec.command[0]
     given = {**inherited(environment), **spec.environment}
+    if program.startswith(("~", "$")):
+        return ""  # said in words of its own
     if "/" in program:
-        path = Path(spec.working_directory or ".") / program
-        if spec.working_directory == "" and not path.is_absolute():
-            return ""  # from the subsystem's own directory, which is made at its first start
-        if not path.exists():
-            return f"names {program}, which is not there; correct it, or install it"
-        return "" if os.access(path, os.X_OK) else f"names {program}, which may not be run; chmod +x {path}"
+        return _missing_file(program, spec.working_directory)
     if shutil.which(program, path=given.get("PATH", os.defpath)):
         return ""
-    return f"names {program}, which is in none of PATH ({given.get('PATH', os.defpath)}); give its whole path"
+    fix = "write each argument as a text of its own" if " " in program.strip() else "give its whole path"
+    return f"names {program}, which is in none of PATH ({given.get('PATH', os.defpath)}); {fix}"
 
 
-def leads_to(url: str, listen: str) -> bool:
-    """Whether a URL is an address of this machine that something listens on."""
-    if listen.startswith("unix:") or url.startswith("unix:"):
-        return url == listen
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return False
-    host, _, own_port = listen.rpartition(":")
-    own = host.strip("[]")
-    if not own_port.isdecimal() or int(own_port) == 0 or int(own_port) != port:
-        return False
-    asked = parts.hostname or ""
-    return asked == own or (asked in _HERE and (own in _HERE or own in _EVERYWHERE))
+def _missing_file(program: str, directory: str) -> str:
+    path = Path(directory or ".") / program
+    if (directory == "" and not path.is_absolute()) or os.access(path, os.X_OK):
+        return ""  # from the subsystem's own directory, which is made at its first start
+    if path.exists():
+        return f"names {program}, which may not be run; chmod +x {path}"
+    return f"names {program}, which is not there; correct it, or install it"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import uvloop
 
 from epad import __version__
 from epad.beat import sleep_to_beat
@@ -28,12 +29,14 @@ from epad.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.embedded import with_embedded_default
 from epad.events import EventKind
 from epad.gateway.errors import GatewayError
+from epad.handover import Handover
 from epad.house import House
 from epad.ledger.errors import LedgerError
 from epad.logs import configure
-from epad.memory import give_large_blocks_back
+from epad.memory import give_large_blocks_back, share_one_heap
 from epad.notify import notify, reloading
 from epad.notifying.making import make_notifier, view_of
+from epad.reload import ChangeRefusedError
 from epad.state_format import NewerStateError, claim
 from epad.stores import open_stores
 from epad.supervisor.errors import SupervisorError
@@ -81,7 +84,8 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
         config = with_embedded_default(loaded.config, directories)
         with _only_one(directories):
             _claim(directories)
-            status = asyncio.run(Daemon(config, read_config, directories, os.environ).run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                status = runner.run(Daemon(config, read_config, directories, os.environ).run())
     except (
         StartError,
         NewerStateError,
@@ -183,6 +187,7 @@ class Daemon:
         self._log = structlog.get_logger("epad.daemon")
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stop = asyncio.Event()
+        self._handover = Handover(os.environ)
 
     async def run(self) -> int:
         """Start, work until a signal or a failure, stop. What it returns is the exit status, or BEGIN_AGAIN."""
@@ -194,6 +199,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
         raise_limit()
         give_large_blocks_back()
+        share_one_heap()
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot)
         in_force = stores.budget_changes.applied
@@ -204,6 +210,7 @@ class Daemon:
             stores,
             clock,
             boot,
+            self._handover,
         )
         self._spawn("clock marks", stores.clock_marks.run())
         try:
@@ -223,6 +230,7 @@ class Daemon:
             patience = f"WATCHDOG_USEC={int(START_SECONDS * 1e6)}"
             notify(*reloading(), patience, "STATUS=begins again as what is installed now")
             await self._leave(house)
+            self._handover.inherit()
             return BEGIN_AGAIN
         if await self._is_restarted(house):
             self._log.info("daemon.restarting", children="run on")
@@ -240,7 +248,7 @@ class Daemon:
             told.clear()
             try:
                 await house.reloader.reload()
-            except ConfigError:
+            except (ConfigError, ChangeRefusedError):
                 pass  # it has been logged, with every place; what was in force still is
             except (DatabaseError, LedgerError, SupervisorError):
                 pass  # so has this, and the next reload takes up what it has left undone
@@ -270,6 +278,7 @@ class Daemon:
             self._spawn("watchdog", feed(interval, lambda: house.controller.cycles, house.ledger_commits))
         house.schedule.start()
         house.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
+        self._handover.close_the_rest()
         notify("READY=1", f"STATUS={house.decider.phase}", f"MAINPID={os.getpid()}")
         self._log.info(
             "daemon.ready",
@@ -326,6 +335,7 @@ class Daemon:
         notify("STOPPING=1", "STATUS=stopping")
         self._log.info("daemon.stopping")
         house.events.emit(EventKind.DAEMON_STOPPING)
+        self._handover.end()
         await house.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):

@@ -31,9 +31,11 @@ from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
+from epad.handover import NoHandover
 from epad.host_readings import watch_lag
 from epad.integrity import Integrity
 from epad.keys import Keys
+from epad.live import LiveChanges
 from epad.looks import Sights
 from epad.machine import MachineView
 from epad.metrics import Metrics
@@ -58,12 +60,11 @@ from epad.stores import Stores
 from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
-from epad.supervisor.intent import Held
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
-from epad.watchers import Senses, configure_assessor, make_assessor, make_watchers
+from epad.watchers import Senses, make_assessor, make_watchers
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
@@ -71,7 +72,7 @@ from epad.world import WorldView
 from probes.subsystems import SubsystemExited
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
-from statemachine.containment import Hold, Rung
+from statemachine.containment import Hold
 from statemachine.finding import HOST, Finding
 
 PORT_NOTE = "gateway_port"
@@ -88,8 +89,10 @@ class House:
         stores: Stores,
         clock: Clock,
         boot_id: str,
+        handover: NoHandover | None = None,
     ) -> None:
         self.config = config
+        self._handover = handover or NoHandover()
         self.clock = clock
         self._directories = directories
         self._stores = stores
@@ -164,6 +167,7 @@ class House:
         self._orders = self._make_orders()
         self._control = ControlApi(self._orders, directories.control_socket, config.control.operator_group)
         self._page = self._make_page()
+        self._live = self._make_live()
 
     # Joints.
 
@@ -219,31 +223,10 @@ class House:
         return self.board.render()
 
     async def _apply(self, changes: Changes) -> None:
-        """Bring the house from its configuration to a changed one: nothing new is let in to what goes."""
-        subsystems = changes.config.subsystems
-        for name in changes.removed:
-            self._access.hold(name, Rung.BLOCK, "it is configured no more")
-            self._access.sever(name)
-        await self._stores.change_budgets(changes.config)
-        self.config = self.board.config = changes.config
-        self.recorder.configured(changes.config)
-        for part in (self._environments, self._keys, self._world, self._watchers.roster, self.metrics):
-            part.configure(subsystems)
-        self.logs.configure(log_configs(changes.config))
-        self.decider.configure(make_rules(changes.config))
-        configure_assessor(self.decider.assessor, changes.config.hysteresis)
-        await self._keys.give_to_clients()
-        holds = {name: self.decider.hold_for(name) for name in changes.added}
-        for name, hold in holds.items():
-            self._access.hold(name, hold.rung, hold.reason)
-        await self.supervisor.reconfigure(
-            subsystems, {name: Held(hold.rung, hold.reason, hold.paused) for name, hold in holds.items()}
-        )
-        await asyncio.gather(*(self.supervisor.restart(name) for name in changes.restarted))
-        for name in changes.removed:
-            await self._keys.forget(name)
-            self._access.release(name)
-            self.metrics.forget(name)
+        await self._live.apply(changes)
+
+    def _configured(self, config: Config) -> None:
+        self.config = self.board.config = config
 
     # Opened and closed in order.
 
@@ -343,6 +326,7 @@ class House:
                 answers=Answers(self._stores.database, self.config.gateway, self.clock),
                 alarm=self._push,
                 tokenizer_files=load_tokenizers(self.config.upstreams),
+                handover=self._handover,
             )
         )
 
@@ -448,3 +432,11 @@ class House:
         directories, reports = self._directories, Reports(self._directories.work)
         alerts = AlertDoor(directories.alerts_token, self._watchers.alerts.receive)
         return WebPage(self.config.web, self._orders, reports, directories.web_token, alerts)
+
+    def _make_live(self) -> LiveChanges:
+        return LiveChanges(
+            configured=self._configured, access=self._access, board=self.board, decider=self.decider,
+            environments=self._environments, gateway=self._gateway, keys=self._keys, logs=self.logs,
+            metrics=self.metrics, metrics_server=self._metrics_server, page=self._page, recorder=self.recorder,
+            stores=self._stores, supervisor=self.supervisor, watchers=self._watchers, world=self._world,
+        )  # fmt: skip

@@ -89,11 +89,18 @@ class Looks:
         self._turn_looks: list[Look] = []
         self._shut: set[str] = set()
 
+    def serve(self, upstreams: Mapping[str, UpstreamConfig]) -> None:
+        """Look at these upstreams from now on."""
+        self._upstreams = upstreams
+        self._shut &= set(map(upstream_node, upstreams))
+        self._nodes.clear()
+
     def answers_for(self, node: str) -> str:
         """The subsystem that a node's trouble is about; HOST for an upstream that is not served from here."""
         if not node.startswith(_PREFIX):
             return node
-        return self._upstreams[node.removeprefix(_PREFIX)].served_by or HOST
+        upstream = self._upstreams.get(node.removeprefix(_PREFIX))
+        return (upstream.served_by if upstream else "") or HOST
 
     def __call__(self) -> Iterator[Look]:
         now = self._clock.monotonic()

@@ -10,6 +10,7 @@ import ctypes
 from contextlib import suppress
 
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _OWN_PAGES_BYTES = 512 << 10
 
 
@@ -17,6 +18,15 @@ def give_large_blocks_back() -> None:
     """From now on a freed block of half a MiB or more goes back to the system at once."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+
+
+def share_one_heap() -> None:
+    """Threads begun from now on allocate from one heap: a heap each came to 3 MiB for the daemon's six threads.
+
+    They hold Python's lock most of the time, so they seldom wait for each other here.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def trim() -> None:

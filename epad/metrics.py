@@ -259,7 +259,8 @@ class Metrics:
                 self.progress.labels(snapshot.name).set(snapshot.progress_done)
 
     def show_upstreams(self, upstreams: Iterable[Mapping[str, object]]) -> None:
-        """Bring the series of the upstreams up to date."""
+        """Bring the series of the upstreams up to date; one that is configured no more has none."""
+        self.upstream_state.clear()
         for upstream in upstreams:
             for state in State:
                 self.upstream_state.labels(upstream["name"], state.value).set(state == upstream["state"])

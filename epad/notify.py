@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 
 
 def reloading() -> tuple[str, str]:
@@ -14,8 +15,11 @@ def reloading() -> tuple[str, str]:
     return "RELOADING=1", f"MONOTONIC_USEC={microseconds}"
 
 
-def notify(*lines: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Send lines such as READY=1 to the manager that started us; False if there is none or it is away."""
+def notify(*lines: str, descriptors: Sequence[int] = (), environment: Mapping[str, str] = os.environ) -> bool:
+    """Send lines such as READY=1 to the manager that started us; False if there is none or it is away.
+
+    `descriptors` go with them, for FDSTORE=1.
+    """
     address = environment.get("NOTIFY_SOCKET", "")
     if not lines or not address.startswith(("/", "@")):
         return False
@@ -24,7 +28,8 @@ def notify(*lines: str, environment: Mapping[str, str] = os.environ) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagrams:
             datagrams.setblocking(False)
-            datagrams.sendto("\n".join(lines).encode(), address)
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+            datagrams.sendmsg(["\n".join(lines).encode()], beside, 0, address)
     except OSError:
         return False
     return True

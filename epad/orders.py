@@ -30,6 +30,7 @@ from epad.keys import Keys
 from epad.ledger.errors import LedgerError
 from epad.ledger.loss import Missing
 from epad.permissions import ORDERS, Operation, Tier
+from epad.reload import ChangeRefusedError
 from epad.response.decider import Decider
 from epad.response.preservation import NewestCheckpoint
 from epad.response.step import Lane, OperationEnded, Plan, Step, StepName, StepState
@@ -194,6 +195,8 @@ class Orders:
             results, failed = applying.result(), False
         except ConfigError as error:
             results, failed = ["nothing was changed", *map(str, error.problems)], True
+        except ChangeRefusedError as error:
+            results, failed = ["nothing was changed", str(error)], True
         except (DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
         return {"phase": self.decider.phase, "failed": failed, "results": results}

@@ -16,11 +16,17 @@ from epad.events import EventKind, EventLog
 from epad.notify import notify, reloading
 
 # Of the whole: what every decision and every reservation looks up anew.
-LIVE_TABLES = frozenset({"policy", "hysteresis", "containment", "budgets", "groups"})
+LIVE_TABLES = frozenset({
+    "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web",
+})  # fmt: skip
 # Of a subsystem: what its process is given when it starts.
 STARTING = frozenset({"command", "environment", "working_directory", "notifies"})
 # Of a subsystem: what the gateway is told when the daemon starts.
-FIXED = frozenset({"kind", "gateway", "listen", "user", "group"})
+FIXED = frozenset({"kind", "gateway", "user", "group"})
+
+
+class ChangeRefusedError(Exception):
+    """A change cannot be put in force, and nothing of it has been; the message names the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ def _fitting(
     """As much of a subsystem's new specification as can be had now; None if it cannot be begun."""
     former = before.subsystems.get(name)
     if former is None:
-        if spec.listen or spec.user or spec.group not in {"", *before.groups}:
+        if spec.group not in {"", *before.groups}:
             postponed.append(f"subsystems.{name}")
             return None
         return spec
@@ -157,7 +163,8 @@ class Reloader:
     async def reload(self) -> list[str]:
         """Apply what has changed; a sentence for each kind of change.
 
-        Raises ConfigError, and then nothing has changed; SupervisorError, DatabaseError, LedgerError.
+        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError,
+        LedgerError.
         """
         async with self._lock:
             notify(*reloading())
@@ -187,6 +194,10 @@ class Reloader:
             return
         try:
             await self._apply(changes)
+        except ChangeRefusedError as error:
+            self._log.error(EventKind.CONFIG_REFUSED, problems=[str(error)])
+            self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
+            raise
         except Exception as error:
             # What was in force is compared with again, so the next reload does what this one has not.
             self._log.error("config.reload_broken_off", error=str(error))

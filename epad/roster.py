@@ -36,6 +36,11 @@ class Roster:
         self._units = {spec.unit: name for name, spec in subsystems.items() if spec.unit}
         self.graph.tell(needs(subsystems, self._upstreams))
 
+    def serve(self, upstreams: Mapping[str, UpstreamConfig]) -> None:
+        """Go by these upstreams from now on."""
+        self._upstreams = upstreams
+        self.graph.tell(needs(self._subsystems, upstreams))
+
     def memory_limits(self, name: str) -> MemoryLimits:
         """How much memory a subsystem may take; nothing limits one that is not configured."""
         return self._memory.get(name, _NO_LIMITS)

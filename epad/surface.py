@@ -58,6 +58,22 @@ class MetricsServer:
     async def stop(self) -> None:
         if self._site is not None:
             await self._site.stop()
+            self._site = None
+
+    async def move(self, listen: str, hosts: Iterable[str]) -> str:
+        """Listen there from now on, by these names, and return the URL.
+
+        Raises SurfaceError, and then it listens where it did.
+        """
+        former = self._listen, self._hosts
+        await self.stop()
+        self._listen, self._hosts = listen, frozenset(map(without_port, (*hosts, listen)))
+        try:
+            return await self.start()
+        except SurfaceError:
+            self._listen, self._hosts = former
+            await self.start()
+            raise
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:

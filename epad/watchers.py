@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,13 @@ from pathlib import Path
 import structlog
 
 from epad.beat import OncePerBeat
-from epad.config import Config, HysteresisConfig
+from epad.config import Config, HysteresisConfig, UpstreamConfig
 from epad.config_probes import ProbesConfig, VramConfig
 from epad.directories import Directories
 from epad.events import EventKind, EventLog
 from epad.host_readings import HostReader
 from epad.integrity import Integrity
-from epad.looks import Looks, Sights
+from epad.looks import Looks, Sights, upstream_node
 from epad.process_owners import ProcessOwners
 from epad.roster import Roster
 from epad.rules import make_enforcement
@@ -101,6 +101,13 @@ class Watchers:
     def turn_observers(self) -> list[TurnObserver]:
         """Those that the gateway tells about turns."""
         return [self.token_burn, self.conversation, self.progress, self.looks]
+
+    def serve(self, upstreams: Mapping[str, UpstreamConfig], gone: Iterable[str]) -> None:
+        """Watch these upstreams from now on; what was wrong with those that are `gone` is wrong no more."""
+        self.roster.serve(upstreams)
+        self.looks.serve(upstreams)
+        for name in gone:
+            self.cascade.forget(upstream_node(name))
 
     def forgetful(self) -> list[Forgetful]:
         """Those that start afresh with a subsystem that was released."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+import allowed_skips
 import pytest
 from hypothesis import settings
 from installed import Installation, installation
@@ -11,6 +12,10 @@ from virtual_time import VirtualTime, VirtualTimeLoop
 # Nothing is asserted of how long anything takes: two cores are shared with whatever else runs.
 settings.register_profile("epad", deadline=None)
 settings.load_profile("epad")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    allowed_skips.watch(config)
 
 
 def pytest_asyncio_loop_factories(

@@ -35,9 +35,13 @@ class Doorkeeper:
         self._anonymous = anonymous
         self._clock = clock
         self._alarm = alarm
-        self._uids = {door.subsystem: door.uid for door in doors if door.uid is not None}
         self._hosts = hosts
         self._told_at: dict[tuple[str, str], float] = {}
+        self.configure(doors)
+
+    def configure(self, doors: Sequence[Door]) -> None:
+        """Know these doors from now on."""
+        self._uids = {door.subsystem: door.uid for door in doors if door.uid is not None}
 
     def identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""

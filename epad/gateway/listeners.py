@@ -57,7 +57,7 @@ async def open_door(server: HttpServer, door: Door) -> None:
             host, _, port = door.listen.rpartition(":")
             await server.listen(host.strip("[]"), int(port), door.subsystem)
         else:
-            server.listen_on(_bind(path, door.uid), door.subsystem)
+            server.listen_on(_left_at(server, path) or _bind(path, door.uid), door.subsystem)
     except OSError as error:
         where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
         raise GatewayError(f"{where} cannot be listened on: {error}") from error
@@ -74,6 +74,15 @@ def _uid(name: str, user: str) -> int | None:
         raise GatewayError(
             f"[subsystems.{name}] user: this machine knows no {user!r}; make the user"
         ) from error
+
+
+def _left_at(server: HttpServer, path: Path) -> socket.socket | None:
+    """The socket of the daemon before, if it is still what the path leads to."""
+    left = server.handover.take(str(path))
+    if left is not None and not path.is_socket():
+        left.close()
+        return None
+    return left
 
 
 def _bind(path: Path, uid: int | None) -> socket.socket:

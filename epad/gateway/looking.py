@@ -56,8 +56,16 @@ class Looker:
 
     def start(self, upstreams: Iterable[Upstream]) -> None:
         """Look at these from now on."""
-        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self.configure(upstreams)
         self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
+
+    def configure(self, upstreams: Iterable[Upstream]) -> None:
+        """Look at these instead of those before; what a server is waited for that is asked no more is given up."""
+        former = self._upstreams
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        for name, upstream in former.items():
+            if self._upstreams.get(name) is not upstream and name in self._watching:
+                self._watching.pop(name).cancel()
 
     async def stop(self) -> None:
         """Look no more."""
@@ -72,7 +80,8 @@ class Looker:
     def opened(self, name: str) -> None:
         """The breaker of an upstream has opened: look at it until it closes."""
         upstream = self._upstreams.get(name)
-        if upstream is not None and name not in self._watching:
+        # A turn of before a reload may still tell of a server that has been replaced since.
+        if upstream is not None and upstream.health.is_open and name not in self._watching:
             self._watching[name] = asyncio.create_task(
                 self._watch_until_closed(upstream), name=f"upstream {name}"
             )
@@ -103,7 +112,8 @@ class Looker:
                 "upstream.back", upstream=upstream.name, down_seconds=round(loop.time() - began, 3)
             )
         finally:
-            self._watching.pop(upstream.name, None)
+            if self._watching.get(upstream.name) is asyncio.current_task():
+                del self._watching[upstream.name]
 
 
 def health_path(upstream: Upstream) -> str:

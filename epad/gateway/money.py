@@ -85,6 +85,10 @@ class Prices:
     """The price table: a model's own name first, else the pattern that says most of it."""
 
     def __init__(self, table: Mapping[str, PriceConfig]) -> None:
+        self.configure(table)
+
+    def configure(self, table: Mapping[str, PriceConfig]) -> None:
+        """Go by this table from now on. A turn costs by the price at which it was admitted."""
         self._exact = {name: _price(config) for name, config in table.items() if not _WILDCARD.search(name)}
         patterns = sorted(
             table.keys() - self._exact.keys(), key=lambda pattern: (-_literal(pattern), pattern)

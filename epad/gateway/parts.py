@@ -17,6 +17,7 @@ from epad.gateway.listeners import Door
 from epad.gateway.money import Prices
 from epad.gateway.tokenizing import Tokenizer
 from epad.gateway.upstream import Upstreams
+from epad.handover import NoHandover
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.metrics import Metrics
 from probes.turns import TurnObserver
@@ -80,3 +81,4 @@ class GatewayParts:
     doors: tuple[Door, ...] = ()
     alarm: Callable[[Finding], None] = _unheard
     tokenizer_files: Mapping[str, Tokenizer] = field(default_factory=dict)
+    handover: NoHandover = field(default_factory=NoHandover)

@@ -22,6 +22,7 @@ from epad.gateway.arrivals import Arriving, may_be_measured, measured
 from epad.gateway.bodies import Bodies, BodyAllowance
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Refused, Usage
 from epad.gateway.catalogue import Lookup, Question
+from epad.gateway.change import GatewayChanges
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.doorkeeper import Doorkeeper
@@ -76,7 +77,10 @@ class Gateway:
         self._refusals = Tally(parts.metrics.refusals.labels)
         parts.metrics.gathers(self._refusals.add_up)
         connections = share(_CONNECTIONS_PART, config.max_connections)
-        self._server = HttpServer(self, config.max_body_bytes, config.write_seconds, connections)
+        self._server = HttpServer(
+            self, config.max_body_bytes, config.write_seconds, connections, parts.handover
+        )
+        self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers)
         self._intake = Intake()
         each = max(config.subsystem_bodies_bytes, config.max_body_bytes)
         self._bodies = Bodies(config.bodies_bytes, each, self._refuse, self._settle)

@@ -57,6 +57,12 @@ class Tokenizers:
         self._failed_until: dict[str, float] = {}
         self._counting: Counter[str] = Counter()
 
+    def configure(self, files: Mapping[str, Tokenizer]) -> None:
+        """Count by these from now on; what was counted before may have been counted by others."""
+        self._files = files
+        self._kept.clear()
+        self._failed_until.clear()
+
     def may_count(self, upstream: Upstream, route: str) -> bool:
         """Say whether anybody could count the prompts of a route, as far as is known without a request."""
         return upstream.name in self._files or (upstream.server.name, route) in _SERVERS

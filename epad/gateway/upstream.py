@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import errno
-import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-
-from yarl import URL
 
 from epad.config import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
@@ -21,7 +17,7 @@ from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
 from epad.gateway.health import Health, Look, State
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
-from epad.gateway.http.pool import NotConnectedError, Origin, Pool
+from epad.gateway.http.pool import NotConnectedError, Pool
 from epad.gateway.looking import (
     LOOK_PATHS,
     WATCH_SECONDS,
@@ -35,12 +31,12 @@ from epad.gateway.looking import (
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.route import NOBODY, Asker, Down, Route, Upstream
 from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
-from epad.gateway.server_profile import ServerProfile
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys, refused_key
+from epad.gateway.upstream_making import KeyedUpstreams, make_upstream, without_secrets
 from probes.blame import Ending, Failure, Fault, Said, fault_of, said_in
 from statemachine.clock import Clock
 
-__all__ = ["NOBODY", "Asker", "Down", "Route", "Upstream", "Upstreams"]
+__all__ = ["NOBODY", "Asker", "Down", "KeyedUpstreams", "Route", "Upstream", "Upstreams"]
 
 _CATALOGUE_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
@@ -86,16 +82,38 @@ class Upstreams:
         # A total would count while an answer streams; how long a model may be silent is what is limited.
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
+        self._is_open = False
         self._routed: dict[tuple[str, str], tuple[Upstream, ...]] = {}
         self._speaking: dict[str, tuple[Upstream, ...]] = {}
         self._telling_context: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
-        keys = await asyncio.to_thread(read_keys, self._config, self._credentials)
+        self.configure(await self.read_keys(self._config))
+        self._looker.start(self._upstreams)
+        self._is_open = True
+
+    async def read_keys(self, config: Mapping[str, UpstreamConfig]) -> KeyedUpstreams:
+        """Read the keys of a configuration, and change nothing yet. Raises UpstreamError."""
+        return KeyedUpstreams(config, await asyncio.to_thread(read_keys, config, self._credentials))
+
+    def configure(self, keyed: KeyedUpstreams) -> None:
+        """Serve by these from now on. One that stays as it was keeps what is known of it, its breaker as well.
+
+        Turns under way end where they began.
+        """
+        former = {
+            each.name: each
+            for each in self._upstreams
+            if self._config[each.name] == keyed.config.get(each.name)
+        }
         self._upstreams = tuple(
-            self._upstream(name, config, keys[name]) for name, config in self._config.items()
+            former.get(name) or make_upstream(name, config, keyed.keys[name], self._health(name))
+            for name, config in keyed.config.items()
         )
+        for name, upstream in former.items():
+            upstream.key = keyed.keys[name]
+        self._config = keyed.config
         self._routed.clear()
         self._speaking.clear()
         self._telling_context = frozenset(
@@ -104,10 +122,15 @@ class Upstreams:
             if upstream.context_tokens
             for dialect in upstream.dialects
         )
-        self._looker.start(self._upstreams)
+        if self._is_open:
+            self._looker.configure(self._upstreams)
+
+    def _health(self, name: str) -> Health:
+        return Health(self._clock, partial(self._looker.opened, name))
 
     async def stop(self) -> None:
         """Close every connection."""
+        self._is_open = False
         await self._looker.stop()
         self._upstreams = ()
         self._routed.clear()
@@ -140,7 +163,7 @@ class Upstreams:
         return [
             {
                 "name": upstream.name,
-                "url": _without_secrets(self._config[upstream.name].url),
+                "url": without_secrets(self._config[upstream.name].url),
                 "healthy": not upstream.health.reason,
                 "reason": upstream.health.reason or upstream.health.limit,
                 "state": upstream.health.state.value,
@@ -375,48 +398,12 @@ class Upstreams:
             incoming = await self._pool.send(upstream.origin, request, repeatable=method == b"GET", body=body)
         except NotConnectedError as error:
             message = (
-                f"upstream {upstream.name} cannot be reached at {_without_secrets(upstream.base)}: {error}"
+                f"upstream {upstream.name} cannot be reached at {without_secrets(upstream.base)}: {error}"
             )
             raise UpstreamError(message, nothing_spent=True, failure=_why_unconnected(error)) from error
         except OSError as error:
             raise broke_off(upstream.name, error) from error
         return Answer(upstream.name, upstream.health, incoming)
-
-    def _upstream(self, name: str, config: UpstreamConfig, key: str) -> Upstream:
-        scheme, _, rest = config.url.partition(":")
-        base = "http://localhost" if scheme == "unix" else config.url.rstrip("/")
-        url = URL(base, encoded=True)
-        origin = (
-            Origin(path=rest)
-            if scheme == "unix"
-            else Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
-        )
-        return Upstream(
-            name=name,
-            base=base,
-            prefix=url.raw_path.rstrip("/"),
-            own_fields=_own_fields(url, key),
-            dialects=frozenset(config.dialects),
-            models=config.models,
-            patterns=tuple(re.compile(fnmatch.translate(pattern)) for pattern in config.models),
-            context_tokens=config.context_tokens,
-            free=config.free or config.embedded,
-            origin=origin,
-            key=key,
-            health=Health(self._clock, partial(self._looker.opened, name)),
-            profile=ServerProfile(config.url, config.server, config.context_tokens),
-            fields=frozenset(config.fields),
-            subsystem=config.served_by,
-        )
-
-
-def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
-    """What every request to an upstream has: whom it is for, and who asks if its URL says so and no key does."""
-    host = (b"Host", url.authority.rpartition("@")[2].encode())
-    if url.user is None or key:
-        return (host,)
-    login = f"{url.user}:{url.password or ''}".encode()
-    return host, (b"Authorization", b"Basic " + base64.b64encode(login))
 
 
 def _why_unconnected(error: NotConnectedError) -> Failure:
@@ -438,9 +425,3 @@ def _kept_away(upstream: Upstream, asker: Asker) -> UpstreamError:
     wait = upstream.health.seconds_until_asked(asker.model, asker.name)
     down = Down.of(upstream, wait, asker.model)
     return UpstreamError(down.sentence, nothing_spent=True, failure=Failure.NOT_ASKED)
-
-
-def _without_secrets(url: str) -> str:
-    if url.startswith("unix:"):
-        return url
-    return str(URL(url).with_user(None).with_query(None).with_fragment(None))

@@ -100,7 +100,8 @@ def _check_systemd() -> None:
 
 def _check_reachable(program: Path) -> None:
     """Refuse an epad that user epad could not start. Raises InstallError."""
-    fix = f"python3 -m venv /opt/epad, /opt/epad/bin/pip install epad, then /opt/epad/bin/epad {' '.join(sys.argv[1:])}"
+    pip = "python3 -m venv /opt/epad, /opt/epad/bin/pip install CLONE_OR_WHEEL"
+    fix = f"{pip}, then /opt/epad/bin/epad {' '.join(sys.argv[1:])}"
     interpreter = Path(sys.executable)
     for path in (program, interpreter, interpreter.resolve(), Path(__file__)):
         for above in path.parents:

@@ -19,7 +19,7 @@ PIPE_SUFFIX = ".pipe"
 # So much a child may print before it waits, while there is no log pump.
 PIPE_BYTES = 1 << 20
 # Reading a full pipe takes a pump a few milliseconds, and so does writing the block that it has read last.
-_READ_SECONDS = 0.5
+READ_SECONDS = 0.5
 _WRITE_SECONDS = 0.05
 
 
@@ -73,12 +73,12 @@ def make_pipe(path: Path) -> bool:
     return False
 
 
-def wait_until_read(path: Path) -> None:
-    """Wait until the log pump has read a pipe's content and written it; not for long, and not where there is none."""
+def wait_until_read(path: Path, seconds: float = READ_SECONDS) -> None:
+    """Wait until the log pump has read a pipe's content and written it: this long at most; not where there is none."""
     with suppress(OSError):
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            deadline = time.monotonic() + _READ_SECONDS
+            deadline = time.monotonic() + seconds
             while _waiting(pipe) and time.monotonic() < deadline:
                 time.sleep(_WRITE_SECONDS / 10)
             time.sleep(_WRITE_SECONDS)

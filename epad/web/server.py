@@ -102,6 +102,23 @@ class WebPage:
             task.cancel()
         if self._site is not None:
             await self._site.stop()
+            self._site = None
+
+    async def move(self, config: WebConfig) -> str:
+        """Be the page of this configuration from now on, and return the URL.
+
+        Raises WebPageError, and then it is what it was.
+        """
+        former, self._config = self._config, config
+        await self.stop()
+        try:
+            url = await self.start()
+        except WebPageError:
+            self._config = former
+            await self.start()
+            raise
+        self._hosts = frozenset(config.hosts)
+        return url
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from installed import QUICK, Installation, installation
+from sick_server import AGENT, SickServer, asked
 
 PROGRAM = f'command = ["{sys.executable}", "-S", "-c", "import time; time.sleep(%d)"]\n'
 KEPT = "[subsystems.kept]\n" + PROGRAM % 600
@@ -93,3 +95,55 @@ def test_sighup_reloads_and_systemd_is_told(tmp_path: Path, monkeypatch: pytest.
         assert told[0] == b"RELOADING=1"
         assert told[1].startswith(b"MONOTONIC_USEC=")
         assert house.stop() == 0
+
+
+ASKING = """
+[upstreams.model]
+url = "http://127.0.0.1:{port}"
+dialects = ["openai"]
+[subsystems.agent]
+command = {command}
+"""
+
+
+def test_servers_prices_and_addresses_change_under_an_agent() -> None:
+    """The agent keeps its process, misses no answer, and is served by the new server after the reload."""
+    old, new = SickServer("well"), SickServer("well")
+    try:
+        with installation() as house, socket.socket() as taken:
+            log, script = house.directory / "agent.log", house.directory / "agent.py"
+            script.write_text(AGENT)
+            command = json.dumps([sys.executable, str(script), "0.05", "10", str(log)])
+            house.config.write_text(QUICK + ASKING.format(port=old.port, command=command))
+            house.start()
+            house.wait(lambda: len(asked(log)) > 5, "answers")
+            before = pids(house)
+            door = house.directory / "own.sock"
+            text = QUICK.replace('[metrics]\nlisten = "127.0.0.1:0"', '[metrics]\nlisten = ""')
+            text += ASKING.format(port=new.port, command=command) + f'listen = "unix:{door}"\n'
+            text += "[prices.m]\ninput = 1.0\noutput = 2.0\n"
+            house.config.write_text(text)
+            said = house.ctl("reload").stdout
+            assert "in force: metrics, prices, upstreams" in said
+            assert "adjusted while running: agent" in said
+            served, many = old.turns, len(asked(log))
+            house.wait(lambda: new.turns > 5 and len(asked(log)) > many + 5, "answers of the new server")
+            assert old.turns <= served + 1
+            assert {each["status"] for each in asked(log)} == {200}
+            assert pids(house) == before
+            assert door.is_socket()
+            assert house.status()["metrics"]["url"] in {"", None}
+            assert house.subsystem("agent")["spent_microusd"] > 0
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            busy = f'listen = "127.0.0.1:{taken.getsockname()[1]}"'
+            house.config.write_text(text.replace(f'listen = "unix:{door}"', busy))
+            refused = house.ctl("reload")
+            assert refused.returncode == 1
+            assert "nothing was changed" in refused.stdout
+            assert "[subsystems.agent] listen" in refused.stdout
+            assert door.is_socket()
+            assert house.stop() == 0
+    finally:
+        old.close()
+        new.close()

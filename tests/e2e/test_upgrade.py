@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from installed import QUICK, installation
 
 from epad import __version__
@@ -43,6 +48,46 @@ def test_an_upgrade_keeps_every_process_and_every_door() -> None:
         assert house.verify_ledger().returncode == 0
         assert house.stop() == 0
         assert house.children() == {}
+
+
+def test_who_connects_during_an_upgrade_waits_and_is_answered() -> None:
+    """The gateway's sockets outlive the program, a subsystem's own as well: no connection is refused."""
+    with installation() as house:
+        door = house.directory / "own.sock"
+        house.config.write_text(
+            QUICK + CHILDREN + f'[subsystems.own]\nkind = "client"\nlisten = "unix:{door}"\n'
+        )
+        house.start()
+        host, _, port = house.status()["gateway"]["url"].removeprefix("http://").rpartition(":")
+        stop, answers = threading.Event(), {"gateway": [], "door": []}  # type: ignore[var-annotated]
+
+        def ask(name: str, connect: Callable[[], socket.socket]) -> None:
+            while not stop.is_set():
+                with connect() as one:
+                    one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    answers[name].append(one.recv(99))
+
+        def own() -> socket.socket:
+            one = socket.socket(socket.AF_UNIX)
+            one.connect(str(door))
+            return one
+
+        with ThreadPoolExecutor() as pool:
+            asking = [
+                pool.submit(ask, "gateway", lambda: socket.create_connection((host, int(port)), 30)),
+                pool.submit(ask, "door", own),
+            ]
+            for _ in range(2):
+                assert house.ctl("upgrade", "--reason", "a test").returncode == 0
+            stop.set()
+            for one in asking:
+                one.result(30)  # a refused connection is raised here
+        for given in answers.values():
+            # What was being served when the daemon went may have no answer; whoever came then has one.
+            assert sum(answer.startswith(b"HTTP/1.1 200") for answer in given) > 2, given
+        assert house.stop() == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), 5)
 
 
 def test_an_older_epad_does_not_touch_the_state_of_a_newer_one() -> None:

@@ -67,11 +67,11 @@ def test_show_prints_every_key_with_its_origin(tmp_path: Path, capsys: pytest.Ca
     """What is printed is TOML again, says who set what, and keeps keys to itself."""
     path = tmp_path / "epad.toml"
     path.write_text(
-        "[subsystems.chat]\nkind = 'client'\nenvironment = { API_TOKEN = 's3cret', PATH = '/bin' }\n"
+        "[subsystems.chat]\nkind = 'process'\nenvironment = { API_TOKEN = 's3cret', PATH = '/bin' }\ncommand = ['sh']\n"
     )
     assert cli.main(["check", "--show", "--config", str(path)]) == 0
     out = capsys.readouterr().out
-    assert f'subsystems.chat.kind = "client"  # {path}:2' in out
+    assert f'subsystems.chat.kind = "process"  # {path}:2' in out
     assert "subsystems.chat.stop_seconds = 10.0  # built in" in out
     assert f'subsystems.chat.environment.PATH = "/bin"  # {path}:3' in out
     assert "s3cret" not in out

@@ -10,7 +10,8 @@ import pytest
 from installed import EPAD, installation
 
 from epad.config_load import load
-from epad.config_world import leads_to, world_check
+from epad.config_urls import leads_to
+from epad.config_world import world_check
 
 
 def complaints(tmp_path: Path, text: str) -> list[tuple[str, str]]:
@@ -26,7 +27,8 @@ def complaints(tmp_path: Path, text: str) -> list[tuple[str, str]]:
         ("/nonexistent/x", "", "is not there"),
         ("no-such-program-anywhere", "", "is in none of PATH (/usr/bin:/bin)"),
         ("/etc/passwd", "", "may not be run"),
-        ("./run.sh", 'working_directory = "/nowhere"', "is not there"),
+        ("./run.sh", 'working_directory = "/etc"', "is not there"),
+        ("sleep 1", "", "each argument as a text of its own"),
         ("sh", 'environment = { PATH = "/nowhere" }', "is in none of PATH (/nowhere)"),
         ("sh", "", ""),
         (sys.executable, "", ""),
@@ -38,6 +40,45 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path, command: str, extr
     found = complaints(tmp_path, f'[subsystems.x]\ncommand = ["{command}"]\n{extra}\n')
     assert [key for key, _ in found] == (["subsystems.x.command"] if said else [])
     assert all(said in text for _, text in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        (
+            '[subsystems.x]\ncommand = ["sh"]\nworking_directory = "/nowhere"',
+            "subsystems.x.working_directory",
+            "make it",
+        ),
+        (
+            '[subsystems.x]\ncommand = ["sh"]\nworking_directory = "/etc/passwd"',
+            "subsystems.x.working_directory",
+            "no dir",
+        ),
+        (
+            '[subsystems.x]\ncommand = ["sh"]\nworking_directory = "work"',
+            "subsystems.x.working_directory",
+            "from the root",
+        ),
+        (
+            '[upstreams.v]\nurl = "http://h:1"\ndialects = ["openai"]\ntokenizer = "/nowhere"',
+            "upstreams.v.tokenizer",
+            "",
+        ),
+        ('[control]\noperator_group = "nosuchgroup"', "control.operator_group", "groupadd nosuchgroup"),
+        ('[control]\noperator_group = "root"', "", ""),
+        (
+            '[subsystems.x]\ncommand = ["./run.sh"]\nworking_directory = "/nowhere"',
+            "subsystems.x.working_directory",
+            "",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path: Path, text: str, key: str, said: str) -> None:
+    """Directories, a tokenizer, a group: each once."""
+    found = complaints(tmp_path, text)
+    assert [one for one, _ in found] == ([key] if key else [])
+    assert all(said in one for _, one in found)
 
 
 @pytest.mark.parametrize(

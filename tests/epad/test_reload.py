@@ -79,11 +79,12 @@ def test_what_comes_and_goes_is_added_and_removed() -> None:
     assert list(changes.config.subsystems) == ["b"]
 
 
-@pytest.mark.parametrize("key", ["listen", "user", "group"])
-def test_a_door_of_its_own_is_opened_at_the_start(key: str) -> None:
-    """A new subsystem whose user could not be enforced is not begun."""
-    changes = compare(configured(), configured(a=structs.replace(PLAIN, **{key: OTHERS[key]})))
+def test_a_new_subsystem_of_a_group_that_is_not_there_waits() -> None:
+    """Its share of a budget could not be counted; a door and a user of its own are made while epad runs."""
+    changes = compare(configured(), configured(a=structs.replace(PLAIN, group="team")))
     assert (changes.added, changes.postponed) == ((), ("subsystems.a",))
+    changes = compare(configured(), configured(a=structs.replace(PLAIN, listen="127.0.0.1:7", user="0")))
+    assert (changes.added, changes.postponed) == (("a",), ())
 
 
 def test_a_group_that_goes_stays_until_those_in_it_have_left() -> None:

@@ -123,3 +123,26 @@ async def test_a_page_of_another_site_sees_nothing(
         assert bench.refreshes == (1 if status == 200 and path != "/no" else 0)
     finally:
         await server.stop()
+
+
+async def test_it_moves_and_comes_back_from_where_it_may_not_listen(bench: Bench) -> None:
+    """A reload that asks for an address that is taken leaves it where it was; an empty one closes it."""
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    places = [f"127.0.0.1:{one.getsockname()[1]}" for one in (first, second)]
+    first.close()
+    server = bench.server(places[0])
+    url = await server.start()
+    with pytest.raises(SurfaceError, match=places[1]):
+        await server.move(places[1], ())
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as answer:
+            assert answer.status == 200
+        second.close()
+        moved = await server.move(places[1], ["name.example"])
+        async with session.get(moved, headers={"Host": "name.example"}) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(url)
+        assert await server.move("", ()) == ""
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(moved)

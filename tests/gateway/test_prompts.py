@@ -14,9 +14,11 @@ from epad.config import UpstreamConfig
 from epad.gateway.dialects.anthropic import Anthropic, Messages
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
+from epad.gateway.health import Health
 from epad.gateway.prompts import MOST_MODELS, MOST_UNSAID_TOKENS, PromptBound, Prompts
 from epad.gateway.server_detection import MODELS
-from epad.gateway.upstream import Upstream, Upstreams
+from epad.gateway.upstream import Upstream
+from epad.gateway.upstream_making import make_upstream
 from statemachine.clock import ManualClock
 
 _CHAT = ChatCompletions(OpenAI(), LIMITS)
@@ -26,7 +28,7 @@ TEMPLATE = LIMITS.template_tokens
 
 def upstream(context: int = 0, **config: Any) -> Upstream:
     made = UpstreamConfig(url="http://127.0.0.1:1", dialects=("openai",), context_tokens=context, **config)
-    return Upstreams({"u": made}, 1, 1, ManualClock())._upstream("u", made, "")
+    return make_upstream("u", made, "", Health(ManualClock()))
 
 
 def said(role: str, text: str) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class SystemdBox:
             check=False,
         )
 
+    def begin(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Start a command inside as root, and do not wait for it."""
+        return subprocess.Popen(["bash", SCRIPT, "sh", self._name, *command])
+
     def write(self, path: str, text: str) -> None:
         file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -204,6 +204,19 @@ def test_an_upgrade_ends_no_child(box: SystemdBox, how: tuple[str | Path, ...]) 
     assert box.property("epad", "SubState") == "running"
 
 
+def test_a_killed_daemon_leaves_its_door_to_the_next(box: SystemdBox) -> None:
+    """Systemd keeps the gateway's socket: who connects while there is no daemon waits for the next one's answer."""
+    old = daemon(box)
+    url = box.epactl("status")["gateway"]["url"]
+    box.write("/run/systemd/system/epad.service.d/91-test.conf", "[Service]\nRestartSec=2s\n")
+    box.run("systemctl", "daemon-reload")
+    box.run("kill", "-KILL", old)
+    box.wait(lambda: box.property("epad", "SubState") == "auto-restart", "systemd to notice")
+    asked = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=60).status)"
+    assert box.run(BIN / "python", "-c", asked, url).strip() == "200"
+    box.wait(lambda: back(box, old), "the next daemon to say that it is ready")
+
+
 def test_a_reload_applies_what_has_changed_and_interrupts_nothing(box: SystemdBox) -> None:
     """`systemctl reload` returns once it is in force; the daemon lives on with its children."""
     before, old = sleepers(box), daemon(box)

@@ -206,6 +206,31 @@ async def test_a_failure_is_a_page_too(site: Site, session: aiohttp.ClientSessio
         assert "boom" not in await answer.text()
 
 
+async def test_the_page_moves_and_comes_back_from_where_it_may_not_listen(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """A reload that asks for an address that is taken leaves it where it was; an empty one closes it."""
+    operations, reports = FakeOperations(), Reports(lambda name: tmp_path / name)
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    places = [f"127.0.0.1:{one.getsockname()[1]}" for one in (first, second)]
+    first.close()
+    door = AlertDoor(tmp_path / "alerts-token", len)
+    page = WebPage(WebConfig(places[0], False, False, ()), operations, reports, tmp_path / "token", door)
+    url = await page.start()
+    with pytest.raises(WebPageError, match=places[1]):
+        await page.move(WebConfig(places[1], False, False, ("name.example",)))
+    async with session.get(url, headers={"Host": "name.example"}) as answer:
+        assert answer.status == 421
+    second.close()
+    moved = await page.move(WebConfig(places[1], False, False, ("name.example",)))
+    async with session.get(moved, headers={"Host": "name.example"}) as answer:
+        assert answer.status == 200
+    assert await page.move(WebConfig("", False, False, ())) == ""
+    for closed in (url, moved):
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(closed)
+
+
 async def test_an_address_that_is_taken(tmp_path: Path) -> None:
     """The error names the key and the fix; an empty address is off."""
     operations, reports = FakeOperations(), Reports(lambda name: tmp_path / name)

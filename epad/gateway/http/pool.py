@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
+
+from aiohappyeyeballs import start_connection
 
 from epad.beat import sleep_to_beat
 from epad.gateway.http.client import ClientConnection, Incoming
@@ -12,8 +15,7 @@ from epad.gateway.http.message import read_buffer
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
 KEEP_ALIVE_SECONDS = 4.0
-# RFC 8305, for hosts of several addresses. For this one there is nothing to race, and asyncio's race loses a
-# socket that is connected in the moment in which it is cancelled (CPython 3.11).
+# RFC 8305, for hosts of several addresses. For this one there is nothing to race.
 _HAPPY_EYEBALLS_SECONDS = 0.25
 _LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 _LONGEST_SWEEP_SECONDS = 1.0
@@ -31,6 +33,15 @@ class Origin:
     port: int = 0
     tls: bool = False
     path: str = ""
+
+
+async def _reach(host: str, port: int) -> socket.socket:
+    """A socket that is connected to whichever of a host's addresses answers first. Raises OSError, UnicodeError.
+
+    uvloop's own `create_connection` tries one address after the other, so a host whose IPv6 is dead costs a time-out.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await start_connection(found, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS)
 
 
 class Pool:
@@ -97,11 +108,13 @@ class Pool:
             async with asyncio.timeout(self._connect_seconds):
                 if origin.path:
                     _, connection = await loop.create_unix_connection(make, origin.path)
+                elif origin.host in _LOCAL and not origin.tls:
+                    _, connection = await loop.create_connection(make, origin.host, origin.port)
                 else:
                     _, connection = await loop.create_connection(
-                        make, origin.host, origin.port,
-                        happy_eyeballs_delay=None if origin.host in _LOCAL else _HAPPY_EYEBALLS_SECONDS,
+                        make, sock=await _reach(origin.host, origin.port),
                         ssl=self._context() if origin.tls else None,
+                        server_hostname=origin.host if origin.tls else None,
                     )  # fmt: skip
         except TimeoutError as error:
             raise NotConnectedError(f"no connection within {self._connect_seconds:g} s") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 
 from epad.accepting import BACKLOG, Accepting
 from epad.beat import sleep_to_beat
 from epad.crowd import Crowd
 from epad.gateway.http.connection import REST_SECONDS, Connection, Shared
 from epad.gateway.http.request import Handler
+from epad.handover import Address, NoHandover, address_of
 
 _LONGEST_SWEEP_SECONDS = 1.0
 # One subsystem's own listener has an eighth of the connections that the one for everyone has.
@@ -45,6 +47,11 @@ class Listener:
         host, port = self._server.getsockname()[:2]
         return str(host), int(port)
 
+    @property
+    def place(self) -> Address:
+        """Where it listens, a Unix socket's path included."""
+        return address_of(self._server)
+
     def rest(self) -> bool:
         """Let nobody in for a while, and close what was let in before; False where it is not one subsystem's alone."""
         if not self.owner:
@@ -75,14 +82,20 @@ class HttpServer:
     """Listens in any number of places, with one handler behind them all."""
 
     def __init__(
-        self, handler: Handler, max_body_bytes: int, stall_seconds: float, max_connections: int = 4_096
+        self,
+        handler: Handler,
+        max_body_bytes: int,
+        stall_seconds: float,
+        max_connections: int = 4_096,
+        handover: NoHandover | None = None,
     ) -> None:
         """`stall_seconds` is how long a client may take to send a body, or to read what was written to it.
 
-        `max_connections` is what each listener has at once.
+        `max_connections` is what each listener has at once. `handover` knows the sockets of the daemon before.
         """
         self.shared = Shared(handler, max_body_bytes, stall_seconds)
         self._max_connections = max_connections
+        self.handover = handover or NoHandover()
         self._listeners: list[Listener] = []
         self._sweep_seconds = min(_LONGEST_SWEEP_SECONDS, stall_seconds / 4)
         self._sweeping: asyncio.Task[None] | None = None
@@ -96,7 +109,10 @@ class HttpServer:
         try:
             for family, _, _, _, place in dict.fromkeys(found):
                 chosen = sockets[0].getsockname()[1] if sockets else place[1]
-                sockets.append(socket.create_server((place[0], chosen), family=family, backlog=BACKLOG))
+                left = self.handover.take((str(place[0]), int(chosen)))
+                sockets.append(
+                    left or socket.create_server((place[0], chosen), family=family, backlog=BACKLOG)
+                )
         except OSError:
             for each in sockets:
                 each.close()
@@ -108,10 +124,26 @@ class HttpServer:
         """Listen on a socket that is bound; `owner` is the subsystem whose alone it is."""
         most = max(8, self._max_connections // _OWN_PART) if owner else self._max_connections
         listener = Listener(server, self.shared, owner, most)
+        self.handover.keep(server)
         self._listeners.append(listener)
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="connections")
         return listener
+
+    async def close_door(self, owner: str, kept: Collection[Listener] = ()) -> None:
+        """Listen no more at one subsystem's own sockets but those `kept`; who came in by them is served to the end."""
+        for listener in self.listeners_of(owner):
+            if listener not in kept:
+                self._listeners.remove(listener)
+                self.handover.drop(listener.place)
+                await listener.close()
+                for connection in list(self.shared.connections):
+                    if connection.entrance is listener:
+                        connection.close_when_idle()
+
+    def listeners_of(self, owner: str) -> list[Listener]:
+        """The sockets that are one subsystem's alone."""
+        return [listener for listener in self._listeners if listener.owner == owner]
 
     async def stop(self, seconds: float) -> None:
         """Listen no more, give what is in hand so long, interrupt the rest, and close every connection."""
