@@ -263,12 +263,12 @@ class Daemon:
             self._spawn(f"lane:{lane}", worker)
         self._spawn("controller", house.controller.run(self._config.daemon.tick_seconds))
         metrics_url = await house.start_surfaces()
+        self._spawn("child logs", house.logs.run())
         await house.start_subsystems()
         for name, loop in house.probe_loops.loops():
             self._spawn(name, loop)
         self._spawn("lag", house.watch_own_loop())
         self._spawn("reload", self._reload_when_told(house))
-        self._spawn("child logs", house.logs.run(lambda: house.clock.utc().timestamp()))
         self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
         self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
         self._spawn("status", self._tell_systemd(house))
@@ -340,9 +340,10 @@ class Daemon:
         await house.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):
-                await house.supervisor.stop_all()
+                await house.supervisor.stop_all(house.logs.pids)
         except TimeoutError:
             self._log.error("daemon.stop_timed_out", seconds=self._config.daemon.shutdown_seconds)
+        await house.logs.finish()
         await self._close(house)
         self._log.info("daemon.stopped")
 

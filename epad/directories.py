@@ -58,9 +58,18 @@ class Directories:
         """Where the token that Alertmanager sends stands; it outlives the daemon."""
         return self.state / "alerts-token"
 
+    @property
+    def logs(self) -> Path:
+        """Where the output of subsystems is kept."""
+        return self.state / "logs"
+
     def log(self, subsystem: str) -> Path:
-        """The file that a subsystem's output goes to."""
-        return self.state / "logs" / f"{subsystem}.log"
+        """The file that a subsystem's output is kept in."""
+        return self.logs / f"{subsystem}.log"
+
+    def log_pipe(self, subsystem: str) -> Path:
+        """The named pipe that a subsystem prints into; the log pump reads it."""
+        return self.logs / f"{subsystem}.pipe"
 
     def work(self, subsystem: str) -> Path:
         """The directory a subsystem is started in, and may write to."""

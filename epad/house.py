@@ -57,11 +57,11 @@ from epad.simulate.recorder import Recorder
 from epad.spending import SpendingBook
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.child_logs import LogKeeper, log_configs
 from epad.supervisor.choice import choose
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.launch import inherited
+from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.surface import MetricsServer
 from epad.watchers import Senses, make_assessor, make_watchers
@@ -105,8 +105,6 @@ class House:
         self._environments = Environments(config.subsystems, stores.identities)
         self._keys = Keys(config.subsystems, stores.identities, directories.keys)
         self._access = Access(clock)
-        self.logs = LogKeeper(directories.log, structlog.get_logger("epad.supervisor"))
-        self.logs.configure(log_configs(config))
         self.reloader = Reloader(config, read, self._apply, self.events)
         self._integrity = Integrity(
             directories.ledger_database,
@@ -118,6 +116,7 @@ class House:
         )
         self._upstreams = self._make_upstreams()
         self.supervisor = self._make_supervisor()
+        self.logs = LogPump(directories, self.supervisor.workloads, log_configs(config))
         self._datastores = Datastores(
             config.datastores, directories.state / DATASTORES, config.probes.datastore, clock, self.metrics
         )
@@ -303,6 +302,7 @@ class House:
             boot_id=self._boot_id,
             checker=HealthChecker(OneToken(self._upstreams).ask, inherited(os.environ)),
             remember=lambda *failures: self._watchers.cascade.remember(*failures),  # noqa: PLW0108 (made later)
+            output=lambda name: self.logs.output(name),  # noqa: PLW0108 (made later)
         )
         return Supervisor(self.config.subsystems, surroundings)
 
@@ -419,7 +419,7 @@ class House:
             self.events,
             self.clock,
             self._keys,
-            self.logs,
+            self.logs.files,
             self.reloader.reload,
             self._datastores,
             self._stores.budget_orders(self.reloader, self.clock),

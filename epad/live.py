@@ -24,8 +24,8 @@ from epad.rules import make_rules
 from epad.simulate.recorder import Recorder
 from epad.status import StatusBoard
 from epad.stores import Stores
-from epad.supervisor.child_logs import LogKeeper, log_configs
 from epad.supervisor.intent import Held
+from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor
 from epad.surface import MetricsServer, SurfaceError
 from epad.watchers import Watchers, configure_assessor
@@ -45,7 +45,7 @@ class LiveChanges:
     environments: Environments
     gateway: Gateway
     keys: Keys
-    logs: LogKeeper
+    logs: LogPump
     metrics: Metrics
     metrics_server: MetricsServer
     page: WebPage

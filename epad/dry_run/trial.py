@@ -31,6 +31,7 @@ from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.launch import inherited, marks
 from epad.supervisor.log_reader import last_lines
+from epad.supervisor.program import wait_until_read
 from epad.supervisor.restart import SUCCEEDED
 from epad.system import SystemClock, boot_id
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
@@ -40,6 +41,8 @@ STEADY_SECONDS = 2.0
 LAST_LINES = 5
 _LOOK_SECONDS = 0.05
 _STOP_SECONDS = 30.0
+# The log pump starts with the first subsystem, and may still be starting when that has failed.
+_LAST_WORDS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ async def _dry_house(config: Config, own: Directories) -> AsyncIterator[tuple[Dr
     house = DryHouse(config, lambda: config, own, stores, clock, boot)
     house.exits = {}
     await house.start_gateway()
+    pumping = asyncio.create_task(house.logs.run())
     starting = asyncio.create_task(house.start_subsystems())
     try:
         yield house, starting
@@ -137,7 +141,9 @@ async def _dry_house(config: Config, own: Directories) -> AsyncIterator[tuple[Dr
         await asyncio.gather(starting, return_exceptions=True)
         await house.stop_doors()
         async with asyncio.timeout(_STOP_SECONDS):
-            await house.supervisor.stop_all()
+            await house.supervisor.stop_all(house.logs.pids)
+        await house.logs.finish()
+        pumping.cancel()
         await house.close()
 
 
@@ -211,9 +217,9 @@ class _Watch:
         if spec.kind != "process":
             return Tried(name, f"not tried: {_whose(spec)}")
         if seen.state is SubsystemState.FAILED:
-            return self._failed(name, f"not started: {seen.status_text}")
+            return await self._failed(name, f"not started: {seen.status_text}")
         if (event := self._house.exits.get(name)) is not None:
-            return self._ended(name, spec, event)
+            return await self._ended(name, spec, event)
         if seen.pid is not None:
             return await self._judge_running(seen, spec)
         waits = next((one for one in spec.depends_on if one in found and found[one].has_failed), None)
@@ -229,14 +235,14 @@ class _Watch:
             return await self._unready(seen.name, spec)
         return None
 
-    def _ended(self, name: str, spec: SubsystemConfig, event: SubsystemExited) -> Tried:
+    async def _ended(self, name: str, spec: SubsystemConfig, event: SubsystemExited) -> Tried:
         lived = f"{event.status} after {event.life_seconds:.1f} s"
         if event.reason == SUCCEEDED and spec.restart.policy != "always":
             return Tried(name, f"ended by itself: {lived}")
         again = (
             " (restart.policy is always: it would be started for ever)" if event.reason == SUCCEEDED else ""
         )
-        return self._failed(name, f"ended: {lived}{again}")
+        return await self._failed(name, f"ended: {lived}{again}")
 
     async def _unready(self, name: str, spec: SubsystemConfig) -> Tried:
         if spec.ready_seconds <= self._seconds:
@@ -244,12 +250,13 @@ class _Watch:
         else:
             within = f"{self._seconds:g} s; it may take {spec.ready_seconds:g}: try --seconds {spec.ready_seconds:g}"
         if spec.notifies:
-            return self._failed(name, f"not ready: no READY=1 within {within}")
+            return await self._failed(name, f"not ready: no READY=1 within {within}")
         checker = HealthChecker(_infer_nothing, inherited(os.environ))
         why = await checker.check(self._house.config.subsystems[name].health)
-        return self._failed(name, f"not ready: its check did not pass ({why}) within {within}")
+        return await self._failed(name, f"not ready: its check did not pass ({why}) within {within}")
 
-    def _failed(self, name: str, text: str) -> Tried:
+    async def _failed(self, name: str, text: str) -> Tried:
+        await asyncio.to_thread(wait_until_read, self._own.log_pipe(name), _LAST_WORDS_SECONDS)
         lines = last_lines(ChildLog(self._own.log(name), self._house.config.subsystems[name].log), LAST_LINES)
         return Tried(name, text + _holder(name, self._real), has_failed=True, lines=tuple(lines))
 

@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from epad.directories import Directories
 from epad.supervisor.engine import ExitStatus
+from epad.supervisor.program import wait_until_read
 
 OUT_OF_MEMORY = "out of memory: killed by the kernel"
 # A program behind a shell ends with 128 and the signal's number.
@@ -73,6 +75,12 @@ def with_cause(status: ExitStatus, cause: str) -> ExitStatus:
 def was_killed(status: ExitStatus) -> bool:
     """Whether it ended by SIGKILL, which is how the kernel makes room."""
     return status.text == "signal SIGKILL" or status.code == _KILLED_CODE
+
+
+def cause_in_last_words(directories: Directories, subsystem: str) -> str:
+    """Say by a subsystem's log why it died, once the log pump has written its last words there."""
+    wait_until_read(directories.log_pipe(subsystem))
+    return cause_in_log(directories.log(subsystem))
 
 
 def cause_in_log(path: Path) -> str:

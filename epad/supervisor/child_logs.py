@@ -1,92 +1,169 @@
-"""The files that children write their output to: kept within a size, and with room ahead when the disk is full.
+"""The files that children's output is kept in: each within its size, with room ahead when the disk is full.
 
-A child holds its log open itself, in append mode: no pipe, so whatever happens to the daemon or to the disk never
-blocks it. A file is therefore rotated by copying and truncating, which an appending writer does not notice; what it
-writes between the last copied byte and the truncation, some microseconds, is lost. Many programs die of a print that
-fails, so space is reserved ahead of each file: on a full disk they write into that, and the oldest output makes way.
+A child writes into a named pipe, and the log pump (`pump.py`) appends what comes out of it here. It rotates before a
+file would outgrow its size, so the limit holds at any rate, and a full disk costs output and blocks nobody: the oldest
+makes way. Space is reserved ahead of each file, so that the newest lines can be kept even then.
+
+A file may have another writer: a child that an epad before 0.2 has started, or that was started while no pipe could
+be made, holds the file open itself, in append mode. Such a file is cut between two looks: what it holds is copied away
+and the file truncated, which an appending writer does not notice.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from structlog.typing import FilteringBoundLogger
-
-from epad.beat import sleep_to_beat
-from epad.config import Config, LogConfig
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the pump is a process of its own and small: it loads neither msgspec nor structlog
     from collections.abc import Iterator
 
 TEND_SECONDS = 2.0
 # Room ahead of each file: at 100 lines of 100 bytes a second, 50 rounds of tending.
 RESERVE_BYTES = 1 << 20
-# With less room than this and no more to be had, what the file holds makes way.
-LEAST_ROOM_BYTES = RESERVE_BYTES // 4
+# A child that prints more than is kept is told of at most this often.
+TELL_SECONDS = 60.0
+_FEWEST_MARKS = 128
+_BYTES_PER_MARK = 20_480
 _COPY_BYTES = 1 << 20
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
 _KEEP_SIZE = 0x01  # FALLOC_FL_KEEP_SIZE
 _NOT_HAD = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_ROOM = "the disk is full"
+_TOO_MUCH = f"more was printed than is kept, within {TEND_SECONDS:g} s"
+_GREW = "it outgrew what is kept between two looks, written to by another than the log pump"
 MARK = struct.Struct("<dQ")
 """When, in seconds of UTC, the file had how many bytes; one after the other in the file's index."""
+
+
+class Limits(Protocol):
+    """How much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
+
+    @property
+    def max_bytes(self) -> int: ...
+
+    @property
+    def keep(self) -> int: ...
+
+
+class Told(Protocol):
+    """Whoever is told of lost output: a logger."""
+
+    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 @dataclass(slots=True)
 class ChildLog:
     """One subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
-    `rotations` counts how often the present file has begun anew, `dropped_bytes` what is lost; `dropped_because` is the
-    reason for the last of it. Who reads by `place` holds `lock`: no file changes its name meanwhile.
+    `dropped_bytes` counts what was lost before it was kept long enough to be read, `dropped_because` says why the last.
     """
 
     path: Path
-    config: LogConfig
+    config: Limits
     rotations: int = 0
     dropped_bytes: int = 0
     dropped_because: str = ""
-    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-    _marked: int = field(default=-1)
-    # Of each former file, the newest first: after how many rotations it was written, and how much it lacks at first.
-    _kept: tuple[tuple[int, int], ...] = ()
+    _file: int = field(default=-1, repr=False)
+    _tended: int = field(default=-1, repr=False)
+    _marked: int = field(default=0, repr=False)
+    _appended: int = field(default=0, repr=False)
 
     def former(self, number: int) -> Path:
+        """Return the path of the former file of this number; 1 is the newest."""
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def files(self) -> list[Path]:
-        """Every file of it there is, the oldest first."""
+        """List the files of it that exist, the oldest first."""
         numbers = range(self.config.keep, 0, -1)
         return [path for path in (*map(self.former, numbers), self.path) if path.exists()]
 
-    def place(self, rotation: int) -> tuple[Path, int] | None:
-        """Where what was written after so many rotations lies, and how much it lacks at first; None: nowhere."""
-        if rotation == self.rotations:
-            return self.path, 0
-        found = ((self.former(n), lacks) for n, (kept, lacks) in enumerate(self._kept, 1) if kept == rotation)
-        return next(found, None)
+    def append(self, data: bytes, utc: float) -> None:
+        """Keep what was printed; rotate before the file outgrows its size, at the end of a line if there is one.
+
+        On a full disk the oldest output makes way, and what still finds no room is dropped. Raises OSError where the
+        file cannot be opened or written to for another reason.
+        """
+        self._appended += len(data)
+        made_way = False
+        while data:
+            try:
+                file = self._open()
+                size = os.fstat(file).st_size
+                if piece := _fitting(data, self.config.max_bytes - size, size):
+                    data = data[os.write(file, piece) :]
+                    made_way = False
+                else:
+                    self._begin_next(file, utc)
+            except OSError as error:
+                if error.errno not in _NOT_HAD:
+                    raise
+                if made_way:
+                    self._drop(len(data), _NO_ROOM)
+                    return
+                self._make_way(self._file)
+                made_way = True
 
     def tend(self, utc: float) -> None:
-        """Rotate it if it is large, keep room ahead of it, note its size. Raises OSError."""
+        """Cut what another writer has let grow, keep room ahead, note the size. Raises OSError."""
+        kept = (self.config.keep + 1) * self.config.max_bytes
+        appended, self._appended = self._appended, 0
+        if appended > kept:
+            self._drop(appended - kept, _TOO_MUCH)
         if self._is_as_it_was():
             return
         with suppress(FileNotFoundError), _opened(self.path) as file:
             if os.fstat(file).st_size > self.config.max_bytes:
-                with self.lock:
-                    self._rotate(file)
+                self._cut(file, utc)
             if not self._reserve(file):
-                with self.lock:
-                    self._make_way(file)
+                self._make_way(file)
             self._mark(os.fstat(file).st_size, utc)
+
+    def close(self) -> None:
+        """Close the file that is appended to."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> int:
+        """Open the present file, unless it is open: another one where it was deleted or replaced meanwhile."""
+        if self._file >= 0 and not _is_at(self.path, self._file):
+            self.close()
+            self._forget_marks()
+        if self._file < 0:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._file = os.open(self.path, flags, 0o600)
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                self.close()
+                raise OSError(errno.EINVAL, "it is no regular file")
+        return self._file
+
+    def _begin_next(self, file: int, utc: float) -> None:
+        """Make the present file a former one, renamed or, if another writer holds it open, copied."""
+        size = os.fstat(file).st_size
+        if size > self.config.max_bytes:
+            with _opened(self.path) as readable:
+                self._cut(readable, utc)
+            return
+        self._mark(size, utc)
+        os.ftruncate(file, size)  # gives back what was reserved ahead
+        self.close()
+        self._shift()
+        if self.config.keep:
+            self.path.replace(self.former(1))
+            with suppress(FileNotFoundError):
+                index(self.path).replace(index(self.former(1)))
+        else:
+            self.path.unlink(missing_ok=True)
+            index(self.path).unlink(missing_ok=True)
+        self._began_anew()
 
     def _is_as_it_was(self) -> bool:
         """Whether there is nothing to do, by one look from outside: most logs lie still for hours."""
@@ -94,144 +171,200 @@ class ChildLog:
             status = os.lstat(self.path)
         except OSError:
             return False
-        return status.st_size == self._marked and _room(status) >= RESERVE_BYTES // 2
+        return status.st_size == self._tended and _room(status) >= self._reserved(status.st_size) // 2
 
-    def _rotate(self, file: int) -> None:
-        """Copy it away and begin it anew; where there is no room for a copy, what it held is dropped."""
+    def _reserved(self, size: int) -> int:
+        """How much is reserved ahead of a file of this size; a full one has a little more than it may grow by."""
+        most = self.config.max_bytes
+        return min(RESERVE_BYTES, max(most - size, most // 8))
+
+    def _cut(self, file: int, utc: float) -> None:
+        """Copy the end of what another writer has written to a former file, and truncate.
+
+        Where there is no room for a copy, all of it is dropped.
+        """
         fresh = self.path.with_name(f"{self.path.name}.new")
+        size = os.fstat(file).st_size
+        lacks = max(0, size - self.config.max_bytes * 5 // 4)
         try:
             if self.config.keep:
-                lacks = _copy(file, fresh, self._skipped(file))
-                if lacks:
-                    self._dropped(
-                        lacks, f"it grew by more than is kept between two looks, {TEND_SECONDS:g} s apart"
-                    )
                 self._shift()
-                fresh.rename(self.former(1))
-                self._kept = ((self.rotations, lacks), *self._kept)[: self.config.keep]
-                with suppress(FileNotFoundError):
-                    index(self.path).rename(index(self.former(1)))
+                _copy(file, fresh, lacks)
+                fresh.replace(self.former(1))
+                if not lacks:  # else no mark is true of the copy
+                    self._mark(size, utc)
+                    with suppress(FileNotFoundError):
+                        index(self.path).replace(index(self.former(1)))
+            if lacks or not self.config.keep:
+                self._drop(lacks or size, _GREW)
         except OSError as error:
             fresh.unlink(missing_ok=True)
             if error.errno not in _NOT_HAD:
                 raise
-            self._dropped(os.fstat(file).st_size, _NO_ROOM)
-        self._begin_anew(file)
-
-    def _skipped(self, file: int) -> int:
-        """How much of its beginning is not kept: it grew beyond measure, while no daemon tended it."""
-        return max(0, os.fstat(file).st_size - 2 * self.config.max_bytes)
+            self._drop(size, _NO_ROOM)
+        self._truncate(file)
 
     def _shift(self) -> None:
-        for number in range(self.config.keep, 1, -1):
-            for older, newer in (
-                (self.former(number), self.former(number - 1)),
-                (index(self.former(number)), index(self.former(number - 1))),
-            ):
+        """Give each former file the next number. What is not to be kept goes before there is a new one."""
+        number = max(1, self.config.keep)
+        while (last := self.former(number)).exists():  # several where `keep` was more before
+            last.unlink()
+            number += 1
+        for number in range(self.config.keep - 1, 0, -1):
+            newer, older = self.former(number), self.former(number + 1)
+            for source, target in ((newer, older), (index(newer), index(older))):
+                target.unlink(missing_ok=True)
                 with suppress(FileNotFoundError):
-                    newer.replace(older)
+                    source.rename(target)
+        index(self.former(1)).unlink(missing_ok=True)
 
-    def _begin_anew(self, file: int) -> None:
-        os.ftruncate(file, 0)
+    def _truncate(self, file: int) -> None:
+        os.truncate(file, 0)
         index(self.path).unlink(missing_ok=True)
+        self._began_anew()
+
+    def _began_anew(self) -> None:
         self.rotations += 1
-        self._marked = -1
+        self._forget_marks()
+
+    def _forget_marks(self) -> None:
+        self._tended, self._marked = -1, 0
 
     def _reserve(self, file: int) -> bool:
         """Have room ahead; False if there is next to none and no more is to be had."""
         status = os.fstat(file)
-        room = _room(status)
-        if room >= RESERVE_BYTES // 2:
+        room, wanted = _room(status), self._reserved(status.st_size)
+        if room >= wanted // 2:
             return True
-        return _allocate(file, status.st_size + RESERVE_BYTES) or room >= LEAST_ROOM_BYTES
+        return _allocate(file, status.st_size + wanted) or room >= wanted // 4
 
     def _make_way(self, file: int) -> None:
         """Give up former files, the oldest first, and in the end what the present one holds."""
         for number in range(self.config.keep, 0, -1):
             former = self.former(number)
             if former.exists():
-                self._dropped(former.stat().st_size, _NO_ROOM)
+                self._drop(former.stat().st_size, _NO_ROOM)
                 former.unlink()
-                self._kept = self._kept[: number - 1]
                 index(former).unlink(missing_ok=True)
-                if self._reserve(file):
+                if file < 0 or self._reserve(file):
                     return
-        self._dropped(os.fstat(file).st_size, _NO_ROOM)
-        self._begin_anew(file)
+        if file < 0:
+            return
+        self._drop(os.fstat(file).st_size, _NO_ROOM)
+        self._truncate(file)
         self._reserve(file)
 
-    def _dropped(self, size: int, why: str) -> None:
+    def _drop(self, size: int, why: str) -> None:
         self.dropped_bytes += size
         self.dropped_because = why
 
     def _mark(self, size: int, utc: float) -> None:
-        if size == self._marked:
+        if size == self._tended:
             return
+        self._tended = size
         with suppress(OSError):  # without marks `--since` begins earlier than it need
             descriptor = os.open(
                 index(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
             with os.fdopen(descriptor, "ab") as marks:
-                marks.write(MARK.pack(utc, size))
-            self._marked = size
+                if size - self._marked >= self._step(marks.tell() // MARK.size):
+                    marks.write(MARK.pack(utc, size))
+                    self._marked = size
 
-
-def log_configs(config: Config) -> dict[str, LogConfig]:
-    """How the log of each subsystem that has one is kept."""
-    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
+    def _step(self, marks: int) -> int:
+        """How much a file with so many marks grows by until the next: a trickle's index would outgrow its log."""
+        most = max(_FEWEST_MARKS, self.config.max_bytes // _BYTES_PER_MARK)
+        return 0 if marks < most else self.config.max_bytes // most
 
 
 class LogKeeper:
-    """Tends every log there is, in a thread; a log that cannot be tended is told of once."""
+    """Keeps every log there is; a log that cannot be kept is told of once, and what is lost once in a while."""
 
-    def __init__(self, path_of: Callable[[str], Path], log: FilteringBoundLogger) -> None:
+    def __init__(self, path_of: Callable[[str], Path], log: Told) -> None:
         self._path_of = path_of
         self._log = log
         self._logs: dict[str, ChildLog] = {}
-        self._told: dict[str, str] = {}
+        self._faults: dict[tuple[str, str], str] = {}
+        self._told: dict[str, tuple[float, int]] = {}
 
-    def configure(self, configs: Mapping[str, LogConfig]) -> None:
+    def configure(self, configs: Mapping[str, Limits]) -> None:
         """Keep these logs from now on, and no others."""
         kept = self._logs
         self._logs = {
-            name: kept.get(name) or ChildLog(self._path_of(name), config) for name, config in configs.items()
+            name: kept.pop(name) if name in kept else ChildLog(self._path_of(name), config)
+            for name, config in configs.items()
         }
+        for log in kept.values():
+            log.close()
         for name, log in self._logs.items():
             log.config = configs[name]  # who follows it goes on
 
     def of(self, name: str) -> ChildLog:
-        """A subsystem's log. Raises KeyError for one that has none."""
+        """Return a subsystem's log. Raises KeyError for one that has none."""
         return self._logs[name]
 
-    async def run(self, utc: Callable[[], float]) -> None:
-        """Tend them until cancelled."""
-        while True:
-            await asyncio.to_thread(self.tend_all, utc())
-            await sleep_to_beat(TEND_SECONDS)
+    def append(self, name: str, data: bytes, utc: float) -> None:
+        """Keep what a subsystem has printed, or count it as lost. Raises KeyError for one that has no log."""
+        log = self._logs[name]
+        try:
+            log.append(data, utc)
+        except OSError as error:
+            self._fail(name, "append", log, error)
+            log.dropped_bytes += len(data)
+            log.dropped_because = f"{log.path} cannot be written to: {error.strerror}"
+        else:
+            self._faults.pop((name, "append"), None)
 
     def tend_all(self, utc: float) -> None:
+        """Tend every log, and tell what was lost since it was told last."""
         for name, log in list(self._logs.items()):
-            dropped = log.dropped_bytes
             try:
                 log.tend(utc)
-                said = ""
             except OSError as error:
-                said = f"{log.path}: {error.strerror}"
-            if said and said != self._told.get(name):
-                self._log.warning("child_log.untended", subsystem=name, error=said)
-            self._told[name] = said
-            if log.dropped_bytes != dropped:
-                self._log.warning(
-                    "child_log.dropped",
-                    subsystem=name,
-                    bytes=log.dropped_bytes - dropped,
-                    reason=log.dropped_because,
-                )
+                self._fail(name, "tend", log, error)
+            else:
+                self._faults.pop((name, "tend"), None)
+            self._tell(name, log, utc)
+
+    def _fail(self, name: str, deed: str, log: ChildLog, error: OSError) -> None:
+        said = f"{log.path}: {error.strerror}"
+        if self._faults.get((name, deed)) != said:
+            self._faults[name, deed] = said
+            self._log.warning("child_log.untended", subsystem=name, error=said)
+
+    def _tell(self, name: str, log: ChildLog, utc: float) -> None:
+        at, told = self._told.get(name, (float("-inf"), 0))
+        # A wall clock that was set back must not silence it.
+        if log.dropped_bytes == told or 0 <= utc - at < TELL_SECONDS:
+            return
+        self._told[name] = utc, log.dropped_bytes
+        lost = log.dropped_bytes - told
+        self._log.warning("child_log.dropped", subsystem=name, bytes=lost, reason=log.dropped_because)
 
 
 def index(path: Path) -> Path:
-    """Where the marks of a log file lie."""
+    """Return where the marks of a log file lie."""
     return path.with_name(f"{path.name}.times")
+
+
+def _fitting(data: bytes, room: int, size: int) -> bytes:
+    """Return the beginning of `data` that a file with so much room is given; empty: it is full.
+
+    It ends with a line, unless one line alone is larger than a whole file.
+    """
+    if len(data) <= room:
+        return data
+    cut = data.rfind(b"\n", 0, room) + 1 if room > 0 else 0
+    return data[: cut or (0 if size else room)]
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Say whether an open file is still the one at this path."""
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return False
+    return os.path.samestat(there, os.fstat(file))
 
 
 @contextmanager
@@ -243,15 +376,14 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _copy(source: int, path: Path, offset: int) -> int:
-    """Copy it from `offset` on; return that, for it is what is left out."""
+def _copy(source: int, path: Path, offset: int) -> None:
+    """Copy it from `offset` on, as far as it reaches now: a fast writer moves its end on for ever."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    position = offset
+    end = os.fstat(source).st_size
     with os.fdopen(descriptor, "wb") as target:
-        while data := os.pread(source, _COPY_BYTES, position):
+        while offset < end and (data := os.pread(source, min(_COPY_BYTES, end - offset), offset)):
             target.write(data)
-            position += len(data)
-    return offset
+            offset += len(data)
 
 
 def _room(status: os.stat_result) -> int:

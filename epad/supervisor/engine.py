@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from epad.supervisor import stamp
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.tree import Tree
 
 UNKNOWN_STATUS: Final = "unknown"
 
-STATE_MARK: Final = "EPAD_STATE"
-SUBSYSTEM_MARK: Final = "EPAD_SUBSYSTEM"
-INSTANCE_MARK: Final = "EPAD_INSTANCE"
-"""Variables of a process's environment by which it is known: whose daemon's it is, which subsystem, which start."""
+STATE_MARK: Final = stamp.STATE_MARK
+SUBSYSTEM_MARK: Final = stamp.SUBSYSTEM_MARK
+INSTANCE_MARK: Final = stamp.INSTANCE_MARK
 
 SLICE: Final = "epad.slice"
 """Where systemd keeps the units of children."""
@@ -24,7 +24,10 @@ SLICE: Final = "epad.slice"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `marks` are those of the environment's variables that tell whose process it is."""
+    """What to start. `marks` are those of the environment's variables that tell whose process it is.
+
+    `log_file` is a file that its output is appended to, or the log pump's named pipe.
+    """
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -135,6 +138,10 @@ class Engine(Protocol):
 
     def release(self, child: Child) -> None:
         """Forget a child: reap it if it has ended, and leave it alone if not."""
+        ...
+
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        """Name what has come to us as an orphan, `kept` apart, and bears no mark of any subsystem."""
         ...
 
     def sweep(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from epad.supervisor.cgroup import Cgroup
 from epad.supervisor.identity import ProcessIdentity
+from epad.supervisor.stamp import read_stamp, stamp
 from probes.memory import Footprint, HostMemory, MemoryReading
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -89,6 +90,7 @@ class FootprintReader:
     """Reads them all; remembers what makes the next reading cheap."""
 
     def __init__(self, state: str, proc: str = "/proc", clock: Callable[[], float] = time.monotonic) -> None:
+        self._state = state
         self._state_mark = os.fsencode(f"EPAD_STATE={state}")
         self._proc = proc
         self._clock = clock
@@ -205,7 +207,7 @@ class FootprintReader:
         return owner
 
     def _stray(self, process: _Process, names: set[str]) -> str:
-        """Tell one that has left its parents by the mark in its environment, once in its life."""
+        """Tell one that has left its parents by the mark in its environment or by its stamp, once in its life."""
         key = (process.pid, process.start_ticks)
         if process.state == _UNINTERRUPTIBLE and key not in self._strays:
             return ""
@@ -216,6 +218,8 @@ class FootprintReader:
                     variables = file.read(1 << 20).split(b"\0")
                 if self._state_mark in variables:
                     known = next((os.fsdecode(v[len(_MARK) :]) for v in variables if v.startswith(_MARK)), "")
+            if not known and (found := read_stamp(self._text(f"{process.pid}/limits"))):
+                known = next((name for name in names if stamp(self._state, name) == found), "")
             self._strays[key] = known
         return known if known in names else ""
 

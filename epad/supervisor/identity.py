@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epad.supervisor.errors import ProcessGoneError
+from epad.supervisor.stamp import bears, read_stamp
 
 # States of /proc/PID/stat: a zombie or dead process runs nothing; a stopped or traced one is not running now.
 _DEAD = frozenset("ZXx")
@@ -53,8 +54,8 @@ class ProcessStat:
 class Kin:
     """What the processes of one subsystem have in common.
 
-    They are: the root and its session; those whose environment bears the marks; those `known` from before; and
-    all descendants of these.
+    They are: the root and its session; those whose environment bears the marks, or whose limits bear the stamp of
+    the marks; those `known` from before; and all descendants of these.
     """
 
     root: ProcessIdentity | None
@@ -88,6 +89,7 @@ class ProcessTable:
     def __init__(self, boot_id: str, proc: Path = Path("/proc")) -> None:
         self._boot_id = boot_id
         self._proc = str(proc)
+        self._stamps: dict[tuple[int, int], int] = {}
 
     def forgo_oom_protection(self, pid: int) -> None:
         """Let the kernel take this process when memory runs out, though the daemon itself is protected.
@@ -171,24 +173,44 @@ class ProcessTable:
         stats = self.snapshot()
         asked = frozenset(variable for kin in kins for variable in _variables(kin.marks))
         borne = {pid: self.variables(stat) & asked for pid, stat in stats.items()}
+        stamps = self._look_for_stamps(stats) if asked else {}
         children: dict[int, list[int]] = {}
         for stat in stats.values():
             children.setdefault(stat.parent, []).append(stat.pid)
         return [
             frozenset(
                 self.identify(stats[pid])
-                for pid in _with_descendants(stats, children, self._seeds(kin, stats, borne))
+                for pid in _with_descendants(stats, children, self._seeds(kin, stats, borne, stamps))
                 if stats[pid].is_alive
             )
             for kin in kins
         ]
 
+    def _look_for_stamps(self, stats: Mapping[int, ProcessStat]) -> Mapping[int, int]:
+        """Read the stamp of every process, once in its life: it is born with it."""
+        known, keys = self._stamps, [(stat.pid, stat.start_ticks) for stat in stats.values()]
+        self._stamps = {key: known[key] if key in known else self.stamp(key[0]) for key in keys}
+        return {pid: found for (pid, _), found in self._stamps.items() if found}
+
+    def stamp(self, pid: int) -> int:
+        """Read the stamp of a process; 0 if it has none."""
+        try:
+            with open(f"{self._proc}/{pid}/limits", encoding="ascii") as file:  # noqa: PTH123 (as in stat)
+                return read_stamp(file.read())
+        except OSError:
+            return 0
+
     def _seeds(
-        self, kin: Kin, stats: Mapping[int, ProcessStat], borne: Mapping[int, frozenset[bytes]]
+        self,
+        kin: Kin,
+        stats: Mapping[int, ProcessStat],
+        borne: Mapping[int, frozenset[bytes]],
+        stamps: Mapping[int, int],
     ) -> set[int]:
         """List those that are told by themselves, and not by whom they descend from."""
         marks = _variables(kin.marks)
         seeds = {pid for pid, variables in borne.items() if marks <= variables} if marks else set()
+        seeds |= {pid for pid, found in stamps.items() if bears(found, kin.marks)}
         seeds |= {i.pid for i in kin.known if self._is(stats.get(i.pid), i)}
         if kin.root is not None:
             seeds |= _session(stats, kin.root, seeds)
@@ -208,10 +230,17 @@ class ProcessTable:
 
     def orphans(self, expected: Collection[int]) -> Iterator[ProcessStat]:
         """Find our own dead children outside our session, but the `expected`: what the subreaper has been handed."""
+        return (stat for stat in self._elsewhere(expected) if stat.state == "Z")
+
+    def strays(self, expected: Collection[int]) -> Iterator[ProcessStat]:
+        """Find our own living children outside our session, but the `expected`: they have come to us as orphans."""
+        return (stat for stat in self._elsewhere(expected) if stat.is_alive)
+
+    def _elsewhere(self, expected: Collection[int]) -> Iterator[ProcessStat]:
         own_session = os.getsid(0)
         for pid in self._own_children().difference(expected):
             stat = self.stat(pid)
-            if stat is not None and stat.state == "Z" and stat.session != own_session:
+            if stat is not None and stat.session != own_session:
                 yield stat
 
     def _own_children(self) -> set[int]:

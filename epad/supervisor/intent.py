@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from random import random
 
 from structlog.typing import FilteringBoundLogger
@@ -47,6 +48,7 @@ class Room:
     records: ProcessRecords
     directories: Directories
     environment: Environment
+    output: Callable[[str], Path]
     environ: Mapping[str, str]
     clock: Clock
     observer: SubsystemObserver

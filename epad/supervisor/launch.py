@@ -86,7 +86,7 @@ def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str
         spec.command,
         environment,
         directory,
-        room.directories.log(name),
+        room.output(name),
         own_marks,
         memory_max_bytes=size_bytes(spec.memory_max),
         memory_high_bytes=size_bytes(spec.memory_high),

@@ -1,4 +1,4 @@
-"""What a dead daemon has left running: told by its journal, by mark, by control group, and by descent from these."""
+"""What a dead daemon has left running: told by its journal, by mark, stamp and control group, and by descent."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK
 from epad.supervisor.errors import ProcessGoneError
 from epad.supervisor.identity import Kin, ProcessIdentity, ProcessStat, ProcessTable
 from epad.supervisor.records import read_identities
+from epad.supervisor.stamp import bears
 from epad.supervisor.tree import inside, signal_all
 
 # For the few pages that say which processes there were. Beyond it the disk does not answer.
@@ -33,6 +34,7 @@ class LeftBehind:
         self._state = os.path.realpath(state)
         service = {SERVICE_TAG} if state.name == SERVICE_TAG else set()  # by StateDirectory=epad
         self._tags = {state_tag(state), state_tag(Path(self._state)), *service}
+        self._names = {str(state), str(state.absolute()), self._state}
         self._known = frozenset(recorded)
         self._leaders = set(recorded)
         self._groups: set[Cgroup] = set()
@@ -88,6 +90,9 @@ class LeftBehind:
         return frozenset(self._table.identify(stat) for stat in marked)
 
     def _is_marked(self, stat: ProcessStat) -> bool:
+        found = self._table.stamp(stat.pid)
+        if any(bears(found, {STATE_MARK: state}) for state in self._names):
+            return True
         pairs = (variable.partition(b"=") for variable in self._table.variables(stat))
         values = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
         if not (values.get(SUBSYSTEM_MARK) and values.get(STATE_MARK)):

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from epad.supervisor.child_logs import MARK, ChildLog, index
@@ -50,60 +51,124 @@ def offset_at(path: Path, utc: float) -> int:
 
 
 async def follow(log: ChildLog) -> AsyncGenerator[list[str], None]:
-    """Every line written from now on, in batches; an empty one is a heartbeat."""
+    """Yield every line written from now on, in batches; an empty one is a heartbeat."""
     position = _Position(log)
     quiet = 0.0
-    while True:
-        lines = await asyncio.to_thread(position.new_lines)
-        if lines or quiet >= HEARTBEAT_SECONDS:
-            yield lines
-            quiet = 0.0
-        await asyncio.sleep(FOLLOW_SECONDS)
-        quiet += FOLLOW_SECONDS
+    try:
+        while True:
+            lines = await asyncio.to_thread(position.new_lines)
+            if lines or quiet >= HEARTBEAT_SECONDS:
+                yield lines
+                quiet = 0.0
+            await asyncio.sleep(FOLLOW_SECONDS)
+            quiet += FOLLOW_SECONDS
+    finally:
+        position.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One file of a log, as of one look: which it is, whatever its name becomes, and when it was written to."""
+
+    path: Path
+    device: int
+    inode: int
+    written_ns: int = field(compare=False)
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> _Seen:
+        return cls(path, status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
 class _Position:
-    """How far a follower has read, over rotations: so far into what was written after so many of them."""
+    """How far a follower has read, over rotations: so far into a file, which is held open whatever its name becomes.
+
+    The log pump, another process, rotates meanwhile. A file is told from its successors by its inode, which nobody
+    else is given while it is held open.
+    """
 
     def __init__(self, log: ChildLog) -> None:
         self._log = log
-        self._rotation = log.rotations
-        self._offset = log.path.stat().st_size if log.path.exists() else 0
+        files = log.files()
+        self._file = _open(files[-1]) if files else -1
+        self._offset = 0 if self._file < 0 else os.fstat(self._file).st_size
         self._rest = b""
 
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
     def new_lines(self) -> list[str]:
-        with self._log.lock:
-            data = self._read_on(self._rest)
-            while self._rotation < self._log.rotations and len(data) < _READ_BYTES:
-                self._rotation, self._offset = self._rotation + 1, 0
-                data = self._read_on(data)
+        """Return the lines that have come since, of about a megabyte at most."""
+        data = self._rest
+        while len(data) < _READ_BYTES:
+            data += self._read_on()
+            successor, missing = self._successor()
+            if len(data) >= _READ_BYTES or successor is None:
+                break
+            file = _open(successor.path)
+            if file < 0 or _Seen.of(successor.path, os.fstat(file)) != successor:
+                _close(file)
+                break  # it was rotated just now: the next look finds it under its new name
+            data += self._read_on()  # what was written between the last reading and the rotation
+            self.close()
+            self._file, self._offset = file, 0
+            if missing:
+                data += (b"\n" if data and not data.endswith(b"\n") else b"") + _MISSING
         *lines, self._rest = data.split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             lines.append(self._rest)
             self._rest = b""
         return list(_texts(lines))
 
-    def _read_on(self, data: bytes) -> bytes:
-        """Return these bytes with those that follow them in one file, at most so many."""
-        missing = False
-        while (place := self._log.place(self._rotation)) is None:
-            self._rotation, self._offset, missing = self._rotation + 1, 0, True
-        path, lacks = place
-        if lacks > self._offset:
-            self._offset, missing = lacks, True
-        if missing:
-            data += (b"\n" if data and not data.endswith(b"\n") else b"") + _MISSING
-        with suppress(FileNotFoundError):
-            fresh = _read(path, self._offset - lacks)
-            self._offset += len(fresh)
-            return data + fresh
-        return data
+    def _read_on(self) -> bytes:
+        """Return what follows in the file that is open, at most so much."""
+        if self._file < 0:
+            return b""
+        truncated = os.fstat(self._file).st_size < self._offset
+        if truncated:
+            self._offset = 0
+        data = os.pread(self._file, _READ_BYTES, self._offset)
+        self._offset += len(data)
+        return _MISSING + data if truncated else data
+
+    def _successor(self) -> tuple[_Seen | None, bool]:
+        """Find the file after the open one, None while there is none; and say whether others between them are gone."""
+        files = _look(self._log)
+        if files != _look(self._log):
+            return None, False  # it is being rotated: a file may show twice now, or not at all
+        if self._file < 0:
+            return (files[0] if files else None), False
+        mine = _Seen.of(self._log.path, os.fstat(self._file))
+        for number, seen in enumerate(files):
+            if (seen.device, seen.inode) == (mine.device, mine.inode):
+                return (files[number + 1] if number + 1 < len(files) else None), False
+        # It was deleted: by a rotation, after which all files are later ones, or by somebody.
+        later = [seen for seen in files if seen.written_ns >= mine.written_ns]
+        return (later[0] if later else None), True
 
 
-def _read(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(_READ_BYTES)
+def _look(log: ChildLog) -> list[_Seen]:
+    """Look at every file of a log, the oldest first."""
+    found: list[_Seen] = []
+    for path in log.files():
+        with suppress(OSError):
+            found.append(_Seen.of(path, os.lstat(path)))
+    return found
+
+
+def _open(path: Path) -> int:
+    """Open a file to read; below 0 where it cannot be."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return -1
+
+
+def _close(file: int) -> None:
+    if file >= 0:
+        os.close(file)
 
 
 def _tail(path: Path, count: int, start: int) -> list[str]:

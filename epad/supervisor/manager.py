@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -80,10 +80,17 @@ class Manager:
         self._starting = 0
         self._watching: asyncio.Task[None] | None = None
 
-    async def start_transient(self, unit: str, properties: Mapping[str, Variant]) -> str:
-        """Start a unit that no file describes; return the job's result. Raises ManagerError."""
+    async def start_transient(
+        self, unit: str, properties: Mapping[str, Variant], files: Sequence[int] = ()
+    ) -> str:
+        """Start a unit that no file describes; return the job's result. Raises ManagerError.
+
+        Properties of the type "h" are descriptors, by their place in `files`.
+        """
         fields = [[name, value] for name, value in properties.items()]
-        return await self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", fields, [])
+        question = _question("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", fields, [])
+        question.unix_fds = list(files)
+        return await self._await_job(question, unit)
 
     async def start(self, unit: str) -> str:
         """Start a unit; return the job's result. Raises ManagerError."""
@@ -155,7 +162,9 @@ class Manager:
                 return
             try:
                 async with asyncio.timeout(CALL_SECONDS):
-                    connection = await MessageBus(self.bus.address, BusType.SYSTEM).connect()
+                    connection = await MessageBus(
+                        self.bus.address, BusType.SYSTEM, negotiate_unix_fd=True
+                    ).connect()
                     connection.add_message_handler(self._hear)
                     # Job ends are told only to those who have asked for them.
                     for question in (_match_jobs(), _question("Subscribe")):
@@ -180,11 +189,15 @@ class Manager:
                 waiting.set_exception(ManagerError(f"the connection to {self.bus.address} was lost"))
 
     async def _job(self, member: str, signature: str, *body: Any) -> str:
+        return await self._await_job(_question(member, signature, *body), body[0])
+
+    async def _await_job(self, question: Message, unit: str) -> str:
         """Ask for a job and wait for its end, which may be told before the answer to the question is."""
+        member = question.member
         await self.connect()
         self._starting += 1
         try:
-            job = str((await self._call(member, signature, *body))[0])
+            job = str((await self._send(question))[0])
         finally:
             self._starting -= 1
         if (result := self._done.pop(job, None)) is not None:
@@ -196,11 +209,11 @@ class Manager:
         except TimeoutError as error:
             number, ctl = job.rpartition("/")[2], "systemctl" if self.bus.is_system else "systemctl --user"
             raise ManagerError(
-                f"{member} {body[0]}: job {number} has not ended within {JOB_SECONDS:g} s and goes on; "
+                f"{member} {unit}: job {number} has not ended within {JOB_SECONDS:g} s and goes on; "
                 f"see `{ctl} list-jobs`, end it with `{ctl} cancel {number}`"
             ) from error
         except ManagerError as error:
-            raise ManagerError(f"{member} {body[0]}: {error}") from error
+            raise ManagerError(f"{member} {unit}: {error}") from error
         finally:
             self._jobs.pop(job, None)
 

@@ -7,8 +7,9 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from epad.descriptors import hand_down
 from epad.supervisor.cgroup import Cgroup, cgroup_of
@@ -22,12 +23,21 @@ from epad.supervisor.engine import (
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.program import find_program, log_path, open_log
+from epad.supervisor.stamp import can_stamp, stamp_for
 from epad.supervisor.tree import CgroupTree, Tree, WalkedTree, Walker, end, inside
 
 _PR_SET_CHILD_SUBREAPER = 36
-# Joins the control group before it becomes the program, so that nothing it forks is ever outside. A shell of a
-# millisecond, because Python's own hook between fork and exec may deadlock in a process with threads.
-_JOIN = 'echo 0 2>/dev/null >"$0"; exec "$@"'
+# Takes on its stamp, and joins its control group if it has one, before it becomes the program, so that nothing it forks
+# is ever outside. A shell of a millisecond, because Python's own hook between fork and exec may deadlock in a process
+# with threads.
+_BEGIN = (
+    '[ -z "$0" ] || echo 0 2>/dev/null >"$0"; [ "$1" = 0 ] || ulimit -m "$1" 2>/dev/null; shift; exec "$@"'
+)
+_SHELL = "/bin/sh"
+_LOOSE = (
+    "a process that leaves its parent and its session, empties its environment and changes its RLIMIT_RSS too is NOT "
+    "found, and lives on when its subsystem is stopped"
+)
 
 
 class PlainEngine:
@@ -51,7 +61,11 @@ class PlainEngine:
     def describe(self) -> str:
         if self._parent is not None:
             return f"children of the daemon, each in a cgroup below {self._parent.path}"
-        return f"children of the daemon, told by session, descent and mark; no cgroups: {self._why_no_cgroup}"
+        stamp = "" if can_stamp() and _has_shell() else " (but that cannot be set here)"
+        return (
+            f"children of the daemon, told by session, descent, mark and stamp (RLIMIT_RSS){stamp}; "
+            f"no cgroups: {self._why_no_cgroup}; so {_LOOSE}"
+        )
 
     async def prepare(self) -> None:
         """Become the parent of orphaned grandchildren, so that they stay ours to find and to reap."""
@@ -62,10 +76,13 @@ class PlainEngine:
             self._parent.remove()
 
     async def spawn(self, launch: Launch) -> Child:
-        command = (find_program(launch), *launch.command[1:])
+        program = find_program(launch)
         leaf = self._make_leaf(launch)
-        if leaf is not None:
-            command = ("/bin/sh", "-c", _JOIN, str(leaf.path / "cgroup.procs"), *command)
+        group = "" if leaf is None else str(leaf.path / "cgroup.procs")
+        stamp = str(stamp_for(launch.marks))
+        command = (program, *launch.command[1:])
+        if leaf is not None or _has_shell():
+            command = (_SHELL, "-c", _BEGIN, group, stamp, *command)
         log = open_log(log_path(launch.log_file))
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 (vfork returns at exec; asyncio's own would reap in our place)
@@ -146,6 +163,10 @@ class PlainEngine:
         child.tree.forget()
         self._spawned.discard(child.identity.pid)
 
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        found = self._table.strays(self._spawned | set(kept))
+        return frozenset(self._table.identify(stat) for stat in found)
+
     def sweep(self) -> None:
         """Reap dead orphans seen twice: a helper that somebody else here waits for is gone by then."""
         dead = (
@@ -190,6 +211,11 @@ class PlainEngine:
         raise SpawnError(
             f"{launch.command[0]}: no pidfd for it: too many open files, or no /proc", permanent=False
         )
+
+
+def _has_shell() -> bool:
+    """Say whether there is a shell: images without a distribution have none."""
+    return Path(_SHELL).exists()
 
 
 def leaf_name(marks: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from epad.config import SubsystemConfig
 from epad.database import DatabaseError
-from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_log, was_killed, with_cause
+from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_last_words, was_killed, with_cause
 from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
@@ -287,7 +287,7 @@ class Process:
         )
         if not wanted and not status.succeeded and self._is_worth_reading(verdict, status):
             status = with_cause(
-                status, await asyncio.to_thread(cause_in_log, self._room.directories.log(self._name))
+                status, await asyncio.to_thread(cause_in_last_words, self._room.directories, self._name)
             )
         gives_up = verdict.decision is Decision.GIVE_UP
         why = reason or (in_words(self._spec.restart, verdict) if gives_up else verdict.reason)

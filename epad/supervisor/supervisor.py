@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import count
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
@@ -53,7 +54,11 @@ _BEATS_PER_OOM_LOOK = 10
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a supervisor works with. `environment` is asked for a subsystem's extra variables at each start."""
+    """What a supervisor works with.
+
+    At each start of a subsystem `environment` is asked for its extra variables, and `output` for what it prints into:
+    its log file by default.
+    """
 
     database: Database
     directories: Directories
@@ -66,6 +71,7 @@ class Surroundings:
     settings: Settings = field(default_factory=Settings)
     checker: Checker = field(default_factory=NoChecker)
     remember: Remember = remember_nothing
+    output: Callable[[str], Path] | None = None
 
 
 class Supervisor:
@@ -178,13 +184,19 @@ class Supervisor:
         answers = await asyncio.gather(*(process.ask_to_save() for process in asked))
         return [answer for answer in answers if answer]
 
-    async def stop_all(self) -> None:
-        """Stop every tree, dependents before what they depend on."""
+    async def stop_all(self, helpers: Collection[int] = ()) -> None:
+        """Stop every tree, dependents before what they depend on, and name what has escaped; `helpers` are ours."""
         for layer in reversed(self._layers):
             await asyncio.gather(*(process.end() for process in self._in(layer)))
         await self._tasks.cancel()
         self._engine.sweep()
         self._engine.sweep()
+        for stray in sorted(self._engine.strays(helpers), key=lambda stray: stray.pid):
+            self._log.warning(
+                "subsystem.escaped",
+                pid=stray.pid,
+                reason="an orphan of a child, it has shed all that tells of which: left alone, and it lives on",
+            )
         await self._close()
 
     async def detach(self) -> None:
@@ -304,6 +316,7 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         records=records,
         directories=surroundings.directories,
         environment=surroundings.environment,
+        output=surroundings.output or surroundings.directories.log,
         environ=os.environ,
         clock=surroundings.clock,
         observer=surroundings.observer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.manager import Manager, ManagerError
 from epad.supervisor.plain import PlainEngine, exited, killed
-from epad.supervisor.program import find_program, log_path
+from epad.supervisor.program import PIPE_SUFFIX, find_program, log_path, open_log
+from epad.supervisor.stamp import stamp_bytes
 from epad.supervisor.tree import CgroupTree, WalkedTree, Walker, end
 
 _CLD_EXITED = 1
@@ -174,17 +175,25 @@ class SystemdEngine:
         self._units.pop(child, None)
         self._plain.release(child)
 
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        return self._plain.strays(kept)
+
     def sweep(self) -> None:
         self._plain.sweep()
 
     async def _start(self, unit: str, launch: Launch, program: str) -> str:
         file = self._write_environment(unit, launch)
         properties = _properties(launch, program, file)
+        log = log_path(launch.log_file)
+        pipe = [open_log(log)] if log.suffix == PIPE_SUFFIX else []
+        properties |= _printing_into(pipe) if pipe else _appending_to(log)
         if launch.cut_off and self._manager.bus.is_system:
             properties |= _network(_EVERYWHERE, _LOOPBACK)
         try:
-            return await self._manager.start_transient(unit, properties)
+            return await self._manager.start_transient(unit, properties, pipe)
         finally:
+            for descriptor in pipe:
+                os.close(descriptor)
             file.unlink(
                 missing_ok=True
             )  # the job is done when the program runs: what was in the file is its own now
@@ -268,7 +277,6 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
     marks = [f"{name}={value}" for name, value in launch.marks.items()]
     if INSTANCE_MARK in launch.environment:
         marks.append(f"{INSTANCE_MARK}={launch.environment[INSTANCE_MARK]}")
-    log = str(log_path(launch.log_file))
     return {
         "Description": Variant("s", f"epad subsystem {launch.marks[SUBSYSTEM_MARK]}"),
         "Slice": Variant("s", SLICE),
@@ -278,17 +286,29 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
         "Environment": Variant("as", marks),
         "EnvironmentFiles": Variant("a(sb)", [[str(environment_file), False]]),
         "WorkingDirectory": Variant("s", str(launch.directory)),
-        "StandardInput": Variant("s", "null"),
-        "StandardOutputFileToAppend": Variant("s", log),
-        "StandardErrorFileToAppend": Variant("s", log),
         "UMask": Variant("u", 0o077),
         # The unit stays after its end, and with it how it ended, until we have read that.
         "RemainAfterExit": Variant("b", True),
         "KillMode": Variant("s", "control-group"),
         # One process of it that the kernel kills for its memory is no reason for systemd to end the others.
         "OOMPolicy": Variant("s", "continue"),
+        "LimitRSS": Variant("t", stamp_bytes(launch.marks)),
         **_memory(launch),
     }
+
+
+def _appending_to(log: Path) -> dict[str, Variant]:
+    return {
+        "StandardInput": Variant("s", "null"),
+        "StandardOutputFileToAppend": Variant("s", str(log)),
+        "StandardErrorFileToAppend": Variant("s", str(log)),
+    }
+
+
+def _printing_into(files: Sequence[int]) -> dict[str, Variant]:
+    """Return what makes a file that is handed over a unit's output; its input is then nothing."""
+    handle = Variant("h", len(files) - 1)
+    return {"StandardOutputFileDescriptor": handle, "StandardErrorFileDescriptor": handle}
 
 
 def _memory(launch: Launch) -> dict[str, Variant]:

@@ -120,9 +120,9 @@ def test_full_disk_log_neither_blocks_nor_kills_the_child() -> None:
         house.start()
         counter = house.state / "subsystems/it/count"
         house.wait(counter.exists, "the first line")
-        house.wait(
-            lambda: (house.state / "logs/it.log").stat().st_blocks * 512 > 1 << 20, "room ahead of the log"
-        )
+        log = house.state / "logs/it.log"
+        house.wait(log.exists, "the first line in its log")
+        house.wait(lambda: log.stat().st_blocks * 512 > 1 << 20, "room ahead of the log")
         with pytest.raises(OSError, match="No space"):
             (house.state / "logs/hog").write_bytes(b"x" * (8 << 20))
         begun, pid = int(counter.read_text()), house.subsystem("it")["pid"]

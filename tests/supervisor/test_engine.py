@@ -145,10 +145,11 @@ async def test_what_the_root_left_behind_is_stopped_too(world: World) -> None:
 
 
 async def test_a_member_without_marks_is_still_of_its_session(world: World) -> None:
-    """A grandchild that cleared its environment and lost its parent is told by the session's number."""
+    """A grandchild that shed its environment, its stamp and its parent is told by the session's number."""
     source = """
-import os, sys, time
+import os, resource, sys, time
 if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_RSS, (1 << 30, 1 << 30))
     program = "import os, time; open('bare', 'w').write(str(os.getpid())); time.sleep(600)"
     os.execve(sys.executable, [sys.executable, "-S", "-c", program], {})
 while not os.path.exists("bare"): time.sleep(0.01)

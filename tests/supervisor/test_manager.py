@@ -23,7 +23,8 @@ class Bus:
     made: ClassVar[list[Bus]]
     tells = ""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, negotiate_unix_fd: bool) -> None:
+        assert negotiate_unix_fd
         self.connected = True
         self.asked: list[str] = []
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()

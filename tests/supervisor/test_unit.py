@@ -107,6 +107,7 @@ def unit_of(world: World, manager: Manager) -> UnitSubsystem:
         records=ProcessRecords(world.database, world.boot_id),
         directories=world.directories,
         environment=world.environment,
+        output=world.directories.log,
         environ={},
         clock=SystemClock(),
         observer=world,

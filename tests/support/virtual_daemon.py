@@ -30,8 +30,8 @@ from epad.config_load import load
 from epad.directories import Directories
 from epad.house import House
 from epad.ledger.store import Ledger
-from epad.supervisor.child_logs import LogKeeper
 from epad.supervisor.intent import Settings
+from epad.supervisor.log_pump import LogPump
 from epad.supervisor.supervisor import Surroundings
 from epad.watchers import Watchers
 from statemachine.containment import Hold
@@ -144,7 +144,7 @@ async def virtual_daemon(
             (epad.daemon, "House", _remembering(houses)),
             (epad.house, "choose", lambda *_: engine),
             (Watchers, "all", _without_machine(Watchers.all)),
-            (LogKeeper, "run", _rests),
+            (LogPump, "run", _rests),
             (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
         ):
             stack.enter_context(mock.patch.object(target, name, new))

@@ -156,5 +156,9 @@ class VirtualEngine:
     def release(self, child: Child) -> None:
         """Nothing is held."""
 
+    def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
+        """Nobody escapes."""
+        return frozenset()
+
     def sweep(self) -> None:
         """No orphans."""

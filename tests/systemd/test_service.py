@@ -7,10 +7,14 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from systemd_box import BIN, ROOT, SystemdBox, systemd_box
+
+from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK
+from epad.supervisor.stamp import bears, read_stamp
 
 CONFIG = """
 [gateway]
@@ -24,6 +28,11 @@ command = ["sh", "-c", "setsid sleep 98764 & (setsid env -i sleep 98763 &) ; exe
 [subsystems.brief]
 command = ["sh", "-c", "while [ ! -e end ]; do sleep 0.05; done; exit 7"]
 restart = { policy = "never" }
+[subsystems.talker]
+command = ["sh", "-c", "n=0; while sleep 0.05; do n=$((n+1)); echo $n; done"]
+[subsystems.flood]
+command = ["sh", "-c", "sleep 1; exec yes"]
+log = { max_bytes = 65536, keep = 1 }
 [subsystems.odd]
 command = ["python3", "odd.py", "$HOME %h \\"${X}\\""]
 working_directory = "/srv/odd"
@@ -138,6 +147,32 @@ def test_a_killed_daemon_is_restarted_and_adopts(box: SystemdBox) -> None:
     assert box.subsystem("brief")["status"] == "exit 7"
     assert sleepers(box) == before
     assert all(len(pids) == 1 for pids in before)
+
+
+def said(box: SystemdBox) -> int:
+    """How far the talker's log has come; the numbers in it rise."""
+    numbers = [int(line) for line in (box.root / "var/lib/epad/logs/talker.log").read_text().split("\n")[:-1]]
+    assert numbers == sorted(set(numbers))
+    return numbers[-1]
+
+
+def test_children_are_heard_whoever_ends(box: SystemdBox) -> None:
+    """The daemon is killed, its pump with it; the unit prints on into the same pipe, and the next pump reads it."""
+    pid, old, before = box.subsystem("talker")["pid"], daemon(box), said(box)
+    box.wait(lambda: said(box) > before, "a line")
+    assert (box.root / f"proc/{pid}/fd/1").readlink().name == "talker.pipe"
+    box.run("kill", "-KILL", old)
+    box.wait(lambda: back(box, old), "systemd to restart the daemon")
+    before = said(box)
+    box.wait(lambda: said(box) > before + 5, "lines through the next pump")
+    assert box.subsystem("talker")["pid"] == pid
+    files = [box.root / "var/lib/epad/logs" / name for name in ("flood.log", "flood.log.1")]
+    for _ in range(100):
+        with suppress(FileNotFoundError):  # in the middle of a rotation
+            assert max(file.stat().st_blocks * 512 for file in files) <= 81_920
+    assert files[1].exists()
+    limits = (box.root / f"proc/{pid}/limits").read_text()
+    assert bears(read_stamp(limits), {STATE_MARK: "/var/lib/epad", SUBSYSTEM_MARK: "talker"})
 
 
 def test_a_hung_daemon_is_ended_by_the_watchdog(box: SystemdBox) -> None:
