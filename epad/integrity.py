@@ -55,6 +55,7 @@ class Integrity:
         self._clock = clock
         self._metrics = metrics
         self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
+        self._scrubber.remember(ledger.faults)
         self._files = OpenFiles.of_databases(path, *beside)
         self._pages = [PageCheck(each, PAGES_SECONDS) for each in beside]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")

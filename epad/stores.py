@@ -23,8 +23,8 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.loss import Accepted, Missing
 from epad.ledger.places import Places
-from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
+from epad.ledger.sums import Spending
 from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded

@@ -23,17 +23,19 @@ from epad.config import LedgerConfig
 from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
+from epad.ledger.chain import Fault
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
 from epad.ledger.places import Places
-from epad.ledger.query import Spend, Totals
+from epad.ledger.query import Spend
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
 from epad.ledger.rows import open_reader
-from epad.ledger.spent import Spending, spending
+from epad.ledger.spent import Past
+from epad.ledger.sums import Spending, Totals
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
@@ -89,8 +91,7 @@ class Ledger:
         self._loss: Callable[[], str] = str
         self._losses = Losses(keeping.places.losses) if keeping else None
         self._missing: Missing | None = None
-        self._totals = query.TotalsReader()
-        self._totals_lock = threading.Lock()
+        self._past = Past(keeping.places.anchor if keeping else None)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     @classmethod
@@ -99,6 +100,7 @@ class Ledger:
     ) -> Ledger:
         """Open or make the file and start an epoch; heads and segments are kept where `places` says.
 
+        What is behind the newest seal is read, and checked: `faults` says what was found.
         Raises LedgerUnavailableError, HeadError.
         """
         anchor = None if places is None else await asyncio.to_thread(Anchor.open, places)
@@ -111,6 +113,7 @@ class Ledger:
         ledger._thread.start()
         try:
             await ledger._call(ledger._begin)
+            await ledger._read(ledger._past.begin)
         except BaseException:
             ledger._closed = True
             ledger._queue.put(_Call(appender.drop, ledger._loop.create_future(), last=True))
@@ -132,6 +135,11 @@ class Ledger:
     def records(self) -> int:
         """The newest record's number, which is how many there are."""
         return self._appender.tail.seq
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What was found when the ledger was opened."""
+        return self._past.faults
 
     @property
     def places(self) -> Places | None:
@@ -195,7 +203,7 @@ class Ledger:
 
     async def lost_turns(self) -> list[TurnOpened]:
         """Turns that an epoch before this one opened and none closed, oldest first."""
-        return await self._read(lambda connection: query.lost_turns(connection, self.epoch))
+        return await self._read(lambda connection: self._past.lost_turns(connection, self.epoch))
 
     async def spending_since(self, wall_ns: int) -> list[Spend]:
         """What was spent since then: charged by closed turns, reserved by those that never closed."""
@@ -206,16 +214,13 @@ class Ledger:
     ) -> Spending:
         """What was used within the horizon, each at its age, which no step of the wall clock changes."""
         now = self._appender.stamp()
-        return await self._read(lambda connection: spending(connection, now, horizon_ns, requests_ns, marks))
+        return await self._read(
+            lambda connection: self._past.spending(connection, now, horizon_ns, requests_ns, marks)
+        )
 
     async def totals(self) -> dict[str, Totals]:
         """All closed turns summed up by subsystem; each record is read once, however often this is asked."""
-
-        def work(connection: apsw.Connection) -> dict[str, Totals]:
-            with self._totals_lock:
-                return self._totals.read(connection)
-
-        return await self._read(work)
+        return await self._read(self._past.totals)
 
     async def put_payload(self, payload: bytes) -> bytes:
         """Keep a payload if payloads are kept; its SHA-256 in any case. Raises LedgerError."""
@@ -256,7 +261,7 @@ class Ledger:
             return outcome
 
         outcome: RepairOutcome = await self._call(work)
-        self._totals = query.TotalsReader()
+        self._past.forget()
         return outcome
 
     async def close(self) -> None:
