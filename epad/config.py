@@ -101,6 +101,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     payloads: Literal["off", "hashed", "open", "kept"]
     payload_days: Seconds
     payload_bytes: Count
+    first_scrub_records_per_second: Count = 50_000
 
 
 class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):

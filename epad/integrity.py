@@ -137,7 +137,10 @@ class Integrity:
         verdict = self._last.verdict
         if verdict.is_sound and self._last.unanchored <= SMALL_TAIL_RECORDS:
             verdict = Verdict.OK  # records of the last second: there always are some while turns come in
-        return LedgerStatus(self._ledger.records, verdict, "; ".join(details))
+        unchecked = self._scrubber.unchecked
+        if unchecked:
+            details.append(f"{unchecked} not read back yet since the start")
+        return LedgerStatus(self._ledger.records, verdict, "; ".join(details), unchecked)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

@@ -128,21 +128,23 @@ class Summing:
         self._opened: dict[str, Opened] = {}
         self._ends: dict[int, Reading] = {}
         self._since_compacted = 0
+        # Of the newest run: its boot, its newest record unless it is in `_runs`, and the highest reading.
+        self._boot_id = ""
+        self._newest: Record | None = None
+        self._top_ns = 0
         if sums is not None:
             self._take_up(sums)
 
     def add(self, sequence: int, record: Record) -> None:
         """Count a record that comes after all that were counted."""
-        boot, clock_ns = record.boot_id, record.monotonic_ns if record.boot_id else record.wall_ns
-        reading = Reading(record.wall_ns, boot, record.monotonic_ns)
+        boot = record.boot_id
+        clock_ns = record.monotonic_ns if boot else record.wall_ns
         if record.epoch != self._epoch:
-            self._end_epoch(record, reading)
-        if not self._runs or self._runs[-1].last.boot_id != boot:
-            self._runs.append(Run(reading, reading, clock_ns))
-            self._slots.append(tuple({} for _ in LEVELS))
-        run = self._runs[-1]
-        run.last = reading
-        run.top_ns = max(run.top_ns, clock_ns)
+            self._end_epoch(record)
+        if boot != self._boot_id or not self._runs:
+            self._begin_run(record, clock_ns)
+        self._newest = record
+        self._top_ns = max(self._top_ns, clock_ns)
         if isinstance(record, TurnClosed):
             self._close(record, clock_ns)
         elif isinstance(record, TurnOpened):
@@ -174,6 +176,7 @@ class Summing:
 
         `marks` are newer readings of former boots' clocks than their records.
         """
+        self._note_newest()
         timeline = Timeline(now, marks)
         for run in reversed(self._runs):
             timeline.place(_stamp(run.last))
@@ -207,16 +210,33 @@ class Summing:
             self._slots[run][level][subsystem, number] = Slot(slot.clock_ns, slot.tokens, slot.requests)
         self._opened = {opened.turn: opened for opened in sums.opened}
         self._ends = dict(sums.ends)
+        if self._runs:
+            self._boot_id, self._top_ns = self._runs[-1].last.boot_id, self._runs[-1].top_ns
 
-    def _end_epoch(self, record: Record, reading: Reading) -> None:
+    def _begin_run(self, record: Record, clock_ns: int) -> None:
+        self._note_newest()
+        reading = _reading(record)
+        self._runs.append(Run(reading, reading, clock_ns))
+        self._slots.append(tuple({} for _ in LEVELS))
+        self._boot_id, self._top_ns = record.boot_id, clock_ns
+
+    def _note_newest(self) -> None:
+        """Bring the newest run up to the newest record: done seldom, for it would be done with each record."""
+        if self._newest is not None:
+            run = self._runs[-1]
+            run.last, run.top_ns = _reading(self._newest), self._top_ns
+            self._newest = None
+
+    def _end_epoch(self, record: Record) -> None:
         """Note when an epoch ended that left turns open: an orderly stop has settled every turn by its last record.
 
         After a crash only the beginning of the following epoch is known to be later than whatever was spent.
         """
         ended, self._epoch = self._epoch, record.epoch
         if self._runs and any(opened.epoch == ended for opened in self._opened.values()):
+            self._note_newest()
             in_order = isinstance(record, EpochStarted) and record.clean
-            self._ends[ended] = self._runs[-1].last if in_order else reading
+            self._ends[ended] = self._runs[-1].last if in_order else _reading(record)
 
     def _close(self, record: TurnClosed, clock_ns: int) -> None:
         totals = self._totals.setdefault(record.subsystem, [0, 0, 0, 0])
@@ -240,22 +260,27 @@ class Summing:
         slot = slots.get(key)
         if slot is None:
             slot = slots[key] = Slot(clock_ns)
-        slot.clock_ns = max(slot.clock_ns, clock_ns)
+        elif clock_ns > slot.clock_ns:
+            slot.clock_ns = clock_ns
         return slot
 
     def _compact(self) -> None:
         """Merge what no window tells apart any more, and sum up what none reaches."""
         self._since_compacted = 0
+        self._note_newest()
         later_ns = 0
         for run, levels in zip(reversed(self._runs), reversed(self._slots), strict=True):
             told = bool(run.last.boot_id)  # without a boot there is no clock that nobody can set
-            for level, (width, _) in enumerate(LEVELS):
+            for level, (width, until) in enumerate(LEVELS):
                 wider = LEVELS[level + 1][0] if level + 1 < len(LEVELS) else width
-                for key in list(levels[level]):
-                    end_ns = (key[1] * width // wider + 1) * wider * SECOND_NS
-                    least_ns = later_ns + (max(0, run.top_ns - end_ns) if told else 0)
-                    if least_ns > LEVELS[level][1] * SECOND_NS:
-                        self._merge(levels, level, key)
+                outlived_ns = later_ns - until * SECOND_NS
+                # All that lie in a wider slot are merged into it at once, when its end is old enough.
+                before = (
+                    (run.top_ns + outlived_ns - 1) // (wider * SECOND_NS) * (wider // width) if told else 0
+                )
+                slots = levels[level]
+                for key in list(slots) if outlived_ns > 0 else [key for key in slots if key[1] < before]:
+                    self._merge(levels, level, key)
             later_ns += max(0, run.top_ns - run.first.monotonic_ns) if told else 0
 
     def _merge(self, levels: tuple[_Slots, ...], level: int, key: tuple[str, int]) -> None:
@@ -314,6 +339,10 @@ def decode_sums(body: bytes) -> Sums:
     ):
         raise RecordError("the sums of records are of another form")
     return sums
+
+
+def _reading(record: Record) -> Reading:
+    return Reading(record.wall_ns, record.boot_id, record.monotonic_ns)
 
 
 def _stamp(reading: Reading) -> Stamp:

@@ -34,7 +34,7 @@ from epad.gateway.costs import CostBook
 from epad.gateway.limits import MONEY_WINDOWS, WINDOWS, Window, WindowShape
 from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.record import Record
-from epad.ledger.sums import Reading, Summing
+from epad.ledger.sums import Summing
 from epad.ledger.timeline import Stamped, Timeline
 from epad.stores import budget_limits, shared_budgets, spends_before
 
@@ -272,9 +272,10 @@ def a_bucket_short(window: Window, shape: WindowShape) -> None:
     window._amounts.pop()
 
 
-def ended_at_its_last_record(summing: Summing, record: Record, _: Reading) -> None:
+def ended_at_its_last_record(summing: Summing, record: Record) -> None:
     """Too early for a turn that was answered until the crash."""
     if summing._runs:
+        summing._note_newest()
         summing._ends[summing._epoch] = summing._runs[-1].last
     summing._epoch = record.epoch
 

@@ -36,7 +36,7 @@ from epad.ledger.rows import open_reader, read_chunks
 from epad.ledger.seal import all_seals
 from epad.ledger.segment import Seal
 from epad.ledger.spent import add_records, wrong_sums
-from epad.ledger.sums import LEVELS, Reading, Slot, Summing, Sums, Totals, Used, decode_sums, encode_sums
+from epad.ledger.sums import LEVELS, Slot, Summing, Sums, Totals, Used, decode_sums, encode_sums
 from epad.ledger.verify import Verdict, verify
 from epad.metrics import Metrics
 from statemachine.clock import ManualClock
@@ -177,12 +177,13 @@ def forgotten(
 
 def aged_by_the_wall_clock(summing: Summing) -> None:
     """Planted: how old a slot is at least is taken from the wall clock."""
+    summing._note_newest()
     for run in summing._runs:
         run.top_ns += max(0, summing._runs[-1].last.wall_ns - run.last.wall_ns)
     COMPACT(summing)
 
 
-def never_over(summing: Summing, record: Record, _: Reading) -> None:
+def never_over(summing: Summing, record: Record) -> None:
     """Planted: no life of the daemon ever ends."""
     summing._epoch = record.epoch
 
