@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,12 +104,18 @@ class Stores:
         await self.database.close()
 
 
-async def open_stores(config: Config, directories: Directories, clock: Clock, boot_id: str) -> Stores:
-    """Open and read. Raises DatabaseError, LedgerError."""
+async def open_stores(
+    config: Config,
+    directories: Directories,
+    clock: Clock,
+    boot_id: str,
+    told: Callable[[int], None] = lambda _: None,
+) -> Stores:
+    """Open and read; `told` hears how far the ledger has been read. Raises DatabaseError, LedgerError."""
     database = Database(directories.state_database, SCHEMA)
     await database.open()
     places = Places.under(directories.state, os.environ)
-    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
+    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places, told)
     ledger.guard(
         OpenFiles.of_databases(directories.ledger_database, directories.state_database)
         .and_directories(directories.state, places.anchor)

@@ -36,19 +36,16 @@ _CLOSED = "SELECT 1 FROM record WHERE turn = ? AND kind = 2"
 class Past:
     """What the records say of former lives and of this one; each record is read once, however often this is asked.
 
-    What is read at first, from the newest seal on, is checked as well: `faults` are what was found.
+    What is read at first, from the newest seal on, is checked as well: `faults` are what was found. `told` is called
+    now and then meanwhile, with the newest record that has been read.
     """
 
-    def __init__(self, anchor: Path | None) -> None:
+    def __init__(self, anchor: Path | None, told: Callable[[int], None] = lambda _: None) -> None:
         self.faults: tuple[Fault, ...] = ()
         self._anchor = anchor
+        self._told = told
         self._summing: Summing | None = None
         self._lock = threading.Lock()
-
-    @property
-    def through(self) -> int:
-        """The newest record that has been read."""
-        return self._summing.through if self._summing else 0
 
     def begin(self, connection: apsw.Connection) -> None:
         """Read the newest sums and what is behind them."""
@@ -89,9 +86,13 @@ class Past:
         verifier = None if self._anchor is None else verifier_at(self._anchor)
         self._summing = summing = Summing(next(iter(kept_sums(connection, verifier)), None))
         seal = newest_seal(connection)
-        add_records(connection, summing, through=seal.trailer.last if seal else 0)
+
+        def pause() -> None:
+            self._told(summing.through)
+
+        add_records(connection, summing, through=seal.trailer.last if seal else 0, pause=pause)
         walker = walker_at(connection, summing.through + 1)
-        add_records(connection, summing, walker=walker)
+        add_records(connection, summing, walker=walker, pause=pause)
         beside = [] if self._anchor is None else sums_faults(connection, verifier)
         self.faults = (*walker.faults, *beside)
         return summing

@@ -75,7 +75,9 @@ class _Call:
 class Ledger:
     """The turns of this daemon. Make one with `Ledger.open`."""
 
-    def __init__(self, path: Path, config: LedgerConfig, appender: Appender, keeping: Keeping | None) -> None:
+    def __init__(
+        self, path: Path, config: LedgerConfig, appender: Appender, keeping: Keeping | None, past: Past
+    ) -> None:
         self._path = path
         self._config = config
         self._appender = appender
@@ -91,16 +93,23 @@ class Ledger:
         self._loss: Callable[[], str] = str
         self._losses = Losses(keeping.places.losses) if keeping else None
         self._missing: Missing | None = None
-        self._past = Past(keeping.places.anchor if keeping else None)
+        self._past = past
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     @classmethod
     async def open(
-        cls, path: Path, config: LedgerConfig, clock: Clock, boot_id: str, places: Places | None = None
+        cls,
+        path: Path,
+        config: LedgerConfig,
+        clock: Clock,
+        boot_id: str,
+        places: Places | None = None,
+        told: Callable[[int], None] = lambda _: None,
     ) -> Ledger:
         """Open or make the file and start an epoch; heads and segments are kept where `places` says.
 
-        What is behind the newest seal is read, and checked: `faults` says what was found.
+        What is behind the newest seal is read, and checked: `faults` says what was found. `told` is called meanwhile,
+        in another thread, with the newest record that has been read.
         Raises LedgerUnavailableError, HeadError.
         """
         anchor = None if places is None else await asyncio.to_thread(Anchor.open, places)
@@ -109,7 +118,8 @@ class Ledger:
         keeping = None
         if anchor is not None and places is not None:
             keeping = Keeping(path, config, clock, appender, anchor, places)
-        ledger = cls(path, config, appender, keeping)
+        past = Past(None if places is None else places.anchor, told)
+        ledger = cls(path, config, appender, keeping, past)
         ledger._thread.start()
         try:
             await ledger._call(ledger._begin)
