@@ -161,6 +161,13 @@ class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ready_seconds: Seconds
 
 
+class RetentionConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many are kept in `state.db`; the oldest go. By number: a wall clock set ahead drops nothing."""
+
+    events: Annotated[int, Meta(ge=1_000)] = 200_000
+    recordings: Annotated[int, Meta(ge=40_000)] = 300_000
+
+
 class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Wall-clock jobs, as five-field cron expressions; empty turns one off."""
 
@@ -368,6 +375,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     recovery: RecoveryConfig
     lifeboat: LifeboatConfig
     schedule: ScheduleConfig
+    retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
