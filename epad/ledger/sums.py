@@ -80,7 +80,7 @@ class Run(Struct, array_like=True):
     top_ns: int
 
 
-class Slot(Struct, array_like=True):
+class Slot(Struct, array_like=True, gc=False):
     """What was used in one span of a boot's clock: `clock_ns` is the newest record's."""
 
     clock_ns: int
