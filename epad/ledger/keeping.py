@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ class Keeping:
         self._keeper: HeadKeeper | None = None
         self._enqueue: Enqueue = lambda _: None
         self._sealing: threading.Thread | None = None
+        self._ending = threading.Event()
         self._sealed = 0
         self._sealed_at = 0.0
         self._retry_at = 0.0
@@ -99,6 +99,7 @@ class Keeping:
         if self._keeper is not None:
             self.committed(log=True)
             self._keeper.stop()
+        self._ending.set()
         if self._sealing is not None:
             self._sealing.join()
 
@@ -153,12 +154,19 @@ class Keeping:
             connection = open_reader(self._path)
             try:
                 seal = self._sealer.seal(connection, last, self._appender.stamp().wall_ns)
-                sums = sum_up(connection, seal, self._anchor.signer) if seal is not None else None
+                sums = (
+                    sum_up(connection, seal, self._anchor.signer, self._pause) if seal is not None else None
+                )
             finally:
                 connection.close()
         except (LedgerError, apsw.Error, OSError) as failure:
             error = f"no segment could be sealed: {failure}"
         self._enqueue(lambda: self._note(seal, sums, error))
+
+    def _pause(self) -> None:
+        """Let others have the processor. Raises StoppedError where nobody waits for the end of this any more."""
+        if self._ending.wait(PAUSE_SECONDS):
+            raise StoppedError
 
     def _note(self, seal: Seal | None, sums: KeptSums | None, error: str) -> None:
         """On the writer's thread: the segment is there, now say so."""
@@ -175,12 +183,18 @@ def _note_anchored(connection: apsw.Connection) -> None:
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('anchored', 1)")
 
 
-def sum_up(connection: apsw.Connection, seal: Seal, signer: Signer) -> KeptSums | None:
+class StoppedError(Exception):
+    """The ledger is being closed: a first summing up of a long one is not waited for."""
+
+
+def sum_up(
+    connection: apsw.Connection, seal: Seal, signer: Signer, pause: Callable[[], None] = lambda: None
+) -> KeptSums | None:
     """The sums at a seal; None where they cannot be made: the next start reads from those before on."""
     verifier = Verifier([signer.verifier_key])
     try:
-        body = sums_through(connection, seal.trailer.last, verifier, lambda: time.sleep(PAUSE_SECONDS))
-    except (apsw.Error, OverflowError):
+        body = sums_through(connection, seal.trailer.last, verifier, pause)
+    except (apsw.Error, OverflowError, StoppedError):
         return None
     return None if body is None else sign_sums(seal, body, signer)
 

@@ -418,6 +418,26 @@ async def test_what_a_repair_gave_up_is_in_the_sums_still_and_that_is_no_fault(p
         assert wrong_sums(connection, verifier_at(places(path).anchor), full=True) == []
 
 
+async def test_a_close_does_not_wait_for_the_first_summing_up_of_a_long_ledger(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has no sums yet is summed up from its first record at its next seal: a close comes first."""
+    monkeypatch.setattr("epad.ledger.spent.read_chunks", lambda db, first: read_chunks(db, first, 10))
+    change(path, lambda db: db.execute("DELETE FROM sums").fetchall())
+    ledger = await open_ledger(path, places(path), seal_records=SEALED)
+    keeping = ledger._keeping
+    assert keeping is not None
+    keeping._ending.set()  # as `end` does, at once
+    for number in range(100, 100 + SEALED):
+        await ledger.open_turn(opening(number))
+    while len(seals_of(path)) < 4:
+        await ledger.put_payload(b"")
+        await asyncio.sleep(0.005)
+    await ledger.close()
+    assert kept_of(path) == []
+    assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
 async def test_damage_behind_the_newest_seal_is_known_before_anything_opens(path: Path) -> None:
     """The probe's first look tells it, like everything else that it finds."""
     flip(path, bytes(stored(path, 3 * SEALED + 1)[5]), 5)  # type: ignore[call-overload]
