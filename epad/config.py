@@ -101,6 +101,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     payloads: Literal["off", "hashed", "open", "kept"]
     payload_days: Seconds
     payload_bytes: Count
+    first_scrub_records_per_second: Count = 50_000
 
 
 class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,6 +159,13 @@ class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
     replay_attempts: Annotated[int, Meta(ge=0, le=10)]
     replay_seconds: Seconds
     ready_seconds: Seconds
+
+
+class RetentionConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many are kept in `state.db`; the oldest go. By number: a wall clock set ahead drops nothing."""
+
+    events: Annotated[int, Meta(ge=1_000)] = 200_000
+    recordings: Annotated[int, Meta(ge=40_000)] = 300_000
 
 
 class ScheduleConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -367,6 +375,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     recovery: RecoveryConfig
     lifeboat: LifeboatConfig
     schedule: ScheduleConfig
+    retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}

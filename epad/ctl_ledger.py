@@ -47,6 +47,11 @@ def export(call: Call) -> int:
     return _with_files(call, _export)
 
 
+def size(call: Call) -> int:
+    """`epactl ledger size [--state DIR]`."""
+    return _with_files(call, _size)
+
+
 def head(call: Call) -> int:
     """`epactl ledger head [--state DIR]`."""
     return _with_files(call, _head)
@@ -153,6 +158,16 @@ def _export(call: Call, files: _Files) -> int:
             lines = (shown.fields() for shown in records_from(connection, 1))
         for line in lines:
             call.terminal.lines([json.dumps(line)])
+    return EXIT_OK
+
+
+def _size(call: Call, files: _Files) -> int:
+    import dataclasses  # noqa: PLC0415
+
+    from epad.kept import kept_in  # noqa: PLC0415
+
+    kept = kept_in(files.state)
+    call.terminal.show([dataclasses.asdict(one) for one in kept], (one.line() for one in kept))
     return EXIT_OK
 
 

@@ -254,11 +254,12 @@ def _add_ledger(commands: _Commands) -> None:
     export.add_argument(
         "--format", choices=("jsonl", "otel"), default="jsonl", help="records, or OpenTelemetry GenAI spans"
     )
+    size = ledger.add("size", ctl_ledger.size, "What is kept of the past: how many, since when, how large.")
     head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
     prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=ctl_words.whole(1), help="the record")
     ledger.order("accept-loss", ctl_commands.ledger_accept_loss, "Give up records that are gone.")
-    _add_state(verify, show, export, head, prove)
+    _add_state(verify, show, export, size, head, prove)
 
 
 def _add_subsystems(commands: _Commands) -> None:

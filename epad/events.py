@@ -23,8 +23,8 @@ CREATE TABLE IF NOT EXISTS event(
     fields TEXT NOT NULL) STRICT;
 """
 
-# Events kept in state.db: at about 300 bytes each, 60 MB. Older ones are dropped by the nightly job.
-MAX_EVENTS = 200_000
+# The oldest are dropped each time that so many were written, and by the nightly job.
+PRUNE_EVERY = 1_000
 # A listener this many events behind is cut off rather than allowed to hold the memory of all of them.
 MAX_BACKLOG = 1_000
 # Events kept for a disk that takes none; the oldest beyond that are lost, which is logged.
@@ -79,9 +79,11 @@ class Event:
 class EventLog:
     """Takes events from anywhere in the loop without making anyone wait for the disk."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, kept: int = 200_000) -> None:
         self._database = database
         self._clock = clock
+        self._kept = kept
+        self._since_pruned = 0
         self._log = structlog.get_logger("epad.events")
         self._pending: asyncio.Queue[Event] = asyncio.Queue()
         self._unwritten: list[Event] = []
@@ -107,10 +109,12 @@ class EventLog:
         batch = [*self._unwritten, *batch]
         if not batch:
             return
+        self._since_pruned += len(batch)
+        kept = self._kept if self._since_pruned >= PRUNE_EVERY else None
         try:
             # What was taken off the queue is written even if the daemon stops here.
             written = await asyncio.shield(
-                self._database.write(lambda connection: _insert(connection, batch))
+                self._database.write(lambda connection: _insert(connection, batch, kept))
             )
         except DatabaseError as error:
             # The phase journal is what decisions rest on; an event that is late, or lost, is said and not fatal.
@@ -118,6 +122,7 @@ class EventLog:
             self._log.error("events.unwritten", count=len(batch) - lost, lost=lost, error=str(error))
             return
         self._unwritten = []
+        self._since_pruned %= PRUNE_EVERY
         for event in written:
             self._publish(event)
 
@@ -156,15 +161,16 @@ class EventLog:
             self._listeners.discard(queue)
 
     async def prune(self) -> None:
-        """Drop the oldest events beyond MAX_EVENTS."""
-        await self._database.write(
-            lambda connection: connection.execute(
-                "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (MAX_EVENTS,)
-            )
-        )
+        """Drop the oldest events beyond those that are kept."""
+        await self._database.write(lambda connection: _prune(connection, self._kept))
 
 
-def _insert(connection: apsw.Connection, batch: Sequence[Event]) -> list[Event]:
+def _prune(connection: apsw.Connection, kept: int) -> None:
+    connection.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (kept,))
+
+
+def _insert(connection: apsw.Connection, batch: Sequence[Event], kept: int | None) -> list[Event]:
+    """Write events; drop the oldest beyond those that are kept, if any are to go now."""
     written = []
     for event in batch:
         connection.execute(
@@ -173,4 +179,6 @@ def _insert(connection: apsw.Connection, batch: Sequence[Event]) -> list[Event]:
         )
         number = connection.last_insert_rowid()
         written.append(Event(number, event.at, event.kind, event.subsystem, event.fields))
+    if kept is not None:
+        _prune(connection, kept)
     return written

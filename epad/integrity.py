@@ -55,6 +55,7 @@ class Integrity:
         self._clock = clock
         self._metrics = metrics
         self._scrubber = Scrubber(path, config, clock, ledger.places.anchor if ledger.places else None)
+        self._scrubber.remember(ledger.faults)
         self._files = OpenFiles.of_databases(path, *beside)
         self._pages = [PageCheck(each, PAGES_SECONDS) for each in beside]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub")
@@ -136,7 +137,10 @@ class Integrity:
         verdict = self._last.verdict
         if verdict.is_sound and self._last.unanchored <= SMALL_TAIL_RECORDS:
             verdict = Verdict.OK  # records of the last second: there always are some while turns come in
-        return LedgerStatus(self._ledger.records, verdict, "; ".join(details))
+        unchecked = self._scrubber.unchecked
+        if unchecked:
+            details.append(f"{unchecked} not read back yet since the start")
+        return LedgerStatus(self._ledger.records, verdict, "; ".join(details), unchecked)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

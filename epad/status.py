@@ -48,11 +48,12 @@ class Spending(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What is known of the ledger's health."""
+    """What is known of the ledger's health; `unchecked` records have not been read back since the start."""
 
     records: int
     verdict: str
     detail: str
+    unchecked: int = 0
 
 
 async def _nothing() -> dict[str, Any]:
@@ -124,7 +125,12 @@ class StatusBoard:
             "checkpoint": self._checkpoint(),
             "metrics": {"url": self.metrics_url},
             "web": {"url": self.web_url},
-            "ledger": {"records": ledger.records, "verdict": ledger.verdict, "detail": ledger.detail},
+            "ledger": {
+                "records": ledger.records,
+                "verdict": ledger.verdict,
+                "detail": ledger.detail,
+                "unchecked": ledger.unchecked,
+            },
             "notices": self.notices(),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +23,8 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.loss import Accepted
 from epad.ledger.places import STARTS_FILE, Places
-from epad.ledger.spent import Spending
 from epad.ledger.store import Ledger, Totals
+from epad.ledger.sums import Spending
 from epad.open_file import OpenFiles
 from epad.reload import Reloader
 from epad.response.journal import JOURNAL_SCHEMA, Journal, Loaded
@@ -122,12 +122,18 @@ class Stores:
         await self.database.close()
 
 
-async def open_stores(config: Config, directories: Directories, clock: Clock, boot_id: str) -> Stores:
-    """Open and read. Raises DatabaseError, LedgerError."""
+async def open_stores(
+    config: Config,
+    directories: Directories,
+    clock: Clock,
+    boot_id: str,
+    told: Callable[[int], None] = lambda _: None,
+) -> Stores:
+    """Open and read; `told` hears how far the ledger has been read. Raises DatabaseError, LedgerError."""
     database = Database(directories.state_database, SCHEMA)
     await database.open()
     places = Places.under(directories.state, os.environ)
-    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places)
+    ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places, told)
     starts = Starts(database, places.anchor / STARTS_FILE, clock)
     await starts.begin(ledger_is_new=ledger.epoch == 1 and ledger.missing is None)
     files = OpenFiles.of_databases(directories.ledger_database, directories.state_database).and_directories(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import structlog
@@ -15,6 +17,11 @@ from statemachine.clock import Clock
 # Pings per watchdog interval: one may be late without a kill.
 PINGS_PER_INTERVAL = 3
 CLOCK_CHECK_SECONDS = 5.0
+START_WORD_SECONDS = 5.0
+START_PATIENCE_SECONDS = 60.0
+"""What systemd is asked for at each word of a start: several of them may be late."""
+WORKING_SHARE = 0.01
+"""Of a core: a start that takes less waits for something, and is given no more than TimeoutStartSec=."""
 # A difference between wall clock and monotonic clock that grows by more than this is a jump, not slew.
 JUMP_SECONDS = 2.0
 
@@ -25,6 +32,29 @@ def interval_seconds(environment: Mapping[str, str], pid: int) -> float | None:
         return None
     microseconds = environment.get("WATCHDOG_USEC", "")
     return int(microseconds) / 1e6 / PINGS_PER_INTERVAL if microseconds.isdigit() else None
+
+
+@asynccontextmanager
+async def asking_for_time(
+    words: Callable[[], str], worked_seconds: Callable[[], float] = time.process_time
+) -> AsyncIterator[None]:
+    """While a start works, however long it takes, keep systemd from giving it up; a restarted one's watchdog, too."""
+    task = asyncio.create_task(_ask_for_time(words, worked_seconds), name="asking for time")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _ask_for_time(words: Callable[[], str], worked_seconds: Callable[[], float]) -> None:
+    worked = float("-inf")
+    while True:
+        now = worked_seconds()
+        if now - worked >= WORKING_SHARE * START_WORD_SECONDS:
+            patience = f"EXTEND_TIMEOUT_USEC={int(START_PATIENCE_SECONDS * 1e6)}"
+            notify(patience, "WATCHDOG=1", f"STATUS=starting{words()}")
+        worked = now
+        await asyncio.sleep(START_WORD_SECONDS)
 
 
 async def feed(interval: float, cycles: Callable[[], int], ledger_commits: Callable[[], int | None]) -> None:

@@ -343,7 +343,7 @@ SCHEMAS: dict[str, Any] = {
             checkpoint=_or_null(_object(id=_TEXT, verified=_YES, faults=_array(_TEXT))),
             metrics=_object(url=_TEXT),
             web=_object(url=_TEXT),
-            ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT),
+            ledger=_object(records=_WHOLE, verdict=_TEXT, detail=_TEXT, unchecked=_WHOLE),
             notices=_array(_TEXT),
         ),
         sentences=_array(_SENTENCE),

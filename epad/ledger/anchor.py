@@ -36,6 +36,14 @@ class Heads:
         return self.known[-1] if self.known else None
 
 
+def verifier_at(anchor: Path) -> Verifier | None:
+    """Whom to believe; None without keys."""
+    try:
+        return Verifier((anchor / KEYS_FILE).read_text().split())
+    except (OSError, HeadError, UnicodeDecodeError):
+        return None
+
+
 def read_heads(anchor: Path, log_bytes: int | None = LOG_TAIL_BYTES) -> Heads:
     """Read an anchor, of its log only the end, or all (None); one that is not there says nothing.
 

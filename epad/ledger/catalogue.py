@@ -29,6 +29,7 @@ _SEALS = (
     "SELECT no, typeof(first), CAST(first AS BLOB), typeof(last), CAST(last AS BLOB),"
     " typeof(sha256), CAST(sha256 AS BLOB), typeof(trailer), CAST(trailer AS BLOB) FROM seal ORDER BY no"
 )
+_SUMS = "SELECT no, typeof(body), CAST(body AS BLOB), typeof(note), CAST(note AS BLOB) FROM sums ORDER BY no"
 _SCHEMA = "SELECT CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL"
 _KEPT_ASIDE = b"record_damaged_"  # a table that a repair has replaced, and its indexes
 
@@ -61,11 +62,12 @@ def renewed_digest(connection: apsw.Connection) -> Iterator[None]:
 def mend_catalogue(connection: apsw.Connection, segments: Path | None) -> None:
     """Make all of it again: the schema from the code, the seals from whole segments. Within a transaction.
 
-    The mark of an orderly end goes: the epoch that runs will set it.
+    The mark of an orderly end goes: the epoch that runs will set it. So do the sums: the next seal makes them again.
     """
     _mend_schema(connection)
     connection.execute("DELETE FROM meta")
     connection.execute("DELETE FROM seal")
+    connection.execute("DELETE FROM sums")
     if segments is not None:
         connection.execute("INSERT INTO meta VALUES ('anchored', 1)")
         for seal in _whole_seals(connection, segments):
@@ -87,7 +89,7 @@ def _changed(connection: apsw.Connection, *, full: bool) -> Iterator[str]:
         if stored is not None and stored != _digest(connection):
             yield "a seal or a mark"
     for table in SMALL_TABLES if full else ():
-        if fetch(connection, f"PRAGMA integrity_check({table})") != [("ok",)]:
+        if table.encode() in there and fetch(connection, f"PRAGMA integrity_check({table})") != [("ok",)]:
             yield f"the table {table}"
 
 
@@ -123,7 +125,14 @@ def _stored_digest(connection: apsw.Connection) -> bytes | None:
 
 def _digest(connection: apsw.Connection) -> bytes:
     marks = [mark for mark in _marks(connection) if mark[1] != DIGEST.encode()]
-    return sha256(msgspec.msgpack.encode((marks, fetch(connection, _SEALS)))).digest()
+    sums = fetch(connection, _SUMS) if _has_sums(connection) else []
+    told = (marks, fetch(connection, _SEALS))
+    return sha256(msgspec.msgpack.encode((*told, sums) if sums else told)).digest()
+
+
+def _has_sums(connection: apsw.Connection) -> bool:
+    """Not so in a file that no epad has written since there are any."""
+    return bool(fetch(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'sums'"))
 
 
 def _renew(connection: apsw.Connection) -> None:

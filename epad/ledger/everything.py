@@ -7,12 +7,14 @@ from pathlib import Path
 
 import apsw
 
-from epad.ledger.anchor import KEYS_FILE
-from epad.ledger.errors import HeadError, LedgerUnavailableError
-from epad.ledger.head import Verifier
+from epad.ledger.anchor import verifier_at
+from epad.ledger.chain import Fault
+from epad.ledger.errors import LedgerUnavailableError
+from epad.ledger.kept_sums import sums_faults
 from epad.ledger.places import Places
-from epad.ledger.rows import open_reader
+from epad.ledger.rows import DAMAGE, open_reader
 from epad.ledger.seal import SegmentsReport, all_seals, verify_segments
+from epad.ledger.spent import wrong_sums
 from epad.ledger.verify import Progress, Report, verdict_of, verify
 
 
@@ -24,7 +26,7 @@ def verify_everything(
     if places is None:
         return report
     segments = check_segments(path, places)
-    faults = (*report.faults, *segments.faults)
+    faults = (*report.faults, *segments.faults, *_check_sums(path, places, report, full=full))
     return replace(report, faults=faults, verdict=verdict_of(faults, report.unanchored))
 
 
@@ -41,12 +43,20 @@ def check_segments(path: Path, places: Places, progress: Progress | None = None)
             raise LedgerUnavailableError(f"{path}: {error}") from error
         finally:
             connection.close()
-    return verify_segments(places.segments, _verifier(places.anchor), seals, progress)
+    return verify_segments(places.segments, verifier_at(places.anchor), seals, progress)
 
 
-def _verifier(anchor: Path) -> Verifier | None:
-    """Whom to believe; None without keys, then seals are held against hashes alone."""
+def _check_sums(path: Path, places: Places, report: Report, *, full: bool) -> list[Fault]:
+    """The sums kept at the newest seals: signed, and what the records come to. Of damaged ones nothing can be said."""
+    if report.faults:
+        return []
+    verifier = verifier_at(places.anchor)
+    connection = open_reader(path)
     try:
-        return Verifier((anchor / KEYS_FILE).read_text().split())
-    except (OSError, HeadError, UnicodeDecodeError):
-        return None
+        return sums_faults(connection, verifier) or wrong_sums(connection, verifier, full=full)
+    except DAMAGE:  # that is another check's to tell
+        return []
+    except apsw.Error as error:
+        raise LedgerUnavailableError(f"{path}: {error}") from error
+    finally:
+        connection.close()

@@ -8,8 +8,8 @@ import apsw
 
 from epad.ledger.head import Head
 from epad.ledger.judge import is_other_history
-from epad.ledger.record import leaf_hash, link_hash
-from epad.ledger.rows import Row, read_rows, repaired_spans
+from epad.ledger.record import leaf_hash, leaf_hashes, link_hash
+from epad.ledger.rows import Row, Values, read_chunks, repaired_spans
 from epad.ledger.seal import newest_seal
 from epad.ledger.tree import LOST_LEAF, Frontier
 
@@ -32,20 +32,46 @@ def grow(connection: apsw.Connection, last: int, newest: Head | None) -> Grown:
 def _grow(connection: apsw.Connection, last: int, newest: Head | None, frontier: Frontier) -> Grown:
     lost = repaired_spans(connection)
     previous: Row | None = None
-    for item in read_rows(connection, frontier.size + 1):
-        if not isinstance(item, Row) or item.seq > last:
-            break
-        missing = range(frontier.size + 1, item.seq)
-        if not all(_is_lost(sequence, lost) for sequence in missing):
-            break
-        frontier.extend(LOST_LEAF for _ in missing)
-        frontier.append(_true_leaf(previous, item))
-        if (why_not := _compare(connection, frontier, newest, lost)) != "":
-            return Grown(None, why_not)
-        previous = item
+    for item in read_chunks(connection, frontier.size + 1):
+        if isinstance(item, list) and _grow_by_many(frontier, item, last, newest):
+            previous = Row(*item[-1])
+            continue
+        rows = [Row(*values) for values in item] if isinstance(item, list) else [item]
+        for row in rows:
+            if not isinstance(row, Row) or row.seq > last:
+                return _grown(frontier, last)
+            missing = range(frontier.size + 1, row.seq)
+            if not all(_is_lost(sequence, lost) for sequence in missing):
+                return _grown(frontier, last)
+            frontier.extend(LOST_LEAF for _ in missing)
+            frontier.append(_true_leaf(previous, row))
+            if (why_not := _compare(connection, frontier, newest, lost)) != "":
+                return Grown(None, why_not)
+            previous = row
+    return _grown(frontier, last)
+
+
+def _grown(frontier: Frontier, last: int) -> Grown:
     if frontier.size < last:
         return Grown(None, f"record {frontier.size + 1} is missing or damaged")
     return Grown(frontier)
+
+
+def _grow_by_many(frontier: Frontier, rows: list[Values], last: int, newest: Head | None) -> bool:
+    """Add rows all at once, unless one is damaged or missing, or a head speaks of one of them; whether it was done."""
+    first, end = frontier.size + 1, frontier.size + len(rows)
+    if end > last or (newest is not None and first <= newest.size <= end):
+        return False
+    if any(values[0] != sequence for sequence, values in enumerate(rows, first)):
+        return False
+    leaves = [values[6] for values in rows]
+    try:
+        if leaf_hashes([values[5] for values in rows]) != leaves:
+            return False
+    except TypeError:  # a body that is no bytes
+        return False
+    frontier.extend(leaves)
+    return True
 
 
 def _compare(

@@ -15,14 +15,18 @@ from epad.ledger.append import Appender
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import FaultKind
 from epad.ledger.errors import LedgerError, SegmentError
+from epad.ledger.head import Signer, Verifier
+from epad.ledger.kept_sums import KeptSums, keep_sums, sign_sums
 from epad.ledger.payload import drop_damaged_payloads
 from epad.ledger.places import Places
 from epad.ledger.rows import open_reader
 from epad.ledger.seal import Sealer, add_seal, all_seals, newest_seal
 from epad.ledger.segment import Seal, check_segment
+from epad.ledger.spent import sums_through
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
+PAUSE_SECONDS = 0.000_5  # between 250 records that are summed up: the GIL is the loop's meanwhile
 RETRY_SECONDS = 60.0  # after a seal that failed: on damage it fails again until that is repaired
 
 Enqueue = Callable[[Callable[[], Any]], None]
@@ -51,6 +55,7 @@ class Keeping:
         self._keeper: HeadKeeper | None = None
         self._enqueue: Enqueue = lambda _: None
         self._sealing: threading.Thread | None = None
+        self._ending = threading.Event()
         self._sealed = 0
         self._sealed_at = 0.0
         self._retry_at = 0.0
@@ -98,6 +103,7 @@ class Keeping:
         if self._keeper is not None:
             self.committed(log=True)
             self._keeper.stop()
+        self._ending.set()
         if self._sealing is not None:
             self._sealing.join()
 
@@ -146,23 +152,32 @@ class Keeping:
     def _seal(self, last: int) -> None:
         """In a thread of its own, from the disk: what is copied is what would be read back."""
         seal: Seal | None = None
+        sums: KeptSums | None = None
         error = ""
         try:
             connection = open_reader(self._path)
             try:
                 seal = self._sealer.seal(connection, last, self._appender.stamp().wall_ns)
+                sums = (
+                    sum_up(connection, seal, self._anchor.signer, self._pause) if seal is not None else None
+                )
             finally:
                 connection.close()
         except (LedgerError, apsw.Error, OSError) as failure:
             error = f"no segment could be sealed: {failure}"
-        self._enqueue(lambda: self._note(seal, error))
+        self._enqueue(lambda: self._note(seal, sums, error))
 
-    def _note(self, seal: Seal | None, error: str) -> None:
+    def _pause(self) -> None:
+        """Let others have the processor. Raises StoppedError where nobody waits for the end of this any more."""
+        if self._ending.wait(PAUSE_SECONDS):
+            raise StoppedError
+
+    def _note(self, seal: Seal | None, sums: KeptSums | None, error: str) -> None:
         """On the writer's thread: the segment is there, now say so."""
         self._sealing = None
         self._seal_error = error
         if seal is not None:
-            self._appender.write(lambda db: _note_sealed(db, seal))
+            self._appender.write(lambda db: note_sealed(db, seal, sums))
             self._sealed = seal.trailer.last
             self._sealed_at = self._clock.monotonic()
 
@@ -172,6 +187,25 @@ def _note_anchored(connection: apsw.Connection) -> None:
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('anchored', 1)")
 
 
-def _note_sealed(connection: apsw.Connection, seal: Seal) -> None:
+class StoppedError(Exception):
+    """The ledger is being closed: a first summing up of a long one is not waited for."""
+
+
+def sum_up(
+    connection: apsw.Connection, seal: Seal, signer: Signer, pause: Callable[[], None] = lambda: None
+) -> KeptSums | None:
+    """The sums at a seal; None where they cannot be made: the next start reads from those before on."""
+    verifier = Verifier([signer.verifier_key])
+    try:
+        body = sums_through(connection, seal.trailer.last, verifier, pause)
+    except (apsw.Error, OverflowError, StoppedError):
+        return None
+    return None if body is None else sign_sums(seal, body, signer)
+
+
+def note_sealed(connection: apsw.Connection, seal: Seal, sums: KeptSums | None) -> None:
+    """Note a segment and the sums of all records up to its end; within the writer's transaction."""
     with renewed_digest(connection):
         add_seal(connection, seal)
+        if sums is not None:
+            keep_sums(connection, sums)

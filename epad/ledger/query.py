@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,9 +25,6 @@ _CLOSED_SINCE = (
     "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB), CAST(turn AS BLOB) FROM record "
     "WHERE kind = 2 AND wall_ns >= ? ORDER BY seq"
 )
-_CLOSED_AFTER = (
-    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE kind = 2 AND seq > ? ORDER BY seq"
-)
 _OPENING = (
     "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE turn = CAST(? AS TEXT) AND kind = 1"
 )
@@ -41,43 +37,6 @@ class Spend:
     subsystem: str
     wall_ns: int
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a subsystem's closed turns come to."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    charged_tokens: int = 0
-    turns: int = 0
-
-
-class TotalsReader:
-    """Sums closed turns up, reading each record once."""
-
-    def __init__(self) -> None:
-        self._totals: defaultdict[str, Totals] = defaultdict(Totals)
-        self._through = 0
-
-    def read(self, connection: apsw.Connection) -> dict[str, Totals]:
-        for sequence, body, leaf in fetch(connection, _CLOSED_AFTER, (self._through,)):
-            self._through = sequence
-            record = sound(sequence, body, leaf)
-            if isinstance(record, TurnClosed):
-                before = self._totals[record.subsystem]
-                self._totals[record.subsystem] = Totals(
-                    before.input_tokens + record.input_tokens,
-                    before.output_tokens + record.output_tokens,
-                    before.charged_tokens + record.charged_tokens,
-                    before.turns + 1,
-                )
-        return dict(self._totals)
-
-
-def lost_turns(connection: apsw.Connection, epoch: int) -> list[TurnOpened]:
-    """Turns opened before this epoch and never closed, oldest first."""
-    return [record for record in unclosed_turns(connection) if record.epoch < epoch]
 
 
 def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:

@@ -31,8 +31,9 @@ CREATE TABLE IF NOT EXISTS quarantine(
     id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, cause TEXT NOT NULL, raw BLOB NOT NULL,
     wall_ns INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value ANY) STRICT;
+CREATE TABLE IF NOT EXISTS sums(no INTEGER PRIMARY KEY, body BLOB NOT NULL, note TEXT NOT NULL) STRICT;
 """
-SMALL_TABLES = ("seal", "meta", "payload_kept", "quarantine")
+SMALL_TABLES = ("seal", "meta", "payload_kept", "quarantine", "sums")
 # Indexes stand apart from the table so that a repair can drop and rebuild them.
 INDEXES = {
     "record_turn": "CREATE UNIQUE INDEX IF NOT EXISTS record_turn ON record(turn, kind)",

@@ -3,47 +3,104 @@
 A closed turn counts by its charge, from its closing on. A turn without a closing record counts by all that was
 reserved for it, from the moment on at which its life of the daemon had ended: until then tokens may have been made for
 it. A request counts from its turn's opening on. These are the moments from which the running budgets count them.
+
+It is read from the newest sums on (epad/ledger/sums.py), without them from the first record. A turn whose closing
+record is damaged counts as one that never closed: spending is never guessed low.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import apsw
 
+from epad.database import fetch
+from epad.ledger.anchor import verifier_at
+from epad.ledger.chain import Fault, FaultKind, Walker, walker_at
 from epad.ledger.entry import Stamp
-from epad.ledger.query import sound, unclosed_turns
-from epad.ledger.record import EpochStarted, Kind, Record, TurnClosed, TurnOpened
-from epad.ledger.timeline import Timeline
+from epad.ledger.errors import RecordError
+from epad.ledger.head import Verifier
+from epad.ledger.kept_sums import kept_sums, sums_faults
+from epad.ledger.query import LAST, sound
+from epad.ledger.record import TurnOpened, decode
+from epad.ledger.rows import Row, Unreadable, Values, read_chunks, repaired_spans
+from epad.ledger.seal import newest_seal
+from epad.ledger.sums import Opened, Spending, Summing, Totals, encode_sums
 
-# Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.
-_NEWEST_FIRST = """
-SELECT seq, kind, CAST(turn AS BLOB), CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record ORDER BY seq DESC
-"""
-# Answered from the index of turns: a start belongs to none.
-_STARTS_BEFORE = """
-SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record
-WHERE turn IS NULL AND kind = 3 AND seq < ? ORDER BY seq DESC
-"""
+_OPENED = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE seq = ?"
+_CLOSED = "SELECT 1 FROM record WHERE turn = ? AND kind = 2"
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What a subsystem used, and how long ago."""
+class Past:
+    """What the records say of former lives and of this one; each record is read once, however often this is asked.
 
-    subsystem: str
-    age_ns: int
-    tokens: int = 0
-    requests: int = 0
+    What is read at first, from the newest seal on, is checked as well: `faults` are what was found. `told` is called
+    now and then meanwhile, with the newest record that has been read.
+    """
 
+    def __init__(self, anchor: Path | None, told: Callable[[int], None] = lambda _: None) -> None:
+        self.faults: tuple[Fault, ...] = ()
+        self._anchor = anchor
+        self._told = told
+        self._summing: Summing | None = None
+        self._lock = threading.Lock()
 
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """Everything used within a horizon, and the timeline that dates what other files say of the same time."""
+    def begin(self, connection: apsw.Connection) -> None:
+        """Read the newest sums and what is behind them."""
+        with self._lock:
+            self._begin(connection)
 
-    used: list[Used]
-    timeline: Timeline
+    def forget(self) -> None:
+        """Read it anew when it is next asked: records have been repaired."""
+        with self._lock:
+            self._summing = None
+
+    def totals(self, connection: apsw.Connection) -> dict[str, Totals]:
+        """All closed turns summed up by subsystem."""
+        with self._lock:
+            return self._read(connection).totals()
+
+    def spending(
+        self,
+        connection: apsw.Connection,
+        now: Stamp,
+        horizon_ns: int,
+        requests_ns: int,
+        marks: Mapping[str, Stamp] | None = None,
+    ) -> Spending:
+        """What was used within a horizon; requests within `requests_ns`."""
+        with self._lock:
+            return self._read(connection).spending(now, horizon_ns, requests_ns, marks)
+
+    def lost_turns(self, connection: apsw.Connection, epoch: int) -> list[TurnOpened]:
+        """Turns opened before this epoch and never closed, oldest first."""
+        with self._lock:
+            summing = self._summing or self._begin(connection)
+            lost = summing.opened_before(epoch)
+        records = (_still_open(connection, opened) for opened in lost)
+        return [record for record in records if record is not None]
+
+    def _begin(self, connection: apsw.Connection) -> Summing:
+        verifier = None if self._anchor is None else verifier_at(self._anchor)
+        self._summing = summing = Summing(next(iter(kept_sums(connection, verifier)), None))
+        seal = newest_seal(connection)
+
+        def pause() -> None:
+            self._told(summing.through)
+
+        add_records(connection, summing, through=seal.trailer.last if seal else 0, pause=pause)
+        walker = walker_at(connection, summing.through + 1)
+        add_records(connection, summing, walker=walker, pause=pause)
+        beside = [] if self._anchor is None else sums_faults(connection, verifier)
+        self.faults = (*walker.faults, *beside)
+        return summing
+
+    def _read(self, connection: apsw.Connection) -> Summing:
+        summing = self._summing or self._begin(connection)
+        add_records(connection, summing)
+        return summing
 
 
 def spending(
@@ -53,87 +110,96 @@ def spending(
     requests_ns: int,
     marks: Mapping[str, Stamp] | None = None,
 ) -> Spending:
-    """Read the ledger backwards as far as the horizon; requests only as far as `requests_ns`.
+    """What was used within a horizon, from a reading of all records."""
+    summing = Summing()
+    add_records(connection, summing)
+    return summing.spending(now, horizon_ns, requests_ns, marks)
 
-    `marks` are newer readings of former boots' clocks than their records.
-    A turn whose closing record is damaged counts as one that never closed: spending is never guessed low.
+
+def sums_through(
+    connection: apsw.Connection, last: int, verifier: Verifier | None, pause: Callable[[], None]
+) -> bytes | None:
+    """The sums of all records up to `last`; None where one of them is damaged, or missing."""
+    before = (sums for sums in kept_sums(connection, verifier) if sums.through <= last)
+    summing = Summing(next(before, None))
+    damaged = add_records(connection, summing, through=last, pause=pause)
+    return None if damaged or summing.through != last else encode_sums(summing.sums())
+
+
+def wrong_sums(connection: apsw.Connection, verifier: Verifier | None, *, full: bool) -> list[Fault]:
+    """Kept sums that are not those of the records: summed up from those kept before, with `full` from record 1 on.
+
+    Of what a repair has given up as lost they know more than the records do.
     """
-    timeline = Timeline(now, marks)
-    return Spending(list(_Reading(connection, now, timeline, requests_ns).within(horizon_ns)), timeline)
+    kept = sorted(kept_sums(connection, verifier), key=lambda sums: sums.through)
+    lost = min((first for first, _ in repaired_spans(connection)), default=LAST)
+    summing = Summing() if full or not kept else Summing(kept[0])
+    for sums in kept:
+        if add_records(connection, summing, through=sums.through) or sums.through >= lost:
+            return []
+        if encode_sums(summing.sums()) != encode_sums(sums):
+            detail = f"the sums of records 1 to {sums.through} are not what those records come to"
+            return [Fault(0, FaultKind.CATALOGUE, detail)]
+    return []
 
 
-class _Reading:
-    """One pass over the records, newest first."""
+def add_records(
+    connection: apsw.Connection,
+    summing: Summing,
+    *,
+    through: int = LAST,
+    walker: Walker | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> int:
+    """Add what comes after what was added, up to record `through`, and check it with `walker`; how many are damaged.
 
-    def __init__(self, connection: apsw.Connection, now: Stamp, timeline: Timeline, requests_ns: int) -> None:
-        self._connection = connection
-        self._timeline = timeline
-        self._requests_ns = requests_ns
-        self._closed: set[bytes] = set()
-        self._epoch = now.epoch
-        self._ended_ns = 0
-        """The age at which the epoch being read had ended; 0 for the one that goes on."""
-        self._clean = False
-        self._entering = False
+    `pause` is called now and then, to let others have the processor.
+    """
+    damaged = 0
+    if summing.through >= through:
+        return 0
+    for item in read_chunks(connection, summing.through + 1):
+        rows = [values for values in item if values[0] <= through] if isinstance(item, list) else []
+        if walker is not None and rows and walker.step_all(rows):
+            _add_sound(summing, rows)
+        else:
+            for row in [Row(*values) for values in rows] if isinstance(item, list) else [item]:
+                damaged += _add_one(summing, row, walker, through)
+        if summing.through >= through or (isinstance(item, list) and len(rows) < len(item)):
+            break
+        pause()
+    return damaged
 
-    def within(self, horizon_ns: int) -> Iterator[Used]:
-        for sequence, kind, turn, body, leaf in self._connection.execute(_NEWEST_FIRST):
-            if kind == Kind.OPENED and turn in self._closed and not self._worth_reading():
-                self._closed.discard(turn)
-                continue
-            record = sound(sequence, body, leaf)
-            if record is None:
-                continue
-            began_ns = self._timeline.reached_ns
-            age_ns = self._timeline.place(record)
-            self._enter(record, age_ns, began_ns)
-            if age_ns > horizon_ns:
-                if self._ended_ns <= horizon_ns:
-                    yield from self._lost_of_this_epoch(sequence)
-                self._place_older_boots(sequence)
-                return
-            yield from self._used(record, age_ns)
 
-    def _lost_of_this_epoch(self, last: int) -> Iterator[Used]:
-        """The turns that were opened before the horizon and lost, or are in flight, within it."""
-        for opened in unclosed_turns(self._connection, last):
-            if opened.epoch == self._epoch:
-                yield Used(opened.subsystem, self._ended_ns, tokens=opened.reserved_tokens)
+def _add_sound(summing: Summing, rows: list[Values]) -> None:
+    for values in rows:
+        try:
+            summing.add(values[0], decode(values[0], values[5]))
+        except RecordError:
+            summing.skip(values[0])
 
-    def _place_older_boots(self, before: int) -> None:
-        """Let the timeline know all boots, since other files may date something by one from before the horizon."""
-        for sequence, body, leaf in self._connection.execute(_STARTS_BEFORE, (before,)):
-            record = sound(sequence, body, leaf)
-            if record is not None:
-                self._timeline.place(record)
 
-    def _worth_reading(self) -> bool:
-        """Whether an opening whose turn is closed tells anything more: a recent request, or an epoch's end."""
-        return self._entering or self._timeline.reached_ns <= self._requests_ns
+def _add_one(summing: Summing, row: Row | Unreadable, walker: Walker | None, through: int) -> bool:
+    """Add a row; whether it is damaged. One that a repair has given up as lost is not."""
+    sequence = walker.step(row) if walker is not None else None
+    if isinstance(row, Unreadable):
+        summing.skip(min(row.last or row.first, through))
+        return True
+    sequence = row.seq if sequence is None else sequence
+    if sequence > through:
+        return False
+    record = sound(sequence, row.body, row.leaf)
+    if record is None:
+        summing.skip(sequence)
+    else:
+        summing.add(sequence, record)
+    return record is None and row.body is not None
 
-    def _enter(self, record: Record, age_ns: int, began_ns: int) -> None:
-        """Date the end of an older epoch when its last record is reached.
 
-        An orderly stop has settled every turn, so the last record will do. After a crash only the beginning of the
-        following epoch is known to be later than whatever was spent.
-        """
-        if record.epoch != self._epoch:
-            self._epoch = record.epoch
-            self._ended_ns = age_ns if self._clean else began_ns
-            self._clean = False
-        self._entering = isinstance(record, EpochStarted)
-        if isinstance(record, EpochStarted):
-            self._clean = record.clean
-
-    def _used(self, record: Record, age_ns: int) -> Iterator[Used]:
-        if isinstance(record, TurnClosed):
-            self._closed.add(record.turn.encode())
-            if record.charged_tokens:
-                yield Used(record.subsystem, age_ns, tokens=record.charged_tokens)
-        elif isinstance(record, TurnOpened):
-            if age_ns <= self._requests_ns:
-                yield Used(record.subsystem, age_ns, requests=1)
-            if record.turn.encode() in self._closed:
-                self._closed.discard(record.turn.encode())
-            else:
-                yield Used(record.subsystem, self._ended_ns, tokens=record.reserved_tokens)
+def _still_open(connection: apsw.Connection, opened: Opened) -> TurnOpened | None:
+    if fetch(connection, _CLOSED, (opened.turn,)):
+        return None
+    for sequence, body, leaf in fetch(connection, _OPENED, (opened.seq,)):
+        record = sound(sequence, body, leaf)
+        return record if isinstance(record, TurnOpened) else None
+    return None

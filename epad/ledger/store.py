@@ -23,17 +23,19 @@ from epad.config import LedgerConfig
 from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
+from epad.ledger.chain import Fault
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
 from epad.ledger.places import Places
-from epad.ledger.query import Spend, Totals
+from epad.ledger.query import Spend
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
 from epad.ledger.rows import open_reader
-from epad.ledger.spent import Spending, spending
+from epad.ledger.spent import Past
+from epad.ledger.sums import Spending, Totals
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
@@ -73,7 +75,9 @@ class _Call:
 class Ledger:
     """The turns of this daemon. Make one with `Ledger.open`."""
 
-    def __init__(self, path: Path, config: LedgerConfig, appender: Appender, keeping: Keeping | None) -> None:
+    def __init__(
+        self, path: Path, config: LedgerConfig, appender: Appender, keeping: Keeping | None, past: Past
+    ) -> None:
         self._path = path
         self._config = config
         self._appender = appender
@@ -90,16 +94,23 @@ class Ledger:
         self._refusal: Callable[[], str] = str
         self._losses = Losses(keeping.places.losses) if keeping else None
         self._missing: Missing | None = None
-        self._totals = query.TotalsReader()
-        self._totals_lock = threading.Lock()
+        self._past = past
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     @classmethod
     async def open(
-        cls, path: Path, config: LedgerConfig, clock: Clock, boot_id: str, places: Places | None = None
+        cls,
+        path: Path,
+        config: LedgerConfig,
+        clock: Clock,
+        boot_id: str,
+        places: Places | None = None,
+        told: Callable[[int], None] = lambda _: None,
     ) -> Ledger:
         """Open or make the file and start an epoch; heads and segments are kept where `places` says.
 
+        What is behind the newest seal is read, and checked: `faults` says what was found. `told` is called meanwhile,
+        in another thread, with the newest record that has been read.
         Raises LedgerUnavailableError, HeadError.
         """
         anchor = None if places is None else await asyncio.to_thread(Anchor.open, places)
@@ -108,10 +119,12 @@ class Ledger:
         keeping = None
         if anchor is not None and places is not None:
             keeping = Keeping(path, config, clock, appender, anchor, places)
-        ledger = cls(path, config, appender, keeping)
+        past = Past(None if places is None else places.anchor, told)
+        ledger = cls(path, config, appender, keeping, past)
         ledger._thread.start()
         try:
             await ledger._call(ledger._begin)
+            await ledger._read(ledger._past.begin)
         except BaseException:
             ledger._closed = True
             ledger._queue.put(_Call(appender.drop, ledger._loop.create_future(), last=True))
@@ -133,6 +146,11 @@ class Ledger:
     def records(self) -> int:
         """The newest record's number, which is how many there are."""
         return self._appender.tail.seq
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What was found when the ledger was opened."""
+        return self._past.faults
 
     @property
     def places(self) -> Places | None:
@@ -211,7 +229,7 @@ class Ledger:
 
     async def lost_turns(self) -> list[TurnOpened]:
         """Turns that an epoch before this one opened and none closed, oldest first."""
-        return await self._read(lambda connection: query.lost_turns(connection, self.epoch))
+        return await self._read(lambda connection: self._past.lost_turns(connection, self.epoch))
 
     async def spending_since(self, wall_ns: int) -> list[Spend]:
         """What was spent since then: charged by closed turns, reserved by those that never closed."""
@@ -222,16 +240,13 @@ class Ledger:
     ) -> Spending:
         """What was used within the horizon, each at its age, which no step of the wall clock changes."""
         now = self._appender.stamp()
-        return await self._read(lambda connection: spending(connection, now, horizon_ns, requests_ns, marks))
+        return await self._read(
+            lambda connection: self._past.spending(connection, now, horizon_ns, requests_ns, marks)
+        )
 
     async def totals(self) -> dict[str, Totals]:
         """All closed turns summed up by subsystem; each record is read once, however often this is asked."""
-
-        def work(connection: apsw.Connection) -> dict[str, Totals]:
-            with self._totals_lock:
-                return self._totals.read(connection)
-
-        return await self._read(work)
+        return await self._read(self._past.totals)
 
     async def put_payload(self, payload: bytes) -> bytes:
         """Keep a payload if payloads are kept; its SHA-256 in any case. Raises LedgerError."""
@@ -272,7 +287,7 @@ class Ledger:
             return outcome
 
         outcome: RepairOutcome = await self._call(work)
-        self._totals = query.TotalsReader()
+        self._past.forget()
         return outcome
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ and only through SQLite, since open() and close() of the file would drop the wri
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -34,6 +35,7 @@ from statemachine.clock import Clock
 
 __all__ = ["Fault", "FaultKind", "Report", "Scrubber", "Verdict", "report_lines", "verify"]
 
+PAUSE_SECONDS = 0.000_5  # between 250 records of a slice: another thread has the GIL meanwhile
 MAX_SLICE_SECONDS = 10.0  # a scrub that slept, with the machine or with the daemon, does not catch up at once
 
 Progress = Callable[[int, int], None]
@@ -181,9 +183,16 @@ class Scrubber:
         self._checked_at: float | None = None
         self._position = 1
         self._is_round = False
+        self._rounds = 0
+        self._tail_first = 1
         self._newest = 0
         self._faults: dict[tuple[int, FaultKind], Fault] = {}
         self._suspects: tuple[Fault, ...] = ()
+
+    @property
+    def unchecked(self) -> int:
+        """How many records have not been read since this began; the newest are read at each look."""
+        return 0 if self._rounds else max(0, self._tail_first - self._position)
 
     def check(self) -> Report:
         """Look once; the faults are those of this and all former calls."""
@@ -221,6 +230,7 @@ class Scrubber:
         self._suspects = ()
         known = known_last(connection)
         first = max(1, (self._newest if known is None else known) - self._config.tail_check_records + 1)
+        self._tail_first = first
         tail = _walk(connection, first, None)
         newest = tail.expected - 1
         if newest < self._newest and not tail.faults:
@@ -244,10 +254,13 @@ class Scrubber:
         elapsed = 0.0 if self._checked_at is None else min(now - self._checked_at, MAX_SLICE_SECONDS)
         self._checked_at = now
         first = self._position if self._position <= newest else 1
-        last = min(newest, first + int(elapsed * self._config.scrub_records_per_second) - 1)
+        config = self._config
+        rate = config.scrub_records_per_second if self._rounds else config.first_scrub_records_per_second
+        last = min(newest, first + int(elapsed * rate) - 1)
         self._is_round = last >= newest > self._position - 1
+        self._rounds += self._is_round
         self._position = last + 1
-        return _walk(connection, first, last)
+        return _walk(connection, first, last, pause=lambda: time.sleep(PAUSE_SECONDS))
 
     def _remember(self, faults: Iterable[Fault]) -> None:
         for fault in faults:
@@ -261,6 +274,7 @@ def _walk(
     last: int | None,
     progress: Progress | None = None,
     tree: HeadTree | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Walker:
     """Check records `first` to `last`, or to where the rows end.
 
@@ -280,6 +294,7 @@ def _walk(
                 break
         if progress is not None:
             progress(walker.checked, max(walker.checked, total - first + 1))
+        pause()
         if last is not None and walker.expected > last:
             break
     walker.finish(last or 0)

@@ -41,8 +41,6 @@ CREATE TABLE IF NOT EXISTS recording(
 CREATE INDEX IF NOT EXISTS recording_began ON recording(utc) WHERE began;
 """
 
-# At 150 to 300 bytes each, 60 MB: weeks of a workstation's turns and troubles; the oldest go first.
-MAX_RECORDS = 300_000
 PRUNE_EVERY = 1_000
 # A new place to begin a replay at, so that dropping the oldest records leaves one.
 BEGIN_EVERY = 20_000
@@ -95,10 +93,11 @@ class NoRecorder:
 class Recorder:
     """Records cycles and turns; implements `CycleRecorder` and `probes.turns.TurnObserver`. Nothing here waits."""
 
-    def __init__(self, database: Database, clock: Clock, boot_id: str) -> None:
+    def __init__(self, database: Database, clock: Clock, boot_id: str, kept: int = 300_000) -> None:
         self._database = database
         self._clock = clock
         self._boot_id = boot_id
+        self._kept = kept
         self._config = b"{}"
         self._log = structlog.get_logger("epad.recorder")
         self._waiting: list[tuple[float, bool, bytes]] = []
@@ -239,24 +238,21 @@ class Recorder:
         if not batch:
             return
         self._since_pruned += len(batch)
-        prune, self._since_pruned = self._since_pruned >= PRUNE_EVERY, self._since_pruned % PRUNE_EVERY
+        kept = self._kept if self._since_pruned >= PRUNE_EVERY else None
+        self._since_pruned %= PRUNE_EVERY
         try:
-            await asyncio.shield(
-                self._database.write(lambda connection: _write(connection, batch, prune=prune))
-            )
+            await asyncio.shield(self._database.write(lambda connection: _write(connection, batch, kept)))
         except DatabaseError as error:
             # Nothing is decided from it: a gap in it makes a replay incomplete, and the replay says so.
             self._log.error("recording.lost", count=len(batch), error=str(error))
 
 
 def _write(
-    connection: apsw.Connection, batch: Sequence[tuple[float, float, bool, bytes]], *, prune: bool
+    connection: apsw.Connection, batch: Sequence[tuple[float, float, bool, bytes]], kept: int | None
 ) -> None:
     connection.executemany("INSERT INTO recording(utc, at, began, record) VALUES (?, ?, ?, ?)", batch)
-    if prune:
-        connection.execute(
-            "DELETE FROM recording WHERE id <= (SELECT max(id) FROM recording) - ?", (MAX_RECORDS,)
-        )
+    if kept is not None:  # weeks of a workstation's turns and troubles
+        connection.execute("DELETE FROM recording WHERE id <= (SELECT max(id) FROM recording) - ?", (kept,))
 
 
 def _seen(world: World) -> Seen:

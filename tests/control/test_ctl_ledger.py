@@ -1,4 +1,4 @@
-"""`epactl ledger` without a daemon: verify, show, export, head, prove, and a stranger's check of the proof."""
+"""`epactl ledger` without a daemon: verify, show, export, size, head, prove, and a stranger's check of the proof."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from ledger_world import closing, fill, open_ledger, opening, places
 
 from epad import ctl
 from epad.ctl_ledger import bar
+from epad.database import Database
+from epad.events import EVENT_SCHEMA, EventKind, EventLog
 from epad.ledger.entry import CloseTurn
 from epad.ledger.record import Outcome, UsageSource
+from epad.simulate.recorder import RECORDING_SCHEMA
+from statemachine.clock import ManualClock
 
 CHECKER = Path(__file__).parents[2] / "docs/check_inclusion.py"
 TURNS = 6
@@ -177,3 +181,43 @@ def test_the_bar_is_as_long_as_what_is_done() -> None:
     assert bar(0, 10, "records") == f"[{'.' * 30}]   0 %  0 of 10 records"
     assert bar(5, 10, "records").startswith(f"[{'#' * 15}{'.' * 15}]  50 %")
     assert bar(10, 10, "records") == ""
+
+
+async def test_what_is_kept_is_told_with_its_number_its_beginning_and_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the ledger, its second copy, events and recordings."""
+    path = tmp_path / "ledger.db"
+    await fill(path, TURNS, places(path), seal_records=5)
+    clock = ManualClock()
+    database = Database(tmp_path / "state.db", EVENT_SCHEMA + RECORDING_SCHEMA)
+    await database.open()
+    events = EventLog(database, clock)
+    events.emit(EventKind.NOTICE, text="one")
+    events.emit(EventKind.NOTICE, text="two")
+    await events.flush()
+    await database.close()
+    status, out, err = await asyncio.to_thread(run, tmp_path, capsys, "size", "-o", "json")
+    assert (status, err) == (0, "")
+    told = {one["what"].partition(" (")[0]: one for one in json.loads(out)}
+    began = clock.utc().isoformat(timespec="seconds")
+    assert (told["records"]["number"], told["records"]["since"]) == (RECORDS, began)
+    assert told["records"]["bytes"] >= path.stat().st_size
+    segments = list(places(path).segments.glob("*.seg"))
+    assert told["second copy of them"]["bytes"] == sum(each.stat().st_size for each in segments)
+    assert (told["events"]["number"], told["events"]["since"]) == (2, began)
+    assert (told["recordings for simulate"]["number"], told["recordings for simulate"]["since"]) == (0, "")
+    status, out, _ = await asyncio.to_thread(run, tmp_path, capsys, "size")
+    assert f"records (ledger.db) {RECORDS:>27}" in out
+    assert began in out
+
+
+def test_without_state_db_the_ledger_is_told_alone(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a bundle that somebody copied; one that is no database is said to be none."""
+    status, out, _ = run(state, capsys, "size")
+    assert (status, "state.db" in out) == (0, False)
+    (state / "state.db").write_bytes(b"nonsense" * 1_000)
+    status, out, err = run(state, capsys, "size")
+    (state / "state.db").unlink()
+    assert (status, out) == (4, "")
+    assert "state.db" in err

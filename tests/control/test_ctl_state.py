@@ -11,6 +11,7 @@ from epad import ctl, ctl_commands
 READERS = (
     ["ledger", "verify"],
     ["ledger", "show"],
+    ["ledger", "size"],
     ["checkpoint", "list"],
     ["checkpoint", "verify"],
     ["lifeboat", "list"],

@@ -77,13 +77,14 @@ def test_a_broken_file_changes_nothing_and_is_named() -> None:
 
 
 def test_sighup_reloads_and_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RELOADING=1 with the time it began, then READY=1, as sd_notify(3) wants it."""
+    """RELOADING=1 with the time it began, then READY=1, as sd_notify(3) wants it; a start asks for time first."""
     with installation(QUICK + KEPT) as house, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(house.directory / "manager.sock"))
         manager.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(house.directory / "manager.sock"))
         house.start()
         assert house.process is not None
+        assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
         while b"READY=1" not in manager.recv(4096):
             pass
         house.config.write_text(QUICK + KEPT + REMOVED)

@@ -1,7 +1,8 @@
 """Whole histories of budgets: turns, crashes, restarts, reboots, reloads, and a wall clock that is set at will.
 
 The oracle is a list of what was spent at which true time. Two things hold after every step: what is counted in a
-window is no less than what was truly spent in it and is reserved, and no more than that of a window one bucket longer.
+window is no less than what was truly spent in it and is reserved, and no more than that of a window one bucket longer;
+two of what was spent before a reboot, since sums at seals know it by slots of the clock of then (epad/ledger/sums.py).
 So no window of true length holds more than its limit, and a restart changes nothing that can be seen.
 """
 
@@ -33,7 +34,7 @@ from epad.gateway.costs import CostBook
 from epad.gateway.limits import MONEY_WINDOWS, WINDOWS, Window, WindowShape
 from epad.group_members import GROUP_SCHEMA, remember_groups
 from epad.ledger.record import Record
-from epad.ledger.spent import _Reading
+from epad.ledger.sums import Summing
 from epad.ledger.timeline import Stamped, Timeline
 from epad.stores import budget_limits, shared_budgets, spends_before
 
@@ -235,12 +236,14 @@ class HistoryMachine(RuleBasedStateMachine):
         return sum(getattr(s, unit) for s in self.spends if s.subsystem in MEMBERS[scope] and s.at > since)
 
     def counted(self, scope: str, unit: str, shape: WindowShape) -> int:
-        """Spent in a window one bucket longer, by the times from which it may be counted."""
-        since = self.clock.true - shape.seconds * (1 + 1 / shape.buckets) - EDGE_SECONDS
+        """Spent in a window one bucket longer, by the times from which it may be counted; two before a reboot."""
+        bucket = shape.seconds / shape.buckets if shape.seconds < math.inf else 0.0
+        since = self.clock.true - shape.seconds - bucket - EDGE_SECONDS
         return sum(
             getattr(s, unit)
             for s in (*self.spends, *self.doubled)
-            if s.subsystem in MEMBERS[scope] and s.counts_from > since
+            if s.subsystem in MEMBERS[scope]
+            and s.counts_from > since - (bucket if s.counts_from < self.clock.booted else 0.0)
         )
 
 
@@ -269,9 +272,19 @@ def a_bucket_short(window: Window, shape: WindowShape) -> None:
     window._amounts.pop()
 
 
-def ended_when_it_was_opened(reading: _Reading, _: Record, age_ns: int, __: int) -> None:
-    """As it was dated before: too early for one that was answered until the crash."""
-    reading._ended_ns = age_ns
+def ended_at_its_last_record(summing: Summing, record: Record) -> None:
+    """Too early for a turn that was answered until the crash."""
+    if summing._runs:
+        summing._note_newest()
+        summing._ends[summing._epoch] = summing._runs[-1].last
+    summing._epoch = record.epoch
+
+
+def with_the_newest_minute_merged(summing: Summing) -> None:
+    """Slots of a second made as wide as an hour's buckets: a minute forgets what is in them."""
+    for levels in summing._slots:
+        for key in list(levels[0]):
+            summing._merge(levels, 0, key)
 
 
 MAKE_WINDOW = Window.__init__
@@ -284,8 +297,9 @@ PLANTED: dict[str, tuple[type, str, Callable[..., object]]] = {
         Budgets, "_counted_for", lambda b, n: b._scopes.get(n, b._everyone),
     ),
     "a priced turn that a crash left open is never settled": (CostBook, "settle_left_open", lambda book: nothing()),
-    "a lost turn counts as of now at every start": (_Reading, "_enter", lambda *_: None),
-    "a lost turn counts from its opening": (_Reading, "_enter", ended_when_it_was_opened),
+    "a lost turn counts as of now at every start": (Summing, "_end_epoch", lambda *_: None),
+    "a lost turn counts from the last record before": (Summing, "_end_epoch", ended_at_its_last_record),
+    "requests of the newest minute are merged": (Summing, "_compact", with_the_newest_minute_merged),
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from epad import events as module
 from epad.database import Database
-from epad.events import EVENT_SCHEMA, EventKind, EventLog
+from epad.events import EVENT_SCHEMA, PRUNE_EVERY, EventKind, EventLog
 from statemachine.clock import ManualClock
 
 
@@ -134,17 +134,29 @@ async def test_a_disk_that_refuses_delays_events_and_costs_the_oldest_of_too_man
     assert numbers(await log.since(0, 10)) == [1, 2, 3]
 
 
-async def test_the_oldest_are_dropped_and_their_ids_never_used_again(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_oldest_are_dropped_and_their_ids_never_used_again(database: Database) -> None:
     """A reader that continues from an id sees no event twice."""
-    monkeypatch.setattr(module, "MAX_EVENTS", 4)
+    log = EventLog(database, ManualClock(), 4)
     await log.prune()
     await emit(log, 10)
     await log.prune()
     kept = await log.since(0, 100)
     assert numbers(kept) == [6, 7, 8, 9]
-    monkeypatch.setattr(module, "MAX_EVENTS", 0)
+    log = EventLog(database, ManualClock(), 0)
     await log.prune()
     await emit(log, 10, 11)
     assert [event["id"] for event in await log.since(0, 100)] == [11]
+
+
+async def test_a_flood_of_events_is_kept_within_its_number_without_waiting_for_the_night(
+    database: Database,
+) -> None:
+    """Never more than are to be kept, and those of a batch or two beside them."""
+    log = EventLog(database, ManualClock(), 1_000)
+    most = 0
+    for first in range(0, 10_000, 250):
+        await emit(log, first, first + 250)
+        [(count,)] = await database.read(lambda c: c.execute("SELECT count(*) FROM event").fetchall())
+        most = max(most, count)
+    assert 1_000 <= most < 1_000 + PRUNE_EVERY + 250
+    assert (await log.since(-1, 1))[0]["fields"]["number"] == 9_999

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import tempfile
@@ -12,9 +13,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from virtual_time import VirtualTime
 
 from epad import watchdog as module
-from epad.watchdog import feed, interval_seconds, watch_clock
+from epad.watchdog import (
+    START_PATIENCE_SECONDS,
+    START_WORD_SECONDS,
+    asking_for_time,
+    feed,
+    interval_seconds,
+    watch_clock,
+)
 from statemachine.clock import ManualClock
 
 Logs = list[dict[str, object]]
@@ -166,3 +175,64 @@ async def test_a_wall_clock_that_was_set_is_said_once_and_its_slew_is_not(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert jumps == [pytest.approx(3_600), pytest.approx(-7_200)]
+
+
+class Start:
+    """A start that takes some of a core, until it hangs."""
+
+    def __init__(self, time: VirtualTime, hangs_after: float = float("inf")) -> None:
+        self.time = time
+        self.began = time.monotonic()
+        self.hangs_after = hangs_after
+
+    def seconds(self) -> float:
+        return self.time.monotonic() - self.began
+
+    def worked(self) -> float:
+        return min(self.seconds(), self.hangs_after) / 4
+
+    def words(self) -> str:
+        return f", {1_000 * self.seconds():,.0f} records of the ledger read"
+
+    async def lasts(self, seconds: float) -> None:
+        async with asking_for_time(self.words, self.worked):
+            await asyncio.sleep(seconds)
+        await asyncio.sleep(100.0)
+
+
+def lines_told(manager: Manager) -> list[list[str]]:
+    told = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            told.append(manager.socket.recv(1_000).decode().split("\n"))
+    return told
+
+
+async def test_a_long_start_asks_for_time_as_long_as_it_works(
+    manager: Manager, virtual_time: VirtualTime
+) -> None:
+    """Each word well before the time of the last one is over, and none after the start."""
+    await Start(virtual_time).lasts(41.0)  # a Unix socket holds ten messages that nobody takes
+    told = lines_told(manager)
+    assert len(told) == 9
+    assert told[0] == [
+        "EXTEND_TIMEOUT_USEC=60000000",
+        "WATCHDOG=1",
+        "STATUS=starting, 0 records of the ledger read",
+    ]
+    assert told[8][2] == "STATUS=starting, 40,000 records of the ledger read"
+    assert START_WORD_SECONDS <= START_PATIENCE_SECONDS / 4
+
+
+async def test_a_start_that_hangs_is_given_no_more_time(manager: Manager, virtual_time: VirtualTime) -> None:
+    """What only waits takes no processor time."""
+    await Start(virtual_time, hangs_after=21.0).lasts(301.0)
+    assert len(lines_told(manager)) == 6
+
+
+async def test_without_systemd_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, virtual_time: VirtualTime
+) -> None:
+    """And nothing fails."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    await Start(virtual_time).lasts(30.0)

@@ -23,13 +23,13 @@ from epad.database import connect
 from epad.ledger.anchor import Anchor, Heads
 from epad.ledger.append import Appender
 from epad.ledger.batch import Tail
-from epad.ledger.catalogue import renewed_digest
 from epad.ledger.entry import Entry
 from epad.ledger.errors import LedgerError
 from epad.ledger.everything import verify_everything
 from epad.ledger.head import Head
+from epad.ledger.keeping import note_sealed, sum_up
 from epad.ledger.rows import open_reader
-from epad.ledger.seal import Sealer, add_seal
+from epad.ledger.seal import Sealer
 from statemachine.clock import ManualClock
 
 PLANTED = 3
@@ -94,13 +94,10 @@ class Life:
     def _seal(self, appender: Appender, sealer: Sealer) -> None:
         with contextlib.closing(open_reader(self.path)) as reader:
             seal = sealer.seal(reader, appender.tail.seq, 0)
-        assert seal is not None
-
-        def note(connection: apsw.Connection) -> None:
-            with renewed_digest(connection):
-                add_seal(connection, seal)
-
-        appender.write(note)
+            assert seal is not None
+            sums = sum_up(reader, seal, sealer.signer)
+        assert sums is not None
+        appender.write(lambda connection: note_sealed(connection, seal, sums))
 
 
 @dataclass

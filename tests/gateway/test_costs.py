@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kept_past import MemoryFile, RecordedTurns, TwoClocks, now
 
-from epad.gateway.costs import CostBook
+from epad.gateway.costs import COST_SCHEMA, FOLD_EVERY, CostBook
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.timeline import Timeline
 
@@ -95,6 +95,7 @@ def test_a_file_of_before_is_dated_once_by_the_wall_clock() -> None:
     ]
     file.connection.executemany("INSERT INTO turn_cost VALUES (?, ?, ?, ?, ?)", rows)
     file.connection.execute("INSERT INTO cost_before VALUES ('reader', 9)")
+    file.connection.execute(COST_SCHEMA)
     clock.advance(60)
     for expected in (0.0, 30.0):
         book = CostBook(file, clock, clock.boot_id)
@@ -128,3 +129,65 @@ def test_what_has_left_the_longest_window_is_summed_up_once() -> None:
     clock.advance(LONGEST_WINDOW_SECONDS + 1)
     assert ages(book) == [(210, 2 * LONGEST_WINDOW_SECONDS)]
     assert now(book.totals()) == {"writer": 210}
+
+
+def rows(file: MemoryFile, table: str) -> int:
+    [(count,)] = file.connection.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608  ours
+    return int(count)
+
+
+def test_a_start_reads_as_much_after_many_turns_as_after_few() -> None:
+    """Closed turns are summed up while the daemon runs, each thousand; nothing of what they cost is lost."""
+    clock, file = TwoClocks(), MemoryFile()
+    book = CostBook(file, clock, clock.boot_id)
+    for number in range(3 * FOLD_EVERY):
+        clock.advance(10)
+        now(book.open(str(number), "writer", 500))
+        now(book.close(str(number), 7))
+        assert rows(file, "turn_cost") <= FOLD_EVERY + 10
+    clock.advance(40 * 3_600)
+    costs = now(CostBook(file, clock, clock.boot_id).load())
+    assert sum(cost.microusd for cost in costs) == 7 * 3 * FOLD_EVERY
+    assert now(book.totals()) == {"writer": 7 * 3 * FOLD_EVERY}
+    assert len(costs) == rows(file, "cost_slot") <= 10  # all are older than a day: an hour each
+    assert rows(file, "turn_cost") == 0
+
+
+def test_a_former_boots_turns_are_summed_up_at_the_next_start() -> None:
+    """Each by its slot of the clock of then, at the age of the newest in it; a minute's stay as they are."""
+    clock, file = TwoClocks(), MemoryFile()
+    past = RecordedTurns(clock)
+    past.begin()
+    book = CostBook(file, clock, clock.boot_id)
+    for number in range(20):
+        now(book.open(str(number), "writer", 500))
+        now(book.close(str(number), 7))
+        clock.advance(10)
+    past.open(1)
+    clock.reboot()
+    past.begin()
+    book = CostBook(file, clock, clock.boot_id)
+    found = ages(book, now(past.spending(1 << 62, 0)).timeline)
+    assert sum(cost for cost, _ in found) == 140
+    assert [age for _, age in found if age <= 61.0] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    assert rows(file, "turn_cost") == 6
+    assert rows(file, "cost_slot") < 14
+    assert found == ages(book, now(past.spending(1 << 62, 0)).timeline)
+
+
+def test_a_turn_that_a_crash_left_open_can_be_closed_at_another_cost_until_no_window_reaches_it() -> None:
+    """As a replay does, whenever it comes to it."""
+    clock, file = TwoClocks(), MemoryFile()
+    now(CostBook(file, clock, clock.boot_id).open("1", "writer", 500))
+    clock.reboot()
+    book = CostBook(file, clock, clock.boot_id)
+    now(book.settle_left_open())
+    clock.advance(7_200)
+    assert ages(book) == [(500, 7_200.0)]
+    now(book.close("1", 0))
+    assert [cost for cost, _ in ages(book)] == [0]
+    now(book.open("2", "writer", 500))
+    now(book.settle_left_open())
+    clock.advance(LONGEST_WINDOW_SECONDS + 1)
+    assert ages(book)[-1] == (500, 2 * LONGEST_WINDOW_SECONDS)
+    assert rows(file, "turn_cost") == 0

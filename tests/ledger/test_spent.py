@@ -7,7 +7,8 @@ from kept_past import RecordedTurns, TwoClocks
 
 from epad.ledger.entry import Stamp
 from epad.ledger.record import Kind
-from epad.ledger.spent import _STARTS_BEFORE, Used, spending
+from epad.ledger.spent import spending
+from epad.ledger.sums import Used
 from epad.ledger.timeline import Timeline
 
 FOREVER = 1 << 62
@@ -244,14 +245,6 @@ def test_boots_before_the_horizon_are_known_all_the_same(clock: TwoClocks, past:
     clock.step(-40 * 86_400.0)
     timeline = spending(past.connection, clock.stamp(past.epoch), int(60e9), 0).timeline
     assert timeline.age_ns(cost) == 200_000_000_000
-
-
-def test_the_starts_are_found_by_an_index(past: RecordedTurns) -> None:
-    """A million turns are not read for the few boots of before."""
-    plan = past.connection.execute(f"EXPLAIN QUERY PLAN {_STARTS_BEFORE}", (9,)).fetchall()
-    assert [row[3] for row in plan] == [
-        "SEARCH record USING INDEX record_turn (turn=? AND kind=? AND rowid<?)"
-    ]
 
 
 @pytest.mark.parametrize("seconds", STEPS)

@@ -17,7 +17,7 @@ from ledger_world import BOOT, closing, config, fill, open_ledger, opening, plac
 
 from epad.ledger.entry import CloseTurn
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
-from epad.ledger.query import Spend, Totals
+from epad.ledger.query import Spend
 from epad.ledger.record import (
     EpochStarted,
     Outcome,
@@ -29,6 +29,7 @@ from epad.ledger.record import (
     encode,
 )
 from epad.ledger.store import Ledger
+from epad.ledger.sums import Totals
 from epad.ledger.verify import Verdict, verify
 from epad.open_file import OpenFiles
 from statemachine.clock import ManualClock

@@ -276,13 +276,30 @@ class TestScrubber:
         path.write_bytes(pristine)
         change(path, "UPDATE record SET link = zeroblob(32) WHERE seq = 25")
         clock = ManualClock()
-        scrubber = Scrubber(path, config(tail_check_records=2, scrub_records_per_second=10), clock)
+        scrubber = Scrubber(path, config(tail_check_records=2, first_scrub_records_per_second=10), clock)
 
         verdicts = []
         for _ in range(5):
             verdicts.append(scrubber.check().verdict)
             clock.advance(1.0)
         assert verdicts == [Verdict.OK] * 3 + [Verdict.CORRUPT] * 2
+
+    def test_the_first_round_is_a_fast_one_and_says_what_is_left(self, path, pristine):
+        """What a start did not read is soon read behind the door; from then on at the usual rate."""
+        path.write_bytes(pristine)
+        clock = ManualClock()
+        rates = {"first_scrub_records_per_second": 10, "scrub_records_per_second": 1}
+        scrubber = Scrubber(path, config(tail_check_records=2, **rates), clock)
+        left, checked = [], []
+        for _ in range(8):
+            checked.append(scrubber.check().checked)
+            left.append(scrubber.unchecked)
+            clock.advance(1.0)
+        rounds = -(-RECORDS // 10)
+        assert left[: rounds + 1] == [max(0, RECORDS - 2 - 10 * done) for done in range(rounds + 1)]
+        assert left[rounds:] == [0] * (8 - rounds)
+        assert checked[1] == 2 + 10
+        assert checked[rounds + 1] == 2 + 1
 
     def test_a_fault_stays_until_it_is_forgotten_and_comes_back_if_it_is_there(self, path, pristine):
         """A later clean slice clears nothing; forgetting looks again at the very place."""
@@ -318,7 +335,7 @@ class TestScrubber:
         """After a suspended night the next slice is no larger than ten seconds' worth."""
         path.write_bytes(pristine)
         clock = ManualClock()
-        scrubber = Scrubber(path, config(tail_check_records=1, scrub_records_per_second=1), clock)
+        scrubber = Scrubber(path, config(tail_check_records=1, first_scrub_records_per_second=1), clock)
         scrubber.check()
         clock.advance(36_000.0)
 

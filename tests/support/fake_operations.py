@@ -137,7 +137,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "checkpoint": None,
         "metrics": {"url": ""},
         "web": {"url": ""},
-        "ledger": {"records": 34, "verdict": "ok", "detail": ""},
+        "ledger": {"records": 34, "verdict": "ok", "detail": "", "unchecked": 0},
         "notices": ["no NVIDIA driver"],
         **changes,
     }

@@ -26,7 +26,8 @@ from epad.ledger.record import (
     leaf_hash,
 )
 from epad.ledger.rows import INDEXES, TABLES
-from epad.ledger.spent import Spending, spending
+from epad.ledger.spent import add_records
+from epad.ledger.sums import Spending, Summing, decode_sums, encode_sums
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class RecordedTurns:
     def __init__(self, clock: TwoClocks) -> None:
         self.clock = clock
         self.epoch = 0
+        self.kept = encode_sums(Summing().sums())
         self.connection = apsw.Connection(":memory:")
         for statement in (TABLES, *INDEXES.values()):
             self.connection.execute(statement)
@@ -161,8 +163,17 @@ class RecordedTurns:
     async def spending(
         self, horizon_ns: int, requests_ns: int, marks: Mapping[str, Stamp] | None = None
     ) -> Spending:
-        """What `Ledger.spending` answers."""
-        return spending(self.connection, self.clock.stamp(self.epoch), horizon_ns, requests_ns, marks)
+        """What `Ledger.spending` answers; each time as if everything before the newest records had been sealed."""
+        summing = self.summing()
+        now = self.clock.stamp(self.epoch)
+        self.kept = encode_sums(summing.sums())
+        return summing.spending(now, horizon_ns, requests_ns, marks)
+
+    def summing(self) -> Summing:
+        """All records, from the kept sums on."""
+        summing = Summing(decode_sums(self.kept))
+        add_records(self.connection, summing)
+        return summing
 
     async def accepted_losses(self) -> Sequence[Accepted]:
         """Nothing was ever given up."""

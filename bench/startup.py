@@ -1,0 +1,283 @@
+"""How long a start takes, and how much memory, beside how much history there is; `--full` has ten million turns.
+
+A ledger of a year's turns is written first, with as long a tail behind the newest seal as there can be. Each start is
+a real daemon that reads the files from the disk, not from memory: what the kernel keeps of them is dropped before.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import shlex
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+from _harness import Row, run
+from _startup_ledger import YearOfTurns
+
+from epad.ledger.everything import verify_everything
+from epad.ledger.places import Places
+
+FULL = "--full" in sys.argv
+COMMAND = shlex.join(["python", "bench/startup.py", *sys.argv[1:]])
+READY_GOALS = {10**6: 2.0, 10**7: 5.0}
+EXPONENT_GOAL = 0.2
+CONFIG = """
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = ""
+[web]
+listen = ""
+[budgets.global]
+tokens_per_month = 1000000000000
+tokens_in_all = 1000000000000
+requests_per_minute = 1000000
+[subsystems.writer]
+command = ["sleep", "inf"]
+[subsystems.writer.budget]
+tokens_per_day = 1000000000
+tokens_per_hour = 1000000000
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start: seconds until ready and until all is checked, what it took of a core until ready, its peak memory."""
+
+    ready: float
+    core: float
+    verified: float
+    rss_mib: float
+    pss_mib: float
+
+
+class Installed:
+    """A state directory with its history, and the daemon that is started on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = directory / "state"
+        self.config = directory / "epad.toml"
+        self.config.write_text(CONFIG)
+        self._address = str(directory / "notify")
+        self._environment = {**os.environ, "NOTIFY_SOCKET": self._address}
+
+    def start(self, *, until_verified: bool = False, timeout: float = 600.0) -> Start:
+        """Start it, cold, and end it in order."""
+        self._forget_files()
+        command = [
+            Path(sys.executable).with_name("epad"),
+            "run",
+            "--config",
+            self.config,
+            "--state",
+            self.state,
+        ]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.bind(self._address)
+            told.settimeout(timeout)
+            began = time.monotonic()
+            process = subprocess.Popen(
+                command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            watch = _Peak(process.pid)
+            try:
+                while b"READY=1" not in told.recv(65_536):
+                    pass
+                ready = time.monotonic() - began
+                core = _core_seconds(process.pid)
+                while until_verified and self._unchecked() and time.monotonic() - began < timeout:
+                    time.sleep(0.2)
+                verified = time.monotonic() - began if until_verified else math.nan
+                return Start(ready, core, verified, _status_mib(process.pid, "VmHWM:"), watch.stop())
+            finally:
+                watch.stop()
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
+                Path(self._address).unlink()
+
+    def _unchecked(self) -> int:
+        ledger: dict[str, Any] = _status(self.state / "run/control.sock")["ledger"]
+        return int(ledger["unchecked"]) if ledger["verdict"] != "unknown" else 1
+
+    def _forget_files(self) -> None:
+        for path in self.state.rglob("*"):
+            with suppress(OSError):
+                if path.is_file():
+                    descriptor = os.open(path, os.O_RDONLY)
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                    os.close(descriptor)
+
+    def forget_sums(self) -> None:
+        """As a ledger from before there were any."""
+        connection = apsw.Connection(str(self.state / "ledger.db"))
+        connection.execute("DELETE FROM sums")
+        connection.execute("DELETE FROM meta WHERE key = 'digest'")
+        connection.close()
+
+
+class _Peak:
+    """The most that a process held of memory as its own share, looked at each 50 ms."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._most = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def stop(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self._most
+
+    def _look(self) -> None:
+        path = Path(f"/proc/{self._pid}/smaps_rollup")
+        while not self._over.wait(0.05):
+            with suppress(OSError, StopIteration):
+                lines = path.read_text().splitlines()
+                kib = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+                self._most = max(self._most, kib / 1024)
+
+
+def _status(control: Path) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(control))
+    connection.request("GET", "/v1/status")
+    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def _core_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _status_mib(pid: int, name: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+@dataclass(frozen=True)
+class Size:
+    """What was measured with so many turns."""
+
+    turns: int
+    records: int
+    starts: Sequence[Start]
+    bytes_on_disk: int
+    without_sums: float
+
+    def middle(self, name: str) -> float:
+        return statistics.median(getattr(start, name) for start in self.starts)
+
+
+def measured(turns: int, directory: Path, rounds: int, *, before: bool) -> Size:
+    """Write the ledger, check it, and start on it: once for the tables that are made at first, then to measure."""
+    installed = Installed(directory)
+    YearOfTurns(installed.state, turns, time.time()).write()
+    places = Places.under(installed.state, {})
+    report = verify_everything(places.anchor.parent / "ledger.db", places, full=turns <= 10**5)
+    assert report.words() == "OK", report.words()
+    size = sum(path.stat().st_size for path in installed.state.rglob("*") if path.is_file())
+    installed.start()
+    starts = [installed.start() for _ in range(rounds)]
+    starts.append(installed.start(until_verified=True, timeout=3_600.0))
+    without = math.nan
+    if before:
+        installed.forget_sums()
+        without = installed.start(timeout=1_800.0).ready
+    return Size(turns, report.checked, starts, size, without)
+
+
+def exponent(sizes: Sequence[Size], name: str) -> float:
+    """The slope of the straight line through the logarithms: 0 does not grow, 1 grows as the turns do."""
+    xs = [math.log(size.turns) for size in sizes]
+    ys = [math.log(size.middle(name)) for size in sizes]
+    return statistics.linear_regression(xs, ys).slope
+
+
+def measure(quick: bool) -> list[Row]:
+    """All sizes, then what they come to."""
+    powers = (4, 5) if quick else (4, 5, 6, 7) if FULL else (4, 5, 6)
+    with tempfile.TemporaryDirectory(prefix="epad-startup-", dir=os.environ.get("BENCH_DIR")) as scratch:
+        sizes = []
+        for power in powers:
+            directory = Path(scratch, str(power))
+            directory.mkdir()
+            sizes.append(measured(10**power, directory, 1 if quick else 3, before=power < 7))
+            print(sizes[-1], file=sys.stderr, flush=True)  # ten million turns take long to write
+    return [*(ready_row(size) for size in sizes), *growth_rows(sizes), size_row(sizes[-1])]
+
+
+def ready_row(size: Size) -> Row:
+    goal = READY_GOALS.get(size.turns, 2.0)
+    ready, last = size.middle("ready"), size.starts[-1]
+    return Row(
+        f"from exec to ready, {size.turns:,} turns of a year behind it, files not in memory",
+        ready,
+        "s",
+        f"<= {goal:g} s",
+        ready <= goal,
+        {
+            "of a core until then, s": size.middle("core"),
+            "all records checked behind the door after, s": last.verified,
+            "the same without sums, as before: ready after, s": size.without_sums,
+            "peak PSS until all is checked, MiB": last.pss_mib,
+            "peak RSS until all is checked, MiB": last.rss_mib,
+            "peak RSS until ready, MiB": size.middle("rss_mib"),
+        },
+        len(size.starts),
+        COMMAND,
+    )
+
+
+def growth_rows(sizes: Sequence[Size]) -> list[Row]:
+    names = {"ready": "time until ready", "core": "processor time until ready", "rss_mib": "peak RSS"}
+    span = f"10^{round(math.log10(sizes[0].turns))} to 10^{round(math.log10(sizes[-1].turns))} turns"
+    rows = []
+    for name, words in names.items():
+        value = exponent(sizes, name)
+        met = None if name == "core" else value < EXPONENT_GOAL
+        goal = "" if name == "core" else f"< {EXPONENT_GOAL:g}"
+        each = {f"{size.turns:,} turns": size.middle(name) for size in sizes}
+        rows.append(
+            Row(f"growth exponent of {words}, {span}", value, "", goal, met, each, len(sizes), COMMAND)
+        )
+    return rows
+
+
+def size_row(size: Size) -> Row:
+    per_turn = size.bytes_on_disk / size.turns
+    return Row(
+        "ledger, segments and heads on the disk, a turn",
+        per_turn,
+        "B",
+        "",
+        None,
+        {"a year of 10,000,000 turns, GB": per_turn / 100},
+        size.turns,
+        COMMAND,
+    )
+
+
+if __name__ == "__main__":
+    if FULL:
+        sys.argv.remove("--full")
+    sys.exit(run("startup", measure))
