@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,7 +24,7 @@ from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.chain import Fault
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
-from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
+from epad.ledger.errors import LedgerBusyError, LedgerUnavailableError
 from epad.ledger.keeping import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
@@ -37,6 +36,7 @@ from epad.ledger.rows import open_reader
 from epad.ledger.spent import Past
 from epad.ledger.sums import Spending, Totals
 from epad.ledger.verify import Report
+from epad.ledger.writer_work import Batch, Call, outcome_of
 from statemachine.clock import Clock
 
 __all__ = ["CloseTurn", "Ledger", "OpenTurn", "Spend", "Totals"]
@@ -47,29 +47,6 @@ DAY_NS = 86_400 * 10**9
 CLOSE_WAIT_SECONDS = 0.005
 """How long a closing may wait for an opening to share its commit. A crash meanwhile leaves the turn open, and an
 open one counts with all that it had reserved: never with too little."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Records on their way to the disk, and who waits for each."""
-
-    entries: list[Entry] = field(default_factory=list)
-    futures: list[asyncio.Future[int]] = field(default_factory=list)
-
-    def parts(self, most: int) -> Iterator[_Batch]:
-        """The same in batches of at most so many."""
-        for start in range(0, len(self.entries), most):
-            end = start + most
-            yield _Batch(self.entries[start:end], self.futures[start:end])
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """Something else for the writer's thread to do; `last` ends the thread."""
-
-    work: Callable[[], Any]
-    future: asyncio.Future[Any] | None
-    last: bool = False
 
 
 class Ledger:
@@ -83,8 +60,8 @@ class Ledger:
         self._appender = appender
         self._keeping = keeping
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Batch | _Call] = SimpleQueue()
-        self._gathered = _Batch()
+        self._queue: SimpleQueue[Batch | Call] = SimpleQueue()
+        self._gathered = Batch()
         self._handing_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
@@ -127,7 +104,7 @@ class Ledger:
             await ledger._read(ledger._past.begin)
         except BaseException:
             ledger._closed = True
-            ledger._queue.put(_Call(appender.drop, ledger._loop.create_future(), last=True))
+            ledger._queue.put(Call(appender.drop, ledger._loop.create_future(), last=True))
             raise
         ledger._commits += 1
         return ledger
@@ -298,7 +275,7 @@ class Ledger:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            await self._enqueue_call(_Call(self._end, self._loop.create_future(), last=True))
+            await self._enqueue_call(Call(self._end, self._loop.create_future(), last=True))
         finally:
             await asyncio.to_thread(self._thread.join)
 
@@ -326,7 +303,7 @@ class Ledger:
         self._handing_over = False
         if self._gathered.entries:
             self._queue.put(self._gathered)
-            self._gathered = _Batch()
+            self._gathered = Batch()
 
     def _waited(self) -> None:
         self._timer = None
@@ -334,10 +311,10 @@ class Ledger:
 
     async def _call(self, work: Callable[[], T]) -> T:
         self._require_open()
-        result: T = await self._enqueue_call(_Call(work, self._loop.create_future()))
+        result: T = await self._enqueue_call(Call(work, self._loop.create_future()))
         return result
 
-    async def _enqueue_call(self, call: _Call) -> Any:
+    async def _enqueue_call(self, call: Call) -> Any:
         self._hand_over()
         self._queue.put(call)
         return await call.future if call.future is not None else None
@@ -364,7 +341,7 @@ class Ledger:
             self._appender.close()
 
     def _enqueue_note(self, work: Callable[[], Any]) -> None:
-        self._queue.put(_Call(work, None))
+        self._queue.put(Call(work, None))
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a query beside the writer, which is never made to wait for it."""
@@ -387,13 +364,13 @@ class Ledger:
 
     def _run(self) -> None:
         """The writer's thread: batches of records, and calls in between, in the order they came."""
-        call: _Call | None = None
+        call: Call | None = None
         while call is None or not call.last:
             batch, call = self._take()
             for part in batch.parts(self._config.batch_turns):
                 self._commit(part)
             if call is not None:
-                outcome = _outcome(call.work)
+                outcome = outcome_of(call.work)
                 self._notice()
                 if call.future is not None:
                     self._answer([call.future], [outcome], appended=0)
@@ -403,12 +380,12 @@ class Ledger:
         if self._keeping is not None:
             self._keeping.committed()
 
-    def _take(self) -> tuple[_Batch, _Call | None]:
+    def _take(self) -> tuple[Batch, Call | None]:
         """Wait for work; then take what is there, up to a call or a full batch."""
-        batch = _Batch()
+        batch = Batch()
         item = self._queue.get()
         with contextlib.suppress(Empty):
-            while isinstance(item, _Batch):
+            while isinstance(item, Batch):
                 batch.entries += item.entries
                 batch.futures += item.futures
                 if len(batch.entries) >= self._config.batch_turns:
@@ -417,8 +394,8 @@ class Ledger:
             return batch, item
         return batch, None
 
-    def _commit(self, batch: _Batch) -> None:
-        results = _outcome(lambda: self._written(batch.entries))
+    def _commit(self, batch: Batch) -> None:
+        results = outcome_of(lambda: self._written(batch.entries))
         if isinstance(results, Exception):
             results = [type(results)(*results.args) for _ in batch.entries]
         else:
@@ -452,13 +429,3 @@ class Ledger:
                 future.set_exception(result)
             else:
                 future.set_result(result)
-
-
-def _outcome(work: Callable[[], Any]) -> Any:
-    """A result, or the error as a value: nothing may end the writer's thread but the ledger's closing."""
-    try:
-        return work()
-    except LedgerError as error:
-        return error
-    except Exception as error:
-        return LedgerUnavailableError(f"the ledger's writer failed: {error!r}")
