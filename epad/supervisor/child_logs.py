@@ -188,6 +188,7 @@ class ChildLog:
         lacks = max(0, size - self.config.max_bytes * 5 // 4)
         try:
             if self.config.keep:
+                self.former(self.config.keep).unlink(missing_ok=True)  # makes way for the copy
                 self._shift()
                 _copy(file, fresh, lacks)
                 fresh.replace(self.former(1))
@@ -205,17 +206,18 @@ class ChildLog:
         self._truncate(file)
 
     def _shift(self) -> None:
-        """Give each former file the next number. What is not to be kept goes before there is a new one."""
-        number = max(1, self.config.keep)
-        while (last := self.former(number)).exists():  # several where `keep` was more before
-            last.unlink()
+        """Give each former file the next number, over the last one that is kept."""
+        number = self.config.keep + 1
+        while (beyond := self.former(number)).exists():  # `keep` was more before
+            beyond.unlink()
+            index(beyond).unlink(missing_ok=True)
             number += 1
         for number in range(self.config.keep - 1, 0, -1):
             newer, older = self.former(number), self.former(number + 1)
+            index(older).unlink(missing_ok=True)
             for source, target in ((newer, older), (index(newer), index(older))):
-                target.unlink(missing_ok=True)
                 with suppress(FileNotFoundError):
-                    source.rename(target)
+                    source.replace(target)
         index(self.former(1)).unlink(missing_ok=True)
 
     def _truncate(self, file: int) -> None:

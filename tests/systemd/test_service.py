@@ -170,7 +170,7 @@ def test_children_are_heard_whoever_ends(box: SystemdBox) -> None:
     for _ in range(100):
         with suppress(FileNotFoundError):  # in the middle of a rotation
             assert max(file.stat().st_blocks * 512 for file in files) <= 81_920
-    assert files[1].exists()
+    box.wait(files[1].exists, "a rotation")
     limits = (box.root / f"proc/{pid}/limits").read_text()
     assert bears(read_stamp(limits), {STATE_MARK: "/var/lib/epad", SUBSYSTEM_MARK: "talker"})
 
