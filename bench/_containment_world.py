@@ -29,11 +29,16 @@ __all__ = ["Ask", "Change", "Client", "Manner", "Reply", "Workload", "play"]
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to the upstream or the machine: `down`, `up`, `status`, `ok`, `suspend`, `crash` (of the server)."""
+    """What happens to the upstream, the machine or the process `who`.
+
+    To the upstream `down`, `up`, `status`, `retry-after`, `ok`; to the machine `suspend`; to a process `dies` (with
+    exit code `value`), `asked` (SIGTERM by hand), `restart` (a person's order).
+    """
 
     at: float
     what: str
     value: float = 0.0
+    who: str = "short"
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def _toml(row: Workload, main: ModelServer, other: ModelServer) -> str:
     return "\n".join([*lines, row.toml, ""])
 
 
-async def _happen(changes: Sequence[Change], server: ModelServer, clock: VirtualTime) -> None:
+async def _happen(changes: Sequence[Change], server: ModelServer, daemon: VirtualDaemon) -> None:
+    clock, processes = daemon.clock, daemon.engine.processes
     began = clock.loop.time()
     for change in sorted(changes, key=lambda change: change.at):
         await asyncio.sleep(max(0.0, began + change.at - clock.loop.time()))
@@ -119,6 +125,12 @@ async def _happen(changes: Sequence[Change], server: ModelServer, clock: Virtual
                 server.status, server.retry_after = 0, 0.0
             case "suspend":
                 clock.suspend(change.value)
+            case "dies":
+                processes[change.who].end(f"exit {change.value:g}", int(change.value))
+            case "asked":
+                processes[change.who].end("signal SIGTERM", None)
+            case "restart":
+                await daemon.restart(change.who)
 
 
 async def _speak(row: Workload, daemon: VirtualDaemon) -> None:
@@ -142,7 +154,7 @@ async def play(clock: VirtualTime, row: Workload) -> dict[str, Any]:
         main.watch = watch
         seldom = 10.0 if row.seldom else 1.0
         around = [asyncio.ensure_future(asker.play(_bystander(*who, seldom))) for who in _BYSTANDERS]
-        around.append(asyncio.ensure_future(_happen(row.changes, main, clock)))
+        around.append(asyncio.ensure_future(_happen(row.changes, main, daemon)))
         around.append(asyncio.ensure_future(_speak(row, daemon)))
         work = [asyncio.ensure_future(asker.play(client)) for client in row.clients]
         done = asyncio.gather(*work)

@@ -138,6 +138,7 @@ class Orders:
         if hold.rung is not Rung.OPEN:
             raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
         self._note("restart", name, reason, by)
+        self.decider.begin_afresh(name)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
 

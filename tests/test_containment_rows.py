@@ -49,6 +49,18 @@ async def test_a_detector_of_answers_that_only_tells_ends_none(virtual_time: Vir
     assert seen["held"] == []
 
 
+@pytest.mark.parametrize("name", [
+    "a service that its developer restarts eight times in two minutes",
+    "a laptop whose lid is closed four times in an hour, and a service that loses its GPU by it",
+])  # fmt: skip
+async def test_what_happens_to_a_process_is_played(virtual_time: VirtualTime, name: str) -> None:
+    """It ends by hand and by the lid, and is neither held nor told of."""
+    seen = await play(virtual_time, find(name, SMALL))
+    assert containment.is_clean(name, seen)
+    assert seen["ends"] >= 4
+    assert seen["phases"] == []
+
+
 async def test_an_outage_and_its_end_are_played(virtual_time: VirtualTime) -> None:
     name = "two stock clients, the server gone for 40 s"
     seen = await play(virtual_time, find(name, SMALL))

@@ -110,6 +110,10 @@ class VirtualDaemon:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
             speaker.sendto(text.encode(), self.engine.environments[name]["NOTIFY_SOCKET"])
 
+    async def restart(self, name: str) -> None:
+        """Start a process anew, as `epactl restart` does."""
+        await self.house._orders.restart(name, "by hand", "a test")
+
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
 

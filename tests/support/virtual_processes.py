@@ -1,7 +1,8 @@
 """Processes that live in virtual time: a supervisor's engine without the kernel.
 
 A process is what its command says: `("lives", "45", "1")` ends by itself after 45 virtual seconds with exit code 1,
-`("lives-once", "45", "1")` only the first time. A frozen one ages no more. Nothing is forked, so a crash loop of a day
+`("lives", "45,300", "1")` after 45 and 300 in turn, `("lives-once", "45", "1")` only the first time; with several lives
+each of them once. A frozen one ages no more. Nothing is forked, so a crash loop of a day
 takes as long as its bookkeeping.
 """
 
@@ -36,7 +37,7 @@ class VirtualProcess:
     def run(self) -> None:
         loop = asyncio.get_running_loop()
         self.since = loop.time()
-        self.timer = loop.call_later(self.seconds, self.end, f"exit code {self.code}", self.code)
+        self.timer = loop.call_later(self.seconds, self.end, f"exit {self.code}", self.code)
 
     def stand_still(self) -> None:
         if self.timer is not None:
@@ -86,12 +87,16 @@ class VirtualProcess:
 
 @dataclass
 class VirtualEngine:
-    """Implements `epad.supervisor.engine.Engine`. `spawned` counts the starts, `environments` are the last ones."""
+    """Implements `epad.supervisor.engine.Engine`.
+
+    `spawned` counts the starts; `environments` and `processes` are the last ones.
+    """
 
     boot_id: str = "virtual"
     name: str = "virtual"
     spawned: dict[str, int] = field(default_factory=dict)
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    processes: dict[str, VirtualProcess] = field(default_factory=dict)
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(FIRST_PID))
 
     def describe(self) -> str:
@@ -105,15 +110,18 @@ class VirtualEngine:
 
     async def spawn(self, launch: Launch) -> Child:
         manner, seconds, code = launch.command
-        name = Path(launch.log_file).stem
-        self.spawned[name] = self.spawned.get(name, 0) + 1
+        name, lives = Path(launch.log_file).stem, seconds.split(",")
+        start = self.spawned.get(name, 0)
+        self.spawned[name] = start + 1
         self.environments[name] = launch.environment
-        if manner == "lives-once" and self.spawned[name] > 1:
+        seconds = lives[start % len(lives)]
+        if manner == "lives-once" and start >= len(lives):
             seconds = "1e9"
         identity = ProcessIdentity(next(self._pids), 1, self.boot_id)
         exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         process = VirtualProcess(identity, int(code), float(seconds), exited)
         process.run()
+        self.processes[name] = process
         return Child(identity, launch.marks, process, exited, -1)
 
     async def adopt(self, identity: ProcessIdentity, marks: Mapping[str, str]) -> Child:
