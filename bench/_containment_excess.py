@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import _containment_shapes as shapes
 from _containment_honest import chat
-from _containment_runaway import HAMMER, again, loop, runaway
+from _containment_runaway import GATHER, HAMMER, VERSE, again, loop, runaway
 from _containment_world import Ask, Change, Client, Manner, Reply
 
 DAY = "[subsystems.agent.budget]\ntokens_per_day = {}"
@@ -127,6 +127,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     "hammering at the cap of turns in flight",
     "",
     180,
+    like=GATHER,
     counts="requests",
     toml="[subsystems.agent.budget]\nmax_in_flight = 2",
 )
@@ -242,11 +243,13 @@ def _stream(
     return make
 
 
-runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
+runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed", like=VERSE)(
     _stream(shapes.circle, 400.0)
 )
-runaway("an answer that repeats two words", "", 120, counts="streamed")(_stream(shapes.stutter, 400.0))
-runaway("an answer that repeats itself, drifting", "", 240, counts="streamed")(_stream(shapes.drift, 400.0))
+for _what, _shape, _least in (("two words", shapes.stutter, 120), ("itself, drifting", shapes.drift, 240)):
+    runaway(f"an answer that repeats {_what}", "", _least, counts="streamed", like=VERSE)(
+        _stream(_shape, 400.0)
+    )
 
 
 @runaway("an answer that never ends, four tokens a second", "", 7_200, counts="streamed", limit=7_200.0)

@@ -46,7 +46,8 @@ class Workload:
     """A row. `oracle_turns`: how many turns after the onset an oracle needs; `onset` in seconds after the start.
 
     `says`: the agent is a process that tells epad this, each at its time. `rests`: it is contained by being made to
-    wait for its answers. `enforce`: what its detectors may do, where this version of epad asks.
+    wait for its answers. `enforce`: what its detectors may do, where this version of epad asks. `like` names the honest
+    row that looks the same for as long as this runaway goes on: for its sake it may cost more than in the old column.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Workload:
     says: Mapping[float, str] = field(default_factory=dict)
     rests: bool = False
     enforce: Mapping[str, str] = field(default_factory=dict)
+    like: str = ""
 
 
 def _bystander(name: str, model: str, every: float, factor: float) -> Client:

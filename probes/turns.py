@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -11,6 +12,19 @@ from probes.blame import Fault
 
 MAX_HISTORY_DIGESTS = 16
 """How many of a request's history digests an event carries: its size must not grow with the conversation."""
+
+
+class Last(StrEnum):
+    """What the last message of a request is, told from its form and a few words. `UNKNOWN`: nobody has looked.
+
+    A tool's result may come again because something is waited for. An error that comes again, and what was said again
+    word for word, waits for nothing.
+    """
+
+    UNKNOWN = ""
+    SAID = "said"
+    RESULT = "result"
+    ERROR = "error"
 
 
 class TurnAdmitted(Struct, frozen=True, gc=False):
@@ -27,7 +41,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     `random` where the request asks for the likeliest answer (temperature 0, top_k 1), and `drawn` where it asks for a
     sample itself (temperature above 0, a seed, several choices); None where nobody has looked. `shape` is a digest of
     the last message without its numbers and ids: a loop that counts differs from turn to turn in nothing else.
-    `choices` is how many answers the request asks for.
+    `choices` is how many answers the request asks for, `last` what its last message is.
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -50,6 +64,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     drawn: bool | None = None
     shape: bytes = b""
     choices: int = 1
+    last: Last = Last.UNKNOWN
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):

@@ -101,6 +101,41 @@ def test_a_cut_is_a_hold_but_where_one_may_be() -> None:
     assert not containment.is_clean("streams of tables", {"error": "it broke"})
 
 
+def test_a_runaway_that_costs_more_than_before_names_an_honest_row_that_was_held() -> None:
+    """It may be dearer for that row's sake; one that names none, or a row that was left alone, is not excused."""
+    name = "one text embedded again and again"
+    now = {name: _seen(contained_at=1.0, spent=80)}
+    old = {name: _seen(contained_at=1.0, spent=30)}
+    like = RUNAWAYS[name]().like
+    for held, unstated, untrue in (([[1.0, "agent", "throttle", ""]], 0, True), ([], 0, False)):
+        rows = containment._runaway_rows(now, {**old, like: _seen(held=held)}, "")
+        assert [row.met for row in rows[-2:]] == [unstated == 0, untrue]
+    plain = "one prompt in a tight loop, temperature 0"
+    assert not containment._runaway_rows({plain: now[name]}, {plain: old[name]}, "")[-2].met
+
+
+def test_every_row_that_excuses_another_is_there() -> None:
+    named = {RUNAWAYS[name]().like for name in RUNAWAYS} - {""}
+    assert named <= set(HONEST)
+
+
+@pytest.mark.parametrize(
+    ("now", "was", "worse"),
+    [
+        (3.0, 2.9, False),
+        (3.1, 2.9, True),
+        (0.9, 0.1, False),
+        (1.1, 0.1, True),
+        (None, 2.0, True),
+        (9.0, None, False),
+    ],
+)
+def test_worse_is_dearer_than_before_and_than_an_oracle(
+    now: float | None, was: float | None, worse: bool
+) -> None:
+    assert containment.is_worse(now, was) is worse
+
+
 def test_a_runaway_that_nobody_held_has_no_ratio() -> None:
     assert containment.ratio(_seen(spent=5)) is None
     assert containment.ratio(_seen(spent=25, contained_at=3.0)) == 2.5
