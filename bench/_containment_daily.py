@@ -68,11 +68,12 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
     return [Client(asks)]
 
 
-@row("embeddings of a column, row by row, twenty equal values after each other")
+@row("embeddings of a column, row by row, twenty equal values after each other, or a few in any order")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     asks = []
-    for _ in range(max(1, n // 40)):
-        values = ["n/a"] * 20 + [shapes.sentence(rng) for _ in range(20)]
+    for _ in range(max(1, n // 64)):
+        few = [rng.choice(["yes", "no", "unknown"]) for _ in range(24)]
+        values = ["n/a"] * 20 + [shapes.sentence(rng) for _ in range(20)] + few
         asks += [Ask({"model": "m", "input": v}, 0.02, Reply(seconds=0.2), "/v1/embeddings") for v in values]
     return [Client(asks)]
 

@@ -87,7 +87,7 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 LETTERS = "twenty draws of one letter each, no temperature given (self-consistency without thinking)"
 DRAWS = "pass@k: two hundred draws of each prompt, ten at once"
-COLUMN = "embeddings of a column, row by row, twenty equal values after each other"
+COLUMN = "embeddings of a column, row by row, twenty equal values after each other, or a few in any order"
 EPOCHS = "evaluation harness, {} samples, five epochs in turn, temperature 0"
 GATHER = "three hundred requests at once, two retries, a cap of eight turns (asyncio.gather)"
 VERSE = "streams of verse and lists"

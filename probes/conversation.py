@@ -144,12 +144,18 @@ class _Conversation(Struct, gc=False):
         if not event.last_message:
             return 0
         again, numbered = event.last_message in self.questions, event.shape and event.shape in self.questions
-        same = self.questions[-2:-1] == (event.last_message,) and event.last in WAIT_FOR_NOTHING
-        self.stuck = self.stuck + 1 if same else 0
+        self.stuck = self.stuck + 1 if self._says_the_same(event) else 0
         self.questions = (*self.questions, event.last_message, event.shape)[-REMEMBERED_QUESTIONS:]
         if event.at - self.answered_at >= AT_ONCE_SECONDS or not (again or numbered):
             return LONG_TOKENS
         return 0 if again else WORD_TOKENS
+
+    def _says_the_same(self, event: TurnAdmitted) -> bool:
+        """Whether it hears what it heard before, and waits for nothing: the same words, or an error of another time."""
+        before = self.questions[-2:]
+        if event.last is Last.ERROR and event.shape and before[1:] == (event.shape,):
+            return True
+        return event.last in WAIT_FOR_NOTHING and before[:1] == (event.last_message,)
 
     def answered(self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True) -> None:
         """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn.

@@ -107,8 +107,9 @@ class TurnFinished(Struct, frozen=True, gc=False):
     """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
 
     `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant
-    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `fault` says
-    whose it is that the turn did not end well, and `upstream` who was asked last.
+    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `data` says if
+    it begins as JSON, a table or code does. `fault` says whose it is that the turn did not end well, and `upstream` who
+    was asked last.
     """
 
     subsystem: str
@@ -123,6 +124,7 @@ class TurnFinished(Struct, frozen=True, gc=False):
     microusd: int = 0
     fault: Fault = Fault.NOBODY
     upstream: str = ""
+    data: bool = False
 
 
 class TurnObserver(Protocol):

@@ -33,7 +33,8 @@ chance, and then a long answer does not come twice; a single letter may, forty t
 LONG_TOKENS = 16
 RENUMBERED, RENUMBERED_TOKENS = 0.5, 32
 """What it counts that prompts which differ in numbers alone have the same answer, if the answer is so long: of a
-thousand bookings that are looked through for fraud nearly all are answered by one word, and no two by a sentence."""
+thousand bookings that are looked through for fraud nearly all are answered by one word or one report in JSON, and no
+two by a sentence."""
 
 LIKELIEST_DRAWS = 24
 """So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding. So
@@ -149,7 +150,8 @@ class Repetition:
         for asked in ended.asked:
             weight = asked.weight if said else 0.0
             if asked.rounds is self._numbered:
-                weight *= RENUMBERED if event.output_tokens >= RENUMBERED_TOKENS else 0.0
+                telling = event.output_tokens >= RENUMBERED_TOKENS and not event.data
+                weight *= RENUMBERED if telling else 0.0
             elif asked.rounds is self._prompts and ended.unsaid:
                 weight *= unsaid
             asked.rounds.answer(asked, event.reply, weight)

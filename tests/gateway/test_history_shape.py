@@ -31,6 +31,7 @@ def history(message: str | dict[str, Any]) -> History:
     ("object at 0x7f12ab", "object at 0x55e9c4"),
     ("cost 1,204.50 so far", "cost 9.75 so far"),
     ("step17 of 40: go on", "step18 of 40: go on"),
+    ("go on", "go on......"), ("go on", "go on!? "),
 ])  # fmt: skip
 def test_numbers_times_and_ids_make_no_difference(one: str, other: str) -> None:
     assert history(one).shape == history(other).shape

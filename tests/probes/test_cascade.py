@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -349,7 +350,9 @@ def test_counts_are_those_of_a_naive_reader(
         recent, burst = ([n for n, at in history if at > now - seconds] for seconds in (200, 60))
         mine = [at for n, at in history if n == name]
         row = _row_of(mine, seconds=200)
-        goes_on = row >= max(crashes, 5) or (row > crashes and now - mine[-row] >= 150)
+        gaps = [later - earlier for earlier, later in pairwise(mine[-row:])]
+        lasted = row >= crashes and now - mine[-row] >= 150
+        goes_on = row >= max(crashes, 5) or (lasted and (row > crashes or max(gaps) <= 4 * min(gaps)))
         is_loop = recent.count(name) >= crashes or goes_on
         expected = {name: burst.count(name) < crashes and not goes_on} if is_loop else {}
         if sum(burst.count(n) >= 2 for n in set(burst)) >= subsystems:

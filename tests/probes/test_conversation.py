@@ -60,14 +60,15 @@ class Bench:
             messages=len(messages),
             history=history,
             last_message=messages[-1].encode() if last else b"",
+            shape=messages[-1].strip("0123456789").encode() if last else b"",
             last=last,
         )
         self.probe.admitted(event)
         return turn
 
-    def answer(self, turn: str, reply: str = "", subsystem: str = "agent") -> None:
+    def answer(self, turn: str, reply: str = "", subsystem: str = "agent", tokens: int = 1) -> None:
         at = self.clock.monotonic()
-        self.probe.finished(TurnFinished(subsystem, at, turn, "done", 1, 1, 2, 200, reply.encode()))
+        self.probe.finished(TurnFinished(subsystem, at, turn, "done", 1, tokens, 2, 200, reply.encode()))
 
     def talk(self, replies: Sequence[str], conversation: str = "c") -> None:
         """A conversation that grows: each answer, and a message of its own after it."""
@@ -224,6 +225,17 @@ def test_what_is_no_poll_is_found_an_answer_sooner(last: Last, found_at: int) ->
     assert (len(messages) - 1) / 2 == found_at
     times = 6 if last in {Last.RESULT, Last.UNKNOWN} else 5
     assert bench.pushed[0].reason.endswith(f"the same answer, {times} times")
+
+
+@pytest.mark.parametrize(("last", "found_at"), [(Last.ERROR, 6), (Last.SAID, 7), (Last.RESULT, 7)])
+def test_an_error_of_another_time_is_the_same_error(last: Last, found_at: int) -> None:
+    """What is said with another number may ask something new."""
+    bench, messages = Bench(), ["do it"]
+    while not bench.pushed:
+        bench.answer(bench.send(messages, last=last), "call the tool", tokens=9)
+        messages += ["call the tool", f"it is so {len(messages)}"]
+        bench.clock.advance(1)
+    assert (len(messages) - 1) / 2 == found_at
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(2, 4))

@@ -41,6 +41,7 @@ class Ask:
     choices: int = 1
     messages: int = 1
     last: Last = Last.UNKNOWN
+    data: bool = False
     outcome: str = "done"
     fault: Fault = Fault.NOBODY
     status: int = 200
@@ -173,7 +174,7 @@ class Players:
         self.heard.tokens += tokens
         event = TurnFinished(
             "agent", self.clock.monotonic(), turn, ask.outcome, ask.prompt_tokens, ask.tokens, tokens, ask.status,
-            ask.reply.encode(), fault=ask.fault,
+            ask.reply.encode(), fault=ask.fault, data=ask.data,
         )  # fmt: skip
         self.burn.finished(event)
         self.talk.finished(event)

@@ -34,6 +34,7 @@ _NUMBERED = re.compile(
 _TELLING = re.compile(rb"[0-9-]")
 _END_BYTES = 1_024
 
+_PADDING = b' \t\r\n"}].,!?-_*#'
 _OF_TOOLS = (b'"tool"', b'"tool_result"', b'"function_call_output"', b'"function"')
 _COMPLAINTS = (
     b"error",
@@ -144,7 +145,11 @@ def _kind_of(ends: bytes) -> Last:
 
 
 def _unnumbered(ends: bytes) -> bytes:
-    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts."""
+    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts.
+
+    Nor with the stops at its end: a prompt that is padded with them stays the same.
+    """
+    ends = ends.rstrip(_PADDING)
     if _TELLING.search(ends) is None:
         return ends
     # What is numbered has no space in it, and most words have neither: to look at the others alone takes half the time.

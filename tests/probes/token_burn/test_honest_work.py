@@ -107,6 +107,12 @@ def by_hand(scripts: int, runs: int) -> Client:
             yield Wait(rng.uniform(4.0, 12.0))
 
 
+def reports(turns: int) -> Client:
+    """Readings of a sensor, each with a report by a schema: the numbers are all that is new."""
+    for turn in range(turns):
+        yield Ask(f"reading {turn}", "{all is well}", tokens=40, shape="reading 0", greedy=True, data=True)
+
+
 def mending(failures: int, error: str, last: Last) -> Client:
     """An agent that tries one thing after the other, and hears the same of each until it passes."""
     for job in range(20):
@@ -206,6 +212,7 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
     ],
     "health checks, a minute": lambda: [health(300, 60.0)],
     "a person who runs each script ten times": lambda: [by_hand(25, 10)],
+    "readings of a sensor, one report": lambda: [reports(300)],
     "an agent that hears the same error eight times": lambda: [mending(9, "error: no such symbol", Last.ERROR)],
     "an agent whose tool says ok twelve times": lambda: [mending(13, "ok", Last.RESULT)],
     "a growing chat": lambda: [chat(200)],
