@@ -33,6 +33,14 @@ class VirtualProcess:
     frozen: bool = False
     timer: asyncio.TimerHandle | None = None
     since: float = 0.0
+    before: float = 0.0
+    group: None = None
+
+    @property
+    def lived(self) -> float:
+        """How long it has run, the time in which it was frozen left out."""
+        going = self.timer is not None and not self.exited.done()
+        return self.before + (self.exited.get_loop().time() - self.since if going else 0.0)
 
     def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -43,7 +51,8 @@ class VirtualProcess:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-            self.seconds -= asyncio.get_running_loop().time() - self.since
+            ran = asyncio.get_running_loop().time() - self.since
+            self.seconds, self.before = self.seconds - ran, self.before + ran
 
     def end(self, text: str, code: int | None) -> None:
         if self.timer is not None:
@@ -98,6 +107,10 @@ class VirtualEngine:
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
     processes: dict[str, VirtualProcess] = field(default_factory=dict)
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(FIRST_PID))
+
+    def now(self) -> float:
+        """The time that the processes live in."""
+        return next(iter(self.processes.values())).exited.get_loop().time() if self.processes else 0.0
 
     def describe(self) -> str:
         return "processes that are played"
