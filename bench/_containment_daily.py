@@ -68,6 +68,33 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
     return [Client(asks)]
 
 
+@row("embeddings of a column, row by row, twenty equal values after each other, or a few in any order")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    asks = []
+    for _ in range(max(1, n // 64)):
+        few = [rng.choice(["yes", "no", "unknown"]) for _ in range(24)]
+        values = ["n/a"] * 20 + [shapes.sentence(rng) for _ in range(20)] + few
+        asks += [Ask({"model": "m", "input": v}, 0.02, Reply(seconds=0.2), "/v1/embeddings") for v in values]
+    return [Client(asks)]
+
+
+@row("a working day under a budget of the day, mornings and afternoons busier than the rest", seldom=True,
+     toml="[subsystems.agent.budget]\ntokens_per_day = 600000")  # fmt: skip
+def _(rng: random.Random, _: int) -> Sequence[Client]:
+    asks = []
+    for hour in range(10):
+        busy = hour in {1, 2, 6, 7}
+        asks += [
+            Ask(
+                chat(shapes.prose(rng, 4), max_tokens=1_200),
+                66.0 if busy else 350.0,
+                Reply(shapes.prose(rng, 3), 4.0, output_tokens=900),
+            )
+            for _ in range(51 if busy else 10)
+        ]
+    return [Client(asks)]
+
+
 @row("a batch of translations")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     system = {"role": "system", "content": "Translate into German."}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import _containment_shapes as shapes
 from _containment_honest import chat
-from _containment_runaway import HAMMER, again, loop, runaway
+from _containment_runaway import GATHER, HAMMER, VERSE, again, loop, runaway
 from _containment_world import Ask, Change, Client, Manner, Reply
 
 DAY = "[subsystems.agent.budget]\ntokens_per_day = {}"
@@ -127,6 +127,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     "hammering at the cap of turns in flight",
     "",
     180,
+    like=GATHER,
     counts="requests",
     toml="[subsystems.agent.budget]\nmax_in_flight = 2",
 )
@@ -242,11 +243,13 @@ def _stream(
     return make
 
 
-runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed")(
+runaway("an answer that repeats one sentence", "looping_output", 120, counts="streamed", like=VERSE)(
     _stream(shapes.circle, 400.0)
 )
-runaway("an answer that repeats two words", "", 120, counts="streamed")(_stream(shapes.stutter, 400.0))
-runaway("an answer that repeats itself, drifting", "", 240, counts="streamed")(_stream(shapes.drift, 400.0))
+for _what, _shape, _least in (("two words", shapes.stutter, 120), ("itself, drifting", shapes.drift, 240)):
+    runaway(f"an answer that repeats {_what}", "", _least, counts="streamed", like=VERSE)(
+        _stream(_shape, 400.0)
+    )
 
 
 @runaway("an answer that never ends, four tokens a second", "", 7_200, counts="streamed", limit=7_200.0)
@@ -266,16 +269,43 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-for _life, _starts in ((5.0, 5), (45.0, 5), (300.0, 5), (1_200.0, 3)):
+AN_HOUR = 3_660.0
+"""A third life of 20 minutes ends in it, back-off included."""
 
-    @runaway(
-        f"a process that crashes after {_life:g} s, again and again",
-        "",
-        _starts,
-        counts="starts",
-        limit=7_200.0,
-        seldom=_life > 60,
-        toml=f'[subsystems.short]\ncommand = ["lives", "{_life}", "1"]',
-    )
-    def _(rng: random.Random) -> Sequence[Client]:
+
+def _crashes(
+    name: str, lives: str, starts: int, code: int = 1, restart: str = "", *, seldom: bool = True
+) -> None:
+    """A process that is started again and again, beside somebody who asks now and then.
+
+    Of those that die often the restart policy sees enough within the hour by itself.
+    """
+
+    def make(rng: random.Random) -> Sequence[Client]:
         return [Client([Ask(chat(shapes.sentence(rng)), 60.0) for _ in range(120)], "bystander-two")]
+
+    often = min(map(float, lives.split(","))) < 400 and "," not in lives
+    runaway(
+        name, "" if often else "cascade", starts, counts="starts", limit=AN_HOUR, seldom=seldom,
+        toml=f'[subsystems.short]\ncommand = ["lives", "{lives}", "{code}"]\n{restart}',
+    )(make)  # fmt: skip
+
+
+_ALWAYS = '[subsystems.short.restart]\npolicy = "always"'
+for _life, _starts in (
+    (1.0, 5),
+    (5.0, 5),
+    (33.0, 5),
+    (45.0, 5),
+    (300.0, 5),
+    (420.0, 5),
+    (1_140.0, 3),
+    (1_200.0, 3),
+):
+    _crashes(
+        f"a process that crashes after {_life:g} s, again and again", f"{_life}", _starts, seldom=_life > 60
+    )
+_crashes("a process that crashes after 5 s and after 19 min in turn", "1140,5", 5)
+_crashes("a process that crashes after 7 min, 33 s and 12 min in turn", "420,33,720", 5)
+_crashes("a service that ends with 0 after 33 s and is always restarted", "33", 5, 0, _ALWAYS, seldom=False)
+_crashes("a service that ends with 0 after 19 min and is always restarted", "1140", 3, 0, _ALWAYS)

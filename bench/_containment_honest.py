@@ -125,6 +125,33 @@ for _k, _workers, _seeds in ((5, 1, False), (20, 8, False), (40, 1, True), (40, 
         return _sampled(rng, max(n, 2 * k), k, workers, seeds=seeds)
 
 
+@row("twenty draws of one letter each, no temperature given (self-consistency without thinking)")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    asks = []
+    for _ in range(max(1, n // 20)):
+        body = chat(f"{shapes.prose(rng, 2)} A, B, C or D? Answer with the letter alone.")
+        asks += [Ask(body, 0.1, Reply(rng.choice("ABCD"), 0.4))] * 20
+    return [Client(asks)]
+
+
+for _count, _samples in (("three", 3), ("five", 5)):
+
+    @row(f"evaluation harness, {_count} samples, five epochs in turn, temperature 0")
+    def _(rng: random.Random, n: int, samples: int = _samples) -> Sequence[Client]:
+        asks = []
+        for task in range(max(1, n // (5 * samples))):
+            once = [
+                Ask(
+                    chat(f"Task {task}: {shapes.prose(rng, 3)}", temperature=0),
+                    0.1,
+                    Reply(shapes.sentence(rng), 1.0),
+                )
+                for _ in range(samples)
+            ]
+            asks += once * 5
+        return [Client(asks)]
+
+
 @row("pass@k: two hundred draws of each prompt, ten at once")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     return _sampled(rng, max(n, 400), 200, 10, seeds=False)
@@ -238,6 +265,42 @@ def _(_: random.Random, n: int) -> Sequence[Client]:
 TOOLS = [
     {"type": "function", "function": {"name": "tool", "parameters": {"type": "object", "properties": {}}}}
 ]
+
+
+def _working(
+    rng: random.Random, n: int, results: Callable[[int], str], turns: int, wait: float
+) -> list[Client]:
+    """An agent that calls a tool so many times for each job, each time with something else in mind."""
+    asks = []
+    for _ in range(max(1, n // turns)):
+        messages: list[dict[str, Any]] = [{"role": "user", "content": f"Mend this: {shapes.sentence(rng)}"}]
+        for step in range(turns):
+            reply = Reply(tool=json.dumps({"patch": shapes.sentence(rng)}), seconds=3.0, output_tokens=150)
+            asks.append(
+                Ask(
+                    {"model": "m", "max_tokens": 400, "messages": list(messages), "tools": TOOLS}, wait, reply
+                )
+            )
+            call = {
+                "id": f"c{step}",
+                "type": "function",
+                "function": {"name": "tool", "arguments": reply.tool},
+            }
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": f"c{step}", "content": results(step)})
+    return [Client(asks)]
+
+
+@row("an agent whose build fails with the same error seven times, and then passes")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _working(
+        rng, n, lambda step: "error: undefined reference" if step < 7 else "the build passes", 10, 0.5
+    )
+
+
+@row("an agent whose tool says nothing but ok, twelve times in a row")
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _working(rng, n, lambda step: "ok" if step < 12 else shapes.sentence(rng), 16, 0.3)
 
 
 @row("an agent that calls one tool with many arguments")

@@ -85,18 +85,26 @@ def _(rng: random.Random) -> Sequence[Client]:
     ]
 
 
-@runaway("one prompt in a tight loop, no temperature given, the same answer", "", 3)
+LETTERS = "twenty draws of one letter each, no temperature given (self-consistency without thinking)"
+DRAWS = "pass@k: two hundred draws of each prompt, ten at once"
+COLUMN = "embeddings of a column, row by row, twenty equal values after each other, or a few in any order"
+EPOCHS = "evaluation harness, {} samples, five epochs in turn, temperature 0"
+GATHER = "three hundred requests at once, two retries, a cap of eight turns (asyncio.gather)"
+VERSE = "streams of verse and lists"
+
+
+@runaway("one prompt in a tight loop, no temperature given, the same answer", "", 3, like=LETTERS)
 def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((chat(shapes.prose(rng, 9)), Reply("I cannot.", 1.0))))]
 
 
-@runaway("one prompt in a tight loop at a temperature", "sampled_prompts", 42)
+@runaway("one prompt in a tight loop at a temperature", "sampled_prompts", 42, like=DRAWS)
 def _(rng: random.Random) -> Sequence[Client]:
     body = chat(shapes.prose(rng, 9), temperature=0.8)
     return [loop(Ask(body, 0.05, Reply(shapes.sentence(rng), 1.0)) for _ in itertools.count())]
 
 
-@runaway("one prompt, each time with another seed, for ever", "", 42)
+@runaway("one prompt, each time with another seed, for ever", "", 42, like=DRAWS)
 def _(rng: random.Random) -> Sequence[Client]:
     text = shapes.prose(rng, 9)
     return [
@@ -120,7 +128,7 @@ def _(rng: random.Random) -> Sequence[Client]:
     return [loop(again((body, Reply("x = 1", 0.5)), path="/v1/completions"))]
 
 
-@runaway("one text embedded again and again", "", 3)
+@runaway("one text embedded again and again", "", 3, like=COLUMN)
 def _(rng: random.Random) -> Sequence[Client]:
     return [
         loop(
@@ -146,7 +154,10 @@ def _(rng: random.Random) -> Sequence[Client]:
 
 for _period in (2, 3, 5):
 
-    @runaway(f"{_period} prompts in turn, temperature 0", "duplicate_prompts", 3 * _period)
+    @runaway(
+        f"{_period} prompts in turn, temperature 0", "duplicate_prompts", 3 * _period,
+        like=EPOCHS.format({3: "three", 5: "five"}[_period]) if _period > 2 else "",
+    )  # fmt: skip
     def _(rng: random.Random, period: int = _period) -> Sequence[Client]:
         return [
             loop(

@@ -155,6 +155,11 @@ def lines(_: random.Random) -> str:
     return "I will not talk in the library again.\n" * 40
 
 
+def mantra(_: random.Random) -> str:
+    """What was asked for: one sentence, twenty-five times, in one line."""
+    return "All will be well, and every manner of thing will be well. " * 25
+
+
 def votes(rng: random.Random) -> str:
     return "\n".join(f"{n}: {rng.choice(['yes', 'no', 'no', 'no'])}" for n in range(1, 90))
 
@@ -164,7 +169,7 @@ FAMILIES: dict[str, Sequence[Shape]] = {
     "tables": (csv, csv_of_zeros, markdown_table, html_table, multiplication),
     "records": (yaml, json_rows, json_booleans, sql, votes),
     "code and logs": (code, unit_tests, logs, log_of_retries, zeros),
-    "verse and lists": (verse, bottles, numbers, check_list, prose, lines),
+    "verse and lists": (verse, bottles, numbers, check_list, prose, lines, mantra),
     "encodings and pictures": (encoded, hex_dump, dna, art, matrix),
 }
 

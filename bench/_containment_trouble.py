@@ -187,6 +187,46 @@ def _(rng: random.Random, n: int) -> Sequence[Client]:
     return _steady(rng, n // 3)
 
 
+def _process(lives: str) -> str:
+    return f'[subsystems.short]\ncommand = ["lives-once", "{lives}", "1"]'
+
+
+@row("a service that crashes three times in a day", toml=_process("10800,18000,25200"), seldom=True)
+def _(rng: random.Random, _: int) -> Sequence[Client]:
+    return _steady(rng, 24, 3_500.0)
+
+
+@row(
+    "a service that crashes three times in the 70 minutes after its first start",
+    toml=_process("300,1700,2000"),
+    seldom=True,
+)
+def _(rng: random.Random, _: int) -> Sequence[Client]:
+    return _steady(rng, 24, 300.0)
+
+
+_BY_HAND = tuple(Change(20.0 + 12.0 * k, what) for k, what in enumerate(["restart", "asked"] * 4))
+
+
+@row(
+    "a service that its developer restarts eight times in two minutes", toml=_process("1e9"), changes=_BY_HAND
+)
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _steady(rng, n, 1.0)
+
+
+_LID = tuple(
+    change for k in range(1, 5)
+    for change in (Change(600.0 * k, "suspend", 300.0), Change(600.0 * k + 4.0, "dies", 1.0))
+)  # fmt: skip
+
+
+@row("a laptop whose lid is closed four times in an hour, and a service that loses its GPU by it", toml=_process("1e9"),
+     changes=_LID, after=300.0, seldom=True)  # fmt: skip
+def _(rng: random.Random, n: int) -> Sequence[Client]:
+    return _steady(rng, max(n, 240), 10.0)
+
+
 @row("three hundred requests at once, two retries, a cap of eight turns (asyncio.gather)")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
     return _steady(rng, max(n, 300), 0.0, 300)

@@ -150,6 +150,7 @@ class Watch:
             "contained_at": self.contained_at,
             "detectors": self._detectors[:4],
             "seconds": self.now,
+            "ends": len(self.exits),
             **self._spent(row),
         }
 

@@ -29,11 +29,16 @@ __all__ = ["Ask", "Change", "Client", "Manner", "Reply", "Workload", "play"]
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to the upstream or the machine: `down`, `up`, `status`, `ok`, `suspend`, `crash` (of the server)."""
+    """What happens to the upstream, the machine or the process `who`.
+
+    To the upstream `down`, `up`, `status`, `retry-after`, `ok`; to the machine `suspend`; to a process `dies` (with
+    exit code `value`), `asked` (SIGTERM by hand), `restart` (a person's order).
+    """
 
     at: float
     what: str
     value: float = 0.0
+    who: str = "short"
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Workload:
     """A row. `oracle_turns`: how many turns after the onset an oracle needs; `onset` in seconds after the start.
 
     `says`: the agent is a process that tells epad this, each at its time. `rests`: it is contained by being made to
-    wait for its answers. `enforce`: what its detectors may do, where this version of epad asks.
+    wait for its answers. `enforce`: what its detectors may do, where this version of epad asks. `like` names the honest
+    row that looks the same for as long as this runaway goes on: for its sake it may cost more than in the old column.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Workload:
     says: Mapping[float, str] = field(default_factory=dict)
     rests: bool = False
     enforce: Mapping[str, str] = field(default_factory=dict)
+    like: str = ""
 
 
 def _bystander(name: str, model: str, every: float, factor: float) -> Client:
@@ -102,7 +109,8 @@ def _toml(row: Workload, main: ModelServer, other: ModelServer) -> str:
     return "\n".join([*lines, row.toml, ""])
 
 
-async def _happen(changes: Sequence[Change], server: ModelServer, clock: VirtualTime) -> None:
+async def _happen(changes: Sequence[Change], server: ModelServer, daemon: VirtualDaemon) -> None:
+    clock, processes = daemon.clock, daemon.engine.processes
     began = clock.loop.time()
     for change in sorted(changes, key=lambda change: change.at):
         await asyncio.sleep(max(0.0, began + change.at - clock.loop.time()))
@@ -119,6 +127,12 @@ async def _happen(changes: Sequence[Change], server: ModelServer, clock: Virtual
                 server.status, server.retry_after = 0, 0.0
             case "suspend":
                 clock.suspend(change.value)
+            case "dies":
+                processes[change.who].end(f"exit {change.value:g}", int(change.value))
+            case "asked":
+                processes[change.who].end("signal SIGTERM", None)
+            case "restart":
+                await daemon.restart(change.who)
 
 
 async def _speak(row: Workload, daemon: VirtualDaemon) -> None:
@@ -142,7 +156,7 @@ async def play(clock: VirtualTime, row: Workload) -> dict[str, Any]:
         main.watch = watch
         seldom = 10.0 if row.seldom else 1.0
         around = [asyncio.ensure_future(asker.play(_bystander(*who, seldom))) for who in _BYSTANDERS]
-        around.append(asyncio.ensure_future(_happen(row.changes, main, clock)))
+        around.append(asyncio.ensure_future(_happen(row.changes, main, daemon)))
         around.append(asyncio.ensure_future(_speak(row, daemon)))
         work = [asyncio.ensure_future(asker.play(client)) for client in row.clients]
         done = asyncio.gather(*work)

@@ -256,7 +256,7 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
     period_seconds: Seconds = 60.0
     backoff_seconds: Seconds = 0.5
     backoff_max_seconds: Seconds = 60.0
-    healthy_seconds: Seconds = 600.0
+    healthy_seconds: Seconds = 1_800.0
     failures_in_a_row: Annotated[int, Meta(ge=0)] = 10  # 0: no such limit
     hung_seconds: Annotated[float, Meta(ge=0)] = 0.0  # 0: a hung process is reported and left alone
     success_exit_codes: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)

@@ -154,6 +154,7 @@ class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     good_looks: Count
     blast_ratio: Annotated[float, Meta(gt=0, le=1)]
     burst_seconds: Seconds = 60.0
+    row_crashes: Count = 5
     enforce: Enforce = {}
 
 

@@ -140,6 +140,7 @@ class Orders:
         if why := self.controller.stands_by:
             raise ConflictError(f"{name} is not restarted: {why}")
         self._note("restart", name, reason, by)
+        self.decider.begin_afresh(name)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
 

@@ -146,6 +146,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         completed=lambda event: event.reason == SUCCEEDED,
         neighbourhood=Neighbourhood(roster.graph, looks, looks.answers_for, lambda: len(roster.names())),
         void=lag.void,
+        slept_until=lag.slept_until,
     )
     return Watchers(
         token_burn=TokenBurn(

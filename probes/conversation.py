@@ -20,7 +20,7 @@ from msgspec import Struct
 from probes.probe import Push
 from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.containment import Rung
 from statemachine.finding import Finding, Severity
@@ -36,11 +36,16 @@ LEAST_LOOP = 6
 """Answers; so one answer alone must come six times. Four in a row were a plain "done" twice in 26 days of
 bench/detectors.py, and no loop."""
 
+LEAST_STUCK = 5
+"""Of one answer, if each is to the same words, and these are an error or were said: neither is a poll's."""
+
 LONG_TOKENS = 100
 """An answer of so many is not given twice to two different questions: a label, a vote, a refusal is shorter."""
 
 WORD_TOKENS = 4
 """Fewer are a yes, a no, a label: those are honest answers to questions that differ in their numbers alone."""
+
+WAIT_FOR_NOTHING = frozenset({Last.SAID, Last.ERROR})
 
 REMEMBERED_QUESTIONS = 32
 """Each by its digest and by that without its numbers."""
@@ -108,6 +113,7 @@ class _Conversation(Struct, gc=False):
     messages: int = 0
     stale: int = 0
     answered_state: bytes = b""
+    stuck: int = 0
 
     def place(self, event: TurnAdmitted) -> Fault | None:
         """Where a request stands to what was seen before; None if it continues from the last state, or is new."""
@@ -138,10 +144,18 @@ class _Conversation(Struct, gc=False):
         if not event.last_message:
             return 0
         again, numbered = event.last_message in self.questions, event.shape and event.shape in self.questions
+        self.stuck = self.stuck + 1 if self._says_the_same(event) else 0
         self.questions = (*self.questions, event.last_message, event.shape)[-REMEMBERED_QUESTIONS:]
         if event.at - self.answered_at >= AT_ONCE_SECONDS or not (again or numbered):
             return LONG_TOKENS
         return 0 if again else WORD_TOKENS
+
+    def _says_the_same(self, event: TurnAdmitted) -> bool:
+        """Whether it hears what it heard before, and waits for nothing: the same words, or an error of another time."""
+        before = self.questions[-2:]
+        if event.last is Last.ERROR and event.shape and before[1:] == (event.shape,):
+            return True
+        return event.last in WAIT_FOR_NOTHING and before[:1] == (event.last_message,)
 
     def answered(self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True) -> None:
         """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn.
@@ -158,11 +172,16 @@ class _Conversation(Struct, gc=False):
         self.replies = (*self.replies, reply)[-REMEMBERED_REPLIES:]
         self.telling = (*self.telling, telling)[-REMEMBERED_REPLIES:]
 
+    def least(self, period: int, repeats: int) -> int:
+        """How many answers make a loop of this period."""
+        least = LEAST_STUCK if period == 1 and self.stuck >= LEAST_STUCK - 1 else LEAST_LOOP
+        return max(period * repeats, least)
+
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
         replies = self.replies
         for period in range(1, LONGEST_PERIOD + 1):
-            length = max(period * repeats, LEAST_LOOP)
+            length = self.least(period, repeats)
             if len(replies) < length or replies[-1] != replies[-1 - period]:
                 continue
             last, repeated = replies[-length:], self.telling[period - length :]
@@ -278,7 +297,7 @@ class ConversationHealth:
         t = self._thresholds
         period = conversation.period(t.loop_repeats)
         if period:
-            times = max(t.loop_repeats, -(-LEAST_LOOP // period))
+            times = -(-conversation.least(period, t.loop_repeats) // period)
             what = "the same answer" if period == 1 else f"the same {period} answers in turn"
             reason, value, limit, unit = f"{what}, {times} times", times, times, "times"
         elif conversation.stale >= t.stale_turns:

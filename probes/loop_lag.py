@@ -10,6 +10,9 @@ from statemachine.clock import Clock
 MAX_LAGS = 256
 """How many are remembered; the oldest are forgotten."""
 
+SLEEP_SECONDS = 15.0
+"""No load keeps the loop from turning for so long: the machine slept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lag:
@@ -61,6 +64,12 @@ class LoopLag:
     def void_since(self, since: float) -> bool:
         """Say whether any time from then to now is void."""
         return self.void(since, self._clock.monotonic())
+
+    def slept_until(self, at: float) -> float:
+        """When the machine last woke up before this time; it does so now if the beat is that late. -inf: never."""
+        if self._due is not None and at - self._due >= SLEEP_SECONDS:
+            return at
+        return max((lag.until for lag in self._lags if lag.seconds >= SLEEP_SECONDS), default=float("-inf"))
 
     def take_worst(self) -> float:
         """The latest that any beat was since this was last asked, in seconds."""

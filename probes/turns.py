@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -11,6 +12,19 @@ from probes.blame import Fault
 
 MAX_HISTORY_DIGESTS = 16
 """How many of a request's history digests an event carries: its size must not grow with the conversation."""
+
+
+class Last(StrEnum):
+    """What the last message of a request is, told from its form and a few words. `UNKNOWN`: nobody has looked.
+
+    A tool's result may come again because something is waited for. An error that comes again, and what was said again
+    word for word, waits for nothing.
+    """
+
+    UNKNOWN = ""
+    SAID = "said"
+    RESULT = "result"
+    ERROR = "error"
 
 
 class TurnAdmitted(Struct, frozen=True, gc=False):
@@ -27,7 +41,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     `random` where the request asks for the likeliest answer (temperature 0, top_k 1), and `drawn` where it asks for a
     sample itself (temperature above 0, a seed, several choices); None where nobody has looked. `shape` is a digest of
     the last message without its numbers and ids: a loop that counts differs from turn to turn in nothing else.
-    `choices` is how many answers the request asks for.
+    `choices` is how many answers the request asks for, `last` what its last message is.
     What a dialect or an endpoint does not have stays empty.
     """
 
@@ -50,6 +64,7 @@ class TurnAdmitted(Struct, frozen=True, gc=False):
     drawn: bool | None = None
     shape: bytes = b""
     choices: int = 1
+    last: Last = Last.UNKNOWN
 
 
 class TurnStreamed(Struct, frozen=True, gc=False):
@@ -92,8 +107,9 @@ class TurnFinished(Struct, frozen=True, gc=False):
     """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
 
     `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant
-    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `fault` says
-    whose it is that the turn did not end well, and `upstream` who was asked last.
+    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `data` says if
+    it begins as JSON, a table or code does. `fault` says whose it is that the turn did not end well, and `upstream` who
+    was asked last.
     """
 
     subsystem: str
@@ -108,6 +124,7 @@ class TurnFinished(Struct, frozen=True, gc=False):
     microusd: int = 0
     fault: Fault = Fault.NOBODY
     upstream: str = ""
+    data: bool = False
 
 
 class TurnObserver(Protocol):

@@ -49,6 +49,18 @@ async def test_a_detector_of_answers_that_only_tells_ends_none(virtual_time: Vir
     assert seen["held"] == []
 
 
+@pytest.mark.parametrize("name", [
+    "a service that its developer restarts eight times in two minutes",
+    "a laptop whose lid is closed four times in an hour, and a service that loses its GPU by it",
+])  # fmt: skip
+async def test_what_happens_to_a_process_is_played(virtual_time: VirtualTime, name: str) -> None:
+    """It ends by hand and by the lid, and is neither held nor told of."""
+    seen = await play(virtual_time, find(name, SMALL))
+    assert containment.is_clean(name, seen)
+    assert seen["ends"] >= 4
+    assert seen["phases"] == []
+
+
 async def test_an_outage_and_its_end_are_played(virtual_time: VirtualTime) -> None:
     name = "two stock clients, the server gone for 40 s"
     seen = await play(virtual_time, find(name, SMALL))
@@ -87,6 +99,41 @@ def test_a_cut_is_a_hold_but_where_one_may_be() -> None:
     assert containment.is_clean("a small model whose poems stick now and then", cut)
     assert not containment.is_clean("streams of tables", _seen(refused_by_hold=1))
     assert not containment.is_clean("streams of tables", {"error": "it broke"})
+
+
+def test_a_runaway_that_costs_more_than_before_names_an_honest_row_that_was_held() -> None:
+    """It may be dearer for that row's sake; one that names none, or a row that was left alone, is not excused."""
+    name = "one text embedded again and again"
+    now = {name: _seen(contained_at=1.0, spent=80)}
+    old = {name: _seen(contained_at=1.0, spent=30)}
+    like = RUNAWAYS[name]().like
+    for held, unstated, untrue in (([[1.0, "agent", "throttle", ""]], 0, True), ([], 0, False)):
+        rows = containment._runaway_rows(now, {**old, like: _seen(held=held)}, "")
+        assert [row.met for row in rows[-2:]] == [unstated == 0, untrue]
+    plain = "one prompt in a tight loop, temperature 0"
+    assert not containment._runaway_rows({plain: now[name]}, {plain: old[name]}, "")[-2].met
+
+
+def test_every_row_that_excuses_another_is_there() -> None:
+    named = {RUNAWAYS[name]().like for name in RUNAWAYS} - {""}
+    assert named <= set(HONEST)
+
+
+@pytest.mark.parametrize(
+    ("now", "was", "worse"),
+    [
+        (3.0, 2.9, False),
+        (3.1, 2.9, True),
+        (0.9, 0.1, False),
+        (1.1, 0.1, True),
+        (None, 2.0, True),
+        (9.0, None, False),
+    ],
+)
+def test_worse_is_dearer_than_before_and_than_an_oracle(
+    now: float | None, was: float | None, worse: bool
+) -> None:
+    assert containment.is_worse(now, was) is worse
 
 
 def test_a_runaway_that_nobody_held_has_no_ratio() -> None:

@@ -73,3 +73,30 @@ async def test_a_crash_loop_of_hours_is_a_matter_of_moments(virtual_time: Virtua
     async with virtual_daemon(virtual_time, toml, seldom=True) as daemon:
         await asyncio.sleep(6 * 3_600)
         assert daemon.engine.spawned["short"] > 5
+
+
+LOOPING = '[subsystems.short]\ncommand = ["lives", "300", "1"]'
+
+
+async def test_a_crash_loop_is_held_and_its_neighbour_is_not(virtual_time: VirtualTime) -> None:
+    async with virtual_daemon(
+        virtual_time, LOOPING + '\n[subsystems.calm]\ncommand = ["lives", "1e9", "0"]'
+    ) as daemon:
+        await asyncio.sleep(1_450.0)
+        assert daemon.hold_of("short").rung is Rung.OPEN
+        await asyncio.sleep(70.0)
+        assert daemon.hold_of("short").rung is Rung.STOP
+        assert daemon.hold_of("short").reason.startswith(
+            "crashed 5 times in a row in 25 min, lives of about 300 s"
+        )
+        assert daemon.hold_of("calm").rung is Rung.OPEN
+
+
+async def test_a_persons_restart_forgives_the_crashes_before_it(virtual_time: VirtualTime) -> None:
+    """Whoever starts it anew has mended something: the fifth crash of all is the first of a row."""
+    async with virtual_daemon(virtual_time, LOOPING) as daemon:
+        await asyncio.sleep(1_250.0)
+        await daemon.restart("short")
+        await asyncio.sleep(310.0)
+        assert daemon.engine.spawned["short"] == 7
+        assert daemon.hold_of("short").rung is Rung.OPEN

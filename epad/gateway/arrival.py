@@ -59,4 +59,5 @@ class Arrival(Struct, frozen=True):
             drawn=sampling.drawn,
             shape=history.shape,
             choices=self.ask.choices // max(1, self.ask.prompts),
+            last=history.last,
         )

@@ -174,7 +174,7 @@ class Relay:
             raise BrokenTurnError(upstream_failed(message))
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
         if answer.status == 200:
-            turn.reply = read.reply.digest()
+            turn.reply, turn.data = read.reply.digest(), read.reply.is_data
             if read.fault is not Fault.NONE:
                 answer.is_none()
                 turn.said = said_in(answer.status, read.failure)
@@ -259,7 +259,7 @@ class Relay:
             turn.end(Outcome.FAILED, "the upstream ended its stream with an error", Failure.NO_ANSWER)
         elif meter.complete:
             turn.end(Outcome.DONE)
-            turn.reply = meter.reply.digest()
+            turn.reply, turn.data = meter.reply.digest(), meter.reply.is_data
         else:
             answer.is_none()
             message = f"upstream {turn.arrival.upstream.name} ended its stream without the end of the answer"

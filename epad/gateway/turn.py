@@ -55,7 +55,7 @@ class Turn:
         self.meter: StreamMeter | None = None
         self.whole: Seen | None = None
         self.status = 0
-        self.reply = b""
+        self.reply, self.data = b"", False
         self.outcome = Outcome.CUT
         self.reason = "cancelled"
         self.failure = Failure.INTERNAL  # until it is known what ended it
@@ -318,6 +318,7 @@ class Turns:
                     microusd=charge.microusd,
                     fault=turn.fault(now),
                     upstream=arrival.upstream.name,
+                    data=turn.data,
                 )
             )
 

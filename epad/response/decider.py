@@ -99,6 +99,10 @@ class Decider:
         """A finding as it counts: of a detector that only tells, a warning."""
         return self._rules.enforcement.judge(finding)
 
+    def begin_afresh(self, subsystem: str) -> None:
+        """Hold nothing against it that its detectors remember: a person starts it anew."""
+        self._world.forget(subsystem)
+
     def hold_for(self, subsystem: str) -> Hold:
         """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
         return self._desired(self.phase)[subsystem]

@@ -22,7 +22,7 @@ from epad.supervisor.manager import Manager, ManagerError
 from epad.supervisor.records import ProcessRecord
 from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.systemd_engine import status_of
-from epad.supervisor.unit_lives import DOWN, OOM_KILL, RUNNING, UnitFacts, deaths_between
+from epad.supervisor.unit_lives import DOWN, OOM_KILL, RUNNING, UnitFacts, deaths_between, life_between
 from probes.subsystems import SubsystemExited, SubsystemSnapshot, SubsystemState
 from statemachine.containment import Rung
 
@@ -245,6 +245,7 @@ class UnitSubsystem:
         restarted = self._facts.active not in DOWN
         status = self._status(found)
         reason = f"{self.spec.unit}: {self._facts.result}"
+        life = life_between(before, self._facts, deaths.crashes)
         for number in range(deaths.crashes + deaths.orderly):
             orderly = number >= deaths.crashes
             self._last_exit = status.text
@@ -258,7 +259,7 @@ class UnitSubsystem:
                     wanted or (orderly and restarted),
                     will_restart=restarted and not wanted and not orderly,
                     reason=SUCCEEDED if orderly else reason,
-                    life_seconds=_life_seconds(found),
+                    life_seconds=life,
                 )
             )
 
@@ -296,9 +297,3 @@ class UnitSubsystem:
             if self._said != (text := f"{error}{hint}"):
                 self._log.error("unit.refused", error=text)
             self._said = text
-
-
-def _life_seconds(found: Mapping[str, Any]) -> float:
-    """How long the main process that ended has run; 0 where another one has begun since."""
-    began, ended = (int(found.get(f"ExecMain{what}TimestampMonotonic", 0)) for what in ("Start", "Exit"))
-    return max(0, ended - began) / 1e6 if began and ended else 0.0

@@ -28,7 +28,10 @@ MOST_DEATHS = 50
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """What systemd says of a unit, as far as a decision needs it."""
+    """What systemd says of a unit, as far as a decision needs it.
+
+    `began` and `ended` are of the last main process, in seconds of CLOCK_MONOTONIC; 0 where it has not.
+    """
 
     active: str
     frozen: bool
@@ -39,6 +42,8 @@ class UnitFacts:
     result: str = ""
     invocation: bytes = b""
     group: str = ""
+    began: float = 0.0
+    ended: float = 0.0
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> UnitFacts:
@@ -53,6 +58,8 @@ class UnitFacts:
             result=str(found.get("Result", "")),
             invocation=bytes(found.get("InvocationID", b"")),
             group=str(found.get("ControlGroup", "")),
+            began=int(found.get("ExecMainStartTimestampMonotonic", 0)) / 1e6,
+            ended=int(found.get("ExecMainExitTimestampMonotonic", 0)) / 1e6,
         )
 
     @property
@@ -93,6 +100,16 @@ def deaths_between(before: UnitFacts, now: UnitFacts, told_early: int) -> Deaths
     if now.active in RUNNING or now.active in DOWN:
         told_early = 0  # a restart that was to come has been counted by now, or does not come
     return Deaths(min(crashes, MOST_DEATHS), orderly, told_early)
+
+
+def life_between(before: UnitFacts, now: UnitFacts, deaths: int) -> float:
+    """How long each run lasted that ended between two looks, in seconds; 0 where nobody knows.
+
+    Where the next run has begun meanwhile, it is the time from one begin to the next, the pause in between included.
+    """
+    if 0 < now.began < now.ended:
+        return now.ended - now.began
+    return (now.began - before.began) / max(1, deaths) if 0 < before.began < now.began else 0.0
 
 
 def _has_ended(before: UnitFacts, now: UnitFacts) -> bool:

@@ -1,7 +1,8 @@
-"""The crashes of each subsystem within a window of time."""
+"""The crashes of each subsystem: within a window of time, and in a row of runs none of which lasted."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,50 @@ LIVES_REMEMBERED = 16
 CRASHES_OF_THE_UNHEALED = 2
 """What was started again and has crashed again has not healed."""
 
+ALIKE = 4.0
+"""Lives that differ by no more than this factor are alike: whatever ends them comes again after as long."""
+
+ASKED_TO_END = ("signal SIGTERM", "signal SIGINT", "signal SIGHUP")
+"""How a process ends that somebody asked to: nothing crashes that way by itself."""
+ASKED_TOO_OFTEN = 9
+"""So often within the window no person asks it: then each such end is a crash like any other."""
+
+
+@dataclass(slots=True)
+class Row:
+    """Runs after each other that all ended by a crash, each of them short; what is long between two ends the row.
+
+    `began` is when the first of them was started, or when it ended where it was long or nobody knows.
+    """
+
+    began: float
+    last_at: float
+    crashes: int = 1
+    shortest: float = math.inf
+    longest: float = 0.0
+
+    @classmethod
+    def begin(cls, event: SubsystemExited, short_seconds: float) -> Row:
+        """A row of one crash. The run before it belongs to the row if it was short."""
+        life = event.life_seconds
+        if not 0 < life <= short_seconds:
+            return cls(event.at, event.at)
+        return cls(event.at - life, event.at, 1, life, life)
+
+    def goes_on(self, event: SubsystemExited, short_seconds: float) -> bool:
+        """Whether a crash is one more of the row: after a short run, and no longer ago than a hold and such a run."""
+        gap = event.at - self.last_at
+        return (event.life_seconds or gap) <= short_seconds and gap <= 2 * short_seconds
+
+    def add(self, event: SubsystemExited) -> None:
+        life = event.life_seconds or event.at - self.last_at
+        self.crashes, self.last_at = self.crashes + 1, event.at
+        self.shortest, self.longest = min(self.shortest, life), max(self.longest, life)
+
+    @property
+    def are_alike(self) -> bool:
+        return self.longest <= ALIKE * self.shortest
+
 
 @dataclass(slots=True)
 class CrashTrack:
@@ -25,6 +70,7 @@ class CrashTrack:
     last: SubsystemExited
     crashed_at: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
     lives: deque[float] = field(default_factory=lambda: deque(maxlen=LIVES_REMEMBERED))
+    row: Row | None = None
 
     @property
     def given_up(self) -> bool:
@@ -50,15 +96,29 @@ class Crashes:
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
         self._tracks: dict[str, CrashTrack] = {}
+        self._asked: dict[str, deque[float]] = {}
 
     def __len__(self) -> int:
         """How many crashes are remembered, of all subsystems."""
         return sum(len(track.crashed_at) for track in self._tracks.values())
 
+    def was_asked(self, event: SubsystemExited) -> bool:
+        """Whether somebody, and not a fault of its own, ended it: by a signal that asks, and not time and again."""
+        if not event.status.startswith(ASKED_TO_END) or not event.will_restart:
+            return False
+        asked = self._asked.setdefault(event.subsystem, deque(maxlen=ASKED_TOO_OFTEN))
+        asked.append(event.at)
+        return len(asked) < ASKED_TOO_OFTEN or asked[0] <= event.at - self._window_seconds
+
     def add(self, event: SubsystemExited) -> CrashTrack:
         """Count one crash; the track it belongs to."""
         track = self._tracks.setdefault(event.subsystem, CrashTrack(event))
         track.last = event
+        short = self._window_seconds / 2
+        if track.row is not None and track.row.goes_on(event, short):
+            track.row.add(event)
+        else:
+            track.row = Row.begin(event, short)
         track.crashed_at.append(event.at)
         if event.life_seconds > 0:
             track.lives.append(event.life_seconds)
@@ -76,6 +136,8 @@ class Crashes:
         if (track := self._tracks.get(name)) is not None:
             while track.crashed_at and track.crashed_at[0] < at:
                 track.crashed_at.popleft()
+            if track.row is not None and track.row.last_at < at:
+                track.row = None
 
     def take_quiet(self) -> list[str]:
         """Name, and forget, the subsystems without a crash in the window that are not down for good."""

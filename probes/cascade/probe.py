@@ -17,6 +17,8 @@ from statemachine.finding import HOST, Finding, Severity
 
 NAME = "cascade"
 CALM_INTERVALS = 2
+AFTER_SLEEP_SECONDS = 60.0
+"""What dies so soon after the machine woke up lost a device by that; of each subsystem once a wake."""
 _LONG_SECONDS = 600.0
 
 
@@ -43,7 +45,8 @@ class Cascade:
     """Told about every exit, and looks at every node on schedule; states roots and leaves victims alone.
 
     Exits that the daemon wanted, and those that `completed` says were the end of the work, are no crashes.
-    `void` says whether a stretch of time is no evidence, since epad itself lagged in it.
+    `void` says whether a stretch of time is no evidence, since epad itself lagged in it; `slept_until`, when the
+    machine last woke up before a time.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Cascade:
         completed: Callable[[SubsystemExited], bool] = exited_cleanly,
         neighbourhood: Neighbourhood | None = None,
         void: Callable[[float, float], bool] = lambda _, __: False,
+        slept_until: Callable[[float], float] = lambda _: float("-inf"),
     ) -> None:
         self._thresholds = thresholds
         self._clock = clock
@@ -62,7 +66,8 @@ class Cascade:
         self._completed = completed
         around = neighbourhood or Neighbourhood()
         self._looks, self._answers_for, self._subsystems = around.looks, around.answers_for, around.subsystems
-        self._void = void
+        self._void, self._slept_until = void, slept_until
+        self._excused: dict[str, float] = {}
         self._crashes = Crashes(thresholds.window_seconds)
         self._attribution = Attribution(around.graph, thresholds.look_rule, thresholds.settle_seconds)
         self._looked_at = self._began_at = clock.monotonic()
@@ -83,12 +88,22 @@ class Cascade:
         if event.wanted:
             return
         name, before = event.subsystem, self.victims()
-        if self._completed(event):
+        if self._completed(event) or self._is_excused(event):
             self._attribution.forget(name, event.at)
             return
         self._attribution.observe(Look(name, event.at, f"it ended with {event.status}", hard=True, told=True))
         self._count(event)
         self._excuse_victims(before, event.at)
+
+    def _is_excused(self, event: SubsystemExited) -> bool:
+        """Whether it is no crash: it was asked to end, or the machine slept and took its devices away."""
+        if self._crashes.was_asked(event):
+            return True
+        slept_until = self._slept_until(event.at)
+        if not event.will_restart or event.at - slept_until > AFTER_SLEEP_SECONDS:
+            return False
+        excused, self._excused[event.subsystem] = self._excused.get(event.subsystem), slept_until
+        return excused is None or slept_until - excused > AFTER_SLEEP_SECONDS
 
     async def sample(self) -> Sequence[Finding]:
         """Look at every node; state the roots that stand, and what has become quiet."""
@@ -155,6 +170,7 @@ class Cascade:
         """Start afresh with a subsystem that was released: its former crashes and looks count no more."""
         self._crashes.forget([subsystem])
         self._given_up.pop(subsystem, None)
+        self._excused.pop(subsystem, None)
         self._attribution.forget(subsystem, self._clock.monotonic())
 
     def _count(self, event: SubsystemExited) -> None:
@@ -165,7 +181,9 @@ class Cascade:
             self._crashes.drop_before(event.subsystem, self._began_at)
         track = self._crashes.add(event)
         self._untold_crash = True
-        if track.given_up or len(track.crashed_at) >= self._thresholds.crashes:
+        limits = self._thresholds
+        is_loop = len(track.crashed_at) >= limits.crashes or limits.goes_on(track.row, event.at)
+        if track.given_up or is_loop:
             self._push(self._crashing(event, track))
         for finding in self._together(event.at):
             self._push(finding)
@@ -223,27 +241,31 @@ class Cascade:
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
-        """A burst, or an end that is not followed by another start, calls for the probe's rung; a slow loop for none.
+        """A burst, a row that goes on, or an end without another start call for the probe's rung; other loops for none.
 
-        Between two of its crashes a slow one works, and stopping it would help nobody: it is told, and left to
-        RECOVERY if it goes on.
+        Between two crashes that are far apart it works, and stopping it would help nobody: that is told. What goes on
+        and on is held, since nobody can rely on it and each start costs what loading a model does.
         """
         limits = self._thresholds
         burst = track.within(limits.together_seconds, event.at)
-        is_burst = burst >= limits.crashes
+        is_burst, goes_on = burst >= limits.crashes, limits.goes_on(track.row, event.at)
         count, seconds = len(track.crashed_at), limits.window_seconds
         if is_burst:
             count, seconds = burst, limits.together_seconds
+        elif goes_on and track.row is not None:
+            count, seconds = track.row.crashes, event.at - track.row.began
+        calls = is_burst or goes_on or track.given_up
         incident = next((i for i in self.incidents() if i.root == event.subsystem), None)
         victims = incident.victims if incident else ()
         lived = f", {track.lived}" if track.lived and not is_burst else ""
-        reason = f"crashed {count} times in {_span(seconds)}{lived}, last with {event.status}"
+        in_a_row = " in a row" if goes_on and not is_burst else ""
+        reason = f"crashed {count} times{in_a_row} in {_span(seconds)}{lived}, last with {event.status}"
         if track.given_up:
             reason = f"it ended with {event.status} and is not restarted: {event.reason}"
         return Finding(
             NAME,
             event.subsystem,
-            self._severity(incident) if is_burst or track.given_up else Severity.ANOMALY,
+            self._severity(incident) if calls else Severity.ANOMALY,
             event.at,
             reason + _taking_along(victims),
             value=count,
@@ -255,7 +277,7 @@ class Cascade:
                 "seconds": seconds,
                 "given_up": track.given_up,
                 "victims": list(victims),
-                **({} if is_burst or track.given_up else {"rung": "open"}),
+                **({} if calls else {"rung": "open"}),
             },
             hard=True,
         )

@@ -44,6 +44,9 @@ of eighteen to 0.030; a sentence that is said over and over, and has another wor
 
 _MARKUP_SHARE, _ROW_CHARACTERS = 0.005, 400
 
+PAGE_CHARACTERS, PAGES = 1_000, 3
+"""Of a unit so long so many repeats are enough beyond `output_characters`, where `output_windows` are more."""
+
 
 class LoopingOutput:
     """Remembers the end of one stream, and for how long it has been saying the same.
@@ -111,7 +114,7 @@ class LoopingOutput:
         if not self.period:
             return self._pack(event)
         unit = self._tail[-self.period :]
-        limit = max(self._allowed(unit), self._thresholds.output_windows * self.period)
+        limit = max(self._allowed(unit), self._repeats(self.period))
         if self.stretch >= limit:
             return self._state(event, "characters", self.stretch, limit, unit)
         return self._pack(event)
@@ -134,6 +137,13 @@ class LoopingOutput:
         self.period, self.stretch = (len(tail) - size - at if at >= 0 else 0), 0
         if self.period:
             self.stretch = _repeated(tail, self.period)
+
+    def _repeats(self, period: int) -> int:
+        """How many characters of repetition are some: of what is a page long nobody asks for ten."""
+        windows = self._thresholds.output_windows
+        if period < PAGE_CHARACTERS:
+            return windows * period
+        return min(windows * period, self._thresholds.output_characters + PAGES * period)
 
     def _allowed(self, unit: str) -> int:
         t = self._thresholds

@@ -17,7 +17,7 @@ from probes.token_burn import prompts_told as told
 from probes.token_burn.rounds import Asked, Question, Rounds, weight_of_pause
 from probes.token_burn.thresholds import TokenBurnThresholds
 from probes.token_burn.verdict import Verdict
-from probes.turns import TurnAdmitted, TurnFinished
+from probes.turns import Last, TurnAdmitted, TurnFinished
 
 MAX_CONVERSATIONS = 64
 """Of one subsystem, how many are followed for appended loops; those that were quiet longest go first."""
@@ -33,7 +33,8 @@ chance, and then a long answer does not come twice; a single letter may, forty t
 LONG_TOKENS = 16
 RENUMBERED, RENUMBERED_TOKENS = 0.5, 32
 """What it counts that prompts which differ in numbers alone have the same answer, if the answer is so long: of a
-thousand bookings that are looked through for fraud nearly all are answered by one word, and no two by a sentence."""
+thousand bookings that are looked through for fraud nearly all are answered by one word or one report in JSON, and no
+two by a sentence."""
 
 LIKELIEST_DRAWS = 24
 """So often the likeliest answer is asked for again, whatever was answered: there is only one, but for rounding. So
@@ -47,6 +48,10 @@ times, nobody fifty times."""
 
 GROWN_TURNS = 5
 """Fewer turns, each with a larger prompt, are nothing to speak of."""
+
+ERRORS_APPENDED = 9
+"""So often the same error comes back, whatever is tried: one that is worked on changes sooner; "ok" and "continue" come
+back more often in honest work."""
 
 STILL_SECONDS = 90.0
 """So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""
@@ -145,7 +150,8 @@ class Repetition:
         for asked in ended.asked:
             weight = asked.weight if said else 0.0
             if asked.rounds is self._numbered:
-                weight *= RENUMBERED if event.output_tokens >= RENUMBERED_TOKENS else 0.0
+                telling = event.output_tokens >= RENUMBERED_TOKENS and not event.data
+                weight *= RENUMBERED if telling else 0.0
             elif asked.rounds is self._prompts and ended.unsaid:
                 weight *= unsaid
             asked.rounds.answer(asked, event.reply, weight)
@@ -226,7 +232,8 @@ class Repetition:
         if question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
             times = sum(one.in_a_row for one in looping)
             return told.appended(t, event, times, talk.first_tokens, cycle, answers_differ=False)
-        if talk.in_a_row >= t.appended_loops:
+        most = min(t.appended_loops, ERRORS_APPENDED) if event.last is Last.ERROR else t.appended_loops
+        if talk.in_a_row >= most:
             return told.appended(t, event, talk.times, talk.first_tokens, 1, answers_differ=True)
         return None
 
@@ -271,7 +278,8 @@ class Repetition:
         if at - self._found_at < STILL_SECONDS:
             return 1.0
         idle = waited - (self._busy_at(at) - question.busy_at_answer)
-        return weight_of_pause(idle, long=exactly and question.tokens >= PARAGRAPH_TOKENS)
+        before, question.paused = question.paused, idle
+        return weight_of_pause(idle, long=exactly and question.tokens >= PARAGRAPH_TOKENS, before=before)
 
     def _busy_at(self, at: float) -> float:
         return self._busy + (at - self._busy_since if self._repeats else 0.0)

@@ -30,7 +30,10 @@ SLOWLY = 0.125
 
 LONG_POLL_SECONDS, LONG_SLOWLY = 15.0, 0.25
 """The same for a question whose answer is a paragraph: a poll is answered in a word, and a dashboard asks each half
-minute."""
+minute. With pauses that are alike it counts in full: a person who tries again waits now longer and now less."""
+
+ALIKE_SHARE = 0.05
+"""Pauses that differ by so little are alike."""
 
 
 class Question(Struct, eq=False):
@@ -44,6 +47,7 @@ class Question(Struct, eq=False):
     answers: int = 0
     counted: int = 0
     answered_at: float = 0.0
+    paused: float = -1.0
     busy_at_answer: float = 0.0
     sampling: tuple[bytes, str] = (b"", "")
     reply: bytes | None = None
@@ -129,10 +133,14 @@ class Rounds:
         return list({id(question): question for question in self._last}.values())
 
 
-def weight_of_pause(seconds: float, *, long: bool = False) -> float:
-    """What a repetition counts that comes so long after the last answer, which was a `long` one or not."""
+def weight_of_pause(seconds: float, *, long: bool = False, before: float = -1.0) -> float:
+    """What a repetition counts that comes so long after the last answer, which was a `long` one or not.
+
+    `before` is how long the pause before that one was, negative if there was none.
+    """
     if seconds < AT_ONCE_SECONDS:
         return 1.0
     if long:
-        return LONG_SLOWLY if seconds < LONG_POLL_SECONDS else 0.0
+        alike = before < 0 or abs(seconds - before) <= ALIKE_SHARE * seconds
+        return 0.0 if seconds >= LONG_POLL_SECONDS else 1.0 if alike else LONG_SLOWLY
     return SLOWLY if seconds < POLL_SECONDS else 0.0

@@ -50,6 +50,7 @@ BURN_WINDOWS: Mapping[str, BurnWindow] = MappingProxyType(
     {
         "fast": BurnWindow(300.0, 0.03, "throttle"),
         "steady": BurnWindow(900.0, 0.06, "throttle"),
+        "long": BurnWindow(1_800.0, 0.10, "throttle"),
         "slow": BurnWindow(7_200.0, 0.24, "throttle"),
     }
 )

@@ -11,6 +11,7 @@ DIES = "import time; time.sleep(0.4); print('RuntimeError: CUDA out of memory. T
 CONFIG = f"""{QUICK}
 [probes.cascade]
 burst_seconds = 0.1
+row_crashes = 20
 settle_seconds = 0.05
 [subsystems.loop]
 command = ["{sys.executable}", "-S", "-c", "{DIES}"]
@@ -41,11 +42,25 @@ def test_a_slow_loop_is_told_then_given_up_and_nobody_else_suffers() -> None:
         assert len([e for e in house.events("subsystem.exited") if e["subsystem"] == "loop"]) == 7
         said = house.ctl("status", "loop").stdout
         assert (
-            "none was ready for 600 s; mend that, then `epactl release loop` and `epactl restart loop`"
+            "none was ready for 1800 s; mend that, then `epactl release loop` and `epactl restart loop`"
             in said
         )
         assert "Tried 2 GiB" not in said
         bystander = house.subsystem("bystander")
         assert (bystander["state"], bystander["hold"]["rung"]) == ("running", "open")
         assert house.status()["phase"] == "QUARANTINE"
+        assert house.stop() == 0
+
+
+def test_a_loop_that_goes_on_is_held_before_it_is_given_up() -> None:
+    """Five in a row are enough: told at the third, stopped at the fifth, and nobody else is."""
+    with installation(CONFIG.replace("row_crashes = 20\n", "")) as house:
+        house.start()
+        house.wait(lambda: house.subsystem("loop")["hold"]["rung"] == "stop", "it to be held", 60)
+        told, held = (event["fields"] for event in house.events("anomaly.raised"))
+        assert told["evidence"]["rung"] == "open"
+        assert held["reason"].startswith("crashed 5 times in a row in ")
+        assert "epactl release loop --reason TEXT" in house.ctl("status", "loop").stdout
+        bystander = house.subsystem("bystander")
+        assert (bystander["state"], bystander["hold"]["rung"]) == ("running", "open")
         assert house.stop() == 0

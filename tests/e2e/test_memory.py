@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 import urllib.request
+from typing import Any
 
-from installed import QUICK, installation
+import pytest
+from installed import QUICK, Installation, installation
+
+from epad.supervisor.cgroup import NoCgroupError, delegated
 
 # Takes 300 MiB a second after its start, in steps, and lives on.
 HOG = "import time; time.sleep(1); x = [bytearray(b'a') * (50 << 20) for _ in range(6)]; time.sleep(600)"
@@ -55,3 +59,28 @@ def test_a_hog_above_its_limit_is_stopped_and_the_same_without_a_limit_is_shown(
         assert 'epad_subsystem_cpu_seconds_total{subsystem="other"}' in series
         assert [e["subsystem"] for e in house.events("anomaly.raised")] == ["hog"]
         assert house.stop() == 0
+
+
+def has_memory_control() -> bool:
+    """Whether what is made below our own control group has a memory controller."""
+    try:
+        own = delegated(managed=False)
+        return "memory" in (own.path / "cgroup.subtree_control").read_text().split()
+    except (NoCgroupError, OSError):
+        return False
+
+
+@pytest.mark.skipif(not has_memory_control(), reason="no writable cgroup v2 with a memory controller here")
+def test_a_hog_in_a_control_group_is_ended_by_the_kernel_at_its_limit() -> None:
+    """And told as that: what the kernel holds is left to it, and the supervisor says why it died."""
+    with installation(CONFIG) as house:
+        house.start()
+        house.wait(lambda: bool(ends_of_memory(house)), "the kernel to end it", 60)
+        assert {event["subsystem"] for event in ends_of_memory(house)} == {"hog"}
+        assert house.subsystem("bystander")["hold"]["rung"] == "open"
+        assert house.stop() == 0
+
+
+def ends_of_memory(house: Installation) -> list[dict[str, Any]]:
+    ends = house.events("subsystem.exited")
+    return [event for event in ends if "out of memory" in event["fields"]["status"]]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from epad.gateway.dialects.body import read_object
 from epad.gateway.dialects.history import History, read_history
+from probes.turns import Last
 
 ONE, OTHER = str(uuid.UUID(int=7 << 100)), str(uuid.UUID(int=(1 << 128) - 5))
 
@@ -30,6 +31,7 @@ def history(message: str | dict[str, Any]) -> History:
     ("object at 0x7f12ab", "object at 0x55e9c4"),
     ("cost 1,204.50 so far", "cost 9.75 so far"),
     ("step17 of 40: go on", "step18 of 40: go on"),
+    ("go on", "go on......"), ("go on", "go on!? "),
 ])  # fmt: skip
 def test_numbers_times_and_ids_make_no_difference(one: str, other: str) -> None:
     assert history(one).shape == history(other).shape
@@ -51,6 +53,25 @@ def test_the_result_of_a_call_is_known_again_whatever_the_number_of_the_call(key
     assert history(one).last_message == history(other).last_message
     assert history(one).digests != history(other).digests
     assert history(one).last_message != history({**one, "content": "found"}).last_message
+
+
+@pytest.mark.parametrize(("message", "kind"), [
+    ("go on", Last.SAID), ("Error: no such file", Last.ERROR), ("It is not found out yet", Last.ERROR),
+    ({"role": "tool", "tool_call_id": "a", "content": "still running"}, Last.RESULT),
+    ({"role": "tool", "tool_call_id": "a", "content": "Permission denied"}, Last.ERROR),
+    ({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "ok"}]}, Last.RESULT),
+    ({"role": "user", "content": 'he said "tool" to me'}, Last.SAID),
+    ({"role": "user", "content": "long " * 2_000 + "and then it failed"}, Last.ERROR),
+    ({"role": "user", "content": "long " * 2_000 + "error" + " long" * 2_000}, Last.SAID),
+])  # fmt: skip
+def test_what_the_last_message_is(message: str | dict[str, Any], kind: Last) -> None:
+    """Told from its two ends: a tool's result, an error of whomever, or what was said."""
+    assert history(message).last is kind
+
+
+def test_no_message_is_of_no_kind() -> None:
+    empty = read_history(read_object(b'{"messages": []}', frozenset()))
+    assert empty.last is Last.UNKNOWN
 
 
 @given(st.text(max_size=3_000), st.integers(0, 10**12))

@@ -194,3 +194,19 @@ def test_a_space_between_two_pieces_that_are_digested_apart_is_one() -> None:
     apart.say("a" * 4_096)
     apart.say("b")
     assert apart.digest() != whole.digest()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_data"),
+    [
+        (['{"ok"', ": true}"], True), (["\n  ", "[1, 2]"], True), (["```json\n{}"], True), (["| a | b |"], True),
+        (["<row/>"], True), (["All ", "{is} well"], False), (["", " "], False), ([], False), (["{" * 5_000], True),
+    ],
+)  # fmt: skip
+def test_what_begins_as_data_is_known(pieces: list[str], is_data: bool) -> None:
+    """By its first word, however it comes."""
+    reply = Reply()
+    for piece in pieces:
+        reply.say(piece)
+    reply.digest()
+    assert reply.is_data is is_data

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epad.config import BudgetConfig, UpstreamConfig
+from epad.gateway.errors import UpstreamError
 from epad.gateway.health import State
 from epad.gateway.http.message import Fields
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.observers import TurnFanout
-from probes.blame import Fault
+from probes.blame import Failure, Fault
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock
@@ -271,25 +272,34 @@ async def test_a_subsystem_that_has_just_begun_is_loading_and_not_gone() -> None
         await upstreams.stop()
 
 
-async def test_a_machine_without_files_left_blames_no_upstream(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What this machine lacks is the host's."""
-    async with world(tmp_path) as w:
+async def test_a_machine_without_files_left_blames_no_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine lacks is the host's, for a turn and for a look.
 
-        async def no_file(*_: object, **__: object) -> None:
-            raise OSError(24, "Too many open files")
+    From the start there is no file: a look that had a connection already would leave it to the turn.
+    """
+    tried = 0
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", no_file)
-        pool = w.gateway._parts.upstreams._pool
-        for connection in list(pool._all):
-            connection.abort()
-        await asyncio.sleep(0.05)
-        upstreams = w.gateway._parts.upstreams
-        with pytest.raises(Exception, match="Too many open files") as raised:
-            await upstreams.post(upstream_of(w), "/v1/chat/completions", b"{}", Fields([]))
-        assert raised.value.failure.value == "host short"  # type: ignore[attr-defined]
-        assert not upstream_of(w).health.is_open
+    async def no_file(*_: object, **__: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", no_file)
+    config = {"ours": UpstreamConfig(url="http://127.0.0.1:9", dialects=DIALECTS)}
+    upstreams = Upstreams(config, 1.0, 1.0, ManualClock())
+    await upstreams.start()
+    try:
+        [ours] = upstreams.all()
+        async with asyncio.timeout(10):
+            while not tried:  # the look of the start
+                await asyncio.sleep(0)
+        with pytest.raises(UpstreamError, match="Too many open files") as raised:
+            await upstreams.post(ours, "/v1/chat/completions", b"{}", Fields([]))
+        assert raised.value.failure is Failure.HOST_SHORT
+        assert ours.health.reason == ""
+        assert not ours.health.is_open
+    finally:
+        await upstreams.stop()
 
 
 @pytest.mark.parametrize(("fields", "seconds"), [

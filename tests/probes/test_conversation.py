@@ -20,7 +20,7 @@ from probes.conversation import (
     ConversationThresholds,
     _Conversation,
 )
-from probes.turns import MAX_HISTORY_DIGESTS, TurnAdmitted, TurnFinished, TurnRefused
+from probes.turns import MAX_HISTORY_DIGESTS, Last, TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
@@ -37,7 +37,12 @@ class Bench:
         self.turns = 0
 
     def send(
-        self, messages: Sequence[str], conversation: str = "c", retry: int = 0, subsystem: str = "agent"
+        self,
+        messages: Sequence[str],
+        conversation: str = "c",
+        retry: int = 0,
+        subsystem: str = "agent",
+        last: Last = Last.UNKNOWN,
     ) -> str:
         self.turns += 1
         turn = f"t{self.turns}"
@@ -54,13 +59,16 @@ class Bench:
             conversation=conversation,
             messages=len(messages),
             history=history,
+            last_message=messages[-1].encode() if last else b"",
+            shape=messages[-1].strip("0123456789").encode() if last else b"",
+            last=last,
         )
         self.probe.admitted(event)
         return turn
 
-    def answer(self, turn: str, reply: str = "", subsystem: str = "agent") -> None:
+    def answer(self, turn: str, reply: str = "", subsystem: str = "agent", tokens: int = 1) -> None:
         at = self.clock.monotonic()
-        self.probe.finished(TurnFinished(subsystem, at, turn, "done", 1, 1, 2, 200, reply.encode()))
+        self.probe.finished(TurnFinished(subsystem, at, turn, "done", 1, tokens, 2, 200, reply.encode()))
 
     def talk(self, replies: Sequence[str], conversation: str = "c") -> None:
         """A conversation that grows: each answer, and a message of its own after it."""
@@ -202,6 +210,32 @@ async def test_forgetting_starts_afresh() -> None:
     bench.talk(["same"] * 5)
     assert bench.pushed == []
     assert await bench.faults() == {}
+
+
+@pytest.mark.parametrize(
+    ("last", "found_at"), [(Last.ERROR, 6), (Last.SAID, 6), (Last.RESULT, 7), (Last.UNKNOWN, 6)]
+)
+def test_what_is_no_poll_is_found_an_answer_sooner(last: Last, found_at: int) -> None:
+    """The same error, or the same words, after the same answer: five times. A tool's result may be waited for."""
+    bench, messages = Bench(), ["do it"]
+    while not bench.pushed:
+        bench.answer(bench.send(messages, last=last), "call the tool")
+        messages += ["call the tool", "it is so"]
+        bench.clock.advance(1)
+    assert (len(messages) - 1) / 2 == found_at
+    times = 6 if last in {Last.RESULT, Last.UNKNOWN} else 5
+    assert bench.pushed[0].reason.endswith(f"the same answer, {times} times")
+
+
+@pytest.mark.parametrize(("last", "found_at"), [(Last.ERROR, 6), (Last.SAID, 7), (Last.RESULT, 7)])
+def test_an_error_of_another_time_is_the_same_error(last: Last, found_at: int) -> None:
+    """What is said with another number may ask something new."""
+    bench, messages = Bench(), ["do it"]
+    while not bench.pushed:
+        bench.answer(bench.send(messages, last=last), "call the tool", tokens=9)
+        messages += ["call the tool", f"it is so {len(messages)}"]
+        bench.clock.advance(1)
+    assert (len(messages) - 1) / 2 == found_at
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(2, 4))

@@ -80,3 +80,19 @@ def test_memory_is_bounded_and_the_newest_lag_is_known(pauses: list[float]) -> N
     assert len(loop.lag._lags) <= MAX_LAGS
     if last is not None:
         assert loop.lag.void(last.since, last.until)
+
+
+def test_a_long_lag_is_a_sleep_of_the_machine() -> None:
+    """Known from the moment at which anything runs after it, before the next beat; a busy second is none."""
+    loop = Loop()
+    loop.lag.beat()
+    for pause in (1.0, 14.0):
+        loop.clock.advance(pause)
+        loop.lag.beat()
+    assert loop.lag.slept_until(loop.clock.monotonic()) == float("-inf")
+    loop.clock.advance(600.0)
+    woke = loop.clock.monotonic()
+    assert loop.lag.slept_until(woke) == woke
+    loop.lag.beat()
+    loop.clock.advance(0.25)
+    assert loop.lag.slept_until(loop.clock.monotonic()) == woke

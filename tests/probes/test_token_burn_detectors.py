@@ -125,6 +125,7 @@ def test_each_burn_window_sees_its_own_pace() -> None:
     assert burning(8.2, 600) == []
     assert [(name, 240 <= at <= 320) for at, name in burning(9.5, 400)] == [("fast", True)]
     assert [(name, 780 <= at <= 920) for at, name in burning(6.2, 1_000)] == [("steady", True)]
+    assert [(name, 1_500 <= at <= 1_900) for at, name in burning(5.2, 2_400)] == [("long", True)]
     assert [(name, at >= 6_000) for at, name in burning(3.1, 7_200)] == [("slow", True)]
     assert burning(2.6, 9_000) == []
 

@@ -177,20 +177,20 @@ def test_a_row_of_failures_is_given_up_within_the_hour(
     assert Looper(config, *lives, succeeded=succeeded).given_up_within(3_600.0) is not None
 
 
-@pytest.mark.parametrize("life", [600.0, 900.0, 1_200.0])
+@pytest.mark.parametrize("life", [1_800.0, 2_700.0, 7_200.0])
 def test_a_healthy_run_ends_the_row(life: float) -> None:
     """What works for its healthy time is started again for ever; the cascade probe tells of it."""
     assert Looper(RestartConfig(), life).given_up_within(30 * 86_400.0) is None
 
 
 def test_a_long_run_that_was_never_ready_is_not_healthy() -> None:
-    """It loads for 20 minutes and dies: nobody was ever served."""
-    verdict = Looper(RestartConfig(), 1_200.0, ready=False).given_up_within(86_400.0)
+    """It loads for half an hour and dies: nobody was ever served."""
+    verdict = Looper(RestartConfig(), 2_000.0, ready=False).given_up_within(86_400.0)
     assert verdict is not None
     assert verdict.reason == NEVER_HEALTHY
 
 
-@given(st.lists(st.floats(0.0, 599.0), min_size=12, max_size=40), st.floats(0, 1))
+@given(st.lists(st.floats(0.0, 1_799.0), min_size=12, max_size=40), st.floats(0, 1))
 @settings(max_examples=50)
 def test_no_row_is_longer_than_it_may_be(lives: list[float], chance: float) -> None:
     """Eleven failures without a healthy run in between are the end, in whatever rhythm."""
@@ -211,14 +211,14 @@ def test_a_recoverys_trial_goes_on_with_the_row() -> None:
     looper.history = looper.history.for_trial()
     assert looper.history.restarted_at == ()
     assert looper.dies().decision is Decision.GIVE_UP
-    looper.history, looper.lives = looper.history.for_trial(), (700.0, 45.0)
+    looper.history, looper.lives = looper.history.for_trial(), (1_900.0, 45.0)
     assert looper.dies().decision is Decision.RESTART
     assert looper.history.in_a_row == 1
 
 
 def test_failures_of_the_last_hour_are_remembered_through_a_healthy_run() -> None:
     """For the probe that counts them after the daemon was started again."""
-    looper = Looper(RestartConfig(), 1_200.0)
+    looper = Looper(RestartConfig(healthy_seconds=600.0), 1_200.0)
     for _ in range(4):
         looper.dies()
     at = looper.history.failed_at
@@ -231,7 +231,7 @@ def test_failures_of_the_last_hour_are_remembered_through_a_healthy_run() -> Non
     [
         (
             (45.0,),
-            "it never ran healthily: died 11 times in a row, lives of about 45 s, none was ready for 600 s",
+            "it never ran healthily: died 11 times in a row, lives of about 45 s, none was ready for 1800 s",
         ),
         ((30.0, 200.0), "died 11 times in a row, lives of 30 to 200 s"),
         ((0.2,), "restart budget spent: 5 in 60 s, lives of about 0 s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,8 +19,11 @@ from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.tasks import Tasks
 from epad.supervisor.unit import UnitFacts, UnitStep, UnitSubsystem, unit_step
 from epad.system import SystemClock
+from probes.cascade import Cascade, CascadeThresholds
 from probes.subsystems import SubsystemState
+from statemachine.clock import ManualClock
 from statemachine.containment import Rung
+from statemachine.finding import Finding
 
 STATES = ("active", "reloading", "activating", "deactivating", "inactive", "failed")
 EVERYTHING = [
@@ -196,6 +200,37 @@ async def test_restarts_of_systemd_are_told_and_counted(world: World) -> None:
     await unit.converge()
     assert not world.exits[-1].will_restart
     assert unit.has_failed
+
+
+@pytest.mark.parametrize("life", [3.0, 33.0, 420.0, 1_140.0, 1_200.0])
+@pytest.mark.parametrize("result", ["core-dump", "success"])
+@pytest.mark.parametrize("seen_waiting", [True, False])
+async def test_a_loop_that_systemd_keeps_up_is_told_and_held_within_the_hour(
+    world: World, life: float, result: str, seen_waiting: bool
+) -> None:
+    """`Restart=always`: it does not matter how the runs end, how long they last, and whether a look falls between."""
+    clock, pushed = ManualClock(), list[Finding]()
+    probe = Cascade(CascadeThresholds(), clock=clock, push=pushed.append)
+    manager = Looping()
+    manager.found["ExecMainStartTimestampMonotonic"] = int(clock.monotonic() * 1e6)
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.launch()
+    while not pushed or "rung" in pushed[-1].evidence:
+        clock.advance(life)
+        found, now = manager.found, int(clock.monotonic() * 1e6)
+        if seen_waiting:
+            waits = {"ActiveState": "activating", "SubState": "auto-restart", "Result": result}
+            how = {"ExecMainCode": 1, "ExecMainStatus": int(result != "success")}
+            manager.found = {**found, **waits, **how, "ExecMainExitTimestampMonotonic": now}
+            await unit.converge()
+        again = {"MainPID": found["MainPID"] + 1, "NRestarts": found["NRestarts"] + 1}
+        manager.found = {**found, **again, "ExecMainStartTimestampMonotonic": now}
+        await unit.converge()
+        for event in world.exits:
+            probe.exited(replace(event, at=clock.monotonic()))
+        world.exits.clear()
+        assert clock.monotonic() - 1_000.0 <= 3_600.0
 
 
 async def test_a_persons_restart_is_no_crash(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.supervisor.unit_lives import MOST_DEATHS, Deaths, UnitFacts, deaths_between
+from epad.supervisor.unit_lives import MOST_DEATHS, Deaths, UnitFacts, deaths_between, life_between
 
 UP = UnitFacts(
     "active", frozen=False, watchdog=False, pid=100, sub="running", result="success", invocation=b"a"
@@ -142,3 +142,25 @@ def test_what_systemd_says_is_read() -> None:
     assert (facts.pid, facts.restarts, facts.sub, facts.invocation) == (None, 4, "auto-restart", b"\1\2")
     assert not facts.ended_well
     assert deaths_between(facts, facts, 0) == Deaths()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "deaths", "life"),
+    [
+        ((100.0, 0.0), (100.0, 145.0), 1, 45.0),
+        ((100.0, 0.0), (148.0, 0.0), 1, 48.0),
+        ((100.0, 90.0), (148.0, 90.0), 1, 48.0),
+        ((100.0, 0.0), (190.0, 0.0), 3, 30.0),
+        ((0.0, 0.0), (190.0, 0.0), 1, 0.0),
+        ((100.0, 0.0), (100.0, 0.0), 0, 0.0),
+    ],
+)
+def test_how_long_a_run_lasted(
+    before: tuple[float, float], now: tuple[float, float], deaths: int, life: float
+) -> None:
+    """From its own times where the look falls between two runs, else from one begin to the next."""
+    facts = [
+        UnitFacts("active", frozen=False, watchdog=False, pid=1, began=began, ended=ended)
+        for began, ended in (before, now)
+    ]
+    assert life_between(facts[0], facts[1], deaths) == life

@@ -17,7 +17,7 @@ from epad.rules import make_enforcement
 from probes.blame import Fault
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
+from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
 
@@ -40,6 +40,8 @@ class Ask:
     attempt: str = ""
     choices: int = 1
     messages: int = 1
+    last: Last = Last.UNKNOWN
+    data: bool = False
     outcome: str = "done"
     fault: Fault = Fault.NOBODY
     status: int = 200
@@ -157,7 +159,7 @@ class Players:
             prompt_tokens=ask.prompt_tokens, last_message=ask.message.encode(), conversation=ask.conversation,
             messages=ask.messages, history=(ask.prompt.encode(),) if ask.conversation else (),
             sampling=ask.sampling.encode(), random=not ask.greedy, drawn=ask.drawn, shape=ask.shape.encode(),
-            attempt=ask.attempt, choices=ask.choices,
+            attempt=ask.attempt, choices=ask.choices, last=ask.last,
         )  # fmt: skip
         self.burn.admitted(event)
         self.talk.admitted(event)
@@ -172,7 +174,7 @@ class Players:
         self.heard.tokens += tokens
         event = TurnFinished(
             "agent", self.clock.monotonic(), turn, ask.outcome, ask.prompt_tokens, ask.tokens, tokens, ask.status,
-            ask.reply.encode(), fault=ask.fault,
+            ask.reply.encode(), fault=ask.fault, data=ask.data,
         )  # fmt: skip
         self.burn.finished(event)
         self.talk.finished(event)

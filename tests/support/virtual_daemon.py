@@ -21,11 +21,13 @@ from typing import Any
 from unittest import mock
 
 import structlog
+from virtual_memory import VirtualMemory
 from virtual_processes import VirtualEngine
 from virtual_time import VirtualTime
 
 import epad.daemon
 import epad.house
+import epad.watchers
 from epad.config_load import load
 from epad.directories import Directories
 from epad.house import House
@@ -37,7 +39,7 @@ from epad.watchers import Watchers
 from statemachine.containment import Hold
 from statemachine.phase import Phase
 
-MACHINES_OWN = frozenset({"vram", "host", "ledger_integrity", "datastore"})
+MACHINES_OWN = frozenset({"vram", "host", "ledger_integrity", "datastore", "memory"})
 """Probes that read this machine: a busy disk here says nothing of what is played."""
 
 BASE = """
@@ -110,6 +112,10 @@ class VirtualDaemon:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
             speaker.sendto(text.encode(), self.engine.environments[name]["NOTIFY_SOCKET"])
 
+    async def restart(self, name: str) -> None:
+        """Start a process anew, as `epactl restart` does."""
+        await self.house._orders.restart(name, "by hand", "a test")
+
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
 
@@ -122,11 +128,12 @@ async def virtual_daemon(
     tick_seconds: float = 1.0,
     seldom: bool = False,
     environment: Mapping[str, str] | None = None,
+    memory: VirtualMemory | None = None,
 ) -> AsyncIterator[VirtualDaemon]:
     """Run the daemon with this configuration on top of `BASE`.
 
     `seldom` makes what looks every second or two look a few times a minute, so that a day costs a third: for what
-    takes hours anyway.
+    takes hours anyway. `memory` is what the processes take, where that is part of what is played.
     """
     tick_seconds = SELDOM_SECONDS if seldom else tick_seconds
     toml = f"{toml}\n{SELDOM}" if seldom else toml
@@ -143,11 +150,15 @@ async def virtual_daemon(
         for target, name, new in (
             (epad.daemon, "House", _remembering(houses)),
             (epad.house, "choose", lambda *_: engine),
-            (Watchers, "all", _without_machine(Watchers.all)),
+            (Watchers, "all", _without_machine(Watchers.all, {"memory"} if memory is not None else set())),
             (LogPump, "run", _rests),
             (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
         ):
             stack.enter_context(mock.patch.object(target, name, new))
+        if memory is not None:
+            memory.engine = engine
+            if hasattr(epad.watchers, "FootprintReader"):
+                stack.enter_context(mock.patch.object(epad.watchers, "FootprintReader", return_value=memory))
         if seldom:
             slow = partial(Surroundings, settings=Settings(watch_seconds=SELDOM_SECONDS))
             stack.enter_context(mock.patch.object(epad.house, "Surroundings", slow))
@@ -181,8 +192,9 @@ def _remembering(houses: list[House]) -> type[House]:
     return Remembered
 
 
-def _without_machine(every: Any) -> Any:
-    return lambda watchers: [probe for probe in every(watchers) if probe.name not in MACHINES_OWN]
+def _without_machine(every: Any, played: set[str]) -> Any:
+    left_out = MACHINES_OWN - played
+    return lambda watchers: [probe for probe in every(watchers) if probe.name not in left_out]
 
 
 async def _rests(*_: Any) -> None:

@@ -1,7 +1,8 @@
 """Processes that live in virtual time: a supervisor's engine without the kernel.
 
 A process is what its command says: `("lives", "45", "1")` ends by itself after 45 virtual seconds with exit code 1,
-`("lives-once", "45", "1")` only the first time. A frozen one ages no more. Nothing is forked, so a crash loop of a day
+`("lives", "45,300", "1")` after 45 and 300 in turn, `("lives-once", "45", "1")` only the first time; with several lives
+each of them once. A frozen one ages no more. Nothing is forked, so a crash loop of a day
 takes as long as its bookkeeping.
 """
 
@@ -32,17 +33,26 @@ class VirtualProcess:
     frozen: bool = False
     timer: asyncio.TimerHandle | None = None
     since: float = 0.0
+    before: float = 0.0
+    group: None = None
+
+    @property
+    def lived(self) -> float:
+        """How long it has run, the time in which it was frozen left out."""
+        going = self.timer is not None and not self.exited.done()
+        return self.before + (self.exited.get_loop().time() - self.since if going else 0.0)
 
     def run(self) -> None:
         loop = asyncio.get_running_loop()
         self.since = loop.time()
-        self.timer = loop.call_later(self.seconds, self.end, f"exit code {self.code}", self.code)
+        self.timer = loop.call_later(self.seconds, self.end, f"exit {self.code}", self.code)
 
     def stand_still(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-            self.seconds -= asyncio.get_running_loop().time() - self.since
+            ran = asyncio.get_running_loop().time() - self.since
+            self.seconds, self.before = self.seconds - ran, self.before + ran
 
     def end(self, text: str, code: int | None) -> None:
         if self.timer is not None:
@@ -86,13 +96,21 @@ class VirtualProcess:
 
 @dataclass
 class VirtualEngine:
-    """Implements `epad.supervisor.engine.Engine`. `spawned` counts the starts, `environments` are the last ones."""
+    """Implements `epad.supervisor.engine.Engine`.
+
+    `spawned` counts the starts; `environments` and `processes` are the last ones.
+    """
 
     boot_id: str = "virtual"
     name: str = "virtual"
     spawned: dict[str, int] = field(default_factory=dict)
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    processes: dict[str, VirtualProcess] = field(default_factory=dict)
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(FIRST_PID))
+
+    def now(self) -> float:
+        """The time that the processes live in."""
+        return next(iter(self.processes.values())).exited.get_loop().time() if self.processes else 0.0
 
     def describe(self) -> str:
         return "processes that are played"
@@ -105,15 +123,18 @@ class VirtualEngine:
 
     async def spawn(self, launch: Launch) -> Child:
         manner, seconds, code = launch.command
-        name = Path(launch.log_file).stem
-        self.spawned[name] = self.spawned.get(name, 0) + 1
+        name, lives = Path(launch.log_file).stem, seconds.split(",")
+        start = self.spawned.get(name, 0)
+        self.spawned[name] = start + 1
         self.environments[name] = launch.environment
-        if manner == "lives-once" and self.spawned[name] > 1:
+        seconds = lives[start % len(lives)]
+        if manner == "lives-once" and start >= len(lives):
             seconds = "1e9"
         identity = ProcessIdentity(next(self._pids), 1, self.boot_id)
         exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         process = VirtualProcess(identity, int(code), float(seconds), exited)
         process.run()
+        self.processes[name] = process
         return Child(identity, launch.marks, process, exited, -1)
 
     async def adopt(self, identity: ProcessIdentity, marks: Mapping[str, str]) -> Child:

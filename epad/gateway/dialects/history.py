@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.shape import refuse_entries
-from probes.turns import MAX_HISTORY_DIGESTS
+from probes.turns import MAX_HISTORY_DIGESTS, Last
 
 # Half of a SHA-256: probes keep many of them.
 _DIGEST_BYTES = 16
@@ -33,6 +33,19 @@ _NUMBERED = re.compile(
 # A word that is numbered has one of these: an id need not have a digit.
 _TELLING = re.compile(rb"[0-9-]")
 _END_BYTES = 1_024
+
+_PADDING = b' \t\r\n"}].,!?-_*#'
+_OF_TOOLS = (b'"tool"', b'"tool_result"', b'"function_call_output"', b'"function"')
+_COMPLAINTS = (
+    b"error",
+    b"denied",
+    b"failed",
+    b"not found",
+    b"no such",
+    b"traceback",
+    b"exception",
+    b"unable to",
+)
 
 _MARK = b'"cache_control"'
 # A regular expression holds the interpreter: over 32 MiB for a third of a second.
@@ -58,6 +71,7 @@ class History(Struct, frozen=True):
     digests: tuple[bytes, ...] = ()
     sizes: tuple[int, ...] = ()
     shape: bytes = b""
+    last: Last = Last.UNKNOWN
 
 
 NO_HISTORY = History()
@@ -107,8 +121,10 @@ def _history(
             digests.append(digest)
             sizes.append(size)
     last = _CALL_ID.sub(b"", message) if len(message) <= _SEARCHED_BYTES and b"_id" in message else message
+    ends = last if len(last) <= 2 * _END_BYTES else last[:_END_BYTES] + last[-_END_BYTES:]
+    shape = _digest(_unnumbered(ends))
     return History(
-        conversation, _digest(last), len(messages), tuple(digests), tuple(sizes), _digest(_unnumbered(last))
+        conversation, _digest(last), len(messages), tuple(digests), tuple(sizes), shape, _kind_of(ends)
     )
 
 
@@ -116,9 +132,24 @@ def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()[:_DIGEST_BYTES]
 
 
-def _unnumbered(message: bytes) -> bytes:
-    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts."""
-    ends = message if len(message) <= 2 * _END_BYTES else message[:_END_BYTES] + message[-_END_BYTES:]
+def _kind_of(ends: bytes) -> Last:
+    """What a message is, by its two ends."""
+    lowered = ends.lower()
+    for complaint in _COMPLAINTS:
+        if complaint in lowered:
+            return Last.ERROR
+    for mark in _OF_TOOLS:
+        if mark in ends:
+            return Last.RESULT
+    return Last.SAID
+
+
+def _unnumbered(ends: bytes) -> bytes:
+    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts.
+
+    Nor with the stops at its end: a prompt that is padded with them stays the same.
+    """
+    ends = ends.rstrip(_PADDING)
     if _TELLING.search(ends) is None:
         return ends
     # What is numbered has no space in it, and most words have neither: to look at the others alone takes half the time.

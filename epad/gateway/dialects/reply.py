@@ -9,6 +9,7 @@ _DIGEST_BYTES = 16
 _OF_NOTHING = hashlib.sha256().digest()
 # What has come is hashed so many characters at a time: chunk by chunk took longer than reading the JSON did.
 _HASHED_CHARACTERS = 4096
+_BEGIN_DATA = ("{", "[", "<", "|", "```")
 
 
 class Reply:
@@ -22,6 +23,8 @@ class Reply:
         self._unhashed_characters = 0
         self._taken_bytes = 0
         self._said = False
+        self.is_data = False
+        """Whether what is said begins as JSON, a table, markup or a block of code does."""
         self._called = False
         self._space = False
 
@@ -54,7 +57,9 @@ class Reply:
         if not words:
             self._space = True
             return
-        if self._said and (self._space or text[0].isspace()):
+        if not self._said:
+            self.is_data = words[0].startswith(_BEGIN_DATA)
+        elif self._space or text[0].isspace():
             self._text.update(b" ")
         self._text.update(" ".join(words).encode())
         self._said, self._space = True, text[-1].isspace()

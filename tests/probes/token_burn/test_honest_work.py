@@ -9,6 +9,7 @@ import pytest
 from turn_streams import Ask, Client, Players, Refused, Wait
 
 from probes.blame import Fault
+from probes.turns import Last
 
 RATIOS = {"error_ratio", "retry_ratio"}
 """Whose fault a failure is, is tested beside them."""
@@ -97,6 +98,33 @@ def chat(turns: int, *, message: str = "", pause: float = 0.3) -> Client:
         yield Wait(pause)
 
 
+def by_hand(scripts: int, runs: int) -> Client:
+    """A person who runs one script after the other ten times, now sooner and now later."""
+    rng = random.Random(1)
+    for script in range(scripts):
+        for _ in range(runs):
+            yield Ask(f"script {script}", f"paragraph {script}", tokens=80, greedy=True)
+            yield Wait(rng.uniform(4.0, 12.0))
+
+
+def reports(turns: int) -> Client:
+    """Readings of a sensor, each with a report by a schema: the numbers are all that is new."""
+    for turn in range(turns):
+        yield Ask(f"reading {turn}", "{all is well}", tokens=40, shape="reading 0", greedy=True, data=True)
+
+
+def mending(failures: int, error: str, last: Last) -> Client:
+    """An agent that tries one thing after the other, and hears the same of each until it passes."""
+    for job in range(20):
+        for turn in range(failures + 1):
+            yield Ask(
+                f"j{job}.{turn}", f"patch {job}.{turn}", tokens=LONG, prompt_tokens=500 + 200 * turn,
+                conversation=f"c{job}", message=error if 0 < turn < failures else f"job {job}.{turn}",
+                messages=2 * turn + 1, last=last, drawn=True,
+            )  # fmt: skip
+            yield Wait(0.5)
+
+
 def given_up(turns: int) -> Client:
     """Every third prompt is asked three times: the client's own time-out is shorter than the server is slow."""
     for turn in range(turns):
@@ -183,6 +211,10 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
         (Ask(f"q{n // 20}", f"{n}", drawn=True, choices=10) for n in range(400)),  # type: ignore[list-item]
     ],
     "health checks, a minute": lambda: [health(300, 60.0)],
+    "a person who runs each script ten times": lambda: [by_hand(25, 10)],
+    "readings of a sensor, one report": lambda: [reports(300)],
+    "an agent that hears the same error eight times": lambda: [mending(9, "error: no such symbol", Last.ERROR)],
+    "an agent whose tool says ok twelve times": lambda: [mending(13, "ok", Last.RESULT)],
     "a growing chat": lambda: [chat(200)],
     "continue, said by a person": lambda: [chat(60, message="continue", pause=8.0)],
     "retries of the client's own time-out": lambda: [given_up(200)],

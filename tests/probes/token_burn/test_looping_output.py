@@ -204,6 +204,19 @@ def test_a_loop_of_prose_is_found_soon_wherever_it_begins(
     assert found - before >= min(allowed, len(text))
 
 
+@pytest.mark.parametrize(("sentences", "repeats"), [(8, 10.0), (30, 5.0), (80, 4.0)])
+def test_of_a_page_fewer_repeats_are_enough(sentences: int, repeats: float) -> None:
+    """Ten of a line; three of a page beyond two thousand characters, since nobody asks for ten."""
+    chance = random.Random(sentences)
+    page = " ".join(
+        f"The {chance.choice(WORDS)} {place} saw {chance.choice(WORDS)} and the old man."
+        for place in range(sentences)
+    )
+    found = found_after((page + " ") * 14, 24)
+    assert found is not None
+    assert (repeats - 1) * len(page) <= found <= (repeats + 1) * len(page) + 200
+
+
 @given(st.text(alphabet=LETTERS + "\n", min_size=20, max_size=200), st.integers(1, 60))
 def test_what_counts_is_never_a_loop(line: str, piece: int) -> None:
     """Whatever the line is: its number is something new each time."""

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from probes.token_burn.rounds import (
     AT_ONCE_SECONDS,
+    LONG_POLL_SECONDS,
+    LONG_SLOWLY,
     LONGEST_CYCLE,
     POLL_SECONDS,
     REMEMBERED_QUESTIONS,
@@ -93,3 +95,17 @@ def test_a_longer_pause_never_counts_more(one: float, other: float) -> None:
     assert weight_of_pause(max(one, other)) <= weight_of_pause(min(one, other))
     assert weight_of_pause(AT_ONCE_SECONDS - 0.01) == 1.0
     assert weight_of_pause(POLL_SECONDS) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "before", "weight"),
+    [
+        (6.0, -1.0, 1.0), (6.0, 6.0, 1.0), (6.0, 6.29, 1.0), (6.0, 6.31, LONG_SLOWLY), (6.0, 14.0, LONG_SLOWLY),
+        (LONG_POLL_SECONDS, LONG_POLL_SECONDS, 0.0), (AT_ONCE_SECONDS - 0.01, 60.0, 1.0),
+    ],
+)  # fmt: skip
+def test_pauses_that_are_alike_count_in_full_where_the_answer_is_long(
+    seconds: float, before: float, weight: float
+) -> None:
+    """A machine's are; a person waits now longer and now less."""
+    assert weight_of_pause(seconds, long=True, before=before) == weight

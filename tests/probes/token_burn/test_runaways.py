@@ -9,6 +9,7 @@ import pytest
 from turn_streams import Ask, Client, Heard, Players, Refused, Wait
 
 from probes.blame import Fault
+from probes.turns import Last
 
 LONG = 120
 
@@ -34,12 +35,12 @@ def cycle(prompts: int, *, greedy: bool = True) -> Client:
         yield Ask(f"p{turn % prompts}", f"r{turn % prompts}", greedy=greedy)
 
 
-def appending(*, same: bool, drawn: bool = True, pause: float = 0.2) -> Client:
+def appending(*, same: bool, drawn: bool = True, pause: float = 0.2, last: Last = Last.RESULT) -> Client:
     """The same message on a prompt that grows: a tool that fails, a step that is not taken."""
     for turn in itertools.count():
         yield Ask(
             f"p{turn}", "call the tool" if same else f"try {turn}", tokens=40, prompt_tokens=1_000 + 200 * turn,
-            conversation="c", message="error: no such file", messages=2 * turn + 1, drawn=drawn,
+            conversation="c", message="it came back", messages=2 * turn + 1, drawn=drawn, last=last,
         )  # fmt: skip
         yield Wait(pause)
 
@@ -107,6 +108,14 @@ RUNAWAYS: dict[str, tuple[Callable[[], list[Client]], int, str]] = {
     "the same call, the same result": (lambda: [appending(same=True)], 8, "loop"),
     "the same call, a tool that takes 3 s": (lambda: [appending(same=True, pause=3.0)], 60, "appended_loop"),
     "the same message, other answers": (lambda: [appending(same=False)], 14, "appended_loop"),
+    "the same error, other answers": (lambda: [appending(same=False, last=Last.ERROR)], 9, "appended_loop"),
+    "the same call, the same error": (lambda: [appending(same=True, last=Last.ERROR)], 6, "loop"),
+    "the same words, the same answer": (lambda: [appending(same=True, last=Last.SAID)], 6, "loop"),
+    "one prompt every ten seconds, a paragraph": (
+        lambda: [tight(greedy=True, pause=9.0)],
+        8,
+        "identical_prompts",
+    ),
     "two agents that are polite": (lambda: [politeness()], 24, "appended_loop"),
     "a counter in the prompt": (lambda: [counting()], 14, "renumbered_prompts"),
     "a counter in a growing prompt": (lambda: [counting(grows=True)], 14, "loop"),
