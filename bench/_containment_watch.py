@@ -13,7 +13,7 @@ from virtual_daemon import VirtualDaemon
 from virtual_time import VirtualTime
 
 from epad.gateway.access import Access
-from epad.observers import TurnFanout
+from epad.probing.fan_out import TurnFanout
 from probes.subsystems import SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung

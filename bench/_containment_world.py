@@ -22,7 +22,7 @@ from _containment_watch import watching  # noqa: E402
 from virtual_daemon import VirtualDaemon, virtual_daemon  # noqa: E402
 from virtual_time import VirtualTime  # noqa: E402
 
-from epad.config_probes import TokenBurnConfig  # noqa: E402
+from epad.configuration.probe_schema import TokenBurnConfig  # noqa: E402
 
 __all__ = ["Ask", "Change", "Client", "Manner", "Reply", "Workload", "play"]
 

@@ -18,8 +18,7 @@ import msgspec
 import structlog
 
 import epad
-from epad.config import BudgetConfig, GatewayConfig, UpstreamConfig
-from epad.database import Database
+from epad.configuration.schema import BudgetConfig, GatewayConfig, UpstreamConfig
 from epad.gateway.access import Access
 from epad.gateway.budget import Budgets
 from epad.gateway.identity import KEY_SCHEMA, Identities
@@ -27,8 +26,9 @@ from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
-from epad.metrics import Metrics
-from epad.system import SystemClock
+from epad.metrics.registry import Metrics
+from epad.runtime.clock import SystemClock
+from epad.storage.database import Database
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 

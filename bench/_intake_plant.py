@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from epad import cli, crowd, daemon
+from epad.daemon import cli, process
 from epad.gateway import bodies, intake
 from epad.gateway.dialects import body
+from epad.listeners import connection_limits
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -25,10 +26,10 @@ def plant(name: str) -> None:
         "thread": lambda: setattr(intake.Intake, "read", _at_once),
         "bodies": lambda: setattr(bodies.Bodies, "refuses", _nothing),
         "crowd": lambda: (
-            setattr(crowd.Crowd, "admits", lambda *_: True),
-            setattr(crowd.Crowd, "thin", lambda *_: 0),
-            setattr(crowd.Crowd, "expired", lambda *_: []),
-            setattr(daemon, "raise_limit", _nothing),
+            setattr(connection_limits.Crowd, "admits", lambda *_: True),
+            setattr(connection_limits.Crowd, "thin", lambda *_: 0),
+            setattr(connection_limits.Crowd, "expired", lambda *_: []),
+            setattr(process, "raise_limit", _nothing),
         ),
     }[name]()
 

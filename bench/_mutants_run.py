@@ -54,7 +54,7 @@ _OPTIONS = (
 )
 # What the tests import and no mutant changes: imported before the forks, it costs each of them nothing.
 _OTHERS = (
-    "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "epad.config_load", "httptools",
+    "aiohttp.web", "anthropic", "apscheduler", "apsw", "dbus_fast", "epad.configuration.load", "httptools",
     "hypothesis.stateful", "msgspec", "nacl.signing", "ollama", "openai", "prometheus_client", "psutil",
     "pytest_asyncio", "structlog", "transitions",
 )  # fmt: skip

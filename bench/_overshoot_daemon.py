@@ -10,8 +10,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from epad.cli import main
-from epad.system import SystemClock
+from epad.daemon.cli import main
+from epad.runtime.clock import SystemClock
 
 
 def set_wall_clock(step: Path) -> None:

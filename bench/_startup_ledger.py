@@ -12,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from epad.config_load import load
+from epad.configuration.load import load
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.batch import insert, rows_of, tail_of
 from epad.ledger.entry import CloseTurn, OpenTurn, Stamp
 from epad.ledger.head import Head
-from epad.ledger.keeping import note_sealed, sum_up
-from epad.ledger.places import Places
+from epad.ledger.heads_and_segments import note_sealed, sum_up
+from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.rows import Values, open_reader
 from epad.ledger.seal import Sealer

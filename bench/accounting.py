@@ -30,7 +30,7 @@ from _byte_server import ByteServer, Script
 from _gateway_inside import Inside, inside
 from _harness import Row, write
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 
 _COMMAND = "python bench/accounting.py"
 _DIALECTS = ("openai", "ollama", "anthropic")

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from _harness import Row, run
 
-from epad.config_load import load
-from epad.watchers import make_assessor
+from epad.configuration.load import load
+from epad.probing.build import make_assessor
 from probes.cascade import (
     Cascade,
     CascadeThresholds,

@@ -27,7 +27,7 @@ from epad.checkpoint.bundle import Label, bundle_id, create
 from epad.checkpoint.restore import restore
 from epad.checkpoint.source import SqliteSource
 from epad.checkpoint.verify import verify_bundle
-from epad.datastore.look import look
+from epad.inspection.inspect import look
 from epad.ledger.head import Signer
 
 GIGABYTE = 1_000_000_000

@@ -26,7 +26,7 @@ from _gateway_stub import ANSWER, STREAMED, Stub
 from _gateway_targets import free_port
 from _harness import Row, run
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway import bodies, field_policy, headers
 from epad.gateway.admission import Admitted
 from epad.gateway.arrivals import Arriving

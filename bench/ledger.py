@@ -23,16 +23,16 @@ from pathlib import Path
 from _harness import Row, run
 from msgspec import structs
 
-from epad.config import LedgerConfig
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.configuration.schema import LedgerConfig
 from epad.ledger.entry import TurnNames
-from epad.ledger.everything import check_segments
-from epad.ledger.places import Places
+from epad.ledger.full_verification import check_segments
+from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.segment import segment_paths
 from epad.ledger.store import CloseTurn, Ledger, OpenTurn
 from epad.ledger.verify import verify
-from epad.system import SystemClock
+from epad.runtime.clock import SystemClock
 
 TURNS_PER_SECOND = 100
 AT_ONCE = 32

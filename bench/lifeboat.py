@@ -17,16 +17,16 @@ from pathlib import Path
 
 from _harness import Row, run
 
-from epad.config_load import load
-from epad.database import Database
+from epad.configuration.load import load
+from epad.control_loop.journal import JOURNAL_SCHEMA
 from epad.ledger.entry import CloseTurn, OpenTurn
-from epad.ledger.places import Places
+from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
-from epad.lifeboat.cargo import Cargo
-from epad.lifeboat.first import FirstTier
+from epad.lifeboat.contents import Cargo
+from epad.lifeboat.first_tier import FirstTier
 from epad.lifeboat.frames import newest
-from epad.response.journal import JOURNAL_SCHEMA
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 
 GOAL_SECONDS = 1.0

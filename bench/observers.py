@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 
 from _harness import Row, run
 
-from epad.config_load import load
-from epad.observers import TurnFanout
-from epad.spending import SpendingBook
-from epad.system import SystemClock
-from epad.thresholds import conversation_thresholds, progress_thresholds, token_burn_thresholds
+from epad.configuration.load import load
+from epad.configuration.thresholds import conversation_thresholds, progress_thresholds, token_burn_thresholds
+from epad.gateway.spending import SpendingBook
+from epad.probing.fan_out import TurnFanout
+from epad.runtime.clock import SystemClock
 from probes.conversation import ConversationHealth
 from probes.progress import Progress
 from probes.token_burn import SubsystemBudget, TokenBurn

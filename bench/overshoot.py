@@ -27,7 +27,7 @@ from _overshoot_aliases import ALIASES, Alias
 from _overshoot_lives import CLOCKS, LIMIT, REMOVALS, Lives, live
 from _overshoot_naive import NaiveProxy
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 
 _COMMAND = "python bench/overshoot.py"
 _DIALECTS = ("openai", "ollama", "anthropic")

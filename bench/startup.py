@@ -29,8 +29,8 @@ import apsw
 from _harness import Row, run
 from _startup_ledger import YearOfTurns
 
-from epad.ledger.everything import verify_everything
-from epad.ledger.places import Places
+from epad.ledger.full_verification import verify_everything
+from epad.ledger.paths import Places
 
 FULL = "--full" in sys.argv
 COMMAND = shlex.join(["python", "bench/startup.py", *sys.argv[1:]])

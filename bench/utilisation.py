@@ -29,7 +29,7 @@ from _gateway_targets import Skip
 from _harness import Row, run
 from _utilisation_package import FRAMEWORKS, Package, install, installed, package
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 
 _COMMAND = "python bench/utilisation.py"
 _MOST = 16

@@ -28,13 +28,13 @@ MAX_LINES = 450
 
 # Programs that run as short-lived children, and so may open database files: bundle parts, live sources.
 CHILD_MODULES = {
-    "epad/checkpoint/copying.py",
-    "epad/checkpoint/file_copy.py",
-    "epad/checkpoint/sqlite_copy.py",
+    "epad/copying/copied_file.py",
+    "epad/copying/file_copy.py",
+    "epad/copying/sqlite_copy.py",
     "epad/checkpoint/verify.py",
-    "epad/datastore/baseline.py",
-    "epad/datastore/changes.py",
-    "epad/datastore/look.py",
+    "epad/inspection/baseline.py",
+    "epad/inspection/changes.py",
+    "epad/inspection/inspect.py",
     "epad/datastore/restore.py",
 }
 FILE_BODY_CALLS = {
@@ -139,11 +139,11 @@ def _reads_a_file(node: ast.Call) -> bool:
 
 
 RULES: list[tuple[Rule, str, str]] = [
-    (wrong_way, "probes/x.py", "def look():\n    from epad.config import Config"),
+    (wrong_way, "probes/x.py", "def look():\n    from epad.configuration.schema import Config"),
     (wrong_way, "statemachine/x.py", "import probes.probe"),
     (wrong_way, "runners/x.py", "from statemachine.phase import Phase"),
     (wrong_way, "epad/x.py", "import runners.contract"),
-    (wrong_way, "probes/x.py", "from importlib import import_module\nimport_module('epad.daemon')"),
+    (wrong_way, "probes/x.py", "from importlib import import_module\nimport_module('epad.daemon.process')"),
     (second_sqlite, "epad/x.py", "import sqlite3"),
     (second_sqlite, "runners/x.py", "from aiosqlite import connect"),
     (model_library, "epad/x.py", "import torch.nn as nn"),
@@ -177,7 +177,7 @@ def test_innocent_code_passes() -> None:
     """Paths of databases may be named and handed to SQLite or to a child; other files may be opened."""
     lines = [
         "import apsw",
-        "from epad import config",
+        "from epad.configuration import schema as config",
         "connect(directories.ledger_database)",
         "Ledger.open(state_database)",
         "Path('a.toml').read_text()",

@@ -16,7 +16,7 @@ from _containment_rows import HONEST, PLANTS, RUNAWAYS, find
 from _containment_runaway import DETECTOR
 from _containment_world import play
 
-from epad.config_load import load
+from epad.configuration.load import load
 
 SMALL = 0.1
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from virtual_time import START_UTC, BlockedError, StillError, VirtualTime, VirtualTimeLoop, run_virtually
 
-from epad.system import SystemClock
+from epad.runtime.clock import SystemClock
 
 DAY = 86_400.0
 

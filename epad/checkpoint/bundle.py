@@ -18,15 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from epad import __version__
-from epad.checkpoint.child import ChildError, ask_child
-from epad.checkpoint.copying import CopiedFile, CopyReport
-from epad.checkpoint.disk import Disk
-from epad.checkpoint.errors import (
-    BundleDamagedError,
-    CheckpointError,
-    disk_error,
-    no_room,
-)
 from epad.checkpoint.manifest import (
     MANIFEST_FILE,
     SCHEMA,
@@ -52,6 +43,10 @@ from epad.checkpoint.source import (
     check_names,
 )
 from epad.checkpoint.verify import Verification
+from epad.copying.child import ChildError, ask_child
+from epad.copying.copied_file import CopiedFile, CopyReport
+from epad.copying.disk import Disk
+from epad.copying.errors import BundleDamagedError, CheckpointError, disk_error, no_room
 from epad.ledger.head import Signer
 
 PARTIAL_SUFFIX = ".partial"
@@ -206,7 +201,7 @@ async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seco
     sealed = isinstance(source, DirectorySource) and source.sealed
     try:
         report = await ask_child(
-            f"epad.checkpoint.{module}",
+            f"epad.copying.{module}",
             str(source.path),
             str(destination),
             *(["--sealed"] if sealed else []),

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
-from epad.config import Config, DatastoreConfig, StateConfig
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import Config, DatastoreConfig, StateConfig
 from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, LOG_FILE
 
 DATASTORES = "datastores"

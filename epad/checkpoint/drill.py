@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 
 from epad.checkpoint.bundle import Bundle
-from epad.checkpoint.child import ChildError, ask_child
-from epad.checkpoint.copying import die_with_parent, give_way
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.restore import restore
 from epad.checkpoint.verify import Verification, bundle_faults
-from epad.events import EventKind, EventLog
-from epad.metrics import Metrics
+from epad.copying.child import ChildError, ask_child
+from epad.copying.copied_file import die_with_parent, give_way
+from epad.copying.errors import CheckpointError
+from epad.metrics.registry import Metrics
+from epad.storage.event_log import EventKind, EventLog
 from probes.probe import Push
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity

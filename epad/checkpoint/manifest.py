@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.errors import BundleDamagedError
+from epad.copying.errors import BundleDamagedError
 
 SCHEMA = 1
 MANIFEST_FILE = "MANIFEST.json"

@@ -19,12 +19,12 @@ from datetime import datetime
 from pathlib import Path
 
 from epad.checkpoint.bundle import read_bundle
-from epad.checkpoint.copying import CopiedFile, DestinationError, sealed
-from epad.checkpoint.disk import FILE_MODE, Disk, Owner
-from epad.checkpoint.errors import CheckpointError, disk_error, no_room
 from epad.checkpoint.manifest import Manifest, Part
 from epad.checkpoint.verify import bundle_faults, part_faults
-from epad.ledger.places import ANY_STARTS, STARTS_FILE, witness_of
+from epad.copying.copied_file import CopiedFile, DestinationError, sealed
+from epad.copying.disk import FILE_MODE, Disk, Owner
+from epad.copying.errors import CheckpointError, disk_error, no_room
+from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
 
 LOG_FILE = "restores.jsonl"
 LOCK_FILE = "daemon.lock"

@@ -11,8 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from epad.checkpoint.bundle import PARTIAL_SUFFIX, Bundle, bundle_number, read_bundle
-from epad.checkpoint.disk import Disk
-from epad.checkpoint.errors import BundleDamagedError, disk_error
+from epad.copying.disk import Disk
+from epad.copying.errors import BundleDamagedError, disk_error
 
 # Renamed to this before it is emptied, so that a half-removed bundle never looks like one.
 REMOVING_SUFFIX = ".removing"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.manifest import Part, is_safe
+from epad.copying.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.copying import CHUNK_BYTES, die_with_parent, give_way
 from epad.checkpoint.critical_state import DATASTORES, datastore_of
-from epad.checkpoint.disk import Disk
-from epad.checkpoint.errors import BundleDamagedError
 from epad.checkpoint.manifest import (
     MANIFEST_FILE,
     OWN_FILES,
@@ -34,6 +31,9 @@ from epad.checkpoint.manifest import (
     verified_mark,
 )
 from epad.checkpoint.signature import signature_fault
+from epad.copying.copied_file import CHUNK_BYTES, die_with_parent, give_way
+from epad.copying.disk import Disk
+from epad.copying.errors import BundleDamagedError
 from epad.ledger.anchor import KEYS_FILE
 
 FAULTS_SHOWN = 20
@@ -164,7 +164,7 @@ def database_faults(path: Path, part: Part) -> Iterator[str]:
 def _foreign_faults(path: Path, part: Part) -> Iterator[str]:
     """Check what can be checked of another program's database: a collation that only it has is no fault of the copy."""
     # Imported here: a bundle without foreign databases is verified without it.
-    from epad.datastore.structure import check_structure  # noqa: PLC0415
+    from epad.inspection.structure import check_structure  # noqa: PLC0415
 
     try:
         yield from (f"{part.file}: {line}" for line in check_structure(path, deep=False).faults)
@@ -190,7 +190,7 @@ def _ledger_faults(path: Path, part: Part, anchor: Path | None) -> Iterator[str]
 
 def _datastore_faults(path: Path, part: Part, state: Path) -> Iterator[str]:
     # Imported here for the same reason.
-    from epad.datastore.look import copy_faults  # noqa: PLC0415
+    from epad.inspection.inspect import copy_faults  # noqa: PLC0415
 
     name = datastore_of(part.name)
     yield from (f"datastore {name}: {fault}" for fault in copy_faults(path, state / DATASTORES / name))

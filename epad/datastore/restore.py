@@ -21,16 +21,16 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from epad import page_sums
-from epad.checkpoint.copying import die_with_parent
 from epad.checkpoint.critical_state import DATASTORES
-from epad.checkpoint.disk import DIRECTORY_MODE, Disk
-from epad.checkpoint.errors import NO_ROOM, CheckpointError
-from epad.checkpoint.file_copy import SQLITE_MAGIC
 from epad.checkpoint.restore import COMPANIONS, refuse_open
 from epad.checkpoint.retention import list_bundles
-from epad.datastore.baseline import GOOD_FILE, digest_of, load_baseline
-from epad.datastore.look import Look, look
+from epad.copying.copied_file import die_with_parent
+from epad.copying.disk import DIRECTORY_MODE, Disk
+from epad.copying.errors import NO_ROOM, CheckpointError
+from epad.copying.file_copy import SQLITE_MAGIC
+from epad.inspection.baseline import GOOD_FILE, digest_of, load_baseline
+from epad.inspection.inspect import Look, look
+from epad.storage import page_checksums
 
 INTENT_FILE = "restoring.json"
 RECORD_FILE = "restored.json"
@@ -283,7 +283,7 @@ def _is_wal(path: Path) -> bool:
 
 
 def _to_wal(staged: Path) -> None:
-    page_sums.register()  # its first page is changed: without its sum renewed it could never be opened again
+    page_checksums.register()  # its first page is changed: without its sum renewed it could never be opened again
     connection = apsw.Connection(str(staged))
     try:
         connection.pragma("journal_mode", "wal")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epad.config_probes import HostConfig
+from epad.configuration.probe_schema import HostConfig
 from epad.doctor.finding import Check, Verdict
-from epad.host_readings import disk_of
+from epad.probing.host_reader import disk_of
 
 FSYNCS = 20
 # Every turn waits for one commit before it is forwarded: beyond this a person notices.

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from epad.config import Config
-from epad.config_load import ConfigError, find, load
-from epad.directories import resolve
+from epad.configuration.directories import resolve
+from epad.configuration.load import ConfigError, find, load
+from epad.configuration.schema import Config
 from epad.doctor import disk, gpus, house, machine
 from epad.doctor.finding import Check, Verdict, look
-from epad.supervisor.choice import would_use
+from epad.supervisor.engine_choice import would_use
 
 
 def examine(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from epad.doctor.finding import Check, Verdict
-from epad.system import SystemClock
+from epad.runtime.clock import SystemClock
 from probes.probe import ProbeError
 from probes.vram import GpuSample
 from probes.vram.amd import AmdGpus, cards

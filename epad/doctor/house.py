@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from epad.config import Config, DatastoreConfig, SubsystemConfig, UpstreamConfig
+from epad.configuration.schema import Config, DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.doctor.finding import Check, Verdict
 from epad.gateway.errors import UpstreamError
 from epad.gateway.looking import LOOK_PATHS

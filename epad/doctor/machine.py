@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from epad.doctor.finding import Check, Verdict
-from epad.host_readings import RESOURCES, parse_pressure
-from epad.supervisor.bus import find_bus
+from epad.probing.host_reader import RESOURCES, parse_pressure
 from epad.supervisor.cgroup import NoCgroupError, delegated, mount_point
+from epad.supervisor.systemd_bus import find_bus
 
 MIN_OPEN_FILES = 4_096  # a turn in flight holds two sockets, a child three files
 TIME_ERROR = 5  # adjtimex(2): nobody keeps this clock

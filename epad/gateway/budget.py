@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct, structs
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.allowance import Room
 from epad.gateway.errors import BudgetError
 from epad.gateway.limits import (

@@ -11,10 +11,10 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from epad.config import Config, PriceConfig
-from epad.gateway.doorkeeper import Doorkeeper
+from epad.configuration.schema import Config, PriceConfig
+from epad.gateway.authenticator import Doorkeeper
 from epad.gateway.http.server import HttpServer, Listener
-from epad.gateway.listeners import Door, doors, open_door
+from epad.gateway.own_listeners import Door, doors, open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.tokenizing import Tokenizer, Tokenizers, load_tokenizers
 from epad.gateway.upstream_making import KeyedUpstreams

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from epad.database import Database, fetch
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.entry import Stamp
 from epad.ledger.sums import LEVELS, SECOND_NS
 from epad.ledger.timeline import Timeline
+from epad.storage.database import Database, fetch
 from statemachine.clock import Clock
 
 COST_SCHEMA = """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from epad.configuration.server_kinds import CHAT, OLLAMA_CHAT, OLLAMA_GENERATE, TEXT, Server
 from epad.gateway import server_fields
 from epad.gateway.dialects.dialect import Ask
-from epad.gateway.servers import CHAT, OLLAMA_CHAT, OLLAMA_GENERATE, TEXT, Server
 
 # As much context as a client may wish for of Ollama without leave: for a model of 8 billion parameters it is 4 GiB.
 FREE_CONTEXT_TOKENS = 32_768

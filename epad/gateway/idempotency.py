@@ -15,10 +15,10 @@ from typing import cast
 import apsw
 import msgspec
 
-from epad.config import GatewayConfig
-from epad.database import Database, fetch
+from epad.configuration.schema import GatewayConfig
 from epad.gateway.dialects.dialect import Ask, Endpoint, StreamMeter
 from epad.gateway.http.message import Response
+from epad.storage.database import Database, fetch
 from statemachine.clock import Clock
 
 ANSWER_SCHEMA = """

@@ -9,9 +9,9 @@ import secrets
 
 import apsw
 
-from epad.database import Database
 from epad.gateway.errors import IdentityError
 from epad.gateway.headers import Headers
+from epad.storage.database import Database
 from statemachine.clock import Clock
 
 KEY_SCHEMA = """

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from epad.config import BudgetConfig, LimitsConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, LimitsConfig, SharedBudgetConfig
 from epad.gateway.money import microusd
 
 IN_FLIGHT = "max_in_flight"

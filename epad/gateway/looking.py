@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from epad.beat import sleep_to_beat
+from epad.configuration.server_kinds import GENERIC
 from epad.gateway.answer import Answer
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import Look, State
 from epad.gateway.route import Upstream
-from epad.gateway.servers import GENERIC
 from epad.gateway.upstream_key import KEY_STATUSES, refused_key
+from epad.runtime.timers import sleep_to_beat
 from probes.blame import Said, said_in
 
 LOOK_EVERY_SECONDS = 10.0

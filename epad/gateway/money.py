@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from epad.config import PriceConfig
+from epad.configuration.schema import PriceConfig
 
 MICROUSD = 1_000_000
 _PER_TOKENS = 1_000_000

@@ -8,18 +8,18 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.config import GatewayConfig
+from epad.configuration.schema import GatewayConfig
 from epad.gateway.access import Access
 from epad.gateway.budget import Budgets
 from epad.gateway.idempotency import Answers
 from epad.gateway.identity import Identities
-from epad.gateway.listeners import Door
 from epad.gateway.money import Prices
+from epad.gateway.own_listeners import Door
 from epad.gateway.tokenizing import Tokenizer
 from epad.gateway.upstream import Upstreams
-from epad.handover import NoHandover
 from epad.ledger.entry import CloseTurn, OpenTurn
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
+from epad.runtime.listener_handover import NoHandover
 from probes.turns import TurnObserver
 from statemachine.clock import Clock
 from statemachine.finding import Finding

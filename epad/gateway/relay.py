@@ -7,6 +7,7 @@ from functools import partial
 
 from msgspec import structs
 
+from epad.configuration.server_kinds import CHAT
 from epad.gateway.answer import Answer
 from epad.gateway.charge import NOTHING, Charge
 from epad.gateway.dialects.dialect import StreamMeter
@@ -25,7 +26,6 @@ from epad.gateway.refusal import (
     upstream_failed,
     upstream_unavailable,
 )
-from epad.gateway.servers import CHAT
 from epad.gateway.turn import BrokenTurnError, Turn, Turns
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.gateway.upstream_key import refused_key

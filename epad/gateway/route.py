@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
+from epad.configuration.server_kinds import CHAT, Server
 from epad.gateway.dialects.dialect import Habits
 from epad.gateway.health import Health, State
 from epad.gateway.http.message import Field
 from epad.gateway.http.pool import Origin
 from epad.gateway.objections import OTHER_NAME, USAGE_OPTION
 from epad.gateway.server_profile import ServerProfile
-from epad.gateway.servers import CHAT, Server
 
 
 @dataclass(slots=True, eq=False)

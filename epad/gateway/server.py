@@ -12,20 +12,18 @@ from functools import partial
 
 from msgspec import structs
 
-from epad.config import GatewayConfig
-from epad.database import DatabaseError
-from epad.descriptors import share
+from epad.configuration.schema import GatewayConfig
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.allowance import Wish
 from epad.gateway.arrivals import Arriving, may_be_measured, measured
+from epad.gateway.authenticator import Doorkeeper
 from epad.gateway.bodies import Bodies, BodyAllowance
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Refused, Usage
 from epad.gateway.catalogue import Lookup, Question
 from epad.gateway.change import GatewayChanges
 from epad.gateway.dialects.dialect import Dialect, Endpoint, OutputLimits
 from epad.gateway.dialects.routes import Routes
-from epad.gateway.doorkeeper import Doorkeeper
 from epad.gateway.errors import GatewayError, RequestError, UpstreamError
 from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Answering, Fault, Request
@@ -33,18 +31,20 @@ from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake, may_be_read_now, read_now
-from epad.gateway.listeners import open_door
+from epad.gateway.own_listeners import open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import Refusal, RefusalError
-from epad.gateway.refusing import Hammering, Rendered
+from epad.gateway.refusal_rate import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
 from epad.gateway.tally import Tally
 from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
-from epad.hosts import without_port
 from epad.ledger.record import Outcome
-from epad.memory import trim
+from epad.listeners.browser_origin import without_port
+from epad.runtime.descriptors import share
+from epad.runtime.memory import trim
+from epad.storage.database import DatabaseError
 from probes.blame import Failure, fault_of_refusal
 from probes.turns import TurnRefused
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from epad.configuration.server_kinds import GENERIC, SERVERS, Server
 from epad.gateway.http.message import Fields
-from epad.gateway.servers import GENERIC, SERVERS, Server
 
 MODELS, TAGS = "/v1/models", "/api/tags"
 PROPS, INFO = "/props", "/info"

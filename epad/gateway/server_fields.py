@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from epad.gateway.servers import (
+from epad.configuration.server_kinds import (
     CHAT,
     GENERIC,
     OLLAMA_CHAT,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from epad.configuration.server_kinds import GENERIC, SERVERS, Server, server_named
 from epad.gateway import server_detection
 from epad.gateway.objections import Limit
 from epad.gateway.server_detection import MODELS, Head
-from epad.gateway.servers import GENERIC, SERVERS, Server, server_named
 
 OLLAMA = SERVERS["ollama"]
 _MOST_TOLD = 256

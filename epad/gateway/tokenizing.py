@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
+from epad.configuration.server_kinds import CHAT, MESSAGES, TEXT
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.errors import GatewayError, UpstreamError
-from epad.gateway.servers import CHAT, MESSAGES, TEXT
 from epad.gateway.upstream import Upstream, Upstreams
 from statemachine.clock import Clock
 

@@ -7,7 +7,6 @@ from functools import partial
 
 from msgspec import structs
 
-from epad.database import DatabaseError
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
 from epad.gateway.arrival import Arrival
@@ -26,6 +25,7 @@ from epad.gateway.tally import Durations, Tally
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
+from epad.storage.database import DatabaseError
 from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
 from probes.turns import StreamObserver, TurnFinished, TurnStreamed
 from statemachine.finding import Finding

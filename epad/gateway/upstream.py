@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects import loose
 from epad.gateway.errors import UpstreamError

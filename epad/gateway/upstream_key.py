@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.http.message import Field
 

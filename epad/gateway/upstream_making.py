@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.health import Health
 from epad.gateway.http.message import Field
 from epad.gateway.http.pool import Origin

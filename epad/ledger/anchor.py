@@ -11,7 +11,7 @@ from pathlib import Path
 
 from epad.ledger.errors import HeadError
 from epad.ledger.head import Head, Signer, Verifier, is_key, load_or_make_key
-from epad.ledger.places import Places
+from epad.ledger.paths import Places
 from epad.ledger.tree import Frontier
 
 HEAD_FILE = "head"

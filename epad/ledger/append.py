@@ -16,15 +16,13 @@ from typing import TypeVar
 import apsw
 from msgspec.structs import replace
 
-from epad.config import LedgerConfig
-from epad.database import DatabaseError, connect, fetch, in_words
+from epad.configuration.schema import LedgerConfig
 from epad.ledger.anchor import Heads
 from epad.ledger.batch import Tail, insert, rows_of, tail_of
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import links_before
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
 from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
-from epad.ledger.grow import grow
 from epad.ledger.payload import drop_payloads, keep_payload
 from epad.ledger.record import (
     HASH_BYTES,
@@ -40,6 +38,8 @@ from epad.ledger.record import (
 )
 from epad.ledger.rows import INDEXES, TABLES, last_sequence, row_at
 from epad.ledger.tree import Frontier
+from epad.ledger.tree_rebuild import grow
+from epad.storage.database import DatabaseError, connect, fetch, in_words
 from statemachine.clock import Clock
 
 T = TypeVar("T")

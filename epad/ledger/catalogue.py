@@ -15,12 +15,12 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from epad.database import fetch
 from epad.ledger.chain import Fault, FaultKind
 from epad.ledger.errors import SegmentError
 from epad.ledger.rows import DAMAGE, INDEXES, SMALL_TABLES, TABLES, row_at
 from epad.ledger.seal import add_seal
 from epad.ledger.segment import Seal, check_segment, read_segment, segment_paths
+from epad.storage.database import fetch
 
 DIGEST = "digest"
 MARKS = frozenset({"anchored", "closed", DIGEST})

@@ -12,7 +12,6 @@ from hashlib import sha256
 
 import apsw
 
-from epad.database import fetch
 from epad.ledger.chain import Fault, FaultKind, links_before
 from epad.ledger.errors import HeadError, RecordError
 from epad.ledger.head import Signer, Verifier
@@ -20,6 +19,7 @@ from epad.ledger.rows import DAMAGE
 from epad.ledger.seal import all_seals
 from epad.ledger.segment import Seal
 from epad.ledger.sums import Sums, decode_sums
+from epad.storage.database import fetch
 
 ORIGIN = "epad/ledger/sums"
 KEPT = 2

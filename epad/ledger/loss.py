@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from epad.database import fetch
 from epad.ledger.anchor import replace_file
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
+from epad.storage.database import fetch
 
 
 class Missing(Struct, frozen=True):
@@ -38,7 +38,7 @@ class Missing(Struct, frozen=True):
 class Accepted(Struct, frozen=True):
     """Records that a person has given up, and when; it has the clocks of a record.
 
-    `what` names what was given up beside records, `epad/starts.py` says; without any records they are 0 to 0.
+    `what` names what was given up beside records, `epad/ledger/starts.py` says; without any records they are 0 to 0.
     """
 
     first: int

@@ -8,8 +8,8 @@ from hashlib import sha256
 
 import apsw
 
-from epad.database import fetch
 from epad.ledger.chain import MAX_FAULTS, Fault, FaultKind
+from epad.storage.database import fetch
 
 PLAIN, ZLIB = 0, 1
 _LEVEL = 1  # 120 MB/s; level 6 saves a tenth more of chat text at a third of the speed

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import apsw
 
-from epad.database import fetch
 from epad.ledger.errors import RecordError
 from epad.ledger.record import Record, TurnClosed, TurnOpened, decode, leaf_hash
+from epad.storage.database import fetch
 
 # Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.
 # The first is answered from the index alone: turns are many, those without a closing record few.

@@ -19,8 +19,8 @@ from epad.ledger.catalogue import mend_catalogue
 from epad.ledger.chain import BESIDE, Fault, FaultKind, walker_at
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
-from epad.ledger.mend import Copy, Mended, Mender
 from epad.ledger.record import Repaired, columns_of, decode, spans_of
+from epad.ledger.record_repair import Copy, Mended, Mender
 from epad.ledger.rows import DAMAGE, INDEXES, RECORD_TABLE, Row, Unreadable, open_reader, read_rows
 from epad.ledger.segment import DatabaseCopy, SegmentsCopy
 from epad.ledger.verify import Report

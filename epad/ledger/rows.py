@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from epad.database import DatabaseError, connect, fetch
 from epad.ledger.errors import LedgerUnavailableError, RecordError
 from epad.ledger.record import Repaired, Span, decode, leaf_hash
+from epad.storage.database import DatabaseError, connect, fetch
 
 RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS {table}(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import apsw
 
-from epad.database import fetch
 from epad.ledger.chain import Fault, FaultKind, Walker, walker_at
 from epad.ledger.errors import HeadError, SegmentError
 from epad.ledger.head import Head, Signer, Verifier
@@ -25,6 +24,7 @@ from epad.ledger.segment import (
     write_segment,
 )
 from epad.ledger.tree import LOST_LEAF, Frontier
+from epad.storage.database import fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import apsw
 
-from epad.database import fetch
 from epad.ledger.anchor import verifier_at
 from epad.ledger.chain import Fault, FaultKind, Walker, walker_at
 from epad.ledger.entry import Stamp
@@ -28,6 +27,7 @@ from epad.ledger.record import TurnOpened, decode
 from epad.ledger.rows import Row, Unreadable, Values, read_chunks, repaired_spans
 from epad.ledger.seal import newest_seal
 from epad.ledger.sums import Opened, Spending, Summing, Totals, encode_sums
+from epad.storage.database import fetch
 
 _OPENED = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE seq = ?"
 _CLOSED = "SELECT 1 FROM record WHERE turn = ? AND kind = 2"

@@ -18,17 +18,17 @@ from typing import Any, TypeVar
 
 import apsw
 
-from epad.config import LedgerConfig
+from epad.configuration.schema import LedgerConfig
 from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.chain import Fault
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
 from epad.ledger.errors import LedgerBusyError, LedgerUnavailableError
-from epad.ledger.keeping import Keeping
+from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
+from epad.ledger.paths import Places
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
-from epad.ledger.places import Places
 from epad.ledger.query import Spend
 from epad.ledger.record import TurnOpened
 from epad.ledger.repair import RepairOutcome, repair

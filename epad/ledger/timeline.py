@@ -6,7 +6,7 @@ that the running windows go by, so a restart agrees with them.
 
 Between two boots nothing but the wall clock goes on. It is asked for one thing: how much time lies between the last
 reading known of a boot and the first record of the next. So a step counts only if it falls between these two. The last
-reading is a record, or a mark that was kept when the wall clock was set (epad/clock_marks.py). What is assumed there:
+reading is a record, or a mark that was kept when the wall clock was set (clock_marks.py). What is assumed there:
 the wall clock was as right at the one as at the other. Where it went backwards, no time is taken to have passed, so
 that a spend counts for longer, never for less long.
 """

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import apsw
 
-from epad.config import LedgerConfig
+from epad.configuration.schema import LedgerConfig
 from epad.ledger.anchor import LOG_TAIL_BYTES, Heads
 from epad.ledger.catalogue import catalogue_faults
 from epad.ledger.chain import BESIDE, MAX_FAULTS, Fault, FaultKind, Walker, walker_at
 from epad.ledger.errors import LedgerUnavailableError
-from epad.ledger.judge import HeadTree, heads_at, index_faults, judge
+from epad.ledger.head_check import HeadTree, heads_at, index_faults, judge
 from epad.ledger.payload import payload_faults
 from epad.ledger.rows import (
     CHUNK_ROWS,

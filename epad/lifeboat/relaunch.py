@@ -23,19 +23,19 @@ import apsw
 import msgspec
 
 from epad.checkpoint.bundle import Bundle, read_bundle
-from epad.checkpoint.copying import DestinationError, sealed
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.checkpoint.verify import bundle_faults
-from epad.database import DatabaseError, connect, fetch
-from epad.ledger.places import ANY_STARTS, STARTS_FILE, witness_of
+from epad.control_loop.decider import INCIDENT_NOTE
+from epad.control_loop.incident import Incident
+from epad.copying.copied_file import DestinationError, sealed
+from epad.copying.errors import CheckpointError
+from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
 from epad.ledger.record import leaf_hash, link_hash
-from epad.lifeboat.cargo import LEDGER_TAIL, TailRow, read_tail
+from epad.lifeboat.contents import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
-from epad.response.decider import INCIDENT_NOTE
-from epad.response.incident import Incident
+from epad.storage.database import DatabaseError, connect, fetch
 from statemachine.phase import Phase
 from statemachine.situation import Order
 from statemachine.table import Trigger

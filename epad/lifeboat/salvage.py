@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.copying import die_with_parent
+from epad.copying.copied_file import die_with_parent
 from epad.lifeboat.frames import FILE_MODE
 
 BLOCK_BYTES = 4096

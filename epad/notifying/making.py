@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from epad.config_notify import NotifyConfig
+from epad.configuration.notify_schema import NotifyConfig
+from epad.control_loop.decider import Decider
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook, this_host
 from epad.notifying.incident import Gravity, View
 from epad.notifying.notifier import Notifier
 from epad.notifying.quiet import QuietHours
-from epad.response.decider import Decider
 from statemachine.clock import Clock
 from statemachine.finding import Severity
 from statemachine.phase import Phase

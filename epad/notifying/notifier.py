@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from epad.beat import sleep_to_beat
 from epad.notifying.channels import Channel
 from epad.notifying.incident import Incident, Incidents, Message, View
 from epad.notifying.outbox import Outbox
 from epad.notifying.quiet import QuietHours
+from epad.runtime.timers import sleep_to_beat
 from statemachine.clock import Clock
 
 LOOK_SECONDS = 1.0

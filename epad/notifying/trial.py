@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from epad.config_notify import NotifyConfig
+from epad.configuration.notify_schema import NotifyConfig
 from epad.notifying.channels import Channel, DeliveryError
 from epad.notifying.incident import Gravity, Incident, Kind, Message
 from epad.notifying.making import make_channels

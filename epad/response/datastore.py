@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from epad.checkpoint.errors import CheckpointError
-from epad.datastore.keeper import Datastores, RestoreOrder
+from epad.control_loop.step import Operation, Step, StepFailedError, StepName, StepState
+from epad.copying.errors import CheckpointError
+from epad.datastore.datastores import Datastores, RestoreOrder
 from epad.response.quarantine import HoldOf
-from epad.response.step import Operation, Step, StepFailedError, StepName, StepState
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 

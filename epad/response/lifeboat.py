@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from epad.checkpoint.bundle import Bundle, Label, create, verify
-from epad.checkpoint.child import ChildError, ask_child
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.manifest import Part
 from epad.checkpoint.source import ReportSource, Source
-from epad.config import CheckpointConfig
-from epad.database import DatabaseError
-from epad.explain import History
+from epad.configuration.schema import CheckpointConfig
+from epad.control_loop.history import History
+from epad.control_loop.step import Operation, Step, StepFailedError
+from epad.copying.child import ChildError, ask_child
+from epad.copying.errors import CheckpointError
 from epad.ledger.head import Signer
 from epad.lifeboat.ballast import Ballast
-from epad.lifeboat.first import FirstTier
+from epad.lifeboat.first_tier import FirstTier
 from epad.lifeboat.report import Story, render_report
 from epad.lifeboat.salvage import Salvaged
-from epad.response.step import Operation, Step, StepFailedError
+from epad.storage.database import DatabaseError
 from statemachine.clock import Clock
 
 REPORT = "REPORT.md"

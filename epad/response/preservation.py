@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from epad.checkpoint.bundle import Bundle, Label, create, verify
-from epad.checkpoint.errors import CheckpointError, DiskFullError
 from epad.checkpoint.retention import Retention, list_bundles, prune
 from epad.checkpoint.source import BytesSource, ReportSource, Source
-from epad.config import CheckpointConfig
+from epad.configuration.schema import CheckpointConfig
+from epad.control_loop.step import Operation, Step, StepFailedError
+from epad.copying.errors import CheckpointError, DiskFullError
 from epad.ledger.head import Signer
-from epad.metrics import Metrics
-from epad.response.step import Operation, Step, StepFailedError
+from epad.metrics.registry import Metrics
 from statemachine.clock import Clock
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from epad.control_loop.step import Operation, Step, StepFailedError
 from epad.gateway.access import Access
-from epad.response.step import Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Hold, Rung

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.retention import list_bundles
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError
+from epad.copying.errors import CheckpointError
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
 from epad.response.quarantine import HoldOf, open_door, process_in_words
-from epad.response.step import Lane, Operation, Step, StepFailedError
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Rung

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple, Protocol
 import aiohttp
 import apsw
 
-from epad.config import RecoveryConfig
-from epad.database import Database, DatabaseError, fetch
+from epad.configuration.schema import RecoveryConfig
+from epad.control_loop.step import Operation, Step, StepFailedError
 from epad.gateway.headers import IDEMPOTENCY_HEADER
 from epad.gateway.relay import TURN_HEADER
 from epad.ledger.entry import CloseTurn
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, TurnOpened, UsageSource
-from epad.response.step import Operation, Step, StepFailedError
+from epad.storage.database import Database, DatabaseError, fetch
 from statemachine.clock import Clock
 
 REPLAY_SCHEMA = """

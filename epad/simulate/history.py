@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from epad.database import connect, fetch
 from epad.simulate.record import Record
 from epad.simulate.replay import Move, Stamped
+from epad.storage.database import connect, fetch
 
 _COLUMNS = "SELECT utc, at, record FROM recording"
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from epad.response.journal import Loaded
-from epad.response.plans import Target
-from epad.response.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
-from epad.response.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
+from epad.control_loop.journal import Loaded
+from epad.control_loop.plans import Target
+from epad.control_loop.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
+from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable

@@ -12,11 +12,10 @@ import apsw
 import msgspec
 import structlog
 
-from epad.config import Config
-from epad.database import Database, DatabaseError
-from epad.response.decider import Decider, World
-from epad.response.journal import Loaded
-from epad.response.stimulus import Stimulus
+from epad.configuration.schema import Config
+from epad.control_loop.decider import Decider, World
+from epad.control_loop.journal import Loaded
+from epad.control_loop.stimulus import Stimulus
 from epad.simulate.record import (
     Admitted,
     Began,
@@ -29,6 +28,7 @@ from epad.simulate.record import (
     Seen,
     as_input,
 )
+from epad.storage.database import Database, DatabaseError
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.finding import AnomalyKey, Finding

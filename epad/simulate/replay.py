@@ -13,14 +13,15 @@ from typing import Any
 
 import msgspec
 
-from epad.config import Config
-from epad.controller import MAX_MOVES
-from epad.response.decider import Decider
-from epad.response.journal import Decision
-from epad.response.plans import Target
-from epad.response.step import Lane, Operation, OperationEnded, StepRecord, StepState
-from epad.response.stimulus import Stimulus
-from epad.rules import make_rules
+from epad.configuration.schema import Config
+from epad.control_loop.decider import Decider
+from epad.control_loop.journal import Decision
+from epad.control_loop.loop import MAX_MOVES
+from epad.control_loop.plans import Target
+from epad.control_loop.rules import make_rules
+from epad.control_loop.step import Lane, Operation, OperationEnded, StepRecord, StepState
+from epad.control_loop.stimulus import Stimulus
+from epad.probing.build import configure_assessor, make_assessor
 from epad.simulate import settings as changed
 from epad.simulate.record import (
     Admitted,
@@ -36,7 +37,6 @@ from epad.simulate.record import (
 )
 from epad.simulate.settings import Setting
 from epad.simulate.turns import Turns
-from epad.watchers import configure_assessor, make_assessor
 from probes.token_burn import GENTLE_NAME, NAME, Detector
 from statemachine.containment import Containable, Hold, Rung
 from statemachine.phase import Phase
@@ -90,7 +90,7 @@ class _Clock:
 
 
 class _World:
-    """The house as it was recorded; implements `epad.response.decider.World`."""
+    """The house as it was recorded; implements `epad.control_loop.decider.World`."""
 
     def __init__(self) -> None:
         self.turns: Turns | None = None

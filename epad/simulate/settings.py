@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from epad.config import Config
-from epad.config_checks import PROBES, cross_check
-from epad.config_lines import key_text
-from epad.thresholds import token_burn_thresholds
-from epad.watchers import make_assessor
+from epad.configuration.checks import PROBES, cross_check
+from epad.configuration.schema import Config
+from epad.configuration.thresholds import token_burn_thresholds
+from epad.configuration.toml_lines import key_text
+from epad.probing.build import make_assessor
 
 REPLAYED = (
     "hysteresis.",

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from epad.config import BudgetConfig, Config, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, Config, SharedBudgetConfig
+from epad.configuration.thresholds import token_burn_thresholds
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Budgets, Reservation, SharedBudgets
 from epad.gateway.limits import Refused as OverLimit
-from epad.thresholds import token_burn_thresholds
 from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.token_burn.probe import BUDGET_EXCEEDED
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from epad.directories import Directories
+from epad.configuration.directories import Directories
 from epad.supervisor.engine import ExitStatus
 from epad.supervisor.program import wait_until_read
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from epad.supervisor import stamp
 from epad.supervisor.identity import ProcessIdentity
-from epad.supervisor.tree import Tree
+from epad.supervisor.process_tree import Tree
 
 UNKNOWN_STATUS: Final = "unknown"
 

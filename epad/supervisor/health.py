@@ -10,7 +10,7 @@ from typing import Protocol
 
 import aiohttp
 
-from epad.config import HealthConfig
+from epad.configuration.schema import HealthConfig
 from epad.supervisor import health_command
 
 # What a command's complaint may add to its exit status.

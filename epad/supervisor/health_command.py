@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from epad.descriptors import hand_down
+from epad.runtime.descriptors import hand_down
 
 # Kept of what a command complains of, from its beginning.
 MAX_COMPLAINT_BYTES = 4096

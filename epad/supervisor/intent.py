@@ -10,13 +10,13 @@ from random import random
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.config import SubsystemConfig
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import SubsystemConfig
+from epad.runtime.side_tasks import Tasks
 from epad.supervisor.causes import OomKills
 from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
-from epad.supervisor.tasks import Tasks
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.containment import Rung

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epad.config import SubsystemConfig
-from epad.config_sizes import size_bytes
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import SubsystemConfig
+from epad.configuration.sizes import size_bytes
 from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK, Launch
 from epad.supervisor.intent import Room
 

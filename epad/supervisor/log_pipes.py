@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.directories import Directories
+from epad.configuration.directories import Directories
 from epad.supervisor.footprints import Workload
 from epad.supervisor.program import make_pipe
 

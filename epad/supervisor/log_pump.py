@@ -15,9 +15,9 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from epad.beat import sleep_to_beat
-from epad.config import Config
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import Config
+from epad.runtime.timers import sleep_to_beat
 from epad.supervisor.child_logs import TEND_SECONDS, Limits, LogKeeper
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.directories import MAX_SOCKET_PATH_BYTES
+from epad.configuration.directories import MAX_SOCKET_PATH_BYTES
 from epad.supervisor.errors import SupervisorError
 
 MAX_DATAGRAM_BYTES = 4096

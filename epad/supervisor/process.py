@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
-from epad.config import SubsystemConfig
-from epad.database import DatabaseError
+from epad.configuration.schema import SubsystemConfig
+from epad.storage.database import DatabaseError
 from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_last_words, was_killed, with_cause
 from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
@@ -19,8 +19,8 @@ from epad.supervisor.intent import Room
 from epad.supervisor.launch import launch, marks
 from epad.supervisor.notify import Notification
 from epad.supervisor.records import ProcessRecord, Stage
-from epad.supervisor.report import Report
 from epad.supervisor.restart import Decision, Ending, History, Verdict, decide, in_words
+from epad.supervisor.self_report import Report
 from probes.subsystems import SubsystemExited
 
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.

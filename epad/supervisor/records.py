@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from epad.database import Database, DatabaseError, connect, fetch
+from epad.storage.database import Database, DatabaseError, connect, fetch
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.restart import History
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from epad.config import RestartConfig
+from epad.configuration.schema import RestartConfig
 
 ENDED_ON_PURPOSE = "the daemon ended it"
 NEVER = "restart policy is never"

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.beat import sleep_to_beat
-from epad.config import SubsystemConfig
-from epad.database import Database
-from epad.directories import Directories
-from epad.supervisor.bus import SYSTEM_BUS
+from epad.configuration.directories import Directories
+from epad.configuration.schema import SubsystemConfig
+from epad.runtime.side_tasks import Tasks
+from epad.runtime.timers import sleep_to_beat
+from epad.storage.database import Database
 from epad.supervisor.engine import STATE_MARK, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.footprints import Workload
@@ -34,16 +34,16 @@ from epad.supervisor.intent import (
     Settings,
     remember_nothing,
 )
+from epad.supervisor.process_subsystem import ProcessSubsystem
 from epad.supervisor.records import ProcessRecord, ProcessRecords
-from epad.supervisor.subsystem import ProcessSubsystem
-from epad.supervisor.tasks import Tasks
+from epad.supervisor.systemd_bus import SYSTEM_BUS
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot
 from statemachine.clock import Clock
 from statemachine.containment import Rung
 
 if TYPE_CHECKING:
-    from epad.supervisor.manager import Manager
-    from epad.supervisor.unit import UnitSubsystem
+    from epad.supervisor.systemd_manager import Manager
+    from epad.supervisor.unit_subsystem import UnitSubsystem
 
 # A few are looked at in every beat; of many, each comes to its turn within so many beats.
 _LOOKS_PER_BEAT = 10
@@ -268,8 +268,8 @@ class Supervisor:
     def _unit(self, name: str, spec: SubsystemConfig) -> UnitSubsystem:
         """Make a subsystem that is a unit of the system's manager; all of them share one connection to it."""
         # The D-Bus library costs 4 MiB, and is loaded only where a unit is configured.
-        from epad.supervisor.manager import Manager  # noqa: PLC0415
-        from epad.supervisor.unit import UnitSubsystem  # noqa: PLC0415
+        from epad.supervisor.systemd_manager import Manager  # noqa: PLC0415
+        from epad.supervisor.unit_subsystem import UnitSubsystem  # noqa: PLC0415
 
         self._manager = self._manager or Manager(SYSTEM_BUS)
         return UnitSubsystem(name, spec, self._room, self._manager)

@@ -23,11 +23,11 @@ from epad.supervisor.engine import (
 )
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
-from epad.supervisor.manager import Manager, ManagerError
-from epad.supervisor.plain import PlainEngine, exited, killed
+from epad.supervisor.plain_engine import PlainEngine, exited, killed
+from epad.supervisor.process_tree import CgroupTree, WalkedTree, Walker, end
 from epad.supervisor.program import PIPE_SUFFIX, find_program, log_path, open_log
 from epad.supervisor.stamp import stamp_bytes
-from epad.supervisor.tree import CgroupTree, WalkedTree, Walker, end
+from epad.supervisor.systemd_manager import Manager, ManagerError
 
 _CLD_EXITED = 1
 # systemd reaps within a millisecond of the exit; a unit that says nothing for this long says nothing at all.

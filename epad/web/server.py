@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from epad.config import WebConfig
-from epad.control.operations import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
-from epad.descriptors import share
-from epad.permissions import Operation, Tier, allow
-from epad.site import Site, url
+from epad.configuration.schema import WebConfig
+from epad.gate.permissions import Operation, Tier, allow
+from epad.listeners.aiohttp_site import Site, url
+from epad.operations.protocol import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
+from epad.runtime.descriptors import share
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
 from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.control import footprint, limits
-from epad.control.render import duration
+from epad.epactl.render import duration
+from epad.formatting import amounts as limits
+from epad.formatting import footprints
 from epad.web.html import Html, join, tag
 
 
@@ -35,8 +36,8 @@ def _row(subsystem: dict[str, Any]) -> Html:
         ("State", state_chip(subsystem)),
         ("For", duration(subsystem["state_seconds"])),
         ("Restarts", subsystem["restarts"]),
-        ("Memory", footprint.memory(subsystem)),
-        ("CPU", footprint.cpu(subsystem)),
+        ("Memory", footprints.memory(subsystem)),
+        ("CPU", footprints.cpu(subsystem)),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", limits.count(tokens.get("input", 0) + tokens.get("output", 0))),
         ("Budget", budget_bar(subsystem["budget"])),
@@ -117,7 +118,7 @@ def subsystem_detail(subsystem: dict[str, Any]) -> Html:
         ("Kind", subsystem["kind"] + _flags(subsystem)),
         ("Process", subsystem["pid"] or "-"),
         ("Restarts", subsystem["restarts"]),
-        ("Memory and CPU", footprint.in_full(subsystem)),
+        ("Memory and CPU", footprints.in_full(subsystem)),
         ("Last words", subsystem["status"] or "-"),
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", f"{tokens.get('input', 0):,} in, {tokens.get('output', 0):,} out"),

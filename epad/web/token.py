@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from epad.checkpoint.disk import Disk
+from epad.copying.disk import Disk
 
 # 128 bits. What is shorter is no secret but what a full disk has left of one: an empty token would be everyone's.
 LEAST_CHARACTERS = 22

@@ -19,11 +19,11 @@ import apsw
 import pytest
 
 from epad.checkpoint.bundle import Bundle, Label, bundle_id, bundle_number, create, read_bundle, verify
-from epad.checkpoint.disk import Disk
-from epad.checkpoint.errors import BundleDamagedError, CheckpointError, DiskFullError
 from epad.checkpoint.manifest import MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
 from epad.checkpoint.verify import bundle_faults
+from epad.copying.disk import Disk
+from epad.copying.errors import BundleDamagedError, CheckpointError, DiskFullError
 
 AT = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from epad_house import configured
 
 from epad.checkpoint.critical_state import critical_state, datastore_of, datastore_state
 from epad.checkpoint.source import check_names
-from epad.config import DatastoreConfig, StateConfig, SubsystemConfig
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import DatastoreConfig, StateConfig, SubsystemConfig
 
 
 def test_everything_declared_has_a_place_of_its_own(tmp_path: Path) -> None:

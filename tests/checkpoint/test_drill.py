@@ -10,9 +10,9 @@ import pytest
 from epad.checkpoint.bundle import Bundle, verify
 from epad.checkpoint.drill import RestoreDrill
 from epad.checkpoint.source import BytesSource, SqliteSource
-from epad.database import Database
-from epad.events import EVENT_SCHEMA, EventLog
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
+from epad.storage.database import Database
+from epad.storage.event_log import EVENT_SCHEMA, EventLog
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 

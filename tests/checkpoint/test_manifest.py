@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.checkpoint.errors import BundleDamagedError
 from epad.checkpoint.manifest import Manifest, Part, decode, encode, is_safe, sums
+from epad.copying.errors import BundleDamagedError
 
 PLACE = Path("/bundles/1/MANIFEST.json")
 

@@ -20,13 +20,13 @@ import pytest
 
 from epad.checkpoint import restore as module
 from epad.checkpoint.bundle import Label, create
-from epad.checkpoint.disk import Disk
 from epad.checkpoint.drill import drill
-from epad.checkpoint.errors import CheckpointError, DiskFullError
 from epad.checkpoint.manifest import MANIFEST_FILE, SIGNATURE_FILE, SUMS_FILE, decode, encode, sums
 from epad.checkpoint.restore import LOG_FILE, Restored, restore
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
 from epad.checkpoint.verify import bundle_faults, verify_bundle
+from epad.copying.disk import Disk
+from epad.copying.errors import CheckpointError, DiskFullError
 from epad.ledger.head import Signer
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epad.checkpoint.bundle import Bundle, bundle_id, verify
-from epad.checkpoint.disk import Disk
 from epad.checkpoint.retention import Candidate, Retention, doomed, expendable, list_bundles, prune
 from epad.checkpoint.source import BytesSource
+from epad.copying.disk import Disk
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

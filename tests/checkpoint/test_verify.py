@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epad.checkpoint.bundle import Bundle, read_bundle
-from epad.checkpoint.disk import Disk
 from epad.checkpoint.manifest import VERIFIED_FILE
 from epad.checkpoint.source import BytesSource, SqliteSource
 from epad.checkpoint.verify import verify_bundle
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.copying.disk import Disk
 from epad.ledger.entry import OpenTurn
 from epad.ledger.store import Ledger
 from statemachine.clock import ManualClock

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from epad import cli, ctl_parser
+from epad.daemon import cli
+from epad.epactl import command_line
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "container/Containerfile"
@@ -188,5 +189,5 @@ def test_what_it_runs_is_a_command_line_that_epad_knows() -> None:
     assert str(given.state) == volume
     check = json.loads(arguments(found, "HEALTHCHECK")[0].partition("CMD ")[2])
     assert check[0] == "epactl"
-    asked = ctl_parser.make_parser().parse_args(check[1:])
+    asked = command_line.make_parser().parse_args(check[1:])
     assert str(asked.socket) == f"{volume}/run/control.sock"

@@ -1,29 +1,5 @@
-from __future__ import annotations
+"""Fixtures that the tests of inspection use as well."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from store_fixtures import _short_patience, make_store
 
-import pytest
-from datastore_world import Store
-
-from epad.datastore.resting import Patience
-
-
-@pytest.fixture
-def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
-    made: list[Store] = []
-
-    def make(name: str = "memory.db", seed: int = 1) -> Store:
-        made.append(Store(tmp_path / name, seed))
-        return made[-1]
-
-    yield make
-    for store in made:
-        store.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with a file just written is believed after a moment, or every test of damage would take seconds."""
-    if "full_patience" not in request.keywords:
-        monkeypatch.setattr("epad.datastore.look.PATIENCE", Patience(0.05, 0.3, 0.01))
+__all__ = ["_short_patience", "make_store"]

@@ -16,8 +16,6 @@ from datastore_world import Store
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.source import FileSource
 from epad.datastore import restore as module
-from epad.datastore.baseline import GOOD_FILE
-from epad.datastore.look import look
 from epad.datastore.restore import (
     INTENT_FILE,
     MAX_PUT_ASIDE,
@@ -28,6 +26,8 @@ from epad.datastore.restore import (
     await_closed,
     last_restored,
 )
+from epad.inspection.baseline import GOOD_FILE
+from epad.inspection.inspect import look
 
 MakeStore = Callable[..., Store]
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

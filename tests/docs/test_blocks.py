@@ -14,7 +14,7 @@ import pytest
 from installed import BIN, QUICK, Installation, installation
 
 from docs.blocks import ROOT, Block, blocks
-from epad.config_load import load
+from epad.configuration.load import load
 from statemachine.table import TABLE
 
 LANGUAGES = {"console", "toml", "python", "sh", "mermaid"}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from docs.blocks import ROOT
-from epad.ctl_parser import make_parser
-from epad.ctl_shell import below, nodes
+from epad.epactl.command_line import make_parser
+from epad.epactl.commands.shell import below, nodes
 
 SESSION: dict[str, Any] = runpy.run_path(str(ROOT / "docs/session.py"))
 LINES = [typed.line for chapter in SESSION["CHAPTERS"] for typed in chapter.typed]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sick_server import SickServer
 
-from epad.config import DatastoreConfig, SubsystemConfig, UpstreamConfig
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.configuration.schema import DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.doctor import disk, house, machine
 from epad.doctor.examine import examine
 from epad.doctor.finding import Check, Verdict, look

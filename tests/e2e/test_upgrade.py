@@ -12,7 +12,7 @@ import pytest
 from installed import QUICK, installation
 
 from epad import __version__
-from epad.state_format import FORMAT
+from epad.daemon.state_format import FORMAT
 
 CHILDREN = """
 [subsystems.steady]

@@ -16,11 +16,11 @@ from crash_campaign import Build, Hands, Outcome, campaign, full_disk
 from crash_disk import CrashDisk, Death
 from epad_story import BOOT
 
-from epad import database as database_module
-from epad.database import Database, connect
-from epad.response import responder as responder_module
-from epad.response.journal import Journal
-from epad.response.step import Operation, Step
+from epad.control_loop import responder as responder_module
+from epad.control_loop.journal import Journal
+from epad.control_loop.step import Operation, Step
+from epad.storage import database as database_module
+from epad.storage.database import Database, connect
 from statemachine.clock import ManualClock
 from statemachine.phase import Phase
 from statemachine.table import TABLE, Row

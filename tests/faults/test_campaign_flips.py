@@ -23,16 +23,16 @@ from datastore_world import Store
 from ledger_world import closing, open_ledger, opening, places
 
 from epad.checkpoint.bundle import Label, create, read_bundle
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.source import BytesSource
 from epad.checkpoint.verify import verify_bundle
-from epad.database import Database, connect
-from epad.datastore.look import look
+from epad.control_loop.journal import Journal
+from epad.copying.errors import CheckpointError
+from epad.daemon.stores import SCHEMA
+from epad.inspection.inspect import look
 from epad.ledger.errors import LedgerError
-from epad.ledger.everything import verify_everything
-from epad.page_sums import damage_of
-from epad.response.journal import Journal
-from epad.stores import SCHEMA
+from epad.ledger.full_verification import verify_everything
+from epad.storage.database import Database, connect
+from epad.storage.page_checksums import damage_of
 from statemachine.clock import ManualClock
 from statemachine.table import TABLE
 

@@ -19,17 +19,17 @@ from crash_disk import CrashVfs, Death, Killed, Plug, mounted
 from crash_files import CrashFiles, copy_all_but_the_ledger
 from ledger_world import BOOT, closing, config, opening, places
 
-from epad.database import connect
 from epad.ledger.anchor import Anchor, Heads
 from epad.ledger.append import Appender
 from epad.ledger.batch import Tail
 from epad.ledger.entry import Entry
 from epad.ledger.errors import LedgerError
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.head import Head
-from epad.ledger.keeping import note_sealed, sum_up
+from epad.ledger.heads_and_segments import note_sealed, sum_up
 from epad.ledger.rows import open_reader
 from epad.ledger.seal import Sealer
+from epad.storage.database import connect
 from statemachine.clock import ManualClock
 
 PLANTED = 3

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 import apsw
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
-from epad.checkpoint.errors import CheckpointError, DiskFullError
+from epad.copying.errors import CheckpointError, DiskFullError
 from epad.checkpoint.restore import restore
 from epad.checkpoint.source import BytesSource, SqliteSource
 

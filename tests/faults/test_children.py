@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from installed import QUICK, Installation, installation, process_state
 
-from epad import ctl
+from epad.epactl import main
 
 PYTHON = f'command = ["{sys.executable}", "-S", "-c", """%s"""]\n'
 
@@ -239,7 +239,7 @@ def as_user(uid: int, *words: str) -> tuple[int, str]:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        status = ctl.main(words)
+        status = main.main(words)
         sys.stdout.flush()
         os._exit(status)
     os.close(write)

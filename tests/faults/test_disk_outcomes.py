@@ -22,21 +22,21 @@ from small_disk import Filler, make_read_only, tmpfs
 
 from epad.checkpoint.bundle import bundle_id, read_bundle
 from epad.checkpoint.source import BytesSource, FileSource, Source
-from epad.config import CheckpointConfig
-from epad.datastore.look import look
+from epad.configuration.schema import CheckpointConfig
+from epad.control_loop.history import History
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.datastore.restore import answer
-from epad.explain import History
+from epad.inspection.inspect import look
 from epad.ledger.errors import LedgerError
 from epad.ledger.store import Ledger
 from epad.ledger.verify import verify
 from epad.lifeboat.ballast import Ballast
-from epad.lifeboat.first import END, FirstTier, Item
+from epad.lifeboat.first_tier import END, FirstTier, Item
 from epad.lifeboat.frames import newest
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
 from epad.response.lifeboat import Lifeboat
 from epad.response.preservation import Preservation
 from epad.response.recovery import Recovery
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from statemachine.clock import ManualClock
 from statemachine.phase import Phase
 

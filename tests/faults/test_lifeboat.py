@@ -7,7 +7,7 @@ import subprocess
 
 from installed import QUICK, Installation, installation
 
-from epad.daemon import EXIT_LIFEBOAT
+from epad.daemon.process import EXIT_LIFEBOAT
 
 
 def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house: Installation) -> None:

@@ -33,7 +33,7 @@ from state_harm import (
 )
 from turn_scene import Scene, Stub, configured, model_server
 
-from epad.ledger.places import witness_of
+from epad.ledger.paths import witness_of
 
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 CELLS = [(target, harm) for target in TARGETS for harm in HARMS]

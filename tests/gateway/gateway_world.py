@@ -14,8 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from epad.config import BudgetConfig, GatewayConfig, UpstreamConfig
-from epad.database import Database
+from epad.configuration.schema import BudgetConfig, GatewayConfig, UpstreamConfig
 from epad.gateway.access import Access
 from epad.gateway.budget import Budgets
 from epad.gateway.identity import KEY_SCHEMA, Identities
@@ -24,7 +23,8 @@ from epad.gateway.server import Gateway
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
+from epad.storage.database import Database
 from probes.turns import TurnAdmitted, TurnFinished, TurnObserver, TurnRefused
 from statemachine.clock import ManualClock
 

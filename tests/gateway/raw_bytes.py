@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway_world import World, gateway_config, world
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 
 SSE, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
 # What epad asks of itself, to count a prompt: this server has no tokenizer.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.access import Access
 from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import LEAST_USEFUL_TOKENS, Allowance, Room, Wish

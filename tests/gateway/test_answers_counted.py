@@ -26,7 +26,7 @@ from raw_bytes import (
     piece,
 )
 
-from epad.config import BudgetConfig
+from epad.configuration.schema import BudgetConfig
 from statemachine.finding import Severity
 
 WORD = "word " * 40

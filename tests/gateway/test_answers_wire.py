@@ -16,8 +16,8 @@ import pytest
 from gateway_world import gateway_config
 from raw_bytes import CHAT, JSON, NDJSON, SSE, RawServer, before, chunks, cost_of, end, event, message, piece
 
-from epad.database import Database
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers
+from epad.storage.database import Database
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 900}
 STREAM = chunks(*[piece(content="word " * 40)] * 30, end(), {"choices": [], "usage": USAGE})

@@ -10,10 +10,10 @@ import pytest
 from gateway_world import World, gateway_config, world
 from raw_bytes import DEFAULT_CAP, JSON, RawServer, before, chunks, end, listening, message, piece
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
+from epad.configuration.server_kinds import CHAT, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, RESPONSES, TEXT
 from epad.gateway import objections
 from epad.gateway.arrivals import _beside
-from epad.gateway.servers import CHAT, MESSAGES, OLLAMA_CHAT, OLLAMA_GENERATE, RESPONSES, TEXT
 
 GOOD = message({"prompt_tokens": 3, "completion_tokens": 2}, "hi")
 STREAM = chunks(piece(content="hi"), end())

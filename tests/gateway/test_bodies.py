@@ -15,7 +15,7 @@ from gateway_world import StubUpstream, World, gateway_config, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway.bodies import Bodies, BodyAllowance
 from epad.gateway.http import request as http_request
 from epad.gateway.http.message import Response

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.budget import (
     WINDOWS,
     Budgets,

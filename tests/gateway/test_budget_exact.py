@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.allowance import Room
 from epad.gateway.budget import (
     GLOBAL_SCOPE,

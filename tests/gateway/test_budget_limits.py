@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.budget import Budgets, SharedBudgets
 
 LIMITS = {

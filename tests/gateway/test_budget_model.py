@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.budget import Budgets, Refused, Reservation, SharedBudgets, Spend
 from epad.gateway.errors import BudgetError
 from epad.gateway.limits import MONEY_WINDOWS, WINDOWS

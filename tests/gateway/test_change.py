@@ -13,8 +13,8 @@ import pytest
 from gateway_world import StubUpstream, World, serving, world
 from msgspec import structs
 
-from epad.config import Config, PriceConfig, SubsystemConfig, UpstreamConfig
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.configuration.schema import Config, PriceConfig, SubsystemConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError, UpstreamError
 
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}

@@ -19,7 +19,7 @@ import pytest
 from gateway_world import World, world
 from model_server import TEXT, TOOL, ModelServer, model_server
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.ledger.record import Outcome
 from statemachine.containment import Rung
 

@@ -21,17 +21,17 @@ import aiohttp
 import pytest
 from gateway_world import World, world
 
-from epad.config import BudgetConfig, SubsystemConfig
-from epad.config_load import ConfigError, load
-from epad.database import Database
-from epad.gateway import listeners
-from epad.gateway.doorkeeper import Doorkeeper
+from epad.configuration.load import ConfigError, load
+from epad.configuration.schema import BudgetConfig, SubsystemConfig
+from epad.gateway import own_listeners
+from epad.gateway.authenticator import Doorkeeper
+from epad.gateway.client_keys import Keys
 from epad.gateway.errors import GatewayError, IdentityError
 from epad.gateway.http import server as http_server
 from epad.gateway.identity import KEY_SCHEMA, Identities
-from epad.gateway.listeners import Door, doors, open_door
-from epad.gateway.refusing import Hammering
-from epad.keys import Keys
+from epad.gateway.own_listeners import Door, doors, open_door
+from epad.gateway.refusal_rate import Hammering
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
 from statemachine.finding import Finding
@@ -351,7 +351,7 @@ def test_a_daemon_that_may_give_nothing_away_names_the_doors_user_in_its_list(
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         path = Path(directory) / "door.sock"
         path.parent.chmod(0o711)
-        with listeners._bind(path, 61_234) as server:
+        with own_listeners._bind(path, 61_234) as server:
             server.listen()
             assert connects(61_234, path)
             assert not connects(61_235, path)

@@ -11,7 +11,7 @@ import pytest
 from gateway_world import World, world
 from model_server import ModelServer, model_server
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.routes import Routes
-from epad.gateway.field_policy import FREE_CONTEXT_TOKENS, Asking, Judged, judge, rewritten
-from epad.gateway.servers import (
+from epad.configuration.server_kinds import (
     CHAT,
     EMBEDDINGS,
     GENERIC,
@@ -24,6 +22,8 @@ from epad.gateway.servers import (
     TEXT,
     Server,
 )
+from epad.gateway.dialects.routes import Routes
+from epad.gateway.field_policy import FREE_CONTEXT_TOKENS, Asking, Judged, judge, rewritten
 
 _ROUTES = Routes(LIMITS)
 _CLIENTS: dict[str, dict[str, list[str]]] = json.loads(

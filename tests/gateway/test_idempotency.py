@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 from gateway_world import World, gateway_config, world
 
-from epad.config import BudgetConfig
-from epad.database import Database
+from epad.configuration.schema import BudgetConfig
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers, Claim, KeptAnswer, KeyReusedError
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
-from epad.database import Database
 from epad.gateway.errors import IdentityError
 from epad.gateway.identity import KEY_SCHEMA, Identities
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from epad.config import BudgetConfig, SharedBudgetConfig
+from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.limits import (
     IN_FLIGHT_RETRY_SECONDS,
     LONGEST_WINDOW_SECONDS,

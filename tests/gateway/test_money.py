@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from epad.config import PriceConfig
-from epad.config_load import ConfigError, load
+from epad.configuration.load import ConfigError, load
+from epad.configuration.schema import PriceConfig
 from epad.gateway.charge import Bound, Charge, charge_stream
 from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.money import FREE, Price, Prices, TokenCount, dollars

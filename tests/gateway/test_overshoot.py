@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, world
 
-from epad.config import BudgetConfig
+from epad.configuration.schema import BudgetConfig
 
 REQUESTS = 200
 FIT = 10

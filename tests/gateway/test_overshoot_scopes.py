@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, gateway_config, world
 
-from epad.config import BudgetConfig, PriceConfig, SharedBudgetConfig, UpstreamConfig
-from epad.database import Database
+from epad.configuration.schema import BudgetConfig, PriceConfig, SharedBudgetConfig, UpstreamConfig
 from epad.gateway.admission import Admission
 from epad.gateway.budget import Budgets, SharedBudgets, Spend
 from epad.gateway.costs import COST_SCHEMA, CostBook
 from epad.gateway.money import Prices
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 

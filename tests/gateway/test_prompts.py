@@ -10,7 +10,7 @@ from asking import LIMITS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.dialects.anthropic import Anthropic, Messages
 from epad.gateway.dialects.dialect import Ask
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI

@@ -9,7 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from epad.config import BudgetConfig
+from epad.configuration.schema import BudgetConfig
+from epad.configuration.server_kinds import (
+    CHAT,
+    EMBEDDINGS,
+    MESSAGES,
+    OLLAMA_CHAT,
+    RESPONSES,
+    SERVERS,
+    TEXT,
+    Server,
+)
 from epad.gateway import server_detection, server_fields
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects import history as histories
@@ -23,7 +33,6 @@ from epad.gateway.form import Form, form_of
 from epad.gateway.http.message import Fields as HeaderFields
 from epad.gateway.limits import Meter, Scope, WindowShape
 from epad.gateway.server_fields import Fields
-from epad.gateway.servers import CHAT, EMBEDDINGS, MESSAGES, OLLAMA_CHAT, RESPONSES, SERVERS, TEXT, Server
 
 _SERVERS = st.sampled_from(sorted(SERVERS.values(), key=lambda server: server.name))
 _ROUTES = st.sampled_from([CHAT, TEXT, EMBEDDINGS, RESPONSES, MESSAGES, OLLAMA_CHAT])

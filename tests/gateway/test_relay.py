@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from gateway_world import MemoryLedger, World, gateway_config, world
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.ledger.record import Outcome, UsageSource
 from statemachine.containment import Rung
 

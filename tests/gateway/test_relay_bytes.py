@@ -13,7 +13,7 @@ import pytest
 from gateway_world import World, world
 from model_server import GETS, STREAMS, WHOLES, ModelServer, model_server
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.ledger.record import Outcome, UsageSource
 from statemachine.containment import Rung
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from gateway_world import World, world
 
-from epad.config import PriceConfig
-from epad.database import Database
+from epad.configuration.schema import PriceConfig
 from epad.gateway.costs import COST_SCHEMA, CostBook
 from epad.gateway.money import Prices
+from epad.storage.database import Database
 
 
 def series(w: World) -> set[str]:

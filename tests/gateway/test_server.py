@@ -11,8 +11,8 @@ import yarl
 from gateway_world import MemoryLedger, gateway_config, world
 from msgspec import structs
 
-from epad.config import BudgetConfig, UpstreamConfig
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.upstream import Upstreams
 from epad.ledger.record import Outcome, UsageSource

@@ -26,6 +26,7 @@ from server_answers import (
     VLLM,
 )
 
+from epad.configuration.server_kinds import GENERIC, SERVERS
 from epad.gateway.server_detection import (
     INFO,
     LOADED,
@@ -39,7 +40,6 @@ from epad.gateway.server_detection import (
     contradicts,
     detect,
 )
-from epad.gateway.servers import GENERIC, SERVERS
 
 
 class TestAddress:

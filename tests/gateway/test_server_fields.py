@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 import epad.gateway
-from epad.gateway import servers
+from epad.configuration import server_kinds
+from epad.configuration.server_kinds import (
+    CHAT,
+    EMBEDDINGS,
+    GENERIC,
+    MESSAGES,
+    OLLAMA_CHAT,
+    OLLAMA_EMBED,
+    OLLAMA_GENERATE,
+    RESPONSES,
+    SERVERS,
+    TEXT,
+    Server,
+)
 from epad.gateway.server_fields import (
     NOTHING,
     OPTIONS,
@@ -28,19 +41,6 @@ from epad.gateway.server_fields import (
     sort_fields,
     why,
     written_instead,
-)
-from epad.gateway.servers import (
-    CHAT,
-    EMBEDDINGS,
-    GENERIC,
-    MESSAGES,
-    OLLAMA_CHAT,
-    OLLAMA_EMBED,
-    OLLAMA_GENERATE,
-    RESPONSES,
-    SERVERS,
-    TEXT,
-    Server,
 )
 
 _HERE = Path(epad.gateway.__file__).parent
@@ -404,10 +404,10 @@ class TestServers:
             ("LM Studio", "lmstudio"), ("llama-server", "llama.cpp"), ("LLAMA_CPP", "llama.cpp"), ("vLLM", "vllm"),
             ("Text Generation Inference", "tgi"), ("Azure OpenAI", "openai"), ("transformers serve", "transformers"),
         ):  # fmt: skip
-            server = servers.server_named(spelt)
+            server = server_kinds.server_named(spelt)
             assert server is SERVERS[name], spelt
-        assert servers.server_named("nobody") is None
-        assert servers.server_named("") is None
+        assert server_kinds.server_named("nobody") is None
+        assert server_kinds.server_named("") is None
 
     def test_of_an_unknown_one_nothing_is_believed(self) -> None:
         assert not any((GENERIC.shows_all, GENERIC.counts_all_choices, GENERIC.zero_cap_means_none))

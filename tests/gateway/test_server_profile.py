@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 from server_answers import LLAMA_CPP, LM_STUDIO, LM_STUDIO_LOADED, LOOPBACK, OLLAMA_TAGS, SGLANG, VLLM
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
+from epad.configuration.server_kinds import GENERIC, SERVERS
 from epad.gateway import upstream as upstream_module
 from epad.gateway.server_detection import LOADED, MODELS, PROPS
 from epad.gateway.server_profile import ServerProfile
-from epad.gateway.servers import GENERIC, SERVERS
 from epad.gateway.upstream import Upstream, Upstreams
 from statemachine.clock import ManualClock
 

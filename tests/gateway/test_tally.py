@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epad.gateway.tally import MOST_WAITING, Durations, Tally
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
 
 
 def test_what_is_gathered_is_there_when_it_is_read() -> None:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from gateway_world import World, serving, world
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.tokenizing import SLACK_TOKENS, load_tokenizers
 

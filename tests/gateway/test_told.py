@@ -15,7 +15,7 @@ from model_server import model_server
 from msgspec import structs
 from virtual_time import VirtualTime
 
-from epad.config import BudgetConfig, PriceConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.money import Prices
 from probes.blame import Fault

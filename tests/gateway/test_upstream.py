@@ -11,7 +11,7 @@ from gateway_world import StubUpstream, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, PriceConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import LEAST_TURNS, OPEN_SECONDS, WINDOW_SECONDS, Health
 from epad.gateway.money import Prices

@@ -16,13 +16,13 @@ from gateway_world import StubUpstream, World, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import State
 from epad.gateway.http.message import Fields
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
-from epad.observers import TurnFanout
+from epad.probing.fan_out import TurnFanout
 from probes.blame import Failure, Fault
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds

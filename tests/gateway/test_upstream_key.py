@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway_world import StubUpstream, serving, world
 from multidict import CIMultiDict
 
-from epad.config import UpstreamConfig
+from epad.configuration.schema import UpstreamConfig
 from epad.gateway.upstream_key import key_fields
 
 KEY = "sk-upstream"

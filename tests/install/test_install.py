@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from epad import cli
+from epad.daemon import cli
 from epad.install import files, install
 from epad.install.target import InstallError, Target
 

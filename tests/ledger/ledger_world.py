@@ -8,9 +8,9 @@ from pathlib import Path
 
 import apsw
 
-from epad.config import LedgerConfig
+from epad.configuration.schema import LedgerConfig
 from epad.ledger.entry import CloseTurn, OpenTurn
-from epad.ledger.places import Places
+from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
 from statemachine.clock import ManualClock

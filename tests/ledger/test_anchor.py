@@ -16,10 +16,10 @@ from ledger_world import closing, fill, open_ledger, opening, places, stored
 
 from epad.ledger.anchor import Anchor, read_heads
 from epad.ledger.errors import HeadError, LedgerUnavailableError
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.head import Head, Signer, Verifier, load_or_make_key
 from epad.ledger.loss import Missing
-from epad.ledger.places import Places
+from epad.ledger.paths import Places
 from epad.ledger.verify import Verdict, verify
 
 

@@ -10,7 +10,7 @@ import apsw
 import pytest
 from ledger_world import BOOT, closing, config, fill, open_ledger, opening, places
 
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.rows import open_reader
 from epad.ledger.seal import all_seals
 from epad.ledger.store import Ledger

@@ -10,7 +10,7 @@ import pytest
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.loss import Losses, Missing
-from epad.ledger.places import witness_of
+from epad.ledger.paths import witness_of
 
 STAMP = Stamp(1_000, "boot", 500, 3)
 

@@ -12,7 +12,7 @@ import apsw
 import pytest
 from ledger_world import cell, closing, fill, flipped, open_ledger, opening, places, stored
 
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.record import columns_of, decode, encode, leaf_hash, link_hash
 from epad.ledger.verify import Report, Scrubber, Verdict
 from statemachine.clock import ManualClock

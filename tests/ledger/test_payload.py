@@ -10,7 +10,7 @@ import pytest
 from ledger_world import BOOT, closing, config, open_ledger, opening, places, stored
 from msgspec.structs import replace
 
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.record import TurnOpened, decode
 from epad.ledger.store import Ledger
 from statemachine.clock import ManualClock

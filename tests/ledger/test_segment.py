@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ledger_world import cell, closing, flip, flipped, open_ledger, opening, places, stored
 
 from epad.ledger.errors import SegmentError
-from epad.ledger.everything import check_segments, verify_everything
+from epad.ledger.full_verification import check_segments, verify_everything
 from epad.ledger.segment import SegmentsCopy, check_segment, read_segment, read_trailer, segment_paths
 from epad.ledger.verify import verify
 

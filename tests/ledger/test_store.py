@@ -31,7 +31,7 @@ from epad.ledger.record import (
 from epad.ledger.store import Ledger
 from epad.ledger.sums import Totals
 from epad.ledger.verify import Verdict, verify
-from epad.open_file import OpenFiles
+from epad.storage.open_file import OpenFiles
 from statemachine.clock import ManualClock
 
 

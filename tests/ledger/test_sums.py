@@ -19,17 +19,17 @@ from kept_past import RecordedTurns, TwoClocks
 from ledger_world import closing, config, flip, open_ledger, opening, places, stored, turn_id
 from msgspec import structs
 
-from epad.config import BudgetConfig
+from epad.configuration.schema import BudgetConfig
 from epad.gateway.budget import Budgets, Spend
 from epad.gateway.limits import REQUEST_SECONDS, WINDOWS
-from epad.integrity import Integrity
 from epad.ledger import sums
 from epad.ledger.anchor import verifier_at
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import Fault, FaultKind
 from epad.ledger.errors import RecordError
-from epad.ledger.everything import verify_everything
+from epad.ledger.full_verification import verify_everything
 from epad.ledger.head import load_or_make_key
+from epad.ledger.integrity import Integrity
 from epad.ledger.kept_sums import keep_sums, kept_sums, sign_sums
 from epad.ledger.record import Record
 from epad.ledger.rows import open_reader, read_chunks
@@ -38,7 +38,7 @@ from epad.ledger.segment import Seal
 from epad.ledger.spent import add_records, wrong_sums
 from epad.ledger.sums import LEVELS, Slot, Summing, Sums, Totals, Used, decode_sums, encode_sums
 from epad.ledger.verify import Verdict, verify
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
 from statemachine.clock import ManualClock
 
 TURNS, SEALED = 30, 20

@@ -15,17 +15,17 @@ from epad_house import BOOT, turn
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
-from epad.config_load import load
-from epad.database import connect, fetch
+from epad.configuration.load import load
+from epad.control_loop.journal import JOURNAL_SCHEMA, Journal
+from epad.daemon.stores import Database
 from epad.ledger.head import load_or_make_key
-from epad.ledger.places import Places
+from epad.ledger.paths import Places
 from epad.ledger.store import Ledger
 from epad.ledger.verify import verify as verify_ledger
-from epad.lifeboat.cargo import LEDGER_TAIL, Cargo
-from epad.lifeboat.first import FirstTier
+from epad.lifeboat.contents import LEDGER_TAIL, Cargo
+from epad.lifeboat.first_tier import FirstTier
 from epad.lifeboat.relaunch import FIRST_TIER_FILE, RelaunchError, relaunch
-from epad.response.journal import JOURNAL_SCHEMA, Journal
-from epad.stores import Database
+from epad.storage.database import connect, fetch
 from statemachine.clock import ManualClock
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from epad.config_notify import NotifyConfig, check_notify
+from epad.configuration.notify_schema import NotifyConfig, check_notify
+from epad.control_loop.decider import Decider
 from epad.notifying import trial
 from epad.notifying.incident import Gravity
 from epad.notifying.making import make_channels, make_notifier, view_of, zone_of
-from epad.response.decider import Decider
 from statemachine.clock import ManualClock
 from statemachine.finding import Severity
 from statemachine.phase import Phase

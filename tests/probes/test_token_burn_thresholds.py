@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from epad.config_load import load
-from epad.config_probes import TokenBurnConfig
-from epad.thresholds import token_burn_thresholds
+from epad.configuration.load import load
+from epad.configuration.probe_schema import TokenBurnConfig
+from epad.configuration.thresholds import token_burn_thresholds
 from probes.token_burn import DETECTORS, BurnWindow, Detector, TokenBurnThresholds
 from probes.token_burn.thresholds import BURN_WINDOWS, RUNGS
 

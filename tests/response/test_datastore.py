@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from epad.checkpoint.errors import CheckpointError
-from epad.datastore.keeper import Datastores, RestoreOrder
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName, StepRecord, StepState
+from epad.copying.errors import CheckpointError
+from epad.datastore.datastores import Datastores, RestoreOrder
 from epad.response.datastore import DatastoreRestore, restores_begun
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName, StepRecord, StepState
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Hold, Rung

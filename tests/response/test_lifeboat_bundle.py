@@ -11,14 +11,14 @@ from epad_story import Story
 from epad.checkpoint.bundle import read_bundle
 from epad.checkpoint.source import BytesSource, SqliteSource
 from epad.checkpoint.verify import bundle_faults
-from epad.config import CheckpointConfig
-from epad.explain import History
+from epad.configuration.schema import CheckpointConfig
+from epad.control_loop.history import History
+from epad.control_loop.step import Lane, StepFailedError, StepName, StepState
 from epad.ledger.head import Signer
 from epad.lifeboat.ballast import Ballast
-from epad.lifeboat.first import FirstTier, Item
+from epad.lifeboat.first_tier import FirstTier, Item
 from epad.lifeboat.frames import newest
 from epad.response.lifeboat import Lifeboat
-from epad.response.step import Lane, StepFailedError, StepName, StepState
 
 
 @pytest.fixture

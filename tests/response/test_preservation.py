@@ -8,15 +8,15 @@ import apsw
 import pytest
 
 from epad.checkpoint.bundle import read_bundle
-from epad.checkpoint.errors import DiskFullError
 from epad.checkpoint.retention import Retention
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
-from epad.config import CheckpointConfig
+from epad.configuration.schema import CheckpointConfig
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
+from epad.copying.errors import DiskFullError
 from epad.ledger.head import Signer
-from epad.metrics import Metrics
+from epad.metrics.registry import Metrics
 from epad.response import preservation as module
 from epad.response.preservation import Preservation, Safeguards
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from statemachine.clock import ManualClock
 
 STEP = Step(StepName.CHECKPOINT, "host", {"reason": "the trouble is critical"})

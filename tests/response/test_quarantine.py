@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.gateway.access import Access
 from epad.response.quarantine import Containment
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemSnapshot, SubsystemState

@@ -11,11 +11,11 @@ import pytest
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.source import BytesSource
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.repair import RepairOutcome
 from epad.response.recovery import Recovery
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemSnapshot, SubsystemState

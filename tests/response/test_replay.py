@@ -11,15 +11,15 @@ import pytest
 from aiohttp import web
 from epad_house import BOOT
 
-from epad.config import LedgerConfig, RecoveryConfig
-from epad.config_load import load
-from epad.database import Database
+from epad.configuration.load import load
+from epad.configuration.schema import LedgerConfig, RecoveryConfig
+from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
 from epad.gateway.relay import TURN_HEADER
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.store import Ledger
 from epad.response.replay import REPLAY_SCHEMA, Asking, LostState, Replay
-from epad.response.step import Lane, Operation, Step, StepFailedError, StepName
+from epad.storage.database import Database
 from statemachine.clock import ManualClock
 
 STEP, OPERATION = Step(StepName.REPLAY, "host"), Operation(1, "key", Lane.PHASE, "a test", ())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from epad.database import Database, fetch
 from epad.simulate.recorder import PRUNE_EVERY, RECORDING_SCHEMA, Recorder
+from epad.storage.database import Database, fetch
 from probes.turns import TurnRefused
 from statemachine.clock import ManualClock
 

@@ -10,18 +10,18 @@ from epad_story import BOOT, SUBSYSTEMS, Story, ToyWorld, at_once, shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.config import BudgetConfig, SubsystemConfig
-from epad.controller import Controller
-from epad.response.plans import Target
-from epad.response.responder import Responder
-from epad.response.step import Lane, StepState
-from epad.response.stimulus import Forced
+from epad.configuration.schema import BudgetConfig, SubsystemConfig
+from epad.control_loop.loop import Controller
+from epad.control_loop.plans import Target
+from epad.control_loop.responder import Responder
+from epad.control_loop.step import Lane, StepState
+from epad.control_loop.stimulus import Forced
+from epad.probing.build import configure_assessor
 from epad.simulate import settings as changed
 from epad.simulate.record import Record
 from epad.simulate.recorder import QUIET_FINDINGS, Recorder
 from epad.simulate.replay import Move, Replay, Replayed, Stamped
 from epad.simulate.turns import HELD
-from epad.watchers import configure_assessor
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.finding import Severity
 from statemachine.phase import Phase

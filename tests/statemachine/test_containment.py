@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config_types import RungName
+from epad.configuration.value_types import RungName
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable, Hold, Rung, desired_holds
 from statemachine.finding import HOST, Finding, Severity

@@ -1,7 +1,7 @@
 """The policy, walked to its ends: every situation, and every path an environment can drive it along.
 
 The first half discretises `Situation` around its limits. The second half is a model of the daemon's own
-bookkeeping (`epad/response/incident.py`) in an environment that may change any fact at any time; its whole
+bookkeeping (`epad/control_loop/incident.py`) in an environment that may change any fact at any time; its whole
 reachable state space is explored.
 """
 

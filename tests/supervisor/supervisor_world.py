@@ -10,17 +10,17 @@ from pathlib import Path
 
 import structlog
 
-from epad.config import RestartConfig, SubsystemConfig
-from epad.database import Database
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import RestartConfig, SubsystemConfig
+from epad.runtime.clock import SystemClock, boot_id
+from epad.storage.database import Database
 from epad.supervisor.cgroup import delegated
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Settings
-from epad.supervisor.plain import PlainEngine
+from epad.supervisor.plain_engine import PlainEngine
 from epad.supervisor.records import PROCESS_SCHEMA
 from epad.supervisor.supervisor import Supervisor, Surroundings
-from epad.system import SystemClock, boot_id
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 
 # Long enough for a loaded two-core machine; nothing is asserted of how long anything takes.

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, snapshot, until
 
-from epad.config import RestartConfig, SubsystemConfig
+from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SpawnError
-from epad.supervisor.plain import PlainEngine
+from epad.supervisor.plain_engine import PlainEngine
 from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState

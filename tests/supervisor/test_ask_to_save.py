@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
-from epad.config import StateConfig
+from epad.configuration.schema import StateConfig
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
 

@@ -8,7 +8,7 @@ import pytest
 
 from epad.supervisor.causes import OomKills, cause_in_log, was_killed, with_cause
 from epad.supervisor.engine import UNSEEN
-from epad.supervisor.plain import exited, killed
+from epad.supervisor.plain_engine import exited, killed
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import LogConfig
+from epad.configuration.schema import LogConfig
 from epad.supervisor import child_logs
 from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, LogKeeper, index
 from epad.supervisor.log_reader import MAX_LINE_BYTES, follow, last_lines, offset_at
@@ -276,7 +276,7 @@ def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
     write(log, "x" * (SMALL.max_bytes + 4096))
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from epad.config import LogConfig; from epad.supervisor.child_logs import ChildLog\n"
+        "from epad.configuration.schema import LogConfig; from epad.supervisor.child_logs import ChildLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (32768, 32768))\n"
         "log = ChildLog(Path(sys.argv[1]), LogConfig(max_bytes=65536, keep=2)); log.tend(1.0)\n"

@@ -7,11 +7,11 @@ from itertools import cycle
 
 import pytest
 
-from epad.config import RestartConfig
-from epad.config_load import load
+from epad.configuration.load import load
+from epad.configuration.schema import RestartConfig
+from epad.configuration.thresholds import cascade_thresholds
+from epad.probing.build import make_assessor
 from epad.supervisor.restart import SUCCEEDED, Decision, Ending, History, decide, in_words
-from epad.thresholds import cascade_thresholds
-from epad.watchers import make_assessor
 from probes.cascade import Cascade
 from probes.subsystems import SubsystemExited
 from statemachine.assessor import Raised

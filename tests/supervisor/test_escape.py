@@ -16,8 +16,8 @@ from supervisor_world import World, program, until
 from epad.supervisor.engine import SUBSYSTEM_MARK, Child, Launch
 from epad.supervisor.footprints import FootprintReader, Workload
 from epad.supervisor.identity import ProcessTable
-from epad.supervisor.left_behind import LeftBehind
-from epad.supervisor.plain import PlainEngine
+from epad.supervisor.orphans import LeftBehind
+from epad.supervisor.plain_engine import PlainEngine
 from epad.supervisor.stamp import stamp_bytes
 
 # Forks twice, leaves its session, and becomes another program with no environment at all.

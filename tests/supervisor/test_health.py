@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
-from epad.config import HealthConfig, RestartConfig
+from epad.configuration.schema import HealthConfig, RestartConfig
 from epad.supervisor.health import Health, HealthChecker
 from probes.subsystems import SubsystemState
 

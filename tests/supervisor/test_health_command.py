@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from supervisor_world import PATIENCE_SECONDS, until
 
+from epad.runtime.clock import boot_id
 from epad.supervisor import health_command
 from epad.supervisor.health_command import MAX_COMPLAINT_BYTES, run
 from epad.supervisor.identity import ProcessTable
-from epad.system import boot_id
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 TABLE = ProcessTable(boot_id())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.config import LogConfig
+from epad.configuration.schema import LogConfig
 from epad.supervisor.child_logs import MARK, TELL_SECONDS, ChildLog, LogKeeper, index
 from epad.supervisor.log_reader import follow, last_lines, offset_at
 

@@ -16,14 +16,14 @@ import pytest
 import structlog
 from supervisor_world import until
 
-from epad.config import LogConfig
-from epad.directories import Directories
+from epad.configuration.directories import Directories
+from epad.configuration.schema import LogConfig
+from epad.runtime.clock import boot_id
 from epad.supervisor import log_pump
 from epad.supervisor.footprints import Workload
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.log_pump import LogPump
 from epad.supervisor.program import is_pipe, log_path, open_log, wait_until_read
-from epad.system import boot_id
 
 SMALL = LogConfig(max_bytes=65_536, keep=1)
 ECHO = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epad.runtime.clock import boot_id
 from epad.supervisor.errors import ProcessGoneError
 from epad.supervisor.identity import Kin, ProcessIdentity, ProcessTable, parse_stat
-from epad.system import boot_id
 
 BOOT = "00000000-0000-0000-0000-000000000001"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 from supervisor_world import SLEEP, World, program, snapshot, until
 
-from epad.config import RestartConfig, SubsystemConfig
+from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.intent import Held
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from epad.config import RestartConfig
+from epad.configuration.schema import RestartConfig
 from epad.supervisor.restart import (
     BUDGET_SPENT,
     ENDED_ON_PURPOSE,

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
-from epad.config import RestartConfig, SubsystemConfig
+from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import Settings
 from epad.supervisor.restart import SUCCEEDED

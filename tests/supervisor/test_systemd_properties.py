@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from epad.config import SubsystemConfig
-from epad.config_sizes import size_bytes
+from epad.configuration.schema import SubsystemConfig
+from epad.configuration.sizes import size_bytes
 from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK, Launch
 from epad.supervisor.systemd_engine import _properties
 

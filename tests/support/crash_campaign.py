@@ -21,17 +21,17 @@ from crash_disk import CrashDisk, CrashVfs, Death, FullDisk, Killed, Plug, mount
 from epad_story import BOOT, SUBSYSTEMS, memory_database
 
 from epad.checkpoint.bundle import Label, create
-from epad.checkpoint.disk import Disk
-from epad.checkpoint.errors import CheckpointError
 from epad.checkpoint.source import BytesSource
 from epad.checkpoint.verify import verify_bundle
-from epad.database import Database, DatabaseError, fetch
-from epad.events import EventLog
-from epad.metrics import Metrics
-from epad.response.journal import JOURNAL_SCHEMA, Decision, Journal
-from epad.response.plans import LEDGER, Target, containment_steps, plan_for
-from epad.response.responder import Responder, StepWork
-from epad.response.step import Operation, Step, StepFailedError, StepName
+from epad.control_loop.journal import JOURNAL_SCHEMA, Decision, Journal
+from epad.control_loop.plans import LEDGER, Target, containment_steps, plan_for
+from epad.control_loop.responder import Responder, StepWork
+from epad.control_loop.step import Operation, Step, StepFailedError, StepName
+from epad.copying.disk import Disk
+from epad.copying.errors import CheckpointError
+from epad.metrics.registry import Metrics
+from epad.storage.database import Database, DatabaseError, fetch
+from epad.storage.event_log import EventLog
 from statemachine.clock import ManualClock
 from statemachine.containment import Hold, Rung, desired_holds
 from statemachine.phase import Phase

@@ -19,8 +19,8 @@ from typing import Any
 
 import apsw
 
-from epad import page_sums
-from epad.checkpoint.disk import Disk
+from epad.copying.disk import Disk
+from epad.storage import page_checksums
 
 SECTOR = 512
 
@@ -137,7 +137,7 @@ class CrashVfs(apsw.VFS):
         self.lies = lies
         self._platters: dict[Path, Platter] = {}
         # Registered only now, the page sums would stand on this one for ever, and fall with it (a segfault).
-        page_sums.register()
+        page_checksums.register()
         super().__init__("crash", "unix", makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> _File:  # noqa: N802

@@ -23,8 +23,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from epad.config_load import load
-from epad.rules import make_enforcement
+from epad.configuration.load import load
+from epad.control_loop.rules import make_enforcement
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import SubsystemSnapshot, SubsystemState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from epad_story import BOOT, shipped
 
-from epad.config import Config, SubsystemConfig
+from epad.configuration.schema import Config, SubsystemConfig
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger

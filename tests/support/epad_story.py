@@ -14,19 +14,19 @@ from typing import Any, TypeVar, cast
 
 import apsw
 
-from epad.config import Config
-from epad.config_load import load
-from epad.controller import Controller
-from epad.database import Database, DatabaseError, fetch
-from epad.events import EVENT_SCHEMA, EventLog
-from epad.metrics import Metrics
-from epad.response.decider import Decider, Rules
-from epad.response.journal import JOURNAL_SCHEMA, Journal
-from epad.response.plans import Target
-from epad.response.responder import Responder
-from epad.response.step import Lane, Operation, OperationEnded, StepName, StepState
-from epad.response.stimulus import Ordered, Released, Stimulus
-from epad.watchers import make_assessor
+from epad.configuration.load import load
+from epad.configuration.schema import Config
+from epad.control_loop.decider import Decider, Rules
+from epad.control_loop.journal import JOURNAL_SCHEMA, Journal
+from epad.control_loop.loop import Controller
+from epad.control_loop.plans import Target
+from epad.control_loop.responder import Responder
+from epad.control_loop.step import Lane, Operation, OperationEnded, StepName, StepState
+from epad.control_loop.stimulus import Ordered, Released, Stimulus
+from epad.metrics.registry import Metrics
+from epad.probing.build import make_assessor
+from epad.storage.database import Database, DatabaseError, fetch
+from epad.storage.event_log import EVENT_SCHEMA, EventLog
 from statemachine.clock import ManualClock
 from statemachine.containment import Containable, Hold, Rung
 from statemachine.finding import OPERATOR, Finding, Severity
@@ -85,7 +85,7 @@ def memory_database(schema: str = JOURNAL_SCHEMA + EVENT_SCHEMA) -> Database:
 
 @dataclass
 class ToyWorld:
-    """Implements `epad.response.decider.World`; a test sets what is wrong with it."""
+    """Implements `epad.control_loop.decider.World`; a test sets what is wrong with it."""
 
     subsystems: Sequence[Containable] = SUBSYSTEMS
     broken: set[str] = field(default_factory=set)

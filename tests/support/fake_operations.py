@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.control.operations import (
+from epad.gate.permissions import Operation, Tier
+from epad.operations.protocol import (
     ConflictError,
     Peer,
     UnknownBudgetError,
     UnknownDatastoreError,
     UnknownSubsystemError,
 )
-from epad.permissions import Operation, Tier
 from statemachine.phase import Phase
 from statemachine.table import mermaid
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import structlog
 from epad_story import Story
 
-from epad.incident_report import IncidentReport
-from epad.response.plans import LEDGER, Target
-from epad.response.step import StepState
-from epad.response.stimulus import Paused, Released
-from epad.sentence import Sentence
+from epad.control_loop.plans import LEDGER, Target
+from epad.control_loop.step import StepState
+from epad.control_loop.stimulus import Paused, Released
+from epad.incidents.report import IncidentReport
+from epad.incidents.sentence import Sentence
 from statemachine.containment import Containable
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase

@@ -18,8 +18,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from epad.supervisor.bus import find_bus
 from epad.supervisor.cgroup import NoCgroupError, delegated
+from epad.supervisor.systemd_bus import find_bus
 
 
 @functools.cache
@@ -136,7 +136,7 @@ def _systemd_version() -> int:
 def _readable_python() -> bool:
     """A Python that somebody else can start: of root alone, whom setpriv lets become anybody."""
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    return _fails([*(nobody if os.geteuid() == 0 else []), sys.executable, "-c", "import epad.ctl"])
+    return _fails([*(nobody if os.geteuid() == 0 else []), sys.executable, "-c", "import epad.epactl.main"])
 
 
 def _has_module(name: str) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from epad.config_load import load
-from epad.rules import make_enforcement
+from epad.configuration.load import load
+from epad.control_loop.rules import make_enforcement
 from probes.blame import Fault
 from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds

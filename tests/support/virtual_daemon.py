@@ -1,4 +1,4 @@
-"""The whole daemon in virtual time: `epad.daemon.Daemon` itself, with its house, on a loop that jumps.
+"""The whole daemon in virtual time: `epad.daemon.process.Daemon` itself, with its house, on a loop that jumps.
 
 What is replaced: the clock, the processes (`virtual_processes`), and the probes of this machine's own hardware and
 disk, whose state is no part of what is tried. State lies on a RAM disk, where a commit costs little.
@@ -25,17 +25,17 @@ from virtual_memory import VirtualMemory
 from virtual_processes import VirtualEngine
 from virtual_time import VirtualTime
 
-import epad.daemon
-import epad.house
-import epad.watchers
-from epad.config_load import load
-from epad.directories import Directories
-from epad.house import House
+import epad.daemon.composition
+import epad.daemon.process
+import epad.probing.build
+from epad.configuration.directories import Directories
+from epad.configuration.load import load
+from epad.daemon.composition import House
 from epad.ledger.store import Ledger
+from epad.probing.build import Watchers
 from epad.supervisor.intent import Settings
 from epad.supervisor.log_pump import LogPump
 from epad.supervisor.supervisor import Surroundings
-from epad.watchers import Watchers
 from statemachine.containment import Hold
 from statemachine.phase import Phase
 
@@ -148,8 +148,8 @@ async def virtual_daemon(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         for target, name, new in (
-            (epad.daemon, "House", _remembering(houses)),
-            (epad.house, "choose", lambda *_: engine),
+            (epad.daemon.process, "House", _remembering(houses)),
+            (epad.daemon.composition, "choose", lambda *_: engine),
             (Watchers, "all", _without_machine(Watchers.all, {"memory"} if memory is not None else set())),
             (LogPump, "run", _rests),
             (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
@@ -157,19 +157,21 @@ async def virtual_daemon(
             stack.enter_context(mock.patch.object(target, name, new))
         if memory is not None:
             memory.engine = engine
-            if hasattr(epad.watchers, "FootprintReader"):
-                stack.enter_context(mock.patch.object(epad.watchers, "FootprintReader", return_value=memory))
+            if hasattr(epad.probing.build, "FootprintReader"):
+                stack.enter_context(
+                    mock.patch.object(epad.probing.build, "FootprintReader", return_value=memory)
+                )
         if seldom:
             slow = partial(Surroundings, settings=Settings(watch_seconds=SELDOM_SECONDS))
-            stack.enter_context(mock.patch.object(epad.house, "Surroundings", slow))
+            stack.enter_context(mock.patch.object(epad.daemon.composition, "Surroundings", slow))
             for module, name, seconds in SELDOM_TIMES:
                 if hasattr(sys.modules.get(module), name):
                     stack.enter_context(mock.patch.object(sys.modules[module], name, seconds))
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         stack.callback(structlog.reset_defaults)
         config = load(file)
-        directories = epad.daemon._prepare(config, None)
-        daemon = epad.daemon.Daemon(config, lambda: load(file), directories, environment or {})
+        directories = epad.daemon.process._prepare(config, None)
+        daemon = epad.daemon.process.Daemon(config, lambda: load(file), directories, environment or {})
         running = asyncio.ensure_future(daemon.run())
         try:
             while not (houses and houses[0].board.gateway_url and houses[0].supervisor.snapshots()):

@@ -60,7 +60,7 @@ class VirtualProcess:
         if not self.exited.done():
             self.exited.set_result(ExitStatus(text, code == 0, code))
 
-    # What epad.supervisor.tree.Tree asks.
+    # What epad.supervisor.process_tree.Tree asks.
 
     async def members(self) -> frozenset[ProcessIdentity]:
         return frozenset() if self.exited.done() else frozenset({self.identity})

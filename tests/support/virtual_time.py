@@ -38,7 +38,7 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
-from epad.system import SystemClock
+from epad.runtime.clock import SystemClock
 
 START_SECONDS = 1_000.0
 START_UTC = datetime(2026, 1, 1, tzinfo=UTC)
@@ -247,7 +247,7 @@ class VirtualTime:
 
     @contextmanager
     def as_system_clock(self) -> Iterator[VirtualTime]:
-        """Let every `epad.system.SystemClock` read this."""
+        """Let every `epad.runtime.clock.SystemClock` read this."""
         with (
             mock.patch.object(SystemClock, "monotonic", lambda _: self.monotonic()),  # noqa: PT008  asked anew each time
             mock.patch.object(SystemClock, "utc", lambda _: self.utc()),  # noqa: PT008

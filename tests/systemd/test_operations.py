@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from systemd_box import BIN, PATIENCE_SECONDS, ROOT, SystemdBox, systemd_box
 
-from epad.permissions import CONFIDENTIAL, ORDERS, READS, Operation
+from epad.gate.permissions import CONFIDENTIAL, ORDERS, READS, Operation
 
 CALLER = """
 import json, os, sys, time, urllib.request

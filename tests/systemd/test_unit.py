@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from epad.daemon import EXIT_LIFEBOAT
+from epad.daemon.process import EXIT_LIFEBOAT
 from epad.install.files import ENGINE, service_files
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ import pytest
 from fake_operations import FakeOperations
 from yarl import URL
 
-from epad.config import WebConfig
-from epad.control.operations import ConflictError
+from epad.configuration.schema import WebConfig
+from epad.operations.protocol import ConflictError
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage, WebPageError

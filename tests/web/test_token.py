@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from epad.checkpoint.disk import Disk
+from epad.copying.disk import Disk
 from epad.web.token import keep_token, make_token
 
 

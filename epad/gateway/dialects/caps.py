@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from epad.configuration.server_kinds import CHAT
 from epad.gateway import server_fields
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.server_fields import Kind
-from epad.gateway.servers import CHAT
 
 CAP_NAMES = server_fields.names_of(Kind.CAP, CHAT)
 CHOICE_NAMES = server_fields.names_of(Kind.CHOICES, CHAT)

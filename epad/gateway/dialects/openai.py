@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw, Struct
 
+from epad.configuration.server_kinds import CHAT
 from epad.gateway.dialects import body as json_body
 from epad.gateway.dialects.body import ABSENT, JsonObject
 from epad.gateway.dialects.caps import (
@@ -21,7 +22,6 @@ from epad.gateway.dialects.openai_answer import ChatAnswers, OpenAI, usage_of
 from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.errors import RequestError
 from epad.gateway.server_fields import runs_at_client
-from epad.gateway.servers import CHAT
 
 __all__ = [
     "ChatCompletions",

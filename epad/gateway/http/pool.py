@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from aiohappyeyeballs import start_connection
 
-from epad.beat import sleep_to_beat
 from epad.gateway.http.client import ClientConnection, Incoming
 from epad.gateway.http.message import read_buffer
+from epad.runtime.timers import sleep_to_beat
 
 # uvicorn, and so vLLM, closes an idle connection after 5 s; reusing one in that instant loses the request.
 KEEP_ALIVE_SECONDS = 4.0

@@ -6,12 +6,12 @@ import asyncio
 import socket
 from collections.abc import Collection
 
-from epad.accepting import BACKLOG, Accepting
-from epad.beat import sleep_to_beat
-from epad.crowd import Crowd
 from epad.gateway.http.connection import REST_SECONDS, Connection, Shared
 from epad.gateway.http.request import Handler
-from epad.handover import Address, NoHandover, address_of
+from epad.listeners.accepting import BACKLOG, Accepting
+from epad.listeners.connection_limits import Crowd
+from epad.runtime.listener_handover import Address, NoHandover, address_of
+from epad.runtime.timers import sleep_to_beat
 
 _LONGEST_SWEEP_SECONDS = 1.0
 # One subsystem's own listener has an eighth of the connections that the one for everyone has.

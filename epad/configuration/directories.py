@@ -1,0 +1,109 @@
+"""Where everything lies: resolved once, from configuration, systemd's environment or the XDG rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from epad.configuration.schema import DaemonConfig
+
+# A Unix socket's path must fit sockaddr_un.sun_path: 108 bytes with its closing NUL.
+MAX_SOCKET_PATH_BYTES = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """The daemon's state (survives reboots) and runtime (sockets) directories, and what lies in them.
+
+    `config_file` is the one that `--config` names; None where the usual one is read.
+    """
+
+    state: Path
+    runtime: Path
+    config_file: Path | None = None
+
+    @property
+    def control_socket(self) -> Path:
+        return self.runtime / "control.sock"
+
+    @property
+    def state_database(self) -> Path:
+        return self.state / "state.db"
+
+    @property
+    def ledger_database(self) -> Path:
+        return self.state / "ledger.db"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.state / "checkpoints"
+
+    @property
+    def lifeboat(self) -> Path:
+        """What is held ready for the last resort: the first tier and the ballast."""
+        return self.state / "lifeboat"
+
+    @property
+    def keys(self) -> Path:
+        return self.state / "keys"
+
+    @property
+    def web_token(self) -> Path:
+        """Where the token for orders on the status page stands."""
+        return self.runtime / "web-token"
+
+    @property
+    def alerts_token(self) -> Path:
+        """Where the token that Alertmanager sends stands; it outlives the daemon."""
+        return self.state / "alerts-token"
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of subsystems is kept."""
+        return self.state / "logs"
+
+    def log(self, subsystem: str) -> Path:
+        """The file that a subsystem's output is kept in."""
+        return self.logs / f"{subsystem}.log"
+
+    def log_pipe(self, subsystem: str) -> Path:
+        """The named pipe that a subsystem prints into; the log pump reads it."""
+        return self.logs / f"{subsystem}.pipe"
+
+    def work(self, subsystem: str) -> Path:
+        """The directory a subsystem is started in, and may write to."""
+        return self.state / "subsystems" / subsystem
+
+    def notify_socket(self, subsystem: str) -> Path:
+        """Where a subsystem sends its sd_notify datagrams."""
+        return self.runtime / "notify" / f"{subsystem}.sock"
+
+    def create(self) -> None:
+        """Make what is missing, readable by the owner alone. Raises OSError."""
+        for directory in (self.state, self.keys, self.checkpoints):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Others may pass through to the control socket, whose own mode and gate decide about them.
+        self.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for name in ("logs", "subsystems"):
+            (self.state / name).mkdir(mode=0o700, exist_ok=True)
+        (self.runtime / "notify").mkdir(mode=0o700, exist_ok=True)
+
+
+def resolve(config: DaemonConfig, environment: Mapping[str, str]) -> Directories:
+    """Choose the directories: configuration first, then systemd's, then the user's own.
+
+    systemd may give several, separated by colons; the first is ours (systemd.exec(5)).
+    """
+    home = Path(environment.get("HOME", "/root"))
+    state = (
+        config.state_directory
+        or environment.get("STATE_DIRECTORY", "").split(":")[0]
+        or str(Path(environment.get("XDG_STATE_HOME") or home / ".local/state") / "epad")
+    )
+    runtime = config.runtime_directory or environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if not runtime:
+        xdg = environment.get("XDG_RUNTIME_DIR", "")
+        # A state directory of one's own means a second daemon: it must not share the user's socket.
+        runtime = f"{xdg}/epad" if xdg and not config.state_directory else f"{state}/run"
+    return Directories(Path(state).absolute(), Path(runtime).absolute())

@@ -1,0 +1,237 @@
+"""docs/configuration.md, written from the types, the shipped defaults and their comments.
+
+`python -m epad.configuration.reference > docs/configuration.md` writes it anew; a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from epad.configuration.describe import describe, shown
+from epad.configuration.schema import Config
+from epad.configuration.toml_lines import key_lines
+
+HEAD = """# Configuration
+
+Written by `python -m epad.configuration.reference` from the types that the daemon reads it into; do not edit it.
+
+The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file that `--config` names), then
+`epad.toml.d/*.toml` beside it, by name. Tables are merged key by key, the last layer that sets a key wins, and
+`epactl config show` says which that was. `epad check` names every mistake with file and line; `epactl reload` applies
+a changed file, and says what waits for a restart. Seconds may have a fraction. A key without a default must be given.
+
+`epad check --try` also starts each subsystem once, in a house of its own that is gone afterwards (state, sockets, keys,
+a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
+with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
+programs are real: what they do to their own files, ports and GPUs they do here too. Run it as the daemon's user.
+"""
+
+# What the shipped defaults do not speak of: the tables that only a configuration of one's own has.
+WORDS: Mapping[str, str] = {
+    "upstreams.NAME.url": "where the model server listens; a base that ends in /v1 is understood",
+    "upstreams.NAME.dialects": "the protocols it speaks",
+    "upstreams.NAME.models": "glob patterns; the first upstream that matches serves a model",
+    "upstreams.NAME.api_key_file": "a file with its key, which no subsystem ever sees",
+    "upstreams.NAME.api_key_credential": "the same, from systemd's LoadCredential=",
+    "upstreams.NAME.context_tokens": "the longest prompt and answer it takes; 0: not known",
+    "upstreams.NAME.free": "its turns cost nothing, so it needs no price",
+    "upstreams.NAME.embedded": "it is a toy of epad's own, and everything that shows its results says so",
+    "upstreams.NAME.tokenizer": "its tokenizer.json, where the server counts by no route: needs 'epad[tokenizer]'",
+    "upstreams.NAME.served_by": "the subsystem whose process it is, so that its failing is told from its clients'",
+    "upstreams.NAME.server": "its kind, as llama.cpp, vllm, ollama or openai; empty: told by its answers",
+    "upstreams.NAME.fields": "fields of a request that it may be asked with beside those that are known",
+    "subsystems.NAME.pass_env": "variables of the daemon's own that it gets too, as NAME or PREFIX_*",
+    "subsystems.NAME.kind": "started by epad, a unit that systemd has already, or only a key at the gateway",
+    "subsystems.NAME.unit": 'the systemd unit, for `kind = "unit"`',
+    "subsystems.NAME.command": 'the program and its arguments, for `kind = "process"`; no shell reads it',
+    "subsystems.NAME.environment": "variables beside those that epad gives it",
+    "subsystems.NAME.working_directory": "where it starts; empty: a directory of its own below the state",
+    "subsystems.NAME.essential": "repaired rather than parked, however often",
+    "subsystems.NAME.depends_on": "what it cannot work without; started first, stopped last",
+    "subsystems.NAME.gateway": "whether it has a key at the gateway",
+    "subsystems.NAME.serves": "the upstream it is: its VRAM is released by that server's own means first",
+    "subsystems.NAME.background": "it may be paused for the others' sake: PRESERVATION does (a wargame, a quantizer)",
+    "subsystems.NAME.fills_gpu": "it fills its GPU by design, and is not blamed for that",
+    "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
+    "subsystems.NAME.user": "the user it runs as; empty: the daemon's",
+    "subsystems.NAME.group": "the group whose budget it shares",
+    "subsystems.NAME.memory_max": 'the most memory it may take, such as "4GiB"; 0: no limit. Held by the kernel, from'
+    " its next start on, where its engine has a control group for it; else it is stopped above it",
+    "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
+    " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
+    "subsystems.NAME.stop_seconds": "from TERM to KILL",
+    "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
+    "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
+    "probes.PROBE.enforce": "by detector: observe (only told) or contain",
+    "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",
+    "state.files": "saved as they are",
+    "state.directories": "saved with all that is in them",
+    "state.databases": "SQLite databases, saved by SQLite's own backup",
+    "state.checkpoint_signal": "sent before, so that it can save first",
+    "state.deadline_seconds": "how long it may take to say that it has saved",
+    "datastores.NAME.path": "the file, from the root",
+    "datastores.NAME.kind": "auto: told by how it begins",
+    "datastores.NAME.subsystem": "the one that writes it; held while the store is damaged",
+    "datastores.NAME.shrink_ratio": "losing more than this share of its rows between two looks is damage",
+    "datastores.NAME.restore": "RECOVERY puts the last sound copy in the place of a damaged file, which it keeps;"
+    " off: it is your own data, and rows written since that copy are only in the damaged file",
+    "restart.policy": "when it is started again",
+    "restart.intensity": "so many restarts within the period; then it has failed",
+    "restart.period_seconds": "the period of intensity",
+    "restart.backoff_seconds": "before the first restart; doubles with each",
+    "restart.backoff_max_seconds": "the longest wait",
+    "restart.healthy_seconds": "after so long a run, if it was ready in it, the count begins anew",
+    "restart.failures_in_a_row": "so many restarts without such a run between them, however far apart; then it has"
+    " failed; 0: no such limit, as for a job that is to run again and again",
+    "restart.hung_seconds": "restart what hangs for so long; 0: it is reported and left alone",
+    "restart.success_exit_codes": "exits that are an end and no failure",
+    "health.http": "a URL that must answer below 400",
+    "health.tcp": "an address that must take a connection",
+    "health.command": "a program that must exit with 0",
+    "health.inference": "a model that must give one token",
+    "health.interval_seconds": "how often it is asked",
+    "health.timeout_seconds": "how long it may take to answer",
+    "health.failures": "so many in a row, and it hangs",
+    "log.max_bytes": "of the present file",
+    "log.keep": "former files",
+    "prices.MODEL.input": "USD per million tokens read",
+    "prices.MODEL.output": "USD per million tokens written",
+    "prices.MODEL.cached_read": "left out: as input",
+    "prices.MODEL.cache_write": "left out: as input",
+    "prices.MODEL.cache_write_hour": "for writes that are kept for an hour; left out: twice input where cache_write "
+    "is given, and no less than that; else as input",
+    "prices.MODEL.reasoning": "left out: as output",
+    "budget.max_in_flight": "turns at the same time; 0: no limit of its own",
+    "budget.requests_per_minute": "requests, whatever they cost; 0: no limit",
+    "global.max_in_flight": "turns at the same time; 0: as [gateway] says",
+    "global.requests_per_minute": "requests, whatever they cost; 0: no limit",
+    "notify.ntfy_file": "a file with an ntfy topic's address in its first line, and a token, if any, in its second",
+    "notify.ntfy_credential": "the same, from systemd's LoadCredential=",
+    "notify.webhook_file": "a file with an address that takes JSON, and a token, if any",
+    "notify.webhook_credential": "the same, from systemd's LoadCredential=",
+    "notify.desktop": "notifications of the desktop too, through notify-send: where epad runs as you",
+    "notify.quiet": 'as "23:00-07:00": until its end a message waits, unless a critical incident begins',
+    "notify.zone": "the time zone of those hours, as Europe/Berlin; empty: the machine's",
+    "daemon.log_level": "what is less grave is not logged",
+}
+_UNITS = {"tokens": "tokens", "usd": "USD"}
+_NAMED = {"prices": "MODEL"}
+_BLANK = "-"
+
+
+def render() -> str:
+    """The document."""
+    text = (resources.files("epad") / "default.toml").read_text()
+    defaults, comments = tomllib.loads(text), dict(_comments(text))
+    lines = [HEAD]
+    for section, hint in get_type_hints(Config, include_extras=True).items():
+        lines += _table((section,), hint, defaults.get(section, {}), comments)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What stands behind each key, in its own line or the lines that go on from it."""
+    lines = text.splitlines()
+    for path, number in key_lines(text).items():
+        said: list[str] = []
+        for line in (lines[number - 1], *lines[number:]):
+            before, mark, comment = line.partition(" #" if line == lines[number - 1] and not said else "#")
+            if not mark or (said and (before.strip() or not line.startswith(" "))):
+                break
+            said.append(comment.strip(" #"))
+        if said:
+            yield path, " ".join(said)
+
+
+def _table(
+    path: tuple[str, ...], hint: Any, defaults: Any, comments: Mapping[tuple[str, ...], str]
+) -> Iterator[str]:
+    """One table and those below it."""
+    if get_origin(hint) is dict:
+        yield from _named_table(path, get_args(hint)[1], defaults, comments)
+        return
+    hints = get_type_hints(hint, include_extras=True)
+    inner = {name: below for name, below in hints.items() if _is_table(below) and name not in _IN_ONE_ROW}
+    flat = {name: below for name, below in hints.items() if name not in inner}
+    yield from ("", f"## [{'.'.join(path)}]", "", _sentence(hint), "")
+    if flat:
+        yield from ("| key | what | default | |", "|---|---|---|---|")
+        for name, below in flat.items():
+            yield _row(path, name, below, _default(hint, name, defaults), comments)
+    for name, below in inner.items():
+        yield from _table((*path, name), below, (defaults or {}).get(name, {}), comments)
+
+
+def _named_table(
+    path: tuple[str, ...], hint: Any, defaults: Any, comments: Mapping[tuple[str, ...], str]
+) -> Iterator[str]:
+    """Tables, or values, under names of one's own."""
+    name = _NAMED.get(path[0], "NAME")
+    if _is_table(hint):
+        known = {key: value for key, value in (defaults or {}).items() if isinstance(value, dict)}
+        if known and path[0] != "subsystems":
+            for key, value in known.items():
+                yield from _table((*path, key), hint, value, comments)
+        else:
+            yield from _table((*path, "global" if path == ("budgets",) else name), hint, {}, comments)
+        return
+    yield from ("", f"## [{'.'.join(path)}]", "", f"Each is {describe(hint)}.", "")
+    yield from ("| key | default | |", "|---|---|---|")
+    for key, value in (defaults or {}).items():
+        yield f"| `{key}` | `{_cell(shown(value))}` | {_cell(comments.get((*path, key), ''))} |"
+
+
+def _row(
+    path: tuple[str, ...], name: str, hint: Any, default: str, comments: Mapping[tuple[str, ...], str]
+) -> str:
+    words = comments.get((*path, name)) or _words(path, name)
+    return f"| `{name}` | {_cell(describe(hint))} | {_cell(default)} | {_cell(words)} |"
+
+
+def _words(path: tuple[str, ...], name: str) -> str:
+    """What is said of a key by its whole path, else by the table it stands in, else by its name."""
+    keys = (".".join((*path, name)), f"{path[0]}.PROBE.{name}", f"{path[-1]}.{name}")
+    unit, _, span = name.partition("_")
+    limit = f"{_UNITS[unit]} {span.replace('_', ' ')}; 0: no limit" if unit in _UNITS else ""
+    return next((WORDS[key] for key in keys if key in WORDS), limit)
+
+
+def _default(struct: Any, name: str, defaults: Any) -> str:
+    if isinstance(defaults, dict) and name in defaults:
+        return f"`{shown(defaults[name])}`"
+    item = next(one for one in msgspec.structs.fields(struct) if one.name == name)
+    if item.required:
+        return _BLANK
+    if get_origin(item.type) is dict:
+        return "`{}`"
+    value = item.default if item.default is not msgspec.NODEFAULT else item.default_factory()
+    return _BLANK if value is None else f"`{shown(msgspec.to_builtins(value))}`"
+
+
+def _sentence(struct: Any) -> str:
+    return " ".join((struct.__doc__ or "").split())
+
+
+_IN_ONE_ROW = frozenset({"enforce"})
+"""Tables that are most often empty."""
+
+
+def _is_table(hint: Any) -> bool:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(bare) is dict:
+        return get_args(bare) != (str, str)
+    return isinstance(bare, type) and issubclass(bare, msgspec.Struct)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

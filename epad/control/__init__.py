@@ -1,1 +1,0 @@
-"""The API on the Unix socket, and its client."""

@@ -1,0 +1,1 @@
+"""The control loop: findings in, decisions out, journalled and carried out step by step."""

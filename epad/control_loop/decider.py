@@ -1,0 +1,438 @@
+"""Everything that follows from a change, worked out and not yet done.
+
+The decider holds what the policy looks at (machine, anomalies, incident, holds) and turns it into decisions.
+It does no I/O: the controller writes a decision to the journal and carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from epad.control_loop.incident import Incident
+from epad.control_loop.journal import Decision, Loaded
+from epad.control_loop.plans import (
+    Target,
+    calls_off,
+    containment_steps,
+    plan_for,
+    recovery_targets,
+    within_blast_ratio,
+)
+from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Resumed, Stimulus
+from epad.control_loop.world_protocol import World
+from statemachine.assessor import Anomaly, Assessor, Change
+from statemachine.clock import Clock
+from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
+from statemachine.enforcement import Enforcement
+from statemachine.finding import FOR_A_PERSON, HOST, AnomalyKey, Finding, Severity
+from statemachine.force import force, refusal
+from statemachine.forecast import forecast
+from statemachine.machine import Machine
+from statemachine.phase import Phase
+from statemachine.policy import decide
+from statemachine.roots import roots
+from statemachine.shortage import host_is_short
+from statemachine.situation import Limits, Persist, Situation
+from statemachine.table import Row, Trigger
+
+__all__ = ["INCIDENT_NOTE", "PAUSED_NOTE", "SYMPTOMS", "Decider", "Rules", "World"]
+
+INCIDENT_NOTE = "incident"
+SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
+"""Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
+PAUSED_NOTE = "paused"
+_SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
+
+
+Asked = tuple[
+    Sequence[Containable],
+    Sequence[Anomaly],
+    Phase,
+    Mapping[str, Rung],
+    Mapping[str, str],
+    Mapping[str, str],
+    Mapping[str, str],
+]
+"""The arguments of `desired_holds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The configured part of deciding."""
+
+    limits: Limits
+    attempts_per_subsystem: int
+    rung_by_probe: Mapping[str, Rung]
+    blast_ratio: float = 1.0
+    enforcement: Enforcement = field(default_factory=Enforcement)
+
+
+class Decider:
+    """Owns the machine, the anomalies and the incident."""
+
+    def __init__(self, rules: Rules, assessor: Assessor, world: World, clock: Clock, boot_id: str) -> None:
+        self.assessor = assessor
+        self._rules = rules
+        self._world = world
+        self._clock = clock
+        self._boot_id = boot_id
+        self._machine = Machine()
+        self._incident = Incident()
+        self._noted = self._incident
+        self._paused: dict[str, str] = {}
+        self._noted_paused: dict[str, str] = {}
+        self._entered_at = clock.monotonic()
+        self._last_trouble = clock.monotonic()
+        self._holds: dict[str, Hold] = {}
+        self._forced: Forced | None = None
+        self.recovering: dict[str, str] = {}
+        """What the last recovery of this life works on, each with what was found of it then."""
+
+    def configure(self, rules: Rules) -> None:
+        """Decide by these rules from now on."""
+        self._rules = rules
+
+    def judged(self, finding: Finding) -> Finding:
+        """A finding as it counts: of a detector that only tells, a warning."""
+        return self._rules.enforcement.judge(finding)
+
+    def begin_afresh(self, subsystem: str) -> None:
+        """Hold nothing against it that its detectors remember: a person starts it anew."""
+        self._world.forget(subsystem)
+
+    def hold_for(self, subsystem: str) -> Hold:
+        """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
+        return self._desired(self.phase)[subsystem]
+
+    def reasons_to_hold(self) -> dict[str, list[Hold]]:
+        """Everything that asks for a hold of each subsystem as of now, the firmest first."""
+        reasons = reasons_to_hold(*self._asked(self.phase))
+        return {name: [h for h in holds if h.rung is not Rung.OPEN] for name, holds in reasons.items()}
+
+    @property
+    def phase(self) -> Phase:
+        return self._machine.phase
+
+    @property
+    def phase_seconds(self) -> float:
+        return self._clock.monotonic() - self._entered_at
+
+    @property
+    def has_room_for_chores(self) -> bool:
+        """Whether epad may do what it could also leave: not while it saves or mends, nor on a host that is short."""
+        return self.phase in {Phase.NORMAL, Phase.QUARANTINE} and not host_is_short(self.assessor.active)
+
+    @property
+    def incident(self) -> Incident:
+        return self._incident
+
+    @property
+    def attempts_allowed(self) -> int:
+        """How many recovery attempts an incident gets."""
+        return self._rules.limits.recovery_attempts
+
+    @property
+    def paused(self) -> Mapping[str, str]:
+        """The subsystems that a person lets rest, and why."""
+        return self._paused
+
+    @property
+    def holds(self) -> Mapping[str, Hold]:
+        """How each subsystem is held, as of the last decision."""
+        return self._holds
+
+    def restore(self, loaded: Loaded) -> None:
+        """Take up where a former life of the daemon was."""
+        self._machine = Machine(loaded.phase)
+        self.assessor.restore(loaded.anomalies)
+        if INCIDENT_NOTE in loaded.notes:
+            self._noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
+            self._incident = _resolve(self._noted, loaded, self._clock.monotonic())
+        self._paused = dict(loaded.notes.get(PAUSED_NOTE, {}))
+        self._noted_paused = dict(self._paused)
+        self._entered_at = loaded.entered_monotonic
+        self._last_trouble = self._clock.monotonic()
+        self._holds = self._desired(self.phase)
+
+    def absorb(self, stimulus: Stimulus) -> list[Change]:
+        """Take in one stimulus, and the time that has passed."""
+        self._forced = stimulus if isinstance(stimulus, Forced) else None
+        changes = self._absorb(stimulus)
+        changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
+        changes += self._excuse_victims()
+        changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
+        if any(not self._waits_for_a_person(a.key) for a in self.assessor.active):
+            self._last_trouble = self._clock.monotonic()
+        return changes
+
+    def _absorb(self, stimulus: Stimulus) -> list[Change]:
+        match stimulus:
+            case Finding():
+                found = self._rules.enforcement.judge(stimulus)
+                return [] if self._is_excused(found.key) else self.assessor.observe(found)
+            case Released(subsystem, reason):
+                self._world.forget(subsystem)
+                self._incident = self._incident.without(subsystem)
+                return self.assessor.acknowledge(subsystem, f"released: {reason}")
+            case Paused(subsystem, reason):
+                self._paused[subsystem] = reason
+            case Resumed(subsystem):
+                self._paused.pop(subsystem, None)
+            case Ordered(order, reason):
+                self._incident = replace(self._incident, order=order, order_reason=reason)
+            case OperationEnded():
+                self._absorb_end(stimulus)
+        return []
+
+    def _is_excused(self, key: AnomalyKey) -> bool:
+        """Whether it is a symptom of another's trouble, which is the one to be told of."""
+        return key.probe in SYMPTOMS and key.subsystem in self._world.victims()
+
+    def _excuse_victims(self) -> list[Change]:
+        """Take back what was found of a subsystem before it showed itself to be a victim."""
+        changes: list[Change] = []
+        for name, root in self._world.victims().items():
+            keys = {
+                a.key for a in self.assessor.active if a.key.subsystem == name and self._is_excused(a.key)
+            }
+            changes += self.assessor.dismiss(keys, f"it is a victim of {root}")
+        return changes
+
+    def _strangers(self) -> set[AnomalyKey]:
+        """Anomalies of what a former configuration had: nobody could release them, no step reach them."""
+        active = self.assessor.active
+        if not active:  # a hundred findings a second come through here, and mostly nothing is wrong
+            return set()
+        known = {HOST, *(c.name for c in self._world.containables())}
+        return {a.key for a in active if a.key.subsystem not in known}
+
+    def _absorb_end(self, ended: OperationEnded) -> None:
+        if ended.operation.lane is not Lane.PHASE or ended.state is StepState.ABORTED:
+            return
+        # An operation of a former phase may end late: a lifeboat's bundle is no persist step.
+        saved = {record.step.name for record in ended.operation.steps} & _SAVES
+        if self.phase is Phase.PRESERVATION and StepName.CHECKPOINT in saved:
+            persist = Persist.DONE if ended.state is StepState.DONE else Persist.FAILED
+            self._incident = replace(self._incident, persist=persist)
+        if self.phase is Phase.RECOVERY and not saved:
+            now = self._clock.monotonic()
+            self._incident = replace(self._incident, attempt_running=False, attempt_ended_at=now)
+
+    def situation(self) -> Situation:
+        """The facts as of now; while a forced move is decided, those it is forced to: the waiting is over."""
+        now = self._situation()
+        if self._forced is None:
+            return now
+        forced = force(now, self._forced.phase, self._rules.limits)
+        return now if forced is None else forced[1]
+
+    def refusal(self, wanted: Phase) -> str:
+        """Why a phase cannot be forced now; empty if it can."""
+        return refusal(self._situation(), wanted, self._rules.limits)
+
+    def _situation(self) -> Situation:
+        return self._situation_of(self._clock.monotonic(), self.assessor.active, self._last_trouble)
+
+    def situation_at(self, at: float) -> Situation:
+        """The facts at a later time if nothing is found until then and no operation ends."""
+        active = [a for a in self.assessor.active if self.lets_go_at(a) > at]
+        last = max((self.lets_go_at(a) for a in self._found(self.assessor.active)), default=0.0)
+        return self._situation_of(at, active, max(self._last_trouble, min(last, at)))
+
+    def lets_go_at(self, anomaly: Anomaly) -> float:
+        """When an anomaly clears by itself if nothing bad is found of it; infinity if it does not."""
+        return inf if self.is_blind(anomaly.key.probe) else self.assessor.clears_at(anomaly)
+
+    def is_blind(self, probe: str) -> bool:
+        """Whether a probe could not see at its last look: what it found stands until it can."""
+        return probe in self._world.blind_probes()
+
+    def next_move(self) -> tuple[float, Row] | None:
+        """When the phase moves next, and along which row, if nothing is found until then; None if it stays."""
+        limits, active = self._rules.limits, self.assessor.active
+        clear = [self._last_trouble, *(self.lets_go_at(a) for a in active)]
+        moments = [
+            self._entered_at + limits.dwell_seconds,
+            self._entered_at + limits.recovery_limit_seconds,
+            self._incident.attempt_ended_at + limits.verify_seconds,
+            *(at + seconds for at in clear for seconds in (0.0, limits.verify_seconds)),
+            *(a.raised_at + limits.quarantine_limit_seconds for a in active),
+        ]
+        return forecast(self.situation_at, moments, self._clock.monotonic(), limits)
+
+    def _found(self, active: Sequence[Anomaly]) -> list[Anomaly]:
+        """Those that wait for no person."""
+        return [a for a in active if not self._waits_for_a_person(a.key)]
+
+    def _situation_of(self, now: float, active: Sequence[Anomaly], last_trouble: float) -> Situation:
+        found, held = self._found(active), self._held_by_a_person()
+        independent = roots(found, self._rules.rung_by_probe)
+        return Situation(
+            phase=self.phase,
+            in_phase_seconds=now - self._entered_at,
+            anomalies=len(active),
+            held=len(active) - len(found),
+            critical=sum(a.severity is Severity.CRITICAL for a in found),
+            # What a person holds is contained and may not be repaired: its age calls for nothing more.
+            oldest_anomaly_seconds=max(
+                (now - a.raised_at for a in found if a.key.subsystem not in held), default=0.0
+            ),
+            quiet_seconds=now - last_trouble,
+            degraded=len(self._degraded()),
+            persist=self._incident.persist,
+            attempt_running=self._incident.attempt_running,
+            attempts=self._incident.attempts,
+            since_attempt_seconds=now - self._incident.attempt_ended_at,
+            recent_recoveries=self._incident.recent_recoveries(now),
+            order=self._incident.order,
+            dependent=len(found) - len(independent),
+        )
+
+    def _degraded(self) -> frozenset[Target]:
+        """What needs repair: failed, troubled too long, or damaged; not what a person holds or is parked."""
+        now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
+        found = [a for a in self.assessor.active if a.key.probe not in FOR_A_PERSON]
+        outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
+        known = {c.name for c in self._world.containables()}
+        exempt = (
+            self._held_by_a_person()
+            | set(self._incident.parked)
+            | set(self._paused)
+            | set(self._world.victims())
+        )
+        names = ((self._world.failed() | outlasted) & known) - exempt
+        # Nothing is taken from under the hands of one that a person holds or lets rest.
+        spared = self._held_by_a_person() | set(self._paused)
+        damaged = {target for target in self._world.damaged() if target.writer not in spared}
+        return frozenset(Target.subsystem(name) for name in names) | damaged
+
+    def _waits_for_a_person(self, key: AnomalyKey) -> bool:
+        """Whether nothing more is to be done about it: it is a person's own word, or of what was parked.
+
+        What of a parked one's data can be repaired still is: the damage does not wait.
+        """
+        parked = key.subsystem in self._incident.parked
+        return key.probe in FOR_A_PERSON or (parked and key.subsystem not in self._writers_of_damage())
+
+    def _writers_of_damage(self) -> set[str]:
+        return {target.writer for target in self._world.damaged()}
+
+    def _held_by_a_person(self) -> set[str]:
+        return {a.key.subsystem for a in self.assessor.active if a.key.probe in FOR_A_PERSON}
+
+    def next_decision(
+        self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
+    ) -> Decision | None:
+        """Work out what follows from the situation; None if nothing does."""
+        row = decide(situation, self._rules.limits)
+        ordered, self._forced = self._ordered(row), None
+        targets: tuple[Target, ...] = ()
+        if row is not None:
+            self._incident = self._incident.after(row, self._clock.monotonic())
+            if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
+                targets = self._choose_targets()
+                self.recovering = self._reasons_to_recover(targets)
+            changes = [*changes, *self._dismissed_by(row)]
+        phase = row.destination if row else self.phase
+        holds = self._desired(phase)
+        # LIFEBOAT calls off what is still being done, so it cannot build on any of it.
+        before = {} if row and phase is Phase.LIFEBOAT else self._holds
+        steps = containment_steps(self._world.containables(), before, holds, skip=targets)
+        plans = [*requested, *(plan_for(row, steps, targets) if row else _contain(steps))]
+        self._holds = holds
+        news = self._incident != self._noted or self._paused != self._noted_paused
+        if not (row or changes or plans or news):
+            return None
+        self._noted, self._noted_paused = self._incident, dict(self._paused)
+        return Decision(
+            changes=changes,
+            row=row,
+            cause={"situation": situation.as_json(), "order": ordered},
+            plans=plans,
+            notes={
+                INCIDENT_NOTE: self._incident.as_json(self._boot_id),
+                PAUSED_NOTE: dict(self._paused),
+            },
+            abort_open=f"the phase moved on to {phase}" if calls_off(row) else "",
+        )
+
+    def _ordered(self, row: Row | None) -> str:
+        """What a person has said to bring this about."""
+        forced = self._forced
+        if forced is not None and row is not None and row.destination is forced.phase:
+            return forced.reason
+        return self._incident.order_reason
+
+    def move(self, row: Row, situation: Situation) -> None:
+        """Take a transition that is in the journal."""
+        self._machine.take(row, situation, self._rules.limits)
+        if row.source is not row.destination:
+            self._entered_at = self._clock.monotonic()
+
+    def prospect(self) -> tuple[Target, ...]:
+        """What a recovery would work on if it began now, in its order."""
+        order = [c.name for c in self._world.containables()]
+        return recovery_targets(self._degraded(), self.assessor.active, self._world.victims(), order)
+
+    def _choose_targets(self) -> tuple[Target, ...]:
+        """Choose what this recovery works on, and park what has been tried often enough."""
+        essential = {c.name: c.essential for c in self._world.containables()}
+        chosen = []
+        for target in self.prospect():
+            times = self._incident.tried.get(target.name, 0)
+            expendable = target.is_subsystem and not essential[target.name]
+            if expendable and times >= self._rules.attempts_per_subsystem:
+                reason = f"parked after {times} recoveries; `epactl release {target.name}` lets it go"
+                self._incident = self._incident.with_parked(target.name, reason)
+            else:
+                self._incident = self._incident.with_tried(target.name)
+                chosen.append(target)
+        return tuple(chosen)
+
+    def _reasons_to_recover(self, targets: Sequence[Target]) -> dict[str, str]:
+        found = {a.key.subsystem: a.finding.reason for a in reversed(self.assessor.active)}
+        # The second attempt is made of what has failed again, before anything is found of it.
+        found = {**self.recovering, **found}
+        return {t.name: found.get(t.name if t.is_subsystem else t.writer or HOST, "") for t in targets}
+
+    def _dismissed_by(self, row: Row) -> list[Change]:
+        """What a recovery or a relaunch clears: it must be found again to count."""
+        match row.trigger:
+            case Trigger.RECOVER | Trigger.RETRY:
+                keys = {a.key for a in self.assessor.active if a.key.probe not in FOR_A_PERSON}
+            case Trigger.RELAUNCH:
+                keys = {a.key for a in self.assessor.active}
+            case _:
+                return []
+        for key in keys:
+            self._world.forget(key.subsystem)
+        return self.assessor.dismiss(keys, row.sentence)
+
+    def _desired(self, phase: Phase) -> dict[str, Hold]:
+        return desired_holds(*self._asked(phase))
+
+    def _asked(self, phase: Phase) -> Asked:
+        """What the ladder of containment is a function of."""
+        containables = self._world.containables()
+        victims = within_blast_ratio(self._world.victims(), len(containables), self._rules.blast_ratio, phase)
+        rungs, parked = self._rules.rung_by_probe, self._incident.parked
+        return containables, self.assessor.active, phase, rungs, parked, self._paused, victims
+
+
+def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
+    """Settle what was running when the daemon died, unless its operation is open and will report itself."""
+    if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
+        return incident
+    if incident.persist is Persist.RUNNING:
+        done = loaded.last_phase_state is StepState.DONE
+        incident = replace(incident, persist=Persist.DONE if done else Persist.FAILED)
+    if incident.attempt_running:
+        incident = replace(incident, attempt_running=False, attempt_ended_at=now)
+    return incident
+
+
+def _contain(steps: Sequence[Step]) -> list[Plan]:
+    return [Plan(Lane.CONTAINMENT, "containment", steps)] if steps else []

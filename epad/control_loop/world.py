@@ -1,0 +1,109 @@
+"""The house as the decider sees it."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from epad.configuration.schema import SubsystemConfig
+from epad.control_loop.plans import LEDGER, Target
+from epad.gateway.access import Access
+from epad.supervisor.supervisor import Supervisor
+from statemachine.containment import Containable
+
+
+class Forgetful(Protocol):
+    """A detector that can start afresh with one subsystem."""
+
+    def forget(self, subsystem: str) -> None: ...
+
+
+def dependency_layers(subsystems: Mapping[str, SubsystemConfig]) -> list[list[str]]:
+    """Names with providers in earlier layers; within one alphabetical, so that two runs agree."""
+    sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in subsystems.items()})
+    sorter.prepare()
+    layers: list[list[str]] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        layers.append([name for name in ready if name in subsystems])
+        sorter.done(*ready)
+    return layers
+
+
+class WorldView:
+    """Implements `epad.control_loop.decider.World` over the real rooms."""
+
+    def __init__(
+        self,
+        subsystems: Mapping[str, SubsystemConfig],
+        supervisor: Supervisor,
+        access: Access,
+        forgetful: Sequence[Forgetful],
+        ledger_faults: Callable[[], int],
+        blind_probes: Callable[[], frozenset[str]],
+        victims: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._servers: Collection[str] = ()
+        self.configure(subsystems)
+        self._supervisor = supervisor
+        self._access = access
+        self._forgetful = forgetful
+        self._ledger_faults = ledger_faults
+        self._blind_probes = blind_probes
+        self._victims = victims
+        self.stores_to_restore: Callable[[], Mapping[str, str]] = dict
+        self.on_journal_failed: Callable[[str], Awaitable[None]] | None = None
+
+    def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
+        """Be the view of these from now on."""
+        needed = {provider for spec in subsystems.values() for provider in spec.depends_on}
+        needed |= {name for name, spec in subsystems.items() if spec.serves} | set(self._servers)
+        self._subsystems = subsystems
+        self._containables = [
+            Containable(
+                name,
+                subsystems[name].essential,
+                subsystems[name].kind != "client",
+                layer,
+                background=subsystems[name].background,
+                needed=name in needed,
+            )
+            for layer, names in enumerate(dependency_layers(subsystems))
+            for name in names
+        ]
+
+    def serve(self, servers: Collection[str]) -> None:
+        """Take these to be what upstreams are served by: whoever asks a model needs them."""
+        self._servers = servers
+        self.configure(self._subsystems)
+
+    def containables(self) -> Sequence[Containable]:
+        return self._containables
+
+    def failed(self) -> frozenset[str]:
+        return self._supervisor.failed()
+
+    def damaged(self) -> frozenset[Target]:
+        stores = {Target.datastore(name, writer) for name, writer in self.stores_to_restore().items()}
+        return frozenset(stores | {LEDGER} if self._ledger_faults() else stores)
+
+    def blind_probes(self) -> frozenset[str]:
+        return self._blind_probes()
+
+    def victims(self) -> Mapping[str, str]:
+        return self._victims()
+
+    def forget(self, subsystem: str) -> None:
+        for detector in self._forgetful:
+            detector.forget(subsystem)
+
+    def close_gateway(self, reason: str) -> None:
+        self._access.close_all(reason)
+
+    def reopen_gateway(self) -> None:
+        self._access.close_all("")
+
+    async def journal_failed(self, reason: str) -> None:
+        if self.on_journal_failed is not None:
+            await self.on_journal_failed(reason)

@@ -1,0 +1,1 @@
+"""Copying files and live databases, in children where a database is concerned."""

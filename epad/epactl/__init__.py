@@ -1,0 +1,1 @@
+"""`epactl`, the operator's command line."""

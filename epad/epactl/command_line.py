@@ -1,0 +1,385 @@
+"""The command line of `epactl`: every command with its options, each group of them in one place."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from functools import cache
+
+from epad import __version__
+from epad.epactl import arguments
+from epad.epactl.commands import budget as ctl_budget
+from epad.epactl.commands import checkpoint as ctl_checkpoint
+from epad.epactl.commands import daemon, emergency, local, shell, upgrade, watch
+from epad.epactl.commands import ledger as ctl_ledger
+from epad.epactl.commands import lifeboat as ctl_lifeboat
+from epad.epactl.commands import simulate as ctl_simulate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from epad.epactl.commands.daemon import Call
+
+EXIT_CODES = """exit status:
+  0    done; for `status --check`: the phase is NORMAL
+  1    the daemon could not do it, or the ledger is damaged
+  2    the command line is wrong, or there is no one to ask and no --yes
+  3    no daemon is running
+  4    unknown: no such subsystem or file, or the daemon does not answer
+  5    refused: this user may not do that
+  10   `status --check`: the phase is not NORMAL
+  11   `simulate`: what would have happened is not what happened
+  12   `status --wait`: the phase was not reached in time
+  130  interrupted
+  141  the reader of the output has gone
+
+environment:
+  EPAD_SOCKET   the control socket; otherwise the first there is of /run/epad, $XDG_RUNTIME_DIR/epad and
+                ~/.local/state/epad/run
+  NO_COLOR      no colours
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@cache
+def _columns() -> int:
+    chosen = os.environ.get("COLUMNS", "")
+    if chosen.isdecimal() and int(chosen):
+        return int(chosen)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
+class _Commands:
+    """The commands of one level; each takes the common options too."""
+
+    def __init__(
+        self,
+        commands: argparse._SubParsersAction[argparse.ArgumentParser],
+        common: argparse.ArgumentParser,
+    ) -> None:
+        self._commands = commands
+        self._common = common
+
+    def add(self, name: str, run: Callable[[Call], int], words: str) -> argparse.ArgumentParser:
+        """A command that does something."""
+        parser = self._commands.add_parser(
+            name, parents=[self._common], help=words, description=words, formatter_class=_Formatter
+        )
+        parser.set_defaults(run=run)
+        return parser
+
+    def order(self, name: str, run: Callable[[Call], int], words: str) -> argparse.ArgumentParser:
+        """A command that changes something: it takes a reason, and can be rehearsed."""
+        parser = self.add(name, run, words)
+        parser.add_argument(
+            "--reason", metavar="TEXT", type=arguments.reason, required=True, help="why; it is recorded"
+        )
+        _add_rehearsal(parser)
+        return parser
+
+    def order_about(
+        self, name: str, run: Callable[[Call], int], words: str, what: str = "subsystem"
+    ) -> argparse.ArgumentParser:
+        """An order about one thing that is named."""
+        parser = self.order(name, run, words)
+        parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {what}")
+        return parser
+
+    def group(self, name: str, words: str) -> _Commands:
+        """A command that is only the first word of others."""
+        parser = self._commands.add_parser(name, help=words, formatter_class=_Formatter)
+        return self.below(parser, required=True)
+
+    def below(self, parser: argparse.ArgumentParser, *, required: bool = False) -> _Commands:
+        """The commands that may (or must) follow another."""
+        return _Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        "epactl",
+        description="Look at a running epad and give it orders.",
+        epilog=EXIT_CODES,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"epactl {__version__}")
+    _add_common(parser, socket=None, output="table")
+    # After the command too, where people write them; suppressed defaults leave what came before alone.
+    common = argparse.ArgumentParser(add_help=False)
+    _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
+    commands = _Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
+    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_subsystems, _add_daemon, _add_keys):
+        add(commands)
+    for add in (
+        _add_budgets,
+        _add_lifeboat,
+        _add_checkpoints,
+        _add_datastores,
+        _add_simulation,
+        _add_machine,
+        _add_shells,
+    ):
+        add(commands)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, socket: str | None, output: str) -> None:
+    parser.add_argument("--socket", metavar="PATH", default=socket, help="the daemon's control socket")
+    parser.add_argument("-o", "--output", choices=arguments.OUTPUTS, default=output, help="how to answer")
+
+
+def _add_rehearsal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what it would be about, and do nothing")
+
+
+def _add_state(*parsers: argparse.ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
+
+
+def _add_looks(commands: _Commands) -> None:
+    """How it is now."""
+    status = commands.add("status", daemon.status, "The phase, the subsystems, what is wrong.")
+    status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
+    status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
+    status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
+    status.add_argument("--wait", metavar="PHASE", type=arguments.phase, help="return once this is reached")
+    status.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=60.0,
+        help="how long --wait waits (60)",
+    )
+    top = commands.add("top", watch.top, "Everything on one screen, as it changes.")
+    for parser in (status, top):
+        parser.add_argument(
+            "--interval", metavar="SECONDS", type=arguments.seconds, default=2.0, help="how often to look (2)"
+        )
+
+
+def _add_reasons(commands: _Commands) -> None:
+    """Why it is so."""
+    phase = commands.add("phase", daemon.phase, "The phase and how it came about.")
+    how = phase.add_mutually_exclusive_group()
+    how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
+    how.add_argument(
+        "--force",
+        metavar="PHASE",
+        type=arguments.phase,
+        help="enter it now, if only waiting stands in the way; needs --reason",
+    )
+    phase.add_argument("--reason", metavar="TEXT", type=arguments.reason, help="why --force; it is recorded")
+    _add_rehearsal(phase)
+    explain = commands.add("explain", daemon.explain, "Why: from finding to result.")
+    explain.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        type=arguments.name,
+        nargs="?",
+        help="a subsystem, a datastore, a phase, an event's id, or an id as anomaly-3",
+    )
+    explain.add_argument(
+        "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
+    )
+    commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
+
+
+def _add_texts(commands: _Commands) -> None:
+    """What was said."""
+    events = commands.add("events", daemon.events, "What happened.")
+    events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
+    events.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.event_or_moment,
+        help="what followed: an event's id, or a time as 10m",
+    )
+    events.add_argument(
+        "-n",
+        "--count",
+        metavar="N",
+        type=arguments.whole(1),
+        default=20,
+        help="the newest N (20), without --since",
+    )
+    logs = commands.add("logs", daemon.logs, "What a subsystem has printed.")
+    logs.add_argument("name", metavar="NAME", type=arguments.name, help="the subsystem")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
+    logs.add_argument(
+        "-n",
+        "--lines",
+        metavar="N",
+        type=arguments.whole(0),
+        help="the last N lines (100; with --since, all)",
+    )
+    logs.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.moment,
+        help="what was printed after: 90s, 10m, 2h, 1d, or an ISO time",
+    )
+
+
+def _add_ledger(commands: _Commands) -> None:
+    ledger = commands.group("ledger", "The turn ledger.")
+    verify = ledger.add("verify", ctl_ledger.verify, "Check every record against signed heads.")
+    how = verify.add_mutually_exclusive_group()
+    how.add_argument(
+        "--full", action="store_true", help="also roots, segments, indexes, payloads, every head"
+    )
+    how.add_argument("--segments", action="store_true", help="the sealed segments alone, by their hashes")
+    show = ledger.add("show", ctl_ledger.show, "Records, the newest or one.")
+    show.add_argument("seq", metavar="SEQ", type=arguments.whole(1), nargs="?", help="one record, in full")
+    show.add_argument("--last", metavar="N", type=arguments.whole(1), default=20, help="the newest N (20)")
+    export = ledger.add("export", ctl_ledger.export, "All records as JSON lines.")
+    export.add_argument(
+        "--format", choices=("jsonl", "otel"), default="jsonl", help="records, or OpenTelemetry GenAI spans"
+    )
+    size = ledger.add("size", ctl_ledger.size, "What is kept of the past: how many, since when, how large.")
+    head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
+    prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
+    prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
+    ledger.order("accept-loss", daemon.ledger_accept_loss, "Give up records that are gone.")
+    _add_state(verify, show, export, size, head, prove)
+
+
+def _add_subsystems(commands: _Commands) -> None:
+    """Orders about one subsystem."""
+    commands.order_about("quarantine", daemon.quarantine, "Hold a subsystem.")
+    commands.order_about("release", daemon.release, "Let a subsystem go.")
+    commands.order_about("pause", daemon.pause, "Let a subsystem rest; nothing is wrong.")
+    commands.order_about("resume", daemon.resume, "End a rest.")
+    commands.order_about("restart", daemon.restart, "Stop a subsystem and start it anew.")
+    commands.order_about("stop", daemon.stop, "Stop a subsystem, and keep it stopped.")
+    commands.order_about("start", daemon.release, "Let a stopped subsystem run: as release.")
+
+
+def _add_daemon(commands: _Commands) -> None:
+    """Orders about the daemon as a whole."""
+    commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
+    reload = commands.add("reload", daemon.reload, "Read the configuration again.")
+    reload.add_argument(
+        "--reason", metavar="TEXT", type=arguments.reason, default="asked for", help="why; it is recorded"
+    )
+    _add_rehearsal(reload)
+
+
+def _add_keys(commands: _Commands) -> None:
+    key = commands.group("key", "The gateway keys.")
+    key.order_about("rotate", daemon.key_rotate, "Give a subsystem a new key.")
+    key.order_about("revoke", daemon.key_revoke, "Take a subsystem's keys away.")
+
+
+def _add_budgets(commands: _Commands) -> None:
+    budget = commands.add("budget", ctl_budget.show, "What may be spent, is spent, and is left; who set it.")
+    below = commands.below(budget)
+    change = below.order_about(
+        "set", ctl_budget.change, "Change limits while all goes on.", "subsystem, group:NAME, or all"
+    )
+    change.add_argument(
+        "limits",
+        metavar="LIMIT=VALUE",
+        nargs="+",
+        help="as tokens_per_hour=200000; 0 is no limit, LIMIT=configured leaves it to the configuration again",
+    )
+
+
+def _add_lifeboat(commands: _Commands) -> None:
+    lifeboat = commands.group("lifeboat", "The last resort.")
+    enter = lifeboat.order("enter", daemon.lifeboat_enter, "Save what is critical, stop everything.")
+    enter.add_argument("--yes", action="store_true", help="do not ask")
+    relaunch = lifeboat.order("relaunch", ctl_lifeboat.relaunch, "Start everything again.")
+    relaunch.add_argument(
+        "--from",
+        dest="source",
+        metavar="BUNDLE",
+        help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
+    )
+    listing = lifeboat.add("list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier.")
+    inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "What is in one of them.")
+    inspect.add_argument(
+        "source", metavar="BUNDLE", type=arguments.name, help="a bundle's name or path, or `first-tier`"
+    )
+    _add_state(relaunch, listing, inspect)
+
+
+def _add_checkpoints(commands: _Commands) -> None:
+    checkpoint = commands.group("checkpoint", "Checkpoints.")
+    checkpoint.order("create", daemon.checkpoint_create, "Make one now.")
+    show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
+    verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    restore = checkpoint.add(
+        "restore", ctl_checkpoint.restore, "Put one back; epad's own state only with no epad."
+    )
+    for parser in (verify, restore):
+        parser.add_argument(
+            "id", metavar="ID", type=arguments.name, nargs="?", help="which (the newest verified one)"
+        )
+    restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
+    restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
+    restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    _add_state(show, verify, restore)
+
+
+def _add_datastores(commands: _Commands) -> None:
+    datastore = commands.group("datastore", "Stores that other programs write.")
+    datastore.order_about("accept", daemon.datastore_accept, "Take one as it is for sound.", "datastore")
+
+
+def _add_simulation(commands: _Commands) -> None:
+    simulate = commands.add(
+        "simulate", ctl_simulate.simulate, "What would have happened under other thresholds."
+    )
+    simulate.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.moment,
+        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+    )
+    simulate.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
+    )
+    _add_state(simulate)
+
+
+def _add_machine(commands: _Commands) -> None:
+    """What works on this machine's files, without a daemon."""
+    doctor = commands.add("doctor", local.doctor, "What this machine offers, and the fix for the rest.")
+    config = commands.group("config", "The configuration.")
+    shown = config.add("show", local.config_show, "Every key, its value, and who set it.")
+    shown.add_argument("prefix", metavar="PREFIX", nargs="?", help="only what begins so: probes.token_burn")
+    for parser in (doctor, shown):
+        parser.add_argument(
+            "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
+        )
+    everything = commands.add(
+        "stop-all", emergency.stop_all, "With no daemon: end all that epad has started."
+    )
+    everything.add_argument("--yes", action="store_true", help="do not ask")
+    _add_state(doctor, everything)
+
+
+def _add_shells(commands: _Commands) -> None:
+    completion = commands.add(
+        "completion", shell.completion_command(make_parser), "What a shell offers at Tab."
+    )
+    completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
+    commands.add("man", shell.man_command(make_parser), "The manual page, for man -l.")

@@ -1,0 +1,1 @@
+"""The commands of `epactl`, a file for each subject."""

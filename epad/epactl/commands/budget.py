@@ -1,0 +1,102 @@
+"""`epactl budget` and `epactl budget set`."""
+
+from __future__ import annotations
+
+from epad.api.client import FailedError, quote
+from epad.epactl import render
+from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_OK, Call, UsageError
+from epad.formatting import amounts as limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+CONFIGURED = "configured"
+MOST = 2**63  # and "1.0e999" is read as infinite
+_HEADS = ("SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET BY")
+
+
+def show(call: Call) -> int:
+    """`epactl budget`."""
+    rows = call.client.get("/v1/budgets")["budgets"]
+    call.terminal.show(rows, lines(rows, call.terminal.style))
+    return EXIT_OK
+
+
+def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
+    """The limits, one a row; who set it stands last, since it is a sentence."""
+    if not rows:
+        return ["no limits"]
+    cells = [
+        (
+            row["scope"],
+            row["name"],
+            _said(row["name"], row["limit"]),
+            amount(row["name"], row["used"]),
+            "-" if row["left"] is None else amount(row["name"], row["left"]),
+            _origin(row),
+        )
+        for row in rows
+    ]
+    return render.table(_HEADS, cells, style)
+
+
+def _origin(row: dict[str, Any]) -> str:
+    if row["origin"] == CONFIGURED:
+        return CONFIGURED
+    return f"{row['origin']} (configured: {_said(row['name'], row['configured'])})"
+
+
+def amount(name: str, value: float) -> str:
+    """An amount in a limit's own unit."""
+    return limits.dollars(round(value * limits.MICROUSD)) if name.startswith("usd_") else f"{value:,}"
+
+
+def change(call: Call) -> int:
+    """`epactl budget set NAME LIMIT=VALUE... --reason R`. Raises UsageError, ClientError."""
+    scope, wanted = call.arguments.name, dict(_pair(text) for text in call.arguments.limits)
+    if call.arguments.dry_run:
+        return _rehearse(call, scope, wanted)
+    answer = call.client.order(f"/v1/budgets/{quote(scope)}", call.arguments.reason, limits=wanted)
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer["failed"] else EXIT_OK
+
+
+def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
+    """Say what would be set, or why it would be refused. Raises FailedError, ClientError."""
+    from epad.operations.budget_changes import BudgetChangeError, check_limits  # noqa: PLC0415
+
+    rows = call.client.get("/v1/budgets")["budgets"]
+    try:
+        check_limits({name: value or 0 for name, value in wanted.items()})
+    except BudgetChangeError as error:
+        raise FailedError(f"would be refused: {error}") from error
+    now = {row["name"]: row["limit"] for row in rows if row["scope"] == scope}
+    answer = {"order": f"budget {scope}", "dry_run": True, "limits": wanted, "now": now}
+    told = [
+        f"would set {render.clean(scope)} {render.clean(name)}: {_said(name, now.get(name, 0))} -> "
+        + (CONFIGURED if value is None else _said(name, value))
+        for name, value in wanted.items()
+    ]
+    call.terminal.show(answer, [*told, "nothing was done"])
+    return EXIT_OK
+
+
+def _said(name: str, value: float) -> str:
+    return amount(name, value) if value else "no limit"
+
+
+def _pair(text: str) -> tuple[str, float | None]:
+    """One limit and its new value. Raises UsageError."""
+    name, _, value = text.partition("=")
+    if value == CONFIGURED:
+        return name, None
+    try:
+        number = float(value) if "." in value else int(value)
+    except ValueError:
+        number = -1
+    if not name or not 0 <= number < MOST:
+        fix = f"give LIMIT=NUMBER (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200000"
+        raise UsageError(f"{text!r} is no limit; {fix}")
+    return name, number

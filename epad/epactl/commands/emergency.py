@@ -1,0 +1,92 @@
+"""`epactl stop-all`: end everything that epad has started, with the daemon dead.
+
+A daemon that lives does it better (`epactl lifeboat enter` saves what is critical first), so beside one this refuses.
+"""
+
+from __future__ import annotations
+
+import os
+
+from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Call, state_of
+
+GRACE_SECONDS = 10.0
+
+
+def stop_all(call: Call) -> int:
+    """`epactl stop-all --yes [--state DIR]`."""
+    given = os.path.abspath(state_of(call))  # noqa: PTH100 - pathlib takes 10 ms to import
+    state = os.path.realpath(given)
+    lock = f"{state}/daemon.lock"
+    try:
+        held = _is_held(lock)
+    except OSError as error:
+        call.terminal.say(
+            f"{lock}: {error.strerror}: whether an epad runs on it cannot be told; "
+            "ask as root, or as the user that epad runs as"
+        )
+        return EXIT_REFUSED
+    if held:
+        call.terminal.say(
+            f"an epad runs on {state}; `epactl lifeboat enter` saves what is critical, and stops everything"
+        )
+        return EXIT_FAILED
+    return _end_all(call, given, state)
+
+
+def _end_all(call: Call, given: str, state: str) -> int:
+    import asyncio  # noqa: PLC0415 - this and what follows takes longer to import than most commands to run
+    from pathlib import Path  # noqa: PLC0415
+
+    from epad.runtime.clock import boot_id  # noqa: PLC0415
+    from epad.supervisor.identity import ProcessTable  # noqa: PLC0415
+    from epad.supervisor.orphans import LeftBehind, read_journal  # noqa: PLC0415
+    from epad.supervisor.process_tree import end  # noqa: PLC0415
+
+    boot = boot_id()
+    recorded, unread = read_journal(Path(state, "state.db"), boot)
+    if unread:
+        call.terminal.say(f"{unread}; without it a child that has hidden its environment is not found")
+    table = ProcessTable(boot)
+    left_behind = LeftBehind(table, Path(given), recorded)
+    if (refusal := _ask(call, state, len(left_behind.look()))) is not None:
+        return refusal
+    left = asyncio.run(end(table, left_behind, GRACE_SECONDS))
+    ended = sorted(member.pid for member in left_behind.seen - left)
+    answer = {
+        "state": state,
+        "daemon": "none",
+        "journal": unread or "read",
+        "ended": ended,
+        "left": sorted(member.pid for member in left),
+    }
+    lines = [f"pid {member.pid} is left: {left_behind.why_alive(member)}" for member in left]
+    summary = f"ended {len(ended)} process(es), {len(left)} left"
+    call.terminal.show(answer, [f"no daemon runs on {state}", summary, *sorted(lines)])
+    return EXIT_FAILED if left else EXIT_OK
+
+
+def _ask(call: Call, state: str, count: int) -> int | None:
+    """Have it confirmed; the exit status if it is not."""
+    if call.arguments.yes:
+        return None
+    if not call.terminal.is_person():
+        call.terminal.say(f"this ends {count} process(es), and there is no one to ask: give --yes")
+        return EXIT_USAGE
+    if not call.terminal.confirm(f"No daemon runs. This ends {count} process(es) of {state}."):
+        call.terminal.say("nothing was done")
+        return EXIT_FAILED
+    return None
+
+
+def _is_held(path: str) -> bool:
+    """Whether a daemon holds its state directory. Raises OSError where that cannot be seen."""
+    import fcntl  # noqa: PLC0415
+
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,355 @@
+"""The API's answers as text for people: pure functions from JSON to lines.
+
+Names, reasons and status texts come from children and models, so nothing of them reaches the terminal
+unless it is printable: an escape sequence in a status line must not be able to forge one.
+"""
+
+from __future__ import annotations
+
+import json
+
+from epad.formatting import amounts as limits
+from epad.formatting import footprints as footprint
+from epad.formatting.gpus import gpu_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+NOT_AN_LLM = "embedded models: not an LLM"
+
+MAX_CELL = 60
+WIDE = 1_000
+# What the table shows of why something is held; `epactl status NAME` and `explain` have it all.
+HOLD_CHARACTERS = 40
+LAST_INCIDENT = "the last incident"
+
+_RESET = "\x1b[0m"
+_STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
+_PHASE_STYLE = {"NORMAL": "green", "QUARANTINE": "yellow", "PRESERVATION": "yellow", "RECOVERY": "yellow"}
+_STATE_STYLE = {
+    "running": "green",
+    "failed": "red",
+    "hung": "red",
+    "quarantined": "yellow",
+    "throttled": "yellow",
+}
+
+
+class Style:
+    """Colours, or none; `wide` cuts nothing off."""
+
+    def __init__(self, colour: bool, wide: bool = False) -> None:
+        self._colour = colour
+        self.wide = wide
+
+    def paint(self, text: str, name: str) -> str:
+        code = _STYLES.get(name, "")
+        return f"{code}{text}{_RESET}" if self._colour and code else text
+
+
+PLAIN = Style(colour=False)
+
+
+def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
+    """Everything: the phase, what is wrong, the subsystems, the rest."""
+    phase = str(status["phase"])
+    painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
+    lines = [f"{painted} for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"]
+    lines += anomaly_lines(status["anomalies"], style)
+    lines += incident_lines(status["incidents"], style)
+    lines += ["", *subsystem_table(status["subsystems"], style)]
+    if any(subsystem["embedded"] for subsystem in status["subsystems"]):
+        lines.append(NOT_AN_LLM)
+    if status["gpus"]:
+        lines += ["", *(clean(line) for line in gpu_lines(status["gpus"]))]
+    lines += ["", *_foot_lines(status, style)]
+    return lines
+
+
+def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """One line an anomaly, the gravest in red."""
+    return [
+        "  "
+        + style.paint(clean(a["severity"]), "red" if a["severity"] == "critical" else "yellow")
+        + f" {clean(a['probe'])}/{clean(a['subsystem'])} for {duration(a['age_seconds'])}: "
+        + clean(a["reason"])
+        for a in anomalies
+    ]
+
+
+def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """Each root with its victims under it; one that has taken nobody along is told by its anomaly."""
+    lines = []
+    for incident in incidents:
+        if not incident["victims"]:
+            continue
+        flapping = ", flapping" if incident["flapping"] else ""
+        root = style.paint(f"root {clean(incident['root'])}", "yellow")
+        since = duration(incident["age_seconds"])
+        lines.append(f"  {root} for {since}{flapping}: {clean(incident['reason'])}")
+        lines += [f"    victim {clean(name)}" for name in incident["victims"]]
+    return lines
+
+
+def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+    """The subsystems, one a row; the hold stands last, since it is a sentence."""
+    heads = (
+        "NAME",
+        "STATE",
+        "PID",
+        "FOR",
+        "RESTARTS",
+        "MEMORY",
+        "CPU",
+        "PROGRESS",
+        "TOKENS",
+        "BUDGET",
+        "HOLD",
+    )
+    if not subsystems:
+        return ["no subsystems"]
+    return table(heads, [_subsystem_row(subsystem, style) for subsystem in subsystems], style)
+
+
+def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
+    state = str(subsystem["state"])
+    tokens = subsystem["tokens"]
+    return (
+        str(subsystem["name"]),
+        state,
+        str(subsystem["pid"] or "-"),
+        duration(subsystem["state_seconds"]),
+        str(subsystem["restarts"]),
+        footprint.memory(subsystem),
+        footprint.cpu(subsystem),
+        progress(subsystem["progress"]),
+        limits.count(tokens.get("input", 0) + tokens.get("output", 0)),
+        limits.every(subsystem["budget"]) if style.wide else limits.fullest(subsystem["budget"]),
+        _hold_until(subsystem, style),
+    )
+
+
+def _hold_until(subsystem: dict[str, Any], style: Style) -> str:
+    """How firmly it is held, why, and until when."""
+    value, characters = subsystem["hold"], WIDE if style.wide else HOLD_CHARACTERS
+    sentence = subsystem.get("sentence")
+    if not sentence:
+        return hold(value, characters)
+    return f"{hold({**value, 'reason': sentence['why']}, characters)}; {clean(sentence['until'])}"
+
+
+def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any]]) -> list[str]:
+    """One subsystem, in full."""
+    tokens = subsystem["tokens"]
+    essential = ", essential" if subsystem["essential"] else ""
+    essential += ", in the background" if subsystem.get("background") else ""
+    lines = [
+        f"{clean(subsystem['name'])}: {clean(subsystem['state'])}",
+        f"  kind      {clean(subsystem['kind'])}{essential}",
+        f"  pid       {subsystem['pid'] or '-'}",
+        f"  for       {duration(subsystem['state_seconds'])}",
+        f"  restarts  {subsystem['restarts']}",
+        f"  memory    {footprint.in_full(subsystem)}",
+        f"  status    {clean(subsystem['status']) or '-'}",
+        f"  progress  {progress(subsystem['progress'])}",
+        f"  tokens    {tokens.get('input', 0)} in, {tokens.get('output', 0)} out",
+        f"  turns     {tokens.get('turns', 0)}",
+        *([f"  spent     {limits.dollars(spent)}"] if (spent := subsystem["spent_microusd"]) else []),
+        f"  budget    {limits.every(subsystem['budget'])}",
+        f"  hold      {_hold_line(subsystem)}",
+        f"  log       {clean(subsystem['log']) or '-'}",
+    ]
+    if subsystem["embedded"]:
+        lines.append(f"  {NOT_AN_LLM}")
+    return lines + anomaly_lines([a for a in anomalies if a["subsystem"] == subsystem["name"]])
+
+
+def _hold_line(subsystem: dict[str, Any]) -> str:
+    """The whole sentence: who, why, until when, and the command."""
+    sentence = subsystem.get("sentence")
+    return clean(sentence["line"]) if sentence else hold(subsystem["hold"], characters=500)
+
+
+def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
+    ledger = status["ledger"]
+    verdict = style.paint(clean(ledger["verdict"]), "green" if ledger["verdict"] == "ok" else "yellow")
+    detail = f" ({clean(ledger['detail'])})" if ledger["detail"] else ""
+    blind = [clean(probe["name"]) for probe in status["probes"] if not probe["success"]]
+    lines = [
+        f"ledger   {ledger['records']} records, {verdict}{detail}",
+        f"probes   {len(status['probes']) - len(blind)} of {len(status['probes'])} see"
+        + (f"; blind: {', '.join(blind)}" if blind else ""),
+        f"gateway  {clean(status['gateway']['url']) or 'off'}",
+        *_upstream_lines(status["upstreams"], style),
+        *_shared_budget_lines(status),
+        f"metrics  {clean(status['metrics']['url']) or 'off'}",
+        f"page     {clean(status['web']['url']) or 'off'}",
+        f"engine   {clean(status.get('engine', '')) or '-'}",
+        f"epad     {clean(status['version'])}, pid {status['pid']}, up {duration(status['uptime_seconds'])}",
+    ]
+    return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]
+
+
+def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[str]:
+    """One line for all that answer, and one for each that does not, with the reason."""
+    if not upstreams:
+        return []
+    silent = [upstream for upstream in upstreams if not upstream["healthy"]]
+    told = [upstream for upstream in upstreams if upstream["reason"]]
+    line = f"models   {len(upstreams) - len(silent)} of {len(upstreams)} upstreams answer"
+    served = [f"{clean(u['name'])} by {clean(u['served_by'])}" for u in upstreams if u.get("served_by")]
+    line += f"; served from here: {', '.join(served)}" if served else ""
+    reasons = [f"         {clean(u['name'])} at {clean(u['url'])}: {_upstream_trouble(u)}" for u in told]
+    return [line, *(style.paint(reason, "yellow") for reason in reasons)]
+
+
+def _upstream_trouble(upstream: dict[str, Any]) -> str:
+    """What an upstream is, since when, why, and when it is asked again."""
+    reason, state = clean(upstream["reason"]), clean(upstream.get("state", ""))
+    if not state or state == "well":
+        return reason
+    if upstream["breaker"] == "open":
+        return f"{state} for {duration(upstream['seconds'])}: {reason}; epad looks at it every second until it is back"
+    again = f"; turns of that model go there again in {duration(upstream['retry_seconds'])}"
+    return f"{state}: {reason}{again if upstream['retry_seconds'] else ''}"
+
+
+def _shared_budget_lines(status: dict[str, Any]) -> list[str]:
+    """What is used of the budgets above the subsystems' own: the groups' and everyone's."""
+    own = {subsystem["name"] for subsystem in status["subsystems"]}
+    shared = {scope: windows for scope, windows in status["budgets"].items() if scope not in own}
+    texts = {scope: limits.fullest(windows) for scope, windows in shared.items()}
+    return [f"budget   {clean(scope)}: {text}" for scope, text in texts.items() if text != "-"]
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event."""
+    fields = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
+    about = f" {clean(event['subsystem'])}" if event["subsystem"] else ""
+    return f"{event['id']:>6}  {clean(event['at'])}  {clean(event['kind'])}{about}  {fields}".rstrip()
+
+
+def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
+    """What is true now, then the chain, one link a line, with the ids that join to events, ledger and logs.
+
+    With `evidence`, each link is followed by its fields.
+    """
+    chain = explanation["chain"]
+    summary = [clean(sentence["line"]) for sentence in explanation.get("summary", ())]
+    subject = clean(explanation.get("subject") or "the last decision")
+    if not chain:
+        last = explanation.get("subject") == LAST_INCIDENT
+        return summary or ["no incident yet" if last else f"{subject}: nothing was decided"]
+    lines = [*summary, *([""] if summary else []), f"why: {style.paint(subject, 'bold')}"]
+    for link in chain:
+        text = clean(link["text"]) + ("" if evidence else _reason_of_step(link))
+        lines.append(f"  {clean(link['at'])}  {clean(link['kind']):<8} {text}  [{clean(link['id'])}]")
+        fields = {key: value for key, value in link["fields"].items() if value not in (None, "", {}, [])}
+        if fields and evidence:
+            shown = " ".join(f"{clean(key)}={_value(value)}" for key, value in fields.items())
+            lines.append(style.paint(f"      {shown}", "dim"))
+    return lines
+
+
+def _reason_of_step(link: dict[str, Any]) -> str:
+    """Why a subsystem was held, which is in the step's arguments alone."""
+    reason = link["fields"].get("arguments", {}).get("reason", "") if link["kind"] == "step" else ""
+    return f": {clean(reason)}" if reason else ""
+
+
+def phase_lines(phase: dict[str, Any], style: Style = PLAIN) -> list[str]:
+    """The phase and the transitions that led to it, oldest first."""
+    name = str(phase["phase"])
+    painted = style.paint(clean(name), _PHASE_STYLE.get(name, "red"))
+    lines = [f"{painted} since {clean(phase['since'])}: {clean(phase['sentence'])}"]
+    if phase["history"]:
+        rows = [
+            (
+                str(row["id"]),
+                str(row["at"]),
+                f"{row['source']} -> {row['destination']}",
+                f"{row['trigger']} [{row['guard']}]",
+                str(row["sentence"]),
+            )
+            for row in phase["history"]
+        ]
+        lines += ["", *table(("ID", "AT", "TRANSITION", "TRIGGER", "BECAUSE"), rows, style)]
+    return lines
+
+
+def result_lines(result: dict[str, Any]) -> list[str]:
+    """What became of an order."""
+    about = clean(result.get("subsystem", "")) or "host"
+    texts = [clean(text) for text in result.get("results", [])] or ["done"]
+    phase = clean(result.get("phase", ""))
+    return [f"{about}: {text}" for text in texts] + ([f"phase: {phase}"] if phase else [])
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PLAIN) -> list[str]:
+    """Columns as wide as what stands in them; the last one runs free."""
+    cells = [
+        [
+            _cut(clean(cell), WIDE if style.wide else MAX_CELL if i < len(row) - 1 else 200)
+            for i, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+    widths = [max(len(row[i]) for row in [list(heads), *cells]) for i in range(len(heads))]
+    lines = [style.paint(_join(heads, widths), "bold")]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        painted = [style.paint(cell, _STATE_STYLE.get(cell.strip(), "")) for cell in padded]
+        lines.append("  ".join(painted).rstrip())
+    return lines
+
+
+def _join(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def duration(seconds: float | None) -> str:
+    """A time as people say it: its two largest units."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
+
+
+def progress(value: dict[str, Any] | None) -> str:
+    """Done of total, as far as they are known."""
+    if not value:
+        return "-"
+    return f"{value['done']}/{value['total']}" if value["total"] else str(value["done"])
+
+
+def hold(value: dict[str, str], characters: int = HOLD_CHARACTERS) -> str:
+    """How firmly it is held, and why."""
+    if value["rung"] == "open":
+        return "-"
+    reason = clean(value["reason"])
+    shown = reason if len(reason) <= characters else reason[: characters - 3] + "..."
+    return f"{clean(value['rung'])}: {shown}"
+
+
+def clean(text: object) -> str:
+    """Text without anything that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def _value(value: object) -> str:
+    """A field's value: a word as it is, anything else as JSON."""
+    if isinstance(value, str) and " " not in value and value:
+        return clean(value)
+    return clean(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,134 @@
+"""One screen of `epactl top`: the ladder, the subsystems, the bars, the last events. Pure: JSON in, lines out."""
+
+from __future__ import annotations
+
+from epad.epactl.render import PLAIN, anomaly_lines, clean, duration, event_line, hold
+from epad.formatting import amounts as limits
+from epad.formatting import footprints as footprint
+from epad.formatting.gpus import mebibytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from epad.epactl.render import Style
+
+LADDER = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
+BAR_CELLS = 20
+WARN_RATIO = 0.8
+_STATES = {"running": "green", "failed": "red", "hung": "red", "quarantined": "yellow", "throttled": "yellow"}
+
+
+def screen(
+    status: dict[str, Any], events: Sequence[dict[str, Any]], size: tuple[int, int], style: Style = PLAIN
+) -> list[str]:
+    """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
+    columns, rows = size
+    lines = [_ladder(status, style), *_folded(_sentence(status), columns)]
+    lines += [_cut(line, columns) for line in anomaly_lines(status["anomalies"])]
+    lines += ["", _cut(_heads(), columns)]
+    lines += [_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]]
+    lines += _shared(status, columns, style)
+    lines += [_gpu(gpu, columns, style) for gpu in status["gpus"]]
+    foot = "q or Ctrl-C ends it"
+    room = rows - len(lines) - 3
+    if room > 0:
+        lines += ["", *(_cut(_event(event), columns) for event in events[-room:])]
+    hidden = max(0, len(lines) - (rows - 1))
+    lines = lines[: rows - 1]
+    return [*lines, style.paint(f"{foot}; {hidden} lines do not fit" if hidden else foot, "dim")]
+
+
+def _ladder(status: dict[str, Any], style: Style) -> str:
+    """The five phases, the present one marked."""
+    steps = []
+    for phase in LADDER:
+        here = status["phase"] == phase
+        colour = "green" if phase == "NORMAL" else "red" if phase == "LIFEBOAT" else "yellow"
+        steps.append(style.paint(f"[{phase}]", colour) if here else style.paint(phase.lower(), "dim"))
+    return " > ".join(steps)
+
+
+def _sentence(status: dict[str, Any]) -> str:
+    return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
+
+
+def _folded(text: str, columns: int) -> list[str]:
+    """Text over as many lines as it takes, so that its end, which says what to do, is not cut off."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > columns:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [_cut(one, columns) for one in (*lines, line)]
+
+
+def _heads() -> str:
+    left = f"{'NAME':<14} {'STATE':<11} {'FOR':>6} {'MEMORY':>8} {'CPU':>5} {'TOKENS':>7}"
+    return f"{left}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
+
+
+def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
+    tokens = subsystem["tokens"].get("input", 0) + subsystem["tokens"].get("output", 0)
+    ratio, words = fullest(subsystem["budget"])
+    state = str(subsystem["state"])
+    head = f"{_cut(clean(subsystem['name']), 14):<14} "
+    taken = "-" if (memory := subsystem.get("memory_bytes")) is None else footprint.size(memory)
+    lasted = duration(subsystem["state_seconds"])
+    middle = f" {lasted:>6} {taken:>8} {footprint.cpu(subsystem):>5} {limits.count(tokens):>7}  "
+    held = hold(subsystem["hold"])
+    tail = f" {words}" + (f"  {held}" if held != "-" else "")
+    used = len(head) + 11 + len(middle) + BAR_CELLS + 2
+    return (
+        head
+        + style.paint(f"{_cut(clean(state), 11):<11}", _STATES.get(state, ""))
+        + middle
+        + bar(ratio, style)
+        + _cut(tail, max(0, columns - used))
+    )
+
+
+def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+    own = {subsystem["name"] for subsystem in status["subsystems"]}
+    lines = []
+    for scope, windows in status["budgets"].items():
+        ratio, words = fullest(windows)
+        if scope not in own and ratio is not None:
+            head = f"{_cut(clean(scope), 14):<14} {'budget':<41}  "
+            lines.append(head + bar(ratio, style) + _cut(f" {words}", columns - len(head) - BAR_CELLS - 2))
+    return lines
+
+
+def _gpu(gpu: dict[str, Any], columns: int, style: Style) -> str:
+    used = mebibytes(gpu["used_bytes"] + gpu["reserved_bytes"])
+    words = f" {used} of {mebibytes(gpu['total_bytes'])}" + ("" if gpu["fresh"] else ", old")
+    head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<41}  "
+    return head + bar(gpu["ratio"], style) + _cut(words, max(0, columns - len(head) - BAR_CELLS - 2))
+
+
+def _event(event: dict[str, Any]) -> str:
+    return event_line({**event, "at": str(event["at"])[11:19]})
+
+
+def fullest(windows: dict[str, dict[str, int]]) -> tuple[float | None, str]:
+    """How full the fullest limit is, and the words for it; None without a limit."""
+    ratios = [
+        w["used"] / w["limit"] for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT
+    ]
+    return (max(ratios), limits.fullest(windows)) if ratios else (None, "")
+
+
+def bar(ratio: float | None, style: Style = PLAIN) -> str:
+    """A bar of fixed width; empty where there is no limit."""
+    if ratio is None:
+        return " " * (BAR_CELLS + 2)
+    cells = min(BAR_CELLS, round(BAR_CELLS * ratio))
+    colour = "red" if ratio >= 1 else "yellow" if ratio >= WARN_RATIO else "green"
+    return "[" + style.paint("|" * cells, colour) + " " * (BAR_CELLS - cells) + "]"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + ("~" if width else "")

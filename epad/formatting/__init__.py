@@ -1,0 +1,1 @@
+"""Numbers, sizes and durations as people read them; needs the standard library only."""

@@ -1,0 +1,65 @@
+"""What is wrong and who is held, in sentences that are worded in one place (`epad/incidents/sentence.py`).
+
+Everything that tells a person of a trouble asks here: `of` for one subsystem, `current` for all, `headline` for the
+one line above them. Reads memory only.
+"""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+from epad.control_loop.decider import Decider
+from epad.incidents.look import CALM, IncidentLook, Upstreams
+from epad.incidents.sentence import Sentence
+from epad.metrics.registry import Metrics
+from statemachine.clock import Clock
+
+__all__ = ["CALM", "IncidentReport"]
+
+
+class IncidentReport:
+    """Says how things are whenever it is asked.
+
+    `upstreams` gives the rows of the status; `zone` is the machine's if None. Whoever asks several things at once
+    takes one `look`, so that the same is not worked out again for each of them.
+    """
+
+    def __init__(
+        self, decider: Decider, clock: Clock, upstreams: Upstreams = tuple, zone: tzinfo | None = None
+    ) -> None:
+        self._decider = decider
+        self._clock = clock
+        self._upstreams = upstreams
+        self._zone = zone
+
+    def look(self) -> IncidentLook:
+        """Take in how things are now."""
+        return IncidentLook(self._decider, self._clock, self._upstreams, self._zone)
+
+    def of(self, subsystem: str) -> Sentence | None:
+        """How a subsystem is held, why, until when, and what to do; None if it is not."""
+        return self.look().of(subsystem)
+
+    def line_of(self, subsystem: str) -> str:
+        """The same as text; empty if it is not held."""
+        return self.look().line_of(subsystem)
+
+    def phase(self) -> Sentence | None:
+        """What the phase does, until when, and the command that ends it; None where each subsystem's line says it."""
+        return self.look().phase()
+
+    def current(self) -> list[Sentence]:
+        """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
+        return self.look().current()
+
+    def about(self, subject: str | None) -> list[Sentence]:
+        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        return self.look().about(subject)
+
+    def headline(self) -> str:
+        """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
+        return self.look().headline()
+
+    def observe(self, metrics: Metrics) -> None:
+        """Bring the series of the holds up to date."""
+        self.look().observe(metrics)

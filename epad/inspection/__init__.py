@@ -1,0 +1,1 @@
+"""Judging whether a store of an agent's data is sound."""

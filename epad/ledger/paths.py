@@ -1,0 +1,44 @@
+"""Where the ledger keeps what is not its database: its key, its heads, its sealed segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY_FILE = "ledger.key"
+STARTS_FILE = "starts"
+"""In the anchor: how often the stores were opened and closed (`epad/ledger/starts.py`)."""
+ANY_COUNT = -1
+"""That count after a restore: whatever `state.db` has counted is right."""
+ANY_STARTS = b'{"count":-1}\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where they are. `losses` says what is missing.
+
+    `witness` is a copy of the newest head outside of the state directory: it knows that there was a ledger when all of
+    that is gone.
+    """
+
+    anchor: Path
+    key: Path
+    segments: Path
+    losses: Path
+    witness: Path | None = None
+
+    @classmethod
+    def under(cls, state: Path, environment: Mapping[str, str]) -> Places:
+        """As the daemon has them: in its state directory, the key from systemd where it gives one."""
+        credentials = environment.get("CREDENTIALS_DIRECTORY", "")
+        given = Path(credentials, KEY_FILE)
+        key = given if credentials and given.is_file() else state / "keys" / KEY_FILE
+        return cls(state / "anchor", key, state / "segments", state / "losses.json", witness_of(state))
+
+
+def witness_of(state: Path) -> Path:
+    """Where the copy of the newest head is: with the logs of a service, else beside the state directory."""
+    if state.parent == Path("/var/lib"):
+        return Path("/var/log", state.name, "ledger-witness")
+    return state.with_name(f".{state.name}.witness")

@@ -1,0 +1,1 @@
+"""What every listener needs: letting connections in, limits on them, and who may ask."""

@@ -1,0 +1,1 @@
+"""Counters and gauges, and the HTTP surface that shows them."""

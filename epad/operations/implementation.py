@@ -1,0 +1,368 @@
+"""What a person may ask of the daemon, carried out: the implementation behind the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from epad.configuration.load import ConfigError
+from epad.control_loop.decider import Decider
+from epad.control_loop.history import History, is_id
+from epad.control_loop.loop import Controller
+from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
+from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
+from epad.datastore.datastores import Datastores
+from epad.gate.permissions import ORDERS, Operation, Tier
+from epad.gateway.client_keys import Keys
+from epad.gateway.errors import IdentityError
+from epad.incidents.report import IncidentReport
+from epad.ledger.errors import LedgerError
+from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
+from epad.operations.budgets import BudgetOrders
+from epad.operations.protocol import (
+    ConflictError,
+    Peer,
+    UnknownBudgetError,
+    UnknownDatastoreError,
+    UnknownIdError,
+    UnknownSubsystemError,
+)
+from epad.operations.reload import ChangeRefusedError
+from epad.operations.status import StatusBoard
+from epad.response.preservation import NewestCheckpoint
+from epad.storage.database import DatabaseError
+from epad.storage.event_log import EventKind, EventLog
+from epad.supervisor.child_logs import ChildLog, LogKeeper
+from epad.supervisor.errors import SupervisorError
+from epad.supervisor.log_reader import follow, last_lines
+from statemachine.clock import Clock
+from statemachine.containment import Cause, Hold, Rung
+from statemachine.finding import HOST, OPERATOR, Finding, Severity
+from statemachine.phase import Phase
+from statemachine.situation import Order
+from statemachine.table import mermaid
+
+# A stop with its full grace takes the longest; after this the answer says that it is still under way.
+ANSWER_SECONDS = 30.0
+NOTHING_TO_DO = "nothing to do: it was so already"
+RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
+"""What a release ends."""
+
+
+Reload = Callable[[], Awaitable[list[str]]]
+"""Reads the configuration again and applies it; a sentence for each thing done. Raises ConfigError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Implements `epad.operations.protocol.Operations`."""
+
+    board: StatusBoard
+    controller: Controller
+    decider: Decider
+    history: History
+    event_log: EventLog
+    clock: Clock
+    keys: Keys
+    logs: LogKeeper
+    apply_configuration: Reload
+    datastores: Datastores
+    budget_orders: BudgetOrders
+    newest_checkpoint: Callable[[], NewestCheckpoint | None]
+    give_up_records: Callable[[str], Awaitable[str]]
+    begin_again: Callable[[], None]
+
+    def status(self) -> dict[str, Any]:
+        return self.board.render()
+
+    async def phase(self) -> dict[str, Any]:
+        status = self.board.render()
+        return {
+            "phase": status["phase"],
+            "since": status["phase_since"],
+            "sentence": status["sentence"],
+            "history": await self.history.transitions(),
+            "force": {phase: self.decider.refusal(phase) for phase in Phase},
+            "diagram": mermaid(),
+        }
+
+    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+        return await self.event_log.since(since, limit)
+
+    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+        return self.event_log.subscribe()
+
+    async def explain(self, subject: str | None) -> dict[str, Any]:
+        known = [*self._names(), *self.datastores.names, *Phase, HOST]
+        if subject is not None and subject not in known and not is_id(subject):
+            raise UnknownSubsystemError(subject, known)
+        chain = await self.history.explain(subject)
+        if subject is not None and not chain and is_id(subject):
+            raise UnknownIdError(subject)
+        summary = [one.as_json() for one in self._report.about(subject)]
+        return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
+
+    async def recovery(self) -> dict[str, Any]:
+        return await self.board.recovery()
+
+    async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        self._note("quarantine", name, reason, by)
+        return await self._hold(name, reason, by, {})
+
+    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if any(a.key == (OPERATOR, name) for a in self.decider.assessor.active):
+            raise ConflictError(f"{name} is held by a person already; `epactl release {name}` first")
+        self._note("stop", name, reason, by)
+        return await self._hold(name, reason, by, {"rung": Rung.STOP.label})
+
+    async def _hold(self, name: str, reason: str, by: str, how: dict[str, str]) -> dict[str, Any]:
+        finding = Finding(
+            probe=OPERATOR,
+            subsystem=name,
+            severity=Severity.ANOMALY,
+            at=self.clock.monotonic(),
+            reason=f"held by {by}: {reason}",
+            evidence={"by": by, **how},
+            hard=True,
+        )
+        return self._answer(name, await self._wait(self.controller.order(finding)))
+
+    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        hold = self.controller.hold_of(name)
+        if hold.rung is not Rung.OPEN:
+            raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
+        if why := self.controller.stands_by:
+            raise ConflictError(f"{name} is not restarted: {why}")
+        self._note("restart", name, reason, by)
+        self.decider.begin_afresh(name)
+        plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
+        return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
+
+    async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if self.decider.phase is Phase.LIFEBOAT:
+            raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
+        self._note("release", name, reason, by)
+        before = self.decider.reasons_to_hold().get(name, [])
+        ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
+        return self._released(name, before, self._answer(name, ended))
+
+    def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
+        """Say what a release has left standing: an order that did not let go has failed, and says why."""
+        after, line = self.decider.reasons_to_hold().get(name, []), self._report.line_of(name)
+        if answer["failed"]:
+            return answer
+        if after and all(hold.cause in RELEASABLE for hold in after):
+            # A release ends all of these, so they have been found since.
+            return {**answer, "results": [*answer["results"], f"let go, and held again since: {line}"]}
+        if after:
+            some = any(hold.cause in RELEASABLE for hold in before)
+            done = "what it was held for itself is over, but" if some else "a release does not end this:"
+            return {**answer, "failed": True, "results": [f"{done} {line}"]}
+        if not before:
+            return {**answer, "results": [f"{NOTHING_TO_DO}: {name} was not held"]}
+        return answer
+
+    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if name in self.decider.paused:
+            raise ConflictError(f"{name} is paused already; `epactl resume {name}` ends that")
+        self._note("pause", name, reason, by)
+        return self._answer(
+            name, await self._wait(self.controller.order(Paused(name, f"paused by {by}: {reason}")))
+        )
+
+    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        if name not in self.decider.paused:
+            raise ConflictError(f"{name} is not paused; `epactl release {name}` ends a quarantine")
+        self._note("resume", name, reason, by)
+        return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
+
+    async def reload(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("reload", HOST, reason, by)
+        applying = asyncio.ensure_future(self.apply_configuration())
+        await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
+        if not applying.done():
+            applying.add_done_callback(_heed)
+            results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl events` tells of its end"]
+            return {"phase": self.decider.phase, "failed": False, "results": results}
+        try:
+            results, failed = applying.result(), False
+        except ConfigError as error:
+            results, failed = ["nothing was changed", *map(str, error.problems)], True
+        except ChangeRefusedError as error:
+            results, failed = ["nothing was changed", str(error)], True
+        except (DatabaseError, LedgerError, SupervisorError) as error:
+            results, failed = [f"broken off: {error}"], True
+        return {"phase": self.decider.phase, "failed": failed, "results": results}
+
+    async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
+        return await asyncio.to_thread(last_lines, self._log_of(name), count, since)
+
+    def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
+        return follow(self._log_of(name))
+
+    def _log_of(self, name: str) -> ChildLog:
+        self._check(name)
+        try:
+            return self.logs.of(name)
+        except KeyError:
+            raise ConflictError(self._where_logged(name)) from None
+
+    def _where_logged(self, name: str) -> str:
+        """Say where to look for what something prints that is not a process of ours."""
+        spec = self.board.config.subsystems.get(name)
+        if spec is not None and spec.kind == "unit":
+            return f"what {name} prints is in systemd's journal: journalctl -u {spec.unit}"
+        return f"{name} is no process of epad's, so nothing it prints is kept"
+
+    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        self._note("rotate_key", name, reason, by)
+        return await self._change_key(name, self.keys.rotate(name))
+
+    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        self._check(name)
+        self._note("revoke_key", name, reason, by)
+        return await self._change_key(name, self.keys.revoke(name))
+
+    async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> dict[str, Any]:
+        try:
+            result, failed = await change, False
+        except (DatabaseError, IdentityError, OSError) as error:
+            result, failed = str(error), True
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
+
+    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+        if why := self.decider.refusal(phase):
+            raise ConflictError(f"{phase} cannot be forced: {why}")
+        self._note("force_phase", HOST, f"{phase}: {reason}", by)
+        source = self.decider.phase
+        await self._wait(self.controller.order(Forced(phase, f"forced by {by}: {reason}")))
+        # Between the question and the turn of the control loop something else may have happened.
+        failed = self.decider.phase is not phase
+        said = "things have moved on meanwhile" if failed else f"{source} -> {phase}: the waiting was spared"
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": failed, "results": [said]}
+
+    async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
+        if self.decider.phase is Phase.LIFEBOAT:
+            raise ConflictError("the daemon is in LIFEBOAT already")
+        self._note("lifeboat", HOST, reason, by)
+        await self._wait(self.controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
+        return {"phase": self.decider.phase, "results": ["ordered; `epactl phase` follows it"]}
+
+    async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
+        if self.decider.phase is not Phase.LIFEBOAT:
+            raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self.decider.phase}")
+        self._note("relaunch", HOST, reason, by)
+        ended = await self._wait(self.controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
+        return self._answer(HOST, ended)
+
+    async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("checkpoint", HOST, reason, by)
+        plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
+        ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
+        answer, made = self._answer(HOST, ended), self.newest_checkpoint()
+        if made is None or answer["failed"]:
+            return answer
+        return {**answer, "failed": not made.ok, "results": [made.sentence]}
+
+    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("upgrade", HOST, reason, by)
+        self.begin_again()
+        results = ["the daemon begins again as what is installed now; what it supervises runs on"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
+    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
+        self._note("accept_loss", HOST, reason, by)
+        try:
+            given_up = await self.give_up_records(f"{reason} ({by})")
+        except (DatabaseError, LedgerError) as error:
+            return {"subsystem": HOST, "phase": self.decider.phase, "failed": True, "results": [str(error)]}
+        results = ["no record of the ledger is missing"]
+        if given_up:
+            results = [f"given up: {given_up}; every budget counts as spent: `epactl budget set` gives room"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
+    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+        if name not in self.datastores.names:
+            raise UnknownDatastoreError(name, self.datastores.names)
+        self._note("accept_datastore", name, reason, by)
+        self.datastores.accept(name)
+        results = ["the next look takes it as it is; then checkpoints are promoted again"]
+        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+
+    def budgets(self) -> list[dict[str, Any]]:
+        return self.budget_orders.show()
+
+    async def set_budget(
+        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
+    ) -> dict[str, Any]:
+        try:
+            results, failed = await self.budget_orders.change(scope, values, reason, by), False
+        except UnknownScopeError as error:
+            raise UnknownBudgetError(scope, error.known) from error
+        except BudgetChangeError as error:
+            raise ConflictError(str(error)) from error
+        except (DatabaseError, LedgerError, SupervisorError) as error:
+            results, failed = [f"broken off: {error}"], True
+        self.event_log.emit(
+            EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results
+        )
+        return {"subsystem": scope, "phase": self.decider.phase, "failed": failed, "results": results}
+
+    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+        # A permitted look is no news: a status watched all night would drown what happened in it.
+        if operation in ORDERS or not allowed:
+            self.event_log.emit(
+                EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
+            )
+
+    @property
+    def _report(self) -> IncidentReport:
+        return IncidentReport(self.decider, self.clock)
+
+    def _names(self) -> Sequence[str]:
+        return [snapshot.name for snapshot in self.board.snapshots()]
+
+    def _check(self, name: str) -> None:
+        if name not in self._names():
+            raise UnknownSubsystemError(name, self._names())
+
+    def _note(self, order: str, target: str, reason: str, by: str) -> None:
+        self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
+
+    async def _wait(self, ordered: Any) -> list[OperationEnded] | None:
+        """Wait for an order's steps, but not for ever; the order stands either way."""
+        task = asyncio.ensure_future(ordered)
+        done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS)
+        return task.result() if done else None
+
+    def _answer(self, name: str, ended: list[OperationEnded] | None) -> dict[str, Any]:
+        if ended is None:
+            results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl explain {name}` follows it"]
+        else:
+            undone = [text for operation in ended for text in _undone(operation)]
+            steps = sum(len(operation.operation.steps) for operation in ended)
+            results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
+        failed = any(operation.state is not StepState.DONE for operation in ended or ())
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+
+
+def _heed(applied: asyncio.Future[list[str]]) -> None:
+    """Take note of a failure that nobody waits for any more: the reloader has logged it."""
+    if not applied.cancelled():
+        applied.exception()
+
+
+def _undone(ended: OperationEnded) -> Sequence[str]:
+    if ended.state is StepState.ABORTED:
+        return ["called off: a later decision took its place; `epactl explain` tells which"]
+    return ended.failures

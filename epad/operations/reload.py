@@ -1,0 +1,205 @@
+"""A changed configuration, applied to what has changed and to nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from msgspec import structs
+
+from epad.configuration.load import ConfigError
+from epad.configuration.schema import Config, SubsystemConfig
+from epad.configuration.toml_lines import key_text
+from epad.runtime.systemd_notify import notify, reloading
+from epad.storage.event_log import EventKind, EventLog
+
+# Of the whole: what every decision and every reservation looks up anew.
+LIVE_TABLES = frozenset({
+    "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web",
+})  # fmt: skip
+# Of a subsystem: what its process is given when it starts.
+STARTING = frozenset({"command", "environment", "working_directory", "notifies"})
+# Of a subsystem: what the gateway is told when the daemon starts.
+FIXED = frozenset({"kind", "gateway", "user", "group"})
+
+
+class ChangeRefusedError(Exception):
+    """A change cannot be put in force, and nothing of it has been; the message names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What differs, by what it takes; `config` is what is in force once all of it but `postponed` is done."""
+
+    config: Config
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    adjusted: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    postponed: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to apply."""
+        return bool(self.added or self.removed or self.restarted or self.adjusted or self.tables)
+
+    def sentences(self) -> list[str]:
+        """What is done, and what waits, for a person."""
+        parts = {
+            "added": self.added,
+            "removed": self.removed,
+            "restarted": self.restarted,
+            "adjusted while running": self.adjusted,
+            "in force": self.tables,
+            "waiting for a restart of epad": self.postponed,
+        }
+        return [f"{what}: {', '.join(names)}" for what, names in parts.items() if names] or [
+            "nothing has changed"
+        ]
+
+
+def compare(before: Config, after: Config) -> Changes:
+    """Tell what it takes to come from one configuration to the other. Pure."""
+    postponed: list[str] = []
+    wanted: dict[str, SubsystemConfig] = {}
+    for name, spec in after.subsystems.items():
+        fitting = _fitting(name, before, spec, postponed)
+        if fitting is not None:
+            wanted[name] = fitting
+    _close(wanted, before.subsystems, postponed)
+    tables = [
+        t for t in Config.__struct_fields__ if getattr(before, t) != getattr(after, t) and t != "subsystems"
+    ]
+    live = {table: getattr(after, table) for table in tables if table in LIVE_TABLES}
+    if "groups" in live:
+        # Who is to leave a group at the next start is in it until then.
+        kept = {spec.group for spec in wanted.values() if spec.group} - after.groups.keys()
+        postponed.extend(key_text(("groups", name)) for name in sorted(kept))
+        live["groups"] = {**after.groups, **{name: before.groups[name] for name in sorted(kept)}}
+    changed = [n for n, spec in wanted.items() if n in before.subsystems and spec != before.subsystems[n]]
+    restarted = [n for n in changed if _differing(before.subsystems[n], wanted[n]) & STARTING]
+    return Changes(
+        config=structs.replace(before, subsystems=wanted, **live),
+        added=tuple(name for name in wanted if name not in before.subsystems),
+        removed=tuple(name for name in before.subsystems if name not in wanted),
+        restarted=tuple(restarted),
+        adjusted=tuple(name for name in changed if name not in restarted),
+        tables=tuple(sorted(live)),
+        postponed=(
+            *(f"[{table}]" for table in tables if table not in LIVE_TABLES),
+            *dict.fromkeys(postponed),
+        ),
+    )
+
+
+def _fitting(
+    name: str, before: Config, spec: SubsystemConfig, postponed: list[str]
+) -> SubsystemConfig | None:
+    """As much of a subsystem's new specification as can be had now; None if it cannot be begun."""
+    former = before.subsystems.get(name)
+    if former is None:
+        if spec.group not in {"", *before.groups}:
+            postponed.append(f"subsystems.{name}")
+            return None
+        return spec
+    fixed = _differing(former, spec) & FIXED
+    postponed.extend(key_text(("subsystems", name, key)) for key in sorted(fixed))
+    if "kind" in fixed:
+        return former
+    return structs.replace(spec, **{key: getattr(former, key) for key in fixed})
+
+
+def _close(
+    wanted: dict[str, SubsystemConfig], before: dict[str, SubsystemConfig], postponed: list[str]
+) -> None:
+    """See that nothing depends on what is not there: what was there before stays, what is new waits too."""
+    while gaps := [(n, d) for n, spec in wanted.items() for d in spec.depends_on if d not in wanted]:
+        name, missing = gaps[0]
+        if missing in before:
+            wanted[missing] = before[missing]
+        elif name in before:
+            wanted[name] = before[name]
+        else:
+            del wanted[name]
+        postponed.append(f"subsystems.{missing if missing in before else name}")
+
+
+def _differing(one: SubsystemConfig, other: SubsystemConfig) -> frozenset[str]:
+    return frozenset(key for key in one.__struct_fields__ if getattr(one, key) != getattr(other, key))
+
+
+class Reloader:
+    """Reads, compares, applies; one at a time, and systemd is told of it."""
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        apply: Callable[[Changes], Awaitable[None]],
+        events: EventLog,
+    ) -> None:
+        self._config = config
+        self._read = read
+        self._apply = apply
+        self._events = events
+        self._log = structlog.get_logger("epad.reload")
+        self._lock = asyncio.Lock()
+
+    @property
+    def config(self) -> Config:
+        """What is in force."""
+        return self._config
+
+    async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
+        """Apply a change that no file says. Raises SupervisorError, DatabaseError, LedgerError, and what it raises."""
+        async with self._lock:
+            changes = compare(self._config, change(self._config))
+            await self._bring(changes)
+            return changes.sentences()
+
+    async def reload(self) -> list[str]:
+        """Apply what has changed; a sentence for each kind of change.
+
+        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError,
+        LedgerError.
+        """
+        async with self._lock:
+            notify(*reloading())
+            try:
+                return await self._reload()
+            finally:
+                notify("READY=1")
+
+    async def _reload(self) -> list[str]:
+        try:
+            after = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            self._log.error(EventKind.CONFIG_REFUSED, problems=problems)
+            self._events.emit(EventKind.CONFIG_REFUSED, problems=problems)
+            raise
+        changes = compare(self._config, after)
+        await self._bring(changes)
+        sentences = changes.sentences()
+        self._log.info(EventKind.CONFIG_RELOADED, changes=sentences)
+        self._events.emit(EventKind.CONFIG_RELOADED, changes=sentences)
+        return sentences
+
+    async def _bring(self, changes: Changes) -> None:
+        """Put changes in force, if there are any."""
+        if not changes.anything:
+            return
+        try:
+            await self._apply(changes)
+        except ChangeRefusedError as error:
+            self._log.error(EventKind.CONFIG_REFUSED, problems=[str(error)])
+            self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
+            raise
+        except Exception as error:
+            # What was in force is compared with again, so the next reload does what this one has not.
+            self._log.error("config.reload_broken_off", error=str(error))
+            raise
+        self._config = changes.config

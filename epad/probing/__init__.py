@@ -1,0 +1,1 @@
+"""The daemon's side of `probes/`: making them, feeding them and running them."""

@@ -1,0 +1,1 @@
+"""What any long-running process needs: clocks, timers, log output, systemd, descriptors, memory."""

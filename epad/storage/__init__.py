@@ -1,0 +1,1 @@
+"""SQLite behind one thread, checksums of its pages, files held open, and the event log."""

@@ -1,0 +1,103 @@
+"""The gate, exhaustively."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.gate.permissions import (
+    CONFIDENTIAL,
+    ORDERS,
+    READS,
+    UNMAPPED_UID,
+    Operation,
+    Tier,
+    allow,
+    tier_of_peer,
+)
+
+OWN_UID = 990
+OPERATOR_GID = 44
+
+PERMITTED = {
+    (Tier.OPERATOR, Operation.STATUS_READ),
+    (Tier.OPERATOR, Operation.EVENTS_READ),
+    (Tier.OPERATOR, Operation.EXPLAIN_READ),
+    (Tier.OPERATOR, Operation.METRICS_READ),
+    (Tier.OPERATOR, Operation.LEDGER_READ),
+    (Tier.OPERATOR, Operation.QUARANTINE),
+    (Tier.OPERATOR, Operation.RELEASE),
+    (Tier.OPERATOR, Operation.PAUSE),
+    (Tier.OPERATOR, Operation.RESUME),
+    (Tier.OPERATOR, Operation.RESTART),
+    (Tier.OPERATOR, Operation.STOP),
+    (Tier.OPERATOR, Operation.RELOAD),
+    (Tier.OPERATOR, Operation.LOGS_READ),
+    (Tier.OPERATOR, Operation.FORCE_PHASE),
+    (Tier.OPERATOR, Operation.LIFEBOAT),
+    (Tier.OPERATOR, Operation.SET_BUDGET),
+    (Tier.OPERATOR, Operation.RELAUNCH),
+    (Tier.OPERATOR, Operation.CHECKPOINT),
+    (Tier.OPERATOR, Operation.ROTATE_KEY),
+    (Tier.OPERATOR, Operation.ACCEPT_DATASTORE),
+    (Tier.OPERATOR, Operation.ACCEPT_LOSS),
+    (Tier.OPERATOR, Operation.UPGRADE),
+    (Tier.OPERATOR, Operation.REVOKE_KEY),
+    (Tier.OBSERVER, Operation.STATUS_READ),
+    (Tier.OBSERVER, Operation.EVENTS_READ),
+    (Tier.OBSERVER, Operation.EXPLAIN_READ),
+    (Tier.OBSERVER, Operation.METRICS_READ),
+    (Tier.OBSERVER, Operation.LEDGER_READ),
+    (Tier.SUBSYSTEM, Operation.MODEL_CALL),
+}
+
+
+@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize("operation", Operation)
+def test_every_pair_is_decided_as_written(tier: Tier, operation: Operation) -> None:
+    """Every (tier, operation) has the answer of the list above, with a reason that names both."""
+    decision = allow(tier, operation)
+    assert decision.allowed is ((tier, operation) in PERMITTED)
+    assert tier in decision.reason
+    assert operation in decision.reason
+
+
+def test_every_operation_is_a_read_an_order_or_a_model_call() -> None:
+    """A new operation cannot be forgotten by the sets the table is made of."""
+    assert not READS & ORDERS
+    assert not CONFIDENTIAL & (READS | ORDERS)
+    assert set(Operation) == READS | CONFIDENTIAL | ORDERS | {Operation.MODEL_CALL}
+
+
+@pytest.mark.parametrize(
+    ("uid", "gids", "operator_gid", "tier"),
+    [
+        (0, (0,), None, Tier.OPERATOR),
+        (OWN_UID, (OWN_UID,), None, Tier.OPERATOR),
+        (1000, (1000, OPERATOR_GID), OPERATOR_GID, Tier.OPERATOR),
+        (1000, (1000, OPERATOR_GID), None, Tier.OBSERVER),
+        (1000, (1000,), OPERATOR_GID, Tier.OBSERVER),
+        (1000, (), OPERATOR_GID, Tier.OBSERVER),
+        (UNMAPPED_UID, (OPERATOR_GID,), OPERATOR_GID, Tier.STRANGER),
+        (-1, (), None, Tier.STRANGER),
+    ],
+)
+def test_the_tier_comes_from_the_credentials(
+    uid: int, gids: tuple[int, ...], operator_gid: int | None, tier: Tier
+) -> None:
+    """Root, the daemon's user and operators give orders; other users look; the unmapped do neither."""
+    assert tier_of_peer(uid, gids, OWN_UID, operator_gid) is tier
+
+
+@given(uid=st.integers(-2, 70_000), gids=st.frozensets(st.integers(0, 70_000), max_size=5))
+def test_without_an_operator_group_no_group_gives_orders(uid: int, gids: frozenset[int]) -> None:
+    """With control.operator_group empty, only root and the daemon's own user are operators."""
+    tier = tier_of_peer(uid, gids, OWN_UID, None)
+    assert (tier is Tier.OPERATOR) is (uid in {0, OWN_UID})
+
+
+@given(uid=st.integers(), gids=st.frozensets(st.integers(0, 70_000)), own=st.integers(0, 70_000))
+def test_no_peer_of_the_socket_is_ever_a_subsystem(uid: int, gids: frozenset[int], own: int) -> None:
+    """A subsystem is known by its key alone, so a Unix peer cannot make a model call."""
+    assert not allow(tier_of_peer(uid, gids, own, 7), Operation.MODEL_CALL).allowed

@@ -1,0 +1,334 @@
+"""What a person may ask of the daemon, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import structlog
+from epad_story import Story, in_lifeboat
+
+from epad.configuration.load import ConfigError, Origin, Problem
+from epad.configuration.schema import LogConfig, SubsystemConfig
+from epad.control_loop.history import History
+from epad.control_loop.loop import Controller
+from epad.control_loop.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
+from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
+from epad.datastore.datastores import Datastores
+from epad.gate.permissions import Operation as Permitted
+from epad.gate.permissions import Tier
+from epad.gateway.client_keys import Keys
+from epad.operations import implementation as module
+from epad.operations.budgets import BudgetOrders
+from epad.operations.implementation import Orders
+from epad.operations.protocol import (
+    ConflictError,
+    Peer,
+    UnknownDatastoreError,
+    UnknownIdError,
+    UnknownSubsystemError,
+)
+from epad.operations.status import StatusBoard
+from epad.supervisor.child_logs import LogKeeper
+from probes.subsystems import SubsystemSnapshot, SubsystemState
+from statemachine.finding import HOST, OPERATOR, Finding
+from statemachine.phase import Phase
+from statemachine.situation import Order
+
+
+def ended(state: StepState, *failures: str) -> OperationEnded:
+    record = StepRecord(1, Step(StepName.HOLD, "chat"), state)
+    return OperationEnded(Operation(1, "key", Lane.CONTAINMENT, "a test", (record,)), state, failures)
+
+
+class Bench:
+    """Orders over a story, with a controller and a board that answer as they are told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.story = Story()
+        self.given: list[tuple[Any, Lane]] = []
+        self.answer: list[OperationEnded] = [ended(StepState.DONE)]
+        self.gate: asyncio.Event | None = None
+        self.logs = LogKeeper(lambda name: directory / f"{name}.log", structlog.get_logger())
+        self.logs.configure({"chat": LogConfig()})
+        self.config = SimpleNamespace(subsystems={})
+        self.reloaded: Exception | list[str] = ["added: c"]
+        self.orders = Orders(
+            cast("StatusBoard", self),
+            cast("Controller", self),
+            self.story.decider,
+            History(self.story.database),
+            self.story.events,
+            self.story.clock,
+            cast("Keys", self),
+            self.logs,
+            self.reload,
+            cast("Datastores", self),
+            cast("BudgetOrders", self),
+            lambda: None,
+            self.give_up,
+            lambda: None,
+        )
+
+    names = ("memory",)
+
+    def accept(self, name: str) -> None:
+        self.accepted = name
+
+    async def give_up(self, reason: str) -> None:
+        """Nothing is missing."""
+
+    async def reload(self) -> list[str]:
+        if isinstance(self.reloaded, Exception):
+            raise self.reloaded
+        return self.reloaded
+
+    async def order(self, stimulus: object, wait_for: Lane = Lane.CONTAINMENT) -> list[OperationEnded]:
+        self.given.append((stimulus, wait_for))
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.answer
+
+    def render(self) -> dict[str, Any]:
+        return {"phase": self.story.phase, "phase_since": "since", "sentence": "why"}
+
+    def snapshots(self) -> list[SubsystemSnapshot]:
+        return [
+            SubsystemSnapshot(name, "process", SubsystemState.RUNNING, essential=False, since=0.0)
+            for name in ("chat", "game")
+        ]
+
+    async def written(self) -> list[tuple[str, str, dict[str, Any]]]:
+        await self.story.events.flush()
+        events = await self.story.events.since(0, 50)
+        return [
+            (e["kind"], e["subsystem"], e["fields"]) for e in events if e["kind"].startswith(("or", "ga"))
+        ]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_a_quarantine_is_a_hard_finding_of_a_person(bench: Bench) -> None:
+    """It goes the way of every finding, with who and why; and it is an event."""
+    answer = await bench.orders.quarantine("chat", "it looks odd", "ada")
+    ((finding, lane),) = bench.given
+    assert isinstance(finding, Finding)
+    assert (finding.probe, finding.subsystem, finding.hard, finding.bad) == (OPERATOR, "chat", True, True)
+    assert finding.reason == "held by ada: it looks odd"
+    assert finding.at == bench.story.clock.monotonic()
+    assert lane is Lane.CONTAINMENT
+    assert answer == {
+        "subsystem": "chat",
+        "phase": Phase.NORMAL,
+        "failed": False,
+        "results": ["1 step(s) done"],
+    }
+    assert await bench.written() == [
+        ("order.given", "chat", {"order": "quarantine", "reason": "it looks odd", "by": "ada"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed", "result"),
+    [
+        ([], False, "nothing to do: it was so already"),
+        ([ended(StepState.FAILED, "hold chat: it does not freeze")], True, "hold chat: it does not freeze"),
+        ([ended(StepState.ABORTED)], True, "called off"),
+    ],
+)
+async def test_the_answer_says_what_came_of_it(
+    bench: Bench, answer: list[OperationEnded], failed: bool, result: str
+) -> None:
+    """What was not done is never called done."""
+    bench.answer = answer
+    told = await bench.orders.release("chat", "fixed", "ada")
+    assert told["failed"] is failed
+    assert told["results"][0].startswith(result)
+    assert bench.given == [(Released("chat", "fixed (ada)"), Lane.CONTAINMENT)]
+
+
+async def test_nobody_waits_for_ever_and_the_order_stands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says how to follow it."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
+    bench.gate = asyncio.Event()
+    told = await bench.orders.quarantine("chat", "why", "ada")
+    assert "`epactl explain chat` follows it" in told["results"][0]
+    assert not told["failed"]
+    assert (await bench.orders.lifeboat("a drill", "ada"))["results"] == [
+        "ordered; `epactl phase` follows it"
+    ]
+    bench.gate.set()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("order", ["quarantine", "release"])
+async def test_a_subsystem_that_is_not_there_is_named_with_those_that_are(bench: Bench, order: str) -> None:
+    """And nothing is ordered."""
+    with pytest.raises(UnknownSubsystemError) as error:
+        await getattr(bench.orders, order)("chta", "why", "ada")
+    assert error.value.known == ("chat", "game")
+    assert (bench.given, await bench.written()) == ([], [])
+
+
+async def test_what_does_not_fit_the_phase_is_a_conflict(bench: Bench) -> None:
+    """The message says what does."""
+    with pytest.raises(ConflictError, match="this is NORMAL"):
+        await bench.orders.relaunch("why", "ada")
+    in_lifeboat(bench.story)
+    with pytest.raises(ConflictError, match="epactl lifeboat relaunch"):
+        await bench.orders.release("chat", "why", "ada")
+    with pytest.raises(ConflictError, match="already"):
+        await bench.orders.lifeboat("why", "ada")
+    assert bench.given == []
+
+
+async def test_orders_about_the_whole_daemon(bench: Bench) -> None:
+    """Each is one stimulus."""
+    await bench.orders.lifeboat("a drill", "ada")
+    in_lifeboat(bench.story)
+    await bench.orders.relaunch("all is well", "ada")
+    assert [given for given, _ in bench.given] == [
+        Ordered(Order.LIFEBOAT, "a drill (ada)"),
+        Ordered(Order.RELAUNCH, "all is well (ada)"),
+    ]
+    assert [(target, fields["order"]) for _, target, fields in await bench.written()] == [
+        (HOST, "lifeboat"),
+        (HOST, "relaunch"),
+    ]
+
+
+async def test_a_forced_phase_is_an_order_with_its_giver(bench: Bench) -> None:
+    """What cannot be forced is a conflict with the reason, and nothing is ordered."""
+    with pytest.raises(ConflictError, match=r"PRESERVATION cannot be forced: nothing is wrong; `epactl ch"):
+        await bench.orders.force(Phase.PRESERVATION, "to be sure", "uid 7")
+    assert bench.given == []
+    bench.story.find("chat")
+    bench.story.wait(1)
+    told = await bench.orders.force(Phase.PRESERVATION, "I saw it", "uid 7")
+    assert bench.given == [(Forced(Phase.PRESERVATION, "forced by uid 7: I saw it"), Lane.CONTAINMENT)]
+    assert told["failed"] is True  # this controller does nothing: things have moved on
+    forcible = (await bench.orders.phase())["force"]
+    assert forcible[Phase.PRESERVATION] == ""
+    assert "epactl release NAME" in forcible[Phase.NORMAL]
+
+
+async def test_a_checkpoint_is_work_in_its_own_lane(bench: Bench) -> None:
+    """It moves no phase."""
+    await bench.orders.checkpoint("before the upgrade", "ada")
+    ((requested, lane),) = bench.given
+    assert isinstance(requested, Requested)
+    assert (requested.plan.lane, lane) == (Lane.MAINTENANCE, Lane.MAINTENANCE)
+    assert [step.arguments for step in requested.plan.steps] == [{"reason": "before the upgrade"}]
+
+
+async def test_phase_tells_its_history_and_draws_the_table(bench: Bench) -> None:
+    """Beside what it is."""
+    bench.story.find("chat")
+    told = await bench.orders.phase()
+    assert (told["phase"], told["since"], told["sentence"]) == ("QUARANTINE", "since", "why")
+    assert [row["destination"] for row in told["history"]] == ["QUARANTINE"]
+    assert told["diagram"].startswith("stateDiagram-v2")
+
+
+@pytest.mark.parametrize(
+    "subject", [None, "chat", "QUARANTINE", HOST, "memory", "anomaly-1", "transition-1", "step-1"]
+)
+async def test_what_can_be_explained(bench: Bench, subject: str | None) -> None:
+    """A subsystem, a phase, the host, a datastore, a link by its id, or whatever was last."""
+    bench.story.find("chat")
+    told = await bench.orders.explain(subject)
+    assert told["subject"] == (subject or "the last incident")
+    assert bool(told["chain"]) is (subject not in {HOST, "memory"})
+
+
+@pytest.mark.parametrize("subject", ["chta", "anomaly-", "anomaly-x", "7-1", "key-1", "-1", "9" * 19])
+async def test_what_cannot_be_explained_is_unknown(bench: Bench, subject: str) -> None:
+    """And the answer says what can."""
+    with pytest.raises(UnknownSubsystemError) as error:
+        await bench.orders.explain(subject)
+    assert {"chat", "game", "NORMAL", HOST} <= set(error.value.known)
+
+
+@pytest.mark.parametrize("subject", ["999999", "anomaly-999", "transition-999", "step-999", "9" * 18])
+async def test_an_id_of_nothing_is_unknown(bench: Bench, subject: str) -> None:
+    """It is named; no empty answer that reads as if nothing had been decided."""
+    bench.story.find("chat")
+    with pytest.raises(UnknownIdError, match=subject):
+        await bench.orders.explain(subject)
+
+
+async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Bench) -> None:
+    """A look that was allowed is no news."""
+    peer = Peer(7, 1_000, (1_000,))
+    looks = [operation for operation in Permitted if operation not in module.ORDERS]
+    for operation in Permitted:
+        await bench.orders.audit(operation, next(iter(Tier)), allowed=True, peer=peer)
+    await bench.orders.audit(looks[0], next(iter(Tier)), allowed=False, peer=peer)
+    written = [
+        (fields["operation"], fields["allowed"], fields["peer"]) for _, _, fields in await bench.written()
+    ]
+    assert {operation for operation, allowed, _ in written if allowed} == set(module.ORDERS)
+    assert [operation for operation, allowed, _ in written if not allowed] == [looks[0]]
+    assert {by for _, _, by in written} == {"uid 1000 (pid 7)"}
+
+
+async def test_a_pause_is_no_quarantine(bench: Bench) -> None:
+    """It is ordered as what it is; twice, or ended where there is none, is a conflict that names the other verb."""
+    await bench.orders.pause("chat", "lunch", "uid 7")
+    assert bench.given == [(Paused("chat", "paused by uid 7: lunch"), Lane.CONTAINMENT)]
+    with pytest.raises(ConflictError, match="epactl release chat"):
+        await bench.orders.resume("chat", "back", "uid 7")
+    bench.story.tell(Paused("chat", "lunch"))
+    with pytest.raises(ConflictError, match="epactl resume chat"):
+        await bench.orders.pause("chat", "lunch", "uid 7")
+    await bench.orders.resume("chat", "back", "uid 7")
+    assert bench.given[-1] == (Resumed("chat"), Lane.CONTAINMENT)
+
+
+async def test_a_reload_tells_what_it_did_or_every_place_that_is_wrong(bench: Bench) -> None:
+    """A broken file is a failed order whose answer names file, line and key."""
+    assert (await bench.orders.reload("why not", "uid 7"))["results"] == ["added: c"]
+    problem = Problem(Origin(1, 8, "/etc/epad/epad.toml"), "subsystems.b.command", "is 5; give an array")
+    bench.reloaded = ConfigError([problem])
+    answer = await bench.orders.reload("why not", "uid 7")
+    assert answer["failed"]
+    assert answer["results"] == [
+        "nothing was changed",
+        "/etc/epad/epad.toml:8: subsystems.b.command: is 5; give an array",
+    ]
+
+
+async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:
+    """Those of a subsystem without a process are a conflict, not an empty answer."""
+    (tmp_path / "chat.log").write_text("one\ntwo\n")
+    assert await bench.orders.log_lines("chat", 1, None) == ["two"]
+    with pytest.raises(ConflictError, match="no process of epad's"):
+        await bench.orders.log_lines("game", 1, None)
+    bench.config.subsystems["game"] = SubsystemConfig(kind="unit", unit="ollama.service")
+    with pytest.raises(ConflictError, match=r"journalctl -u ollama\.service"):
+        await bench.orders.log_lines("game", 1, None)
+    with pytest.raises(UnknownSubsystemError):
+        bench.orders.follow_log("chta")
+
+
+async def test_a_store_is_taken_as_it_is(bench: Bench) -> None:
+    """Somebody meant the change; one that is not configured is unknown."""
+    answer = await bench.orders.accept_datastore("memory", "meant", "uid 0")
+    assert (bench.accepted, answer["failed"]) == ("memory", False)
+    with pytest.raises(UnknownDatastoreError):
+        await bench.orders.accept_datastore("nothing", "meant", "uid 0")

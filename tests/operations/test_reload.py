@@ -1,0 +1,197 @@
+"""What it takes to come from one configuration to another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from epad_house import configured
+from epad_story import memory_database
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from epad.configuration.load import ConfigError, Origin, Problem
+from epad.configuration.schema import (
+    BudgetConfig,
+    Config,
+    GroupConfig,
+    PolicyConfig,
+    RestartConfig,
+    SharedBudgetConfig,
+    StateConfig,
+    SubsystemConfig,
+)
+from epad.operations.reload import FIXED, LIVE_TABLES, STARTING, Changes, Reloader, compare
+from epad.storage.event_log import EventLog
+from statemachine.clock import ManualClock
+
+PLAIN = SubsystemConfig(command=("sleep", "1"))
+OTHERS: dict[str, Any] = {
+    "kind": "client",
+    "command": ("sleep", "2"),
+    "environment": {"A": "b"},
+    "working_directory": "/tmp",
+    "notifies": True,
+    "gateway": False,
+    "listen": "127.0.0.1:7",
+    "user": "0",
+    "group": "team",
+    "essential": True,
+    "budget": BudgetConfig(tokens_per_minute=5),
+    "restart": RestartConfig(intensity=1),
+    "stop_seconds": 1.0,
+    "ready_seconds": 1.0,
+    "state": StateConfig(files=("a",)),
+}
+
+
+def test_the_same_is_no_change() -> None:
+    """And says so."""
+    changes = compare(configured(a=PLAIN), configured(a=PLAIN))
+    assert not changes.anything
+    assert changes.sentences() == ["nothing has changed"]
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_each_key_of_a_subsystem_takes_what_it_takes(key: str) -> None:
+    """A new process for what is given at its start, a new daemon for the doors, nothing for all the rest."""
+    changed = structs.replace(PLAIN, **{key: OTHERS[key]})
+    changes = compare(configured(a=PLAIN, b=PLAIN), configured(a=changed, b=PLAIN))
+    assert changes.restarted == (("a",) if key in STARTING else ())
+    assert changes.postponed == ((f"subsystems.a.{key}",) if key in FIXED else ())
+    assert changes.adjusted == ((), ("a",))[key not in STARTING | FIXED]
+    in_force = changes.config.subsystems["a"]
+    assert in_force == (PLAIN if key in FIXED else changed)
+    assert changes.config.subsystems["b"] == PLAIN
+
+
+def test_every_key_of_a_subsystem_is_known_to_the_comparison() -> None:
+    """A key that is renamed must not silently become one that changes nothing."""
+    assert set(SubsystemConfig.__struct_fields__) >= STARTING | FIXED
+
+
+def test_what_comes_and_goes_is_added_and_removed() -> None:
+    """Each by its name."""
+    changes = compare(configured(a=PLAIN), configured(b=PLAIN))
+    assert (changes.added, changes.removed) == (("b",), ("a",))
+    assert list(changes.config.subsystems) == ["b"]
+
+
+def test_a_new_subsystem_of_a_group_that_is_not_there_waits() -> None:
+    """Its share of a budget could not be counted; a door and a user of its own are made while epad runs."""
+    changes = compare(configured(), configured(a=structs.replace(PLAIN, group="team")))
+    assert (changes.added, changes.postponed) == ((), ("subsystems.a",))
+    changes = compare(configured(), configured(a=structs.replace(PLAIN, listen="127.0.0.1:7", user="0")))
+    assert (changes.added, changes.postponed) == (("a",), ())
+
+
+def test_a_group_that_goes_stays_until_those_in_it_have_left() -> None:
+    """They leave at the next start: until then its limits hold for them, and the budgets know it."""
+    team = GroupConfig(SharedBudgetConfig(tokens_per_day=5))
+    before = structs.replace(
+        configured(a=structs.replace(PLAIN, group="team")), groups={"team": team, "empty": GroupConfig()}
+    )
+    after = structs.replace(before, groups={}, subsystems={"a": PLAIN})
+    changes = compare(before, after)
+    assert changes.config.groups == {"team": team}
+    assert changes.postponed == ("subsystems.a.group", "groups.team")
+    assert {spec.group for spec in changes.config.subsystems.values()} <= changes.config.groups.keys()
+
+
+def test_a_group_that_is_there_may_be_joined() -> None:
+    """Its budget is in force already."""
+    before = structs.replace(configured(), groups={"team": GroupConfig()})
+    after = structs.replace(before, subsystems={"a": structs.replace(PLAIN, group="team")})
+    assert compare(before, after).added == ("a",)
+
+
+@pytest.mark.parametrize("table", sorted(set(Config.__struct_fields__) - {"subsystems"}))
+def test_each_table_is_live_or_waits(table: str) -> None:
+    """What waits is named, and stays as it was."""
+    before = configured(a=PLAIN)
+    others: dict[str, object] = {
+        "policy": PolicyConfig(1, 2, 3, 4, 5, 6, 7),
+        "groups": {"team": GroupConfig()},
+    }
+    other = others.get(table, object())
+    changes = compare(before, structs.replace(before, **{table: other}))
+    live = table in LIVE_TABLES
+    assert changes.tables == ((table,) if live else ())
+    assert changes.postponed == (() if live else (f"[{table}]",))
+    assert getattr(changes.config, table) == (other if live else getattr(before, table))
+
+
+names = st.sampled_from(["a", "b", "c", "d"])
+specs = st.builds(
+    SubsystemConfig,
+    kind=st.sampled_from(["process", "client"]),
+    command=st.sampled_from([("x",), ("y",)]),
+    user=st.sampled_from(["", "0"]),
+    budget=st.builds(BudgetConfig, tokens_per_minute=st.integers(0, 2)),
+)
+
+
+@st.composite
+def houses(draw: st.DrawFn) -> Config:
+    """A valid configuration: each may depend on those before it."""
+    chosen: dict[str, SubsystemConfig] = {}
+    for name in draw(st.lists(names, unique=True)):
+        needs = draw(st.lists(st.sampled_from(sorted(chosen)), unique=True)) if chosen else []
+        chosen[name] = structs.replace(draw(specs), depends_on=tuple(needs))
+    return configured(**chosen)
+
+
+@given(houses(), houses())
+def test_what_is_in_force_is_always_whole(before: Config, after: Config) -> None:
+    """Nothing depends on what is not there; every difference is applied or named as waiting; again is nothing."""
+    changes = compare(before, after)
+    in_force = changes.config.subsystems
+    assert all(need in in_force for spec in in_force.values() for need in spec.depends_on)
+    for name in set(in_force) | set(after.subsystems):
+        if in_force.get(name) != after.subsystems.get(name):
+            assert any(waiting.startswith(f"subsystems.{name}") for waiting in changes.postponed)
+    again = compare(changes.config, after)
+    assert again.config == changes.config
+    assert not again.anything
+
+
+class Bench:
+    """A reloader whose file and whose house a test plays."""
+
+    def __init__(self, config: Config) -> None:
+        self.events = EventLog(memory_database(), ManualClock())
+        self.file: Config | ConfigError = config
+        self.applied: list[Changes] = []
+        self.reloader = Reloader(config, self.read, self.apply, self.events)
+
+    def read(self) -> Config:
+        if isinstance(self.file, ConfigError):
+            raise self.file
+        return self.file
+
+    async def apply(self, changes: Changes) -> None:
+        await asyncio.sleep(0)
+        self.applied.append(changes)
+
+
+async def test_a_broken_file_changes_nothing() -> None:
+    """What was in force still is, and the next good file is compared with that."""
+    bench = Bench(configured(a=PLAIN))
+    bench.file = ConfigError([Problem(Origin(0, 1, "f"), "a", "is wrong")])
+    with pytest.raises(ConfigError):
+        await bench.reloader.reload()
+    assert bench.applied == []
+    bench.file = configured(a=PLAIN, b=PLAIN)
+    assert await bench.reloader.reload() == ["added: b"]
+    assert await bench.reloader.reload() == ["nothing has changed"]
+    assert len(bench.applied) == 1
+
+
+async def test_two_at_once_are_one_after_the_other() -> None:
+    """The second sees what the first has done."""
+    bench = Bench(configured())
+    bench.file = configured(b=PLAIN)
+    said = await asyncio.gather(bench.reloader.reload(), bench.reloader.reload())
+    assert said == [["added: b"], ["nothing has changed"]]

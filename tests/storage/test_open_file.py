@@ -1,0 +1,56 @@
+"""A name that no longer leads to the open file is noticed without opening anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from epad.storage.open_file import OpenFile, OpenFiles
+
+
+def test_a_file_is_found_until_its_name_is_taken(tmp_path: Path) -> None:
+    """Deleted, replaced, out of reach; growing and moving back are no loss."""
+    path = tmp_path / "state.db"
+    path.write_bytes(b"1")
+    file = OpenFile.at(path)
+    path.write_bytes(b"12")
+    assert file.loss() == ""
+
+    aside = path.rename(tmp_path / "aside")
+    assert f"{path} was deleted" in file.loss()
+    path.write_bytes(b"1")
+    assert "was replaced by another file" in file.loss()
+    aside.replace(path)
+    assert file.loss() == ""
+
+
+def test_a_file_that_cannot_be_written_any_more_is_no_loss_but_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made read-only by its mode or its mount; on a file system without room. Gone altogether is a loss."""
+    path = tmp_path / "state.db"
+    path.write_bytes(b"1")
+    file, files = OpenFile.at(path), OpenFiles.of_databases(path)
+    assert files.refusal() == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_, **__: False)
+        assert f"{path} was made read-only while it is in use" in files.refusal()
+        assert file.loss() == ""
+    there = os.statvfs(tmp_path)
+    with monkeypatch.context() as patch:
+        fields = list(there)
+        fields[3] = fields[4] = 0
+        patch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+        assert f"no room is left on the file system of {path}" in files.refusal()
+        assert file.loss() == ""
+    path.unlink()
+    assert files.refusal() == ""
+    assert files.loss() != ""
+
+
+def test_a_file_that_is_not_there_cannot_be_held_open(tmp_path: Path) -> None:
+    """Its absence is the opener's error, not a loss."""
+    with pytest.raises(FileNotFoundError):
+        OpenFile.at(tmp_path / "state.db")
