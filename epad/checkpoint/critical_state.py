@@ -11,6 +11,7 @@ from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Sou
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config, DatastoreConfig, StateConfig
 from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, LOG_FILE
+from epad.storage.bundle_names import subsystem_file
 
 DATASTORES = "datastores"
 
@@ -44,9 +45,12 @@ def own_state(config: Config, directories: Directories) -> list[Source]:
 def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:
     """What a subsystem declares, and may not have made yet; `work` is where its relative paths start from."""
     return [
-        *(FileSource(_place(name, file), work / file, optional=True) for file in state.files),
-        *(SqliteSource(_place(name, file), work / file, optional=True) for file in state.databases),
-        *(DirectorySource(_place(name, file), work / file, optional=True) for file in state.directories),
+        *(FileSource(subsystem_file(name, file), work / file, optional=True) for file in state.files),
+        *(SqliteSource(subsystem_file(name, file), work / file, optional=True) for file in state.databases),
+        *(
+            DirectorySource(subsystem_file(name, file), work / file, optional=True)
+            for file in state.directories
+        ),
     ]
 
 
@@ -68,7 +72,3 @@ def _datastores(datastores: Mapping[str, DatastoreConfig]) -> Iterator[Source]:
             yield SqliteSource(place, path, role="datastore")
         else:  # a file that turns out to be a database is copied as one
             yield FileSource(place, path, role="datastore")
-
-
-def _place(name: str, file: str) -> str:
-    return f"subsystems/{name}/{Path(file.lstrip('/')).as_posix()}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
+from epad.copying.copied_file import How
 from epad.copying.errors import BundleDamagedError
+from epad.storage.bundle_names import is_safe
 
 SCHEMA = 1
 MANIFEST_FILE = "MANIFEST.json"
@@ -21,10 +22,7 @@ SIGNATURE_FILE = "MANIFEST.sig"
 OWN_FILES = frozenset({MANIFEST_FILE, SUMS_FILE, VERIFIED_FILE, SIGNATURE_FILE})
 
 BundleKind = Literal["checkpoint", "lifeboat"]
-How = Literal["sqlite_backup", "copy", "copy_of_changing", "hard_link", "bytes", "none"]
 Role = Literal["", "database", "ledger", "datastore"]
-
-_COMPONENT = re.compile(r"[^\x00-\x1f/]{1,255}")
 
 
 class Part(Struct, frozen=True):
@@ -92,16 +90,9 @@ def decode(data: bytes, place: Path) -> Manifest:
         message = f"{place}: schema {manifest.schema} is newer than this epad's {SCHEMA}; use a newer epad"
         raise BundleDamagedError(message)
     for part in manifest.files:
-        if not is_safe(part.file):
+        if not is_safe(part.file, OWN_FILES):
             raise BundleDamagedError(f"{place}: part {part.name!r} lies outside the bundle: {part.file!r}")
     return manifest
-
-
-def is_safe(file: str) -> bool:
-    """Whether it names a file inside the bundle and none of the bundle's own."""
-    components = file.split("/")
-    plain = all(_COMPONENT.fullmatch(c) and c not in {".", ".."} for c in components)
-    return plain and not PurePosixPath(file).is_absolute() and file not in OWN_FILES
 
 
 def sums(manifest: Manifest, encoded: bytes, signature: bytes = b"") -> bytes:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from epad.checkpoint.manifest import Part, is_safe
+from epad.checkpoint.manifest import OWN_FILES, Part
 from epad.copying.errors import CheckpointError
+from epad.storage.bundle_names import name_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,7 @@ Source = PathSource | BytesSource | ReportSource
 
 
 def check_names(sources: Sequence[Source]) -> None:
-    """Raise CheckpointError unless each source has a place of its own in the bundle.
-
-    A name may have slashes (`wargame/state.json`), so no name may be a folder of another.
-    """
-    taken: set[str] = set()
-    folders: set[str] = set()
-    for source in sources:
-        parents = {source.name[:at] for at, letter in enumerate(source.name) if letter == "/"}
-        if not is_safe(source.name):
-            raise CheckpointError(f"source {source.name!r}: not a usable file name inside a bundle")
-        if source.name in taken | folders or parents & taken:
-            raise CheckpointError(f"source {source.name!r}: another source has this place; rename one")
-        taken.add(source.name)
-        folders |= parents
+    """Raise CheckpointError unless each source has a place of its own in the bundle."""
+    fault = name_fault((source.name for source in sources), OWN_FILES)
+    if fault:
+        raise CheckpointError(fault)

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from apscheduler.triggers.cron import CronTrigger
 
-from epad.checkpoint.critical_state import subsystem_state
-from epad.checkpoint.source import check_names
 from epad.configuration.complaint import Complaint
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
@@ -25,7 +23,7 @@ from epad.configuration.sizes import size_bytes
 from epad.configuration.thresholds import check_thresholds
 from epad.configuration.toml_lines import KeyPath, key_text
 from epad.configuration.urls import url_fault
-from epad.copying.errors import CheckpointError
+from epad.storage.bundle_names import name_fault, subsystem_file
 from probes.conversation import LOOPS
 from probes.datastore import NAME as DATASTORE
 from probes.token_burn import DETECTORS
@@ -331,10 +329,11 @@ def _check_state(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complain
                 text = f'has "{file}"; give paths below the subsystem\'s own directory, or from the root'
                 yield Complaint((*path, key), text)
                 return
-    try:
-        check_names(subsystem_state("x", state, Path("/")))
-    except CheckpointError as error:
-        yield Complaint(path, f"{error}; name each part once, and none that lies inside another")
+    fault = name_fault(
+        subsystem_file("x", file) for file in (*state.files, *state.databases, *state.directories)
+    )
+    if fault:
+        yield Complaint(path, f"{fault}; name each part once, and none that lies inside another")
     if state.checkpoint_signal and subsystem.kind == "client":
         text = "is set, but a client has no process; take it out"
         yield Complaint((*path, "checkpoint_signal"), text)

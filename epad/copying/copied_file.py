@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from epad.checkpoint.manifest import How
 from epad.copying.errors import NO_ROOM
+
+How = Literal["sqlite_backup", "copy", "copy_of_changing", "hard_link", "bytes", "none"]
+"""How a file of a bundle was made."""
 
 PARENT_VARIABLE = "EPAD_PARENT_PID"
 CHUNK_BYTES = 1 << 20

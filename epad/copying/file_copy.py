@@ -14,12 +14,12 @@ from pathlib import Path
 
 import apsw
 
-from epad.checkpoint.manifest import How, is_safe
 from epad.copying.copied_file import (
     CHUNK_BYTES,
     CopiedFile,
     CopyReport,
     DestinationError,
+    How,
     SourceError,
     answer,
     die_with_parent,
@@ -28,6 +28,7 @@ from epad.copying.copied_file import (
 )
 from epad.copying.disk import DIRECTORY_MODE, FILE_MODE
 from epad.copying.sqlite_copy import copy_database
+from epad.storage.bundle_names import is_safe
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 SQLITE_COMPANIONS = ("-wal", "-shm", "-journal")

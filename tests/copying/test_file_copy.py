@@ -52,6 +52,16 @@ def test_what_cannot_be_taken_from_a_directory_is_named(tmp_path: Path) -> None:
     assert not errors
 
 
+def test_a_file_that_bears_the_name_of_a_bundles_own_is_taken(tmp_path: Path) -> None:
+    """It lies in a folder of the bundle, where no file of the bundle's own is."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "MANIFEST.json").write_text("mine")
+    assert [(file.file, file.error) for file in report(home, tmp_path / "copy").files] == [
+        ("MANIFEST.json", "")
+    ]
+
+
 def test_a_file_that_never_holds_still_is_called_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
