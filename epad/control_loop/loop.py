@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from epad.control_loop.cycle_recorder import CycleRecorder, NoRecorder, Watching
 from epad.control_loop.decider import Decider, World
 from epad.control_loop.journal import Decision, Journal
 from epad.control_loop.responder import Responder
@@ -19,7 +20,6 @@ from epad.control_loop.step import Lane, Operation, OperationEnded
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
 from epad.metrics.registry import Metrics
 from epad.runtime.timers import beat_after
-from epad.simulate.recorder import CycleRecorder, NoRecorder, Watching
 from epad.storage.database import DatabaseError
 from epad.storage.event_log import EventKind, EventLog
 from statemachine.assessor import Change, Raised

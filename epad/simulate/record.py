@@ -11,12 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from epad.control_loop.journal import Loaded
-from epad.control_loop.plans import Target
+from epad.control_loop.seen import Seen
 from epad.control_loop.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.assessor import Anomaly
-from statemachine.containment import Containable
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
 from statemachine.situation import Order
@@ -144,30 +143,6 @@ def as_input(stimulus: Stimulus) -> Input | None:
             return Ended(operation.lane.value, names, state.value)
         case Requested() | None:
             return None
-
-
-class Seen(Struct, frozen=True):
-    """What the house told the decider beside the stimulus."""
-
-    subsystems: tuple[tuple[str, bool, bool], ...] = ()
-    failed: tuple[str, ...] = ()
-    damaged: tuple[tuple[bool, str], ...] = ()
-    writers: dict[str, str] = {}
-    blind: tuple[str, ...] = ()
-    victims: dict[str, str] = {}
-    background: tuple[str, ...] = ()
-    needed: tuple[str, ...] = ()
-
-    def containables(self) -> list[Containable]:
-        return [
-            Containable(*one, background=one[0] in self.background, needed=one[0] in self.needed)
-            for one in self.subsystems
-        ]
-
-    def targets(self) -> frozenset[Target]:
-        return frozenset(
-            Target(is_subsystem, name, self.writers.get(name, "")) for is_subsystem, name in self.damaged
-        )
 
 
 class Standing(Struct, frozen=True):

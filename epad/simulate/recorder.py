@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 import apsw
 import msgspec
 import structlog
 
 from epad.configuration.schema import Config
+from epad.control_loop.cycle_recorder import Watching
 from epad.control_loop.decider import Decider, World
 from epad.control_loop.journal import Loaded
+from epad.control_loop.seen import Seen
 from epad.control_loop.stimulus import Stimulus
 from epad.simulate.record import (
     Admitted,
@@ -25,7 +25,6 @@ from epad.simulate.record import (
     Reconfigured,
     Record,
     Refused,
-    Seen,
     as_input,
 )
 from epad.storage.database import Database, DatabaseError
@@ -53,41 +52,6 @@ MARK_SECONDS = 600.0
 # What follows so many good findings in a row changes nothing, unless a rule looks back further than any shipped
 # one by far. At 100 those of the ledger and the host kept the disk awake for eight minutes (bench/supervision.py).
 QUIET_FINDINGS = 32
-
-
-@dataclass(slots=True)
-class Watching:
-    """A cycle of the control loop while it runs."""
-
-    at: float
-    stimulus: Stimulus
-    see: Callable[[], Seen] = Seen
-    seen: Seen | None = None
-    severity_before: int = 0
-    decided: bool = False
-    moves: list[float] = field(default_factory=list)
-
-    def look(self) -> None:
-        """Something may be decided: keep what it is decided from."""
-        self.seen = self.see()
-
-
-class CycleRecorder(Protocol):
-    """What the control loop tells of each cycle."""
-
-    def begin(self, stimulus: Stimulus, decider: Decider, world: World) -> Watching: ...
-
-    def end(self, watching: Watching) -> None: ...
-
-
-class NoRecorder:
-    """Keeps nothing."""
-
-    def begin(self, stimulus: Stimulus, *_: object) -> Watching:
-        return Watching(0.0, stimulus)
-
-    def end(self, watching: Watching) -> None:
-        """Forget it."""
 
 
 class Recorder:

@@ -19,22 +19,12 @@ from epad.control_loop.journal import Decision
 from epad.control_loop.loop import MAX_MOVES
 from epad.control_loop.plans import Target
 from epad.control_loop.rules import make_rules
+from epad.control_loop.seen import Seen
 from epad.control_loop.step import Lane, Operation, OperationEnded, StepRecord, StepState
 from epad.control_loop.stimulus import Stimulus
 from epad.probing.build import configure_assessor, make_assessor
 from epad.simulate import settings as changed
-from epad.simulate.record import (
-    Admitted,
-    Began,
-    Cycle,
-    Ended,
-    Finished,
-    Found,
-    Reconfigured,
-    Record,
-    Refused,
-    Seen,
-)
+from epad.simulate.record import Admitted, Began, Cycle, Ended, Finished, Found, Reconfigured, Record, Refused
 from epad.simulate.settings import Setting
 from epad.simulate.turns import Turns
 from probes.token_burn import GENTLE_NAME, NAME, Detector

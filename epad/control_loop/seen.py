@@ -1,0 +1,32 @@
+"""What a decision was made from beside its stimulus: the world at one moment, small enough to be recorded."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from epad.control_loop.plans import Target
+from statemachine.containment import Containable
+
+
+class Seen(Struct, frozen=True):
+    """What the house told the decider beside the stimulus."""
+
+    subsystems: tuple[tuple[str, bool, bool], ...] = ()
+    failed: tuple[str, ...] = ()
+    damaged: tuple[tuple[bool, str], ...] = ()
+    writers: dict[str, str] = {}
+    blind: tuple[str, ...] = ()
+    victims: dict[str, str] = {}
+    background: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+    def containables(self) -> list[Containable]:
+        return [
+            Containable(*one, background=one[0] in self.background, needed=one[0] in self.needed)
+            for one in self.subsystems
+        ]
+
+    def targets(self) -> frozenset[Target]:
+        return frozenset(
+            Target(is_subsystem, name, self.writers.get(name, "")) for is_subsystem, name in self.damaged
+        )
