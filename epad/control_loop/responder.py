@@ -35,6 +35,8 @@ T = TypeVar("T")
 StepWork = Callable[[Step, Operation], Awaitable[str]]
 """Does a step and returns one sentence about the result. Raises StepFailedError."""
 
+STEP_RESULTS = (StepState.DONE, StepState.FAILED)
+
 
 async def _nobody(_: str) -> None:
     return
@@ -61,6 +63,9 @@ class Responder:
         self._log = structlog.get_logger("epad.response")
         self._lanes: dict[Lane, asyncio.Queue[Operation]] = {lane: asyncio.Queue() for lane in Lane}
         self._waiting: dict[int, asyncio.Future[OperationEnded]] = {}
+        for step in StepName:
+            for result in STEP_RESULTS:
+                metrics.steps.labels(step, result)  # a counter that is born at 1 has not increased
 
     def submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
         """Queue an operation; the future resolves when it is over."""

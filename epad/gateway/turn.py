@@ -15,6 +15,7 @@ from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, ch
 from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
+from epad.gateway.health import State
 from epad.gateway.money import FREE
 from epad.gateway.opening import ended, succeeded
 from epad.gateway.overrun import absurd, exceeded
@@ -158,6 +159,8 @@ class Turns:
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
         self._name = TurnNames()
         metrics = parts.metrics
+        metrics.begins(metrics.turns, Outcome)
+        metrics.upstream_states = tuple(State)
         self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
         self._seconds = Durations(metrics.turn_seconds.labels)
         self._added_seconds = Durations(lambda: metrics.gateway_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,6 @@ from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.metrics.registry import Metrics
-from epad.operations.status import Ledger as LedgerStatus
 from epad.storage.open_file import OpenFiles
 from epad.storage.page_checksums import PageCheck
 from probes.ledger_integrity import SMALL_TAIL_RECORDS, LedgerCheck
@@ -32,6 +32,16 @@ MENDED_BESIDE = frozenset(
     {FaultKind.INDEX, FaultKind.HEAD, FaultKind.SEGMENT, FaultKind.PAYLOAD, FaultKind.CATALOGUE}
 )
 """What a repair puts right without touching a record, and without counting one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatus:
+    """What is known of the ledger's health; `unchecked` records have not been read back since the start."""
+
+    records: int
+    verdict: str
+    detail: str
+    unchecked: int = 0
 
 
 class Integrity:

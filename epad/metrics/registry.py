@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from epad.control_loop.step import StepName, StepState
-from epad.gateway.health import State
-from epad.ledger.record import Outcome
 from probes.memory import Footprint
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
@@ -27,7 +24,6 @@ _GATEWAY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.
 _TURN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 TOKEN_KINDS = ("input", "output", "forfeited")
-STEP_RESULTS = (StepState.DONE, StepState.FAILED)
 
 
 class _Gathered(Collector):
@@ -50,6 +46,9 @@ class Metrics:
         self._gathered = _Gathered()
         self.registry.register(self._gathered)
         self._cpu_shown: dict[str, float] = {}
+        self.upstream_states: tuple[str, ...] = ()  # all that one can be in, as the gateway says
+        self._begun: dict[Counter, tuple[str, ...]] = {}
+        self._subsystems: tuple[str, ...] = ()
         self._declare_daemon(version)
         self._declare_gateway()
         self._declare_subsystems()
@@ -223,21 +222,25 @@ class Metrics:
     # that a rule or the dashboard asks the increase of are there from the start, at 0.
 
     def _begin(self) -> None:
-        for step in StepName:
-            for result in STEP_RESULTS:
-                self.steps.labels(step, result)
         for row in TABLE:
             self.transitions.labels(row.source, row.destination, row.trigger)
 
+    def begins(self, counter: Counter, values: Iterable[str]) -> None:
+        """Have a counter's series of each subsystem and value there, now and of whatever is configured later."""
+        self._begun[counter] = tuple(values)
+        self.configure(self._subsystems)
+
     def configure(self, subsystems: Iterable[str]) -> None:
         """Have the counters of these subsystems there; what they have counted stays."""
-        for name in subsystems:
+        self._subsystems = tuple(subsystems)
+        for name in self._subsystems:
             for counter in (self.restarts, self.exits, self.cost, self.subsystem_cpu):
                 counter.labels(name)
             for kind in TOKEN_KINDS:
                 self.tokens.labels(name, kind)
-            for outcome in Outcome:
-                self.turns.labels(name, outcome.value)
+            for counter, values in self._begun.items():
+                for value in values:
+                    counter.labels(name, value)
 
     def record(self, finding: Finding) -> None:
         """Show the number a finding was made from, under the series of its probe."""
@@ -262,8 +265,8 @@ class Metrics:
         """Bring the series of the upstreams up to date; one that is configured no more has none."""
         self.upstream_state.clear()
         for upstream in upstreams:
-            for state in State:
-                self.upstream_state.labels(upstream["name"], state.value).set(state == upstream["state"])
+            for state in self.upstream_states:
+                self.upstream_state.labels(upstream["name"], state).set(state == upstream["state"])
 
     def show_footprints(self, footprints: Mapping[str, Footprint]) -> None:
         """Bring memory and CPU up to date; a subsystem without processes has no memory."""

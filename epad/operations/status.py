@@ -17,6 +17,7 @@ from epad.control_loop.decider import Decider
 from epad.control_loop.loop import Controller
 from epad.incidents.look import IncidentLook
 from epad.incidents.report import IncidentReport
+from epad.ledger.integrity import LedgerStatus
 from epad.probing.loops import ProbeLoops
 from epad.response.preservation import NewestCheckpoint
 from probes.cascade import CascadeIncident
@@ -46,16 +47,6 @@ class Spending(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What is known of the ledger's health; `unchecked` records have not been read back since the start."""
-
-    records: int
-    verdict: str
-    detail: str
-    unchecked: int = 0
-
-
 async def _nothing() -> dict[str, Any]:
     return {}
 
@@ -73,7 +64,7 @@ class StatusBoard:
     snapshots: Snapshots
     spending: Spending
     probes: ProbeLoops
-    ledger: Callable[[], Ledger]
+    ledger: Callable[[], LedgerStatus]
     upstreams: Callable[[], list[dict[str, object]]] = list
     incidents: Callable[[], list[CascadeIncident]] = list
     gpus: Callable[[], list[dict[str, object]]] = list

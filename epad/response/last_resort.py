@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -21,10 +21,12 @@ from epad.control_loop.recovery_plan import recovery_attempts, recovery_plan
 from epad.control_loop.responder import StepWork
 from epad.control_loop.step import StepName
 from epad.copying.errors import CheckpointError
-from epad.daemon.stores import Stores
+from epad.gateway.costs import CostBook
+from epad.gateway.identity import Identities
 from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, LOG_FILE
 from epad.ledger.errors import LedgerError
 from epad.ledger.head import Signer
+from epad.ledger.store import Ledger
 from epad.lifeboat.ballast import Ballast
 from epad.lifeboat.contents import Cargo
 from epad.lifeboat.first_tier import FirstTier
@@ -32,12 +34,28 @@ from epad.lifeboat.relaunch import FIRST_TIER_FILE
 from epad.response.lifeboat import Lifeboat
 from epad.response.replay import Replay
 from epad.runtime.timers import sleep_to_beat
-from epad.storage.database import DatabaseError
+from epad.storage.database import Database, DatabaseError
 from statemachine.clock import Clock
 from statemachine.phase import Phase
 
 KEEP_READY_SECONDS = 30.0
 CHECKPOINTS_SHOWN = 3
+
+
+class OpenStores(Protocol):
+    """What of `epad.daemon.stores.Stores` the rescue and the replay use."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def database(self) -> Database: ...
+
+    @property
+    def identities(self) -> Identities: ...
+
+    @property
+    def costs(self) -> CostBook: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,7 @@ class Lent:
 
     configured: Callable[[], Config]
     directories: Directories
-    stores: Stores
+    stores: OpenStores
     clock: Clock
     history: History
     sources: Callable[[], list[Source]]

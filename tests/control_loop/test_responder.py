@@ -112,6 +112,12 @@ def _quiet() -> object:
         yield logs
 
 
+def test_the_end_of_every_step_is_counted_from_0(bench: Bench) -> None:
+    """A counter that is born at 1 has not increased, and the rule on it would not fire."""
+    labels = {"step": "first_tier", "result": "failed"}
+    assert bench.metrics.registry.get_sample_value("epad_response_steps_total", labels) == 0
+
+
 async def test_steps_are_done_in_order_and_their_end_is_told_three_times(bench: Bench) -> None:
     """In the journal, to the controller, and to whoever waits."""
     operation = await bench.plan(Lane.CONTAINMENT, "chat", "game")

@@ -12,11 +12,10 @@ from epad_house import BOOT, turn
 from epad_story import shipped
 
 from epad.control_loop.journal import JOURNAL_SCHEMA
-from epad.ledger.integrity import PAGES_SECONDS, Integrity
+from epad.ledger.integrity import PAGES_SECONDS, Integrity, LedgerStatus
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Verdict
 from epad.metrics.registry import Metrics
-from epad.operations.status import Ledger as LedgerStatus
 from epad.storage.database import Database
 from probes.ledger_integrity import LedgerIntegrity
 from probes.probe import ProbeError

@@ -130,10 +130,10 @@ def test_two_daemons_in_one_process_share_no_series() -> None:
 
 
 def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_configured_again() -> None:
-    """Of every step and result, every transition of the table, every subsystem; 0 is an answer."""
+    """Of every transition of the table, every subsystem and what is said to begin; 0 is an answer."""
     metrics = Metrics("1", ["chat"])
+    metrics.begins(metrics.turns, ("done", "failed"))
     value = metrics.registry.get_sample_value
-    assert value("epad_response_steps_total", {"step": "first_tier", "result": "failed"}) == 0
     row = {"source": "NORMAL", "destination": "QUARANTINE", "trigger": "isolate"}
     assert value("epad_phase_transitions_total", row) == 0
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) is None
@@ -142,6 +142,8 @@ def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_conf
     assert value("epad_subsystem_restarts_total", {"subsystem": "chat"}) == 1
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) == 0
     assert value("epad_subsystem_exits_total", {"subsystem": "game"}) == 0
+    for name in ("chat", "game"):
+        assert value("epad_turns_total", {"subsystem": name, "outcome": "failed"}) == 0
 
 
 def test_memory_and_cpu_follow_what_was_read(metrics: Metrics) -> None:

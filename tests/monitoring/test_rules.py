@@ -17,9 +17,10 @@ import yaml
 from installed import QUICK, Installation, installation
 from prometheus_client.parser import text_string_to_metric_families
 
+from epad.control_loop.responder import STEP_RESULTS
 from epad.control_loop.step import StepName
 from epad.ledger.record import Outcome
-from epad.metrics.registry import STEP_RESULTS, TOKEN_KINDS
+from epad.metrics.registry import TOKEN_KINDS
 from statemachine.table import TABLE
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from epad import __version__
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
-from epad.operations.status import Ledger, StatusBoard
+from epad.ledger.integrity import LedgerStatus
+from epad.operations.status import StatusBoard
 from epad.probing.loops import ProbeLoops
 from probes.cascade import CascadeIncident
 from probes.memory import Footprint
@@ -78,7 +79,7 @@ class Bench:
             snapshots=self.snapshots,
             spending=Spent(),
             probes=self.loops,
-            ledger=lambda: Ledger(42, "ok", ""),
+            ledger=lambda: LedgerStatus(42, "ok", ""),
             incidents=lambda: self.incidents,
         )
 
