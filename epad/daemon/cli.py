@@ -156,7 +156,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _try(config: Config, seconds: float, said: TextIO) -> bool:
     """Start each subsystem in a dry house, telling of each in a line of its own; True if none failed."""
     from epad.daemon.dry_run import trial  # noqa: PLC0415
-    from epad.epactl.render import clean  # noqa: PLC0415
+    from epad.formatting.text import clean  # noqa: PLC0415
     from epad.gateway.errors import GatewayError  # noqa: PLC0415
     from epad.ledger.errors import LedgerError  # noqa: PLC0415
     from epad.storage.database import DatabaseError  # noqa: PLC0415

@@ -10,7 +10,7 @@ from epad import __version__
 from epad.epactl import arguments
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
-from epad.epactl.commands import daemon, emergency, local, shell, upgrade, watch
+from epad.epactl.commands import daemon, emergency, local, orders, shell, upgrade, watch
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epad.epactl.commands.daemon import Call
+    from epad.epactl.call import Call
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -251,25 +251,25 @@ def _add_ledger(commands: _Commands) -> None:
     head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
     prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
-    ledger.order("accept-loss", daemon.ledger_accept_loss, "Give up records that are gone.")
+    ledger.order("accept-loss", orders.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, size, head, prove)
 
 
 def _add_subsystems(commands: _Commands) -> None:
     """Orders about one subsystem."""
-    commands.order_about("quarantine", daemon.quarantine, "Hold a subsystem.")
-    commands.order_about("release", daemon.release, "Let a subsystem go.")
-    commands.order_about("pause", daemon.pause, "Let a subsystem rest; nothing is wrong.")
-    commands.order_about("resume", daemon.resume, "End a rest.")
-    commands.order_about("restart", daemon.restart, "Stop a subsystem and start it anew.")
-    commands.order_about("stop", daemon.stop, "Stop a subsystem, and keep it stopped.")
-    commands.order_about("start", daemon.release, "Let a stopped subsystem run: as release.")
+    commands.order_about("quarantine", orders.quarantine, "Hold a subsystem.")
+    commands.order_about("release", orders.release, "Let a subsystem go.")
+    commands.order_about("pause", orders.pause, "Let a subsystem rest; nothing is wrong.")
+    commands.order_about("resume", orders.resume, "End a rest.")
+    commands.order_about("restart", orders.restart, "Stop a subsystem and start it anew.")
+    commands.order_about("stop", orders.stop, "Stop a subsystem, and keep it stopped.")
+    commands.order_about("start", orders.release, "Let a stopped subsystem run: as release.")
 
 
 def _add_daemon(commands: _Commands) -> None:
     """Orders about the daemon as a whole."""
     commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
-    reload = commands.add("reload", daemon.reload, "Read the configuration again.")
+    reload = commands.add("reload", orders.reload, "Read the configuration again.")
     reload.add_argument(
         "--reason", metavar="TEXT", type=arguments.reason, default="asked for", help="why; it is recorded"
     )
@@ -278,8 +278,8 @@ def _add_daemon(commands: _Commands) -> None:
 
 def _add_keys(commands: _Commands) -> None:
     key = commands.group("key", "The gateway keys.")
-    key.order_about("rotate", daemon.key_rotate, "Give a subsystem a new key.")
-    key.order_about("revoke", daemon.key_revoke, "Take a subsystem's keys away.")
+    key.order_about("rotate", orders.key_rotate, "Give a subsystem a new key.")
+    key.order_about("revoke", orders.key_revoke, "Take a subsystem's keys away.")
 
 
 def _add_budgets(commands: _Commands) -> None:
@@ -298,7 +298,7 @@ def _add_budgets(commands: _Commands) -> None:
 
 def _add_lifeboat(commands: _Commands) -> None:
     lifeboat = commands.group("lifeboat", "The last resort.")
-    enter = lifeboat.order("enter", daemon.lifeboat_enter, "Save what is critical, stop everything.")
+    enter = lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
     enter.add_argument("--yes", action="store_true", help="do not ask")
     relaunch = lifeboat.order("relaunch", ctl_lifeboat.relaunch, "Start everything again.")
     relaunch.add_argument(
@@ -317,7 +317,7 @@ def _add_lifeboat(commands: _Commands) -> None:
 
 def _add_checkpoints(commands: _Commands) -> None:
     checkpoint = commands.group("checkpoint", "Checkpoints.")
-    checkpoint.order("create", daemon.checkpoint_create, "Make one now.")
+    checkpoint.order("create", orders.checkpoint_create, "Make one now.")
     show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
     verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
     restore = checkpoint.add(
@@ -336,7 +336,7 @@ def _add_checkpoints(commands: _Commands) -> None:
 
 def _add_datastores(commands: _Commands) -> None:
     datastore = commands.group("datastore", "Stores that other programs write.")
-    datastore.order_about("accept", daemon.datastore_accept, "Take one as it is for sound.", "datastore")
+    datastore.order_about("accept", orders.datastore_accept, "Take one as it is for sound.", "datastore")
 
 
 def _add_simulation(commands: _Commands) -> None:

@@ -10,8 +10,7 @@ import os
 import sys
 
 from epad.api.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
-from epad.epactl.command_line import make_parser
-from epad.epactl.commands.daemon import (
+from epad.epactl.call import (
     AS_WHOM,
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -23,6 +22,7 @@ from epad.epactl.commands.daemon import (
     Call,
     UsageError,
 )
+from epad.epactl.command_line import make_parser
 from epad.epactl.terminal import Terminal
 
 TYPE_CHECKING = False

@@ -11,6 +11,7 @@ import json
 from epad.formatting import amounts as limits
 from epad.formatting import footprints as footprint
 from epad.formatting.gpus import gpu_lines
+from epad.formatting.text import clean, cut, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PL
     """Columns as wide as what stands in them; the last one runs free."""
     cells = [
         [
-            _cut(clean(cell), WIDE if style.wide else MAX_CELL if i < len(row) - 1 else 200)
+            cut(clean(cell), WIDE if style.wide else MAX_CELL if i < len(row) - 1 else 200)
             for i, cell in enumerate(row)
         ]
         for row in rows
@@ -307,20 +308,6 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PL
 
 def _join(cells: Iterable[str], widths: Iterable[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def duration(seconds: float | None) -> str:
-    """A time as people say it: its two largest units."""
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3_600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86_400:
-        return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
 
 
 def progress(value: dict[str, Any] | None) -> str:
@@ -339,17 +326,8 @@ def hold(value: dict[str, str], characters: int = HOLD_CHARACTERS) -> str:
     return f"{clean(value['rung'])}: {shown}"
 
 
-def clean(text: object) -> str:
-    """Text without anything that a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in str(text))
-
-
 def _value(value: object) -> str:
     """A field's value: a word as it is, anything else as JSON."""
     if isinstance(value, str) and " " not in value and value:
         return clean(value)
     return clean(json.dumps(value, ensure_ascii=False))
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from epad.epactl.render import Style, clean
+from epad.epactl.render import Style
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from epad.epactl.render import PLAIN, anomaly_lines, clean, duration, event_line, hold
+from epad.epactl.render import PLAIN, anomaly_lines, event_line, hold
 from epad.formatting import amounts as limits
 from epad.formatting import footprints as footprint
 from epad.formatting.gpus import mebibytes
+from epad.formatting.text import clean, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

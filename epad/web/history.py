@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.epactl.render import duration
+from epad.formatting.text import duration
 from epad.web.html import Html, join, tag
 
 FIELD_CHARACTERS = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epad.epactl.render import duration
+from epad.formatting.text import duration
 from epad.web.html import Html, tag
 from statemachine.phase import Phase
 

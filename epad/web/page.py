@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from epad.epactl.render import duration
 from epad.formatting import amounts as limits
+from epad.formatting.text import duration
 from epad.web.graph import dependency_graph
 from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.epactl.render import duration
 from epad.formatting import amounts as limits
 from epad.formatting import footprints
+from epad.formatting.text import duration
 from epad.web.html import Html, join, tag
 
 

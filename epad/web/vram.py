@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from epad.epactl.render import duration
 from epad.formatting.gpus import gpu_lines
+from epad.formatting.text import duration
 from epad.web.html import Html, tag
 
 WIDTH, HEIGHT = 720, 96

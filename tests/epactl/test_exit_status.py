@@ -19,15 +19,15 @@ from epad.api.client import (
     UnknownNameError,
     UnreachableError,
 )
-from epad.epactl import command_line, main
-from epad.epactl.commands import daemon, simulate, watch
+from epad.epactl import call, command_line, main
+from epad.epactl.commands import simulate, watch
 from epad.operations.protocol import Peer
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/epactl.md").read_text()
 
 
 def in_code() -> Iterator[int]:
-    modules: tuple[ModuleType, ...] = (daemon, simulate, watch)
+    modules: tuple[ModuleType, ...] = (call, simulate, watch)
     for module in modules:
         yield from (value for name, value in vars(module).items() if name.startswith("EXIT_"))
 

@@ -16,9 +16,9 @@ from control_door import Door
 
 from epad.api.unix import bind
 from epad.configuration.load import load
-from epad.epactl import arguments
+from epad.epactl import arguments, call
 from epad.epactl import main as ctl
-from epad.epactl.commands import daemon
+from epad.epactl.call import find_socket
 from epad.epactl.render import NOT_AN_LLM
 from epad.epactl.terminal import Terminal
 from epad.ledger.entry import OpenTurn
@@ -33,8 +33,8 @@ def no_daemon_of_ones_own(directory: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("EPAD_SOCKET", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(directory / "home"))
-    monkeypatch.setattr(daemon, "SYSTEM_RUNTIME", str(directory / "system/run"))
-    monkeypatch.setattr(daemon, "SYSTEM_STATE", str(directory / "system/state"))
+    monkeypatch.setattr(call, "SYSTEM_RUNTIME", str(directory / "system/run"))
+    monkeypatch.setattr(call, "SYSTEM_STATE", str(directory / "system/state"))
 
 
 async def epactl(door: Door, *words: str) -> int:
@@ -178,14 +178,14 @@ def test_the_socket_is_found_without_being_named(directory: Path) -> None:
     own.parent.mkdir(parents=True)
     users.parent.mkdir(parents=True)
     bind(own).close()
-    assert daemon.find_socket(None, environment) == str(own)
+    assert find_socket(None, environment) == str(own)
     users.write_text("not a socket")
-    assert daemon.find_socket(None, environment) == str(own)
+    assert find_socket(None, environment) == str(own)
     users.unlink()
     bind(users).close()
-    assert daemon.find_socket(None, environment) == str(users)
-    assert daemon.find_socket(None, {**environment, "EPAD_SOCKET": "/a"}) == "/a"
-    assert daemon.find_socket("/b", {**environment, "EPAD_SOCKET": "/a"}) == "/b"
+    assert find_socket(None, environment) == str(users)
+    assert find_socket(None, {**environment, "EPAD_SOCKET": "/a"}) == "/a"
+    assert find_socket("/b", {**environment, "EPAD_SOCKET": "/a"}) == "/b"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_help_documents_every_exit_status(capsys: pytest.CaptureFixture[str]) ->
     assert ctl.main(["--help"]) == 0
     words = capsys.readouterr().out.split()
     for name in ("OK", "FAILED", "USAGE", "NOT_RUNNING", "UNKNOWN", "REFUSED", "NOT_NORMAL"):
-        assert str(getattr(daemon, f"EXIT_{name}")) in words
+        assert str(getattr(call, f"EXIT_{name}")) in words
 
 
 def test_colour_is_for_terminals_that_want_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from fake_operations import FakeOperations, gpu, status, subsystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,25 +132,6 @@ def test_the_result_of_an_order() -> None:
         "phase: NORMAL",
     ]
     assert render.result_lines({"phase": "LIFEBOAT", "results": []}) == ["host: done", "phase: LIFEBOAT"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "-"),
-        (0.0, "0s"),
-        (59.9, "59s"),
-        (60, "1m00s"),
-        (3_599, "59m59s"),
-        (3_600, "1h00m"),
-        (86_399, "23h59m"),
-        (86_400, "1d00h"),
-        (1e9, "11574d01h"),
-    ],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    """Two units, the largest first."""
-    assert render.duration(seconds) == text
 
 
 @given(st.text(), st.text(), st.text())

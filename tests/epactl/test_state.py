@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epad.epactl import main
-from epad.epactl.commands import daemon
+from epad.epactl import call, main
 
 READERS = (
     ["ledger", "verify"],
@@ -27,8 +26,8 @@ def own(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("EPAD_SOCKET", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(directory / "home"))
-    monkeypatch.setattr(daemon, "SYSTEM_RUNTIME", str(directory / "system/run"))
-    monkeypatch.setattr(daemon, "SYSTEM_STATE", str(directory / "system/state"))
+    monkeypatch.setattr(call, "SYSTEM_RUNTIME", str(directory / "system/run"))
+    monkeypatch.setattr(call, "SYSTEM_STATE", str(directory / "system/state"))
     return state_at(directory / "home/.local/state/epad")
 
 

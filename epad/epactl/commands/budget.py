@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from epad.api.client import FailedError, quote
 from epad.epactl import render
-from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_OK, Call, UsageError
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
 from epad.formatting import amounts as limits
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
     now = {row["name"]: row["limit"] for row in rows if row["scope"] == scope}
     answer = {"order": f"budget {scope}", "dry_run": True, "limits": wanted, "now": now}
     told = [
-        f"would set {render.clean(scope)} {render.clean(name)}: {_said(name, now.get(name, 0))} -> "
+        f"would set {clean(scope)} {clean(name)}: {_said(name, now.get(name, 0))} -> "
         + (CONFIGURED if value is None else _said(name, value))
         for name, value in wanted.items()
     ]

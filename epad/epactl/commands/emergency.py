@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Call, state_of
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Call, state_of
 
 GRACE_SECONDS = 10.0
 

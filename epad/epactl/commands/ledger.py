@@ -5,15 +5,7 @@ from __future__ import annotations
 import json
 import stat
 
-from epad.epactl.commands.daemon import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_UNKNOWN,
-    Call,
-    is_there,
-    refuse_unreadable,
-    state_of,
-)
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, is_there, refuse_unreadable, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

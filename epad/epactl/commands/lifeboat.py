@@ -6,16 +6,9 @@ import json
 
 from epad.api.client import UnknownNameError
 from epad.epactl import render
-from epad.epactl.commands.daemon import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_UNKNOWN,
-    Call,
-    UsageError,
-    is_there,
-    order,
-    state_of,
-)
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
+from epad.epactl.commands.orders import order
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,20 +32,20 @@ def recovery(call: Call) -> int:
 def recovery_lines(answer: dict[str, Any]) -> Iterator[str]:
     """The plan, the attempts, and the turns that are left to a person."""
     yield (
-        f"{render.clean(answer['phase'])}: {answer['attempts']} of {answer['attempts_allowed']} attempts made in "
+        f"{clean(answer['phase'])}: {answer['attempts']} of {answer['attempts_allowed']} attempts made in "
         f"this incident, {answer['recoveries_this_hour']} recoveries within the hour"
     )
     if answer["trouble"]:
-        yield f"lost turns cannot be told: {render.clean(answer['trouble'])}"
+        yield f"lost turns cannot be told: {clean(answer['trouble'])}"
     yield from _plan_lines(answer["plan"])
     for attempt in answer["tried"]:
         yield from ("", f"attempt {attempt['operation']} at {attempt['at']}: {attempt['state']}")
-        yield from (f"  because {one['id']} {render.clean(one['text'])}" for one in attempt["evidence"])
+        yield from (f"  because {one['id']} {clean(one['text'])}" for one in attempt["evidence"])
         for step in attempt["steps"]:
             what = f"{step['name']} {step['target']}: {step['state']} after {step['attempts']} attempt(s)"
-            yield render.clean(f"  {what}: {step['result']}".rstrip(": "))
+            yield clean(f"  {what}: {step['result']}".rstrip(": "))
     for name, why in answer["parked"].items():
-        yield from ("", render.clean(f"{name}: {why}"))
+        yield from ("", clean(f"{name}: {why}"))
     if answer["lost_turns"]:
         rows = [
             (t["turn"], t["subsystem"], t["at"], t["state"], str(t["attempts"]), t["why"])
@@ -67,11 +60,11 @@ def _plan_lines(plan: list[dict[str, Any]]) -> Iterator[str]:
         return
     yield from ("", "a recovery that begins now:")
     for number, item in enumerate(plan, 1):
-        yield render.clean(f"  {number}. {item['action']} {item['target']}: {item['why']}")
-        yield render.clean(f"     from {', then '.join(item['sources'])}")
+        yield clean(f"  {number}. {item['action']} {item['target']}: {item['why']}")
+        yield clean(f"     from {', then '.join(item['sources'])}")
         if item["after"]:
-            yield render.clean(f"     after {', '.join(item['after'])}")
-        yield render.clean(f"     verified by {item['verified_by']}")
+            yield clean(f"     after {', '.join(item['after'])}")
+        yield clean(f"     verified by {item['verified_by']}")
 
 
 def relaunch(call: Call) -> int:
@@ -102,7 +95,7 @@ def relaunch(call: Call) -> int:
         f"start it: epad run --state {done.state}, or systemctl start epad",
     ]
     answer = {name: getattr(done, name) for name in done.__slots__}
-    call.terminal.show(answer, map(render.clean, lines))
+    call.terminal.show(answer, map(clean, lines))
     return EXIT_OK
 
 
@@ -138,9 +131,9 @@ def inspect(call: Call) -> int:
     whole = tier[-1].name == "END" and [f.index for f in tier] == list(range(len(tier)))
     why: dict[str, Any] = next((json.loads(f.data) for f in tier if f.name == "why.json"), {})
     answer = {"whole": whole, "frames": [{"name": f.name, "bytes": len(f.data)} for f in tier], "why": why}
-    lines = [f"{f.index:>3}  {len(f.data):>9} bytes  {render.clean(f.name)}" for f in tier]
+    lines = [f"{f.index:>3}  {len(f.data):>9} bytes  {clean(f.name)}" for f in tier]
     lines.append("whole" if whole else "NOT whole: the writing was cut short, or frames are damaged")
-    lines += [render.clean(f"{name}: {value}") for name, value in why.items()]
+    lines += [clean(f"{name}: {value}") for name, value in why.items()]
     call.terminal.show(answer, lines)
     return EXIT_OK if whole else EXIT_FAILED
 
@@ -156,8 +149,8 @@ def _inspect_bundle(call: Call, path: Path) -> int:
     report = path / "REPORT.md"
     text = report.read_text(errors="replace") if report.exists() else "no report: it is a checkpoint\n"
     signature = signed_by(bundle.manifest, keys)
-    lines = [*map(render.clean, text.splitlines()), "", *(f"fault: {render.clean(f)}" for f in faults)]
-    lines.append("NOT whole" if faults else f"every byte is as it was made; {render.clean(signature)}")
+    lines = [*map(clean, text.splitlines()), "", *(f"fault: {clean(f)}" for f in faults)]
+    lines.append("NOT whole" if faults else f"every byte is as it was made; {clean(signature)}")
     answer = {"ok": not faults, "faults": list(faults), "signature": signature, "report": text}
     call.terminal.show(_about(bundle) | answer, lines)
     return EXIT_FAILED if faults else EXIT_OK

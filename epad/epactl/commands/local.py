@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from epad.api.client import ClientError, UnknownNameError
 from epad.epactl import render
-from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_OK, Call
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def doctor_lines(checks: list[dict[str, Any]], style: render.Style) -> list[str]
     lines = []
     for check in checks:
         verdict = style.paint(f"{check['verdict']:<7}", _PAINT[check["verdict"]])
-        lines.append(f"{verdict}  {render.clean(check['name']):<{width}}  {render.clean(check['found'])}")
+        lines.append(f"{verdict}  {clean(check['name']):<{width}}  {clean(check['found'])}")
         if check["fix"]:
-            lines.append(f"{'':<7}  {'':<{width}}  -> {render.clean(check['fix'])}")
+            lines.append(f"{'':<7}  {'':<{width}}  -> {clean(check['fix'])}")
     count = {verdict: sum(check["verdict"] == verdict for check in checks) for verdict in _PAINT}
     return [*lines, "", ", ".join(f"{number} {verdict}" for verdict, number in count.items() if number)]
 
@@ -60,7 +61,7 @@ def config_show(call: Call) -> int:
         raise UnknownNameError(f"there is no key that begins with {prefix!r}", f"there are: {known}")
     files = ", ".join(map(str, loaded.files)) or "no file: the shipped defaults"
     whose = f"{_who(daemon)} reads " if daemon else ""
-    lines = [render.clean(one) for one in (f"# {whose}{files}", *shown)]
+    lines = [clean(one) for one in (f"# {whose}{files}", *shown)]
     call.terminal.show([one._asdict() for one in shown], lines)
     return EXIT_OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from epad import __version__
-from epad.epactl.commands.daemon import EXIT_OK, Call
+from epad.epactl.call import EXIT_OK, Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,15 +6,8 @@ import stat
 import time
 
 from epad.epactl import render
-from epad.epactl.commands.daemon import (
-    EXIT_OK,
-    EXIT_UNKNOWN,
-    Call,
-    UsageError,
-    is_there,
-    refuse_unreadable,
-    state_of,
-)
+from epad.epactl.call import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, refuse_unreadable, state_of
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,9 +120,9 @@ def _stamp(utc: float) -> str:
 
 
 def _lines(answer: dict[str, Any], style: render.Style) -> list[str]:
-    chosen = ", ".join(render.clean(text) for text in answer["settings"]) or "nothing changed"
+    chosen = ", ".join(clean(text) for text in answer["settings"]) or "nothing changed"
     lines = [
-        render.clean(answer["recording"]),
+        clean(answer["recording"]),
         f"replayed {answer['records']} records of {answer['lives']} start(s), {answer['since']} to {answer['until']}",
         f"with {chosen}",
         "",
@@ -137,9 +130,9 @@ def _lines(answer: dict[str, Any], style: render.Style) -> list[str]:
     marks = {BOTH: "", DID: "red", WOULD: "green"}
     for row in answer["transitions"]:
         text = f"{row['which']} {row['at']}  {row['source']} -> {row['destination']}  {row['trigger']} [{row['guard']}]"
-        lines.append(style.paint(render.clean(text), marks[row["which"]]))
+        lines.append(style.paint(clean(text), marks[row["which"]]))
         if row["because"]:
-            lines.append(style.paint(f"      {render.clean(row['because'])}", "dim"))
+            lines.append(style.paint(f"      {clean(row['because'])}", "dim"))
     if not answer["transitions"]:
         lines.append("no transition, neither then nor now")
     if answer["refusals"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from epad.api.client import NotRunningError, UnreachableError
-from epad.epactl.commands.daemon import EXIT_OK, Call
+from epad.epactl.call import EXIT_OK, Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

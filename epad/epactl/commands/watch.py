@@ -8,7 +8,8 @@ import time
 
 from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl import render
-from epad.epactl.commands.daemon import EXIT_OK, Call, UsageError
+from epad.epactl.call import EXIT_OK, Call, UsageError
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def wait(call: Call) -> int:
     while True:
         status = call.client.get("/v1/status")
         if status["phase"] == call.arguments.wait:
-            call.terminal.show(status, [f"{status['phase']}: {render.clean(status['sentence'])}"])
+            call.terminal.show(status, [f"{status['phase']}: {clean(status['sentence'])}"])
             return EXIT_OK
         if time.monotonic() >= deadline:
             call.terminal.say(f"still {status['phase']} after {call.arguments.timeout:g} s")
@@ -78,7 +79,7 @@ def _stay(call: Call, draw: Callable[[tuple[int, int]], list[str]]) -> int:
             try:
                 lines = draw(size)
             except (NotRunningError, UnreachableError) as error:
-                lines = [render.clean(error), "", "waiting for it; q or Ctrl-C ends this"]
+                lines = [clean(error), "", "waiting for it; q or Ctrl-C ends this"]
             screen.show(lines[: size[1]])
     return EXIT_OK
 

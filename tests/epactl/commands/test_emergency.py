@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from epad.epactl.commands.daemon import EXIT_FAILED, EXIT_REFUSED, Call
+from epad.epactl.call import EXIT_FAILED, EXIT_REFUSED, Call
 from epad.epactl.commands.emergency import stop_all
 from epad.epactl.terminal import Terminal
 

@@ -1,0 +1,105 @@
+"""The orders: what each changes in the daemon is recorded with its reason, and can be rehearsed."""
+
+from __future__ import annotations
+
+from epad.api.client import UnknownNameError, quote
+from epad.epactl import render
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
+from epad.formatting.text import clean
+
+
+def quarantine(call: Call) -> int:
+    """`epactl quarantine NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
+
+
+def release(call: Call) -> int:
+    """`epactl release NAME [--reason R]`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+
+
+def pause(call: Call) -> int:
+    """`epactl pause NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
+
+
+def resume(call: Call) -> int:
+    """`epactl resume NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
+
+
+def restart(call: Call) -> int:
+    """`epactl restart NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/restart")
+
+
+def stop(call: Call) -> int:
+    """`epactl stop NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/stop")
+
+
+def reload(call: Call) -> int:
+    """`epactl reload --reason R`."""
+    return order(call, "/v1/reload")
+
+
+def key_rotate(call: Call) -> int:
+    """`epactl key rotate NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
+
+
+def key_revoke(call: Call) -> int:
+    """`epactl key revoke NAME --reason R`."""
+    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+
+
+def lifeboat_enter(call: Call) -> int:
+    """`epactl lifeboat enter --reason R [--yes]`."""
+    if not call.arguments.yes:
+        if not call.terminal.is_person():
+            raise UsageError("this stops every subsystem, and there is no one to ask: give --yes")
+        if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
+            call.terminal.say("nothing was done")
+            return EXIT_FAILED
+    return order(call, "/v1/lifeboat")
+
+
+def checkpoint_create(call: Call) -> int:
+    """`epactl checkpoint create --reason R`."""
+    return order(call, "/v1/checkpoint")
+
+
+def ledger_accept_loss(call: Call) -> int:
+    """`epactl ledger accept-loss --reason R`."""
+    return order(call, "/v1/ledger/accept-loss")
+
+
+def datastore_accept(call: Call) -> int:
+    """`epactl datastore accept NAME --reason R`."""
+    return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
+
+
+def order(call: Call, target: str) -> int:
+    """Give an order with the reason on the command line, and show what came of it."""
+    if getattr(call.arguments, "dry_run", False):
+        return _rehearse(call, target)
+    answer = call.client.order(target, call.arguments.reason)
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def _rehearse(call: Call, target: str) -> int:
+    """Say what an order would be about, and give none. Raises UnknownNameError."""
+    name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
+    asked = target.removeprefix("/v1/").replace("subsystems/", "")
+    answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
+    about = f"the phase is {status['phase']}"
+    if name is not None and target.startswith("/v1/subsystems/"):
+        chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
+        if not chosen:
+            known = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "none"
+            raise UnknownNameError(f"there is no subsystem {name!r}", f"there are: {known}")
+        answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
+        about = f"{clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
+    call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])
+    return EXIT_OK
