@@ -46,7 +46,7 @@ class Doorkeeper:
     def identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""
         keyed = self._identities.resolve(request.fields)
-        own = request.connection.entrance.owner
+        own = request.connection.owner
         if own and keyed is not None and keyed != own:
             self._tell(keyed, "door", f"the key of {keyed} was used at the door of {own}")
             raise RefusalError(refuse.UNKNOWN_IDENTITY)

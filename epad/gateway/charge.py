@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.seen import Seen
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.money import Price, TokenCount
 from epad.ledger.record import UsageSource
 

@@ -15,9 +15,8 @@ from epad.gateway.dialects.seen import Fault
 from epad.gateway.early_end import end_of, ended_early
 from epad.gateway.errors import UpstreamError
 from epad.gateway.form import Form
-from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import Field, Response
-from epad.gateway.http.request import Request
+from epad.gateway.http.request import Channel, Request
 from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
 from epad.gateway.refusal import (
     Refusal,
@@ -158,7 +157,7 @@ class Relay:
                 return answer
             answer.close()
 
-    async def _whole(self, client: Connection, turn: Turn, answer: Answer) -> Response:
+    async def _whole(self, client: Channel, turn: Turn, answer: Answer) -> Response:
         """Pass on an answer in one piece. Raises UpstreamError until it has come, ClientGoneError after."""
         body = await answer.read()
         turn.seal()
@@ -188,7 +187,7 @@ class Relay:
         await self._drain(client, turn)
         return response
 
-    async def _stream(self, client: Connection, turn: Turn, answer: Answer, form: Form) -> Response:
+    async def _stream(self, client: Channel, turn: Turn, answer: Answer, form: Form) -> Response:
         """Pass on an answer as it comes; whatever breaks it off, the client is told in its dialect."""
         fields = [*answer.fields(), turn_field(turn)]
         turn.meter = turn.arrival.endpoint.meter(turn.arrival.ask)
@@ -226,7 +225,7 @@ class Relay:
         return Response(answer.status, b"", fields, answer.reason)
 
     async def _pump(
-        self, client: Connection, turn: Turn, answer: Answer, meter: StreamMeter
+        self, client: Channel, turn: Turn, answer: Answer, meter: StreamMeter
     ) -> tuple[Refusal | None, bytes]:
         """Copy events until the upstream ends; say what to tell the client if that was too early.
 
@@ -277,7 +276,7 @@ class Relay:
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
         return self._turns.settle(turn, charge)
 
-    async def _drain(self, client: Connection, turn: Turn) -> None:
+    async def _drain(self, client: Channel, turn: Turn) -> None:
         """Let the client take its bytes, within its time: one that stalls pins a GPU slot and a reservation.
 
         Raises ClientGoneError.

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.dialect import FREE, Endpoint, TokenUsage
+from epad.gateway.dialects.dialect import Endpoint
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.dialects.seen import Fault, Seen
+from epad.gateway.dialects.usage import FREE, TokenUsage
 
 ROUTES = Routes(LIMITS)
 CHAT, TEXT, VECTORS, RESPONSES = (

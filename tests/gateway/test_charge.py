@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
 from epad.gateway.dialects.counts import Counts
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.seen import Seen, seen_whole
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.money import Price
 from epad.ledger.record import UsageSource
 

@@ -15,8 +15,8 @@ from epad.gateway.charge import (
     charge_stream,
     forfeit,
 )
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.seen import Seen
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.money import Price
 from epad.ledger.record import UsageSource
 

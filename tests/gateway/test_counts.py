@@ -17,7 +17,7 @@ from epad.gateway.dialects.counts import (
     ollama_counts,
     openai_counts,
 )
-from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.dialects.usage import TokenUsage
 
 NO_COUNTS = [None, True, False, "7", [7], {}, -1, 1.5, math.nan, math.inf, -math.inf, MOST_TOKENS + 1]
 

@@ -10,10 +10,10 @@ from asking import LIMITS, Asked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventSplitter
 from epad.gateway.dialects.ollama import Chat, Ollama
 from epad.gateway.dialects.openai import ChatCompletions, OpenAI
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.errors import RequestError
 
 openai, ollama = ChatCompletions(OpenAI(), LIMITS), Chat(Ollama(), LIMITS)

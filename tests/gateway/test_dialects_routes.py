@@ -14,8 +14,9 @@ from model_server import STREAMS, answer_of, stream_of
 
 from epad.gateway import refusal
 from epad.gateway.dialects.body import read_object
-from epad.gateway.dialects.dialect import FREE, Habits, TokenUsage
+from epad.gateway.dialects.dialect import Habits
 from epad.gateway.dialects.routes import Routes
+from epad.gateway.dialects.usage import FREE, TokenUsage
 from epad.gateway.errors import RequestError
 
 ROUTES = Routes(LIMITS)

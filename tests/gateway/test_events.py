@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from epad.gateway.dialects.counts import Counts
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.events import (
     LINE_BOUNDARY,
     MAX_EVENT_BYTES,
@@ -17,6 +16,7 @@ from epad.gateway.dialects.events import (
     sse_payloads,
 )
 from epad.gateway.dialects.seen import Seen
+from epad.gateway.dialects.usage import TokenUsage
 
 
 @pytest.mark.parametrize(

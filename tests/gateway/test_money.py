@@ -13,7 +13,7 @@ from msgspec import structs
 from epad.configuration.load import ConfigError, load
 from epad.configuration.schema import PriceConfig
 from epad.gateway.charge import Bound, Charge, charge_stream
-from epad.gateway.dialects.dialect import TokenUsage
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.money import FREE, Price, Prices, TokenCount, dollars
 from epad.ledger.record import UsageSource
 

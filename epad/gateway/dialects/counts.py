@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.loose import as_dict
+from epad.gateway.dialects.usage import TokenUsage
 
 # The longest contexts there are have some ten million tokens.
 MOST_TOKENS = 1_000_000_000

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
 from epad.gateway.dialects.body import JsonObject
 from epad.gateway.dialects.history import NO_HISTORY, History
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.seen import Seen, Whole
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.refusal import Refusal
-
-if TYPE_CHECKING:
-    from epad.gateway.dialects.seen import Seen, Whole
 
 Tokens = Annotated[int, Meta(ge=0)]
 
@@ -76,25 +75,6 @@ class Ask(Struct, frozen=True):
         if self.prompt_bound is None:
             return context
         return min(self.prompt_bound, context)
-
-
-class TokenUsage(Struct, frozen=True):
-    """The upstream's own count; None where it gave none, which is not 0.
-
-    The same meaning in every dialect: `input_tokens` is the whole prompt, of which `cached_read_tokens` were
-    read from a cache and `cache_write_tokens` written to one, `cache_write_hour_tokens` of these for an hour;
-    `reasoning_tokens` are among `output_tokens`.
-    """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    cache_write_hour_tokens: int = 0
-
-
-FREE = TokenUsage(0, 0)
 
 
 class StreamMeter(Protocol):

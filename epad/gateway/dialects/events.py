@@ -8,9 +8,9 @@ from msgspec import structs
 
 from epad.gateway.dialects.body import is_json
 from epad.gateway.dialects.counts import Counts
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Seen
+from epad.gateway.dialects.usage import TokenUsage
 
 # Longer than this and an event is passed on in pieces, unread: memory stays bounded.
 MAX_EVENT_BYTES = 1 << 20

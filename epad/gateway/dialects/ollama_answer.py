@@ -8,11 +8,12 @@ from msgspec import Raw, Struct
 from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import Counts, ollama_counts
-from epad.gateway.dialects.dialect import Ask, Catalogue, TokenUsage
+from epad.gateway.dialects.dialect import Ask, Catalogue
 from epad.gateway.dialects.events import LINE_BOUNDARY, MAX_EVENT_BYTES, EventStream, sse_payloads
 from epad.gateway.dialects.hearing import hear
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Whole, no_answer, no_object, seen_whole, trusted
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.refusal import Refusal
 
 _NULL = Raw(b"null")

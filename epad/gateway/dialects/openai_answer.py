@@ -8,11 +8,12 @@ from msgspec import Raw, Struct
 from epad.gateway.dialects import loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import openai_counts
-from epad.gateway.dialects.dialect import Ask, Catalogue, TokenUsage
+from epad.gateway.dialects.dialect import Ask, Catalogue
 from epad.gateway.dialects.openai_choices import NULL, Choices, Hearing
 from epad.gateway.dialects.openai_chunks import ChunkStream
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Seen, Whole, no_answer, no_object, seen_whole, trusted
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.refusal import Refusal
 
 _NOTHING = (NULL, Raw(b"[]"))

@@ -8,12 +8,13 @@ from msgspec import Struct
 from epad.gateway.dialects import ending, loose
 from epad.gateway.dialects.body import read_answer
 from epad.gateway.dialects.counts import openai_counts
-from epad.gateway.dialects.dialect import Ask, TokenUsage
+from epad.gateway.dialects.dialect import Ask
 from epad.gateway.dialects.events import SSE_BOUNDARY, EventStream, names_error, sse_event, sse_payloads
 from epad.gateway.dialects.hearing import hear
 from epad.gateway.dialects.openai_answer import OpenAI, error_fields
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Whole, no_answer, no_object, seen_whole, trusted
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.refusal import Refusal
 
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})

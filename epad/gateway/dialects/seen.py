@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from epad.gateway.dialects import loose
 from epad.gateway.dialects.counts import Counts
-from epad.gateway.dialects.dialect import TokenUsage
 from epad.gateway.dialects.reply import Reply
+from epad.gateway.dialects.usage import TokenUsage
 
 
 class Fault(Enum):

@@ -94,6 +94,11 @@ class Connection(AnswerWriter):
     # What the other end is.
 
     @property
+    def owner(self) -> str:
+        """The subsystem whose own socket it came in by; empty where others come in by it too."""
+        return self.entrance.owner
+
+    @property
     def local_address(self) -> str:
         """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
         if self._local is None:

@@ -6,15 +6,12 @@ import re
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
 
 from epad.gateway.http.message import Field, Fields, Response, request_head
-
-if TYPE_CHECKING:
-    from epad.gateway.http.connection import Connection
 
 # Pieces of 64 KiB come from a heap that keeps what is between two others; a block goes back to the system at once.
 _BLOCK_BYTES = 1 << 20
@@ -74,6 +71,65 @@ class Handler(Protocol):
         ...
 
 
+class Channel(Protocol):
+    """The connection that a request came by: who is at its other end, and how the answer is written to it.
+
+    All of the writing raises ConnectionResetError if the client is gone.
+    """
+
+    @property
+    def owner(self) -> str:
+        """The subsystem whose own socket it came in by; empty where others come in by it too."""
+        ...
+
+    @property
+    def local_address(self) -> str:
+        """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
+        ...
+
+    @property
+    def peer_uid(self) -> int | None:
+        """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client reads more slowly than it is written to."""
+        ...
+
+    def respond(self, response: Response) -> None:
+        """Write a whole answer, in one piece."""
+        ...
+
+    def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
+        """Begin an answer that comes in pieces."""
+        ...
+
+    def flush(self) -> None:
+        """Write the head alone."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        ...
+
+    def end(self, data: bytes = b"") -> None:
+        """Write the last piece."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was written."""
+        ...
+
+    def rest(self) -> None:
+        """Hear nothing more of it for a while."""
+        ...
+
+    def abort(self) -> None:
+        """Break it off."""
+        ...
+
+
 class Request:
     """A request; its body is whole by the time that it is answered."""
 
@@ -82,7 +138,7 @@ class Request:
         "http11", "keep_alive", "method", "path", "query", "refused", "size",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, method: bytes, target: bytes, fields: list[Field]) -> None:
+    def __init__(self, connection: Channel, method: bytes, target: bytes, fields: list[Field]) -> None:
         self.connection = connection
         self.method = method.decode()
         if target[:1] not in {b"/", b"*"}:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.dialect import Endpoint, StreamMeter, TokenUsage
+from epad.gateway.dialects.dialect import Endpoint, StreamMeter
 from epad.gateway.dialects.loose import as_number, read
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.dialects.seen import Fault, Seen
+from epad.gateway.dialects.usage import TokenUsage
 from epad.gateway.refusal import Refusal
 
 ROUTES = Routes(LIMITS)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.dialect import StreamMeter, TokenUsage
+from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.routes import Routes
+from epad.gateway.dialects.usage import TokenUsage
 
 ROUTES = Routes(LIMITS)
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

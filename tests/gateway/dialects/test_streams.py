@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from asking import LIMITS
 
-from epad.gateway.dialects.dialect import StreamMeter, TokenUsage
+from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.routes import Routes
+from epad.gateway.dialects.usage import TokenUsage
 
 ROUTES = Routes(LIMITS)
 RESPONSES, MESSAGES, O_CHAT = "/v1/responses", "/v1/messages", "/api/chat"

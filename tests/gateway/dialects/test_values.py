@@ -7,10 +7,11 @@ from asking import LIMITS
 
 from epad.gateway.dialects.body import read_object
 from epad.gateway.dialects.counts import Counts
-from epad.gateway.dialects.dialect import FREE, Catalogue, Habits, OutputLimits, TokenUsage
+from epad.gateway.dialects.dialect import Catalogue, Habits, OutputLimits
 from epad.gateway.dialects.history import History
 from epad.gateway.dialects.reply import Reply
 from epad.gateway.dialects.seen import Fault, Seen, Whole
+from epad.gateway.dialects.usage import FREE, TokenUsage
 
 VALUES = [
     LIMITS, Habits(), TokenUsage(), Catalogue("/", "data", "id", {}), Counts(), History(), Seen(),
