@@ -1,1 +1,1 @@
-"""The configuration: its types, reading it, checking it, and what changed between two."""
+"""The configuration: its types, reading it from files, checking it, and describing it."""

@@ -1,1 +1,1 @@
-"""Stores that other programs write (knowledge graphs, memory files), read back in children and judged."""
+"""Stores that other programs write (knowledge graphs, memory files): looked at in children, restored in RECOVERY."""

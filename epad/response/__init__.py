@@ -1,1 +1,1 @@
-"""What each phase does: plans of idempotent steps, journalled before they are done."""
+"""The work of each step: containment, preservation, recovery, replay, VRAM release, the last resort."""

@@ -1,1 +1,1 @@
-"""SQLite behind one thread, checksums of its pages, files held open, and the event log."""
+"""SQLite behind one thread, checksums of its pages, files held open, names in a bundle, the event log."""
