@@ -12,7 +12,7 @@ from apscheduler.triggers.cron import CronTrigger
 from epad.configuration.complaint import Complaint
 from epad.configuration.schema import Config, LimitsConfig, SubsystemConfig
 from epad.configuration.toml_lines import KeyPath
-from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
+from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
 
 _WINDOWS = ("minute", "hour", "day", "month", "in_all")
 _OWN_VARIABLES = frozenset({STATE_MARK, SUBSYSTEM_MARK, INSTANCE_MARK, "NOTIFY_SOCKET", "WATCHDOG_USEC"})

@@ -8,15 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from epad.supervisor import stamp
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.process_tree import Tree
 
 UNKNOWN_STATUS: Final = "unknown"
-
-STATE_MARK: Final = stamp.STATE_MARK
-SUBSYSTEM_MARK: Final = stamp.SUBSYSTEM_MARK
-INSTANCE_MARK: Final = stamp.INSTANCE_MARK
 
 SLICE: Final = "epad.slice"
 """Where systemd keeps the units of children."""

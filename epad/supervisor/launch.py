@@ -10,7 +10,8 @@ from pathlib import Path
 from epad.configuration.directories import Directories
 from epad.configuration.schema import SubsystemConfig
 from epad.configuration.sizes import size_bytes
-from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK, Launch
+from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
+from epad.supervisor.engine import Launch
 from epad.supervisor.intent import Room
 
 # What children inherit of the daemon's environment. A list of what may pass, not of what may not: the daemon's

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from epad.runtime.environment_marks import STATE_MARK, SUBSYSTEM_MARK
 from epad.storage.database import DatabaseError
 from epad.supervisor.cgroup import Cgroup, cgroup_of
-from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK
 from epad.supervisor.engine_choice import SERVICE_TAG, is_own_group, state_tag
 from epad.supervisor.errors import ProcessGoneError
 from epad.supervisor.identity import Kin, ProcessIdentity, ProcessStat, ProcessTable

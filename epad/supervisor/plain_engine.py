@@ -12,14 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from epad.runtime.descriptors import hand_down
+from epad.runtime.environment_marks import SUBSYSTEM_MARK
 from epad.supervisor.cgroup import Cgroup, cgroup_of
-from epad.supervisor.engine import (
-    SUBSYSTEM_MARK,
-    UNSEEN,
-    Child,
-    ExitStatus,
-    Launch,
-)
+from epad.supervisor.engine import UNSEEN, Child, ExitStatus, Launch
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.process_tree import CgroupTree, Tree, WalkedTree, Walker, end, inside

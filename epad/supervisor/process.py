@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
+from epad.runtime.environment_marks import INSTANCE_MARK
 from epad.storage.database import DatabaseError
 from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_last_words, was_killed, with_cause
-from epad.supervisor.engine import INSTANCE_MARK, UNSEEN, Child, ExitStatus
+from epad.supervisor.engine import UNSEEN, Child, ExitStatus
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity

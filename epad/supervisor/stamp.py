@@ -16,12 +16,8 @@ import hashlib
 import os
 import resource
 from collections.abc import Mapping
-from typing import Final
 
-STATE_MARK: Final = "EPAD_STATE"
-SUBSYSTEM_MARK: Final = "EPAD_SUBSYSTEM"
-INSTANCE_MARK: Final = "EPAD_INSTANCE"
-"""Variables of a process's environment by which it is known: whose daemon's it is, which subsystem, which start."""
+from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
 
 # In units of 1,024 bytes, as shells count; the bytes stay below 2^63.
 _STAMPED = 1 << 52

@@ -17,10 +17,11 @@ from structlog.typing import FilteringBoundLogger
 
 from epad.configuration.directories import Directories
 from epad.configuration.schema import SubsystemConfig
+from epad.runtime.environment_marks import STATE_MARK
 from epad.runtime.side_tasks import Tasks
 from epad.runtime.timers import sleep_to_beat
 from epad.storage.database import Database
-from epad.supervisor.engine import STATE_MARK, Engine
+from epad.supervisor.engine import Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.footprints import Workload
 from epad.supervisor.health import Checker, NoChecker

@@ -11,16 +11,9 @@ from typing import Any
 
 from dbus_fast import Variant
 
+from epad.runtime.environment_marks import INSTANCE_MARK, SUBSYSTEM_MARK
 from epad.supervisor.cgroup import Cgroup, mount_point
-from epad.supervisor.engine import (
-    INSTANCE_MARK,
-    SLICE,
-    SUBSYSTEM_MARK,
-    UNSEEN,
-    Child,
-    ExitStatus,
-    Launch,
-)
+from epad.supervisor.engine import SLICE, UNSEEN, Child, ExitStatus, Launch
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.plain_engine import PlainEngine, exited, killed

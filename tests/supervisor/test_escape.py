@@ -13,7 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 from supervisor_world import World, program, until
 
-from epad.supervisor.engine import SUBSYSTEM_MARK, Child, Launch
+from epad.runtime.environment_marks import SUBSYSTEM_MARK
+from epad.supervisor.engine import Child, Launch
 from epad.supervisor.footprints import FootprintReader, Workload
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.orphans import LeftBehind

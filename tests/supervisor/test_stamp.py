@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.supervisor.engine import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
+from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.plain_engine import PlainEngine
 from epad.supervisor.stamp import bears, can_stamp, read_stamp, stamp, stamp_bytes, stamp_for

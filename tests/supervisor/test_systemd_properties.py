@@ -8,7 +8,8 @@ import pytest
 
 from epad.configuration.schema import SubsystemConfig
 from epad.configuration.sizes import size_bytes
-from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK, Launch
+from epad.runtime.environment_marks import STATE_MARK, SUBSYSTEM_MARK
+from epad.supervisor.engine import Launch
 from epad.supervisor.systemd_engine import _properties
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from systemd_box import BIN, ROOT, SystemdBox, systemd_box
 
-from epad.supervisor.engine import STATE_MARK, SUBSYSTEM_MARK
+from epad.runtime.environment_marks import STATE_MARK, SUBSYSTEM_MARK
 from epad.supervisor.stamp import bears, read_stamp
 
 CONFIG = """
