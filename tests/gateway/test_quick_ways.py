@@ -148,7 +148,8 @@ def test_a_role_that_was_read_already_says_whose_a_message_is(role: str) -> None
 @example(["see ", "123e4567-e89b-12d3-a456-426614174000", " of 2026-11-28T23:45:01+01:00, a7"])
 def test_numbers_are_left_out_word_by_word_as_they_are_from_the_whole(pieces: list[str]) -> None:
     message = "".join(pieces).encode()
-    assert histories._unnumbered(message) == histories._NUMBERED.sub(b"0", message)
+    whole = histories._NUMBERED.sub(b"0", message.rstrip(histories._PADDING))
+    assert histories._unnumbered(message) == whole
 
 
 @given(st.sampled_from([b"", b" ", b"\xef\xbb\xbf", b"\r\n"]), st.booleans(), st.booleans(), st.booleans())
