@@ -19,6 +19,7 @@ import os, sys
 from epad.runtime.listener_handover import Handover
 if sys.argv[1] == "systemd":
     os.environ["LISTEN_PID"] = str(os.getpid())
+    os.dup2(int(sys.argv[3]), 3)
 taken = Handover(os.environ).take(("127.0.0.1", int(sys.argv[2])))
 print(taken is not None and not taken.get_inheritable(), sorted(name for name in os.environ if "LISTEN" in name))
 if taken:
@@ -71,17 +72,16 @@ def test_the_next_program_takes_what_was_left(listening: socket.socket, way: str
     port = listening.getsockname()[1]
     if way == "exec":
         handover.inherit()
-        fds = [int(environment["EPAD_LISTENING"])]
+        number = int(environment["EPAD_LISTENING"])
     else:
         environment["LISTEN_FDS"] = "1"
-        fds = [3]
-        os.dup2(listening.fileno(), 3) if listening.fileno() != 3 else os.set_inheritable(3, True)
+        number = listening.fileno()
     with socket.create_connection(listening.getsockname()) as waiting:
-        listening.close()
         done = subprocess.run(
-            [sys.executable, "-c", CLAIM, way, str(port)],
-            env=environment, pass_fds=fds, capture_output=True, text=True, check=False, timeout=30,
+            [sys.executable, "-c", CLAIM, way, str(port), str(number)],
+            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
+        listening.close()
         assert (done.stdout.strip(), done.stderr) == ("True []", "")
         assert waiting.recv(9) == b"here"
     handover.end()
