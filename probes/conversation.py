@@ -307,7 +307,6 @@ class ConversationHealth:
             return None
         evidence = {
             "detector": "loop" if period else "stale",
-            "rung": t.rung,
             "conversation": name,
             "turn": event.turn,
             "period": period,
@@ -324,6 +323,7 @@ class ConversationHealth:
             unit=unit,
             evidence=evidence,
             hard=True,
+            rung=Rung.labelled(t.rung),
         )
 
     def _judge(self, subsystem: str, counts: _Counts, now: float) -> Finding:

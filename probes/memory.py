@@ -20,6 +20,7 @@ from probes.probe import ProbeError
 from probes.vram.growth import Growth
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 NAME = "memory"
 URGENT_SECONDS = 1.0
@@ -103,13 +104,13 @@ class MemoryReading:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with one subsystem's memory, and the rung it calls for; empty: the probe's own."""
+    """What is wrong with one subsystem's memory, and the rung it calls for; None: the probe's own."""
 
     severity: Severity
     reason: str
     value: int
     limit: int
-    rung: str = ""
+    rung: Rung | None = None
     hard: bool = False
 
 
@@ -270,9 +271,9 @@ class Memory:
                     "grown_bytes": int(self._tracks[name].growth.grown),
                     "grown_seconds": round(self._tracks[name].growth.seconds, 1),
                     "available_bytes": reading.host.available_bytes if reading.host else None,
-                    **({"rung": trouble.rung} if trouble.rung else {}),
                 },
                 hard=trouble.hard,
+                rung=trouble.rung,
             )
 
     def _judge(self, name: str, footprint: Footprint, host: HostMemory | None, now: float) -> Trouble | None:
@@ -291,7 +292,7 @@ class Memory:
             reason = (
                 f"{takes}, for {now - since:.0f} s above its memory_high of {in_words(limits.high_bytes)}"
             )
-            return Trouble(Severity.ANOMALY, reason, taken, limits.high_bytes, "throttle")
+            return Trouble(Severity.ANOMALY, reason, taken, limits.high_bytes, Rung.THROTTLE)
         return self._forecast(name, footprint, host, takes)
 
     def _starves_the_host(self, name: str, takes: str, host: HostMemory) -> Trouble:
@@ -301,10 +302,12 @@ class Memory:
         reason = f"{takes}, {gained}, and the machine has {in_words(left)} left"
         if left <= _CRITICAL_SHARE * floor:
             return Trouble(
-                Severity.ANOMALY, f"{reason}; stopped, it gives it back", left, floor, "stop", hard=True
+                Severity.ANOMALY, f"{reason}; stopped, it gives it back", left, floor, Rung.STOP, hard=True
             )
         hard = left <= _HARD_SHARE * floor
-        return Trouble(Severity.ANOMALY, f"{reason}; frozen, it takes no more", left, floor, "freeze", hard)
+        return Trouble(
+            Severity.ANOMALY, f"{reason}; frozen, it takes no more", left, floor, Rung.FREEZE, hard
+        )
 
     def _forecast(
         self, name: str, footprint: Footprint, host: HostMemory | None, takes: str

@@ -143,7 +143,7 @@ class TokenBurnThresholds:
 
 def rung_named(label: str) -> Rung:
     """The rung of that label."""
-    return Rung[label.upper()]
+    return Rung.labelled(label)
 
 
 def _check_window(t: TokenBurnThresholds) -> None:
