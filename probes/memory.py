@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from probes.all_clear import AllClear
+from probes.bounds import TWO_INTERVALS, Bound, check
 from probes.probe import ProbeError
 from probes.vram.growth import Growth
 from statemachine.clock import Clock
@@ -39,7 +41,7 @@ _CRITICAL_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class MemoryThresholds:
-    """The numbers of the probe. Raises ValueError for what could never be reached."""
+    """The numbers of the probe. Raises BoundError for what could never be reached."""
 
     interval_seconds: float = 10.0
     growth_window_seconds: float = 120.0
@@ -49,14 +51,13 @@ class MemoryThresholds:
     available_limit_ratio: float = 0.05
     available_limit_bytes: int = 1 << 30
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("growth_window_seconds", least=TWO_INTERVALS, why="one look shows no growth"),
+    )
+
     def __post_init__(self) -> None:
-        if self.interval_seconds <= 0:
-            raise ValueError("probes.memory.interval_seconds must be above 0")
-        if self.growth_window_seconds < 2 * self.interval_seconds:
-            raise ValueError(
-                f"probes.memory.growth_window_seconds ({self.growth_window_seconds:g}) must be at least twice "
-                f"interval_seconds ({self.interval_seconds:g}): one look shows no growth"
-            )
+        check(NAME, self, self.BOUNDS)
 
     def floor_bytes(self, total_bytes: int) -> int:
         """What the machine must have left: the smaller of both marks, as for the disk."""
