@@ -236,9 +236,4 @@ class TokenBurnThresholds:
 
     def rung(self, detector: Detector) -> Rung:
         """What a detector's verdict calls for."""
-        return rung_named(self.rungs.get(detector.value, RUNGS[detector.value]))
-
-
-def rung_named(label: str) -> Rung:
-    """The rung of that label."""
-    return Rung.labelled(label)
+        return Rung.labelled(self.rungs.get(detector.value, RUNGS[detector.value]))
