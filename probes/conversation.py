@@ -13,10 +13,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
+from probes.bounds import Bound, check, check_rung
 from probes.probe import Push
 from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
@@ -65,7 +66,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConversationThresholds:
-    """When answers go round in circles. Raises ValueError for what could never be reached."""
+    """When answers go round in circles. Raises BoundError for what could never be reached."""
 
     interval_seconds: float = 10.0
     window_seconds: float = 600.0
@@ -74,29 +75,26 @@ class ConversationThresholds:
     max_conversations: int = 4_096
     rung: str = "throttle"
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound(
+            "window_seconds",
+            least="interval_seconds",
+            why="a fault between two samples would never be told of",
+        ),
+        Bound(
+            "loop_repeats",
+            least=2,
+            most=REMEMBERED_REPLIES // LONGEST_PERIOD,
+            why=f"of {REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more",
+        ),
+        Bound("stale_turns", least=2, most=REMEMBERED_REPLIES, why="no more answers are remembered"),
+        Bound("max_conversations", least=1),
+    )
+
     def __post_init__(self) -> None:
-        if self.interval_seconds <= 0:
-            raise ValueError("probes.conversation.interval_seconds must be above 0")
-        if self.window_seconds < self.interval_seconds:
-            raise ValueError(
-                f"probes.conversation.window_seconds ({self.window_seconds}) is shorter than interval_seconds "
-                f"({self.interval_seconds}): a fault between two samples would never be told of"
-            )
-        most = REMEMBERED_REPLIES // LONGEST_PERIOD
-        if not 2 <= self.loop_repeats <= most:
-            raise ValueError(
-                f"probes.conversation.loop_repeats ({self.loop_repeats}) must be from 2 to {most}: of "
-                f"{REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more"
-            )
-        if not 2 <= self.stale_turns <= REMEMBERED_REPLIES:
-            raise ValueError(
-                f"probes.conversation.stale_turns ({self.stale_turns}) must be from 2 to {REMEMBERED_REPLIES}: "
-                "no more answers are remembered"
-            )
-        if self.max_conversations < 1:
-            raise ValueError("probes.conversation.max_conversations must be 1 or more")
-        if self.rung not in {rung.label for rung in Rung}:
-            raise ValueError(f"probes.conversation.rung ({self.rung}) is no rung")
+        check(NAME, self, self.BOUNDS)
+        check_rung(NAME, ("rung",), self.rung)
 
 
 class _Conversation(Struct, gc=False):
@@ -307,7 +305,6 @@ class ConversationHealth:
             return None
         evidence = {
             "detector": "loop" if period else "stale",
-            "rung": t.rung,
             "conversation": name,
             "turn": event.turn,
             "period": period,
@@ -324,6 +321,7 @@ class ConversationHealth:
             unit=unit,
             evidence=evidence,
             hard=True,
+            rung=Rung.labelled(t.rung),
         )
 
     def _judge(self, subsystem: str, counts: _Counts, now: float) -> Finding:

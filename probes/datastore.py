@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from probes.bounds import BoundError
 from probes.probe import ProbeError
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
@@ -50,7 +51,7 @@ class DatastoreIntegrity:
         clock: Clock,
     ) -> None:
         if interval_seconds <= 0:
-            raise ValueError("probes.datastore.interval_seconds must be above 0")
+            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
         self._interval_seconds = interval_seconds
         self._check = check
         self._last_verified = last_verified

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
+from probes.bounds import Bound, check
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
 from statemachine.clock import Clock
@@ -21,7 +22,7 @@ _NOTHING_LEFT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class HostThresholds:
-    """Where the machine's trouble begins. Raises ValueError for marks in the wrong order."""
+    """Where the machine's trouble begins. Raises BoundError for marks in the wrong order."""
 
     interval_seconds: float = 5.0
     memory_warn_ratio: float = 0.2
@@ -41,22 +42,18 @@ class HostThresholds:
     available_warn_ratio: float = 0.05
     available_warn_bytes: int = 1 << 30
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("memory_warn_ratio", most="memory_limit_ratio"),
+        Bound("disk_limit_ratio", most="disk_warn_ratio"),
+        Bound("disk_limit_bytes", most="disk_warn_bytes"),
+        Bound("disk_critical_ratio", most="disk_limit_ratio"),
+        Bound("disk_critical_bytes", most="disk_limit_bytes"),
+        Bound("inodes_limit_ratio", most="inodes_warn_ratio"),
+    )
+
     def __post_init__(self) -> None:
-        if self.interval_seconds <= 0:
-            raise ValueError("probes.host.interval_seconds must be above 0")
-        ordered = [
-            ("memory_warn_ratio", "memory_limit_ratio"),
-            ("disk_limit_ratio", "disk_warn_ratio"),
-            ("disk_limit_bytes", "disk_warn_bytes"),
-            ("disk_critical_ratio", "disk_limit_ratio"),
-            ("disk_critical_bytes", "disk_limit_bytes"),
-            ("inodes_limit_ratio", "inodes_warn_ratio"),
-        ]
-        for low, high in ordered:
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"probes.host.{low} ({getattr(self, low)}) must be at most {high} ({getattr(self, high)})"
-                )
+        check(NAME, self, self.BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)

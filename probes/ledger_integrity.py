@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from probes.bounds import BoundError
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
 
@@ -43,7 +44,7 @@ class LedgerIntegrity:
         self, interval_seconds: float, *, check: Callable[[], Awaitable[LedgerCheck]], clock: Clock
     ) -> None:
         if interval_seconds <= 0:
-            raise ValueError("probes.ledger_integrity.interval_seconds must be above 0")
+            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
         self._interval_seconds = interval_seconds
         self._check = check
         self._clock = clock

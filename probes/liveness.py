@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from probes.all_clear import AllClear
+from probes.bounds import BoundError
 from probes.progress import Void, never_void
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
@@ -33,7 +34,7 @@ class Liveness:
         is_victim: Callable[[str], bool] = lambda _: False,
     ) -> None:
         if interval_seconds <= 0:
-            raise ValueError("probes.liveness.interval_seconds must be above 0")
+            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
         self._interval_seconds = interval_seconds
         self._snapshots = snapshots
         self._parked = parked

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from probes.all_clear import AllClear
+from probes.bounds import TWO_INTERVALS, Bound, check
 from probes.probe import ProbeError
 from probes.vram.growth import Growth
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 NAME = "memory"
 URGENT_SECONDS = 1.0
@@ -38,7 +41,7 @@ _CRITICAL_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class MemoryThresholds:
-    """The numbers of the probe. Raises ValueError for what could never be reached."""
+    """The numbers of the probe. Raises BoundError for what could never be reached."""
 
     interval_seconds: float = 10.0
     growth_window_seconds: float = 120.0
@@ -48,14 +51,13 @@ class MemoryThresholds:
     available_limit_ratio: float = 0.05
     available_limit_bytes: int = 1 << 30
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("growth_window_seconds", least=TWO_INTERVALS, why="one look shows no growth"),
+    )
+
     def __post_init__(self) -> None:
-        if self.interval_seconds <= 0:
-            raise ValueError("probes.memory.interval_seconds must be above 0")
-        if self.growth_window_seconds < 2 * self.interval_seconds:
-            raise ValueError(
-                f"probes.memory.growth_window_seconds ({self.growth_window_seconds:g}) must be at least twice "
-                f"interval_seconds ({self.interval_seconds:g}): one look shows no growth"
-            )
+        check(NAME, self, self.BOUNDS)
 
     def floor_bytes(self, total_bytes: int) -> int:
         """What the machine must have left: the smaller of both marks, as for the disk."""
@@ -103,13 +105,13 @@ class MemoryReading:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with one subsystem's memory, and the rung it calls for; empty: the probe's own."""
+    """What is wrong with one subsystem's memory, and the rung it calls for; None: the probe's own."""
 
     severity: Severity
     reason: str
     value: int
     limit: int
-    rung: str = ""
+    rung: Rung | None = None
     hard: bool = False
 
 
@@ -270,9 +272,9 @@ class Memory:
                     "grown_bytes": int(self._tracks[name].growth.grown),
                     "grown_seconds": round(self._tracks[name].growth.seconds, 1),
                     "available_bytes": reading.host.available_bytes if reading.host else None,
-                    **({"rung": trouble.rung} if trouble.rung else {}),
                 },
                 hard=trouble.hard,
+                rung=trouble.rung,
             )
 
     def _judge(self, name: str, footprint: Footprint, host: HostMemory | None, now: float) -> Trouble | None:
@@ -291,7 +293,7 @@ class Memory:
             reason = (
                 f"{takes}, for {now - since:.0f} s above its memory_high of {in_words(limits.high_bytes)}"
             )
-            return Trouble(Severity.ANOMALY, reason, taken, limits.high_bytes, "throttle")
+            return Trouble(Severity.ANOMALY, reason, taken, limits.high_bytes, Rung.THROTTLE)
         return self._forecast(name, footprint, host, takes)
 
     def _starves_the_host(self, name: str, takes: str, host: HostMemory) -> Trouble:
@@ -301,10 +303,12 @@ class Memory:
         reason = f"{takes}, {gained}, and the machine has {in_words(left)} left"
         if left <= _CRITICAL_SHARE * floor:
             return Trouble(
-                Severity.ANOMALY, f"{reason}; stopped, it gives it back", left, floor, "stop", hard=True
+                Severity.ANOMALY, f"{reason}; stopped, it gives it back", left, floor, Rung.STOP, hard=True
             )
         hard = left <= _HARD_SHARE * floor
-        return Trouble(Severity.ANOMALY, f"{reason}; frozen, it takes no more", left, floor, "freeze", hard)
+        return Trouble(
+            Severity.ANOMALY, f"{reason}; frozen, it takes no more", left, floor, Rung.FREEZE, hard
+        )
 
     def _forecast(
         self, name: str, footprint: Footprint, host: HostMemory | None, takes: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from probes.all_clear import AllClear
+from probes.bounds import Bound, check
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
@@ -40,10 +42,14 @@ class ProgressThresholds:
     stall_seconds: float = 600.0
     min_tokens: int = 2000
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("stall_seconds", above=0),
+        Bound("min_tokens", least=1),
+    )
+
     def __post_init__(self) -> None:
-        for key in ("interval_seconds", "stall_seconds", "min_tokens"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"probes.progress.{key} must be above 0")
+        check(NAME, self, self.BOUNDS)
 
 
 @dataclass(slots=True)

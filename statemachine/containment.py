@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from types import MappingProxyType
 
 from statemachine.assessor import Anomaly
 from statemachine.finding import OPERATOR
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.shortage import host_is_short
 
-
-class Rung(IntEnum):
-    """How firmly a subsystem is held; each rung shuts the gateway at least as far as the ones below it.
-
-    RELEASE_VRAM stands above FREEZE although the process runs on under it: a frozen process keeps its GPU memory.
-    """
-
-    OPEN = 0
-    THROTTLE = 1
-    BLOCK = 2
-    FREEZE = 3
-    RELEASE_VRAM = 4
-    STOP = 5
-
-    @property
-    def label(self) -> str:
-        """The word used in configuration, events and metrics."""
-        return self.name.lower()
+__all__ = [
+    "Cause",
+    "Containable",
+    "Hold",
+    "Rung",
+    "called_for",
+    "desired_holds",
+    "reasons_to_hold",
+]
 
 
 class Cause(StrEnum):
@@ -94,8 +86,8 @@ def desired_holds(
     """Say how each subsystem should be held now.
 
     A pure function of the facts, so that a daemon that died and came back arrives at the same holds.
-    `rung_by_probe` is the rung each probe's anomaly calls for, unless its finding's evidence names a `rung`
-    of its own; `parked` maps subsystems that recovery has given up on to the reason, `paused` those that a
+    `rung_by_probe` is the rung each probe's anomaly calls for, unless its finding names a `rung` of its
+    own; `parked` maps subsystems that recovery has given up on to the reason, `paused` those that a
     person has told to rest, `victims` those that fail because another does to that other: they wait, and are
     not started, until it is well. The highest rung that anything asks for wins.
     """
@@ -183,16 +175,7 @@ def _for_the_others(subsystem: Containable, phase: Phase, *, short: bool) -> lis
     return []
 
 
-_RUNG_BY_LABEL = {rung.label: rung for rung in Rung}
-
-
-def named_rung(anomaly: Anomaly) -> Rung | None:
-    """Return the rung that the finding's evidence names; None where it names none, or none there is."""
-    named = anomaly.finding.evidence.get("rung")
-    return _RUNG_BY_LABEL.get(named) if isinstance(named, str) else None
-
-
 def called_for(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> Rung:
-    """Return the rung that the evidence names, else the probe's."""
-    named = named_rung(anomaly)
+    """Return the rung that the finding names, else the probe's."""
+    named = anomaly.finding.rung
     return rung_by_probe.get(anomaly.key.probe, Rung.BLOCK) if named is None else named

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from statemachine.containment import Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
+from statemachine.rung import Rung
 
 OBSERVED = " (observed only)"
 
@@ -30,7 +30,8 @@ class Enforcement:
             severity=Severity.WARNING,
             hard=False,
             reason=finding.reason + OBSERVED,
-            evidence={**finding.evidence, "rung": Rung.OPEN.label, "observed": True},
+            evidence={**finding.evidence, "observed": True},
+            rung=Rung.OPEN,
         )
 
     def _observes(self, finding: Finding) -> bool:

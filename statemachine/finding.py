@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from statemachine.rung import Rung
+
 HOST = "host"
 """The subsystem name of findings about the machine or about epad itself."""
 
@@ -14,10 +16,6 @@ OPERATOR = "operator"
 FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun"})
 """Probes whose findings no recovery mends: a restart gives no key back, and what miscounts does so again."""
 """The probe name of what a person ordered: a person is a probe like any other."""
-
-
-RUNG_LABELS = ("open", "throttle", "block", "freeze", "release_vram", "stop")
-"""The rungs of `statemachine.containment.Rung` as evidence names them, the mildest first."""
 
 
 class Severity(IntEnum):
@@ -51,7 +49,8 @@ class Finding:
     `at` is `Clock.monotonic()`. `value`, `limit` and `unit` are the measured number, the number it was
     compared with, and the unit of both. `reason` is one sentence a person can act on. `evidence` holds
     JSON values only. `hard` marks a fact rather than a sample (a process exited, the chain is broken):
-    it raises at once, without waiting for m of n.
+    it raises at once, without waiting for m of n. `rung` is what it calls for; None: what its probe calls for.
+    Raises TypeError for a rung that is none, also where it is put into the evidence, which nobody decides by.
     """
 
     probe: str
@@ -64,6 +63,13 @@ class Finding:
     unit: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     hard: bool = False
+    rung: Rung | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.rung is None or isinstance(self.rung, Rung)):
+            raise TypeError(f"{self.probe}: the rung of a finding is a Rung or None, not {self.rung!r}")
+        if "rung" in self.evidence:
+            raise TypeError(f"{self.probe}: what a finding calls for is its field `rung`, not evidence")
 
     @property
     def key(self) -> AnomalyKey:
@@ -71,16 +77,13 @@ class Finding:
         return AnomalyKey(self.probe, self.subsystem)
 
     def climbs_above(self, other: Finding) -> bool:
-        """Whether its evidence calls for a firmer hold than the other's.
+        """Whether it names a firmer rung than the other.
 
         Where none is named it is the probe's own, which is at least as firm as holding nothing.
         """
-        mine, others = self.evidence.get("rung"), other.evidence.get("rung")
-        if others not in RUNG_LABELS:
+        if other.rung is None:
             return False
-        if mine not in RUNG_LABELS:
-            return bool(others == RUNG_LABELS[0])
-        return bool(RUNG_LABELS.index(mine) > RUNG_LABELS.index(others))
+        return other.rung is Rung.OPEN if self.rung is None else self.rung > other.rung
 
     @property
     def bad(self) -> bool:

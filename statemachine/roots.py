@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from statemachine.assessor import Anomaly
-from statemachine.containment import Rung, called_for, named_rung
+from statemachine.containment import Rung, called_for
 from statemachine.finding import HOST, Severity
 from statemachine.shortage import host_is_short
 
@@ -27,7 +27,7 @@ def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> 
         for a in anomalies
         if a.severity is Severity.CRITICAL
         or not (
-            named_rung(a) is Rung.OPEN
+            a.finding.rung is Rung.OPEN
             or _is_only_slowed(a, rung_by_probe)
             or (short and a.key.subsystem != HOST and a.key.probe in SYMPTOMS)
         )
@@ -39,5 +39,5 @@ def _is_only_slowed(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> bool
 
     A fact is more than that, unless its finding itself names the throttle.
     """
-    sampled = named_rung(anomaly) is not None or not anomaly.finding.hard
+    sampled = anomaly.finding.rung is not None or not anomaly.finding.hard
     return sampled and called_for(anomaly, rung_by_probe) is Rung.THROTTLE

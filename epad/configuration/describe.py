@@ -65,11 +65,11 @@ def _describe(kind: Type) -> str:
 
 
 def _bounds(kind: FloatType) -> str:
-    if kind.gt is not None:
-        return f" above {kind.gt:g}"
     if kind.ge is not None and kind.le is not None:
         return f" from {kind.ge:g} to {kind.le:g}"
-    return ""
+    edges = {"above": kind.gt, "of at least": kind.ge, "below": kind.lt, "at most": kind.le}
+    told = [f"{word} {edge:g}" for word, edge in edges.items() if edge is not None]
+    return f" {' and '.join(told)}" if told else ""
 
 
 def _describe_text(pattern: str | None) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from epad.configuration.complaint import Complaint
@@ -19,8 +19,8 @@ from epad.configuration.probe_schema import (
     VramConfig,
 )
 from epad.configuration.schema import HysteresisConfig
-from epad.configuration.toml_lines import KeyPath
 from probes.alerts import AlertThresholds
+from probes.bounds import BoundError
 from probes.cascade import CascadeThresholds
 from probes.conversation import ConversationThresholds
 from probes.host import HostThresholds
@@ -31,43 +31,40 @@ from probes.vram import VramThresholds
 from statemachine.assessor import Hysteresis
 from statemachine.finding import Severity
 
-# How a probe says what is wrong: the key, its value if that is not all there is to say, and the rest.
-_REFUSAL = re.compile(r"(?P<key>probes(?:\.[\w-]+)+)(?: \((?P<value>[^)]*)\))? (?P<rest>.*)", re.DOTALL)
-
 
 def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
-    """The thresholds of every detector. Raises ValueError for one that could never be reached."""
+    """The thresholds of every detector. Raises BoundError for one that could never be reached."""
     burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
     return TokenBurnThresholds(**{**_settings(config), "burn": burn})
 
 
 def conversation_thresholds(config: ConversationConfig) -> ConversationThresholds:
-    """Raises ValueError."""
+    """Raises BoundError."""
     return ConversationThresholds(**_settings(config))
 
 
 def progress_thresholds(config: ProgressConfig) -> ProgressThresholds:
-    """Raises ValueError."""
+    """Raises BoundError."""
     return ProgressThresholds(**_settings(config))
 
 
 def cascade_thresholds(config: CascadeConfig) -> CascadeThresholds:
-    """Raises ValueError."""
+    """Raises BoundError."""
     return CascadeThresholds(**_settings(config))
 
 
 def vram_thresholds(config: VramConfig) -> VramThresholds:
-    """All but where the devices are looked for. Raises ValueError."""
+    """All but where the devices are looked for. Raises BoundError."""
     return VramThresholds(**{name: value for name, value in _settings(config).items() if name != "root"})
 
 
 def host_thresholds(config: HostConfig) -> HostThresholds:
-    """Raises ValueError."""
+    """Raises BoundError."""
     return HostThresholds(**_settings(config))
 
 
 def memory_thresholds(config: MemoryConfig) -> MemoryThresholds:
-    """Raises ValueError."""
+    """Raises BoundError."""
     return MemoryThresholds(**_settings(config))
 
 
@@ -82,35 +79,30 @@ def hysteresis(config: HysteresisConfig) -> Hysteresis:
     return Hysteresis(**_fields(config))
 
 
+MAKERS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
+    {
+        "token_burn": token_burn_thresholds,
+        "conversation": conversation_thresholds,
+        "progress": progress_thresholds,
+        "cascade": cascade_thresholds,
+        "vram": vram_thresholds,
+        "host": host_thresholds,
+        "memory": memory_thresholds,
+        "alerts": alert_thresholds,
+    }
+)
+"""By the name of a probe's table: what makes its thresholds of it."""
+
+
 def check_thresholds(probes: ProbesConfig) -> Iterator[Complaint]:
     """What a probe would refuse, each at its key: the first of every probe."""
-    made: list[Callable[[], object]] = [
-        lambda: token_burn_thresholds(probes.token_burn),
-        lambda: conversation_thresholds(probes.conversation),
-        lambda: progress_thresholds(probes.progress),
-        lambda: cascade_thresholds(probes.cascade),
-        lambda: vram_thresholds(probes.vram),
-        lambda: host_thresholds(probes.host),
-        lambda: memory_thresholds(probes.memory),
-        lambda: alert_thresholds(probes.alerts),
-    ]
-    for make in made:
+    for name, make in MAKERS.items():
         try:
-            make()
-        except ValueError as error:
-            yield _complaint(str(error), probes)
-
-
-def _complaint(refusal: str, probes: ProbesConfig) -> Complaint:
-    """Tell the key from the words; the other keys of the table that are named may be at fault as well."""
-    found = _REFUSAL.fullmatch(refusal)
-    if found is None:
-        return Complaint(("probes",), refusal)
-    key: KeyPath = tuple(found["key"].split("."))
-    known = _fields(getattr(probes, key[1])) if len(key) > 2 else {}
-    others = tuple((*key[:2], word) for word in re.findall(r"\w+", found["rest"]) if word in known)
-    text = f"is {found['value']}, and {found['rest']}" if found["value"] else found["rest"]
-    return Complaint(key, text, others)
+            make(getattr(probes, name))
+        except BoundError as error:
+            table = ("probes", error.probe)
+            others = tuple((*table, *key) for key in error.others)
+            yield Complaint((*table, *error.key), f"is {error.value}, and {error.bound}", others)
 
 
 def _settings(struct: object) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 
+from epad.control_loop.journal import RUNG
 from epad.control_loop.step import StepName
 from epad.storage.database import Database, fetch
 from epad.storage.event_log import EventKind
@@ -233,7 +234,9 @@ def _anomaly_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
     )
     for row in rows:
         name, about = f"anomaly-{number}", f"{row[0]}/{row[1]}"
-        measured = {"value": row[4], "limit": row[5], "unit": row[6], "evidence": json.loads(row[7])}
+        evidence = json.loads(row[7])
+        rung = {"rung": evidence.pop(RUNG)} if RUNG in evidence else {}
+        measured = {"value": row[4], "limit": row[5], "unit": row[6], **rung, "evidence": evidence}
         yield Link("finding", name, row[9], f"{about}: {row[3]}", measured)
         severity = Severity(row[2]).label
         times = "" if row[8] == 1 else f", {row[8]} times by now"

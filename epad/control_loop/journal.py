@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import apsw
+import structlog
 
 from epad.control_loop.standby_journal import StandbyJournal
 from epad.control_loop.step import Lane, Operation, Plan, Step, StepName, StepRecord, StepState
@@ -22,9 +23,13 @@ from statemachine.assessor import Anomaly, Change, Raised
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung, UnknownRungError
 from statemachine.table import Row
 
 T = TypeVar("T")
+
+RUNG = "rung"
+"""The key of a finding's rung in the column `evidence`."""
 
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS anomaly(
@@ -85,6 +90,7 @@ class Journal:
         self._clock = clock
         self._boot_id = boot_id
         self._standby = standby
+        self._log = structlog.get_logger("epad.journal")
 
     def attach(self, begun: Callable[[str], None], ended: Callable[[], None]) -> None:
         """Call `begun` with the reason when writes begin to be kept in memory, `ended` when all are on the disk."""
@@ -129,7 +135,7 @@ class Journal:
             return [row[0] for row in cleared]
         finding = change.anomaly.finding
         facts = (int(finding.severity), finding.reason, finding.value, finding.limit, finding.unit)
-        evidence = json.dumps(dict(finding.evidence), default=str)
+        evidence = _written_evidence(finding)
         worsened = fetch(
             connection,
             "UPDATE anomaly SET severity = ?, reason = ?, value = ?, limit_value = ?, unit = ?, evidence = ?"
@@ -269,6 +275,8 @@ class Journal:
 
     def _anomaly(self, row: Sequence[Any]) -> Anomaly:
         raised_at = self._to_monotonic(row[10], row[11], row[12])
+        evidence = json.loads(row[7])
+        rung = self._take_rung(evidence, row[0], row[1])
         finding = Finding(
             probe=row[0],
             subsystem=row[1],
@@ -278,11 +286,26 @@ class Journal:
             value=row[4],
             limit=row[5],
             unit=row[6],
-            evidence=json.loads(row[7]),
+            evidence=evidence,
             hard=bool(row[8]),
+            rung=rung,
         )
         # Its quiet time starts anew: nobody was looking while the daemon was away.
         return Anomaly(finding, raised_at, self._clock.monotonic(), row[9])
+
+    def _take_rung(self, evidence: dict[str, Any], probe: str, subsystem: str) -> Rung | None:
+        """Take the rung out of what was written as evidence.
+
+        One that there is not is told, and stays in the evidence as `unknown_rung`: the probe's own holds. The
+        daemon starts nevertheless, since what is raised must be held.
+        """
+        named = evidence.pop(RUNG, None)
+        try:
+            return None if named is None else Rung.labelled(named)
+        except UnknownRungError as error:
+            evidence["unknown_rung"] = named
+            self._log.error("journal.unknown_rung", probe=probe, subsystem=subsystem, error=str(error))
+            return None
 
     def _to_monotonic(self, monotonic: float, boot_id: str, utc: str) -> float:
         """A stamp of this boot as it is; one of a former boot by its age on the wall clock."""
@@ -293,6 +316,12 @@ class Journal:
 
     def _now(self) -> str:
         return self._clock.utc().astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _written_evidence(finding: Finding) -> str:
+    """Return what the column `evidence` holds: the rung is in it, so that any version reads what any has written."""
+    rung = {} if finding.rung is None else {RUNG: finding.rung.label}
+    return json.dumps({**finding.evidence, **rung}, default=str)
 
 
 def _last_phase_state(connection: apsw.Connection) -> StepState | None:

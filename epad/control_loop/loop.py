@@ -274,7 +274,9 @@ class Controller:
         kind = EventKind.ANOMALY_RAISED if raised else EventKind.ANOMALY_CLEARED
         fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}
         self._log.warning(kind, subsystem=anomaly.key.subsystem, **fields)
-        self._events.emit(kind, anomaly.key.subsystem, **fields, evidence=dict(anomaly.finding.evidence))
+        finding = anomaly.finding
+        named = {} if finding.rung is None else {"rung": finding.rung.label}
+        self._events.emit(kind, anomaly.key.subsystem, **fields, **named, evidence=dict(finding.evidence))
 
 
 def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[OperationEnded]) -> None:

@@ -111,24 +111,25 @@ class Orders:
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         self._note("quarantine", name, reason, by)
-        return await self._hold(name, reason, by, {})
+        return await self._hold(name, reason, by, None)
 
     async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         if any(a.key == (OPERATOR, name) for a in self.decider.assessor.active):
             raise ConflictError(f"{name} is held by a person already; `epactl release {name}` first")
         self._note("stop", name, reason, by)
-        return await self._hold(name, reason, by, {"rung": Rung.STOP.label})
+        return await self._hold(name, reason, by, Rung.STOP)
 
-    async def _hold(self, name: str, reason: str, by: str, how: dict[str, str]) -> dict[str, Any]:
+    async def _hold(self, name: str, reason: str, by: str, rung: Rung | None) -> dict[str, Any]:
         finding = Finding(
             probe=OPERATOR,
             subsystem=name,
             severity=Severity.ANOMALY,
             at=self.clock.monotonic(),
             reason=f"held by {by}: {reason}",
-            evidence={"by": by, **how},
+            evidence={"by": by},
             hard=True,
+            rung=rung,
         )
         return self._answer(name, await self._wait(self.controller.order(finding)))
 

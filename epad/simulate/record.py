@@ -18,16 +18,20 @@ from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.assessor import Anomaly
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.situation import Order
 
 # Of a finding's evidence, what decisions look at; the rest may be large and is in the journal.
-EVIDENCE = ("detector", "rung")
+EVIDENCE = ("detector",)
 MAX_REASON_CHARACTERS = 200
 NOTES = ("incident", "paused")
 
 
 class Found(Struct, frozen=True, tag="found", omit_defaults=True):
-    """A finding."""
+    """A finding. A recording made before `rung` was a field of its own has it in the evidence.
+
+    Raises UnknownRungError, as a ValidationError where it is decoded, for a rung that there is not.
+    """
 
     probe: str
     subsystem: str
@@ -37,6 +41,14 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
     evidence: dict[str, Any] = {}
     hard: bool = False
     unit: str = ""
+    rung: str | None = None
+
+    def __post_init__(self) -> None:
+        self._rung()
+
+    def _rung(self) -> Rung | None:
+        named = self.evidence.get("rung") if self.rung is None else self.rung
+        return None if named is None else Rung.labelled(named)
 
     @classmethod
     def of(cls, finding: Finding) -> Found:
@@ -51,6 +63,7 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
             evidence,
             finding.hard,
             finding.unit,
+            None if finding.rung is None else finding.rung.label,
         )
 
     def stimulus(self) -> Finding:
@@ -61,8 +74,9 @@ class Found(Struct, frozen=True, tag="found", omit_defaults=True):
             self.at,
             self.reason,
             unit=self.unit,
-            evidence=self.evidence,
+            evidence={key: value for key, value in self.evidence.items() if key != "rung"},
             hard=self.hard,
+            rung=self._rung(),
         )
 
 

@@ -14,6 +14,7 @@ from probes.probe import Push
 from probes.subsystems import SubsystemExited
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
+from statemachine.rung import Rung
 
 NAME = "cascade"
 CALM_INTERVALS = 2
@@ -277,9 +278,9 @@ class Cascade:
                 "seconds": seconds,
                 "given_up": track.given_up,
                 "victims": list(victims),
-                **({} if calls else {"rung": "open"}),
             },
             hard=True,
+            rung=None if calls else Rung.OPEN,
         )
 
     def _failing(self, incident: CascadeIncident, now: float) -> Finding:
@@ -302,8 +303,8 @@ class Cascade:
                 "root": incident.root,
                 "victims": list(incident.victims),
                 "flapping": incident.flapping,
-                "rung": "open",
             },
+            rung=Rung.OPEN,
         )
 
     def _several(self, crashed: list[tuple[float, str]], at: float) -> Finding:

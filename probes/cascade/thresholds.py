@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from probes.bounds import Bound, Derived, check
 from probes.cascade.crashes import MAX_REMEMBERED, Row
 from probes.cascade.node import LookRule
 
@@ -13,7 +15,7 @@ _SHARE_OF_THE_WINDOW = 0.75
 
 @dataclass(frozen=True, slots=True)
 class CascadeThresholds:
-    """The numbers of the probe. Raises ValueError for what could never be reached.
+    """The numbers of the probe. Raises BoundError for what could never be reached.
 
     `crashes` of one subsystem within `window_seconds` are a loop, however long it lives in between: it is told.
     Nothing comes of starting it again, so it is held, if they came within `burst_seconds` (or the window, where that
@@ -35,41 +37,31 @@ class CascadeThresholds:
     blast_ratio: float = 0.67
     row_crashes: int = 5
 
-    def __post_init__(self) -> None:
-        for key in ("interval_seconds", "window_seconds", "burst_seconds"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"probes.cascade.{key} must be above 0")
-        self._check_counts()
-        if self.subsystems < 2:
-            raise ValueError("probes.cascade.subsystems must be 2 or more: one alone is no cascade")
-        shorter = "window_seconds" if self.window_seconds < self.burst_seconds else "burst_seconds"
-        if not 0 <= self.settle_seconds < self.together_seconds:
-            raise ValueError(
-                f"probes.cascade.settle_seconds ({self.settle_seconds:g}) must be from 0 to less than "
-                f"{shorter} ({self.together_seconds:g}): no crash counts as one of several for longer"
-            )
-        if not 1 <= self.bad_looks <= self.of_looks:
-            raise ValueError(
-                f"probes.cascade.bad_looks ({self.bad_looks}) must be from 1 to of_looks ({self.of_looks})"
-            )
-        most = LookRule().flap_looks
-        for key in ("of_looks", "good_looks"):
-            if not 1 <= getattr(self, key) <= most:
-                raise ValueError(f"probes.cascade.{key} ({getattr(self, key)}) must be from 1 to {most}")
-        if not 0 < self.blast_ratio <= 1:
-            raise ValueError(f"probes.cascade.blast_ratio ({self.blast_ratio:g}) must be above 0, at most 1")
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("window_seconds", above=0),
+        Bound("burst_seconds", above=0),
+        Bound("crashes", least=1, most=MAX_REMEMBERED, why="no more crashes of one subsystem are remembered"),
+        Bound("row_crashes", least="crashes", why="what is not told yet cannot go on"),
+        Bound("subsystems", least=2, why="one alone is no cascade"),
+        Bound(
+            "settle_seconds",
+            least=0,
+            below=Derived(
+                "burst_seconds and window_seconds",
+                lambda t: min(t.burst_seconds, t.window_seconds),
+                ("burst_seconds", "window_seconds"),
+            ),
+            why="no crash counts as one of several for longer",
+        ),
+        Bound("of_looks", least=1, most=LookRule().flap_looks),
+        Bound("good_looks", least=1, most=LookRule().flap_looks),
+        Bound("bad_looks", least=1, most="of_looks"),
+        Bound("blast_ratio", above=0, most=1),
+    )
 
-    def _check_counts(self) -> None:
-        if not 1 <= self.crashes <= MAX_REMEMBERED:
-            raise ValueError(
-                f"probes.cascade.crashes ({self.crashes}) must be from 1 to {MAX_REMEMBERED}: "
-                "no more crashes of one subsystem are remembered"
-            )
-        if self.row_crashes < self.crashes:
-            raise ValueError(
-                f"probes.cascade.row_crashes ({self.row_crashes}) must be at least crashes ({self.crashes}): "
-                "what is not told yet cannot go on"
-            )
+    def __post_init__(self) -> None:
+        check("cascade", self, self.BOUNDS)
 
     @property
     def together_seconds(self) -> float:

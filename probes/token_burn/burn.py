@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from probes.token_burn.thresholds import BurnWindow, rung_named
+from probes.token_burn.thresholds import BurnWindow
 from probes.token_burn.verdict import Detector, Verdict
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from statemachine.finding import Severity
+from statemachine.rung import Rung
 
 SHORT_SHARE = 12
 """The short window is this part of the long one (SRE workbook): a verdict ends soon after the burning does."""
@@ -116,7 +117,7 @@ def _judge(sums: _Sums, now: float, day_tokens: int, reserved: int) -> Verdict |
     return Verdict(
         Detector.BURN_RATE,
         Severity.ANOMALY,
-        rung_named(window.rung),
+        Rung.labelled(window.rung),
         f"{burnt / day_tokens:.1%} of the day's budget in {window.seconds / 60:g} min ({reserved} tokens of it "
         f"reserved): {burnt * window.pace / limit:.1f} times the pace that lasts a day, "
         f"{window.pace:.1f} is the limit",

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
-from probes.token_burn.verdict import DETECTORS, Detector
+from probes.bounds import TWO_INTERVALS, Bound, BoundError, Derived, check, check_rung
+from probes.token_burn.verdict import NAME, Detector
 from probes.token_burn.window import WINDOW_SLOTS
 from statemachine.containment import Rung
 
@@ -86,9 +88,98 @@ CLIMBING = frozenset(
 """Those that freeze what they have throttled, if it goes on: it shows the same, whatever its pace."""
 
 
+_INTERVAL = "interval_seconds"
+_LOOK = Derived(
+    "output_windows times output_window_characters",
+    lambda t: t.output_windows * t.output_window_characters,
+    ("output_windows", "output_window_characters"),
+)
+
+WINDOW_BOUNDS = (
+    Bound(_INTERVAL, above=0),
+    Bound("window_seconds", least=_INTERVAL, why="what is spent between two samples would never be seen"),
+    Bound(
+        "warn_ratio",
+        above=0,
+        most=1,
+        why="a hard budget is never overshot, so a higher one is never reached",
+    ),
+    Bound("hammering_slots", least=1, most=WINDOW_SLOTS, why="so many parts the window has"),
+    Bound("hammering_refusals", least=1, why="no refusal is no hammering"),
+    Bound("pile_up_ratio", above=1, below=math.inf, why="as many in flight as may be is no pile-up"),
+    Bound("oldest_seconds", above=_INTERVAL, why="every turn is older"),
+)
+
+_RUN = "one request is no run, two are no answer that came back, and a run is not followed further"
+PROMPT_BOUNDS = (
+    Bound("identical_prompts", least=3, most=LONGEST_RUN, why=_RUN),
+    Bound("appended_loops", least=3, most=LONGEST_RUN, why=_RUN),
+    Bound("sampled_prompts", least=3, most=LONGEST_RUN, why=_RUN),
+    Bound(
+        "sampled_prompts",
+        least="identical_prompts",
+        why="that an answer is the same again is the surer sign",
+    ),
+    Bound("duplicate_ratio", above=0, most=LARGEST_SHARE, why="no loop has only turns that come back"),
+    Bound("climb_seconds", least=TWO_INTERVALS, why="a throttle needs time to show that it does not help"),
+)
+
+RATIO_BOUNDS = (
+    Bound("retry_warn_ratio", above=0),
+    Bound("retry_ratio", least="retry_warn_ratio", below=1, why="more than all calls are never retries"),
+    Bound("error_ratio", above=0, most=1),
+    Bound("min_calls", least=2, why="one call has no ratio"),
+)
+
+CUSUM_BOUNDS = (
+    Bound("cusum_warn", above=0),
+    Bound("cusum_act", least="cusum_warn", below=math.inf),
+    Bound("cusum_history_minutes", least=10, why="fewer have no spread"),
+    Bound("cusum_patience_seconds", least=60, why="it goes by minutes"),
+)
+
+OUTPUT_BOUNDS = (
+    Bound("output_window_characters", least=8, why="shorter ones repeat in any prose"),
+    Bound(
+        "output_windows",
+        least=3,
+        most=Derived(
+            f"{REMEMBERED_CHARACTERS} / output_window_characters",
+            lambda t: REMEMBERED_CHARACTERS / t.output_window_characters,
+            ("output_window_characters",),
+        ),
+        why="no more of a stream is remembered",
+    ),
+    Bound("output_chunks", least=10, why="a divider has as many"),
+    Bound("output_characters", least=_LOOK, why="less of a stream is no look at it"),
+    Bound(
+        "output_row_characters", least="output_characters", why="rows repeat honestly for longer than prose"
+    ),
+    Bound("output_answers", least=1, most=LONGEST_RUN),
+)
+
+
+def burn_bounds(interval_seconds: float) -> tuple[Bound, ...]:
+    """Return the bounds of a burn window, which depend on how often is looked."""
+    return (
+        Bound(
+            "seconds",
+            least=12 * interval_seconds,
+            most=DAY_SECONDS / 2,
+            why="a sample falls into the twelfth of them that is its short window, and a day has two",
+        ),
+        Bound(
+            "day_share",
+            above=Derived("seconds' own share of a day", lambda w: w.seconds / DAY_SECONDS, ("seconds",)),
+            below=1,
+            why="spending the budget evenly is no runaway",
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TokenBurnThresholds:
-    """Every detector's thresholds. Raises ValueError for what could never be reached, or always is."""
+    """Every detector's thresholds. Raises BoundError for what could never be reached, or always is."""
 
     interval_seconds: float = 5.0
     window_seconds: float = 60.0
@@ -119,168 +210,30 @@ class TokenBurnThresholds:
     burn: Mapping[str, BurnWindow] = field(default_factory=lambda: BURN_WINDOWS)
     rungs: Mapping[str, str] = field(default_factory=lambda: RUNGS)
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        *WINDOW_BOUNDS,
+        *PROMPT_BOUNDS,
+        *RATIO_BOUNDS,
+        *CUSUM_BOUNDS,
+        *OUTPUT_BOUNDS,
+    )
+
     def __post_init__(self) -> None:
-        for check in (
-            _check_window,
-            _check_hammering,
-            _check_prompts,
-            _check_ratios,
-            _check_pile_up,
-            _check_cusum,
-            _check_output,
-            _check_rungs,
-        ):
-            check(self)
+        check(NAME, self, self.BOUNDS)
+        for name, label in self.rungs.items():
+            if name not in RUNGS:
+                bound = f"must be the name of a detector: {', '.join(sorted(RUNGS))}"
+                raise BoundError(NAME, ("rungs", name), name, bound)
+            check_rung(NAME, ("rungs", name), label)
         if len(self.burn) > MAX_BURN_WINDOWS:
-            raise ValueError(f"probes.token_burn.burn has {len(self.burn)} windows, above {MAX_BURN_WINDOWS}")
+            count = f"{len(self.burn)} windows"
+            raise BoundError(
+                NAME, ("burn",), count, f"must be at most {MAX_BURN_WINDOWS}: each costs its sums"
+            )
         for name, window in self.burn.items():
-            _check_burn(f"probes.token_burn.burn.{name}", window, self.interval_seconds)
+            check(NAME, window, burn_bounds(self.interval_seconds), under=("burn", name))
+            check_rung(NAME, ("burn", name, "rung"), window.rung)
 
     def rung(self, detector: Detector) -> Rung:
         """What a detector's verdict calls for."""
-        return rung_named(self.rungs.get(detector.value, RUNGS[detector.value]))
-
-
-def rung_named(label: str) -> Rung:
-    """The rung of that label."""
-    return Rung[label.upper()]
-
-
-def _check_window(t: TokenBurnThresholds) -> None:
-    if t.interval_seconds <= 0:
-        raise ValueError("probes.token_burn.interval_seconds must be above 0")
-    if t.window_seconds < t.interval_seconds:
-        raise ValueError(
-            f"probes.token_burn.window_seconds ({t.window_seconds}) is shorter than interval_seconds "
-            f"({t.interval_seconds}): what is spent between two samples would never be seen"
-        )
-    if not 0 < t.warn_ratio <= 1:
-        raise ValueError(
-            f"probes.token_burn.warn_ratio ({t.warn_ratio}) must be above 0 and at most 1: "
-            "a hard budget is never overshot, so a higher one is never reached"
-        )
-
-
-def _check_hammering(t: TokenBurnThresholds) -> None:
-    if not 1 <= t.hammering_slots <= WINDOW_SLOTS:
-        raise ValueError(
-            f"probes.token_burn.hammering_slots must be from 1 to {WINDOW_SLOTS}: so many parts the window has"
-        )
-    if t.hammering_refusals < 1:
-        raise ValueError("probes.token_burn.hammering_refusals must be above 0: no refusal is no hammering")
-
-
-def _check_prompts(t: TokenBurnThresholds) -> None:
-    for key in ("identical_prompts", "appended_loops", "sampled_prompts"):
-        if not 3 <= getattr(t, key) <= LONGEST_RUN:
-            raise ValueError(
-                f"probes.token_burn.{key} must be from 3 to {LONGEST_RUN}: one request is no run, two are no answer "
-                "that came back, and a run is not followed further"
-            )
-    if t.sampled_prompts < t.identical_prompts:
-        raise ValueError(
-            f"probes.token_burn.sampled_prompts ({t.sampled_prompts}) must be at least identical_prompts "
-            f"({t.identical_prompts}): that an answer is the same again is the surer sign"
-        )
-    if not 0 < t.duplicate_ratio <= LARGEST_SHARE:
-        raise ValueError(
-            f"probes.token_burn.duplicate_ratio ({t.duplicate_ratio}) must be above 0 and at most {LARGEST_SHARE}: "
-            "no loop has only turns that come back"
-        )
-    if t.climb_seconds < 2 * t.interval_seconds:
-        raise ValueError(
-            f"probes.token_burn.climb_seconds ({t.climb_seconds:g}) must be at least twice interval_seconds "
-            f"({t.interval_seconds:g}): a throttle needs time to show that it does not help"
-        )
-
-
-def _check_ratios(t: TokenBurnThresholds) -> None:
-    if not 0 < t.retry_warn_ratio <= t.retry_ratio < 1:
-        raise ValueError(
-            f"probes.token_burn.retry_ratio ({t.retry_ratio}) must be at least retry_warn_ratio "
-            f"({t.retry_warn_ratio}) and below 1: more than all calls are never retries"
-        )
-    if not 0 < t.error_ratio <= 1:
-        raise ValueError(f"probes.token_burn.error_ratio ({t.error_ratio}) must be above 0 and at most 1")
-    if t.min_calls < 2:
-        raise ValueError("probes.token_burn.min_calls must be 2 or more: one call has no ratio")
-
-
-def _check_pile_up(t: TokenBurnThresholds) -> None:
-    if not 1 < t.pile_up_ratio < math.inf:
-        raise ValueError(
-            f"probes.token_burn.pile_up_ratio ({t.pile_up_ratio}) must be above 1: "
-            "as many in flight as may be is no pile-up"
-        )
-    if t.oldest_seconds <= t.interval_seconds:
-        raise ValueError(
-            "probes.token_burn.oldest_seconds must be above interval_seconds: every turn is older"
-        )
-
-
-def _check_cusum(t: TokenBurnThresholds) -> None:
-    if not 0 < t.cusum_warn <= t.cusum_act < math.inf:
-        raise ValueError(
-            f"probes.token_burn.cusum_act ({t.cusum_act}) must be at least cusum_warn ({t.cusum_warn}), "
-            "which must be above 0"
-        )
-    if t.cusum_history_minutes < 10:
-        raise ValueError("probes.token_burn.cusum_history_minutes must be 10 or more: fewer have no spread")
-    if t.cusum_patience_seconds < 60:
-        raise ValueError("probes.token_burn.cusum_patience_seconds must be 60 or more: it goes by minutes")
-
-
-def _check_output(t: TokenBurnThresholds) -> None:
-    if t.output_window_characters < 8:
-        raise ValueError(
-            "probes.token_burn.output_window_characters must be 8 or more: shorter ones repeat in any prose"
-        )
-    needed = t.output_window_characters * t.output_windows
-    if t.output_windows < 3 or needed > REMEMBERED_CHARACTERS:
-        raise ValueError(
-            f"probes.token_burn.output_windows ({t.output_windows}) must be 3 or more, and times "
-            f"output_window_characters at most {REMEMBERED_CHARACTERS}: no more of a stream is remembered"
-        )
-    if t.output_chunks < 10:
-        raise ValueError("probes.token_burn.output_chunks must be 10 or more: a divider has as many")
-    if t.output_characters < needed:
-        raise ValueError(
-            f"probes.token_burn.output_characters ({t.output_characters}) must be at least output_windows times "
-            f"output_window_characters ({needed}): less of a stream is no look at it"
-        )
-    if t.output_row_characters < t.output_characters:
-        raise ValueError(
-            f"probes.token_burn.output_row_characters ({t.output_row_characters}) must be at least output_characters "
-            f"({t.output_characters}): rows repeat honestly for longer than prose"
-        )
-    if not 1 <= t.output_answers <= LONGEST_RUN:
-        raise ValueError(f"probes.token_burn.output_answers must be from 1 to {LONGEST_RUN}")
-
-
-def _check_rungs(t: TokenBurnThresholds) -> None:
-    for name, label in t.rungs.items():
-        if name not in DETECTORS - {Detector.BURN_RATE.value}:
-            raise ValueError(
-                f"probes.token_burn.rungs.{name} names no detector; there are: {', '.join(sorted(RUNGS))}"
-            )
-        _check_rung(f"probes.token_burn.rungs.{name}", label)
-
-
-def _check_rung(key: str, label: str) -> None:
-    labels = [rung.label for rung in Rung]
-    if label not in labels:
-        raise ValueError(f"{key} ({label}) is no rung; there are: {', '.join(labels)}")
-
-
-def _check_burn(key: str, window: BurnWindow, interval_seconds: float) -> None:
-    if not 12 * interval_seconds <= window.seconds <= DAY_SECONDS / 2:
-        raise ValueError(
-            f"{key}.seconds ({window.seconds:g}) must be from 12 intervals ({12 * interval_seconds:g}), so that "
-            "a sample falls into its short window, to half a day"
-        )
-    if not window.seconds / DAY_SECONDS < window.day_share < 1:
-        raise ValueError(
-            f"{key}.day_share ({window.day_share:g}) must be below 1, and above {key}.seconds' own share of a "
-            f"day ({window.seconds / DAY_SECONDS:.4f}): spending the budget evenly is no runaway"
-        )
-    _check_rung(f"{key}.rung", window.rung)
+        return Rung.labelled(self.rungs.get(detector.value, RUNGS[detector.value]))

@@ -64,8 +64,9 @@ class Verdict:
             value=self.value,
             limit=self.limit,
             unit=self.unit,
-            evidence={"detector": self.detector.value, "rung": self.rung.label, **self.evidence},
+            evidence={"detector": self.detector.value, **self.evidence},
             hard=self.bad and self.detector is not Detector.HARD_LIMIT,
+            rung=self.rung,
         )
 
 

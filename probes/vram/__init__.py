@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from probes.bounds import Bound, check
 
 NAME = "vram"
 
 
 @dataclass(frozen=True, slots=True)
 class VramThresholds:
-    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
+    """How full a GPU may be, how fast it may fill, and how long a driver call may take. Raises BoundError."""
 
     interval_seconds: float = 5.0
     timeout_seconds: float = 3.0
@@ -19,17 +22,18 @@ class VramThresholds:
     exhaustion_seconds: float = 600.0
     ghost_bytes: int = 1 << 30
 
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (
+        Bound("interval_seconds", above=0),
+        Bound("timeout_seconds", above=0),
+        Bound("growth_window_seconds", above=0),
+        Bound("exhaustion_seconds", above=0),
+        Bound("ghost_bytes", least=1),
+        Bound("limit_ratio", most=1),
+        Bound("warn_ratio", above=0, most="limit_ratio"),
+    )
+
     def __post_init__(self) -> None:
-        for key in ("interval_seconds", "timeout_seconds", "growth_window_seconds", "exhaustion_seconds"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"probes.vram.{key} must be above 0")
-        if self.ghost_bytes < 1:
-            raise ValueError("probes.vram.ghost_bytes must be above 0")
-        if not 0 < self.warn_ratio <= self.limit_ratio <= 1:
-            raise ValueError(
-                f"probes.vram.warn_ratio ({self.warn_ratio}) must be above 0 and at most limit_ratio "
-                f"({self.limit_ratio}), which must be at most 1"
-            )
+        check(NAME, self, self.BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)

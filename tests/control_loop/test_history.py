@@ -17,6 +17,7 @@ from epad.control_loop.stimulus import Forced
 from epad.storage.event_log import EventKind
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.situation import Order
 
 
@@ -58,6 +59,23 @@ def test_the_chain_is_finding_anomaly_rule_step_result(story: Story) -> None:
         "hold chat freeze",
         "hold chat: done after 0 attempt(s): as the test says",
     ]
+
+
+def test_the_rung_that_a_finding_names_stands_beside_its_evidence(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the chain and in the event; a finding that leaves it to its probe has none."""
+    told: list[tuple[EventKind, dict[str, object]]] = []
+    monkeypatch.setattr(story.events, "emit", lambda kind, _="", **fields: told.append((kind, fields)))
+    story.find("chat", rung=Rung.STOP)
+    story.find("game")
+    [firm], [other] = (
+        [link for link in chain(story, n) if link["kind"] == "finding"] for n in ("chat", "game")
+    )
+    assert firm["fields"] == {"value": None, "limit": None, "unit": "", "rung": "stop", "evidence": {}}
+    assert "rung" not in other["fields"]
+    raised = [fields for kind, fields in told if kind is EventKind.ANOMALY_RAISED]
+    assert [(fields.get("rung"), fields["evidence"]) for fields in raised] == [("stop", {}), (None, {})]
 
 
 def test_a_victims_chain_begins_with_its_root(story: Story) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+import structlog
 from epad_story import finding
 
 from epad.control_loop.journal import JOURNAL_SCHEMA, Decision, Journal, Loaded
@@ -23,6 +24,7 @@ from statemachine.assessor import Anomaly, Cleared, Raised
 from statemachine.clock import ManualClock
 from statemachine.finding import Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.table import TABLE, Row
 
 BOOT = "this-boot"
@@ -91,6 +93,37 @@ async def test_what_is_committed_is_what_is_loaded(path: Path, clock: ManualCloc
     assert [r.step for o in operations for r in o.steps] == [HOLD, CHECKPOINT]
     assert len({o.key for o in operations}) == 2
     assert loaded.notes == {"incident": {"attempts": 1}}
+
+
+@pytest.mark.parametrize("rung", [None, *Rung])
+async def test_the_rung_of_a_finding_is_read_back(path: Path, clock: ManualClock, rung: Rung | None) -> None:
+    """And it is written as any version of the journal has it, so that either reads the other's."""
+    found = replace(finding(clock, "chat", rung=rung), evidence={"detector": "loop"})
+    anomaly = Anomaly(found, clock.monotonic(), clock.monotonic())
+    async with opened(path, clock) as journal:
+        await journal.commit(Decision([Raised(anomaly)]))
+    [(written,)] = apsw.Connection(str(path)).execute("SELECT evidence FROM anomaly")
+    named = {} if rung is None else {"rung": rung.label}
+    assert json.loads(written) == {"detector": "loop", **named}
+    assert (await reload(path, clock)).anomalies == (anomaly,)
+
+
+@pytest.mark.parametrize("named", ["frezee", "FREEZE", 3])
+async def test_a_rung_that_there_is_not_is_told_and_not_taken(
+    path: Path, clock: ManualClock, named: object
+) -> None:
+    """The daemon starts: the anomaly holds by its probe's rung, as it did, and says what was written."""
+    async with opened(path, clock) as journal:
+        await journal.commit(Decision([raised(clock)]))
+    evidence = json.dumps({"rung": named, "detector": "loop"})
+    apsw.Connection(str(path)).execute("UPDATE anomaly SET evidence = ?", (evidence,))
+    with structlog.testing.capture_logs() as logs:
+        [anomaly] = (await reload(path, clock)).anomalies
+    assert anomaly.finding.rung is None
+    assert anomaly.finding.evidence == {"unknown_rung": named, "detector": "loop"}
+    [told] = logs
+    assert (told["event"], told["subsystem"]) == ("journal.unknown_rung", "chat")
+    assert told["error"].startswith(f"{named!r} is no rung; there are: open, ")
 
 
 async def test_a_transition_names_the_anomalies_it_came_from(path: Path, clock: ManualClock) -> None:

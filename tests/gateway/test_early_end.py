@@ -16,6 +16,7 @@ from epad.gateway.dialects.ending import openai_chunk
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 DIALECTS = ("openai", "ollama", "anthropic")
 TALKS = (
@@ -163,7 +164,7 @@ async def test_many_such_answers_in_a_row_are_an_anomaly(tmp_path: Path) -> None
             for number in range(5):
                 await stream(w, "/api/chat", messages=[{"role": "user", "content": f"poem {number}"}])
     assert [f.severity for f in heard] == [Severity.WARNING] * 4 + [Severity.ANOMALY]
-    assert heard[-1].evidence["rung"] == "throttle"
+    assert heard[-1].rung is Rung.THROTTLE
     assert heard[-1].reason.startswith("5 answers in a row")
 
 

@@ -18,6 +18,7 @@ from probes.cascade import (
 from probes.subsystems import SubsystemExited
 from statemachine.clock import ManualClock
 from statemachine.finding import HOST, Finding, Severity
+from statemachine.rung import Rung
 
 
 class Bench:
@@ -71,7 +72,7 @@ def test_a_slow_loop_is_told_and_holds_nobody(life: float) -> None:
         bench.clock.advance(life)
         bench.exit(life=life)
     (finding,) = bench.pushed
-    assert (finding.severity, finding.hard, finding.evidence["rung"]) == (Severity.ANOMALY, True, "open")
+    assert (finding.severity, finding.hard, finding.rung) == (Severity.ANOMALY, True, Rung.OPEN)
     assert finding.reason == f"crashed 3 times in 60 min, lives of about {life:.0f} s, last with exit 1"
 
 
@@ -86,12 +87,12 @@ def test_a_row_that_goes_on_is_held_within_the_hour(lives: tuple[float, ...], cr
     """Its finding names no rung of its own, and so calls for the probe's: of lives of 1 s to 20 min, alike or not."""
     bench = Bench()
     for number in range(crashes):
-        assert all(finding.evidence["rung"] == "open" for finding in bench.pushed)
+        assert all(finding.rung is Rung.OPEN for finding in bench.pushed)
         life = lives[number % len(lives)]
         bench.clock.advance(life)
         bench.exit(life=life)
     assert bench.clock.monotonic() - 1_000.0 <= 3_600.0
-    assert "rung" not in bench.pushed[-1].evidence
+    assert bench.pushed[-1].rung is None
     assert bench.pushed[-1].reason.startswith(f"crashed {crashes} times in a row in ")
 
 
@@ -101,7 +102,7 @@ def test_a_long_run_ends_a_row() -> None:
     for life in (100.0, 100.0, 1_801.0, 100.0, 100.0, 100.0):
         bench.clock.advance(life)
         bench.exit(life=life)
-    assert [finding.evidence["rung"] for finding in bench.pushed] == ["open"] * len(bench.pushed)
+    assert [finding.rung for finding in bench.pushed] == [Rung.OPEN] * len(bench.pushed)
     bench.clock.advance(100.0)
     bench.exit(life=100.0)
     assert bench.pushed[-1].reason.startswith("crashed 5 times in a row in 400 s")
@@ -199,7 +200,7 @@ def test_a_slow_loop_that_becomes_a_burst_is_held() -> None:
         bench.exit()
     slow, burst = bench.pushed[0], bench.pushed[-1]
     assert burst.reason == "crashed 3 times in 60 s, last with exit 1"
-    assert "rung" not in burst.evidence
+    assert burst.rung is None
     assert burst.climbs_above(slow)
 
 
@@ -357,7 +358,7 @@ def test_counts_are_those_of_a_naive_reader(
         expected = {name: burst.count(name) < crashes and not goes_on} if is_loop else {}
         if sum(burst.count(n) >= 2 for n in set(burst)) >= subsystems:
             expected[HOST] = False
-        told = {finding.subsystem: "rung" in finding.evidence for finding in bench.pushed[before:]}
+        told = {finding.subsystem: finding.rung is not None for finding in bench.pushed[before:]}
         assert told == expected
 
 
@@ -485,7 +486,7 @@ async def test_a_root_is_stated_once_it_has_settled_and_as_long_as_it_fails() ->
         (finding,) = await cluster.pass_seconds(1)
         assert (finding.subsystem, finding.severity) == ("model", Severity.ANOMALY)
         assert finding.reason == "upstream/x fails: no answer; a, b suffer from it"
-        assert (finding.evidence["victims"], finding.evidence["rung"]) == (["a", "b"], "open")
+        assert (finding.evidence["victims"], finding.rung) == (["a", "b"], Rung.OPEN)
     cluster.bad = {}
     await cluster.pass_seconds(3)
     assert cluster.probe.victims() == {}

@@ -23,6 +23,7 @@ from probes.conversation import (
 from probes.turns import MAX_HISTORY_DIGESTS, Last, TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 
 class Bench:
@@ -170,7 +171,7 @@ def test_answers_in_a_circle_are_stated_at_once(period: int, answers: int) -> No
     finding = bench.pushed[0]
     assert (finding.severity, finding.hard, finding.subsystem) == (Severity.ANOMALY, True, "agent")
     assert finding.evidence["period"] == period
-    assert (finding.evidence["conversation"], finding.evidence["rung"]) == ("other", "throttle")
+    assert (finding.evidence["conversation"], finding.rung) == ("other", Rung.THROTTLE)
     assert "other" in finding.reason
 
 

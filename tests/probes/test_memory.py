@@ -19,6 +19,7 @@ from probes.probe import ProbeError
 from statemachine.assessor import Anomaly, Assessor, Hysteresis
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 MIB, GIB = 1 << 20, 1 << 30
 TOTAL = 64 * GIB
@@ -77,9 +78,9 @@ class Machine:
         return found
 
     @property
-    def held(self) -> dict[str, object]:
+    def held(self) -> dict[str, Rung | None]:
         """The rung of each anomaly, by subsystem; None is the probe's own."""
-        return {a.key.subsystem: a.finding.evidence.get("rung") for a in self.active}
+        return {a.key.subsystem: a.finding.rung for a in self.active}
 
     @property
     def active(self) -> tuple[Anomaly, ...]:
@@ -133,7 +134,7 @@ async def test_who_takes_the_last_of_the_machine_is_frozen(rate: float) -> None:
     while not machine.held:
         await machine.run(URGENT_SECONDS)
         assert machine.now < 6_000
-    assert machine.held == {"agent": "freeze"}
+    assert machine.held == {"agent": Rung.FREEZE}
     (anomaly,) = machine.active
     assert anomaly.finding.evidence["available_bytes"] > 0
     assert "frozen, it takes no more" in anomaly.finding.reason
@@ -158,7 +159,7 @@ async def test_a_slow_leak_is_forecast_before_it_is_held() -> None:
     while not machine.held:
         await machine.run(URGENT_SECONDS)
         assert machine.now < 1_300
-    assert machine.held == {"agent": "freeze"}
+    assert machine.held == {"agent": Rung.FREEZE}
 
 
 async def test_too_late_to_freeze_is_stopped() -> None:
@@ -166,10 +167,10 @@ async def test_too_late_to_freeze_is_stopped() -> None:
     machine = Machine(total=32 * GIB)
     machine.courses["agent"] = lambda at: min(1 * GIB + at * 200 * MIB, 27.3 * GIB)
     await machine.run(160)
-    assert machine.held == {"agent": "freeze"}
+    assert machine.held == {"agent": Rung.FREEZE}
     machine.others = flat(5 * GIB)
     await machine.run(5)
-    assert machine.held == {"agent": "stop"}
+    assert machine.held == {"agent": Rung.STOP}
 
 
 async def test_nobody_here_is_to_blame_for_what_strangers_take() -> None:
@@ -196,7 +197,7 @@ async def test_above_its_own_maximum_it_is_stopped() -> None:
     machine.courses["agent"] = lambda at: at * 50 * MIB
     await machine.run(60)
     (anomaly,) = machine.active
-    assert "rung" not in anomaly.finding.evidence
+    assert anomaly.finding.rung is None
     assert "above its memory_max of 2.0 GiB; stopped, it gives it back" in anomaly.finding.reason
     assert machine.courses["agent"](machine.now) < 3.5 * GIB  # seen a second apart near the limit
     machine.courses["agent"] = flat(0)
@@ -240,7 +241,7 @@ async def test_above_its_high_mark_for_long_it_is_throttled() -> None:
     assert machine.active == ()
     machine.courses["agent"] = flat(1.1 * GIB)
     await machine.run(100)
-    assert machine.held == {"agent": "throttle"}
+    assert machine.held == {"agent": Rung.THROTTLE}
 
 
 async def test_without_the_machines_figures_its_own_limits_hold() -> None:

@@ -328,11 +328,11 @@ def test_every_finding_names_its_detector_and_a_rung() -> None:
         bench.ask(b"p", tokens=1)
     bench.send_wrong_ones()
     bench.hammer()
-    seen = {(f.probe, f.evidence["detector"], f.evidence["rung"], f.hard) for f in bench.pushed if f.bad}
+    seen = {(f.probe, f.evidence["detector"], f.rung, f.hard) for f in bench.pushed if f.bad}
     assert seen == {
-        ("token_rate", "identical_prompts", "throttle", True),
-        ("token_rate", "error_ratio", "throttle", True),
-        ("token_burn", "hard_limit", "freeze", False),
+        ("token_rate", "identical_prompts", Rung.THROTTLE, True),
+        ("token_rate", "error_ratio", Rung.THROTTLE, True),
+        ("token_burn", "hard_limit", Rung.FREEZE, False),
     }
     assert all(f.reason and f.limit is not None and f.unit for f in bench.pushed if f.bad)
 
@@ -386,17 +386,17 @@ def test_a_stream_is_judged_as_it_comes() -> None:
     assert "repeats itself" in ended
     assert "no more" not in ended
     [finding] = bench.pushed
-    assert (finding.severity, finding.evidence["turn"], finding.evidence["rung"]) == (
+    assert (finding.severity, finding.evidence["turn"], finding.rung) == (
         Severity.WARNING,
         turn,
-        "open",
+        Rung.OPEN,
     )
     assert bench.raised == []
     bench.clock.advance(5)
     assert bench.probe.streamed(
         TurnStreamed("agent", bench.clock.monotonic(), turn, ("and then no more, ",) * 9)
     )
-    assert (bench.pushed[-1].severity, bench.pushed[-1].evidence["rung"]) == (Severity.ANOMALY, "throttle")
+    assert (bench.pushed[-1].severity, bench.pushed[-1].rung) == (Severity.ANOMALY, Rung.THROTTLE)
 
 
 def test_a_detector_says_the_same_once_a_second() -> None:
@@ -460,9 +460,9 @@ def test_rungs_are_as_configured() -> None:
     bench = Bench(TokenBurnThresholds(rungs=rungs, burn=burn), day=100)
     for _ in range(10):
         bench.ask(b"p", tokens=1)
-    found = {str(f.evidence["detector"]): (f.probe, f.evidence["rung"]) for f in bench.pushed if f.bad}
-    assert found["identical_prompts"] == ("token_rate", "open")
-    assert found["burn_rate"] == ("token_burn", "stop")
+    found = {str(f.evidence["detector"]): (f.probe, f.rung) for f in bench.pushed if f.bad}
+    assert found["identical_prompts"] == ("token_rate", Rung.OPEN)
+    assert found["burn_rate"] == ("token_burn", Rung.STOP)
 
 
 def everything(probe: TokenBurn, first: int, last: int) -> None:

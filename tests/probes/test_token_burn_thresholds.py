@@ -87,7 +87,7 @@ def test_a_burn_window_that_cannot_be_met_or_left_is_refused(window: BurnWindow,
 def test_there_are_only_so_many_burn_windows() -> None:
     """Each costs something at every event."""
     windows = {f"w{n}": BurnWindow(300.0, 0.03, "freeze") for n in range(7)}
-    with pytest.raises(ValueError, match="burn has 7 windows"):
+    with pytest.raises(ValueError, match=r"probes\.token_burn\.burn \(7 windows\) must be at most 6"):
         TokenBurnThresholds(burn=windows)
 
 

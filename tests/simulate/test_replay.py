@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, cast
 
+import apsw
 import msgspec
 import pytest
 from epad_story import BOOT, SUBSYSTEMS, Story, ToyWorld, at_once, shipped
@@ -18,13 +21,15 @@ from epad.control_loop.step import Lane, StepState
 from epad.control_loop.stimulus import Forced
 from epad.probing.build import configure_assessor
 from epad.simulate import settings as changed
+from epad.simulate.history import RecordedHistory, RecordingError
 from epad.simulate.record import Record
-from epad.simulate.recorder import QUIET_FINDINGS, Recorder
+from epad.simulate.recorder import QUIET_FINDINGS, RECORDING_SCHEMA, Recorder
 from epad.simulate.replay import Move, Replay, Replayed, Stamped
 from epad.simulate.turns import HELD
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.finding import Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.situation import Order
 
 NAMES = [subsystem.name for subsystem in SUBSYSTEMS]
@@ -76,6 +81,7 @@ ACTIONS = st.one_of(
         st.sampled_from(PROBES),
         st.sampled_from(list(Severity)),
         st.booleans(),
+        st.sampled_from([None, *Rung]),
     ),
     st.tuples(
         st.sampled_from(["quarantine", "release", "break", "mend", "suffer", "rot"]), st.sampled_from(NAMES)
@@ -91,8 +97,8 @@ ACTIONS = st.one_of(
 def act(story: RecordedStory, action: tuple[Any, ...]) -> None:
     """One thing that may happen to a daemon."""
     match action:
-        case ("find", name, probe, severity, hard):
-            story.find(name, probe, severity, hard=hard)
+        case ("find", name, probe, severity, hard, rung):
+            story.find(name, probe, severity, hard=hard, rung=rung)
         case ("quarantine", name):
             story.quarantine(name)
         case ("release", name):
@@ -139,6 +145,42 @@ def test_with_nothing_changed_the_same_transitions_come_out(actions: list[tuple[
     replayed = story.replay()
     assert keys(replayed.moves) == keys(story.happened())
     assert replayed.diverged_utc is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ACTIONS, max_size=40))
+def test_a_recording_of_before_decides_the_same(actions: list[tuple[Any, ...]]) -> None:
+    """One that has the rungs in the evidence, those of the anomalies a life began with too."""
+    story = RecordedStory()
+    for action in actions:
+        act(story, action)
+    story.wait(60)
+    old = [(utc, at, as_before(record)) for utc, at, record in story.recording()]
+    assert keys(Replay((), story.happened()).run(old).moves) == keys(story.happened())
+
+
+def as_before(record: Record) -> Record:
+    """Give the record as it was written when a finding's rung was in its evidence."""
+    written = json.loads(msgspec.json.encode(record))
+    given = written.get("input") or {}
+    for found in (given, *(standing["finding"] for standing in written.get("anomalies", ()))):
+        if named := found.pop("rung", None):
+            found["evidence"] = {**found.get("evidence", {}), "rung": named}
+    read: Record = msgspec.json.decode(json.dumps(written).encode(), type=Record)
+    return read
+
+
+def test_a_recording_with_a_rung_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    """And which one; it was taken for the probe's own before."""
+    database = apsw.Connection(str(tmp_path / "state.db"))
+    database.execute(RECORDING_SCHEMA)
+    found = (
+        '{"type": "found", "probe": "token_rate", "subsystem": "a", "severity": 2, "at": 1, "evidence": %s}'
+    )
+    body = f'{{"type": "cycle", "input": {found % json.dumps({"rung": "frezee"})}}}'
+    database.execute("INSERT INTO recording(utc, at, began, record) VALUES (1, 1, 1, ?)", (body.encode(),))
+    with pytest.raises(RecordingError, match=r"'frezee' is no rung; there are: open, throttle, block"):
+        list(RecordedHistory(tmp_path / "state.db").records(0))
 
 
 def test_a_forced_move_is_recorded_and_comes_out_again() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from statemachine.assessor import LONGEST_MEMORY, Anomaly, Assessor, Cleared, Hysteresis, Raised
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 RULE = Hysteresis(raise_after=2, out_of=3, clear_after_seconds=60.0)
 
@@ -50,13 +51,12 @@ def test_a_hard_fact_raises_at_once_if_it_is_bad() -> None:
 def test_a_firmer_rung_is_taken_up_and_a_milder_one_is_not() -> None:
     """What began as told only is held once a finding calls for it; and stays so until it clears."""
     assessor = Assessor({}, RULE)
-    rungs = ["open", "throttle", "open", None, "stop", "stop"]
+    rungs = [Rung.OPEN, Rung.THROTTLE, Rung.OPEN, None, Rung.STOP, Rung.STOP]
     seen = []
     for at, rung in enumerate(rungs):
-        evidence = {} if rung is None else {"rung": rung}
-        assessor.observe(Finding("burn", "a", Severity.ANOMALY, at, evidence=evidence, hard=True))
-        seen.append(assessor.active[0].finding.evidence.get("rung"))
-    assert seen == ["open", "throttle", "throttle", "throttle", "stop", "stop"]
+        assessor.observe(Finding("burn", "a", Severity.ANOMALY, at, hard=True, rung=rung))
+        seen.append(assessor.active[0].finding.rung)
+    assert seen == [Rung.OPEN, *[Rung.THROTTLE] * 3, Rung.STOP, Rung.STOP]
 
 
 def test_growing_worse_is_said_once_and_easing_is_not() -> None:

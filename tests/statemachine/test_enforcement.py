@@ -7,6 +7,7 @@ import pytest
 from statemachine.assessor import Assessor, Hysteresis
 from statemachine.enforcement import OBSERVED, Enforcement
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
+from statemachine.rung import Rung
 
 
 def finding(
@@ -15,13 +16,13 @@ def finding(
     probe: str = "token_rate",
     severity: Severity = Severity.ANOMALY,
 ) -> Finding:
-    evidence = {"detector": detector, "rung": "throttle"} if detector else {}
-    return Finding(probe, subsystem, severity, 1.0, "too much", evidence=evidence, hard=True)
+    evidence, rung = ({"detector": detector}, Rung.THROTTLE) if detector else ({}, None)
+    return Finding(probe, subsystem, severity, 1.0, "too much", evidence=evidence, hard=True, rung=rung)
 
 
 def test_what_is_observed_is_a_warning_that_calls_for_nothing_and_says_so() -> None:
     judged = Enforcement(frozenset({"busy_cusum"})).judge(finding())
-    assert (judged.severity, judged.hard, judged.evidence["rung"]) == (Severity.WARNING, False, "open")
+    assert (judged.severity, judged.hard, judged.rung) == (Severity.WARNING, False, Rung.OPEN)
     assert judged.reason == "too much" + OBSERVED
     assert judged.evidence["observed"]
     assert Assessor({}, Hysteresis(1, 1)).observe(judged) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from statemachine.containment import Rung
-from statemachine.finding import RUNG_LABELS, AnomalyKey, Finding, Severity
+from statemachine.finding import AnomalyKey, Finding, Severity
 
 
 @pytest.mark.parametrize(
@@ -36,24 +38,29 @@ def test_severities_are_ordered_and_have_words() -> None:
 @pytest.mark.parametrize(
     ("new", "old", "climbs"),
     [
-        ("freeze", "throttle", True),
-        ("throttle", "freeze", False),
-        ("freeze", "freeze", False),
-        (None, "open", True),  # the probe's own rung
-        (None, "throttle", False),
-        ("stop", None, False),
-        ("frezee", "open", True),  # none there is: the probe's own
+        (Rung.FREEZE, Rung.THROTTLE, True),
+        (Rung.THROTTLE, Rung.FREEZE, False),
+        (Rung.FREEZE, Rung.FREEZE, False),
+        (None, Rung.OPEN, True),  # the probe's own rung
+        (None, Rung.THROTTLE, False),
+        (Rung.STOP, None, False),
+        (None, None, False),
     ],
 )
-def test_a_firmer_rung_climbs(new: str | None, old: str | None, climbs: bool) -> None:
+def test_a_firmer_rung_climbs(new: Rung | None, old: Rung | None, climbs: bool) -> None:
     """What an anomaly began with is not what it must stay at."""
-    first, then = (
-        Finding("cascade", "chat", Severity.ANOMALY, 0.0, evidence={} if rung is None else {"rung": rung})
-        for rung in (old, new)
-    )
+    first, then = (Finding("cascade", "chat", Severity.ANOMALY, 0.0, rung=rung) for rung in (old, new))
     assert then.climbs_above(first) is climbs
 
 
-def test_the_labels_are_those_of_the_ladder() -> None:
-    """In its order."""
-    assert tuple(rung.label for rung in Rung) == RUNG_LABELS
+@pytest.mark.parametrize("wrong", ["freeze", "frezee", "", 3])
+def test_a_rung_that_is_none_is_refused(wrong: object) -> None:
+    """Also a label: it is turned into a rung where it is read."""
+    with pytest.raises(TypeError, match=f"vram: the rung of a finding is a Rung or None, not {wrong!r}"):
+        Finding("vram", "chat", Severity.ANOMALY, 0.0, rung=cast("Rung", wrong))
+
+
+def test_a_rung_in_the_evidence_is_refused() -> None:
+    """Nobody would decide by it, and the probe's own rung would hold without a word."""
+    with pytest.raises(TypeError, match="vram: what a finding calls for is its field `rung`"):
+        Finding("vram", "chat", Severity.ANOMALY, 0.0, evidence={"rung": "frezee"})

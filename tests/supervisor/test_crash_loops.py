@@ -17,6 +17,7 @@ from probes.subsystems import SubsystemExited
 from statemachine.assessor import Raised
 from statemachine.clock import ManualClock
 from statemachine.finding import HOST, Finding
+from statemachine.rung import Rung
 
 HOUR = 3_600.0
 SHIPPED = load()
@@ -116,7 +117,7 @@ async def test_a_loop_is_told_and_held_within_the_hour(lives: tuple[float, ...],
     house = House()
     await house.loop(lives, HOUR, ready=ready)
     told = [finding for finding in house.raised if finding.subsystem == "vllm"]
-    held = [finding for finding in told if "rung" not in finding.evidence]
+    held = [finding for finding in told if finding.rung is None]
     assert held
     assert held[0].at - house.began <= HOUR
     assert {finding.subsystem for finding in house.raised} == {"vllm"}
@@ -127,7 +128,7 @@ async def test_with_exit_status_0_too(life: float) -> None:
     """A service that is always restarted, and ends by itself again and again."""
     house = House()
     await house.loop([life], HOUR, config=RestartConfig(policy="always"), succeeded=True)
-    assert "rung" not in house.raised[-1].evidence
+    assert house.raised[-1].rung is None
 
 
 @pytest.mark.parametrize("life", [45.0, 300.0, 1_199.0])
@@ -158,7 +159,7 @@ async def test_a_crash_now_and_then_is_never_held() -> None:
     while house.seconds < 24 * HOUR:
         await house.die("vllm", 2 * HOUR)
     assert house.given_up_at is None
-    assert all(finding.evidence.get("rung") == "open" for finding in house.raised)
+    assert all(finding.rung is Rung.OPEN for finding in house.raised)
 
 
 async def test_honest_crashes_of_a_day_are_nothing() -> None:

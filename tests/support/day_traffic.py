@@ -32,6 +32,7 @@ from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
+from statemachine.rung import Rung
 
 DAY = 86_400.0
 SAMPLE_SECONDS = 30.0
@@ -463,7 +464,7 @@ class Day:
                 self.report.false_alarms.append((now, finding.subsystem, f"{detector}: {finding.reason}"))
             self._last_alarm[finding.subsystem, detector] = now
             return
-        rung = str(finding.evidence.get("rung", "freeze"))
+        rung = (Rung.FREEZE if finding.rung is None else finding.rung).label
         seen = Sighting(now - running.at, running.tokens, rung)
         self.report.sightings[running.name].setdefault(detector, seen)
         if self._stop_when_seen:

@@ -141,8 +141,10 @@ def finding(
     severity: Severity = Severity.ANOMALY,
     *,
     hard: bool = True,
+    rung: Rung | None = None,
 ) -> Finding:
-    return Finding(probe, subsystem, severity, clock.monotonic(), f"{probe} of {subsystem}", hard=hard)
+    reason = f"{probe} of {subsystem}"
+    return Finding(probe, subsystem, severity, clock.monotonic(), reason, hard=hard, rung=rung)
 
 
 @cache
@@ -199,8 +201,9 @@ class Story:
         severity: Severity = Severity.ANOMALY,
         *,
         hard: bool = True,
+        rung: Rung | None = None,
     ) -> Phase:
-        return self.tell(finding(self.clock, subsystem, probe, severity, hard=hard))
+        return self.tell(finding(self.clock, subsystem, probe, severity, hard=hard, rung=rung))
 
     def quarantine(self, subsystem: str) -> Phase:
         return self.find(subsystem, OPERATOR)

@@ -10,6 +10,7 @@ from turn_streams import Ask, Client, Heard, Players, Refused, Wait
 
 from probes.blame import Fault
 from probes.turns import Last
+from statemachine.rung import Rung
 
 LONG = 120
 
@@ -136,7 +137,7 @@ def test_a_runaway_is_found_soon_and_slowed_first(name: str) -> None:
     assert detector in heard.detectors
     assert heard.at_turn is not None
     assert heard.at_turn <= turns
-    assert heard.bad[0].evidence["rung"] == "throttle"
+    assert heard.bad[0].rung is Rung.THROTTLE
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_what_goes_on_under_its_throttle_is_frozen(name: str) -> None:
                 yield Wait(10.0)
 
     heard = players.play(*(slowed(client) for client in clients()), most_turns=60)
-    frozen = [f for f in heard.bad if f.evidence["rung"] == "freeze"]
+    frozen = [f for f in heard.bad if f.rung is Rung.FREEZE]
     assert frozen
     assert frozen[0].probe == "token_burn"
     assert 120 <= frozen[0].at - heard.at_seconds <= 150
@@ -173,7 +174,7 @@ def test_a_throttled_client_that_does_other_work_is_not_frozen() -> None:
             yield Wait(10.0)
 
     heard = players.play(client())
-    assert {f.evidence["rung"] for f in heard.bad} == {"throttle"}
+    assert {f.rung for f in heard.bad} == {Rung.THROTTLE}
     assert max(f.at for f in heard.bad) < 60
 
 

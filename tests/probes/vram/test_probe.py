@@ -236,7 +236,8 @@ async def test_closing_the_probe_closes_its_prober() -> None:
     ("values", "key"),
     [
         ({"warn_ratio": 0.98}, "warn_ratio"),
-        ({"limit_ratio": 1.1}, "warn_ratio"),
+        ({"limit_ratio": 1.1}, "limit_ratio"),
+        ({"limit_ratio": 0.8}, "warn_ratio"),
         ({"interval_seconds": 0}, "interval_seconds"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
         ({"growth_window_seconds": 0}, "growth_window_seconds"),
