@@ -100,7 +100,7 @@ CHAPTERS = (
             Typed('epactl start chat --reason "morning"'),
             Typed('epactl quarantine nobody --reason "a typo"', 4),
             Typed("epactl quarantine chat", 2),
-            Typed('epactl budget set chat tokens_per_minute=20000 --reason "a long night"'),
+            Typed('epactl budget set chat tokens_per_minute=20k --reason "a long night"'),
             Typed("epactl budget"),
             Typed('epactl budget set chat tokens_per_minute=configured --reason "morning"'),
             Typed('epactl key rotate chat --reason "yearly"'),

@@ -228,7 +228,8 @@ def _add_budgets(commands: Commands) -> None:
         "limits",
         metavar="LIMIT=VALUE",
         nargs="+",
-        help="as tokens_per_hour=200000; 0 is no limit, LIMIT=configured leaves it to the configuration again",
+        help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
+        "LIMIT=configured leaves it to the configuration again",
     )
 
 

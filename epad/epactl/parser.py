@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # People's fingers know these from other programs; the help shows each command once, under its own name.
 ALIASES = {"status": ("ps", "ls", "list"), "explain": ("describe",), "logs": ("log",), "list": ("ls",)}
 
+# argparse asks for a translation of the same few words for each parser: 650 looks for files that are not there, a third
+# of what it takes to make the command line.
+argparse._ = cache(argparse._)  # type: ignore[attr-defined]
+
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""

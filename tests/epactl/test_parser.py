@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gettext
 import json
 import subprocess
 from pathlib import Path
@@ -160,6 +161,15 @@ async def test_a_subsystem_without_limits_has_none(door: Door, capsys: pytest.Ca
     """That it is not in the list of limits does not make it unknown."""
     assert await epactl(door, "budget", "wargame") == 0
     assert capsys.readouterr().out == "no limits\n"
+
+
+def test_no_file_is_looked_for_to_make_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Translations of the few words that argparse adds are asked for once, not by each of forty parsers."""
+    asked: list[str] = []
+    command_line.make_parser()
+    monkeypatch.setattr(gettext, "find", lambda domain, *_rest, **_more: asked.append(domain))
+    command_line.make_parser()
+    assert asked == []
 
 
 def offered(typed: str) -> list[str]:

@@ -108,11 +108,13 @@ def _pair(text: str) -> tuple[str, float | None]:
     name, _, value = text.partition("=")
     if value == CONFIGURED:
         return name, None
-    try:
-        number = float(value) if "." in value else int(value)
-    except ValueError:
-        number = -1
-    if not name or not 0 <= number < MOST:
-        way = f"give LIMIT=NUMBER (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200000"
+    way = f"give LIMIT=AMOUNT (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200k"
+    if not name or not value:
         raise UsageError(f"{text!r} is no limit; {way}")
+    try:
+        number = limits.read(value)
+    except limits.AmountError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if not 0 <= number < MOST:
+        raise UsageError(f"{text!r} is no limit, for it is not at least 0 and under 2^63; {way}")
     return name, number
