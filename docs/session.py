@@ -121,6 +121,8 @@ CHAPTERS = (
             Typed("epactl ledger show 1"),
             Typed("epactl ledger export | head -n 1"),
             Typed("epactl ledger size"),
+            Typed("epactl usage"),
+            Typed("epactl usage --since 1h --by model"),
             Typed("epactl ledger head"),
             Typed("epactl ledger prove 1 | head -c 300"),
             Typed('epactl ledger accept-loss --reason "the disk was lost"'),

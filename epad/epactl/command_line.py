@@ -12,6 +12,7 @@ from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
+from epad.epactl.commands import usage as ctl_usage
 from epad.epactl.parser import Commands, Formatter, Parser, add_rehearsal
 
 EXIT_CODES = """exit status:
@@ -54,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (
         _add_budgets,
+        _add_usage,
         _add_lifeboat,
         _add_checkpoints,
         _add_datastores,
@@ -183,6 +185,20 @@ def _add_ledger(commands: Commands) -> None:
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
     ledger.order("accept-loss", orders.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, size, head, prove)
+
+
+def _add_usage(commands: Commands) -> None:
+    usage = commands.add("usage", ctl_usage.usage, "Turns, tokens and money, out of the ledger.")
+    usage.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.moment,
+        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+    )
+    usage.add_argument(
+        "--by", choices=ctl_usage.GROUPS, default="agent", help="a row for each of these (agent)"
+    )
+    _add_state(usage)
 
 
 def _add_subsystems(commands: Commands) -> None:
