@@ -70,6 +70,14 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser, socket: str | None, output: str) -> None:
     parser.add_argument("--socket", metavar="PATH", default=socket, help="the daemon's control socket")
     parser.add_argument("-o", "--output", choices=arguments.OUTPUTS, default=output, help="how to answer")
+    parser.add_argument(
+        "--json",
+        dest="output",
+        action="store_const",
+        const="json",
+        default=argparse.SUPPRESS,
+        help="short for -o json",
+    )
 
 
 def _add_state(*parsers: argparse.ArgumentParser) -> None:

@@ -34,6 +34,11 @@ async def epactl(door: Door, *words: str) -> int:
         ("budget show chat", "budget chat"),
         ("budget show all -o json", "budget all -o json"),
         ("budget show", "budget"),
+        ("status -o json", "status --json"),
+        ("status -o json", "--json status"),
+        ("explain chat -o json", "--json describe chat"),
+        ("phase -o json", "phase --json"),
+        ("budget show chat -o json", "budget chat --json"),
     ],
 )
 async def test_another_word_does_the_same(
@@ -44,6 +49,16 @@ async def test_another_word_does_the_same(
     said = capsys.readouterr().out
     assert await epactl(door, *other.split()) == 0
     assert capsys.readouterr().out == said
+
+
+def test_json_is_short_for_an_output_everywhere() -> None:
+    """Wherever an output can be chosen; and where none is, the usual one stays."""
+    for node in shell.nodes(command_line.make_parser()):
+        assert ("--json" in node.names) == ("--output" in node.names), node.words
+    parser = command_line.make_parser()
+    assert parser.parse_args(["status"]).output == "table"
+    assert parser.parse_args(["--json", "status", "-o", "wide"]).output == "wide"
+    assert parser.parse_args(["checkpoint", "ls", "--json"]).output == "json"
 
 
 def test_a_list_is_ls_too_wherever_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
