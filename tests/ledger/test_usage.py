@@ -13,6 +13,8 @@ from ledger_world import BOOT, closing, config, flip, opening, stored, turn_id
 
 from epad.ledger import usage
 from epad.ledger.entry import CloseTurn
+from epad.ledger.query import opening as opened_by
+from epad.ledger.query import unclosed_turns
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.rows import open_reader
 from epad.ledger.store import Ledger
@@ -106,6 +108,18 @@ async def test_a_damaged_end_counts_as_open(tmp_path: Path) -> None:
         1,
         100,
     )
+
+
+async def test_a_turn_that_ends_while_it_is_counted_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was open when the open ones were read, and has ended when the ends are: it is ended."""
+    path = tmp_path / "ledger.db"
+    await fill(path, ManualClock())
+    with contextlib.closing(open_reader(path)) as connection:
+        seen_open = [*unclosed_turns(connection), *opened_by(connection, turn_id(1))]
+    monkeypatch.setattr(usage, "unclosed_turns", lambda _connection: seen_open)
+    assert account(path, "agent").rows == {"chat": CHAT, "agent": AGENT}
 
 
 COUNTS = st.integers(0, 10**9)
