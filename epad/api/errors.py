@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from epad.formatting.nearest import fix
 from epad.operations.protocol import ConflictError, UnknownNameError
 
 MAX_BODY_BYTES = 64 * 1024
@@ -29,8 +30,8 @@ def translate(error: Exception, request: web.Request) -> ApiError:
         case ApiError():
             return error
         case UnknownNameError():
-            known = ", ".join(error.known) or f"none{error.declared_by}"
-            return ApiError(404, f"unknown_{error.kind}", str(error), f"there are: {known}")
+            none = "" if error.known else error.declared_by
+            return ApiError(404, f"unknown_{error.kind}", str(error), fix(error.name, error.known) + none)
         case ConflictError():
             return ApiError(409, "conflict", str(error), "see `epactl status` and `epactl explain`")
         case web.HTTPException():

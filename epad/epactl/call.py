@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from epad.api.client import ControlClient, NotRunningError, RefusedError
+from epad.api.client import ControlClient, NotRunningError, RefusedError, UnknownNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ SYSTEM_RUNTIME = "/run/epad"
 SYSTEM_STATE = "/var/lib/epad"
 # Of these files each state directory that was ever used holds one.
 _OF_A_STATE = ("ledger.db", "state.db", "daemon.lock")
+
+
+def unknown_subsystem(name: str, status: Mapping[str, Any]) -> UnknownNameError:
+    """The error for a name that no subsystem of a status has; it names the nearest."""
+    from epad.formatting.nearest import fix  # noqa: PLC0415
+
+    return UnknownNameError(
+        f"there is no subsystem {name!r}",
+        fix(name, [subsystem["name"] for subsystem in status["subsystems"]]),
+    )
 
 
 class UsageError(Exception):

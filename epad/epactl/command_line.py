@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-from functools import cache
 
 from epad import __version__
 from epad.epactl import arguments
+from epad.epactl.commands import about, daemon, emergency, keys, local, orders, shell, upgrade, watch
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
-from epad.epactl.commands import daemon, emergency, local, orders, shell, upgrade, watch
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from epad.epactl.call import Call
+from epad.epactl.commands import usage as ctl_usage
+from epad.epactl.parser import Commands, Formatter, Parser, add_rehearsal
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -38,91 +32,30 @@ environment:
   EPAD_SOCKET   the control socket; otherwise the first there is of /run/epad, $XDG_RUNTIME_DIR/epad and
                 ~/.local/state/epad/run
   NO_COLOR      no colours
+
+other words: status: ps, ls, list; explain: describe; logs: log; where there is a list: ls
 """
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-@cache
-def _columns() -> int:
-    chosen = os.environ.get("COLUMNS", "")
-    if chosen.isdecimal() and int(chosen):
-        return int(chosen)
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
-
-
-class _Commands:
-    """The commands of one level; each takes the common options too."""
-
-    def __init__(
-        self,
-        commands: argparse._SubParsersAction[argparse.ArgumentParser],
-        common: argparse.ArgumentParser,
-    ) -> None:
-        self._commands = commands
-        self._common = common
-
-    def add(self, name: str, run: Callable[[Call], int], words: str) -> argparse.ArgumentParser:
-        """A command that does something."""
-        parser = self._commands.add_parser(
-            name, parents=[self._common], help=words, description=words, formatter_class=_Formatter
-        )
-        parser.set_defaults(run=run)
-        return parser
-
-    def order(self, name: str, run: Callable[[Call], int], words: str) -> argparse.ArgumentParser:
-        """A command that changes something: it takes a reason, and can be rehearsed."""
-        parser = self.add(name, run, words)
-        parser.add_argument(
-            "--reason", metavar="TEXT", type=arguments.reason, required=True, help="why; it is recorded"
-        )
-        _add_rehearsal(parser)
-        return parser
-
-    def order_about(
-        self, name: str, run: Callable[[Call], int], words: str, what: str = "subsystem"
-    ) -> argparse.ArgumentParser:
-        """An order about one thing that is named."""
-        parser = self.order(name, run, words)
-        parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {what}")
-        return parser
-
-    def group(self, name: str, words: str) -> _Commands:
-        """A command that is only the first word of others."""
-        parser = self._commands.add_parser(name, help=words, formatter_class=_Formatter)
-        return self.below(parser, required=True)
-
-    def below(self, parser: argparse.ArgumentParser, *, required: bool = False) -> _Commands:
-        """The commands that may (or must) follow another."""
-        return _Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "epactl",
         description="Look at a running epad and give it orders.",
         epilog=EXIT_CODES,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"epactl {__version__}")
     _add_common(parser, socket=None, output="table")
     # After the command too, where people write them; suppressed defaults leave what came before alone.
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
-    commands = _Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
+    commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
     for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_subsystems, _add_daemon, _add_keys):
         add(commands)
     for add in (
         _add_budgets,
+        _add_usage,
         _add_lifeboat,
         _add_checkpoints,
         _add_datastores,
@@ -137,10 +70,14 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser, socket: str | None, output: str) -> None:
     parser.add_argument("--socket", metavar="PATH", default=socket, help="the daemon's control socket")
     parser.add_argument("-o", "--output", choices=arguments.OUTPUTS, default=output, help="how to answer")
-
-
-def _add_rehearsal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="say what it would be about, and do nothing")
+    parser.add_argument(
+        "--json",
+        dest="output",
+        action="store_const",
+        const="json",
+        default=argparse.SUPPRESS,
+        help="short for -o json",
+    )
 
 
 def _add_state(*parsers: argparse.ArgumentParser) -> None:
@@ -148,7 +85,7 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
         parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
-def _add_looks(commands: _Commands) -> None:
+def _add_looks(commands: Commands) -> None:
     """How it is now."""
     status = commands.add("status", daemon.status, "The phase, the subsystems, what is wrong.")
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
@@ -169,7 +106,7 @@ def _add_looks(commands: _Commands) -> None:
         )
 
 
-def _add_reasons(commands: _Commands) -> None:
+def _add_reasons(commands: Commands) -> None:
     """Why it is so."""
     phase = commands.add("phase", daemon.phase, "The phase and how it came about.")
     how = phase.add_mutually_exclusive_group()
@@ -181,7 +118,7 @@ def _add_reasons(commands: _Commands) -> None:
         help="enter it now, if only waiting stands in the way; needs --reason",
     )
     phase.add_argument("--reason", metavar="TEXT", type=arguments.reason, help="why --force; it is recorded")
-    _add_rehearsal(phase)
+    add_rehearsal(phase)
     explain = commands.add("explain", daemon.explain, "Why: from finding to result.")
     explain.add_argument(
         "subject",
@@ -196,9 +133,12 @@ def _add_reasons(commands: _Commands) -> None:
     commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
 
 
-def _add_texts(commands: _Commands) -> None:
+def _add_texts(commands: Commands) -> None:
     """What was said."""
     events = commands.add("events", daemon.events, "What happened.")
+    events.add_argument(
+        "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
+    )
     events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
     events.add_argument(
         "--since",
@@ -232,7 +172,7 @@ def _add_texts(commands: _Commands) -> None:
     )
 
 
-def _add_ledger(commands: _Commands) -> None:
+def _add_ledger(commands: Commands) -> None:
     ledger = commands.group("ledger", "The turn ledger.")
     verify = ledger.add("verify", ctl_ledger.verify, "Check every record against signed heads.")
     how = verify.add_mutually_exclusive_group()
@@ -255,7 +195,21 @@ def _add_ledger(commands: _Commands) -> None:
     _add_state(verify, show, export, size, head, prove)
 
 
-def _add_subsystems(commands: _Commands) -> None:
+def _add_usage(commands: Commands) -> None:
+    usage = commands.add("usage", ctl_usage.usage, "Turns, tokens and money, out of the ledger.")
+    usage.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.moment,
+        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+    )
+    usage.add_argument(
+        "--by", choices=ctl_usage.GROUPS, default="agent", help="a row for each of these (agent)"
+    )
+    _add_state(usage)
+
+
+def _add_subsystems(commands: Commands) -> None:
     """Orders about one subsystem."""
     commands.order_about("quarantine", orders.quarantine, "Hold a subsystem.")
     commands.order_about("release", orders.release, "Let a subsystem go.")
@@ -266,25 +220,31 @@ def _add_subsystems(commands: _Commands) -> None:
     commands.order_about("start", orders.release, "Let a stopped subsystem run: as release.")
 
 
-def _add_daemon(commands: _Commands) -> None:
+def _add_daemon(commands: Commands) -> None:
     """Orders about the daemon as a whole."""
     commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
     reload = commands.add("reload", orders.reload, "Read the configuration again.")
     reload.add_argument(
         "--reason", metavar="TEXT", type=arguments.reason, default="asked for", help="why; it is recorded"
     )
-    _add_rehearsal(reload)
+    add_rehearsal(reload)
 
 
-def _add_keys(commands: _Commands) -> None:
+def _add_keys(commands: Commands) -> None:
     key = commands.group("key", "The gateway keys.")
+    _add_state(key.add("list", keys.show_list, "Which there are; never a key itself."))
     key.order_about("rotate", orders.key_rotate, "Give a subsystem a new key.")
     key.order_about("revoke", orders.key_revoke, "Take a subsystem's keys away.")
 
 
-def _add_budgets(commands: _Commands) -> None:
+def _add_budgets(commands: Commands) -> None:
     budget = commands.add("budget", ctl_budget.show, "What may be spent, is spent, and is left; who set it.")
     below = commands.below(budget)
+    shown = below.add("show", ctl_budget.show, "All limits, or those of one; `budget NAME` is the same.")
+    shown.add_argument(
+        "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
+    )
+    budget.otherwise = "show"
     change = below.order_about(
         "set", ctl_budget.change, "Change limits while all goes on.", "subsystem, group:NAME, or all"
     )
@@ -292,11 +252,12 @@ def _add_budgets(commands: _Commands) -> None:
         "limits",
         metavar="LIMIT=VALUE",
         nargs="+",
-        help="as tokens_per_hour=200000; 0 is no limit, LIMIT=configured leaves it to the configuration again",
+        help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
+        "LIMIT=configured leaves it to the configuration again",
     )
 
 
-def _add_lifeboat(commands: _Commands) -> None:
+def _add_lifeboat(commands: Commands) -> None:
     lifeboat = commands.group("lifeboat", "The last resort.")
     enter = lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
     enter.add_argument("--yes", action="store_true", help="do not ask")
@@ -315,7 +276,7 @@ def _add_lifeboat(commands: _Commands) -> None:
     _add_state(relaunch, listing, inspect)
 
 
-def _add_checkpoints(commands: _Commands) -> None:
+def _add_checkpoints(commands: Commands) -> None:
     checkpoint = commands.group("checkpoint", "Checkpoints.")
     checkpoint.order("create", orders.checkpoint_create, "Make one now.")
     show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
@@ -334,12 +295,12 @@ def _add_checkpoints(commands: _Commands) -> None:
     _add_state(show, verify, restore)
 
 
-def _add_datastores(commands: _Commands) -> None:
+def _add_datastores(commands: Commands) -> None:
     datastore = commands.group("datastore", "Stores that other programs write.")
     datastore.order_about("accept", orders.datastore_accept, "Take one as it is for sound.", "datastore")
 
 
-def _add_simulation(commands: _Commands) -> None:
+def _add_simulation(commands: Commands) -> None:
     simulate = commands.add(
         "simulate", ctl_simulate.simulate, "What would have happened under other thresholds."
     )
@@ -360,7 +321,7 @@ def _add_simulation(commands: _Commands) -> None:
     _add_state(simulate)
 
 
-def _add_machine(commands: _Commands) -> None:
+def _add_machine(commands: Commands) -> None:
     """What works on this machine's files, without a daemon."""
     doctor = commands.add("doctor", local.doctor, "What this machine offers, and the fix for the rest.")
     config = commands.group("config", "The configuration.")
@@ -377,9 +338,12 @@ def _add_machine(commands: _Commands) -> None:
     _add_state(doctor, everything)
 
 
-def _add_shells(commands: _Commands) -> None:
+def _add_shells(commands: Commands) -> None:
     completion = commands.add(
         "completion", shell.completion_command(make_parser), "What a shell offers at Tab."
     )
     completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
+    helped = commands.add("help", about.help_command(make_parser), "How a command is used.")
+    helped.add_argument("words", metavar="COMMAND", nargs="*", help="the command; without one, all of them")
+    commands.add("version", about.version, "Which epactl this is.")
     commands.add("man", shell.man_command(make_parser), "The manual page, for man -l.")

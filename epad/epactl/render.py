@@ -25,6 +25,8 @@ WIDE = 1_000
 # What the table shows of why something is held; `epactl status NAME` and `explain` have it all.
 HOLD_CHARACTERS = 40
 LAST_INCIDENT = "the last incident"
+SUMMARY_LINES = 5  # of an explanation: what fits into one look
+DONE = "done"
 
 _RESET = "\x1b[0m"
 _STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
@@ -233,17 +235,16 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
-    """What is true now, then the chain, one link a line, with the ids that join to events, ledger and logs.
+    """A summary, then the chain, one link a line, with the ids that join to events, ledger and logs.
 
     With `evidence`, each link is followed by its fields.
     """
-    chain = explanation["chain"]
-    summary = [clean(sentence["line"]) for sentence in explanation.get("summary", ())]
+    chain, summary = explanation["chain"], explain_summary(explanation)
     subject = clean(explanation.get("subject") or "the last decision")
     if not chain:
         last = explanation.get("subject") == LAST_INCIDENT
         return summary or ["no incident yet" if last else f"{subject}: nothing was decided"]
-    lines = [*summary, *([""] if summary else []), f"why: {style.paint(subject, 'bold')}"]
+    lines = [*summary, "", f"why: {style.paint(subject, 'bold')}"]
     for link in chain:
         text = clean(link["text"]) + ("" if evidence else _reason_of_step(link))
         lines.append(f"  {clean(link['at'])}  {clean(link['kind']):<8} {text}  [{clean(link['id'])}]")
@@ -252,6 +253,34 @@ def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence
             shown = " ".join(f"{clean(key)}={_value(value)}" for key, value in fields.items())
             lines.append(style.paint(f"      {shown}", "dim"))
     return lines
+
+
+def explain_summary(explanation: dict[str, Any]) -> list[str]:
+    """At most five lines: what is true now (else how it began), the last decision, and what came of the steps."""
+    chain, now = explanation["chain"], [clean(one["line"]) for one in explanation.get("summary", ())]
+    decided = [link for link in chain if link["kind"] == "rule"][-1:]
+    told = [f"decided {_at(link)}" for link in decided]
+    told += _steps_line([link for link in chain if link["kind"] == "result"])
+    if not now and chain[:1] != decided:
+        told.insert(0, f"began {_at(chain[0])}")
+    room = SUMMARY_LINES - len(told)
+    if len(now) > room:
+        now = [*now[: room - 1], f"and {len(now) - room + 1} more: epactl status"]
+    return now + told
+
+
+def _at(link: dict[str, Any]) -> str:
+    return f"{clean(link['at'])}: {clean(link['text'])}"
+
+
+def _steps_line(results: Sequence[dict[str, Any]]) -> list[str]:
+    """How many steps are done, and the first that is not; nothing where there were none."""
+    open_ones = [clean(link["text"]) for link in results if link["fields"].get("state") != DONE]
+    if not results:
+        return []
+    more = f" (and {len(open_ones) - 1} more)" if len(open_ones) > 1 else ""
+    rest = f"; not done: {open_ones[0]}{more}" if open_ones else ""
+    return [f"{len(results) - len(open_ones)} of {len(results)} step(s) done{rest}"]
 
 
 def _reason_of_step(link: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Budgets as text: what is used of a limit, in the limit's own unit."""
+"""Budgets as text: what is used of a limit, in the limit's own unit; and amounts as people type them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,39 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = "max_in_flight"
 MICROUSD = 1_000_000
+SHORT_FOR = {"k": 1_000, "K": 1_000, "M": 1_000_000}
+AS_TYPED = "a number, with k for thousands or M for millions: 20k, 1.5M, 200000"
+
+
+class AmountError(ValueError):
+    """A text that is no amount; the message says why, and how one is given."""
+
+
+def read(text: str) -> int | float:
+    """Read an amount as people type it: 200000, 200_000, 2.5, 20k, 1.5M. With k or M it is a whole number.
+
+    Raises AmountError.
+    """
+    factor = SHORT_FOR.get(text[-1:], 1)
+    try:
+        if factor > 1:
+            return _scaled(text, factor)
+        return float(text) if "." in text else int(text)
+    except ValueError as error:
+        if isinstance(error, AmountError):
+            raise
+        raise AmountError(f"{text!r} is no amount; give {AS_TYPED}") from None
+
+
+def _scaled(text: str, factor: int) -> int:
+    """A decimal fraction of thousands or millions, counted in whole numbers: none of it is lost. Raises ValueError."""
+    whole, point, part = text[:-1].partition(".")
+    if not all(digits.isascii() and digits.isdecimal() for digits in ([whole, part] if point else [whole])):
+        raise ValueError(text)
+    rest = int(part or 0) * factor
+    if rest % 10 ** len(part):
+        raise AmountError(f"{text!r} is no whole number; give {AS_TYPED}")
+    return int(whole) * factor + int(rest // 10 ** len(part))
 
 
 def count(number: int) -> str:

@@ -50,7 +50,7 @@ def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
         if isinstance(closed, TurnClosed):
             spends.append(Spend(closed.subsystem, closed.wall_ns, closed.charged_tokens))
         else:
-            spends.extend(_reserved(record) for record in _opening(connection, turn))
+            spends.extend(_reserved(record) for record in opening(connection, turn))
     spends.extend(_reserved(record) for record in unclosed_turns(connection) if record.wall_ns >= wall_ns)
     return spends
 
@@ -67,7 +67,8 @@ def unclosed_turns(connection: apsw.Connection, last: int = LAST) -> Iterator[Tu
             yield record
 
 
-def _opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
+def opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
+    """The record that opened a turn, where it is there and sound."""
     for sequence, body, leaf in fetch(connection, _OPENING, (turn,)):
         record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):

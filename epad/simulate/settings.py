@@ -13,6 +13,7 @@ from epad.configuration.checks import PROBES, cross_check
 from epad.configuration.schema import Config
 from epad.configuration.thresholds import token_burn_thresholds
 from epad.configuration.toml_lines import key_text
+from epad.formatting import amounts
 from epad.probing.build import make_assessor
 
 REPLAYED = (
@@ -35,7 +36,7 @@ class SettingError(Exception):
 
 
 def parse(texts: Sequence[str]) -> list[Setting]:
-    """Read `a.b.c=value`, the value as TOML (a bare word is a string). Raises SettingError."""
+    """Read `a.b.c=value`, the value as TOML (a bare word is a string), or as 20k in a budget. Raises SettingError."""
     return [_parse(text) for text in texts]
 
 
@@ -55,7 +56,15 @@ def _parse(text: str) -> Setting:
     try:
         return path, tomllib.loads(f"value = {value.strip()}")["value"]
     except ValueError:  # no TOML, or a number of more digits than Python reads
-        return path, value.strip()
+        return path, _amount(value.strip()) if "budget" in path or path[0] == "budgets" else value.strip()
+
+
+def _amount(text: str) -> int | float | str:
+    """An amount that is no TOML, as 20k; the text where it is none."""
+    try:
+        return amounts.read(text)
+    except amounts.AmountError:
+        return text
 
 
 def _can_be_tried(path: tuple[str, ...]) -> bool:

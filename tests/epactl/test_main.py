@@ -126,10 +126,25 @@ async def test_a_limit_is_set_with_a_reason(door: Door, capsys: pytest.CaptureFi
     assert "would set chat tokens_per_minute: 6,000 -> 1,000\nnothing was done\n" in capsys.readouterr().out
     assert await epactl(door, *set_it, "max_in_flight=0", "--dry-run") == 0
     assert "would set chat max_in_flight: no limit -> no limit" in capsys.readouterr().out
+    assert await epactl(door, *set_it, "tokens_per_minute=20k", "tokens_per_day=1.5M", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "tokens_per_minute: 6,000 -> 20,000\n" in said
+    assert "tokens_per_day: no limit -> 1,500,000\n" in said
     assert await epactl(door, *set_it, f"tokens_per_minute={2**53 + 2}", "--dry-run") == 1
     assert "would be refused: tokens_per_minute is 9" in capsys.readouterr().err
-    for wrong in ("tokens_per_minute", "=5", "tokens_per_minute=-1", "tokens_per_minute=lots"):
+    for wrong, why in (
+        ("tokens_per_minute", "give LIMIT=AMOUNT"),
+        ("=5", "give LIMIT=AMOUNT"),
+        ("tokens_per_minute=-1", "not at least 0"),
+        ("tokens_per_minute=10000000000000000M", "under 2^63"),
+        (
+            "tokens_per_minute=lots",
+            "tokens_per_minute: 'lots' is no amount; give a number, with k for thousands",
+        ),
+        ("tokens_per_minute=2m", "tokens_per_minute: '2m' is no amount"),
+    ):
         assert await epactl(door, *set_it, wrong) == 2
+        assert why in capsys.readouterr().err
     assert await epactl(door, "budget", "set", "chat", "tokens_per_minute=5") == 2
     assert await epactl(door, "budget", "set", "nobody", "tokens_per_minute=5", "--reason", "r") == 4
     assert not door.operations.limits

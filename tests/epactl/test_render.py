@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fake_operations import FakeOperations, gpu, status, subsystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +106,9 @@ async def test_an_explanation_shows_the_chain_with_its_ids() -> None:
     """Each link with the id that joins it to events and logs, and its evidence below."""
     lines = render.explain_lines(await FakeOperations().explain("wargame"))
     assert lines == [
+        "began 2026-01-01T00:00:00.000+00:00: too many",
+        "decided 2026-01-01T00:00:00.000+00:00: NORMAL -> QUARANTINE",
+        "",
         "why: wargame",
         "  2026-01-01T00:00:00.000+00:00  finding  too many  [anomaly-1]",
         '      value=5 evidence={"by": "a b"}',
@@ -200,11 +204,52 @@ async def test_an_explanation_begins_with_what_is_true_now_and_has_evidence_only
     step = {"kind": "step", "id": "step-1", "at": "now", "text": "hold wargame freeze"}
     told["chain"] = [*told["chain"], {**step, "fields": {"arguments": {"reason": "it loops", "wave": 0}}}]
     plain = render.explain_lines(told, evidence=False)
-    assert plain[:3] == ["wargame is frozen since 17:16: and so on?", "", "why: wargame"]
+    assert plain[0] == "wargame is frozen since 17:16: and so on?"
+    assert plain[1].startswith("decided 2026-01-01")
+    assert plain[2:4] == ["", "why: wargame"]
     assert not any("{" in line for line in plain)
     assert "hold wargame freeze: it loops  [step-1]" in plain[-1]
     assert any('evidence={"by": "a b"}' in line for line in render.explain_lines(told))
     assert render.explain_lines({"subject": "chat", "chain": [], "summary": [SENTENCE]}) == plain[:1]
+
+
+def _result(number: int, state: str) -> dict[str, object]:
+    text = f"hold chat{number}: {state} after 1 attempt(s)"
+    return {"kind": "result", "id": f"step-{number}", "at": "then", "text": text, "fields": {"state": state}}
+
+
+@pytest.mark.parametrize("troubles", [0, 1, 3, 4, 40])
+@pytest.mark.parametrize("states", ["", "done", "done pending failed"])
+async def test_the_summary_has_five_lines_at_most(troubles: int, states: str) -> None:
+    """However much is wrong; and what is left out is counted."""
+    told = {**await FakeOperations().explain("wargame"), "summary": [SENTENCE] * troubles}
+    told["chain"] = [*told["chain"], *(_result(n, state) for n, state in enumerate(states.split()))]
+    lines = render.explain_lines(told)
+    summary = lines[: lines.index("")]
+    assert summary == render.explain_summary(told)
+    assert len(summary) <= 5
+    shown = summary.count("wargame is frozen since 17:16: and so on?")
+    left_out = [line for line in summary if line.endswith("more: epactl status")]
+    assert left_out == ([f"and {troubles - shown} more: epactl status"] if shown < troubles else [])
+    assert any(line.startswith("began ") for line in summary) == (troubles == 0)
+    steps = [line for line in summary if "step(s) done" in line]
+    assert (
+        steps
+        == {
+            "": [],
+            "done": ["1 of 1 step(s) done"],
+            "done pending failed": [
+                "1 of 3 step(s) done; not done: hold chat1: pending after 1 attempt(s) (and 1 more)"
+            ],
+        }[states]
+    )
+
+
+def test_a_decision_that_nothing_led_to_is_told_once() -> None:
+    """It is no beginning of itself; without a chain there is neither."""
+    rule = {"kind": "rule", "id": "transition-2", "at": "then", "text": "QUARANTINE -> NORMAL", "fields": {}}
+    assert render.explain_summary({"chain": [rule]}) == ["decided then: QUARANTINE -> NORMAL"]
+    assert render.explain_summary({"chain": []}) == []
 
 
 def test_top_folds_a_long_sentence_so_that_its_end_is_read() -> None:

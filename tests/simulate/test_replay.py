@@ -310,7 +310,7 @@ def test_a_larger_budget_would_have_refused_nothing() -> None:
     """And so nothing would have been quarantined."""
     story = chatty(1_000)
     assert story.happened()
-    loose = story.replay("subsystems.chat.budget.tokens_per_minute=100000")
+    loose = story.replay("subsystems.chat.budget.tokens_per_minute=100k")
     assert loose.moves == []
     assert [row["would"] for row in loose.refusals] == [0]
 
@@ -338,3 +338,12 @@ def test_a_setting_that_cannot_be_tried_says_why(text: str, said: str) -> None:
     with pytest.raises(changed.SettingError) as error:
         changed.apply(shipped(), changed.parse([text]))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.5M", 1_500_000), ("20k", 20_000), ("7", 7), ("2m", "2m")])
+def test_a_budget_may_be_a_short_amount(text: str, value: object) -> None:
+    """As where it is set in earnest; elsewhere k and M mean nothing."""
+    for key in ("subsystems.chat.budget.tokens_per_day", "budgets.global.tokens_per_day"):
+        assert changed.parse([f"{key}={text}"]) == [(tuple(key.split(".")), value)]
+    with pytest.raises(changed.SettingError, match="dwell_seconds"):
+        changed.apply(shipped(), changed.parse(["policy.dwell_seconds=20k"]))

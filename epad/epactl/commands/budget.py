@@ -1,8 +1,8 @@
-"""`epactl budget` and `epactl budget set`."""
+"""`epactl budget`, of all or of one, and `epactl budget set`."""
 
 from __future__ import annotations
 
-from epad.api.client import FailedError, quote
+from epad.api.client import FailedError, UnknownNameError, quote
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
 from epad.formatting import amounts as limits
@@ -19,10 +19,25 @@ _HEADS = ("SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET BY")
 
 
 def show(call: Call) -> int:
-    """`epactl budget`."""
-    rows = call.client.get("/v1/budgets")["budgets"]
+    """`epactl budget [NAME]`. Raises UnknownNameError."""
+    rows, name = call.client.get("/v1/budgets")["budgets"], getattr(call.arguments, "name", None)
+    if name is not None:
+        rows = _of_scope(call, rows, name)
     call.terminal.show(rows, lines(rows, call.terminal.style))
     return EXIT_OK
+
+
+def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The limits of one; a subsystem may have none. Raises UnknownNameError."""
+    chosen = [row for row in rows if row["scope"] == name]
+    scopes = {row["scope"] for row in rows}
+    if not chosen:
+        scopes |= {subsystem["name"] for subsystem in call.client.get("/v1/status")["subsystems"]}
+    if name not in scopes:
+        from epad.formatting.nearest import fix  # noqa: PLC0415
+
+        raise UnknownNameError(f"there is no budget {name!r}", fix(name, sorted(scopes)))
+    return chosen
 
 
 def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
@@ -93,11 +108,13 @@ def _pair(text: str) -> tuple[str, float | None]:
     name, _, value = text.partition("=")
     if value == CONFIGURED:
         return name, None
+    way = f"give LIMIT=AMOUNT (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200k"
+    if not name or not value:
+        raise UsageError(f"{text!r} is no limit; {way}")
     try:
-        number = float(value) if "." in value else int(value)
-    except ValueError:
-        number = -1
-    if not name or not 0 <= number < MOST:
-        fix = f"give LIMIT=NUMBER (0 is no limit) or LIMIT={CONFIGURED}, as in tokens_per_hour=200000"
-        raise UsageError(f"{text!r} is no limit; {fix}")
+        number = limits.read(value)
+    except limits.AmountError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if not 0 <= number < MOST:
+        raise UsageError(f"{text!r} is no limit, for it is not at least 0 and under 2^63; {way}")
     return name, number

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from epad.api.client import NotRunningError, UnknownNameError, quote
+from epad.api.client import NotRunningError, quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_NOT_NORMAL, EXIT_OK, Call, UsageError
+from epad.epactl.call import EXIT_FAILED, EXIT_NOT_NORMAL, EXIT_OK, Call, UsageError, unknown_subsystem
 from epad.formatting.text import clean
 
 TYPE_CHECKING = False
@@ -33,8 +33,7 @@ def status(call: Call) -> int:
     else:
         chosen = [subsystem for subsystem in answer["subsystems"] if subsystem["name"] == name]
         if not chosen:
-            known = ", ".join(subsystem["name"] for subsystem in answer["subsystems"]) or "none"
-            raise UnknownNameError(f"there is no subsystem {name!r}", f"there are: {known}")
+            raise unknown_subsystem(name, answer)
         call.terminal.show(chosen[0], render.subsystem_lines(chosen[0], answer["anomalies"]))
     return EXIT_NOT_NORMAL if call.arguments.check and answer["phase"] != "NORMAL" else EXIT_OK
 
@@ -77,19 +76,23 @@ def explain(call: Call) -> int:
 
 
 def events(call: Call) -> int:
-    """`epactl events [-f] [--since ID] [-n COUNT]`."""
-    arguments, client = call.arguments, call.client
+    """`epactl events [NAME] [-f] [--since ID] [-n COUNT]`. Raises UnknownNameError."""
+    arguments, client, name = call.arguments, call.client, call.arguments.name
     since = -arguments.count if arguments.since is None else arguments.since
+    if name is not None:
+        _require_events_or_subsystem(client, name)
+        if arguments.since is None:
+            since = _before_the_newest_of(client, name, arguments.count) or 0
     if isinstance(since, float):
         since = _last_event_before(client, since)
     if arguments.follow:
         query = {"since": str(since), "limit": str(PAGE), "follow": "1"}
         for event in client.lines("/v1/events", query):
-            _show_event(call, event)
+            _show_event(call, event, name)
         raise NotRunningError("the daemon has ended the stream", "is it still running? epactl status")
     while batch := list(client.lines("/v1/events", {"since": str(since), "limit": str(PAGE)})):
         for event in batch:
-            _show_event(call, event)
+            _show_event(call, event, name)
         since = batch[-1]["id"]
         if len(batch) < PAGE:
             break
@@ -116,7 +119,35 @@ def _utc(stamp: str) -> float:
     return dt.datetime.fromisoformat(stamp).timestamp()
 
 
-def _show_event(call: Call, event: dict[str, Any]) -> None:
+def _require_events_or_subsystem(client: ControlClient, name: str) -> None:
+    """Raises UnknownNameError for a name that no subsystem has and of which nothing is told."""
+    status = client.get("/v1/status")
+    known = any(subsystem["name"] == name for subsystem in status["subsystems"])
+    if not known and _before_the_newest_of(client, name, 1) is None:
+        raise unknown_subsystem(name, status)
+
+
+def _before_the_newest_of(client: ControlClient, name: str, count: int) -> int | None:
+    """The id after which there are `count` events of a name, or all where there are fewer; None if there are none.
+
+    Read from the newest back, a page at a time; a page without events is older than what is kept.
+    """
+    newest = [event["id"] for event in client.lines("/v1/events", {"since": "-1", "limit": "1"})]
+    end, found = newest[0] if newest else 0, list[int]()
+    while end > 0 and len(found) < count:
+        start = max(end - PAGE, 0)
+        query = {"since": str(start), "limit": str(PAGE)}
+        page = [event for event in client.lines("/v1/events", query) if event["id"] <= end]
+        if not page:
+            break
+        found = [event["id"] for event in page if event["subsystem"] == name] + found
+        end = start
+    return found[-count:][0] - 1 if found else None
+
+
+def _show_event(call: Call, event: dict[str, Any], name: str | None) -> None:
+    if name is not None and event["subsystem"] != name:
+        return
     call.terminal.lines([json.dumps(event) if call.terminal.as_json else render.event_line(event)])
 
 

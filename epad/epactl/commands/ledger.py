@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BAR_CELLS = 30
 
 
-class _Files:
+class Files:
     """The ledger of a state directory. Importing what reads it takes longer than other commands take to run."""
 
     def __init__(self, call: Call) -> None:
@@ -34,32 +34,32 @@ class _Files:
 
 def verify(call: Call) -> int:
     """`epactl ledger verify [--full | --segments] [--state DIR]`."""
-    return _with_files(call, _verify)
+    return with_files(call, _verify)
 
 
 def show(call: Call) -> int:
     """`epactl ledger show [SEQ | --last N] [--state DIR]`."""
-    return _with_files(call, _show)
+    return with_files(call, _show)
 
 
 def export(call: Call) -> int:
     """`epactl ledger export [--format jsonl|otel] [--state DIR]`."""
-    return _with_files(call, _export)
+    return with_files(call, _export)
 
 
 def size(call: Call) -> int:
     """`epactl ledger size [--state DIR]`."""
-    return _with_files(call, _size)
+    return with_files(call, _size)
 
 
 def head(call: Call) -> int:
     """`epactl ledger head [--state DIR]`."""
-    return _with_files(call, _head)
+    return with_files(call, _head)
 
 
 def prove(call: Call) -> int:
     """`epactl ledger prove SEQ [--state DIR]`."""
-    return _with_files(call, _prove)
+    return with_files(call, _prove)
 
 
 def bar(done: int, total: int, unit: str) -> str:
@@ -70,8 +70,9 @@ def bar(done: int, total: int, unit: str) -> str:
     return f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {100 * done // total:3d} %  {done} of {total} {unit}"
 
 
-def _with_files(call: Call, work: Callable[[Call, _Files], int]) -> int:
-    files = _Files(call)
+def with_files(call: Call, work: Callable[[Call, Files], int]) -> int:
+    """Do something with the ledger of the state directory; where it cannot be read, say why and give the status."""
+    files = Files(call)
     if not is_there(str(files.path), stat.S_ISREG):
         call.terminal.say(f"{files.path}: there is no ledger; give the state directory with --state")
         return EXIT_UNKNOWN
@@ -88,7 +89,7 @@ def _with_files(call: Call, work: Callable[[Call, _Files], int]) -> int:
         return EXIT_UNKNOWN
 
 
-def _verify(call: Call, files: _Files) -> int:
+def _verify(call: Call, files: Files) -> int:
     import dataclasses  # noqa: PLC0415
 
     from epad.ledger.full_verification import check_segments, verify_everything  # noqa: PLC0415
@@ -110,7 +111,7 @@ def _verify(call: Call, files: _Files) -> int:
     return EXIT_OK if report.verdict.is_sound else EXIT_FAILED
 
 
-def _show(call: Call, files: _Files) -> int:
+def _show(call: Call, files: Files) -> int:
     import contextlib  # noqa: PLC0415
 
     from epad.ledger.export import newest_records, record_at  # noqa: PLC0415
@@ -144,7 +145,7 @@ def _line(fields: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _export(call: Call, files: _Files) -> int:
+def _export(call: Call, files: Files) -> int:
     import contextlib  # noqa: PLC0415
 
     from epad.ledger.export import records_from, spans_from  # noqa: PLC0415
@@ -161,7 +162,7 @@ def _export(call: Call, files: _Files) -> int:
     return EXIT_OK
 
 
-def _size(call: Call, files: _Files) -> int:
+def _size(call: Call, files: Files) -> int:
     import dataclasses  # noqa: PLC0415
 
     from epad.epactl.kept_history import kept_in  # noqa: PLC0415
@@ -171,7 +172,7 @@ def _size(call: Call, files: _Files) -> int:
     return EXIT_OK
 
 
-def _head(call: Call, files: _Files) -> int:
+def _head(call: Call, files: Files) -> int:
     import base64  # noqa: PLC0415
     from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -195,7 +196,7 @@ def _head(call: Call, files: _Files) -> int:
     return EXIT_OK
 
 
-def _prove(call: Call, files: _Files) -> int:
+def _prove(call: Call, files: Files) -> int:
     import contextlib  # noqa: PLC0415
 
     from epad.ledger.proof import prove as prove_record  # noqa: PLC0415

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from epad.api.client import UnknownNameError, quote
+from epad.api.client import quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError, unknown_subsystem
 from epad.formatting.text import clean
 
 
@@ -97,8 +97,7 @@ def _rehearse(call: Call, target: str) -> int:
     if name is not None and target.startswith("/v1/subsystems/"):
         chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
         if not chosen:
-            known = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "none"
-            raise UnknownNameError(f"there is no subsystem {name!r}", f"there are: {known}")
+            raise unknown_subsystem(name, status)
         answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
         about = f"{clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
     call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SHELLS = ("bash", "zsh", "fish")
+HELP = ("help",)
 Words = tuple[str, ...]
 
 
 class Node:
-    """One command: the words that lead to it, its options, and what may follow."""
+    """One command: the words that lead to it, other words for the last of them, its options, and what may follow."""
 
-    def __init__(self, words: Words, parser: argparse.ArgumentParser, about: str) -> None:
-        self.words, self.parser, self.about = words, parser, about
+    def __init__(
+        self, words: Words, parser: argparse.ArgumentParser, about: str, aliases: Words = ()
+    ) -> None:
+        self.words, self.parser, self.about, self.aliases = words, parser, about, aliases
         self.options = [a for a in parser._actions if a.option_strings]  # noqa: SLF001 - argparse shows them no other way
         self.names = [n for a in self.options for n in a.option_strings]
         self.positionals = [
@@ -29,14 +32,18 @@ class Node:
         ]
 
 
-def nodes(parser: argparse.ArgumentParser, words: Words = (), about: str = "") -> Iterator[Node]:
+def nodes(
+    parser: argparse.ArgumentParser, words: Words = (), about: str = "", aliases: Words = ()
+) -> Iterator[Node]:
     """A parser and all below it, each before what is below it."""
-    yield Node(words, parser, about or parser.description or "")
+    yield Node(words, parser, about or parser.description or "", aliases)
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
-            for name, child in action.choices.items():
-                yield from nodes(child, (*words, name), helps.get(name, ""))
+            for name, about_it in helps.items():
+                child = action.choices[name]
+                others = tuple(n for n, c in action.choices.items() if c is child and n != name)
+                yield from nodes(child, (*words, name), about_it, others)
 
 
 def below(all_nodes: list[Node], node: Node) -> list[Node]:
@@ -51,13 +58,25 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
     return write(list(nodes(parser)))
 
 
+def _last_words(node: Node) -> Words:
+    """A command's own name, and its aliases; aliases of groups there are none."""
+    return (*node.words[-1:], *node.aliases)
+
+
+def _following(all_nodes: list[Node], node: Node) -> list[str]:
+    """The commands that may stand behind one; behind `help`, those that it explains."""
+    above = all_nodes[0] if node.words == HELP else node
+    return [word for child in below(all_nodes, above) for word in _last_words(child)]
+
+
 def _cases(all_nodes: list[Node]) -> Iterator[tuple[str, str]]:
     for node in all_nodes:
-        yield " ".join(node.words), " ".join([*(n.words[-1] for n in below(all_nodes, node)), *node.names])
+        paths = [" ".join((*node.words[:-1], word)) for word in _last_words(node)] or [""]
+        yield "|".join(f'"{path}"' for path in paths), " ".join([*_following(all_nodes, node), *node.names])
 
 
 def _bash(all_nodes: list[Node]) -> str:
-    cases = "\n".join(f'    "{words}") offered="{offered}" ;;' for words, offered in _cases(all_nodes))
+    cases = "\n".join(f'    {paths}) offered="{offered}" ;;' for paths, offered in _cases(all_nodes))
     return f"""# bash completion for epactl: eval "$(epactl completion bash)"
 _epactl() {{
   local word path="" offered="" next
@@ -91,15 +110,14 @@ autoload -U +X bashcompinit && bashcompinit
 def _fish(all_nodes: list[Node]) -> str:
     lines = ["# fish completion for epactl: epactl completion fish | source", "complete -c epactl -f"]
     for node in all_nodes:
-        children = [child.words[-1] for child in below(all_nodes, node)]
-        seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in node.words)
-        unless = f"not __fish_seen_subcommand_from {' '.join(children)}" if children else ""
-        when = "; and ".join(part for part in (seen, unless) if part)
-        condition = f" -n '{when}'" if when else ""
+        condition = _fish_condition(all_nodes, node)
         lines += [
-            f"complete -c epactl{condition} -a {child.words[-1]} -d {_fish_quoted(child.about)}"
+            f"complete -c epactl{condition} -a {word} -d {_fish_quoted(child.about)}"
             for child in below(all_nodes, node)
+            for word in _last_words(child)
         ]
+        if node.words == HELP:
+            lines.append(f"complete -c epactl{condition} -a '{' '.join(_following(all_nodes, node))}'")
         for action in node.options:
             names = "".join(
                 f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}"
@@ -108,6 +126,22 @@ def _fish(all_nodes: list[Node]) -> str:
             takes = " -r" if action.nargs != 0 else ""
             lines.append(f"complete -c epactl{condition}{names}{takes} -d {_fish_quoted(action.help or '')}")
     return "\n".join(lines) + "\n"
+
+
+def _fish_condition(all_nodes: list[Node], node: Node) -> str:
+    """When what belongs to a command is offered: its words were typed, and none of those that follow it.
+
+    A word that other commands have below them (`list`) means this one only where those were not typed.
+    """
+    seen = [f"__fish_seen_subcommand_from {word}" for word in node.words[:-1]]
+    seen += [f"__fish_seen_subcommand_from {' '.join(last)}"] if (last := _last_words(node)) else []
+    not_seen = [] if node.words == HELP else _following(all_nodes, node)
+    if len(node.words) == 1:
+        inner = [n for n in all_nodes if len(n.words) > 1 and set(_last_words(n)) & set(last)]
+        not_seen += sorted({n.words[0] for n in inner})
+    unless = [f"not __fish_seen_subcommand_from {' '.join(not_seen)}"] if not_seen else []
+    when = "; and ".join([*seen, *unless])
+    return f" -n '{when}'" if when else ""
 
 
 def _fish_quoted(text: str) -> str:

@@ -1,0 +1,128 @@
+"""The parser that every command of `epactl` is read by, and how a command is added to it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from functools import cache
+
+from epad.epactl import arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from epad.epactl.call import Call
+
+# People's fingers know these from other programs; the help shows each command once, under its own name.
+ALIASES = {"status": ("ps", "ls", "list"), "explain": ("describe",), "logs": ("log",), "list": ("ls",)}
+
+# argparse asks for a translation of the same few words for each parser: 650 looks for files that are not there, a third
+# of what it takes to make the command line.
+argparse._ = cache(argparse._)  # type: ignore[attr-defined]
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@cache
+def _columns() -> int:
+    chosen = os.environ.get("COLUMNS", "")
+    if chosen.isdecimal() and int(chosen):
+        return int(chosen)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest command where one is mistyped.
+
+    With `otherwise` set, a word that is no command of this parser is an argument of that one.
+    """
+
+    otherwise = ""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if self.otherwise and _is_command(action) and arg_strings[0] not in _choices(action):
+            arg_strings = [self.otherwise, *arg_strings]
+        return super()._get_values(action, arg_strings)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if _is_command(action) and value not in _choices(action):
+            from epad.formatting.nearest import guess  # noqa: PLC0415
+
+            meant = guess(value, _choices(action)) or f"`{self.prog} --help` lists them"
+            self.error(f"there is no command {value!r}; {meant}")
+        super()._check_value(action, value)
+
+
+def _is_command(action: argparse.Action) -> bool:
+    return isinstance(action, argparse._SubParsersAction)  # noqa: SLF001 - argparse has no other name for it
+
+
+def _choices(action: argparse.Action) -> Iterable[str]:
+    return action.choices or ()
+
+
+class Commands:
+    """The commands of one level; each takes the common options too."""
+
+    def __init__(
+        self,
+        commands: argparse._SubParsersAction[Parser],
+        common: Parser,
+    ) -> None:
+        self._commands = commands
+        self._common = common
+
+    def add(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
+        """A command that does something."""
+        parser = self._commands.add_parser(
+            name,
+            aliases=ALIASES.get(name, ()),
+            parents=[self._common],
+            help=words,
+            description=words,
+            formatter_class=Formatter,
+        )
+        self._commands._choices_actions[-1].metavar = name  # noqa: SLF001 - else the help lists its aliases
+        parser.set_defaults(run=run)
+        return parser
+
+    def order(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
+        """A command that changes something: it takes a reason, and can be rehearsed."""
+        parser = self.add(name, run, words)
+        parser.add_argument(
+            "--reason", metavar="TEXT", type=arguments.reason, required=True, help="why; it is recorded"
+        )
+        add_rehearsal(parser)
+        return parser
+
+    def order_about(
+        self, name: str, run: Callable[[Call], int], words: str, what: str = "subsystem"
+    ) -> Parser:
+        """An order about one thing that is named."""
+        parser = self.order(name, run, words)
+        parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {what}")
+        return parser
+
+    def group(self, name: str, words: str) -> Commands:
+        """A command that is only the first word of others."""
+        parser = self._commands.add_parser(name, help=words, formatter_class=Formatter)
+        return self.below(parser, required=True)
+
+    def below(self, parser: Parser, *, required: bool = False) -> Commands:
+        """The commands that may (or must) follow another."""
+        return Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
+
+
+def add_rehearsal(parser: argparse.ArgumentParser) -> None:
+    """The option that every order has."""
+    parser.add_argument("--dry-run", action="store_true", help="say what it would be about, and do nothing")
