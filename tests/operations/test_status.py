@@ -119,7 +119,7 @@ def test_it_is_json_and_says_who_and_where_it_is() -> None:
     assert (status["phase"], status["phase_number"], status["uptime_seconds"]) == ("NORMAL", 0, 9.0)
     assert (status["state_directory"], status["config_file"]) == ("/state", "/srv/mine.toml")
     assert status["gateway"] == {"url": "http://127.0.0.1:8700"}
-    assert status["ledger"] == {"records": 42, "verdict": "ok", "detail": ""}
+    assert status["ledger"] == {"records": 42, "verdict": "ok", "detail": "", "unchecked": 0}
     assert status["anomalies"] == []
 
 
