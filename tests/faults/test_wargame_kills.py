@@ -90,6 +90,7 @@ CONFIG = """
 [probes.cascade]
 window_seconds = 5.0
 crashes = 256
+row_crashes = 256
 subsystems = 1000
 [containment]
 cascade = "open"

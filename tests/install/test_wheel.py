@@ -114,7 +114,7 @@ def test_it_answers_from_a_directory_that_is_not_the_clone(scripts: Path, tmp_pa
 def test_it_would_be_a_service(scripts: Path, tmp_path: Path) -> None:
     """With the units that it brings along; a place that user epad could not reach is refused in words."""
     rehearse = (
-        "import sys; from epad.daemon.process import cli; from epad.install import install;"
+        "import sys; from epad.daemon import cli; from epad.install import install;"
         "install._check_reachable = lambda program: None;"
         f"sys.argv[0] = {str(scripts / 'epad')!r};"
         "sys.exit(cli.main(['install', '--dry-run', '--root', '.']))"
