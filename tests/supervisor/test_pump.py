@@ -79,7 +79,9 @@ class Pumps:
         output = open_log(self.pipe(name))
         try:
             child = subprocess.Popen(
-                (sys.executable, "-c", script), **{"stdout": output, "stderr": output} | settings
+                (sys.executable, "-c", script),
+                start_new_session=True,
+                **{"stdout": output, "stderr": output} | settings,
             )
         finally:
             os.close(output)
@@ -106,6 +108,8 @@ def pumps(tmp_path: Path) -> Iterator[Pumps]:
     yield pumps
     pumps.let_go()
     for process in pumps.started:
+        with suppress(ProcessLookupError):  # with what it has forked
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.wait()
         for end in (process.stdin, process.stdout):
