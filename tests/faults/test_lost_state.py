@@ -162,7 +162,8 @@ def test_nothing_is_forwarded_that_would_not_be_found_again(scene: Scene, harm: 
     before = scene.stub.turns
     statuses = {scene.ask() for _ in range(12)}
     assert scene.stub.turns == before
-    assert statuses == {503}
+    # 403 where a probe was quicker than these twelve: then the gateway is closed, for the journal cannot be written.
+    assert statuses <= {503, 403}
 
 
 def keep_a_copy(state: Path) -> Path:
