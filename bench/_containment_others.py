@@ -21,7 +21,8 @@ REPORT = '{"anomaly": false, "severity": "none", "causes": [], "explanation": nu
 
 @row("a chat front-end: after each answer a title, tags and three suggestions for the same talk")
 def _(rng: random.Random, n: int) -> Sequence[Client]:
-    asks, said = [], []
+    asks: list[Ask] = []
+    said: list[str] = []
     for number in range(max(1, n // 4)):
         said = [*said, shapes.sentence(rng)][-8:] if number % 6 else [shapes.sentence(rng)]
         asks.append(Ask(chat(*said), 6.0, Reply(shapes.prose(rng, 3), 3.0)))

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import _containment_daily  # noqa: F401  adds its rows, as the next two do
 import _containment_excess  # noqa: F401
+import _containment_memory  # noqa: F401
 import _containment_others  # noqa: F401
 import _containment_trouble  # noqa: F401
 from _containment_honest import ROWS as HONEST

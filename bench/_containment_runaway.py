@@ -45,6 +45,7 @@ PLANTS: dict[str, str] = {
     )},
     "loop": '[probes.conversation.enforce]\nloop = "observe"',
     "progress": '[probes.progress.enforce]\nprogress = "observe"',
+    "memory": '[probes.memory.enforce]\nmemory = "observe"',
     "cascade": '[probes.cascade.enforce]\ncascade = "observe"',
 }  # fmt: skip
 """By detector: the configuration that lets it only tell."""

@@ -51,6 +51,7 @@ class Watch:
     given_up: set[str] = field(default_factory=set)
     streamed: list[tuple[float, int]] = field(default_factory=list)
     exits: list[float] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
     contained_at: float | None = None
     answers: list[float] = field(default_factory=list)
     _began: float = 0.0
@@ -170,6 +171,8 @@ class Watch:
                 marks = [(at, 1) for at in self.answers]
             case "streamed":
                 marks = self.streamed
+            case "memory":
+                marks = [(at - self._began, grown >> 20) for at, grown in _growth(self.memory)]
             case "starts":
                 marks = [(at, 1) for at in self.exits]
             case _:
@@ -180,9 +183,18 @@ class Watch:
         later = sum(amount for at, amount in marks if at > until)
         first = [amount for _, amount in marks][: round(row.oracle_turns)]
         oracle = sum(first) / len(first) * row.oracle_turns if first else 0.0
-        if row.counts == "streamed":
+        if row.counts in {"streamed", "memory"}:
             oracle = row.oracle_turns
         return {"spent": spent, "oracle": oracle, "later": later, "unit": row.counts}
+
+
+def _growth(taken: Sequence[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+    """How much more was taken at each look than ever before, in bytes."""
+    most = 0
+    for at, size in taken:
+        if size > most:
+            yield at, size - most
+            most = size
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from _containment_clients import Ask, Asker, Client, Manner  # noqa: E402
 from _containment_server import ModelServer, Reply  # noqa: E402
 from _containment_watch import watching  # noqa: E402
 from virtual_daemon import VirtualDaemon, virtual_daemon  # noqa: E402
+from virtual_memory import Course, VirtualMemory  # noqa: E402
 from virtual_time import VirtualTime  # noqa: E402
 
 from epad.config_probes import TokenBurnConfig  # noqa: E402
@@ -48,6 +49,7 @@ class Workload:
     `says`: the agent is a process that tells epad this, each at its time. `rests`: it is contained by being made to
     wait for its answers. `enforce`: what its detectors may do, where this version of epad asks. `like` names the honest
     row that looks the same for as long as this runaway goes on: for its sake it may cost more than in the old column.
+    `memory` is what processes take, by subsystem.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Workload:
     rests: bool = False
     enforce: Mapping[str, str] = field(default_factory=dict)
     like: str = ""
+    memory: Mapping[str, Course] = field(default_factory=dict)
 
 
 def _bystander(name: str, model: str, every: float, factor: float) -> Client:
@@ -147,12 +150,14 @@ async def play(clock: VirtualTime, row: Workload) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         main, other = await stack.enter_async_context(_upstreams())
         watch = stack.enter_context(watching(clock))
+        memory = VirtualMemory(row.memory) if row.memory else None
         daemon = await stack.enter_async_context(
-            virtual_daemon(clock, _toml(row, main, other), seldom=row.seldom)
+            virtual_daemon(clock, _toml(row, main, other), seldom=row.seldom, memory=memory)
         )
         asker = Asker(daemon, main, watch)
         stack.push_async_callback(asker.http.close)
         await watch.attach(daemon, row)
+        watch.memory = memory.taken if memory is not None else []
         main.watch = watch
         seldom = 10.0 if row.seldom else 1.0
         around = [asyncio.ensure_future(asker.play(_bystander(*who, seldom))) for who in _BYSTANDERS]

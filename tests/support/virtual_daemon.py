@@ -17,11 +17,10 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import structlog
-from virtual_memory import VirtualMemory
 from virtual_processes import VirtualEngine
 from virtual_time import VirtualTime
 
@@ -38,6 +37,9 @@ from epad.supervisor.supervisor import Surroundings
 from epad.watchers import Watchers
 from statemachine.containment import Hold
 from statemachine.phase import Phase
+
+if TYPE_CHECKING:
+    from virtual_memory import VirtualMemory  # what it reads by is not in every former version
 
 MACHINES_OWN = frozenset({"vram", "host", "ledger_integrity", "datastore", "memory"})
 """Probes that read this machine: a busy disk here says nothing of what is played."""

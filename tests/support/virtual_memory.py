@@ -1,14 +1,19 @@
-"""The memory of virtual processes, and of the machine that they live on: a footprint reader without /proc."""
+"""The memory of virtual processes, and of the machine that they live on: a footprint reader without /proc.
+
+Whatever former version of epad imports this need not have a memory probe: what that is told in is imported last.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from virtual_processes import VirtualEngine
 
-from epad.supervisor.footprints import Workload
-from probes.memory import Footprint, HostMemory, MemoryReading
+if TYPE_CHECKING:
+    from epad.supervisor.footprints import Workload
+    from probes.memory import MemoryReading
 
 MIB, GIB = 1 << 20, 1 << 30
 Course = Callable[[float], float]
@@ -39,6 +44,8 @@ class VirtualMemory:
 
     def read(self, workloads: Sequence[Workload]) -> MemoryReading:
         """Look at all of them once."""
+        from probes.memory import Footprint, HostMemory, MemoryReading  # noqa: PLC0415  see above
+
         assert self.engine is not None
         processes = self.engine.processes
         names = [
