@@ -10,9 +10,10 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installed import Installation, installation
@@ -37,6 +38,15 @@ from epad.ledger.paths import witness_of
 
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 CELLS = [(target, harm) for target in TARGETS for harm in HARMS]
+EVERY_RUN = {
+    (LEDGER, DELETED),
+    (LEDGER, FULL),
+    (JOURNAL, OLDER),
+    (JOURNAL, CUT),
+    (ANCHOR, READ_ONLY),
+    (DIRECTORY, DELETED),
+}
+"""One of each store and of each harm; a daemon or two for each of the others takes some minutes more."""
 REFUSED = {401, 403, 503}
 SMALL = """
 [lifeboat]
@@ -145,6 +155,11 @@ def shut(scene: Scene) -> str:
     return " ".join(n for n in scene.house.status()["notices"] if n.startswith("the gateway is shut: "))
 
 
+def some_slow(cells: Iterable[tuple[str, str]]) -> list[Any]:
+    """The cells, all but those of every run marked as slow."""
+    return [pytest.param(*cell, marks=() if cell in EVERY_RUN else pytest.mark.slow) for cell in cells]
+
+
 def test_each_cell_has_its_row() -> None:
     """Here and in the docs."""
     assert {*SHUT, *NOT_STARTED} == {*CELLS}
@@ -153,7 +168,7 @@ def test_each_cell_has_its_row() -> None:
     assert [cell for cell in CELLS if cell not in rows] == []
 
 
-@pytest.mark.parametrize(("target", "harm"), CELLS)
+@pytest.mark.parametrize(("target", "harm"), some_slow(CELLS))
 def test_under_the_running_daemon(past: Past, target: str, harm: str) -> None:
     """At once, and in words; what can be undone opens the gateway again when it is."""
     with laid(past, target, harm) as (scene, state, disk):
@@ -169,7 +184,7 @@ def test_under_the_running_daemon(past: Past, target: str, harm: str) -> None:
             scene.house.wait(lambda: scene.ask() == 200, "the gateway to open again")
 
 
-@pytest.mark.parametrize(("target", "harm"), list(SHUT))
+@pytest.mark.parametrize(("target", "harm"), some_slow(SHUT))
 def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost(
     past: Past, target: str, harm: str
 ) -> None:
@@ -202,7 +217,7 @@ def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost
         assert scene.ask() == 200
 
 
-@pytest.mark.parametrize(("target", "harm"), list(NOT_STARTED))
+@pytest.mark.parametrize(("target", "harm"), some_slow(NOT_STARTED))
 def test_between_two_lives_the_next_does_not_start_and_says_why(past: Past, target: str, harm: str) -> None:
     """What is read-only or full has lost nothing: all of it is there once that is over."""
     with laid(past, target, harm) as (scene, state, disk):
