@@ -100,7 +100,7 @@ def test_what_a_person_changed_is_refused_before_anything_is_written(system: Sys
     """The message names the file and where changes belong."""
     system.install()
     place = system.root / files.UNIT.lstrip("/")
-    place.write_text(place.read_text().replace("RestartSec=1s", "RestartSec=9s"))
+    place.write_text(place.read_text().replace("RestartSec=250ms", "RestartSec=9s"))
     system.ran.clear()
     with pytest.raises(InstallError, match=r"epad\.service: not as .*90-mine\.conf"):
         system.install()
