@@ -23,6 +23,7 @@ from epad.incidents.sentence import Sentence
 from statemachine.containment import Containable
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.phase import Phase
+from statemachine.rung import Rung
 from statemachine.situation import Order
 
 DOCUMENT = Path(__file__).parents[2] / "docs/incidents.md"
@@ -100,9 +101,12 @@ class Incidents:
         self, subsystem: str, probe: str, reason: str, severity: Severity = Severity.ANOMALY, **more: str
     ) -> None:
         """A probe finds something."""
-        unit = more.pop("unit", "")
+        unit, label = more.pop("unit", ""), more.pop("rung", "")
+        rung = Rung.labelled(label) if label else None
         now = self.story.clock.monotonic()
-        self.story.tell(Finding(probe, subsystem, severity, now, reason, unit=unit, evidence=more, hard=True))
+        self.story.tell(
+            Finding(probe, subsystem, severity, now, reason, unit=unit, evidence=more, hard=True, rung=rung)
+        )
 
     def order(self, subsystem: str, reason: str, **how: str) -> None:
         """A person holds a subsystem."""
