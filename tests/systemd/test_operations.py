@@ -281,6 +281,7 @@ def test_a_phase_is_forced(box: SystemdBox, who: str) -> None:
     """Where the waiting is all that stands in the way of it."""
     for before in ("quarantine", "release"):
         assert ask(box, "root", *order(before, "target")) == 0
+    box.wait(lambda: not box.epactl("status")["anomalies"], "what the tests before have left to end", 300)
     status = ask(box, who, *DEEDS[Operation.FORCE_PHASE].command)
     assert outcome(status) == told(Operation.FORCE_PHASE)[who], box.journal()
 
