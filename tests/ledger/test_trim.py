@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
+from trimmed_world import KEPT, SEALED, SMALL, TURNS, finish, is_sealed, trimmed_ledger, until
 
 from epad.ledger.anchor import verifier_at
 from epad.ledger.export import record_at, records_from
@@ -22,59 +22,9 @@ from epad.ledger.rows import first_moment, last_sequence, newest_trim, open_read
 from epad.ledger.seal import all_seals
 from epad.ledger.segment import segment_paths
 from epad.ledger.sums import Totals
-from epad.ledger.trim import BATCH_ROWS, drop_bodies, first_body, plan_trim
+from epad.ledger.trim import BATCH_ROWS, drop_bodies, plan_trim
 from epad.ledger.usage import usage_since
 from epad.ledger.verify import Verdict, verify
-
-SEALED, KEPT = 10, 30
-SMALL = {"seal_records": SEALED, "keep_records": KEPT}
-TURNS = 60
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if holds():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came to that")
-
-
-async def trimmed_ledger(path: Path, turns: int = TURNS, **changes: float | str) -> None:
-    """A ledger that has let bodies go, and has done so to the end."""
-    ledger = await open_ledger(path, places(path), **SMALL | changes)
-    for number in range(turns):
-        await ledger.open_turn(opening(number))
-        await ledger.close_turn(closing(number))
-        await until(lambda: _is_sealed(path))
-    await ledger.close()
-    await finish(path)
-
-
-async def finish(path: Path) -> None:
-    """Have the ledger do what is left of a trimming, and begin no other."""
-    ledger = await open_ledger(path, places(path), seal_records=SEALED, keep_records=0)
-    await until(lambda: _is_done(path))
-    await ledger.close()
-
-
-def _is_sealed(path: Path, most: int = SEALED) -> bool:
-    with contextlib.closing(open_reader(path)) as connection:
-        newest = max((seal.trailer.last for seal in all_seals(connection).values()), default=0)
-        return last_sequence(connection) - newest < most
-
-
-def _is_done(path: Path) -> bool:
-    """Whether all has gone that is to go."""
-    with contextlib.closing(open_reader(path)) as connection:
-        through = trimmed_through(connection)
-        gone = first_body(connection, through) == through + 1
-        seals = all_seals(connection).values()
-        there = {each.name for each in segment_paths(places(path).segments)}
-        return (
-            through > 0
-            and gone
-            and not any(seal.name in there for seal in seals if seal.trailer.last <= through)
-        )
 
 
 @pytest.fixture
@@ -189,7 +139,7 @@ async def test_a_repair_of_the_catalogue_takes_the_segments_that_are_left(trimme
 
 
 @pytest.mark.parametrize("dropped", [0, 7, BATCH_ROWS])
-async def test_what_a_crash_left_undone_is_done_by_the_next_start(path: Path, dropped: int) -> None:
+async def test_what_a_crash_left_undoneis_done_by_the_next_start(path: Path, dropped: int) -> None:
     """The record is written; then not one body has gone, or some have."""
     await fill(path, TURNS, places(path), seal_records=SEALED, keep_records=0)
     ledger = await open_ledger(path, places(path), seal_records=SEALED, keep_records=0)
@@ -275,7 +225,7 @@ async def test_the_file_stops_growing(path: Path) -> None:
             some = range(first, first + 50)
             await asyncio.gather(*(ledger.open_turn(opening(number)) for number in some))
             await asyncio.gather(*(ledger.close_turn(closing(number)) for number in some))
-            await until(lambda: _is_sealed(where, 200))  # noqa: B023  awaited before the next round
+            await until(lambda: is_sealed(where, 200))  # noqa: B023  awaited before the next round
         await ledger.close()
         if keep:
             await finish(where)
