@@ -68,10 +68,12 @@ class WebPage:
         if not self._config.listen:
             return ""
         try:
-            if self._config.orders:
-                self._token = make_token(self._token_file)
+            # A reload starts the page again: a token of before must not outlive what it was for.
+            self._token = make_token(self._token_file) if self._config.orders else PageToken()
             if self._config.alerts:
                 self._alerts.open()
+            else:
+                self._alerts.shut()
         except OSError as error:
             raise WebPageError(f"{error.filename}: {error.strerror}: make it writable") from error
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guarded])
