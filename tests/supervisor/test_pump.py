@@ -20,6 +20,7 @@ from epad.supervisor.pump import LOCK, open_lock, take_over, try_lock
 
 MAX_BYTES = 65_536
 MOST = MAX_BYTES * 5 // 4
+HOME = Path(__file__).parents[2]
 
 
 def until(true: Callable[[], Any], what: str) -> None:
@@ -297,3 +298,13 @@ def test_what_is_configured_no_more_is_read_to_its_end(pumps: Pumps) -> None:
     until(lambda: pumps.text("other"), "the other's line")
     child.communicate(b"\n", 30)
     until(lambda: pumps.text() == "last words\n", "its last words")
+
+
+def test_it_loads_nothing_that_it_does_not_need() -> None:
+    """It stays as long as the children: each of these would be up to 2 MiB more, for as long."""
+    heavy = {"dataclasses", "inspect", "typing", "socket", "structlog", "msgspec", "asyncio", "site"}
+    script = f"import sys, epad.supervisor.pump; print(sorted({heavy} & sys.modules.keys()))"
+    ran = subprocess.run(
+        (sys.executable, "-S", "-c", script), capture_output=True, text=True, check=True, cwd=HOME
+    )
+    assert ran.stdout == "[]\n"
