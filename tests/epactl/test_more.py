@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import shutil
 import struct
 import subprocess
@@ -130,35 +129,6 @@ async def test_top_gives_the_terminal_back(door: Door) -> None:
     assert termios.tcgetattr(secondary) == before
     os.close(primary)
     os.close(secondary)
-
-
-def test_every_word_of_the_parser_is_completed() -> None:
-    """Each command and option is in each shell's script."""
-    parser = command_line.make_parser()
-    words = {word for node in ctl_shell.nodes(parser) for word in (*node.words, *node.names)}
-    for shell in ctl_shell.SHELLS:
-        text = ctl_shell.completion(shell, parser)
-        for word in words:
-            bare = word.lstrip("-")
-            assert re.search(rf"(?<![\w]){re.escape(bare)}(?![\w])", text), (shell, word)
-
-
-def test_bash_offers_what_fits() -> None:
-    """Run by bash itself."""
-    script = ctl_shell.completion("bash", command_line.make_parser())
-    ask = 'COMP_WORDS=(epactl ledger ve); COMP_CWORD=2; _epactl; echo "${COMPREPLY[@]}"\n'
-    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["verify"]
-
-
-@pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
-def test_other_shells_can_read_theirs(shell: str, check: str, tmp_path: Path) -> None:
-    """By the shell's own syntax check."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    script = tmp_path / "completion"
-    script.write_text(ctl_shell.completion(shell, command_line.make_parser()))
-    subprocess.run([shell, check, script], check=True)
 
 
 def test_the_manual_tells_of_every_command_and_exit_status() -> None:
