@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
@@ -21,6 +22,7 @@ from fake_operations import gpu, status, subsystem
 
 from epad.epactl import command_line, main, top
 from epad.epactl.commands import shell as ctl_shell
+from epad.epactl.commands import watch
 from epad.epactl.render import Style
 
 ROOT = Path(__file__).parents[2]
@@ -86,11 +88,54 @@ def test_a_screen_is_never_larger_than_the_terminal(size: tuple[int, int]) -> No
     ]
     lines = top.screen(answer, events, size)
     assert len(lines) <= size[1]
+    assert size[0] < 40 or max(map(len, lines)) <= size[0]
     if size[0] >= 80:
-        assert max(map(len, lines)) <= size[0]
         assert "[QUARANTINE]" in lines[0]
         assert "[||||||||||||||||||| ]" in "\n".join(lines)
     assert ("do not fit" in lines[-1]) == (size[1] < 24)
+
+
+def test_forty_columns_fold_and_cut_nothing() -> None:
+    """Names, reasons and budgets stand there in full, over as many lines as they take."""
+    name, reason = (
+        "an-agent-with-a-long-name-" + "x" * 40,
+        "it asked for /v1/chat/completions again and again",
+    )
+    one = subsystem(name, state="quarantined", hold={"rung": "freeze", "reason": "three refusals"})
+    anomaly = {
+        "probe": "token_burn",
+        "subsystem": name,
+        "severity": "critical",
+        "reason": reason,
+        "age_seconds": 1.0,
+    }
+    answer = status(subsystems=[one], gpus=[gpu("0")], anomalies=[anomaly], sentence=f"{reason}: release it")
+    lines = top.screen(answer, [], (40, 60))
+    assert max(map(len, lines)) <= 40
+    told = re.sub(r"\s", "", "".join(lines))
+    for text in (
+        name,
+        "quarantined",
+        f"{reason}: release it",
+        "freeze: three refusals",
+        "1500/6000 per minute",
+    ):
+        assert re.sub(r"\s", "", text) in told, text
+    assert "~" not in told
+
+
+@pytest.mark.parametrize(("rows", "shown", "last"), [(3, 3, "c"), (2, 2, "q ends it; 2 lines do not fit")])
+def test_what_does_not_fit_on_a_screen_is_counted(rows: int, shown: int, last: str) -> None:
+    """As `status --watch` shows it."""
+    lines = watch.fitted(["a", "b", "c"], (40, rows))
+    assert (len(lines), lines[-1]) == (shown, last)
+
+
+def test_a_folded_line_takes_the_rows_it_is_folded_over() -> None:
+    """Colours take none."""
+    assert watch.fitted(["x" * 81, "b", "c"], (40, 4)) == ["x" * 81, "q ends it; 2 lines do not fit"]
+    coloured = Style(colour=True).paint("x" * 40, "red")
+    assert watch.fitted([coloured, "b", "c"], (40, 3)) == [coloured, "b", "c"]
 
 
 def test_a_name_cannot_paint_the_screen() -> None:
