@@ -340,7 +340,7 @@ def _add_machine(commands: Commands) -> None:
 
 def _add_shells(commands: Commands) -> None:
     completion = commands.add(
-        "completion", shell.completion_command(make_parser), "What a shell offers at Tab."
+        "completion", shell.completion, "Print the script by which a shell completes epactl's words at Tab."
     )
     completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
     helped = commands.add("help", about.help_command(make_parser), "How a command is used.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 
@@ -20,6 +21,7 @@ EXIT_TIMEOUT = 12
 POLL_SECONDS = 0.5
 SHOWN_EVENTS = 50
 SMALLEST = (80, 24)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The screen of its own that less and vim use: what was on the terminal before comes back.
 _ENTER, _LEAVE, _HOME, _CLEAR_LINE, _CLEAR_BELOW = (
     "\x1b[?1049h\x1b[?25l",
@@ -80,8 +82,24 @@ def _stay(call: Call, draw: Callable[[tuple[int, int]], list[str]]) -> int:
                 lines = draw(size)
             except (NotRunningError, UnreachableError) as error:
                 lines = [clean(error), "", "waiting for it; q or Ctrl-C ends this"]
-            screen.show(lines[: size[1]])
+            screen.show(fitted(lines, size))
     return EXIT_OK
+
+
+def fitted(lines: list[str], size: tuple[int, int]) -> list[str]:
+    """As many lines as a screen has room for; if some do not fit, the last says how many.
+
+    A line longer than the screen is wide is folded by the terminal, and takes as many rows.
+    """
+    columns, rows = size
+    taken = [max(1, -(-len(_COLOURS.sub("", line)) // max(1, columns))) for line in lines]
+    if sum(taken) <= rows:
+        return lines
+    room, kept = rows - 1, 0
+    while kept < len(lines) and taken[kept] <= room:
+        room -= taken[kept]
+        kept += 1
+    return [*lines[:kept], f"q ends it; {len(lines) - kept} lines do not fit"[:columns]]
 
 
 class _Screen:
