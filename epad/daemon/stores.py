@@ -82,17 +82,19 @@ class Stores:
         return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config) -> None:
-        """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError.
+        """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError, and then nothing has changed.
 
-        A window that gets its first limit is told by the ledger what was spent in it. A turn in flight then
-        counts there twice until it has left the window: too much, never too little.
+        A window that gets its first limit is told by the ledger what was spent in it, and by the budgets what was
+        spent while the ledger was read. A turn that was in flight then counts there twice until it has left the window:
+        too much, never too little.
         """
-        groups = await remember_groups(self.database, _groups(config))
-        self.budgets.configure(
-            budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups)
-        )
-        spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
-        self.budgets.restore_fresh(spends, now)
+        with self.budgets.noting() as noted:
+            marks = await self.clock_marks.load()
+            spends, now = await spends_before(config, self.ledger, self.costs, marks)
+            groups = await remember_groups(self.database, _groups(config))
+            shared = shared_budgets(config, groups)
+            self.budgets.configure(budget_limits(config), config.gateway.max_in_flight, shared)
+            self.budgets.restore_fresh([*spends, *(spend.aged(now) for spend in noted)], now)
 
     async def accept_loss(self, config: Config, reason: str, now: float) -> str:
         """Give up what is missing, and count every budget as spent; what that was, empty if nothing.

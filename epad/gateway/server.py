@@ -80,7 +80,7 @@ class Gateway:
         self._server = HttpServer(
             self, config.max_body_bytes, config.write_seconds, connections, parts.handover
         )
-        self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers)
+        self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers, self._prompts)
         self._intake = Intake()
         each = max(config.subsystem_bodies_bytes, config.max_body_bytes)
         self._bodies = Bodies(config.bodies_bytes, each, self._refuse, self._settle)

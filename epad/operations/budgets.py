@@ -34,7 +34,8 @@ class BudgetOrders:
     ) -> list[str]:
         """Have other limits from now on; None leaves one to the configuration again. A sentence for each.
 
-        Raises BudgetChangeError, and then nothing has changed; DatabaseError, LedgerError, SupervisorError.
+        Raises BudgetChangeError, and then nothing has changed; ChangeRefusedError where what was spent cannot be read,
+        and then it is in force from the next reload on; DatabaseError, SupervisorError.
         """
         before = limits_of(self.reloader.config, scope)
         wanted = {

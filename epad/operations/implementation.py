@@ -312,7 +312,7 @@ class Orders:
             raise UnknownBudgetError(scope, error.known) from error
         except BudgetChangeError as error:
             raise ConflictError(str(error)) from error
-        except (DatabaseError, LedgerError, SupervisorError) as error:
+        except (ChangeRefusedError, DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
         self.event_log.emit(
             EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results

@@ -51,20 +51,22 @@ class WebPage:
         token_file: Path,
         alerts: AlertDoor,
     ) -> None:
-        self._config = config
+        self._go_by(config)
         self._operations = operations
         self._reports = reports
         self._token_file = token_file
         self._token = PageToken()
         self._alerts = alerts
-        self._hosts = frozenset(config.hosts)
         self._peer = Peer(os.getpid(), os.geteuid(), ())
         self._followers: set[asyncio.Task[Any]] = set()
         self._site: Site | None = None
+        self.url = ""
+        """Where it is now; empty while it is nowhere."""
         self._log = structlog.get_logger("epad.web")
 
     async def start(self) -> str:
         """Listen and return the URL; an empty `listen` means off. Raises WebPageError."""
+        self.url = ""
         if not self._config.listen:
             return ""
         try:
@@ -96,7 +98,8 @@ class WebPage:
             raise WebPageError(
                 f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        return url(address)
+        self.url = url(address)
+        return self.url
 
     async def stop(self) -> None:
         """End the streams and close."""
@@ -105,22 +108,25 @@ class WebPage:
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        self.url = ""
 
     async def move(self, config: WebConfig) -> str:
         """Be the page of this configuration from now on, and return the URL.
 
         Raises WebPageError, and then it is what it was.
         """
-        former, self._config = self._config, config
+        former = self._config
         await self.stop()
         try:
-            url = await self.start()
+            self._go_by(config)
+            return await self.start()
         except WebPageError:
-            self._config = former
+            self._go_by(former)
             await self.start()
             raise
-        self._hosts = frozenset(config.hosts)
-        return url
+
+    def _go_by(self, config: WebConfig) -> None:
+        self._config, self._hosts = config, frozenset(config.hosts)
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
