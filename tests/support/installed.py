@@ -173,7 +173,7 @@ def stands_still(pid: int) -> bool:
 @contextlib.contextmanager
 def installation(config: str = QUICK) -> Iterator[Installation]:
     """An installation in a short path: a Unix socket's must fit 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="epad-") as directory:
         one = Installation(Path(directory), config)
         try:
             yield one
