@@ -25,8 +25,8 @@ run: $(VENV)/.installed                 ## start the daemon with its embedded de
 test: $(VENV)/.installed-dev            ## everything that fits in ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: $(VENV)/.installed-dev        ## and what does not
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+test-all: $(VENV)/.installed-dev        ## and what does not, all with its files on the disk
+	EPAD_TEST_FILES=/tmp $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 coverage: $(VENV)/.installed-dev        ## the tests again, with branches and subprocesses counted
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
