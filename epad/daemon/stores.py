@@ -21,7 +21,7 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.ledger.clock_marks import MARK_SCHEMA, ClockMarks, Marks
 from epad.ledger.loss import Accepted
 from epad.ledger.paths import STARTS_FILE, Places
-from epad.ledger.starts import START_SCHEMA, Starts
+from epad.ledger.starts import BESIDE_A_LEDGER, START_SCHEMA, Starts
 from epad.ledger.store import Ledger, Totals
 from epad.ledger.sums import Spending
 from epad.operations.budget_changes import BUDGET_SCHEMA, BudgetChanges
@@ -132,7 +132,8 @@ async def open_stores(
     told: Callable[[int], None] = lambda _: None,
 ) -> Stores:
     """Open and read; `told` hears how far the ledger has been read. Raises DatabaseError, LedgerError."""
-    database = Database(directories.state_database, SCHEMA)
+    has_ledger = directories.ledger_database.exists()
+    database = Database(directories.state_database, SCHEMA, BESIDE_A_LEDGER if has_ledger else "")
     await database.open()
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places, told)

@@ -85,7 +85,7 @@ class Past:
 
     def _begin(self, connection: apsw.Connection) -> Summing:
         verifier = None if self._anchor is None else verifier_at(self._anchor)
-        self._summing = summing = Summing(next(_known_sums(connection, verifier), None))
+        summing = Summing(next(_known_sums(connection, verifier), None))
         seal = newest_seal(connection)
 
         def pause() -> None:
@@ -96,6 +96,7 @@ class Past:
         add_records(connection, summing, walker=walker, pause=pause)
         beside = [] if self._anchor is None else sums_faults(connection, verifier)
         self.faults = (*walker.faults, *beside)
+        self._summing = summing  # now that it is whole: a reading that broke off is begun again
         return summing
 
     def _read(self, connection: apsw.Connection) -> Summing:

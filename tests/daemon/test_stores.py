@@ -17,7 +17,9 @@ from epad.control_loop.journal import Decision
 from epad.daemon.stores import Stores, open_stores
 from epad.gateway.budget import Reservation
 from epad.ledger.errors import LedgerError
+from epad.ledger.paths import STARTS_FILE
 from epad.ledger.record import Outcome
+from epad.ledger.store import Ledger
 from epad.ledger.sums import Spending
 from epad.storage.database import DatabaseError
 from statemachine.clock import ManualClock
@@ -197,6 +199,26 @@ async def test_budgets_stay_as_they_were_where_what_was_spent_cannot_be_read(
         assert isinstance(held, Reservation)
         stores.budgets.settle(held, 30, clock.monotonic())
         monkeypatch.undo()
+
+
+async def test_a_start_that_is_killed_early_forgets_no_loss(
+    directories: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """state.db and the count beside the heads are gone; it was killed when it had made a new state.db."""
+    async with opened(directories, ManualClock()) as stores:
+        await turn(stores.ledger, 1)
+    directories.state_database.unlink()
+    (directories.state / "anchor" / STARTS_FILE).unlink()
+
+    async def killed(*_: Any, **__: Any) -> None:
+        raise DatabaseError("killed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "open", killed)
+        with pytest.raises(DatabaseError, match="killed"):
+            await open_stores(CONFIG, directories, ManualClock(), BOOT)
+    async with opened(directories, ManualClock()) as stores:
+        assert "both were deleted" in stores.shut()
 
 
 async def test_another_boot_goes_by_the_wall_clock_and_no_longer_than_it_must(
