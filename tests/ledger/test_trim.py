@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
-from trimmed_world import KEPT, SEALED, SMALL, TURNS, finish, is_sealed, trimmed_ledger, until
+from trimmed_world import KEPT, SEALED, SMALL, TURNS, finish, is_sealed, sealed_ledger, trimmed_ledger, until
 
 from epad.ledger.anchor import verifier_at
 from epad.ledger.export import record_at, records_from
@@ -141,7 +141,7 @@ async def test_a_repair_of_the_catalogue_takes_the_segments_that_are_left(trimme
 @pytest.mark.parametrize("dropped", [0, 7, BATCH_ROWS])
 async def test_what_a_crash_left_undoneis_done_by_the_next_start(path: Path, dropped: int) -> None:
     """The record is written; then not one body has gone, or some have."""
-    await fill(path, TURNS, places(path), seal_records=SEALED, keep_records=0)
+    await sealed_ledger(path)
     ledger = await open_ledger(path, places(path), seal_records=SEALED, keep_records=0)
     appender = ledger._appender
     with contextlib.closing(open_reader(path)) as connection:
@@ -157,7 +157,7 @@ async def test_what_a_crash_left_undoneis_done_by_the_next_start(path: Path, dro
 
 async def test_bodies_may_go_while_others_are_checked(path: Path) -> None:
     """A check that began before the record was written does not take what goes for damage."""
-    await fill(path, TURNS, places(path), seal_records=SEALED, keep_records=0)
+    await sealed_ledger(path)
     ledger = await open_ledger(path, places(path), seal_records=SEALED, keep_records=0)
     with contextlib.closing(open_reader(path)) as connection:
         trim = plan_trim(connection, KEPT, last_sequence(connection), verifier_at(places(path).anchor))
@@ -188,11 +188,11 @@ def newest_trim_of(path: Path) -> Trimmed | None:
     "spoil",
     [
         "DELETE FROM sums WHERE no = (SELECT max(no) FROM sums)",
-        "UPDATE record SET body = x'00' WHERE seq = 15",
+        "UPDATE record SET body = x'00' WHERE seq = 5",
     ],
 )
 async def test_nothing_goes_that_is_not_counted_or_that_a_repair_needs(path: Path, spoil: str) -> None:
-    await fill(path, TURNS, places(path), seal_records=SEALED, keep_records=0)
+    await sealed_ledger(path)
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         connection.execute(spoil)
     with contextlib.closing(open_reader(path)) as connection:

@@ -29,13 +29,18 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def trimmed_ledger(path: Path, turns: int = TURNS, **changes: float | str) -> None:
     """A ledger that has let bodies go, and has done so to the end."""
-    ledger = await open_ledger(path, places(path), **SMALL | changes)
+    await sealed_ledger(path, turns, **SMALL | changes)
+    await finish(path)
+
+
+async def sealed_ledger(path: Path, turns: int = TURNS, **changes: float | str) -> None:
+    """A ledger of closed turns, of which no more than a segment's records are not sealed."""
+    ledger = await open_ledger(path, places(path), **{"seal_records": SEALED, "keep_records": 0} | changes)
     for number in range(turns):
         await ledger.open_turn(opening(number))
         await ledger.close_turn(closing(number))
         await until(lambda: is_sealed(path))
     await ledger.close()
-    await finish(path)
 
 
 async def finish(path: Path) -> None:
