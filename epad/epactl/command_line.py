@@ -13,7 +13,7 @@ from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import usage as ctl_usage
-from epad.epactl.parser import Commands, Formatter, Parser, add_rehearsal
+from epad.epactl.parser import Commands, Formatter, Parser, add_order_options
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -117,8 +117,7 @@ def _add_reasons(commands: Commands) -> None:
         type=arguments.phase,
         help="enter it now, if only waiting stands in the way; needs --reason",
     )
-    phase.add_argument("--reason", metavar="TEXT", type=arguments.reason, help="why --force; it is recorded")
-    add_rehearsal(phase)
+    add_order_options(phase, words="why --force; it is recorded")
     explain = commands.add("explain", daemon.explain, "Why: from finding to result.")
     explain.add_argument(
         "subject",
@@ -224,10 +223,7 @@ def _add_daemon(commands: Commands) -> None:
     """Orders about the daemon as a whole."""
     commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
     reload = commands.add("reload", orders.reload, "Read the configuration again.")
-    reload.add_argument(
-        "--reason", metavar="TEXT", type=arguments.reason, default="asked for", help="why; it is recorded"
-    )
-    add_rehearsal(reload)
+    add_order_options(reload, reason="asked for")
 
 
 def _add_keys(commands: Commands) -> None:
@@ -259,8 +255,7 @@ def _add_budgets(commands: Commands) -> None:
 
 def _add_lifeboat(commands: Commands) -> None:
     lifeboat = commands.group("lifeboat", "The last resort.")
-    enter = lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
-    enter.add_argument("--yes", action="store_true", help="do not ask")
+    lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
     relaunch = lifeboat.order("relaunch", ctl_lifeboat.relaunch, "Start everything again.")
     relaunch.add_argument(
         "--from",
@@ -291,7 +286,7 @@ def _add_checkpoints(commands: Commands) -> None:
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
     restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
-    restore.add_argument("--yes", action="store_true", help="do not ask")
+    add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
 
 
@@ -334,7 +329,7 @@ def _add_machine(commands: Commands) -> None:
     everything = commands.add(
         "stop-all", emergency.stop_all, "With no daemon: end all that epad has started."
     )
-    everything.add_argument("--yes", action="store_true", help="do not ask")
+    add_order_options(everything, reason="asked for", words="why; it stands in the answer")
     _add_state(doctor, everything)
 
 

@@ -97,12 +97,9 @@ class Commands:
         return parser
 
     def order(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
-        """A command that changes something: it takes a reason, and can be rehearsed."""
+        """Add a command that changes something: it takes a reason, can be rehearsed, and may ask."""
         parser = self.add(name, run, words)
-        parser.add_argument(
-            "--reason", metavar="TEXT", type=arguments.reason, required=True, help="why; it is recorded"
-        )
-        add_rehearsal(parser)
+        add_order_options(parser, reason_required=True)
         return parser
 
     def order_about(
@@ -123,6 +120,21 @@ class Commands:
         return Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
 
 
-def add_rehearsal(parser: argparse.ArgumentParser) -> None:
-    """The option that every order has."""
-    parser.add_argument("--dry-run", action="store_true", help="say what it would be about, and do nothing")
+def add_order_options(
+    parser: argparse.ArgumentParser,
+    *,
+    reason_required: bool = False,
+    reason: str = "",
+    words: str = "why; it is recorded",
+) -> None:
+    """Add the three options that every order has; `reason` is taken where none is given."""
+    parser.add_argument(
+        "--reason",
+        metavar="TEXT",
+        type=arguments.reason,
+        required=reason_required,
+        default=reason or None,
+        help=words,
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask, where a dangerous order would")

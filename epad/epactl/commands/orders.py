@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from epad.api.client import quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError, unknown_subsystem
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, unknown_subsystem
+from epad.epactl.consent import NOTHING_DONE, agreed
 from epad.formatting.text import clean
 
 
@@ -50,18 +51,14 @@ def key_rotate(call: Call) -> int:
 
 def key_revoke(call: Call) -> int:
     """`epactl key revoke NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+    name = call.arguments.name
+    deed = f"takes every key of {clean(name)} away, which is refused until it has a new one"
+    return dangerous(call, f"/v1/subsystems/{quote(name)}/key/revoke", deed)
 
 
 def lifeboat_enter(call: Call) -> int:
     """`epactl lifeboat enter --reason R [--yes]`."""
-    if not call.arguments.yes:
-        if not call.terminal.is_person():
-            raise UsageError("this stops every subsystem, and there is no one to ask: give --yes")
-        if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
-            call.terminal.say("nothing was done")
-            return EXIT_FAILED
-    return order(call, "/v1/lifeboat")
+    return dangerous(call, "/v1/lifeboat", "saves what is critical and stops every subsystem")
 
 
 def checkpoint_create(call: Call) -> int:
@@ -71,7 +68,7 @@ def checkpoint_create(call: Call) -> int:
 
 def ledger_accept_loss(call: Call) -> int:
     """`epactl ledger accept-loss --reason R`."""
-    return order(call, "/v1/ledger/accept-loss")
+    return dangerous(call, "/v1/ledger/accept-loss", "gives up the records that are lost, for good")
 
 
 def datastore_accept(call: Call) -> int:
@@ -79,16 +76,23 @@ def datastore_accept(call: Call) -> int:
     return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
 
 
+def dangerous(call: Call, target: str, deed: str) -> int:
+    """Ask a person before an order is given, unless it is only rehearsed. Raises UsageError."""
+    if not call.arguments.dry_run and not agreed(call, deed):
+        return EXIT_FAILED
+    return order(call, target)
+
+
 def order(call: Call, target: str) -> int:
     """Give an order with the reason on the command line, and show what came of it."""
-    if getattr(call.arguments, "dry_run", False):
-        return _rehearse(call, target)
+    if call.arguments.dry_run:
+        return rehearse(call, target)
     answer = call.client.order(target, call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
 
 
-def _rehearse(call: Call, target: str) -> int:
+def rehearse(call: Call, target: str) -> int:
     """Say what an order would be about, and give none. Raises UnknownNameError."""
     name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
     asked = target.removeprefix("/v1/").replace("subsystems/", "")
@@ -100,5 +104,5 @@ def _rehearse(call: Call, target: str) -> int:
             raise unknown_subsystem(name, status)
         answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
         about = f"{clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
-    call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])
+    call.terminal.show(answer, [f"would order {asked}: {about}", NOTHING_DONE])
     return EXIT_OK

@@ -6,6 +6,7 @@ import time
 
 from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl.call import EXIT_OK, Call
+from epad.epactl.commands.orders import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ POLL_SECONDS = 0.05
 
 def upgrade(call: Call) -> int:
     """`epactl upgrade --reason R`: ordered, and waited for until the daemon answers again."""
+    if call.arguments.dry_run:
+        return rehearse(call, "/v1/upgrade")
     before = call.client.get("/v1/status")
     answer = call.client.order("/v1/upgrade", call.arguments.reason)
     began = time.monotonic()
