@@ -46,6 +46,19 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """Which parts to restore, whether also outside of the state directory, and why.
+
+    `only` is how the names of the wanted parts begin. A bundle names the places that its files came from, which may be
+    anywhere: those outside of the state directory are written only with `outside`. `reason` is kept in restores.jsonl.
+    """
+
+    only: str = ""
+    outside: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What was put back, what it displaced, and what reading it again has shown."""
 
@@ -101,26 +114,22 @@ def restore(
     state: Path,
     now: datetime,
     to: Path | None = None,
-    only: str = "",
-    outside: bool = False,
+    wish: Wish | None = None,
     disk: Disk | None = None,
 ) -> Restored:
-    """Put a bundle back, all of it or the parts whose names begin with `only`. Raises CheckpointError.
-
-    What lies outside of the state directory is written only if `outside` says so: where a bundle says that it came from
-    may be anywhere.
+    """Put a bundle back, or those of its parts that are wished for. Raises CheckpointError.
 
     Nothing of the present state is touched before every file is staged and on the disk. What is displaced is
     renamed, never removed. Interrupted at any point and run again, it comes to the same end.
     """
-    disk = disk or Disk()
+    disk, wish = disk or Disk(), wish or Wish()
     try:
         if faults := bundle_faults(directory, state if to is None else None):
             raise CheckpointError(f"{directory.name} is damaged, nothing was restored: {'; '.join(faults)}")
         manifest = read_bundle(directory).manifest
-        plan = moves(directory, manifest, state, to, only)
+        plan = moves(directory, manifest, state, to, wish.only)
         with _daemon_kept_out(disk, state) if to is None else nullcontext():
-            if to is None and not outside:
+            if to is None and not wish.outside:
                 _refuse_outside(plan, state)
             refuse_open(move.target for move in plan)
             for move in plan:
@@ -128,7 +137,7 @@ def restore(
             aside = [path for move in plan for path in _swap(disk, move, manifest.id)]
             faults = _read_again(plan)
             restored = Restored(manifest.id, tuple(str(m.target) for m in plan), tuple(aside), faults)
-            _note(disk, to or state, restored, now)
+            _note(disk, to or state, restored, now, wish.reason)
             if to is None:
                 disk.remove_file(witness_of(state))  # it would speak of records that are given up hereby
                 _take_any_count(disk, state, plan)
@@ -241,11 +250,12 @@ def _take_any_count(disk: Disk, state: Path, plan: Sequence[Move]) -> None:
         disk.sync_directory(path.parent)
 
 
-def _note(disk: Disk, place: Path, restored: Restored, now: datetime) -> None:
-    """The record of what was done, where the next reader of the state will look."""
+def _note(disk: Disk, place: Path, restored: Restored, now: datetime, reason: str) -> None:
+    """Append a record of the restore where the next reader of the state will look."""
     line = {
         "at": now.isoformat(timespec="seconds"),
         "bundle": restored.bundle,
+        "reason": reason,
         "files": restored.files,
         "put_aside": restored.put_aside,
         "faults": restored.faults,

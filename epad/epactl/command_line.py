@@ -13,7 +13,7 @@ from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import usage as ctl_usage
-from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_rehearsal
+from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
 
 EXIT_CODES = """exit status:
@@ -49,7 +49,6 @@ GROUPS = {
 RUN = {
     Operation.UPGRADE: upgrade.upgrade,
     Operation.SET_BUDGET: ctl_budget.change,
-    Operation.LIFEBOAT: orders.lifeboat_enter,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
 }
 """The orders that are more than a request."""
@@ -132,8 +131,7 @@ def _add_reasons(commands: Commands) -> None:
         type=arguments.phase,
         help="enter it now, if only waiting stands in the way; needs --reason",
     )
-    phase.add_argument("--reason", metavar="TEXT", type=arguments.reason, help="why --force; it is recorded")
-    add_rehearsal(phase)
+    add_order_options(phase, words="why --force; it is recorded")
     explain = commands.ask(Operation.EXPLAIN_READ, daemon.explain)
     explain.add_argument(
         "subject",
@@ -242,8 +240,6 @@ def _add_operations(commands: Commands) -> None:
 def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
     """What an order takes beside its name and its reason."""
     match operation:
-        case Operation.LIFEBOAT:
-            parser.add_argument("--yes", action="store_true", help="do not ask")
         case Operation.RELAUNCH:
             parser.add_argument(
                 "--from",
@@ -301,7 +297,7 @@ def _add_checkpoints(commands: Commands) -> None:
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
     restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
-    restore.add_argument("--yes", action="store_true", help="do not ask")
+    add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
 
 
@@ -339,7 +335,7 @@ def _add_machine(commands: Commands) -> None:
     everything = commands.add(
         "stop-all", emergency.stop_all, "With no daemon: end all that epad has started."
     )
-    everything.add_argument("--yes", action="store_true", help="do not ask")
+    add_order_options(everything, reason="asked for", words="why; it stands in the answer")
     _add_state(doctor, everything)
 
 

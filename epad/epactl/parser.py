@@ -113,18 +113,10 @@ class Commands:
         words: str = "",
         reason: str = "",
     ) -> Parser:
-        """A command that changes something: it can be rehearsed, and takes a reason unless one is given here."""
+        """Add a command that changes something. It takes a reason, unless one is given here."""
         self.operations.add(operation)
         parser = self.add(name or operation.command.split()[-1], run, words or operation.words)
-        parser.add_argument(
-            *("--reason",),
-            metavar="TEXT",
-            type=arguments.reason,
-            required=not reason,
-            default=reason or None,
-            help="why; it is recorded",
-        )
-        add_rehearsal(parser)
+        add_order_options(parser, reason_required=not reason, reason=reason)
         add_name(parser, operation)
         return parser
 
@@ -148,6 +140,21 @@ def add_name(parser: argparse.ArgumentParser, operation: Operation) -> None:
         parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {operation.about}")
 
 
-def add_rehearsal(parser: argparse.ArgumentParser) -> None:
-    """The option that every order has."""
-    parser.add_argument("--dry-run", action="store_true", help="say what it would be about, and do nothing")
+def add_order_options(
+    parser: argparse.ArgumentParser,
+    *,
+    reason_required: bool = False,
+    reason: str = "",
+    words: str = "why; it is recorded",
+) -> None:
+    """Add the three options that every order has; `reason` is taken where none is given."""
+    parser.add_argument(
+        "--reason",
+        metavar="TEXT",
+        type=arguments.reason,
+        required=reason_required,
+        default=reason or None,
+        help=words,
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask, where a dangerous order would")

@@ -32,6 +32,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     INVALID = 5
+    INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,14 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         return Exit.FAILED
     except KeyboardInterrupt:
         print("\nhsaq: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return Exit.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hsaq",
         description="Mixed-precision quantization that spends bits where they hurt, and proves it.",
-        epilog="exit status: 0 fine, 1 failed, 2 usage, 5 a control failed and the run is INVALID",
+        epilog="exit status: 0 fine, 1 failed, 2 usage, 5 a control failed and the run is INVALID, "
+        "130 interrupted: the same command goes on",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)

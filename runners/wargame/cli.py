@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from runners.wargame.commands import again, council, doctor, look, run, scenarios, training
-from runners.wargame.commands.exits import Exit
+from runners.wargame.commands.exits import STOPPED, Exit
 from runners.wargame.configuration import ConfigurationError
 from runners.wargame.locking import StoreError
 from runners.wargame.scenario.grammar import GrammarError
@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (StoreError, GrammarError) as error:
         print(f"wargame: {error}", file=sys.stderr)
         return Exit.FAILED
+    except KeyboardInterrupt:
+        print(f"\nwargame: {STOPPED}", file=sys.stderr)
+        return Exit.INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="wargame",
         description="Multi-turn scenarios against five defender roles.",
-        epilog="exit status: 0 fine, 1 failed, 2 usage, 4 the store has other settings, 5 not reportable, 6 paused",
+        epilog="exit status: 0 fine, 1 failed, 2 usage, 4 the store has other settings, 5 not reportable, 6 paused, "
+        "130 interrupted: the same command goes on",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for room in COMMANDS:

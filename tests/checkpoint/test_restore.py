@@ -22,7 +22,7 @@ from epad.checkpoint import restore as module
 from epad.checkpoint.bundle import Label, create
 from epad.checkpoint.drill import drill
 from epad.checkpoint.manifest import MANIFEST_FILE, SIGNATURE_FILE, SUMS_FILE, decode, encode, sums
-from epad.checkpoint.restore import LOG_FILE, Restored, restore
+from epad.checkpoint.restore import LOG_FILE, Restored, Wish, restore
 from epad.checkpoint.source import BytesSource, DirectorySource, FileSource, Source, SqliteSource
 from epad.checkpoint.verify import bundle_faults, verify_bundle
 from epad.copying.disk import Disk
@@ -145,12 +145,12 @@ def test_elsewhere_touches_nothing_here(place: Place, tmp_path: Path) -> None:
 def test_a_part_alone(place: Place) -> None:
     """Named as in the manifest; one that is not there names those that are."""
     place.damage()
-    assert place.restore(only="subsystems/wargame").files == (str(place.rounds),)
+    assert place.restore(wish=Wish(only="subsystems/wargame")).files == (str(place.rounds),)
     assert place.database.read_bytes() == b"garbage"
     with pytest.raises(
         CheckpointError, match=r"no part 'nothing'; it has: config\.json, segments, state\.db"
     ):
-        place.restore(only="nothing")
+        place.restore(wish=Wish(only="nothing"))
 
 
 def test_under_a_living_daemon_it_is_refused(place: Place) -> None:
@@ -314,7 +314,7 @@ async def test_what_lies_elsewhere_is_written_only_when_that_is_said(
         place.restore()
     assert elsewhere.read_text() == "newer"
     assert place.rounds.read_text() == ""
-    assert place.restore(outside=True).ok
+    assert place.restore(wish=Wish(outside=True)).ok
     assert elsewhere.read_text() == "{}"
 
 

@@ -76,7 +76,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert await epactl(door, "reload") == 0
     assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
-    assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen") == 0
+    assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen", "--yes") == 0
     assert await epactl(door, "lifeboat", "enter", "--reason", "fire", "--yes") == 0
     assert await epactl(door, "datastore", "accept", "memory", "--reason", "tidied up") == 0
     assert [order[:3] for order in door.operations.orders] == [

@@ -82,7 +82,7 @@ def test_who_may_not_read_is_told_as_whom_to_run_it(forbidden: Path, stranger: l
     [
         (["lifeboat", "inspect", LONG], 4),
         (["lifeboat", "inspect", "/proc/self/mem"], 4),
-        (["lifeboat", "relaunch", "--reason", "r", "--from", LONG], 4),
+        (["lifeboat", "relaunch", "--reason", "r", "--yes", "--from", LONG], 4),
         (["checkpoint", "verify", LONG], 4),
         (["checkpoint", "verify", "\udcff"], 4),
         (["ledger", "prove", "1"], 4),

@@ -183,7 +183,7 @@ def test_a_key_is_exchanged_and_taken_away_by_a_persons_word_and_stays_so(model:
         new = file.read_text().strip()
         assert new not in rotated.stdout
         assert (answer(house, old), answer(house, new)) == (401, 200)
-        assert house.ctl("key", "revoke", "agent", "--reason", "stolen").returncode == 0
+        assert house.ctl("key", "revoke", "agent", "--reason", "stolen", "--yes").returncode == 0
         house.kill()
         house.start()
         assert (answer(house, old), answer(house, new)) == (401, 401)

@@ -87,7 +87,7 @@ def restore_elsewhere(house: Installation, tier: Path, told: dict[str, str]) -> 
     """An empty state directory on a larger disk: every turn that was acknowledged is there, and it goes on."""
     with installation(house.config.read_text()) as other:
         order = ("lifeboat", "relaunch", "--from", str(tier), "--state", str(other.state))
-        done = house.ctl(*order, "--reason", "a larger disk")
+        done = house.ctl(*order, "--reason", "a larger disk", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
         assert other.verify_ledger().returncode == 0
         assert lost(told, other) == {}
@@ -134,7 +134,7 @@ def test_a_disk_that_has_become_read_only_is_named_and_what_lies_on_it_can_be_st
             assert_inspected(house, source)
             with installation() as other:
                 order = ("lifeboat", "relaunch", "--from", str(source), "--state", str(other.state))
-                done = house.ctl(*order, "--reason", "another disk")
+                done = house.ctl(*order, "--reason", "another disk", "--yes")
                 assert done.returncode == 0, done.stdout + done.stderr
                 assert other.verify_ledger().returncode == 0
 

@@ -200,7 +200,7 @@ def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost
             assert scene.ask() in REFUSED
             scene.house.stop()
         scene.start()
-        assert scene.house.ctl("ledger", "accept-loss", "--reason", "a test").returncode == 0
+        assert scene.house.ctl("ledger", "accept-loss", "--reason", "a test", "--yes").returncode == 0
         scene.read_key()
         assert shut(scene) == ""
         if (target, harm) == (JOURNAL, DELETED):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, is_there, state_of
+from epad.epactl.consent import NOTHING_DONE, agreed
+from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def restore(call: Call) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
+    from epad.checkpoint.restore import Wish  # noqa: PLC0415
     from epad.checkpoint.restore import restore as put_back  # noqa: PLC0415
     from epad.copying.errors import CheckpointError  # noqa: PLC0415
 
@@ -91,19 +94,20 @@ def restore(call: Call) -> int:
     bundle = files.chosen(arguments.id)
     if bundle is None:
         return _none_there(call, files)
-    to = Path(arguments.to).absolute() if arguments.to else None
-    only, asked = arguments.only or "", to is None and not arguments.yes
+    to, only = Path(arguments.to).absolute() if arguments.to else None, arguments.only or ""
+    asked = to is None and not arguments.yes
     os.umask(0o077)
     try:
-        if asked and not _agreed(call, bundle, files.state, only):
+        if arguments.dry_run:
+            return _rehearse(call, bundle, files.state, to, only)
+        if asked and not agreed(call, _deed(bundle, files.state, only)):
             return EXIT_FAILED
         restored = put_back(
             bundle,
             state=files.state,
             now=datetime.now(UTC),
             to=to,
-            only=only,
-            outside=asked or arguments.outside,
+            wish=Wish(only, asked or arguments.outside, arguments.reason),
         )
     except CheckpointError as error:
         call.terminal.say(str(error))
@@ -112,21 +116,39 @@ def restore(call: Call) -> int:
     return EXIT_OK if restored.ok else EXIT_FAILED
 
 
-def _agreed(call: Call, bundle: Path, state: Path, only: str) -> bool:
-    """Ask a person, who is told what else than the state would be written. Raises CheckpointError."""
+def _rehearse(call: Call, bundle: Path, state: Path, to: Path | None, only: str) -> int:
+    """Say which files would be written, and write none. Raises CheckpointError."""
     from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
     from epad.checkpoint.restore import moves, outside_of  # noqa: PLC0415
 
-    if not call.terminal.is_person():
-        raise UsageError("this replaces the present state, and there is no one to ask: give --yes")
-    question = f"This puts {bundle.name} in place of what is at {state} now, which is renamed."
+    plan = moves(bundle, read_bundle(bundle).manifest, state, to, only)
+    places = [] if to else outside_of(plan, state)
+    answer = {
+        "order": "checkpoint restore",
+        "dry_run": True,
+        "id": bundle.name,
+        "reason": call.arguments.reason,
+        "files": [str(move.target) for move in plan],
+        "displaced": [str(move.target) for move in plan if move.target.exists()],
+        "outside": places,
+    }
+    lines = [
+        f"would restore {move.target}" + (", and rename the present one" if move.target.exists() else "")
+        for move in plan
+    ]
+    lines += [f"outside of {state}, so it needs --outside: {path}" for path in places]
+    call.terminal.show(answer, map(clean, [*lines, NOTHING_DONE]))
+    return EXIT_OK
+
+
+def _deed(bundle: Path, state: Path, only: str) -> str:
+    """Say what a restore does, and what else than the state it would write. Raises CheckpointError."""
+    from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
+    from epad.checkpoint.restore import moves, outside_of  # noqa: PLC0415
+
     places = outside_of(moves(bundle, read_bundle(bundle).manifest, state, None, only), state)
-    if places:
-        question += f" It writes outside of it too: {', '.join(places)}."
-    if call.terminal.confirm(question):
-        return True
-    call.terminal.say("nothing was done")
-    return False
+    more = f", and writes outside of it too: {', '.join(places)}" if places else ""
+    return f"puts {bundle.name} in place of the present contents of {state}, which are renamed{more}"
 
 
 def _tell(call: Call, restored: Restored, to: Path | None, state: Path) -> None:

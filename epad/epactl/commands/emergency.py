@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Call, state_of
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, Call, state_of
+from epad.epactl.consent import NOTHING_DONE, agreed
 
 GRACE_SECONDS = 10.0
 
@@ -48,13 +49,17 @@ def _end_all(call: Call, given: str, state: str) -> int:
         call.terminal.say(f"{unread}; without it a child that has hidden its environment is not found")
     table = ProcessTable(boot)
     left_behind = LeftBehind(table, Path(given), recorded)
-    if (refusal := _ask(call, state, len(left_behind.look()))) is not None:
-        return refusal
+    found = left_behind.look()
+    if call.arguments.dry_run:
+        return _rehearse(call, state, sorted(member.pid for member in found))
+    if not agreed(call, f"ends {len(found)} process(es) of {state}, where no daemon runs"):
+        return EXIT_FAILED
     left = asyncio.run(end(table, left_behind, GRACE_SECONDS))
     ended = sorted(member.pid for member in left_behind.seen - left)
     answer = {
         "state": state,
         "daemon": "none",
+        "reason": call.arguments.reason,
         "journal": unread or "read",
         "ended": ended,
         "left": sorted(member.pid for member in left),
@@ -65,17 +70,18 @@ def _end_all(call: Call, given: str, state: str) -> int:
     return EXIT_FAILED if left else EXIT_OK
 
 
-def _ask(call: Call, state: str, count: int) -> int | None:
-    """Have it confirmed; the exit status if it is not."""
-    if call.arguments.yes:
-        return None
-    if not call.terminal.is_person():
-        call.terminal.say(f"this ends {count} process(es), and there is no one to ask: give --yes")
-        return EXIT_USAGE
-    if not call.terminal.confirm(f"No daemon runs. This ends {count} process(es) of {state}."):
-        call.terminal.say("nothing was done")
-        return EXIT_FAILED
-    return None
+def _rehearse(call: Call, state: str, pids: list[int]) -> int:
+    """Say which processes would be ended, and end none."""
+    answer = {
+        "order": "stop-all",
+        "dry_run": True,
+        "state": state,
+        "reason": call.arguments.reason,
+        "would_end": pids,
+    }
+    told = ", ".join(map(str, pids)) or "none"
+    call.terminal.show(answer, [f"would end {len(pids)} process(es) of {state}: {told}", NOTHING_DONE])
+    return EXIT_OK
 
 
 def _is_held(path: str) -> bool:

@@ -8,6 +8,7 @@ from epad.api.client import UnknownNameError
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
 from epad.epactl.commands.orders import order
+from epad.epactl.consent import NOTHING_DONE, agreed
 from epad.formatting.text import clean
 from epad.operations.registry import Operation
 
@@ -83,6 +84,10 @@ def relaunch(call: Call) -> int:
 
     state = Path(call.arguments.state).absolute()
     source, who = _find(state, call.arguments.source), f"uid {os.getuid()}"
+    if call.arguments.dry_run:
+        return _rehearse_relaunch(call, source, state)
+    if not agreed(call, f"makes {state} anew from {source}; its present contents are renamed"):
+        return EXIT_FAILED
     try:
         done = make_anew(source, state, call.arguments.reason, who, datetime.now(UTC))
     except RelaunchError as error:
@@ -97,6 +102,17 @@ def relaunch(call: Call) -> int:
     ]
     answer = {name: getattr(done, name) for name in done.__slots__}
     call.terminal.show(answer, map(clean, lines))
+    return EXIT_OK
+
+
+def _rehearse_relaunch(call: Call, source: Path, state: Path) -> int:
+    """Say what a state directory would be made of, and make none."""
+    answer = {"order": "relaunch", "dry_run": True, "source": str(source), "state": str(state)}
+    answer |= {"reason": call.arguments.reason, "put_aside": state.exists()}
+    told = f"would make {state} anew from {source}" + (
+        "; its present contents would be renamed" * state.exists()
+    )
+    call.terminal.show(answer, [clean(told), NOTHING_DONE])
     return EXIT_OK
 
 

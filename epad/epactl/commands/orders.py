@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from epad.api.client import quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError, unknown_subsystem
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, unknown_subsystem
+from epad.epactl.consent import NOTHING_DONE, agreed
 from epad.formatting.text import clean
 from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+DANGEROUS = {
+    Operation.REVOKE_KEY: "takes every key of {name} away, which is refused until it has a new one",
+    Operation.LIFEBOAT: "saves what is critical and stops every subsystem",
+    Operation.ACCEPT_LOSS: "gives up the records that are lost, for good",
+}
+"""What a person is asked about before it is done, in the present tense."""
 
 
 def order_of(operation: Operation) -> Callable[[Call], int]:
@@ -29,21 +38,13 @@ def question_of(operation: Operation) -> Callable[[Call], int]:
     return ask
 
 
-def lifeboat_enter(call: Call) -> int:
-    """`epactl lifeboat enter --reason R [--yes]`."""
-    if not call.arguments.yes:
-        if not call.terminal.is_person():
-            raise UsageError("this stops every subsystem, and there is no one to ask: give --yes")
-        if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
-            call.terminal.say("nothing was done")
-            return EXIT_FAILED
-    return order(call, Operation.LIFEBOAT)
-
-
 def order(call: Call, operation: Operation) -> int:
-    """Give an order with the reason on the command line, and show what came of it."""
-    if getattr(call.arguments, "dry_run", False):
-        return _rehearse(call, operation)
+    """Give an order with the reason on the command line, and show what came of it; ask first if it is dangerous."""
+    if call.arguments.dry_run:
+        return rehearse(call, operation)
+    deed = DANGEROUS.get(operation)
+    if deed is not None and not agreed(call, deed.format(name=clean(getattr(call.arguments, "name", "")))):
+        return EXIT_FAILED
     answer = call.client.order(_target(call, operation), call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
@@ -53,7 +54,7 @@ def _target(call: Call, operation: Operation) -> str:
     return operation.target(quote(call.arguments.name) if operation.about else "")
 
 
-def _rehearse(call: Call, operation: Operation) -> int:
+def rehearse(call: Call, operation: Operation) -> int:
     """Say what an order would be about, and give none. Raises UnknownNameError."""
     status = call.client.get(Operation.STATUS_READ.path)
     asked = _target(call, operation).removeprefix("/v1/").replace("subsystems/", "")
@@ -66,5 +67,5 @@ def _rehearse(call: Call, operation: Operation) -> int:
             raise unknown_subsystem(name, status)
         answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
         about = f"{clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
-    call.terminal.show(answer, [f"would order {asked}: {about}", "nothing was done"])
+    call.terminal.show(answer, [f"would order {asked}: {about}", NOTHING_DONE])
     return EXIT_OK

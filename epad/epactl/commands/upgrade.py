@@ -6,6 +6,7 @@ import time
 
 from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl.call import EXIT_OK, Call
+from epad.epactl.commands.orders import rehearse
 from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ POLL_SECONDS = 0.05
 
 def upgrade(call: Call) -> int:
     """`epactl upgrade --reason R`: ordered, and waited for until the daemon answers again."""
+    if call.arguments.dry_run:
+        return rehearse(call, Operation.UPGRADE)
     before = call.client.get(Operation.STATUS_READ.path)
     answer = call.client.order(Operation.UPGRADE.path, call.arguments.reason)
     began = time.monotonic()

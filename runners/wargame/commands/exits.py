@@ -14,3 +14,8 @@ class Exit(IntEnum):
     OTHER_SETTINGS = 4
     NOT_REPORTABLE = 5
     PAUSED = 6
+    INTERRUPTED = 130
+
+
+STOPPED = "stopped; the same command goes on from there"
+"""What Ctrl-C is answered with."""

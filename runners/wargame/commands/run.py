@@ -13,7 +13,7 @@ from typing import Any
 
 from runners.contract import Contract, keep_alive
 from runners.wargame.commands.arguments import Commands, add_plan, add_store, count, seconds
-from runners.wargame.commands.exits import Exit
+from runners.wargame.commands.exits import STOPPED, Exit
 from runners.wargame.commands.speaker import Speaker, speaker
 from runners.wargame.configuration import ConfigurationError, Plan, resolve
 from runners.wargame.endpoint.opening import open_pool
@@ -58,11 +58,14 @@ def play(options: argparse.Namespace) -> Exit:
     store = Store(options.store)
     try:
         try:
-            run = asyncio.run(_play(options, plan, store))
+            run, stopped_by = asyncio.run(_play(options, plan, store))
         except PauseLimitError as error:
             print(f"wargame: {error}", file=sys.stderr)
             return Exit.PAUSED
-        if run is None:
+        if stopped_by is signal.SIGINT:
+            print(f"\nwargame: {STOPPED}: {options.store} keeps every round that ended", file=sys.stderr)
+            return Exit.INTERRUPTED
+        if stopped_by is not None:
             return Exit.OK
         report = build(store, run)
         speaker(options, run).summary(report)
@@ -71,8 +74,10 @@ def play(options: argparse.Namespace) -> Exit:
         store.close()
 
 
-async def _play(options: argparse.Namespace, plan: Plan, store: Store) -> RunRow | None:
-    """Play and return the run; None if a signal ended it before."""
+async def _play(
+    options: argparse.Namespace, plan: Plan, store: Store
+) -> tuple[RunRow, signal.Signals | None]:
+    """Play; return the run and the signal that ended it early, or None."""
     contract, grammar = Contract.from_environment(os.environ), load_grammar(plan.scenarios)
     async with open_pool(plan.endpoints, plan.limits) as pool:
         engine = detect(plan.settings.models, await pool.owners())
@@ -88,8 +93,8 @@ async def _play(options: argparse.Namespace, plan: Plan, store: Store) -> RunRow
         said.watch(campaign, pool)
         contract.ready(f"{engine.upper()} {run.run_id}")
         async with _beating(campaign, pool, contract, options, said):
-            ended = await _until_signal(campaign)
-    return store.run(run.run_id) if ended else None
+            stopped_by = await _until_signal(campaign)
+    return store.run(run.run_id) or run, stopped_by
 
 
 def _player(
@@ -142,14 +147,20 @@ async def _beating(
         contract.stopping()
 
 
-async def _until_signal(campaign: Campaign) -> bool:
-    """Play, or stop at SIGTERM or SIGINT: rounds in flight are left for the next start."""
+async def _until_signal(campaign: Campaign) -> signal.Signals | None:
+    """Play until the end, SIGTERM or SIGINT; return the signal. Rounds in flight are left for the next start."""
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        playing.cancel()
+
     playing = asyncio.create_task(campaign.play_all(), name="campaign")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, playing.cancel)
+        loop.add_signal_handler(number, stop, number)
     try:
         await playing
     except asyncio.CancelledError:
-        return False
-    return True
+        return next(iter(received), signal.SIGTERM)
+    return None

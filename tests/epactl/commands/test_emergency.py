@@ -33,7 +33,9 @@ def ask(state: Path) -> tuple[int, str]:
     """The exit status of `stop-all --yes`, and what was said."""
     said = io.StringIO()
     terminal = Terminal({}, "text", (io.StringIO(), io.StringIO(), said))
-    return stop_all(Call(Namespace(socket=None, state=str(state), yes=True), {}, terminal)), said.getvalue()
+    return stop_all(
+        Call(Namespace(socket=None, state=str(state), yes=True, dry_run=False, reason="r"), {}, terminal)
+    ), said.getvalue()
 
 
 def test_who_may_not_look_is_told_so(tmp_path: Path) -> None:

@@ -142,3 +142,22 @@ def test_killed_at_twenty_instants_it_makes_the_same_bytes(world: World, tmp_pat
     print(f"killed after so many units: {sorted(reached)}")
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     assert (shaken / "manifest.json").read_bytes() == expected
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_130(world: World, tmp_path: Path) -> None:
+    """In the middle of a stage: no traceback, and the same command does only the rest."""
+    work = tmp_path / "work"
+    command = [sys.executable, "-m", "runners.quantize", *arguments(world, work)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        while not committed_units(work) and run.poll() is None:
+            time.sleep(0.01)
+        run.send_signal(signal.SIGINT)
+        said = run.stderr.read()
+    assert run.returncode == Exit.INTERRUPTED, said
+    assert "hsaq: stopped; the same command goes on where it was" in said
+    assert "Traceback" not in said
+    kept = committed_units(work)
+    assert kept
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert committed_units(work) > kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -167,3 +168,39 @@ def test_nonsense_is_a_usage_error(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["run", *arguments])
     assert left.value.code == 2
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
+    """While rounds are played: no traceback, the rounds that ended are kept, and the same command plays the rest."""
+    command = ["run", "--rounds", "8", "--store", str(tmp_path / "w.db"), "--control-pairs", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "runners.wargame", *command, "--pace", "600"],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        assert run.stdout is not None
+        assert run.stderr is not None
+        next(line for line in run.stdout if "round 1/8" in line)
+        run.send_signal(signal.SIGINT)
+        said = run.stderr.read()
+    assert run.returncode == Exit.INTERRUPTED
+    assert "stopped; the same command goes on from there" in said
+    assert "Traceback" not in said
+    again = wargame(*command)
+    assert again.returncode == Exit.OK, again.stderr
+    assert "round 1/8" not in again.stdout
+    assert "round 8/8" in again.stdout
+
+
+def test_ctrl_c_in_any_other_command_is_130_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes."""
+    store = str(tmp_path / "w.db")
+    main(["run", "--rounds", "2", "--store", store, "--quiet", "--control-pairs", "0"])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(look, "build", interrupted)
+    assert main(["report", "--store", store]) == Exit.INTERRUPTED
+    assert "stopped; the same command goes on" in capsys.readouterr().err
