@@ -39,7 +39,6 @@ from epad.ledger.paths import witness_of
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 CELLS = [(target, harm) for target in TARGETS for harm in HARMS]
 EVERY_RUN = {
-    (LEDGER, DELETED),
     (LEDGER, FULL),
     (JOURNAL, OLDER),
     (JOURNAL, CUT),

@@ -299,6 +299,7 @@ def test_the_lifeboat_is_entered_and_left(box: SystemdBox, who: str) -> None:
     box.wait(lambda: box.subsystem("target").get("state") == "running", "the children to run again")
 
 
+@pytest.mark.timeout(200)
 def test_a_restore_drill_comes_back_whole(box: SystemdBox) -> None:
     """It is due every minute here, so it has been by now, most likely."""
 
