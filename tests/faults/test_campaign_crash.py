@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_for_a_while_delays_a_transition_and_nothing_else(ro
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_by_every_kind_of_death() -> None:
-    """All rows of the table, each operation killed by `kill -9`, by a power cut, and by one that tears what was written."""
+    """All rows, each operation killed by `kill -9`, by a power cut, and by one that tears what was written."""
     whole = walk(TABLE, deaths=len(Death))
     assert not whole.broken, whole.broken[:5]
     assert whole.kills >= LEAST_CASES * len(Death)

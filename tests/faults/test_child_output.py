@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from installed import QUICK, Installation, installation
 
 PYTHON = f'command = ["{sys.executable}", "-S", "-c", """%s"""]\n'
@@ -24,6 +25,7 @@ if not os.path.exists("again"):
 block = b'x' * 1_048_576
 while True: os.write(1, block)
 """
+pytestmark = pytest.mark.usefixtures("on_the_disk")  # where a log gives back room in its midst
 LIMITS = "log = { max_bytes = 65536, keep = 1 }\n"
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import scratch
 from supervisor_world import PATIENCE_SECONDS, World
 
 from epad.supervisor.cgroup import NoCgroupError, delegated
@@ -17,9 +18,15 @@ from epad.supervisor.cgroup import NoCgroupError, delegated
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="epad-"))
+    """On the disk: a log gives back room in its midst where the file system can, and memory counts a mapped file."""
+    path = Path(tempfile.mkdtemp(prefix="epad-", dir=scratch.DISK))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def tmp_path(directory: Path) -> Path:
+    return directory
 
 
 @pytest.fixture
