@@ -71,7 +71,7 @@ async def whole(incoming: Incoming) -> bytes:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while not holds():
             await asyncio.sleep(0.001)
 

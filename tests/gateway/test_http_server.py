@@ -80,7 +80,7 @@ async def talk(port: int, *pieces: bytes) -> bytes:
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(25):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()

@@ -392,7 +392,7 @@ async def test_run_looks_until_it_is_cancelled(
     desk = Desk(tmp_path, webhook(server))
     desk.view = TROUBLE
     task = asyncio.create_task(desk.notifier.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not server.bodies:
             await asyncio.sleep(0.01)
     task.cancel()

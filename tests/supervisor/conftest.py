@@ -29,6 +29,22 @@ def tmp_path(directory: Path) -> Path:
     return directory
 
 
+class DiskPlaces:
+    """What stands in for pytest's `tmp_path_factory`, which makes its own where `scratch` says."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def mktemp(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix=name, dir=self._root))
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory() -> Iterator[DiskPlaces]:
+    with tempfile.TemporaryDirectory(prefix="epad-", dir=scratch.DISK) as root:
+        yield DiskPlaces(Path(root))
+
+
 @pytest.fixture
 async def world(directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     trees = getattr(request, "param", "walked")
