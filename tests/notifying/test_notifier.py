@@ -207,6 +207,7 @@ async def test_nobody_there_is_said_and_tried_again(tmp_path: Path) -> None:
         assert events(server) == ["incident.started"]
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_server_that_is_slow_delays_nobody(server: Server, tmp_path: Path) -> None:
     """The step returns at once; the other channel has its message; the slow one is tried again."""
     server.seconds = 30.0
