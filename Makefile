@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
+TESTS  := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: run test test-all coverage check format bench clean
@@ -23,10 +24,10 @@ run: $(VENV)/.installed                 ## start the daemon with its embedded de
 	$(BIN)/epad run
 
 test: $(VENV)/.installed-dev            ## everything that fits in ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TESTS)
 
 test-all: $(VENV)/.installed-dev        ## and what does not, all with its files on the disk
-	EPAD_TEST_FILES=/tmp $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	EPAD_TEST_FILES=/tmp $(TESTS) -m "slow or not slow" --hypothesis-profile=thorough
 
 coverage: $(VENV)/.installed-dev        ## the tests again, with branches and subprocesses counted
 	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile

@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from installed import QUICK, Installation, installation
 
 PYTHON = f'command = ["{sys.executable}", "-S", "-c", """%s"""]\n'
@@ -26,6 +27,7 @@ block = b'x' * 1_048_576
 while True: os.write(1, block)
 """
 MOST_LOST = 50
+pytestmark = pytest.mark.usefixtures("on_the_disk")  # where a log gives back room in its midst
 LIMITS = "log = { max_bytes = 65536, keep = 1 }\n"
 
 

@@ -267,7 +267,7 @@ class World:
 
     async def closings(self, count: int) -> list[CloseTurn]:
         """Wait until that many turns are closed."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while len(self.ledger.closed) < count:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)

@@ -153,7 +153,7 @@ async def looking(
 
 
 async def _look(upstreams: Upstreams, upstream: Upstream) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         await upstreams._look(upstream)
 
 

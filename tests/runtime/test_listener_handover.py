@@ -122,7 +122,7 @@ def test_the_next_program_takes_what_was_left(listening: socket.socket, way: str
     with socket.create_connection(listening.getsockname()) as waiting:
         done = subprocess.run(
             [sys.executable, "-c", CLAIM, way, str(port), str(number)],
-            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=30,
+            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         listening.close()
         assert (done.stdout.strip(), done.stderr) == ("True []", "")
@@ -168,7 +168,7 @@ def test_the_manager_gets_the_socket_itself(listening: socket.socket, tmp_path: 
     """FDSTORE=1 with the descriptor beside it (sd_pid_notify_with_fds(3)); words alone carry none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
-        manager.settimeout(5)
+        manager.settimeout(60)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "n")}
         assert notify("FDSTORE=1", descriptors=[listening.fileno()], environment=environment)
         words, numbers, _, _ = socket.recv_fds(manager, 99, 2)

@@ -187,7 +187,7 @@ async def test_a_follower_sees_every_line_once_over_a_rotation(log: ChildLog) ->
 async def read_to(lines: AsyncGenerator[list[str], None], last: str) -> list[str]:
     """Every line that a follower is given, up to one."""
     seen: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while last not in seen:
             seen += await anext(lines)
     return seen

@@ -25,7 +25,7 @@ HOME = Path(__file__).parents[2]
 
 def until(true: Callable[[], Any], what: str) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.01)
@@ -189,7 +189,7 @@ def test_a_pump_outlives_its_daemon_and_ends_with_the_last_child(pumps: Pumps) -
     assert pump.poll() is None
     child.stdin.write(b"three\n")
     child.stdin.close()
-    assert (child.wait(30), pump.wait(30)) == (0, 0)
+    assert (child.wait(60), pump.wait(60)) == (0, 0)
     assert pumps.text() == "one\ntwo\nthree\n"
 
 
@@ -199,7 +199,7 @@ def test_a_pump_that_nobody_orders_and_nobody_needs_ends(pumps: Pumps) -> None:
     assert pump.stdin is not None
     pumps.let_go()
     pump.stdin.close()
-    assert pump.wait(30) == 0
+    assert pump.wait(60) == 0
 
 
 def test_children_live_on_when_their_pump_is_killed_and_the_next_reads_on(pumps: Pumps) -> None:
@@ -237,11 +237,11 @@ def test_a_pump_that_starts_takes_over(pumps: Pumps) -> None:
     first = pumps.start("it")
     until(lambda: not try_lock_once(pumps.directory), "its lock")
     second = pumps.start("it")
-    assert first.wait(30) == 0
+    assert first.wait(60) == 0
     until(lambda: not try_lock_once(pumps.directory), "the next one's lock")
     second.send_signal(signal.SIGSTOP)
     third = pumps.start("it")
-    assert second.wait(30) in {-signal.SIGTERM, -signal.SIGKILL, 0}
+    assert second.wait(60) in {-signal.SIGTERM, -signal.SIGKILL, 0}
     pumps.child("print('hello')")
     until(lambda: pumps.text() == "hello\n", "a line through the third")
     assert third.poll() is None

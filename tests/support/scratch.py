@@ -2,7 +2,8 @@
 
 A commit waits for the disk, some milliseconds each time, and a gateway that is opened and closed makes sixteen of
 them: this waiting was the larger part of the suite's time. The code under test syncs all the same; what a power cut
-takes away is tried by a disk of its own (crash_disk.py), and a full one by a small one (small_disk.py).
+takes away is tried by a disk of its own (crash_disk.py), and a full one by a small one (small_disk.py). The tests of
+children's logs stay on the disk (tests/supervisor/conftest.py), for their cutting asks more of a file system.
 
 `make test-all` says EPAD_TEST_FILES=/tmp, so that everything is tried on a disk as well.
 """

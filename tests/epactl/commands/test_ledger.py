@@ -144,7 +144,7 @@ def check(proof: dict[str, object], tmp_path: Path) -> subprocess.CompletedProce
     path = tmp_path / "proof.json"
     path.write_text(json.dumps(proof))
     command = [sys.executable, "-I", "-S", str(CHECKER), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 8, RECORDS - 1, RECORDS])

@@ -40,7 +40,7 @@ def test_epad_hears_ready_progress_and_the_vram_that_is_wanted() -> None:
     ):
         address = str(Path(folder) / "notify")
         heard.bind(address)
-        heard.settimeout(5)
+        heard.settimeout(60)
         reporter = Reporter(Contract(notify_socket=address), io.StringIO())
         reporter.vram_of = {"quantize": 5 << 30}.__getitem__
         reporter.stage("quantize", 2)
