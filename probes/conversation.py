@@ -178,6 +178,8 @@ class _Conversation(Struct, gc=False):
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
         replies = self.replies
+        if not replies or replies[-1] not in replies[:-1]:
+            return 0
         for period in range(1, LONGEST_PERIOD + 1):
             length = self.least(period, repeats)
             if len(replies) < length or replies[-1] != replies[-1 - period]:

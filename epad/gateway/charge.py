@@ -78,7 +78,8 @@ class Charge(Struct, frozen=True):
 
     @property
     def charged_output_tokens(self) -> int:
-        return max(self.output_tokens, self.most_output_tokens)
+        output, most = self.output_tokens, self.most_output_tokens
+        return max(output, most)
 
     @property
     def tokens(self) -> int:
