@@ -151,7 +151,7 @@ class _Conversation(Struct, gc=False):
     def _says_the_same(self, event: TurnAdmitted) -> bool:
         """Whether it hears what it heard before, and waits for nothing: the same words, or an error of another time."""
         before = self.questions[-2:]
-        if event.last is Last.ERROR and event.shape and before[1:] == (event.shape,):
+        if event.shape and before[1:] == (event.shape,) and event.last is Last.ERROR:
             return True
         return event.last in WAIT_FOR_NOTHING and before[:1] == (event.last_message,)
 

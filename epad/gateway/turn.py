@@ -11,7 +11,17 @@ from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
 from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused, Reservation
-from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
+from epad.gateway.charge import (
+    NOTHING,
+    RESERVED,
+    USAGE,
+    Bound,
+    Charge,
+    Terms,
+    charge_answer,
+    charge_status,
+    forfeit,
+)
 from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
@@ -25,7 +35,7 @@ from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over
 from epad.gateway.tally import Tally
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
-from epad.ledger.record import Outcome, UsageSource
+from epad.ledger.record import Outcome
 from epad.storage.database import DatabaseError
 from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
 from probes.turns import StreamObserver, TurnFinished, TurnStreamed
@@ -278,7 +288,7 @@ class Turns:
         if held.is_exceeded(tokens, cost) and not learnt:
             found = exceeded(turn.id, arrival.upstream.name, arrival.ask.model, held, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
-        if charge.source is UsageSource.RESERVED:
+        if charge.source is RESERVED:
             self._tokens[name, "forfeited"] += tokens
         else:
             self._tokens[name, "input"] += charge.input_tokens
@@ -303,7 +313,7 @@ class Turns:
         now = parts.clock.monotonic()
         if turn.forwarded:
             waited = turn.waited_seconds(now)
-            if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
+            if waited >= PATIENCE_SECONDS and turn.failure is Failure.CLIENT_GONE:
                 arrival.upstream.served_by.health.unanswered(waited)
             outcome = turn.outcome.value
             self._ended[name, outcome] += 1
@@ -333,7 +343,7 @@ class Turns:
 
     def _learn(self, turn: Turn, charge: Charge) -> bool:
         """Learn how the server counts prompts; say whether that is all by which the turn exceeds its bound."""
-        if charge.source is not UsageSource.USAGE:
+        if charge.source is not USAGE:
             return False
         arrival = turn.arrival
         upstream, ask = arrival.upstream.served_by, arrival.ask

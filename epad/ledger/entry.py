@@ -88,7 +88,7 @@ class TurnNames:
 def _chance() -> Iterator[str]:
     while True:
         drawn = os.urandom(250).hex()
-        yield from (drawn[at : at + 20] for at in range(0, len(drawn), 20))
+        yield from [drawn[at : at + 20] for at in range(0, len(drawn), 20)]
 
 
 def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from itertools import compress, count
-from operator import not_
 
 from msgspec import Raw, Struct
 
@@ -34,7 +33,7 @@ _NUMBERED = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f-]{27}|[A-Za-z]{0,16}+[0-9][0-9A-Za-z]*(?:[-:.,+T][0-9][0-9A-Za-z]*)*"
 )
 # A word that is numbered has one of these: an id need not have a digit.
-_TELLING = re.compile(rb"[0-9-]")
+_NOT_TELLING = bytes(set(range(256)) - set(b"0123456789- "))
 _END_BYTES = 1_024
 
 _PADDING = b' \t\r\n"}].,!?-_*#'
@@ -158,13 +157,13 @@ def _unnumbered(ends: bytes) -> bytes:
     Nor with the stops at its end: a prompt that is padded with them stays the same.
     """
     ends = ends.rstrip(_PADDING)
-    if _TELLING.search(ends) is None:
+    # What is numbered has no space in it, and of most words nothing is left here: the others alone are looked through.
+    telling = ends.translate(None, _NOT_TELLING)
+    if not telling.strip(b" "):
         return ends
-    # What is numbered has no space in it, and most words are letters alone: to look at the others takes a third of it.
     words = ends.split(b" ")
-    for place in compress(count(), map(not_, map(bytes.isalpha, words))):
-        if _TELLING.search(words[place]) is not None:
-            words[place] = _NUMBERED.sub(b"0", words[place])
+    for place in compress(count(), telling.split(b" ")):
+        words[place] = _NUMBERED.sub(b"0", words[place])
     return b" ".join(words)
 
 

@@ -76,14 +76,17 @@ def json_response(status: int, body: bytes, fields: Iterable[Field] = ()) -> Res
 def response_head(status: int, reason: bytes, fields: list[Field], ours: bytes) -> bytes:
     """The head of an answer; `ours` are lines about this connection, each with its end."""
     phrase = reason or _REASONS.get(status, b"")
-    lines = [b"%b: %b\r\n" % each for each in fields]
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, b"".join(lines), ours)
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, _lines(fields), ours)
 
 
 def request_head(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     """The head of a request."""
-    lines = [b"%b: %b\r\n" % each for each in fields]
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, _lines(fields))
+
+
+def _lines(fields: list[Field]) -> bytes:
+    """The fields as lines, each with its end."""
+    return b"\r\n".join([*map(b": ".join, fields), b""])
 
 
 def read_buffer() -> memoryview:
