@@ -12,7 +12,8 @@ Field = tuple[bytes, bytes]
 
 # Beyond this a head is nobody's honest request or answer; nginx and aiohttp stop at a quarter of it.
 MAX_HEAD_BYTES = 32 << 10
-_READ_BYTES = 64 << 10
+READ_BYTES = 64 << 10
+"""What comes at once at most; no piece of a body is larger."""
 
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -94,7 +95,7 @@ def read_buffer() -> memoryview:
 
     asyncio's own way makes 256 KiB for every read, and gives most of it back.
     """
-    return memoryview(bytearray(_READ_BYTES))
+    return memoryview(bytearray(READ_BYTES))
 
 
 def has_body(method: bytes, status: int) -> bool:
