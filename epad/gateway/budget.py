@@ -294,7 +294,7 @@ class Budgets:
         subsystem is refused from here on, until `forget`; not so where what the bound lacked is `learnt`, and
         reserved from here on. Raises BudgetError if the reservation is not open.
         """
-        if min(tokens, microusd) < 0 or self._open.pop(reservation.number, None) is None:
+        if tokens < 0 or microusd < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
         scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:

@@ -115,7 +115,7 @@ class Prompts:
         said = ask.prompt_tokens(upstream.profile.context(ask.model))
         if not said or ask.prompt_bound is None:
             return False
-        proven = max(0, tokens - said)
+        proven = tokens - said if tokens > said else 0
         if proven > MOST_UNSAID_TOKENS:
             return False  # its count is wrong, or its context is
         more = tokens > bound.tokens
