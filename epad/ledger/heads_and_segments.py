@@ -211,10 +211,15 @@ class Keeping:
         """On the writer's thread: the segment is there, now say so."""
         self._sealing = None
         self._seal_error = error
-        if seal is not None:
+        if seal is None:
+            return
+        try:
             self._appender.write(lambda db: note_sealed(db, seal, sums))
-            self._sealed = seal.trailer.last
-            self._sealed_at = self._clock.monotonic()
+        except LedgerError as failure:
+            self._seal_error = f"no segment could be noted: {failure}"
+            return
+        self._sealed = seal.trailer.last
+        self._sealed_at = self._clock.monotonic()
 
 
 def _note_anchored(connection: apsw.Connection) -> None:

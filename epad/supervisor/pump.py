@@ -155,13 +155,18 @@ class Pump:
         try:
             status = os.fstat(reader)
             key = (status.st_dev, status.st_ino)
-            if key in self._pipes or not stat.S_ISFIFO(status.st_mode):
+            known = self._pipes.get(key)
+            if (known is not None and known.keeper >= 0) or not stat.S_ISFIFO(status.st_mode):
                 os.close(reader)
                 return key
             keeper = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             os.close(reader)
             raise
+        if known is not None:  # it was let go, and its writers are not gone yet
+            os.close(reader)
+            known.keeper = keeper
+            return key
         self._pipes[key] = pipe = _Pipe(name, reader, keeper)
         self._selector.register(reader, selectors.EVENT_READ, lambda: self._pump(key, pipe))
         return key

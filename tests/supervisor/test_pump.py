@@ -308,3 +308,21 @@ def test_it_loads_nothing_that_it_does_not_need() -> None:
         (sys.executable, "-S", "-c", script), capture_output=True, text=True, check=True, cwd=HOME
     )
     assert ran.stdout == "[]\n"
+
+
+def test_what_is_configured_again_is_read_on_after_the_end_of_a_child(pumps: Pumps) -> None:
+    """A reload takes a subsystem out and the next puts it back, while a process of before has its pipe open."""
+    pump = pumps.start("it", "other")
+    straggler = pumps.child("print('of before')\ninput()", stdin=subprocess.PIPE)
+    until(lambda: pumps.text() == "of before\n", "its line")
+    pumps.let_go()
+    pumps.tell(pump, "other")
+    pumps.tell(pump, "it", "other")
+    pumps.child("print('ordered')", "other")
+    until(lambda: pumps.text("other"), "the orders were heard")
+    pumps.let_go()
+    straggler.communicate(b"\n", 30)
+    pumps.child("print('heard last')", "other")
+    until(lambda: "heard last" in pumps.text("other"), "the end of the first is noticed")
+    pumps.child("print('of a new child')")
+    until(lambda: "of a new child" in pumps.text(), "what is printed next")
