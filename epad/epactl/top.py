@@ -10,9 +10,10 @@ from epad.formatting.text import clean, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
+    from epad.answers.decisions import Event
+    from epad.answers.status import Gpu, Status, Subsystem, Use
     from epad.epactl.render import Style
 
 LADDER = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
@@ -21,9 +22,7 @@ WARN_RATIO = 0.8
 _STATES = {"running": "green", "failed": "red", "hung": "red", "quarantined": "yellow", "throttled": "yellow"}
 
 
-def screen(
-    status: dict[str, Any], events: Sequence[dict[str, Any]], size: tuple[int, int], style: Style = PLAIN
-) -> list[str]:
+def screen(status: Status, events: Sequence[Event], size: tuple[int, int], style: Style = PLAIN) -> list[str]:
     """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
     columns, rows = size
     lines = [_ladder(status, style), *_folded(_sentence(status), columns)]
@@ -41,7 +40,7 @@ def screen(
     return [*lines, style.paint(f"{foot}; {hidden} lines do not fit" if hidden else foot, "dim")]
 
 
-def _ladder(status: dict[str, Any], style: Style) -> str:
+def _ladder(status: Status, style: Style) -> str:
     """The five phases, the present one marked."""
     steps = []
     for phase in LADDER:
@@ -51,7 +50,7 @@ def _ladder(status: dict[str, Any], style: Style) -> str:
     return " > ".join(steps)
 
 
-def _sentence(status: dict[str, Any]) -> str:
+def _sentence(status: Status) -> str:
     return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
 
 
@@ -72,7 +71,7 @@ def _heads() -> str:
     return f"{left}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
 
 
-def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
+def _subsystem(subsystem: Subsystem, columns: int, style: Style) -> str:
     tokens = subsystem["tokens"].get("input", 0) + subsystem["tokens"].get("output", 0)
     ratio, words = fullest(subsystem["budget"])
     state = str(subsystem["state"])
@@ -92,7 +91,7 @@ def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
     )
 
 
-def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+def _shared(status: Status, columns: int, style: Style) -> list[str]:
     own = {subsystem["name"] for subsystem in status["subsystems"]}
     lines = []
     for scope, windows in status["budgets"].items():
@@ -103,18 +102,18 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     return lines
 
 
-def _gpu(gpu: dict[str, Any], columns: int, style: Style) -> str:
+def _gpu(gpu: Gpu, columns: int, style: Style) -> str:
     used = mebibytes(gpu["used_bytes"] + gpu["reserved_bytes"])
     words = f" {used} of {mebibytes(gpu['total_bytes'])}" + ("" if gpu["fresh"] else ", old")
     head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<41}  "
     return head + bar(gpu["ratio"], style) + _cut(words, max(0, columns - len(head) - BAR_CELLS - 2))
 
 
-def _event(event: dict[str, Any]) -> str:
+def _event(event: Event) -> str:
     return event_line({**event, "at": str(event["at"])[11:19]})
 
 
-def fullest(windows: dict[str, dict[str, int]]) -> tuple[float | None, str]:
+def fullest(windows: Mapping[str, Use]) -> tuple[float | None, str]:
     """How full the fullest limit is, and the words for it; None without a limit."""
     ratios = [
         w["used"] / w["limit"] for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT

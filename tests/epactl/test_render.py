@@ -34,7 +34,7 @@ def test_a_whole_status() -> None:
         "probes   1 of 2 see; blind: vram",
         "gateway  http://127.0.0.1:8700",
         "models   0 of 1 upstreams answer; served from here: local by chat",
-        "         local at http://127.0.0.1:11434: it broke off",
+        "         local at http://127.0.0.1:11434: gone for 5s: it broke off; epad looks at it every second until it is back",
         "budget   all: <$0.01/$5.00 per day",
         "metrics  off",
         "page     off",
