@@ -13,11 +13,12 @@ import msgspec
 from aiohttp import web
 
 import epad
+from epad.answers.decisions import LogLine
 from epad.api import openapi
 from epad.api.errors import ApiError
 from epad.api.follow import LINES, Batches, Followers, json_lines
-from epad.operations import answers
-from epad.operations.answers import OrderBody
+from epad.operations import bodies
+from epad.operations.bodies import OrderBody
 from epad.operations.protocol import Operations
 from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 from epad.supervisor.log_reader import MAX_LINES
@@ -29,7 +30,7 @@ BODY_SECONDS = 10.0
 
 _MAX_ID = 2**63 - 1
 
-Answer = dict[str, Any] | web.StreamResponse
+Answer = Mapping[str, Any] | web.StreamResponse
 Handler = Callable[["Call"], Awaitable[Answer]]
 
 
@@ -50,7 +51,7 @@ class Call:
 
     async def body(self) -> OrderBody:
         """The body of an order. Raises ApiError."""
-        kind: type[OrderBody] = getattr(answers, self.operation.body)
+        kind: type[OrderBody] = getattr(bodies, self.operation.body)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 order = msgspec.json.decode(await self.request.read(), type=kind)
@@ -103,7 +104,7 @@ async def _after(lines: list[str], live: AsyncGenerator[list[str], None]) -> Bat
             yield _as_objects(batch)
 
 
-def _as_objects(lines: list[str]) -> list[dict[str, Any]]:
+def _as_objects(lines: list[str]) -> list[LogLine]:
     return [{"line": line} for line in lines]
 
 

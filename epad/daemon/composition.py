@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from epad import __version__
+from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.checkpoint.source import Source
@@ -212,7 +213,7 @@ class House:
         if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":
             self.abandoned.set()
 
-    def _refresh(self) -> dict[str, Any]:
+    def _refresh(self) -> Status:
         """Bring the series that follow state, not events, up to date."""
         self.metrics.show(self.supervisor.snapshots())
         self.metrics.show_footprints(self._watchers.memory.footprints())
@@ -398,7 +399,6 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
-            recovery=lambda: self.rescue.plan(self.decider),
             directories=self._directories,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,
@@ -426,6 +426,7 @@ class House:
             self.responses.newest_checkpoint,
             lambda reason: self._stores.accept_loss(self.config, reason, self.clock.monotonic()),
             self.begin_again.set,
+            lambda: self.rescue.plan(self.decider),
         )
 
     def _make_page(self) -> WebPage:

@@ -12,6 +12,7 @@ from functools import partial
 
 from msgspec import structs
 
+from epad.answers import status
 from epad.configuration.schema import GatewayConfig
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
@@ -122,7 +123,7 @@ class Gateway:
         self._intake.stop()
         await self._parts.upstreams.stop()
 
-    def upstreams(self) -> list[dict[str, object]]:
+    def upstreams(self) -> list[status.Upstream]:
         """Each upstream: its name, its URL, whether it is healthy, and why not."""
         return self._parts.upstreams.status()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from epad.answers import status
 from epad.configuration.schema import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects import loose
@@ -158,7 +159,7 @@ class Upstreams:
             return routed
         return tuple(sorted(routed, key=lambda upstream: bool(upstream.health.reason)))
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> list[status.Upstream]:
         """Each upstream as people see it; the URL without whatever secret may be in it."""
         return [
             {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 
+from epad.answers.status import Status
 from epad.listeners.aiohttp_site import Site, url
 from epad.listeners.browser_origin import refuse_name, refuse_site, without_port
 from epad.metrics.registry import CONTENT_TYPE, Metrics
@@ -30,7 +30,7 @@ class MetricsServer:
         self,
         listen: str,
         metrics: Metrics,
-        refresh: Callable[[], dict[str, Any]],
+        refresh: Callable[[], Status],
         hosts: Iterable[str] = (),
     ) -> None:
         """`hosts` are the public names that it is scraped by."""

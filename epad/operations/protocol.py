@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.orders import Budgets, Result
+from epad.answers.status import Status
 from epad.gate.permissions import Tier
-from epad.operations.answers import OrderBody
+from epad.operations.bodies import OrderBody
 from epad.operations.registry import Operation
 
 
@@ -74,29 +77,29 @@ class Peer:
 
 
 class Operations(Protocol):
-    """What the daemon can be asked. The dictionaries are the JSON of the API's answers."""
+    """What the daemon can be asked. Each answer is the JSON of the API."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Phase, anomalies, subsystems, probes and notices as of now."""
         ...
 
-    async def phase(self) -> dict[str, Any]:
+    async def phase(self) -> PhaseAnswer:
         """The phase, how it came about, why each phase cannot be forced, and the table as a Mermaid diagram."""
         ...
 
-    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+    async def events(self, since: int, limit: int) -> list[Event]:
         """At most `limit` events after the id `since`, oldest first; -n means the newest n."""
         ...
 
-    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[Event]]:
         """Every event from now on. A queue that has been full has missed some, and gets no more."""
         ...
 
-    async def explain(self, subject: str | None) -> dict[str, Any]:
+    async def explain(self, subject: str | None) -> Explanation:
         """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError, UnknownIdError."""
         ...
 
-    async def recovery(self) -> dict[str, Any]:
+    async def recovery(self) -> Recovery:
         """What a recovery would do now, what each attempt did, and the lost turns."""
         ...
 
@@ -111,11 +114,11 @@ class Operations(Protocol):
         """Every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
         ...
 
-    def budgets(self) -> dict[str, Any]:
+    def budgets(self) -> Budgets:
         """Every limit there is: who set it, what is used and left."""
         ...
 
-    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> dict[str, Any]:
+    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
         """Carry out an order about what `name` names, if it is about something.
 
         Raises UnknownNameError for a name that nothing has, ConflictError where it does not fit the present state.

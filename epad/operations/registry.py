@@ -2,9 +2,9 @@
 
 The gate, the routes of the control API, its OpenAPI document, the commands of `epactl` with their help, completion and
 manual page, and the table in docs/operations.md are made from these rows. An operation takes a row here and a method
-of its name in `epad/operations/implementation.py`; what it takes or answers beside the usual is a type in
-`epad/operations/answers.py`, named by the row, since importing it here would take `epactl` its quick start: this module
-imports the standard library only, and little of it.
+of its name in `epad/operations/implementation.py`. What it answers is a type in `epad/answers/`, what an order is sent
+with one in `epad/operations/bodies.py`; a row has their names, since importing them here would slow the start of
+`epactl`: this module imports the standard library only, and little of it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Operation(StrEnum):
     words: str
     """What it does, in one sentence."""
     answer: str
-    """The type of its answer, in `epad/operations/answers.py`; of one line of it, if `is_stream`."""
+    """The type of its answer, in `epad/answers/`; of one line of it, if `is_stream`."""
     body: str
-    """The type of an order's body, beside it; empty if it takes none."""
+    """The type of an order's body, in `epad/operations/bodies.py`; empty if it takes none."""
     query: tuple[str, ...]
     """The names of what may be asked for in its query."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote
 
+from epad.answers.decisions import Event, Link, Transition
+from epad.answers.status import ServedUpstream, Status, Subsystem
 from epad.formatting import amounts as limits
 from epad.formatting.text import duration
 from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
@@ -25,18 +26,18 @@ PAGE_ORDERS = (Operation.QUARANTINE, Operation.RELEASE)
 class Overview:
     """What the first page shows."""
 
-    status: dict[str, Any]
-    transitions: Sequence[dict[str, Any]]
-    events: Sequence[dict[str, Any]]
+    status: Status
+    transitions: Sequence[Transition]
+    events: Sequence[Event]
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
     """What the page of one subsystem shows. `token_file` is empty where the page only shows."""
 
-    status: dict[str, Any]
-    subsystem: dict[str, Any]
-    links: Sequence[dict[str, Any]]
+    status: Status
+    subsystem: Subsystem
+    links: Sequence[Link]
     reports: Sequence[str] = ()
     token_file: str = ""
     notices: Sequence[str] = field(default=())
@@ -64,7 +65,7 @@ def overview_main(view: Overview) -> Html:
     )
 
 
-def _trouble(status: dict[str, Any]) -> tuple[Html | None, Html | None]:
+def _trouble(status: Status) -> tuple[Html | None, Html | None]:
     """Incidents, then anomalies; an incident that has no anomaly any more is trouble enough."""
     incidents = incident_list(status["incidents"])
     calm = incidents is not None and not status["anomalies"]
@@ -93,7 +94,7 @@ def error_page(status: int, message: str) -> bytes:
     return document(_head(f"{status} · epad"), tag("body", tag("main", main)))
 
 
-def _page(title: str, status: dict[str, Any], main: Html, live: str = "") -> bytes:
+def _page(title: str, status: Status, main: Html, live: str = "") -> bytes:
     body = tag(
         "body",
         tag("a", "to the content", href="#main", class_="skip"),
@@ -126,7 +127,7 @@ def _section(title: str, *parts: Html | None) -> Html:
     return tag("section", tag("h2", title, id=anchor), parts, aria_labelledby=anchor)
 
 
-def _house(status: dict[str, Any]) -> Html:
+def _house(status: Status) -> Html:
     """Ledger, probes, gateway, upstreams, and what a person should know beside them."""
     ledger, blind = status["ledger"], [p["name"] for p in status["probes"] if not p["success"]]
     sees = f"{len(status['probes']) - len(blind)} of {len(status['probes'])} see"
@@ -147,14 +148,14 @@ def _house(status: dict[str, Any]) -> Html:
     )
 
 
-def _money(subsystems: Sequence[dict[str, Any]]) -> str:
+def _money(subsystems: Sequence[Subsystem]) -> str:
     """What all have cost so far, and those of them that have cost anything."""
     spent = {s["name"]: s["spent_microusd"] for s in subsystems if s["spent_microusd"]}
     each = ", ".join(f"{name} {limits.dollars(amount)}" for name, amount in spent.items())
     return f"{limits.dollars(sum(spent.values()))} in all: {each}"
 
 
-def _health(upstream: dict[str, Any]) -> str:
+def _health(upstream: ServedUpstream) -> str:
     return f"{upstream['url']} " + ("answers" if upstream["healthy"] else f"does not: {upstream['reason']}")
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from epad.answers.decisions import Event
 from epad.configuration.schema import WebConfig
 from epad.gate.permissions import Tier, allow
 from epad.listeners.aiohttp_site import Site, url
-from epad.operations.answers import OrderBody
+from epad.operations.bodies import OrderBody
 from epad.operations.protocol import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
 from epad.operations.registry import MAX_REASON_CHARACTERS
 from epad.runtime.descriptors import share
@@ -232,7 +233,7 @@ class WebPage:
         return response
 
 
-async def _something(queue: asyncio.Queue[dict[str, Any]]) -> None:
+async def _something(queue: asyncio.Queue[Event]) -> None:
     """Wait for an event, or for the time after which the page is stale anyhow; many events at once are one."""
     try:
         async with asyncio.timeout(REFRESH_SECONDS):

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from epad_story import Story, in_lifeboat
 
+from epad.answers.decisions import Recovery
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import LogConfig, SubsystemConfig
 from epad.control_loop.history import History
@@ -72,6 +73,7 @@ class Bench:
             lambda: None,
             self.give_up,
             lambda: None,
+            lambda: asyncio.sleep(0, cast("Recovery", {})),
         )
 
     names = ("memory",)

@@ -15,7 +15,7 @@ from epad.api import openapi
 from epad.api.routes import HANDLERS, ROUTES
 from epad.epactl.command_line import make_parser
 from epad.epactl.commands.shell import nodes
-from epad.operations import answers
+from epad.operations import bodies
 from epad.operations.implementation import Orders
 from epad.operations.registry import Operation
 
@@ -48,8 +48,8 @@ def test_a_planted_operation_appears_everywhere_by_its_row_alone() -> None:
 def test_an_order_has_its_method_with_what_its_row_names(operation: Operation) -> None:
     """The name of what it is about, what its body has beside the reason, the reason, and who gave it."""
     taken = list(inspect.signature(getattr(Orders, operation)).parameters)[1:]
-    body = getattr(answers, operation.body)
-    assert issubclass(body, answers.OrderBody)
+    body = getattr(bodies, operation.body)
+    assert issubclass(body, bodies.OrderBody)
     assert len(taken) == bool(operation.about) + len(body.__struct_fields__) + 1
     assert taken[-2:] == ["reason", "by"]
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from epad.gate.permissions import Tier
-from epad.operations.answers import BudgetOrder, OrderBody, PhaseOrder
+from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -121,6 +121,11 @@ def status(**changes: Any) -> dict[str, Any]:
                 "url": "http://127.0.0.1:11434",
                 "healthy": False,
                 "reason": "it broke off",
+                "state": "gone",
+                "breaker": "open",
+                "seconds": 5.0,
+                "retry_seconds": 1.0,
+                "server": "ollama",
                 "served_by": "chat",
             }
         ],
@@ -129,6 +134,8 @@ def status(**changes: Any) -> dict[str, Any]:
         "host": {
             "fresh": True,
             "pressure": {"memory": {"some": 0.01, "full": 0.0}},
+            "memory_bytes": 64 << 30,
+            "available_bytes": 32 << 30,
             "disk_free_bytes": 9 << 30,
             "disk_total_bytes": 90 << 30,
             "free_inodes": 1_000_000,

@@ -12,7 +12,8 @@ from epad.operations.registry import Operation
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from epad.answers.orders import Limit
 
 CONFIGURED = "configured"
 MOST = 2**63  # and "1.0e999" is read as infinite
@@ -31,7 +32,7 @@ def show(call: Call) -> int:
     return EXIT_OK
 
 
-def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _of_scope(call: Call, rows: list[Limit], name: str) -> list[Limit]:
     """The limits of one; a subsystem may have none. Raises UnknownNameError."""
     chosen = [row for row in rows if row["scope"] == name]
     scopes = {row["scope"] for row in rows}
@@ -46,7 +47,7 @@ def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[st
     return chosen
 
 
-def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
+def lines(rows: Sequence[Limit], style: render.Style) -> list[str]:
     """The limits, one a row; who set it stands last, since it is a sentence."""
     if not rows:
         return ["no limits"]
@@ -64,7 +65,7 @@ def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
     return render.table(_HEADS, cells, style)
 
 
-def _origin(row: dict[str, Any]) -> str:
+def _origin(row: Limit) -> str:
     if row["origin"] == CONFIGURED:
         return CONFIGURED
     return f"{row['origin']} (configured: {_said(row['name'], row['configured'])})"

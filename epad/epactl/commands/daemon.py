@@ -12,8 +12,7 @@ from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from epad.answers.decisions import Event
     from epad.api.client import ControlClient
 
 PAGE = 1_000  # events, the most the API gives at once
@@ -150,7 +149,7 @@ def _before_the_newest_of(client: ControlClient, name: str, count: int) -> int |
     return found[-count:][0] - 1 if found else None
 
 
-def _show_event(call: Call, event: dict[str, Any], name: str | None) -> None:
+def _show_event(call: Call, event: Event, name: str | None) -> None:
     if name is not None and event["subsystem"] != name:
         return
     call.terminal.lines([json.dumps(event) if call.terminal.as_json else render.event_line(event)])

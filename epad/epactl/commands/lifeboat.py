@@ -14,10 +14,11 @@ from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
+    from epad.answers.decisions import PlanItem, Recovery
     from epad.checkpoint.bundle import Bundle
     from epad.lifeboat.frames import Frame
 
@@ -31,7 +32,7 @@ def recovery(call: Call) -> int:
     return EXIT_OK
 
 
-def recovery_lines(answer: dict[str, Any]) -> Iterator[str]:
+def recovery_lines(answer: Recovery) -> Iterator[str]:
     """The plan, the attempts, and the turns that are left to a person."""
     yield (
         f"{clean(answer['phase'])}: {answer['attempts']} of {answer['attempts_allowed']} attempts made in "
@@ -56,7 +57,7 @@ def recovery_lines(answer: dict[str, Any]) -> Iterator[str]:
         yield from ("", *render.table(("LOST TURN", "SUBSYSTEM", "AT", "STATE", "TRIED", "WHY"), rows))
 
 
-def _plan_lines(plan: list[dict[str, Any]]) -> Iterator[str]:
+def _plan_lines(plan: Sequence[PlanItem]) -> Iterator[str]:
     if not plan:
         yield "nothing needs recovery"
         return

@@ -11,7 +11,7 @@ from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from epad.answers.status import Status
 
 UPGRADE_SECONDS = 60.0
 ADOPTION_SECONDS = 10.0
@@ -41,19 +41,19 @@ def upgrade(call: Call) -> int:
     return EXIT_OK
 
 
-def _next(call: Call, began: float) -> dict[str, Any]:
+def _next(call: Call, began: float) -> Status:
     """Wait for a daemon that has run for no longer than since the order. Raises NotRunningError."""
     while True:
         try:
-            status: dict[str, Any] = call.client.get(Operation.STATUS_READ.path)
+            status: Status = call.client.get(Operation.STATUS_READ.path)
+            if status["uptime_seconds"] < time.monotonic() - began:
+                return status
         except (NotRunningError, UnreachableError):
-            status = {"uptime_seconds": float("inf")}
-        if status["uptime_seconds"] < time.monotonic() - began:
-            return status
+            pass  # it is between two programs
         if time.monotonic() - began > UPGRADE_SECONDS:
             raise NotRunningError("the daemon has not come back", "its log says why: journalctl -u epad")
         time.sleep(POLL_SECONDS)
 
 
-def _pids(status: dict[str, Any]) -> dict[str, int]:
+def _pids(status: Status) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in status["subsystems"] if one["pid"]}

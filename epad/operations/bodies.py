@@ -1,7 +1,4 @@
-"""What the control API is sent and what it answers, each a type that the registry's rows name.
-
-Its OpenAPI document is made from these types, and so are the answers' names that `epactl` reads.
-"""
+"""What an order is sent with, each a type that a row of the registry names; the OpenAPI document is made from them."""
 
 from __future__ import annotations
 
