@@ -32,7 +32,7 @@ Answer = dict[str, Any] | web.StreamResponse
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that the gate has let through."""
+    """Holds one request that the gate has admitted."""
 
     request: web.Request
     operations: Operations
@@ -85,7 +85,7 @@ _Kind = TypeVar("_Kind", bound=Order)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One thing that can be asked; `answer` names the schema of what comes back."""
+    """Describes one request of the API; `answer` names the schema of its answer."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""`epad`: run the daemon, check its configuration, install it as a service, print what is built in."""
+"""Run the command line `epad`: run the daemon, check its configuration, install it, print the built-in files."""
 
 from __future__ import annotations
 

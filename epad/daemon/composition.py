@@ -1,4 +1,4 @@
-"""The composition root: every part is made here, handed what it needs, opened and closed in order."""
+"""Compose the daemon: make every part, hand it its dependencies, and open and close all in order."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class House:
         return url
 
     async def start_subsystems(self) -> None:
-        """Adopt or spawn, each under its hold from the first moment; then finish what was left undone."""
+        """Adopt or spawn each subsystem, under its hold from the first moment; then finish interrupted steps."""
         for store in restores_begun(self._stores.loaded.open_operations):
             self._datastores.hold_writer(store)
         for name in self.decider.holds:

@@ -86,7 +86,7 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 
 
 def _add_looks(commands: Commands) -> None:
-    """How it is now."""
+    """Add the commands that show the present state."""
     status = commands.add("status", daemon.status, "The phase, the subsystems, what is wrong.")
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
@@ -107,7 +107,7 @@ def _add_looks(commands: Commands) -> None:
 
 
 def _add_reasons(commands: Commands) -> None:
-    """Why it is so."""
+    """Add the commands that explain the present state."""
     phase = commands.add("phase", daemon.phase, "The phase and how it came about.")
     how = phase.add_mutually_exclusive_group()
     how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
@@ -133,7 +133,7 @@ def _add_reasons(commands: Commands) -> None:
 
 
 def _add_texts(commands: Commands) -> None:
-    """What was said."""
+    """Add the commands that show events and logs."""
     events = commands.add("events", daemon.events, "What happened.")
     events.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
@@ -317,7 +317,7 @@ def _add_simulation(commands: Commands) -> None:
 
 
 def _add_machine(commands: Commands) -> None:
-    """What works on this machine's files, without a daemon."""
+    """Add the commands that read this machine's files, without a daemon."""
     doctor = commands.add("doctor", local.doctor, "What this machine offers, and the fix for the rest.")
     config = commands.group("config", "The configuration.")
     shown = config.add("show", local.config_show, "Every key, its value, and who set it.")

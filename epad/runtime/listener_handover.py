@@ -28,7 +28,7 @@ class NoHandover:
     """For a gateway whose sockets end with it."""
 
     def take(self, address: Address) -> socket.socket | None:
-        """Nothing is there."""
+        """Return None: no socket was handed over."""
         del address
         return None
 
@@ -36,14 +36,14 @@ class NoHandover:
         """Keep nothing."""
 
     def drop(self, address: Address) -> None:
-        """Nothing is kept."""
+        """Do nothing: no socket is kept."""
 
 
 class Handover(NoHandover):
     """The sockets of the daemon before, until they are taken; and copies of those of this one."""
 
     def __init__(self, environment: MutableMapping[str, str], tell: Tell = notify) -> None:
-        """Take over what this process was started with; children get nothing of it."""
+        """Take over the sockets this process was started with; children inherit none."""
         self._environment = environment
         self._tell = tell
         self._received: dict[Address, socket.socket] = {}
@@ -71,7 +71,7 @@ class Handover(NoHandover):
             copy.close()
 
     def close_the_rest(self) -> None:
-        """Close what nobody has taken: the configuration listens elsewhere now."""
+        """Close the sockets that no listener has taken: the configuration now names other addresses."""
         for address, listening in self._received.items():
             self._tell("FDSTOREREMOVE=1", f"FDNAME={_name(address)}")
             listening.close()
@@ -92,13 +92,13 @@ class Handover(NoHandover):
 
 
 def address_of(listening: socket.socket) -> Address:
-    """Where a socket listens."""
+    """Return the address a socket listens on."""
     name = listening.getsockname()
     return name if isinstance(name, str) else (str(name[0]), int(name[1]))
 
 
 def _name(address: Address) -> str:
-    """What systemd calls a socket in its store: no colons may be in it."""
+    """Return systemd's name for a socket in its store, which may hold no colons."""
     return "listen-" + hashlib.sha256(repr(address).encode()).hexdigest()[:16]
 
 

@@ -30,7 +30,7 @@ def doctor(call: Call) -> int:
 
 
 def doctor_lines(checks: list[dict[str, Any]], style: render.Style) -> list[str]:
-    """One line a check, its fix below it, and the sum of it."""
+    """Format one line a check, its fix below it, and the sum of all."""
     width = max(len(check["name"]) for check in checks)
     lines = []
     for check in checks:
@@ -73,7 +73,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _daemon(call: Call) -> dict[str, Any]:
-    """What answers at the control socket; empty if nothing does."""
+    """Return the status of the daemon at the control socket; empty if none answers."""
     try:
         status: dict[str, Any] = call.client.get("/v1/status")
     except ClientError:

@@ -1,4 +1,4 @@
-"""The orders: what each changes in the daemon is recorded with its reason, and can be rehearsed."""
+"""Give the daemon its orders. Each is recorded with its reason, and can be rehearsed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def dangerous(call: Call, target: str, deed: str) -> int:
 
 
 def order(call: Call, target: str) -> int:
-    """Give an order with the reason on the command line, and show what came of it."""
+    """Give an order with the reason of the command line, and show its result."""
     if call.arguments.dry_run:
         return rehearse(call, target)
     answer = call.client.order(target, call.arguments.reason)
@@ -93,7 +93,7 @@ def order(call: Call, target: str) -> int:
 
 
 def rehearse(call: Call, target: str) -> int:
-    """Say what an order would be about, and give none. Raises UnknownNameError."""
+    """Say which order would be given, and the present state of its subject; give none. Raises UnknownNameError."""
     name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
     asked = target.removeprefix("/v1/").replace("subsystems/", "")
     answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
