@@ -136,7 +136,7 @@ def render() -> str:
 
 
 def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What stands behind each key, in its own line or the lines that go on from it."""
+    """Yield the comment on each key, in its own line or the lines that go on from it."""
     lines = text.splitlines()
     for path, number in key_lines(text).items():
         said: list[str] = []
@@ -152,7 +152,7 @@ def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 def _table(
     path: tuple[str, ...], hint: Any, defaults: Any, comments: Mapping[tuple[str, ...], str]
 ) -> Iterator[str]:
-    """One table and those below it."""
+    """Yield the lines of one table and those below it."""
     if get_origin(hint) is dict:
         yield from _named_table(path, get_args(hint)[1], defaults, comments)
         return
@@ -195,7 +195,7 @@ def _row(
 
 
 def _words(path: tuple[str, ...], name: str) -> str:
-    """What is said of a key by its whole path, else by the table it stands in, else by its name."""
+    """Return the text about a key: by its whole path, else by its table, else by its name."""
     keys = (".".join((*path, name)), f"{path[0]}.PROBE.{name}", f"{path[-1]}.{name}")
     unit, _, span = name.partition("_")
     limit = f"{_UNITS[unit]} {span.replace('_', ' ')}; 0: no limit" if unit in _UNITS else ""

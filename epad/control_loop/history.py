@@ -115,7 +115,7 @@ def _event(connection: apsw.Connection, number: int) -> list[tuple[str, str, str
 
 
 def _subject_of_event(connection: apsw.Connection, number: int) -> str:
-    """Return the subject in the journal that an event refers to: its transition, else the anomaly of then, else nothing."""
+    """Return the subject that an event refers to in the journal: its transition, else the anomaly of then."""
     for at, kind, subsystem, fields in _event(connection, number):
         told, around = json.loads(fields), _around(at)
         if kind == EventKind.PHASE_CHANGED:

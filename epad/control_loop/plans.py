@@ -115,7 +115,7 @@ def plan_for(row: Row, containment: Sequence[Step], targets: Sequence[Target]) -
 
 
 def recovery_steps(targets: Sequence[Target]) -> list[Step]:
-    """Return the steps of a recovery: rebuild damaged data, restart failed subsystems, replay lost turns, in this order."""
+    """Return the steps of a recovery, in order: rebuild damaged data, restart subsystems, replay lost turns."""
     return [*map(_recovery_step, targets), Step(StepName.REPLAY, HOST)]
 
 

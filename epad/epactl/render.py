@@ -256,7 +256,7 @@ def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence
 
 
 def explain_summary(explanation: dict[str, Any]) -> list[str]:
-    """Return at most five lines: the present state (else the beginning), the last decision, the results of its steps."""
+    """Return up to five lines: the present state (else the beginning), the last decision, the results of its steps."""
     chain, now = explanation["chain"], [clean(one["line"]) for one in explanation.get("summary", ())]
     decided = [link for link in chain if link["kind"] == "rule"][-1:]
     told = [f"decided {_at(link)}" for link in decided]

@@ -12,7 +12,7 @@ from statemachine.clock import Clock
 
 
 class MachineView:
-    """Reads what the probes last saw."""
+    """Reads the last looks of the probes."""
 
     def __init__(self, vram: Vram, host: Host, clock: Clock, metrics: Metrics) -> None:
         self._vram = vram
@@ -21,7 +21,7 @@ class MachineView:
         self._metrics = metrics
 
     def gpus(self) -> list[dict[str, object]]:
-        """Every GPU that was ever seen, each with the age of what is told of it."""
+        """Return every GPU that was ever seen, each with the age of its reading."""
         return [self._gpu(state) for state in self._vram.states()]
 
     def host(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the control API asks of the daemon: the seam between the socket and everything behind it."""
+"""Define the operations of the control API: the seam between the socket and everything behind it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from statemachine.phase import Phase
 
 
 class OperationError(Exception):
-    """The daemon could not do what was asked."""
+    """The daemon could not carry out an operation."""
 
 
 class UnknownNameError(OperationError):
@@ -57,12 +57,12 @@ class UnknownIdError(UnknownNameError):
 
 
 class ConflictError(OperationError):
-    """What was asked does not fit the present phase or state; the message says why."""
+    """An operation does not fit the present phase or state; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of the socket, as the kernel vouches for it."""
+    """Identifies the user at the other end of the socket, as the kernel vouches for it."""
 
     pid: int
     uid: int
@@ -73,7 +73,7 @@ class Peer:
 
 
 class Operations(Protocol):
-    """What the daemon can be asked. The dictionaries are the JSON of the API's answers."""
+    """Lists the daemon's operations. The dictionaries are the JSON of the API's answers."""
 
     def status(self) -> dict[str, Any]:
         """Phase, anomalies, subsystems, probes and notices as of now."""
@@ -88,7 +88,7 @@ class Operations(Protocol):
         ...
 
     def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
-        """Every event from now on. A queue that has been full has missed some, and gets no more."""
+        """Open a queue of every event from now on. A queue that has been full has missed some, and gets no more."""
         ...
 
     async def explain(self, subject: str | None) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Operations(Protocol):
         ...
 
     async def recovery(self) -> dict[str, Any]:
-        """What a recovery would do now, what each attempt did, and the lost turns."""
+        """Return the plan of a recovery as of now, the result of each attempt, and the lost turns."""
         ...
 
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Operations(Protocol):
         ...
 
     async def reload(self, reason: str, by: str) -> dict[str, Any]:
-        """Read the configuration again and apply what has changed; a broken one changes nothing."""
+        """Read the configuration again and apply the changes; a broken one changes nothing."""
         ...
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
@@ -135,7 +135,7 @@ class Operations(Protocol):
         ...
 
     def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
-        """Every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
+        """Yield every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
         ...
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Operations(Protocol):
         ...
 
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
-        """Save what is critical and stop everything. Raises ConflictError."""
+        """Save the critical state and stop everything. Raises ConflictError."""
         ...
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Operations(Protocol):
         ...
 
     def budgets(self) -> list[dict[str, Any]]:
-        """Every limit there is: who set it, what is used and left."""
+        """Return every limit: its origin, its use and its rest."""
         ...
 
     async def set_budget(

@@ -18,7 +18,7 @@ MEANINGS = {
 
 
 def phase_ladder(status: dict[str, Any]) -> Html:
-    """All phases in their order; the present one with its time and its reason."""
+    """Render all phases in their order; the present one with its time and its reason."""
     present = status["phase"]
     return tag(
         "section",

@@ -256,7 +256,7 @@ class TokenBurn:
         return bool(bad)
 
     def _climbed(self, track: _Track, verdict: Verdict, at: float) -> Verdict:
-        """Freeze a loop that goes on under its throttle for long; add the growth of prompts to a verdict on spending."""
+        """Freeze a loop that goes on long under its throttle; add the growth of prompts to a verdict on spending."""
         if verdict.detector in OF_SPENDING:
             return replace(verdict, reason=verdict.reason + track.repetition.growth())
         since, last = track.episodes.get(verdict.detector, (at, at))

@@ -302,5 +302,5 @@ def _sum_same(questions: list[Question]) -> float:
 
 
 def _for_cycle(needed: float, questions: int) -> float:
-    """Return the count needed of several questions in turn: twice as many need half as much again, not twice as much."""
+    """Return the count for several questions in turn: twice as many need half as much again, not twice as much."""
     return needed * (1 + max(1, questions)) / 2
