@@ -27,7 +27,7 @@ NEEDED: Final = ("torch", "transformers", "safetensors", "scipy")
 
 
 class Exit(IntEnum):
-    """What the exit status says."""
+    """Names the exit statuses."""
 
     OK = 0
     FAILED = 1

@@ -1,4 +1,4 @@
-"""`wargame doctor`: what the endpoints truly do, before a night depends on it."""
+"""Measure the endpoints before a night depends on them: `wargame doctor`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _look(plan: Plan, *, as_json: bool) -> list[Finding]:
 
 
 def _models(plan: Plan, pool: Pool) -> dict[str, list[str]]:
-    """Which models are asked at which endpoint."""
+    """Return the models asked at each endpoint."""
     asked = [(role.endpoint, role.model) for role in plan.settings.roles]
     asked += [(plan.attacker_endpoint, m) for m in (plan.settings.attacker_model, plan.settings.target_model)]
     wanted: dict[str, list[str]] = {}

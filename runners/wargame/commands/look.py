@@ -1,4 +1,4 @@
-"""`wargame status` and `wargame report`: what a store says, running or not."""
+"""Print the contents of a store, running or not: `wargame status` and `wargame report`."""
 
 from __future__ import annotations
 

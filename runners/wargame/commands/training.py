@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
 
 
 def ask_teacher(options: argparse.Namespace) -> Exit:
-    """Ask, and count what came of it; what failed is asked again by the next call."""
+    """Ask, and count the results; failed ones are asked again by the next call."""
     plan = resolve(options)
     with opened(options.store, options.run, readonly=False) as (store, run):
         counted = asyncio.run(_teach(plan, store, run))
