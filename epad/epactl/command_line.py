@@ -23,7 +23,7 @@ EXIT_CODES = """exit status:
   4    unknown: no such subsystem or file, or the daemon does not answer
   5    refused: this user may not do that
   10   `status --check`: the phase is not NORMAL
-  11   `simulate`: what would have happened is not what happened
+  11   `simulate`: other decisions than the recorded ones
   12   `status --wait`: the phase was not reached in time
   130  interrupted
   141  the reader of the output has gone
@@ -87,11 +87,13 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 
 def _add_looks(commands: Commands) -> None:
     """Add the commands that show the present state."""
-    status = commands.add("status", daemon.status, "The phase, the subsystems, what is wrong.")
+    status = commands.add("status", daemon.status, "Show the phase, the subsystems and the troubles.")
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
-    status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
-    status.add_argument("--wait", metavar="PHASE", type=arguments.phase, help="return once this is reached")
+    status.add_argument("--watch", action="store_true", help="show it repeatedly, until q is pressed")
+    status.add_argument(
+        "--wait", metavar="PHASE", type=arguments.phase, help="return once this phase is reached"
+    )
     status.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -99,7 +101,7 @@ def _add_looks(commands: Commands) -> None:
         default=60.0,
         help="how long --wait waits (60)",
     )
-    top = commands.add("top", watch.top, "Everything on one screen, as it changes.")
+    top = commands.add("top", watch.top, "Show everything on one screen, as it changes.")
     for parser in (status, top):
         parser.add_argument(
             "--interval", metavar="SECONDS", type=arguments.seconds, default=2.0, help="how often to look (2)"
@@ -108,7 +110,7 @@ def _add_looks(commands: Commands) -> None:
 
 def _add_reasons(commands: Commands) -> None:
     """Add the commands that explain the present state."""
-    phase = commands.add("phase", daemon.phase, "The phase and how it came about.")
+    phase = commands.add("phase", daemon.phase, "Show the phase and how it came about.")
     how = phase.add_mutually_exclusive_group()
     how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     how.add_argument(
@@ -118,7 +120,7 @@ def _add_reasons(commands: Commands) -> None:
         help="enter it now, if only waiting stands in the way; needs --reason",
     )
     add_order_options(phase, words="why --force; it is recorded")
-    explain = commands.add("explain", daemon.explain, "Why: from finding to result.")
+    explain = commands.add("explain", daemon.explain, "Show why: from finding to result.")
     explain.add_argument(
         "subject",
         metavar="SUBJECT",
@@ -129,12 +131,16 @@ def _add_reasons(commands: Commands) -> None:
     explain.add_argument(
         "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
     )
-    commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
+    commands.add(
+        "recovery",
+        ctl_lifeboat.recovery,
+        "Show the plan of a recovery, its attempts, and the turns left to you.",
+    )
 
 
 def _add_texts(commands: Commands) -> None:
     """Add the commands that show events and logs."""
-    events = commands.add("events", daemon.events, "What happened.")
+    events = commands.add("events", daemon.events, "Show events, one a line.")
     events.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
     )
@@ -143,7 +149,7 @@ def _add_texts(commands: Commands) -> None:
         "--since",
         metavar="WHEN",
         type=arguments.event_or_moment,
-        help="what followed: an event's id, or a time as 10m",
+        help="only later ones: after an event's id, or a time as 10m",
     )
     events.add_argument(
         "-n",
@@ -153,7 +159,7 @@ def _add_texts(commands: Commands) -> None:
         default=20,
         help="the newest N (20), without --since",
     )
-    logs = commands.add("logs", daemon.logs, "What a subsystem has printed.")
+    logs = commands.add("logs", daemon.logs, "Show the output of a subsystem.")
     logs.add_argument("name", metavar="NAME", type=arguments.name, help="the subsystem")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
     logs.add_argument(
@@ -167,7 +173,7 @@ def _add_texts(commands: Commands) -> None:
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="what was printed after: 90s, 10m, 2h, 1d, or an ISO time",
+        help="only later lines: 90s, 10m, 2h, 1d, or an ISO time",
     )
 
 
@@ -179,28 +185,28 @@ def _add_ledger(commands: Commands) -> None:
         "--full", action="store_true", help="also roots, segments, indexes, payloads, every head"
     )
     how.add_argument("--segments", action="store_true", help="the sealed segments alone, by their hashes")
-    show = ledger.add("show", ctl_ledger.show, "Records, the newest or one.")
+    show = ledger.add("show", ctl_ledger.show, "Show records: the newest, or one.")
     show.add_argument("seq", metavar="SEQ", type=arguments.whole(1), nargs="?", help="one record, in full")
     show.add_argument("--last", metavar="N", type=arguments.whole(1), default=20, help="the newest N (20)")
-    export = ledger.add("export", ctl_ledger.export, "All records as JSON lines.")
+    export = ledger.add("export", ctl_ledger.export, "Print all records as JSON lines.")
     export.add_argument(
         "--format", choices=("jsonl", "otel"), default="jsonl", help="records, or OpenTelemetry GenAI spans"
     )
-    size = ledger.add("size", ctl_ledger.size, "What is kept of the past: how many, since when, how large.")
-    head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
-    prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
+    size = ledger.add("size", ctl_ledger.size, "Show the size of the history: numbers, oldest, bytes.")
+    head = ledger.add("head", ctl_ledger.head, "Print the newest signed head.")
+    prove = ledger.add("prove", ctl_ledger.prove, "Prove that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
     ledger.order("accept-loss", orders.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, size, head, prove)
 
 
 def _add_usage(commands: Commands) -> None:
-    usage = commands.add("usage", ctl_usage.usage, "Turns, tokens and money, out of the ledger.")
+    usage = commands.add("usage", ctl_usage.usage, "Sum up turns, tokens and money, out of the ledger.")
     usage.add_argument(
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
     )
     usage.add_argument(
         "--by", choices=ctl_usage.GROUPS, default="agent", help="a row for each of these (agent)"
@@ -212,37 +218,41 @@ def _add_subsystems(commands: Commands) -> None:
     """Orders about one subsystem."""
     commands.order_about("quarantine", orders.quarantine, "Hold a subsystem.")
     commands.order_about("release", orders.release, "Let a subsystem go.")
-    commands.order_about("pause", orders.pause, "Let a subsystem rest; nothing is wrong.")
-    commands.order_about("resume", orders.resume, "End a rest.")
-    commands.order_about("restart", orders.restart, "Stop a subsystem and start it anew.")
+    commands.order_about(
+        "pause", orders.pause, "Freeze a subsystem until `resume`; the phase does not change."
+    )
+    commands.order_about("resume", orders.resume, "End a pause.")
+    commands.order_about("restart", orders.restart, "Stop a subsystem and start it again.")
     commands.order_about("stop", orders.stop, "Stop a subsystem, and keep it stopped.")
     commands.order_about("start", orders.release, "Let a stopped subsystem run: as release.")
 
 
 def _add_daemon(commands: Commands) -> None:
     """Orders about the daemon as a whole."""
-    commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
+    commands.order(
+        "upgrade", upgrade.upgrade, "Replace the daemon by the installed version; subsystems run on."
+    )
     reload = commands.add("reload", orders.reload, "Read the configuration again.")
     add_order_options(reload, reason="asked for")
 
 
 def _add_keys(commands: Commands) -> None:
     key = commands.group("key", "The gateway keys.")
-    _add_state(key.add("list", keys.show_list, "Which there are; never a key itself."))
+    _add_state(key.add("list", keys.show_list, "List the keys by their hashes; never a key itself."))
     key.order_about("rotate", orders.key_rotate, "Give a subsystem a new key.")
     key.order_about("revoke", orders.key_revoke, "Take a subsystem's keys away.")
 
 
 def _add_budgets(commands: Commands) -> None:
-    budget = commands.add("budget", ctl_budget.show, "What may be spent, is spent, and is left; who set it.")
+    budget = commands.add("budget", ctl_budget.show, "Show each limit, its use and rest, and who set it.")
     below = commands.below(budget)
-    shown = below.add("show", ctl_budget.show, "All limits, or those of one; `budget NAME` is the same.")
+    shown = below.add("show", ctl_budget.show, "Show all limits, or those of one; `budget NAME` is the same.")
     shown.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
     )
     budget.otherwise = "show"
     change = below.order_about(
-        "set", ctl_budget.change, "Change limits while all goes on.", "subsystem, group:NAME, or all"
+        "set", ctl_budget.change, "Change limits without a reload.", "subsystem, group:NAME, or all"
     )
     change.add_argument(
         "limits",
@@ -263,8 +273,8 @@ def _add_lifeboat(commands: Commands) -> None:
         metavar="BUNDLE",
         help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
     )
-    listing = lifeboat.add("list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier.")
-    inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "What is in one of them.")
+    listing = lifeboat.add("list", ctl_lifeboat.list_boats, "List the saved bundles and the first tier.")
+    inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "Show the contents of one of them.")
     inspect.add_argument(
         "source", metavar="BUNDLE", type=arguments.name, help="a bundle's name or path, or `first-tier`"
     )
@@ -273,11 +283,11 @@ def _add_lifeboat(commands: Commands) -> None:
 
 def _add_checkpoints(commands: Commands) -> None:
     checkpoint = commands.group("checkpoint", "Checkpoints.")
-    checkpoint.order("create", orders.checkpoint_create, "Make one now.")
-    show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
-    verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    checkpoint.order("create", orders.checkpoint_create, "Make a checkpoint now.")
+    show = checkpoint.add("list", ctl_checkpoint.show_list, "List the checkpoints, the newest first.")
+    verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read a checkpoint back, to the last byte.")
     restore = checkpoint.add(
-        "restore", ctl_checkpoint.restore, "Put one back; epad's own state only with no epad."
+        "restore", ctl_checkpoint.restore, "Put a checkpoint back; epad's own state only with no daemon."
     )
     for parser in (verify, restore):
         parser.add_argument(
@@ -285,25 +295,32 @@ def _add_checkpoints(commands: Commands) -> None:
         )
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
-    restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
+    restore.add_argument(
+        "--outside", action="store_true", help="also the files from outside of the state directory"
+    )
     add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
 
 
 def _add_datastores(commands: Commands) -> None:
     datastore = commands.group("datastore", "Stores that other programs write.")
-    datastore.order_about("accept", orders.datastore_accept, "Take one as it is for sound.", "datastore")
+    datastore.order_about(
+        "accept",
+        orders.datastore_accept,
+        "Accept a datastore's present contents as the new baseline.",
+        "datastore",
+    )
 
 
 def _add_simulation(commands: Commands) -> None:
     simulate = commands.add(
-        "simulate", ctl_simulate.simulate, "What would have happened under other thresholds."
+        "simulate", ctl_simulate.simulate, "Replay recorded decisions under other thresholds."
     )
     simulate.add_argument(
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
     )
     simulate.add_argument(
         "--set",
@@ -318,16 +335,18 @@ def _add_simulation(commands: Commands) -> None:
 
 def _add_machine(commands: Commands) -> None:
     """Add the commands that read this machine's files, without a daemon."""
-    doctor = commands.add("doctor", local.doctor, "What this machine offers, and the fix for the rest.")
+    doctor = commands.add("doctor", local.doctor, "Examine this machine, and name the fix for each fault.")
     config = commands.group("config", "The configuration.")
-    shown = config.add("show", local.config_show, "Every key, its value, and who set it.")
-    shown.add_argument("prefix", metavar="PREFIX", nargs="?", help="only what begins so: probes.token_burn")
+    shown = config.add("show", local.config_show, "Show every key, its value, and the file that set it.")
+    shown.add_argument(
+        "prefix", metavar="PREFIX", nargs="?", help="only keys that begin with this: probes.token_burn"
+    )
     for parser in (doctor, shown):
         parser.add_argument(
             "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
         )
     everything = commands.add(
-        "stop-all", emergency.stop_all, "With no daemon: end all that epad has started."
+        "stop-all", emergency.stop_all, "End every process that epad has started; only without a daemon."
     )
     add_order_options(everything, reason="asked for", words="why; it stands in the answer")
     _add_state(doctor, everything)
@@ -338,7 +357,7 @@ def _add_shells(commands: Commands) -> None:
         "completion", shell.completion, "Print the script by which a shell completes epactl's words at Tab."
     )
     completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
-    helped = commands.add("help", about.help_command(make_parser), "How a command is used.")
+    helped = commands.add("help", about.help_command(make_parser), "Explain a command.")
     helped.add_argument("words", metavar="COMMAND", nargs="*", help="the command; without one, all of them")
-    commands.add("version", about.version, "Which epactl this is.")
-    commands.add("man", shell.man_command(make_parser), "The manual page, for man -l.")
+    commands.add("version", about.version, "Print the version of epactl.")
+    commands.add("man", shell.man_command(make_parser), "Print the manual page, for man -l.")

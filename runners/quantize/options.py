@@ -73,7 +73,10 @@ def add_settings(parser: argparse.ArgumentParser, default: Settings) -> None:
     )
     add("--solver", choices=SOLVERS, default=default.solver, help="(%(default)s)")
     add(
-        "--signal", choices=SIGNALS, default=default.signal, help="what the allocator minimises (%(default)s)"
+        "--signal",
+        choices=SIGNALS,
+        default=default.signal,
+        help="the figure that the allocator minimises (%(default)s)",
     )
     add("--allocator", choices=ALLOCATORS, default=default.allocator, help="(%(default)s)")
     add("--bits", type=bit_list, default=None, metavar="LIST", help="choices for each layer, such as 2,3,4,8")

@@ -18,9 +18,7 @@ from runners.wargame.settings import IN_PROCESS
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    doctor = commands.add_parser(
-        "doctor", help="measure what each endpoint runs in parallel, and say what to change"
-    )
+    doctor = commands.add_parser("doctor", help="measure the parallel calls of each endpoint, and advise")
     doctor.set_defaults(command=look)
     add_plan(doctor)
     doctor.add_argument("--json", action="store_true", help="JSON instead of text")

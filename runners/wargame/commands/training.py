@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     teaching.set_defaults(command=ask_teacher)
     add_store(teaching)
     add_plan(teaching)
-    dpo = commands.add_parser("dpo", help="preference data of what was taught")
+    dpo = commands.add_parser("dpo", help="write preference data from the taught verdicts")
     parts = dpo.add_subparsers(required=True, metavar="COMMAND")
     exporting = parts.add_parser("export", help="write train, validation, format errors and a manifest")
     exporting.set_defaults(command=write_export)
