@@ -24,7 +24,8 @@ Written by `python -m epad.configuration.reference` from the types that the daem
 The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file that `--config` names), then
 `epad.toml.d/*.toml` beside it, by name. Tables are merged key by key, the last layer that sets a key wins, and
 `epactl config show` says which that was. `epad check` names every mistake with file and line; `epactl reload` applies
-a changed file, and names the changes that wait for a restart. Seconds may have a fraction. A key without a default must be given.
+a changed file, and names the changes that wait for a restart. Seconds may have a fraction. A key without a default must
+be given.
 
 `epad check --try` also starts each subsystem once, in a house of its own that is gone afterwards (state, sockets, keys,
 a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and

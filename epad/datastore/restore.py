@@ -1,9 +1,29 @@
-"""Child process: the last sound copy of a damaged store, put in its place.
+"""Put the last sound copy of a damaged store in its place, in a child process.
 
 `python -m epad.datastore.restore PATH HOME CHECKPOINTS KIND SHRINK_RATIO KEY`. The store's writer is stopped. The copy
-is staged beside it and compared before anything is touched; then the damaged file and its companions are renamed, never
-removed, and the copy is renamed in and judged. HOME/restoring.json records it beforehand: killed anywhere and run
-again, it comes to the same end.
+is staged beside it and compared before anything is touched; then the damaged file and its companions are renamed,
+never removed, and the copy is renamed in and judged.
+
+The state is on the disk, in four names, so that a run killed anywhere and run again comes to the same end:
+
+| HOME/restoring.json | PATH | the damaged file's new name | the next run |
+|---|---|---|---|
+| none | damaged | none | begins: it clears a staged file and stages a copy |
+| there | damaged | none | stages again, under the same new name |
+| there | none | damaged | was between the two renames: stages again, under the same new name |
+| there | the copy | damaged | judges the copy that is in place |
+| none, but HOME/restored.json has KEY | the copy | damaged | returns that result |
+
+Invariants: at each moment the damaged bytes have a name, and it is durable before the next rename needs it (the
+directory is synced between the two). A copy is staged only if its digest is that of its sound moment, read back from
+the disk. Companions (`-wal`, `-shm`, `-journal`) go aside first, since SQLite would play them into the copy.
+
+There is no await in the child: a cancellation ends the process, which is a row of the table. An error, or no sound
+copy, puts the damaged file back and removes the plan.
+
+Rejected: restoring within the daemon, since SQLite may hold a thread for long and a crash of it would take the daemon
+along; copying over the damaged file, since a kill half-way would leave neither; removing it after a success, since the
+copy lacks the later writes and a person may want them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,35 @@
-"""Start or adopt one process of a subsystem, keep its record ahead of every act, and judge its end."""
+"""Start or adopt one process of a subsystem, keep its record ahead of every act, and judge its end.
+
+`record.stage` is the state; `child` is the process, if this daemon holds one.
+
+| stage | child | entered by | left by |
+|---|---|---|---|
+| WAITING | none | the first start, `_follow` (restart, or a wanted stop), `renew` | `spawn`, once `may_start` |
+| SPAWNING | none | `spawn`, before the process is made | `spawn`: RUNNING, or judged as a failed start |
+| RUNNING | one, frozen or not | `spawn`, `adopt` | `stop`, or its exit (`bury`) |
+| STOPPING | one | `stop`, before the first signal | `bury` |
+| FINISHED | none | `_follow`: its policy does not start it again | `renew` |
+| FAILED | none | `_fail`: no restarts left, no such program, or survivors of SIGKILL | `renew` |
+
+Invariants: the record is written before the act it announces, so the next daemon knows of every process that may run.
+At most one process of a subsystem runs: with survivors known, it is FAILED and nothing is spawned. Every method is a
+step that the owner takes under its lock (`process_subsystem.py`); none decides whether it should be taken.
+
+A crash of the daemon, by the await it falls into:
+
+- `spawn`: before its record, nothing was started; after it, the next daemon finds the process by its instance mark;
+- `freeze`: the record says frozen, and `adopt` freezes again; `thaw`: it says frozen still, and the hold decides;
+- `stop`: the record says STOPPING; `adopt` stops again, or `miss` ends the rest of the tree;
+- `bury`, `_judge`: the record says RUNNING; `miss` judges the exit, by the status that the engine has kept, if it
+  has.
+
+A cancellation (the daemon leaves) is as a crash at that await, but for `save`, which is shielded: the exit has been
+told already. A disk that takes no record stops no containment: `save` reports it and goes on.
+
+Rejected: knowing a process by its pid alone, since pids are used again (start time and boot tell it apart); judging an
+exit where it is seen, since it would run between two steps of the owner; waiting for READY within `spawn`, since no
+hold could be applied meanwhile.
+"""
 
 from __future__ import annotations
 

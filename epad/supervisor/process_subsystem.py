@@ -1,4 +1,29 @@
-"""Run one process subsystem: take orders, and step its process towards them."""
+"""Run one process subsystem: take orders, and step its process towards them.
+
+An order changes the intent; `converge` compares the intent with the process and takes one step after another until
+they agree (`next_step` in `intent.py`). So an order that comes during a step is neither lost nor queued: the loop sees
+the newest intent after each step.
+
+| intent | from | the process is to be |
+|---|---|---|
+| RUN | no hold, or any rung but FREEZE and STOP | running; spawned once it is launched and nothing bars it |
+| FREEZE | a hold at FREEZE | frozen if there is one; none is started |
+| DOWN | a hold at STOP, or `end` | ended |
+| LEAVE | `leave` | untouched, for the next daemon |
+
+Invariants: all steps, and all reactions to the process's own events, run under `_lock`, one at a time. An event names
+the child it is about, and is dropped if another is in its place once it has the lock. `leave` and `end` are final.
+
+A cancellation while waiting for the lock: nothing has happened. Within a step: its record is ahead of the process
+(`process.py`), and the next `converge`, of this daemon or the next, goes on from there. A crash is the same. Reactions
+to events (exit, readiness, refreezing) are tasks of the supervisor, so no caller's cancellation ends them.
+
+Health checks and `ask_to_save` run without the lock, since they may take long. A check changes nothing if its child
+was replaced or frozen meanwhile; `ask_to_save` changes nothing at all.
+
+Rejected: a queue of orders, since a freeze would wait behind a slow start; a task for each subsystem that polls its
+intent, since idle subsystems would wake the daemon.
+"""
 
 from __future__ import annotations
 
