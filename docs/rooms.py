@@ -22,7 +22,7 @@ def table() -> str:
     """The rooms from the ground up, a line between two layers."""
     files = parsed()
     graph = between_rooms(between_files(files))
-    rows = ["| layer | room | what it holds | imports |", "|---|---|---|---|"]
+    rows = ["| layer | room | purpose | imports |", "|---|---|---|---|"]
     for floor, rooms in enumerate(LAYERS, 1):
         for room in rooms:
             says = (ast.get_docstring(files[f"epad/{room}/__init__.py"]) or "").partition("\n\n")[0]

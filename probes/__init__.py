@@ -1,1 +1,1 @@
-"""One file per thing watched; each turns what it sees into findings."""
+"""Watch one thing per file; each probe turns its readings into findings."""

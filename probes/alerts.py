@@ -1,4 +1,4 @@
-"""Alerts from outside, as findings: what Alertmanager says fires counts like what a probe of our own has seen."""
+"""Turn alerts from outside into findings: an alert that fires in Alertmanager counts like a finding of a probe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FIRING = 500
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert as received. `fingerprint` is Alertmanager's own identity of it."""
+    """Holds one alert as received. `fingerprint` is Alertmanager's own identity of it."""
 
     fingerprint: str
     name: str
@@ -30,7 +30,7 @@ class Alert:
 class AlertThresholds:
     """`forget_seconds` without a repetition ends an alert whose resolution was lost.
 
-    `severities` says what an alert's severity label counts as; a label that is not in it counts as a warning.
+    `severities` maps an alert's severity label to a severity; a label that is not in it counts as a warning.
     """
 
     interval_seconds: float
@@ -45,7 +45,7 @@ class _Firing:
 
 
 class Alerts:
-    """Holds what fires; each look states it anew, for as long as it fires."""
+    """Holds the firing alerts; each look states them anew, for as long as they fire."""
 
     name = "alerts"
 
@@ -78,7 +78,7 @@ class Alerts:
         return taken
 
     async def sample(self) -> Sequence[Finding]:
-        """One finding for each subsystem with alerts, the gravest; OK once for one that has none any more."""
+        """Return one finding for each subsystem with alerts, the gravest; one OK after the last alert ended."""
         now = self._clock.monotonic()
         oldest = now - self._thresholds.forget_seconds
         self._firing = {key: one for key, one in self._firing.items() if one.heard_at > oldest}

@@ -21,7 +21,7 @@ class AllClear:
         self._oks = {name: oks for name, oks in self._oks.items() if name in subsystems}
 
     def is_news(self, subsystem: str, *, well: bool) -> bool:
-        """Whether what was found of a subsystem should be stated; what is wrong always is."""
+        """Tell if a finding about a subsystem should be stated; a bad one always is."""
         # One that was never unwell has nothing to make up for.
         oks = self._oks.get(subsystem, OKS_SAID - 1) + 1 if well else 0
         if oks <= OKS_SAID:

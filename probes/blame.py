@@ -1,9 +1,9 @@
 """Decide whose fault it is that a turn failed, came late, was asked again, or was refused.
 
-Every detector goes by this one place, and counts only what is the `CLIENT`'s. The facts come from the gateway:
-what the upstream answered, what broke, and which refusal was given. Text that an upstream sends can hold text of
-the client's own, since servers repeat what they object to. So what a body says decides only where the status
-leaves it open, and of a refused request only by how the message begins.
+Every detector goes by this one place, and counts only the faults of the `CLIENT`. The facts come from the gateway: the
+upstream's answer, the failure, and the refusal that was given. Text from an upstream can hold the client's own text,
+since servers repeat the part they object to. So a body decides only if the status leaves it open, and for a refused
+request only the beginning of the message counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ READ_CHARACTERS = 600
 
 
 class Fault(StrEnum):
-    """Whose fault it is. `NOBODY`: nothing went wrong. `LIMIT`: a limit did its work. `EPAD`: its own doing, a hold."""
+    """Names the party at fault.
+
+    `NOBODY`: nothing went wrong. `LIMIT`: a limit did its work. `EPAD`: its own doing, a hold.
+    """
 
     NOBODY = "nobody"
     CLIENT = "client"
@@ -35,7 +38,7 @@ class Fault(StrEnum):
 
 
 class Said(StrEnum):
-    """What an upstream's error says of itself."""
+    """Classifies an upstream's error by its text."""
 
     NOTHING = "nothing"
     LIMITED = "limited"
@@ -49,7 +52,7 @@ class Said(StrEnum):
 
 
 class Failure(StrEnum):
-    """What ended a turn otherwise than by an answer of the upstream's."""
+    """Names the event that ended a turn without an answer from the upstream."""
 
     NONE = "none"
     NOT_CONNECTED = "not connected"
@@ -69,9 +72,9 @@ class Failure(StrEnum):
 class Ending(Struct, frozen=True):
     """The facts of one turn's end.
 
-    `status` is the upstream's, 0 if it never answered. `own_key`: whether what the upstream judged was epad's key, or
-    that epad has none for it; false where the client's own was passed on. `well`: whether the upstream was fit to be
-    asked. `waited_seconds` passed without a byte of the answer, 0 if one came.
+    `status` is the upstream's, 0 if it never answered. `own_key` is true if the upstream judged epad's key, or epad has
+    none for it; false if the client's own key was passed on. `well` is true if the upstream was fit to be asked.
+    `waited_seconds` passed without a byte of the answer, 0 if one came.
     """
 
     failed: bool = False
@@ -174,7 +177,7 @@ def fault_of_refusal(code: str) -> Fault:
 def excuses_retry(
     fault: Fault, *, waited_seconds: float, told_seconds: float = 0.0, tolerance: float = 0.05
 ) -> bool:
-    """Say whether what came before is a reason to ask again: then the retry is none of the client's.
+    """Tell if the last ending is a reason to ask again, so that the retry is not the client's fault.
 
     Somebody else's failure is one. A limit's refusal is one if the client waited for as long as it was told; a
     twentieth less is forgiven, since clocks and whole seconds differ.
@@ -213,7 +216,7 @@ _JUDGED = frozenset({400, 405, 406, 409, 410, 411, 413, 414, 415, 416, 422})
 
 
 def said_in(status: int, text: str, message: str = "") -> Said:
-    """Read what an error's body says; `message` is its own sentence, where it has one."""
+    """Classify the body of an error; `message` is its own sentence, if it has one."""
     if status in _JUDGED:
         return Said.AUTH if _BAD_KEY.match((message or text)[:READ_CHARACTERS].lower()) else Said.NOTHING
     lowered = text[:READ_CHARACTERS].lower()

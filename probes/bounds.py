@@ -15,8 +15,8 @@ KeyPath = tuple[str, ...]
 class BoundError(ValueError):
     """A threshold is beyond its bound.
 
-    `key` is where it stands in the probe's table and `others` are the keys of that table it was held against;
-    `bound` says what it must be and why, such as "must be above 0: no refusal is no hammering".
+    `key` is its name in the probe's table and `others` are the keys of that table it was compared with; `bound` states
+    the requirement and its reason, such as "must be above 0: no refusal is no hammering".
     """
 
     def __init__(
@@ -47,7 +47,7 @@ TWO_INTERVALS = Derived("twice interval_seconds", lambda t: 2 * t.interval_secon
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What the field `key` must be, and why. `above` and `below` shut out the edge itself."""
+    """States the allowed range of the field `key` and the reason. `above` and `below` exclude the edge itself."""
 
     key: str
     above: Edge | None = None
@@ -75,7 +75,7 @@ class Bound:
         )
 
     def in_words(self, thresholds: object) -> str:
-        """Say what the field must be, and why."""
+        """Describe the allowed range of the field, with the reason."""
         why = f": {self.why}" if self.why else ""
         if self.least is not None and self.most is not None:
             least, most = _named(self.least, thresholds), _named(self.most, thresholds)

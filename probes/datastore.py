@@ -21,7 +21,7 @@ only, damage cleared by its quiet time in between and RECOVERY was verified with
 
 @dataclass(frozen=True, slots=True)
 class DatastoreCheck:
-    """What the last look at one store has shown: each fault is its kind and a sentence.
+    """Holds the last look at one store: each fault is its kind and a sentence.
 
     `subsystem` is the one that writes it, HOST where it is none of ours; `error` is why nothing could be seen.
     """
@@ -36,7 +36,7 @@ class DatastoreCheck:
 
 
 class DatastoreIntegrity:
-    """Asks for the last looks, which are `interval_seconds` apart, and states what they found.
+    """Reports the newest looks at the datastores, which are `interval_seconds` apart.
 
     A finding names the checkpoint to go back to: nothing newer is promoted, and none is removed, until the store
     is sound again.
@@ -67,10 +67,10 @@ class DatastoreIntegrity:
         return min(self._interval_seconds, STATED_SECONDS)
 
     async def sample(self) -> Sequence[Finding]:
-        """One finding a subsystem. Raises ProbeError where no store could be looked at.
+        """Return one finding for each subsystem. Raises ProbeError if no store could be looked at.
 
-        One that cannot be judged is named in the notice, and takes nothing from what is known of the others: a blind
-        probe would keep their anomalies for as long as it is blind.
+        A store that cannot be judged is named in the notice, and takes nothing from the knowledge about the others: a
+        blind probe would keep their anomalies for as long as it is blind.
         """
         checks = sorted(await self._check(), key=lambda check: check.subsystem)
         notes = [(check.name, " ".join(filter(None, [check.error, check.note]))) for check in checks]

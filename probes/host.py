@@ -22,7 +22,7 @@ _NOTHING_LEFT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class HostThresholds:
-    """Where the machine's trouble begins. Raises BoundError for marks in the wrong order."""
+    """Sets the marks of the machine's trouble. Raises BoundError for marks in the wrong order."""
 
     interval_seconds: float = 5.0
     memory_warn_ratio: float = 0.2
@@ -76,7 +76,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """What was read; `pressure` has cpu, memory and io, and is empty where the kernel keeps no PSI.
+    """Holds one reading; `pressure` has cpu, memory and io, and is empty if the kernel keeps no PSI.
 
     `available_bytes` of `memory_bytes` could be had without swapping; None where the kernel does not tell.
     """
@@ -129,17 +129,17 @@ class Host:
 
     @property
     def notice(self) -> str:
-        """What cannot be seen here; empty where everything can."""
+        """Name the readings that this machine lacks; empty if it has all."""
         reading = self._reading
         return NO_PRESSURE if reading is not None and "memory" not in reading[0].pressure else ""
 
     @property
     def worst_lag_seconds(self) -> float:
-        """How late the loop was at worst before the last look."""
+        """Return the worst delay of the loop before the last look."""
         return self._worst_lag
 
     def fresh_reading(self) -> HostReading | None:
-        """What was last read, if it is still so: not older than two looks."""
+        """Return the last reading if it is not older than two looks, else None."""
         if self._reading is None:
             return None
         reading, at = self._reading
@@ -190,9 +190,11 @@ class Host:
 
 
 def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
-    """Only memory is reason enough to act: a machine that thrashes answers nobody; one that works is busy.
+    """Yield the statements on pressure.
 
-    It is critical then: to pause what can be spared is all that helps, and a moment later nothing does.
+    Only memory calls for action: a thrashing machine answers no one, a busy one works.
+
+    It is critical at once: pausing expendable work is all that helps, and a moment later nothing does.
     """
     memory, io = reading.pressure.get("memory"), reading.pressure.get("io")
     cpu = reading.pressure.get("cpu")
@@ -213,7 +215,7 @@ def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_St
 
 
 def _memory_left(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
-    """Little left is a warning alone: what is not used is wasted, and pressure tells whether anybody lacks it.
+    """Yield the statements on free memory: little is a warning only, since pressure tells if a process lacks it.
 
     Where the kernel keeps no pressure, next to nothing is as good as a want.
     """

@@ -18,7 +18,7 @@ MAX_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """What reading the ledger back has shown: each fault is its sequence number, kind and detail.
+    """Holds the result of reading the ledger back: each fault is its sequence number, kind and detail.
 
     A fault that was found stays in every later check until it is repaired: a rolling check that has moved on
     has not made it good. `verdict` says it in a word, with its numbers; `unanchored` are the records since the
@@ -35,7 +35,7 @@ class LedgerCheck:
 
 
 class LedgerIntegrity:
-    """Asks for a check and states what it found, about the host: no subsystem is to blame.
+    """Asks for a check of the ledger and states the result about the host: no subsystem is to blame.
 
     `check` raises ProbeError when the ledger could not be read at all.
     """
@@ -75,7 +75,7 @@ def _sound(check: LedgerCheck, now: float) -> Finding:
 
 
 def _unanchored(check: LedgerCheck, now: float) -> Finding:
-    """Nothing is known to be wrong, but a truncation of these records would not be seen."""
+    """Return a warning: nothing is known to be wrong, but a truncation of these records would not be seen."""
     why = check.trouble or "the signed head lags behind"
     reason = f"{check.unanchored} records are after the newest signed head: {why}"
     return Finding(

@@ -1,4 +1,4 @@
-"""Whether what should be running does: a subsystem that hangs, and one whose restarts are spent."""
+"""Find subsystems that should run and do not: hung ones, and those without restarts left."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BAD = frozenset({SubsystemState.FAILED, SubsystemState.HUNG})
 class Liveness:
     """Reads the supervisor's snapshots.
 
-    `parked` names what recovery has given up on: it is stopped for good and known to be, so nothing more is
-    found about it. `is_victim` says whose silence is a symptom of something else's trouble, such as of an upstream that
-    does not answer: of that the root is told.
+    `parked` names the subsystems that recovery has given up on: each is stopped for good and known to be, so nothing
+    more is found about it. `is_victim` tells if a subsystem's silence is a symptom of another's trouble, such as an
+    upstream that does not answer: then the root is reported instead.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Liveness:
 
 
 def _gravity(failed: SubsystemSnapshot) -> Severity:
-    """How bad a failure is. What can be spared must not pause the rest of the house.
+    """Grade a failure. An expendable subsystem must not pause the rest of the house.
 
     Of an exit the cascade probe has told; the same told twice would count as two troubles.
     """

@@ -1,4 +1,4 @@
-"""Whether epad itself was awake: what it did not hear while its loop stood still is no evidence of silence."""
+"""Track if epad itself was awake: silence during a standstill of its own loop is no evidence."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LoopLag:
         return self.void(since, self._clock.monotonic())
 
     def slept_until(self, at: float) -> float:
-        """When the machine last woke up before this time; it does so now if the beat is that late. -inf: never."""
+        """Return when the machine last woke up before this time, now if the beat is that late; -inf: never."""
         if self._due is not None and at - self._due >= SLEEP_SECONDS:
             return at
         return max((lag.until for lag in self._lags if lag.seconds >= SLEEP_SECONDS), default=float("-inf"))

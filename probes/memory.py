@@ -1,11 +1,11 @@
-"""Memory of each subsystem against its own limits, and against what the machine has left.
+"""Compare each subsystem's memory with its own limits, and with the machine's remaining memory.
 
-What is counted is what would have to be given back by the processes themselves: anonymous and shared memory, and what
-of it is in the swap. Page cache and mapped files (a model's weights) are the kernel's to drop, and count for nobody.
+Only memory that the processes themselves would have to give back counts: anonymous and shared memory, and their part of
+the swap. Page cache and mapped files (a model's weights) are the kernel's to drop, and count for no one.
 
-- above `memory_max`, where no control group holds it: stopped, since a frozen process keeps its memory.
+- above `memory_max`, without a control group to hold it: stopped, since a frozen process keeps its memory.
 - above `memory_high` for a while: throttled at the gateway.
-- the machine has next to nothing left, and one subsystem has taken most of what went: it is frozen, which ends the
+- the machine has next to nothing left, and one subsystem has taken most of the loss: it is frozen, which ends the
   growth and loses nothing; stopped once even that is too late.
 - a forecast alone warns: a model that is loaded grows fast, and then stays.
 """
@@ -41,7 +41,7 @@ _CRITICAL_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class MemoryThresholds:
-    """The numbers of the probe. Raises BoundError for what could never be reached."""
+    """Holds the numbers of the probe. Raises BoundError for one that could never be reached."""
 
     interval_seconds: float = 10.0
     growth_window_seconds: float = 120.0
@@ -60,13 +60,13 @@ class MemoryThresholds:
         check(NAME, self, self.BOUNDS)
 
     def floor_bytes(self, total_bytes: int) -> int:
-        """What the machine must have left: the smaller of both marks, as for the disk."""
+        """Return the memory the machine must keep free: the smaller of both marks, as for the disk."""
         return int(min(self.available_limit_ratio * total_bytes, self.available_limit_bytes))
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """What one subsystem may take; 0 is no limit."""
+    """Holds the limits of one subsystem; 0 is no limit."""
 
     max_bytes: int = 0
     high_bytes: int = 0
@@ -74,7 +74,7 @@ class MemoryLimits:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What the processes of one subsystem take.
+    """Holds the memory in use by the processes of one subsystem.
 
     `cpu_seconds` never falls; `cpu_cores` is how many it has kept busy since the look before, None at the first.
     `kernel_max_bytes` is where a control group ends it; 0 where none does.
@@ -89,7 +89,7 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """The machine's memory, and what of it could be had without swapping."""
+    """Holds the machine's memory, and the part of it available without swapping."""
 
     total_bytes: int
     available_bytes: int
@@ -97,7 +97,7 @@ class HostMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReading:
-    """One look at all of it; `host` is None where the kernel does not tell."""
+    """Holds one look at all of it; `host` is None if the kernel does not report it."""
 
     footprints: Mapping[str, Footprint] = field(default_factory=dict)
     host: HostMemory | None = None
@@ -105,7 +105,7 @@ class MemoryReading:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with one subsystem's memory, and the rung it calls for; None: the probe's own."""
+    """Describes the trouble with one subsystem's memory, and its rung; None: the probe's own."""
 
     severity: Severity
     reason: str
@@ -163,16 +163,16 @@ class Memory:
 
     @property
     def blamed(self) -> str:
-        """Who has taken what the machine lacks; empty where it lacks nothing, or nobody here has."""
+        """Return the subsystem that took the memory the machine lacks; empty if none did or none is lacking."""
         return self._blamed
 
     def footprints(self) -> Mapping[str, Footprint]:
-        """What each subsystem takes, if it is still so: not older than two looks."""
+        """Return the memory of each subsystem, if the last look is not older than two looks."""
         age = self._clock.monotonic() - self._read_at
         return self._reading.footprints if age <= 2 * self._thresholds.interval_seconds else {}
 
     def forget(self, subsystem: str) -> None:
-        """Start afresh with one that was released: what it gained before counts no more."""
+        """Forget the growth of a released subsystem, so that it begins afresh."""
         if subsystem in self._tracks:
             self._tracks[subsystem].growth = Growth(self._thresholds.growth_window_seconds)
         if self._blamed == subsystem:
@@ -207,7 +207,7 @@ class Memory:
             self._used.add(now, reading.host.total_bytes - reading.host.available_bytes)
 
     def _blame(self, host: HostMemory | None) -> None:
-        """Name the subsystem that took most of what the machine has lost, once it is about to have nothing left."""
+        """Name the subsystem that took most of the machine's loss, once almost nothing is left."""
         self._urgent = self._is_urgent(host)
         if host is None:
             self._blamed = ""
@@ -228,7 +228,7 @@ class Memory:
             self._blamed = worst
 
     def _is_urgent(self, host: HostMemory | None) -> bool:
-        """Whether a limit may be reached within the next few looks."""
+        """Tell if a limit may be reached within the next few looks."""
         seconds = _URGENT_INTERVALS * self._thresholds.interval_seconds
         if host is not None and host.available_bytes <= _EASED * self._thresholds.floor_bytes(
             host.total_bytes
@@ -336,7 +336,7 @@ class Memory:
 
 
 def _is_held(footprint: Footprint, limits: MemoryLimits) -> bool:
-    """Whether the kernel holds its limit; one that was lowered since it started is not in force there yet."""
+    """Tell if the kernel holds the limit; one that was lowered after the start is not in force there yet."""
     return 0 < footprint.kernel_max_bytes <= limits.max_bytes
 
 

@@ -1,4 +1,4 @@
-"""What every probe is."""
+"""Define the protocol of every probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Probe(Protocol):
 
     @property
     def interval_seconds(self) -> float:
-        """How often it is asked."""
+        """Return the interval between two looks."""
         ...
 
     async def sample(self) -> Sequence[Finding]:

@@ -1,4 +1,4 @@
-"""Burn without progress: tokens are spent and what is being made does not grow."""
+"""Find burn without progress: tokens are spent and the reported work does not grow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def never_void(_: float, __: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ProgressThresholds:
-    """When burning tokens without progress is a stall."""
+    """Sets the limits beyond which burning tokens without progress is a stall."""
 
     interval_seconds: float = 10.0
     stall_seconds: float = 600.0
@@ -54,7 +54,7 @@ class ProgressThresholds:
 
 @dataclass(slots=True)
 class _Track:
-    """A subsystem's last progress, and what it has burnt since."""
+    """Holds a subsystem's last progress, and the tokens burnt since."""
 
     done: int
     total: int | None
@@ -65,11 +65,10 @@ class _Track:
 
 
 class Progress:
-    """Told the cost of turns as they end; compares it with the progress that subsystems report.
+    """Compares the cost of turns with the progress that subsystems report.
 
-    Any change of the reported progress is progress, a step back too (work begun anew). A restart that
-    reports the same number again is not. While epad itself has just stood still nothing is said: what it did not
-    hear is no silence.
+    Any change of the reported progress is progress, a step back too (work begun anew). A restart that reports the same
+    number again is not. While epad itself has just stood still nothing is reported, since reports may have been missed.
     """
 
     def __init__(
@@ -96,10 +95,10 @@ class Progress:
         return self._thresholds.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
-        """Nothing has been burnt yet."""
+        """Do nothing: no token has been burnt yet."""
 
     def refused(self, event: TurnRefused) -> None:
-        """Nothing was burnt."""
+        """Do nothing: a refused turn burns no tokens."""
 
     def finished(self, event: TurnFinished) -> None:
         track = self._tracks.get(event.subsystem)

@@ -1,4 +1,4 @@
-"""What the supervisor tells the probes about subsystems."""
+"""Define the facts about subsystems that the supervisor gives the probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 
 class SubsystemState(StrEnum):
-    """What a subsystem is doing. The gateway-only kind is always running or quarantined."""
+    """Names the state of a subsystem. The gateway-only kind is always running or quarantined."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -67,6 +67,6 @@ class SubsystemExited:
 
 
 class SubsystemObserver(Protocol):
-    """Told about what supervised processes do; every method must be O(1)."""
+    """Receives the events of supervised processes; every method must be O(1)."""
 
     def exited(self, event: SubsystemExited) -> None: ...

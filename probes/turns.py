@@ -1,4 +1,4 @@
-"""What the gateway tells the probes about turns, as it happens."""
+"""Define the events about turns that the gateway gives the probes, as they happen."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_HISTORY_DIGESTS = 16
 
 
 class Last(StrEnum):
-    """What the last message of a request is, told from its form and a few words. `UNKNOWN`: nobody has looked.
+    """Classifies the last message of a request, by its form and a few words. `UNKNOWN`: not examined.
 
-    A tool's result may come again because something is waited for. An error that comes again, and what was said again
-    word for word, waits for nothing.
+    A tool's result may come again because the client waits for something. A repeated error, or a message repeated word
+    for word, waits for nothing.
     """
 
     UNKNOWN = ""
@@ -83,9 +83,9 @@ class TurnStreamed(Struct, frozen=True, gc=False):
 class TurnRefused(Struct, frozen=True, gc=False):
     """A request was turned away. `code` is the refusal's own code, such as `budget_exceeded`.
 
-    `unit` says what the three figures count, whatever their names: tokens, microusd or requests. The client was told
-    to come back after `retry_after_seconds`, 0 if nothing was said of that. `fault` says whose it is. `waited_seconds`
-    is how long the request had waited for room before it was refused.
+    `unit` says the unit of the three figures, whatever their names: tokens, microusd or requests. The client was told
+    to come back after `retry_after_seconds`, 0 if it was told nothing. `fault` names the party at fault.
+    `waited_seconds` is how long the request had waited for room before it was refused.
     """
 
     subsystem: str
@@ -104,12 +104,12 @@ class TurnRefused(Struct, frozen=True, gc=False):
 
 
 class TurnFinished(Struct, frozen=True, gc=False):
-    """A turn was closed. `outcome` is done, failed or cut; tokens are what was charged.
+    """A turn was closed. `outcome` is done, failed or cut; tokens are the charged ones.
 
-    `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of what the assistant
-    said, its text with white space evened out and its calls of tools; empty if nothing whole was said. `data` says if
-    it begins as JSON, a table or code does. `fault` says whose it is that the turn did not end well, and `upstream` who
-    was asked last.
+    `http_status` is the upstream's own, 0 if it never answered. `reply` is the digest of the assistant's answer, its
+    text with white space evened out and its calls of tools; empty if no whole answer came. `data` tells if it begins as
+    JSON, a table or code does. `fault` names the party at fault for a bad ending, and `upstream` the one that was asked
+    last.
     """
 
     subsystem: str
@@ -141,7 +141,7 @@ class TurnObserver(Protocol):
 class StreamObserver(Protocol):
     """Told about answers while they stream; a `TurnObserver` may be one too. O(1) likewise.
 
-    What it returns is why this one turn is to end here, in one sentence; empty, as nearly always, if it may go on.
+    A returned sentence is the reason to end this one turn here; an empty one, as nearly always, lets it go on.
     """
 
     def streamed(self, event: TurnStreamed) -> str: ...

@@ -33,7 +33,7 @@ def attempt_headers(call: str, attempt: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What epad told this process about itself. Every field is empty when there is no epad."""
+    """Holds the facts that epad gave this process. Every field is empty without an epad."""
 
     gateway_url: str = ""
     gateway_key: str = ""
@@ -43,7 +43,7 @@ class Contract:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Contract:
-        """Read the contract; what is missing stays empty, for a runner works without epad too."""
+        """Read the contract; missing fields stay empty, since a runner works without epad too."""
         microseconds = environment.get("WATCHDOG_USEC", "")
         return cls(
             gateway_url=environment.get("EPAD_GATEWAY_URL", "").rstrip("/"),
@@ -55,17 +55,17 @@ class Contract:
 
     @property
     def openai_base_url(self) -> str:
-        """What an OpenAI client wants as its base URL; empty without a gateway."""
+        """Return the base URL for an OpenAI client; empty without a gateway."""
         return f"{self.gateway_url}/v1" if self.gateway_url else ""
 
     @property
     def ollama_base_url(self) -> str:
-        """What an Ollama client wants as its host; empty without a gateway."""
+        """Return the host for an Ollama client; empty without a gateway."""
         return self.gateway_url
 
     @property
     def heartbeat_seconds(self) -> float:
-        """How often to say WATCHDOG: half of what the supervisor waits, as sd_watchdog_enabled(3) advises."""
+        """Return how often to send WATCHDOG: half the supervisor's patience, as sd_watchdog_enabled(3) advises."""
         return self.watchdog_seconds / 2 if self.watchdog_seconds else DEFAULT_HEARTBEAT_SECONDS
 
     def ready(self, status: str = "") -> bool:
@@ -73,7 +73,7 @@ class Contract:
         return self._send(["READY=1", *_status(status)], READY_WAIT_SECONDS)
 
     def status(self, text: str) -> bool:
-        """Say in one line what is being done."""
+        """Report the present work in one line."""
         return self._send(_status(text))
 
     def progress(self, done: int, total: int, status: str = "") -> bool:
@@ -113,7 +113,7 @@ class Contract:
 
 
 def _status(text: str) -> list[str]:
-    """One STATUS line; a line break in the text would start a field of its own."""
+    """Return one STATUS line; a line break in the text would start a field of its own."""
     return [f"STATUS={' '.join(text.split())}"] if text else []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, make durable, rename into place; what is no plain file (a pipe) is written to. Raises OSError."""
+    """Write beside, make durable, rename into place; a pipe or device is written to directly. Raises OSError."""
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return

@@ -1,1 +1,1 @@
-"""When the phase changes, and nothing else: pure values and decisions, no I/O."""
+"""Decide when the phase changes, and nothing else: pure values and decisions, no I/O."""

@@ -1,4 +1,4 @@
-"""Findings in, anomalies out: raise after m of n, clear after a quiet time, hold longer what flaps."""
+"""Turn findings into anomalies: raise after m of n, clear after a quiet time, hold longer if they flap."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LONGEST_MEMORY = 100
 
 @dataclass(frozen=True, slots=True)
 class Hysteresis:
-    """How many bad findings raise an anomaly and how long a quiet time clears it.
+    """Says how many bad findings raise an anomaly and how long a quiet time clears it.
 
-    `raise_after` bad ones among the last `out_of` raise. 0 of them never do, be they ever so hard, and keep up
-    nothing that was raised: the probe is only looked at. `clear_after_seconds` without a bad one clears.
-    Each time an anomaly comes back within `flap_window_seconds`, the quiet time it must show doubles, up
-    to `flap_hold_max_seconds`: what flaps is held, not released again and again.
+    `raise_after` bad ones among the last `out_of` raise. With 0, none ever do, not even hard ones, and a raised anomaly
+    is not kept up: the probe is only observed. `clear_after_seconds` without a bad one clears. Each time an anomaly
+    comes back within `flap_window_seconds`, the quiet time it must show doubles, up to `flap_hold_max_seconds`, so a
+    flapping subsystem is held instead of released again and again.
     """
 
     raise_after: int = 2
@@ -74,7 +74,7 @@ Change = Raised | Cleared
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of one (probe, subsystem)."""
+    """Remembers the findings of one (probe, subsystem)."""
 
     recent: deque[bool]
     raised_at: list[float] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Assessor:
         self._active: dict[AnomalyKey, Anomaly] = {}
 
     def configure(self, rules: Mapping[str, Hysteresis], default: Hysteresis) -> None:
-        """Go by these rules from the next finding on; what is raised stays raised until it clears by them."""
+        """Apply these rules from the next finding on; a raised anomaly stays until it clears by them."""
         self._rules = dict(rules)
         self._default = default
         for key, track in self._tracks.items():
@@ -116,7 +116,7 @@ class Assessor:
         return anomaly.last_bad_at + self.quiet_needed(anomaly)
 
     def observe(self, finding: Finding) -> list[Change]:
-        """Take in one finding and say what it changed."""
+        """Take in one finding and return the changes it makes."""
         rule = self.rule(finding.probe)
         track = self._tracks.setdefault(finding.key, _Track(deque(maxlen=rule.out_of)))
         track.recent.append(finding.bad)
@@ -145,7 +145,7 @@ class Assessor:
         return [Raised(anomaly)]
 
     def sweep(self, now: float, blind_probes: Collection[str] = ()) -> list[Change]:
-        """Clear what has been quiet for long enough; a probe that cannot see is not quiet."""
+        """Clear each anomaly that has been quiet for long enough; the silence of a blind probe does not count."""
         return [
             self._clear(anomaly, f"quiet for {self.quiet_needed(anomaly):.0f} s")
             for anomaly in self.active
@@ -167,7 +167,7 @@ class Assessor:
         return Cleared(anomaly, reason)
 
     def restore(self, anomalies: Iterable[Anomaly]) -> None:
-        """Take back what a former life of the daemon had raised."""
+        """Restore the anomalies that the previous run of the daemon had raised."""
         for anomaly in anomalies:
             rule = self.rule(anomaly.key.probe)
             self._tracks[anomaly.key] = _Track(

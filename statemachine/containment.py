@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Cause(StrEnum):
-    """Why a subsystem is held: it decides what ends the hold, and by which command."""
+    """Gives the reason for a hold; it decides the condition and the command that end the hold."""
 
     FOUND = "found"
     PERSON = "person"
@@ -56,7 +56,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Containable:
-    """What the ladder needs to know of a subsystem. `layer` is above that of everything it depends on.
+    """Describes a subsystem to the ladder. `layer` is above that of everything it depends on.
 
     `essential` decides whether a recovery repairs or parks it, and nothing about a hold. `background` says that it may
     be cut for the others' sake, `needed` that another subsystem depends on it.
@@ -124,7 +124,7 @@ def _within_reach(hold: Hold, subsystem: Containable) -> Hold:
 
 
 def _found(subsystem: Containable, anomalies: Sequence[Anomaly], rungs: Mapping[str, Rung]) -> list[Hold]:
-    """What its own anomalies call for."""
+    """Return the holds that the subsystem's own anomalies call for."""
     return [
         Hold(
             called_for(a, rungs),
@@ -143,7 +143,7 @@ def _waiting(
     paused: Mapping[str, str],
     victims: Mapping[str, str],
 ) -> list[Hold]:
-    """What waits for a person, or for another subsystem."""
+    """Return the holds of a subsystem that waits for a person, or for another subsystem."""
     name, holds = subsystem.name, []
     if name in parked:
         holds.append(Hold(Rung.STOP, parked[name], cause=Cause.PARKED))
@@ -156,10 +156,10 @@ def _waiting(
 
 
 def _for_the_others(subsystem: Containable, phase: Phase, *, short: bool) -> list[Hold]:
-    """What the phase asks for, whatever the subsystem itself has done.
+    """Return the holds that the phase asks for, regardless of the subsystem's own behaviour.
 
-    PRESERVATION cuts what says of itself that it may be cut. Others it pauses only while the host itself is short,
-    and of those none that another depends on: frozen, a provider gives nothing back and stops its users too.
+    PRESERVATION cuts the subsystems that are declared expendable. It pauses others only while the host itself is short,
+    and of those none that another depends on: a frozen provider gives nothing back and stops its users too.
     """
     if phase is Phase.LIFEBOAT:
         reason = "LIFEBOAT: everything is stopped until a relaunch"

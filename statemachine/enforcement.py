@@ -1,4 +1,4 @@
-"""Which detectors only tell: what they find is seen and counted, and nobody is held for it."""
+"""Say which detectors only report: their findings are shown and counted, and hold no one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OBSERVED = " (observed only)"
 class Enforcement:
     """`observed` names the detectors that only tell; `by_subsystem` says otherwise for one, by detector.
 
-    A probe with one detector goes by the probe's name. What a person orders is always done.
+    A probe with one detector goes by the probe's name. A person's order is always carried out.
     """
 
     observed: frozenset[str] = frozenset()

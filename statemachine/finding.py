@@ -1,4 +1,4 @@
-"""What a probe says: one statement, at one time, about one subsystem."""
+"""Define a probe's finding: one statement, at one time, about one subsystem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun"})
 
 
 class Severity(IntEnum):
-    """How bad it is; the order is the meaning."""
+    """Grades a finding; a later member is worse."""
 
     OK = 0
     WARNING = 1
@@ -33,7 +33,7 @@ class Severity(IntEnum):
 
 
 class AnomalyKey(NamedTuple):
-    """What makes two findings speak of the same trouble."""
+    """Identifies an anomaly: two findings with the same key are about the same trouble."""
 
     probe: str
     subsystem: str
@@ -44,13 +44,13 @@ class AnomalyKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One probe's statement about one subsystem.
+    """Holds one probe's statement about one subsystem.
 
-    `at` is `Clock.monotonic()`. `value`, `limit` and `unit` are the measured number, the number it was
-    compared with, and the unit of both. `reason` is one sentence a person can act on. `evidence` holds
-    JSON values only. `hard` marks a fact rather than a sample (a process exited, the chain is broken):
-    it raises at once, without waiting for m of n. `rung` is what it calls for; None: what its probe calls for.
-    Raises TypeError for a rung that is none, also where it is put into the evidence, which nobody decides by.
+    `at` is `Clock.monotonic()`. `value`, `limit` and `unit` are the measured number, the number it was compared with,
+    and the unit of both. `reason` is one sentence a person can act on. `evidence` holds JSON values only. `hard` marks
+    a fact rather than a sample (a process exited, the chain is broken): it raises at once, without waiting for m of n.
+    `rung` is the hold that the finding calls for; None: the probe's usual one. Raises TypeError for a rung that does
+    not exist, also if it is put into the evidence, which decides nothing.
     """
 
     probe: str
@@ -77,7 +77,7 @@ class Finding:
         return AnomalyKey(self.probe, self.subsystem)
 
     def climbs_above(self, other: Finding) -> bool:
-        """Whether it names a firmer rung than the other.
+        """Tell if this finding names a firmer rung than the other.
 
         Where none is named it is the probe's own, which is at least as firm as holding nothing.
         """
@@ -87,5 +87,5 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether it counts towards an anomaly; a warning does not."""
+        """Tell if the finding counts towards an anomaly; a warning does not."""
         return self.severity >= Severity.ANOMALY

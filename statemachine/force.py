@@ -1,8 +1,8 @@
 """A forced move: a person spares the waiting, and nothing else.
 
-What the table would do by itself once its times had passed (the dwell, the verification, the limit of a quarantine)
-it may be made to do now. Every other fact of a guard stays as it is, so no forced move does what the daemon would
-never do: none leaves an anomaly behind, recovers what is not saved, or reaches LIFEBOAT past the persist step.
+Once its times had passed (the dwell, the verification, the limit of a quarantine) the table would take a row by itself;
+a person may have that row taken now. Every other fact of a guard stays as it is, so no forced move does more than the
+daemon would: none leaves an anomaly behind, recovers unsaved data, or reaches LIFEBOAT past the persist step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def force(now: Situation, wanted: Phase, limits: Limits) -> tuple[Row, Situation
 
 
 def refusal(now: Situation, wanted: Phase, limits: Limits) -> str:
-    """Why `wanted` cannot be forced, and what leads there instead; empty if it can."""
+    """Say why `wanted` cannot be forced, and which order leads there instead; empty if it can."""
     if force(now, wanted, limits) is not None:
         return ""
     if wanted is now.phase and wanted is not Phase.RECOVERY:
@@ -56,7 +56,7 @@ def _hastened(now: Situation, limits: Limits) -> Iterator[Situation]:
 
 
 def _lacking(now: Situation, wanted: Phase) -> str:
-    """What stands in the way that is not time; empty if it has no name of its own."""
+    """Name the obstacle other than time; empty if it has no name of its own."""
     sound, plural = now.anomalies == 0, "anomaly" if now.anomalies == 1 else "anomalies"
     trouble = f"{now.anomalies} active {plural}, and only waiting can be spared"
     obstacles = (
@@ -80,7 +80,7 @@ def _lacking(now: Situation, wanted: Phase) -> str:
 
 
 def _foreseen(now: Situation, wanted: Phase, limits: Limits) -> str:
-    """What the table does next instead."""
+    """Name the move that the table makes next instead."""
     for hastened in _hastened(now, limits):
         row = decide(hastened, limits)
         if row is not None:

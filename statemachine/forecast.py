@@ -1,4 +1,4 @@
-"""What the table does next if nothing new is found: asked of the table itself, at the moments that matter."""
+"""Predict the table's next move if nothing new is found, by asking the table itself at each moment that matters."""
 
 from __future__ import annotations
 

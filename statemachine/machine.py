@@ -1,9 +1,9 @@
 """The phase machine: the table, enforced.
 
-The `transitions` package is used as a synchronous table only. Its AsyncMachine loses requests: a second
-trigger cancels the first inside its callback (pytransitions#465, #474), a queued one answers True for what
-never ran, and a timeout returns False (#704). So there is no callback with an effect here, and no
-`auto_transitions`, which would give anyone a `to_LIFEBOAT()`.
+The `transitions` package is used as a synchronous table only. Its AsyncMachine loses requests: a second trigger cancels
+the first inside its callback (pytransitions#465, #474), a queued one answers True although it never ran, and a timeout
+returns False (#704). So there is no callback with an effect here, and no `auto_transitions`, which would give anyone a
+`to_LIFEBOAT()`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which anomalies are trouble of their own: roots are counted, and not their symptoms."""
+"""Count independent troubles among the anomalies: roots count, their symptoms do not."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SYMPTOMS = frozenset({"cascade", "liveness", "memory", "progress", "token_rate"}
 def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> frozenset[str]:
     """Return the names of those whose trouble is independent: subsystems, or HOST.
 
-    All that is found of one subsystem is one trouble. No trouble of its own is what is only observed (its finding
-    names the rung `open`), what is merely slowed down, and a crash, a hang or a standstill while the host is short.
-    What is critical always is. Symptoms of a victim of another subsystem are no anomalies at all, so what is left of
-    one is its own fault.
+    All findings about one subsystem are one trouble. Three kinds are no trouble of their own: an observed finding (its
+    rung is `open`), a subsystem that is only slowed down, and a crash, a hang or a standstill while the host is short.
+    A critical anomaly always is. Symptoms of another subsystem's victim are no anomalies at all, so the remaining ones
+    are its own fault.
     """
     short = host_is_short(anomalies)
     return frozenset(
@@ -35,7 +35,7 @@ def roots(anomalies: Collection[Anomaly], rung_by_probe: Mapping[str, Rung]) -> 
 
 
 def _is_only_slowed(anomaly: Anomaly, rung_by_probe: Mapping[str, Rung]) -> bool:
-    """Whether a throttle is all it calls for: a statistical detector is not certain, and a throttle contains it.
+    """Tell if the anomaly calls for a throttle only: a statistical detector is not certain, and that contains it.
 
     A fact is more than that, unless its finding itself names the throttle.
     """

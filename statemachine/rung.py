@@ -14,7 +14,7 @@ class UnknownRungError(ValueError):
 
 
 class Rung(IntEnum):
-    """How firmly a subsystem is held; each rung shuts the gateway at least as far as the ones below it.
+    """Grades a hold; each rung shuts the gateway at least as far as the ones below it.
 
     RELEASE_VRAM stands above FREEZE although the process runs on under it: a frozen process keeps its GPU memory.
     """

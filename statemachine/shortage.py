@@ -1,4 +1,4 @@
-"""Whether the machine itself is short of something that pausing work leaves to others."""
+"""Decide if the machine itself is short of a resource that pausing work would free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_SHORTAGE = frozenset({"gpus", "xid"})
 
 
 def host_is_short(anomalies: Iterable[Anomaly]) -> bool:
-    """Whether the machine itself is short of disk, memory or VRAM."""
+    """Tell if the machine itself is short of disk, memory or VRAM."""
     return any(
         a.key.subsystem == HOST and a.key.probe in SHORTAGES and a.finding.unit not in _NO_SHORTAGE
         for a in anomalies

@@ -1,4 +1,4 @@
-"""Everything the policy may look at, as one value."""
+"""Gather everything the policy may look at into one value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statemachine.phase import Phase
 
 
 class Persist(StrEnum):
-    """What has become of the persist step in this incident."""
+    """States how far the persist step of this incident has come."""
 
     NOT_TRIED = "not_tried"
     RUNNING = "running"
@@ -19,7 +19,7 @@ class Persist(StrEnum):
 
 
 class Order(StrEnum):
-    """What an operator has ordered and is not yet done."""
+    """Names an operator's order that is not yet carried out."""
 
     NONE = "none"
     LIFEBOAT = "lifeboat"
@@ -42,15 +42,17 @@ class Limits:
 class Situation:
     """The facts at one moment.
 
-    `anomalies` counts the active ones, `held` those of them that wait for a person: her own holds, and what is
-    still found of a subsystem that recovery has parked. `critical` counts the other critical ones,
-    `oldest_anomaly_seconds` is the age of the oldest other one (0 if none), and `quiet_seconds` the time since
-    there was any other.
+    `anomalies` counts the active ones, `held` those of them that wait for a person: a person's own holds, and the
+    findings about a subsystem that recovery has parked. `critical` counts the other critical ones,
+    `oldest_anomaly_seconds` is the age of the oldest other one (0 if none), and `quiet_seconds` the time since there
+    was any other.
+
     `dependent` counts those of the others that are no independent trouble: the second of one subsystem, a symptom of
-    somebody else's, one that is only throttled.
-    `degraded` counts what needs repair. `attempts` are the recovery attempts begun in this incident,
-    `since_attempt_seconds` the time since the last one ended, `recent_recoveries` the recoveries begun
-    within the last hour.
+    another's trouble, one that is only throttled.
+
+    `degraded` counts the targets that need repair. `attempts` are the recovery attempts begun in this incident,
+    `since_attempt_seconds` the time since the last one ended, `recent_recoveries` the recoveries begun within the last
+    hour.
     """
 
     phase: Phase

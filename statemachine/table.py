@@ -32,7 +32,7 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One permitted transition: from where, on what, to where, if what, and the sentence that explains it."""
+    """Describes one permitted transition: source, trigger, destination, guard, and the sentence that explains it."""
 
     source: Phase
     trigger: Trigger
@@ -127,12 +127,12 @@ def boarding(now: Situation, _: Limits) -> bool:
 
 
 def grave(now: Situation, _: Limits) -> bool:
-    """One critical anomaly, or two independent troubles: roots are counted, not symptoms."""
+    """Hold for one critical anomaly, or two independent troubles: roots count, symptoms do not."""
     return now.critical > 0 or now.anomalies - now.held - now.dependent >= _SEVERAL
 
 
 def troubled(now: Situation, _: Limits) -> bool:
-    """At least one anomaly; what waits for a person is one."""
+    """Hold for at least one anomaly; one that waits for a person counts."""
     return now.anomalies > 0
 
 
@@ -142,7 +142,7 @@ def outlasted(now: Situation, limits: Limits) -> bool:
 
 
 def settled(now: Situation, limits: Limits) -> bool:
-    """Nothing is wrong, and the phase has been kept for its dwell time."""
+    """Hold if nothing is wrong and the phase has lasted its dwell time."""
     return now.anomalies == 0 and _rested(now, limits) and now.persist is not Persist.RUNNING
 
 

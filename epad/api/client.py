@@ -25,7 +25,7 @@ MAX_LINE_BYTES = 1024 * 1024
 
 
 class ClientError(Exception):
-    """Something was asked of the daemon and did not come to pass; `fix` says what to do."""
+    """A request to the daemon has failed; `fix` names the remedy."""
 
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class UnknownNameError(ClientError):
 
 
 class UnreachableError(ClientError):
-    """A daemon is there and does not answer, or what answers is not one."""
+    """A daemon is there and does not answer, or another program answers."""
 
 
 class FailedError(ClientError):
@@ -67,7 +67,7 @@ class ControlClient:
         return self._answer("GET", target + query_text(query or {}), b"", self._read_seconds)
 
     def order(self, target: str, reason: str, **more: Any) -> Any:
-        """Give an order, with what it takes beside its reason. Raises ClientError."""
+        """Give an order with its reason and its other fields. Raises ClientError."""
         return self._answer("POST", target, json.dumps({"reason": reason, **more}).encode(), ORDER_SECONDS)
 
     def lines(self, target: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:

@@ -11,7 +11,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class ApiError(Exception):
-    """A request that cannot be answered: the HTTP status, a stable code, what is wrong and what to do."""
+    """A request cannot be answered: the HTTP status, a stable code, the fault and the fix."""
 
     def __init__(self, status: int, code: str, message: str, fix: str) -> None:
         super().__init__(message)

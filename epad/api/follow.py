@@ -65,7 +65,7 @@ class Followers:
             task.cancel()
 
     async def _live(self, since: int, limit: int) -> Batches:
-        """Every event after `since`, without a gap; an empty list is a heartbeat."""
+        """Yield every event after `since`, without a gap; an empty list is a heartbeat."""
         last = since
         while True:
             async with self._operations.subscribe() as queue:
@@ -84,7 +84,7 @@ class Followers:
 
 
 def _has_been_full(queue: asyncio.Queue[Event]) -> bool:
-    """Whether events may be missing: then they are read from the store, as at the start.
+    """Tell if events may be missing, so that they must be read from the store as at the start.
 
     Nothing is added to a queue that overflowed, so one item after it was full it still shows.
     """
@@ -101,5 +101,5 @@ async def _next(queue: asyncio.Queue[Event]) -> Event | None:
 
 
 def json_lines(items: Iterable[Event | LogLine]) -> bytes:
-    """One line of JSON each."""
+    """Encode one line of JSON for each item."""
     return "".join(json.dumps(item) + "\n" for item in items).encode()

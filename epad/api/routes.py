@@ -36,7 +36,7 @@ Handler = Callable[["Call"], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that the gate has let through."""
+    """Holds one request that the gate has admitted."""
 
     request: web.Request
     operation: Operation

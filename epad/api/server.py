@@ -71,7 +71,7 @@ class ControlApi:
         await self._site.listen_on(server)
 
     async def stop(self) -> None:
-        """Take the socket away, end the streams, and finish what is under way."""
+        """Remove the socket, end the streams, and finish the requests in progress."""
         site, self._site = self._site, None
         if site is None:
             return

@@ -93,7 +93,7 @@ def _clear_stale(path: Path) -> None:
 
 
 def peer_of(connection: HasSocketOptions) -> Peer:
-    """Who is at the other end, as the kernel took note of it when they connected. Raises OSError."""
+    """Return the user at the other end, as the kernel recorded it at the connect. Raises OSError."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, gid = struct.unpack("3i", credentials)
     try:

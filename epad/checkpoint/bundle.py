@@ -55,7 +55,7 @@ _ID = re.compile(r"\d{8}T\d{6}Z-(\d{6,})")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is written on a bundle. `id` comes from `bundle_id` and is fixed before the work begins."""
+    """Identifies a bundle. `id` comes from `bundle_id` and is fixed before the work begins."""
 
     id: str
     kind: BundleKind
@@ -78,7 +78,7 @@ class Bundle:
 
     @property
     def partial(self) -> bool:
-        """Whether some source could not be copied; the manifest says which and why."""
+        """Tell if a source could not be copied; the manifest says which and why."""
         return bool(self.manifest.lost)
 
 
@@ -133,8 +133,8 @@ async def verify(
 ) -> Verification:
     """Read a bundle back in a child and mark it VERIFIED if all is well. A slow check is not a good one.
 
-    `state` is the state directory whose keys and sound copies it is held against. `doubts` about what was
-    copied keep the mark away, however well the copying went.
+    `state` is the state directory whose keys and sound copies it is compared with. `doubts` about the sources keep the
+    mark away, even if the copying went well.
     """
     try:
         return await ask_child(
@@ -150,7 +150,7 @@ async def verify(
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read what a bundle says of itself, without checking its parts. Raises BundleDamagedError."""
+    """Read a bundle's manifest, without checking its parts. Raises BundleDamagedError."""
     place = path / MANIFEST_FILE
     try:
         encoded = place.read_bytes()
@@ -217,7 +217,7 @@ async def _copy(disk: Disk, source: PathSource, destination: Path, deadline_seco
 
 
 def _is_absent(path: Path) -> bool:
-    """Whether there is nothing; what cannot be looked at is there for all we know, and its copy says why it fails."""
+    """Tell if a source is absent; an unreadable one counts as there, and its copy reports the failure."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

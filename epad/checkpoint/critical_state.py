@@ -1,4 +1,4 @@
-"""What goes into every checkpoint: epad's own state, and what the configuration declares."""
+"""List the sources of every checkpoint: epad's own state, and the declared files of subsystems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATASTORES = "datastores"
 
 
 def critical_state(config: Config, directories: Directories) -> list[Source]:
-    """Everything, the small and irreplaceable first."""
+    """Return every source, the small and irreplaceable first."""
     parts = own_state(config, directories)
     for name, spec in config.subsystems.items():
         parts += subsystem_state(name, spec.state, directories.work(name))
@@ -43,7 +43,7 @@ def own_state(config: Config, directories: Directories) -> list[Source]:
 
 
 def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:
-    """What a subsystem declares, and may not have made yet; `work` is where its relative paths start from."""
+    """Return the declared files of a subsystem, some not made yet; `work` is where its relative paths start from."""
     return [
         *(FileSource(subsystem_file(name, file), work / file, optional=True) for file in state.files),
         *(SqliteSource(subsystem_file(name, file), work / file, optional=True) for file in state.databases),

@@ -52,7 +52,10 @@ class RestoreDrill:
         self._metrics = metrics
 
     async def run(self) -> Verification:
-        """One drill. A failed one is a warning and an alert: it isolates nobody, on a day when nothing is broken."""
+        """Run one drill.
+
+        A failed one is a warning and an alert: it isolates no one, on a day when nothing is broken.
+        """
         bundle = self._newest()
         if bundle is None:
             outcome = Verification(ok=False, faults=("there is no verified checkpoint to restore",))
@@ -84,7 +87,7 @@ class RestoreDrill:
 
 
 def drill(bundle: Path, state: Path, scratch: Path) -> Verification:
-    """Restore a bundle into an empty directory and judge what came back; the directory is removed."""
+    """Restore a bundle into an empty directory and judge the result; the directory is removed."""
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         if faults := bundle_faults(bundle, state):

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: MANIFEST.json, and SHA256SUMS for those who have no epad at hand."""
+"""Describe a bundle: MANIFEST.json, and SHA256SUMS for people without an epad at hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Role = Literal["", "database", "ledger", "datastore"]
 
 
 class Part(Struct, frozen=True):
-    """One file of a bundle, or what became of a source that could not be copied (`file` is then empty).
+    """Describes one file of a bundle, or the failure to copy a source (`file` is then empty).
 
     `origin` is where it came from, which is where a restore puts it. `how` says how it was made.
     """
@@ -69,7 +69,7 @@ class Manifest(Struct, frozen=True):
 
     @property
     def gaps(self) -> tuple[str, ...]:
-        """What keeps it from being the one to restore from: of a lifeboat nothing, it saves what can be saved."""
+        """Return the gaps that forbid restoring from it; none for a lifeboat, which saves as much as it can."""
         if self.kind == "lifeboat":
             return ()
         return tuple(f"{part.name} is not in it: {part.error}" for part in self.lost)

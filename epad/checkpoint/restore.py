@@ -1,8 +1,8 @@
 """Putting a bundle back: read whole, staged beside the target, swapped in by renames, read again.
 
-It runs in `epactl` or in a child process, never in the daemon: the daemon's own state can only be replaced while
-the daemon is dead, and databases are opened here that others may have open. What is put back belongs to whom it
-belonged before, whoever runs this: a daemon cannot open what root left behind.
+It runs in `epactl` or in a child process, never in the daemon: the daemon's own state can only be replaced while the
+daemon is dead, and databases are opened here that others may have open. Each restored file gets its former owner,
+whoever runs this: a daemon cannot open root's files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One file of the bundle and where it goes."""
+    """Pairs one file of the bundle with its destination."""
 
     part: Part
     source: Path
@@ -47,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which parts to restore, whether also outside of the state directory, and why.
+    """Selects the parts to restore, permits writing outside of the state directory, and gives the reason.
 
     `only` is how the names of the wanted parts begin. A bundle names the places that its files came from, which may be
     anywhere: those outside of the state directory are written only with `outside`. `reason` is kept in restores.jsonl.
@@ -60,7 +60,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put back, what it displaced, and what reading it again has shown."""
+    """Reports a restore: the files put back, the displaced ones, and the faults found by reading again."""
 
     bundle: str
     files: tuple[str, ...]
@@ -73,9 +73,9 @@ class Restored:
 
 
 def moves(directory: Path, manifest: Manifest, state: Path, to: Path | None, only: str = "") -> list[Move]:
-    """Where each file goes: below `to` as it lies in the bundle, else where it came from.
+    """Plan the destination of each file: below `to` as it lies in the bundle, else its origin.
 
-    What came from the state directory goes to `state`, wherever the old one was. Raises CheckpointError.
+    Files of the old state directory go to `state`, wherever the old one was. Raises CheckpointError.
     """
     parts = [part for part in manifest.files if part.name.startswith(only)]
     if not parts:
@@ -117,10 +117,10 @@ def restore(
     wish: Wish | None = None,
     disk: Disk | None = None,
 ) -> Restored:
-    """Put a bundle back, or those of its parts that are wished for. Raises CheckpointError.
+    """Put a bundle back, or the parts chosen by `wish`. Raises CheckpointError.
 
-    Nothing of the present state is touched before every file is staged and on the disk. What is displaced is
-    renamed, never removed. Interrupted at any point and run again, it comes to the same end.
+    The present state is touched only after every file is staged and on the disk. Displaced files are renamed, never
+    removed. Interrupted at any point and run again, it comes to the same end.
     """
     disk, wish = disk or Disk(), wish or Wish()
     try:
@@ -196,14 +196,14 @@ def _stage(disk: Disk, move: Move, identity: str) -> None:
 
 
 def _mode(move: Move) -> int:
-    """The mode of what is displaced; a part that is never written again is for reading alone."""
+    """Return the mode of the displaced file; a part that is never written again is read-only."""
     if move.part.how == "hard_link":
         return 0o444
     return stat.S_IMODE(move.target.stat().st_mode) if move.target.exists() else FILE_MODE
 
 
 def _make_directory(disk: Disk, path: Path, owner: Owner) -> None:
-    """Make it and what is missing above it, all of them one owner's."""
+    """Make a directory and its missing parents, all with one owner."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     disk.make_directory(path)
     for folder in missing:
@@ -225,7 +225,7 @@ def _swap(disk: Disk, move: Move, identity: str) -> list[str]:
 
 
 def _free_name(old: Path, identity: str) -> Path:
-    """A name nothing has: a second restore must not run over what the first has put aside."""
+    """Return an unused name: a second restore must not overwrite the files that the first has put aside."""
     number, place = 1, old.with_name(f"{old.name}.before-{identity}")
     while place.exists():
         number += 1
@@ -234,13 +234,13 @@ def _free_name(old: Path, identity: str) -> Path:
 
 
 def _read_again(plan: Sequence[Move]) -> tuple[str, ...]:
-    """Check what now lies at the targets: hashes, databases, the ledger's chain and heads."""
+    """Check the files that now lie at the targets: hashes, databases, the ledger's chain and heads."""
     anchor = next((move.target.parent for move in plan if move.part.name == "anchor/head"), None)
     return tuple(fault for move in plan for fault in part_faults(move.target, move.part, anchor))
 
 
 def _take_any_count(disk: Disk, state: Path, plan: Sequence[Move]) -> None:
-    """Let the next start believe what was put back, however many starts ago that was: a person has ordered it."""
+    """Let the next start accept the restored state, however old it is: a person has ordered it."""
     if any(move.part.name == "state.db" or move.part.name.startswith("anchor/") for move in plan):
         path = state / "anchor" / STARTS_FILE
         owner = Owner.of(path)

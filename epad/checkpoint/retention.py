@@ -1,4 +1,4 @@
-"""Which bundles are kept: never fewer good ones than asked for, and never without the last good one."""
+"""Decide which bundles are kept: never fewer good ones than configured, and always the last good one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What lies in a directory of bundles, each kind newest first."""
+    """Lists a directory of bundles, each kind newest first."""
 
     bundles: tuple[Bundle, ...]
     damaged: tuple[Damaged, ...]
@@ -51,10 +51,10 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many verified checkpoints are kept: the newest ones, and the newest of each day and week.
+    """Says how many verified checkpoints are kept: the newest ones, and the newest of each day and week.
 
-    `free_ratio` of the file system is left to others: below it the oldest go before their time. `frozen` keeps
-    every verified one: what is damaged now may be whole in any of them.
+    `free_ratio` of the file system is left to others: below it the oldest go before their time. `frozen` keeps every
+    verified one, since present damage may be absent in any of them.
     """
 
     keep: int
@@ -66,7 +66,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What retention needs to know of a bundle. A damaged one is an unverified checkpoint."""
+    """Describes a bundle to the retention rules. A damaged one is an unverified checkpoint."""
 
     name: str
     verified: bool
@@ -92,7 +92,7 @@ def doomed(candidates: Iterable[Candidate], retention: Retention) -> set[str]:
 
 
 def expendable(candidates: Iterable[Candidate]) -> list[str]:
-    """What may go where room is short, the oldest first: never what there would be no other of. Pure."""
+    """Return the bundles that may go if room is short, the oldest first; never the only one of its kind. Pure."""
     checkpoints = [c for c in candidates if not c.lifeboat]
     last_resort = {c.name for c in checkpoints} - doomed(checkpoints, Retention(keep=1))
     by_number = sorted(checkpoints, key=lambda c: (bundle_number(c.name) or 0, c.name))
@@ -128,7 +128,7 @@ def _week(name: str) -> str:
 
 
 def list_bundles(directory: Path) -> Inventory:
-    """Look through a directory; what is not a bundle is not touched. Raises CheckpointError."""
+    """List the bundles of a directory; anything else in it is not touched. Raises CheckpointError."""
     bundles: list[Bundle] = []
     damaged: list[Damaged] = []
     unfinished: list[Path] = []
@@ -148,7 +148,7 @@ async def prune(
 ) -> list[Path]:
     """Remove what `doomed` chooses, unfinished ones older than the newest bundle, and more where room is short.
 
-    Say what went. Raises CheckpointError.
+    Returns the removed ones. Raises CheckpointError.
     """
     return await asyncio.to_thread(_prune, directory, retention, disk or Disk(), free_bytes or _free_bytes)
 
@@ -184,7 +184,7 @@ def _remove(directory: Path, paths: Sequence[Path], disk: Disk) -> None:
 
 
 def _free_bytes(directory: Path) -> tuple[int, int]:
-    """What is free on a directory's file system, and how large it is."""
+    """Return the free bytes of a directory's file system, and its size."""
     if not directory.exists():
         return 1, 1
     usage = shutil.disk_usage(directory)

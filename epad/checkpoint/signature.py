@@ -20,7 +20,7 @@ def signature(signer: Signer, identity: str, encoded: bytes) -> bytes:
 
 
 def signature_fault(directory: Path, manifest: Manifest, encoded: bytes, keys: Sequence[str]) -> str:
-    """Why the signature cannot be believed; empty if it can, or if there was nothing to sign with.
+    """Return why the signature cannot be believed; empty if it can, or if there was no key to sign with.
 
     Where keys are known every bundle was signed: one without a signature was made by somebody else, or its
     signature taken away. `keys` are those that the ledger's anchor vouches for. Without any, as on a new machine, the
@@ -51,7 +51,7 @@ def keys_at(anchor: Path) -> list[str]:
 
 
 def signed_by(manifest: Manifest, keys: Sequence[str]) -> str:
-    """Who vouches for a bundle whose signature is sound."""
+    """Return the signer of a bundle whose signature is sound."""
     if not manifest.signer:
         return "not signed: its hashes tell accidents, not forgery"
     if manifest.signer in keys:

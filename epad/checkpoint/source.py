@@ -1,4 +1,4 @@
-"""What goes into a bundle."""
+"""Define the sources of a bundle."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Child process: read a whole bundle back, and mark it VERIFIED only if every byte is as it was made.
 
-`python -m epad.checkpoint.verify DIRECTORY [STATE [DOUBT ...]]`. The hashes find every flipped bit since
-the copy was made; the databases are checked as well, because what was copied may have been damaged before.
+`python -m epad.checkpoint.verify DIRECTORY [STATE [DOUBT ...]]`. The hashes find every flipped bit since the copy was
+made; the databases are checked as well, because the source may have been damaged before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FAULTS_SHOWN = 20
 
 
 class Verification(Struct, frozen=True):
-    """What reading a bundle back has shown, and which sources are missing from it."""
+    """Holds the result of reading a bundle back, and the sources it lacks."""
 
     ok: bool
     faults: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ def verify_bundle(
 ) -> Verification:
     """Check everything; set the mark VERIFIED if it is all well, and take it away if not.
 
-    A doubt about what was copied counts like a fault of the copy.
+    A doubt about the source counts like a fault of the copy.
     """
     disk = disk or Disk()
     mark = directory / VERIFIED_FILE
@@ -71,7 +71,7 @@ def verify_bundle(
 
 
 def bundle_faults(directory: Path, state: Path | None = None, *, keys: Sequence[str] = ()) -> tuple[str, ...]:
-    """Everything wrong with what is in a bundle, leaving its mark as it is. Raises BundleDamagedError, OSError.
+    """Return every fault of a bundle's contents; its mark stays as it is. Raises BundleDamagedError, OSError.
 
     `keys` are whose signature is believed, where that is not for the state directory to say.
     """
@@ -112,7 +112,7 @@ def _keys(state: Path | None) -> list[str]:
 
 
 def part_faults(path: Path, part: Part, anchor: Path | None) -> Iterator[str]:
-    """Everything wrong with one file: bytes, structure, and for a ledger its chain and the heads at `anchor`."""
+    """Yield every fault of one file: bytes, structure, and for a ledger its chain and the heads at `anchor`."""
     try:
         size, digest = _hash(path)
     except OSError as error:
@@ -162,7 +162,7 @@ def database_faults(path: Path, part: Part) -> Iterator[str]:
 
 
 def _foreign_faults(path: Path, part: Part) -> Iterator[str]:
-    """Check what can be checked of another program's database: a collation that only it has is no fault of the copy."""
+    """Check another program's database as far as possible: a collation that only it has is no fault of the copy."""
     # Imported here: a bundle without foreign databases is verified without it.
     from epad.inspection.structure import check_structure  # noqa: PLC0415
 

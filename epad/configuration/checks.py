@@ -1,4 +1,4 @@
-"""What no single key can show: the checks that hold parts of a typed configuration against each other."""
+"""Check parts of a typed configuration against each other, which no single key can show."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _EVERY_HOST = frozenset({"0.0.0.0", "[::]", "[0:0:0:0:0:0:0:0]"})  # noqa: S104 
 
 
 def cross_check(config: Config) -> Iterator[Complaint]:
-    """Everything wrong with a configuration whose keys are each right by themselves."""
+    """Yield every fault of a configuration whose keys are each right by themselves."""
     yield from _check_listeners(config)
     yield from _check_identity(config)
     yield from _check_probe_names(config)
@@ -103,7 +103,7 @@ def _check_listeners(config: Config) -> Iterator[Complaint]:
 
 
 def _check_identity(config: Config) -> Iterator[Complaint]:
-    """Who is who: each socket is one subsystem's, and what is named is there."""
+    """Check that each socket belongs to one subsystem, and that every named thing exists."""
     sockets: dict[str, KeyPath] = {}
     for name, subsystem in config.subsystems.items():
         path: KeyPath = ("subsystems", name)
@@ -291,7 +291,7 @@ def _check_memory(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complai
 
 
 def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
-    """One way to ask, of something that epad can restart, and no restart that the policy forbids."""
+    """Check that a subsystem has one way to be asked, is one epad can restart, and that its policy allows a restart."""
     ways = [(*path, "health", way) for way in subsystem.health.ways]
     if len(ways) > 1:
         text = f"is set, and {key_text(ways[0])} too; one way to ask is enough: take one of them out"
@@ -321,7 +321,7 @@ def _check_unit(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint
 
 
 def _check_state(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
-    """Each part has a place of its own in a checkpoint, and below the subsystem's directory if not absolute."""
+    """Check that each part has its own place in a checkpoint, below the subsystem's directory if not absolute."""
     state = subsystem.state
     for key in ("files", "directories", "databases"):
         for file in getattr(state, key):

@@ -1,4 +1,4 @@
-"""What is wrong with a key of the configuration, in the words for a person."""
+"""Describe the fault of a configuration key to a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from epad.configuration.toml_lines import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What is wrong with a key; `others` are the keys it was held against, any of which may be at fault."""
+    """Describes the fault of a key; `others` are the keys it was compared with, any of which may be at fault."""
 
     key: KeyPath
     text: str

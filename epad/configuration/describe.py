@@ -36,7 +36,7 @@ def shown(value: Any) -> str:
 
 
 def describe(hint: Any) -> str:
-    """What a value of this type must be."""
+    """Describe the values that a type allows."""
     return _describe(type_info(hint))
 
 

@@ -1,4 +1,4 @@
-"""Where everything lies: resolved once, from configuration, systemd's environment or the XDG rules."""
+"""Resolve every path once, from configuration, systemd's environment or the XDG rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SOCKET_PATH_BYTES = 107
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """The daemon's state (survives reboots) and runtime (sockets) directories, and what lies in them.
+    """Holds the daemon's state (survives reboots) and runtime (sockets) directories, and the paths below them.
 
     `config_file` is the one that `--config` names; None where the usual one is read.
     """
@@ -41,7 +41,7 @@ class Directories:
 
     @property
     def lifeboat(self) -> Path:
-        """What is held ready for the last resort: the first tier and the ballast."""
+        """Return the directory of the last resort: the first tier and the ballast."""
         return self.state / "lifeboat"
 
     @property
@@ -50,17 +50,17 @@ class Directories:
 
     @property
     def web_token(self) -> Path:
-        """Where the token for orders on the status page stands."""
+        """Return the path of the token for orders on the status page."""
         return self.runtime / "web-token"
 
     @property
     def alerts_token(self) -> Path:
-        """Where the token that Alertmanager sends stands; it outlives the daemon."""
+        """Return the path of the token that Alertmanager sends; it outlives the daemon."""
         return self.state / "alerts-token"
 
     @property
     def logs(self) -> Path:
-        """Where the output of subsystems is kept."""
+        """Return the directory of the subsystems' output."""
         return self.state / "logs"
 
     def log(self, subsystem: str) -> Path:
@@ -76,11 +76,11 @@ class Directories:
         return self.state / "subsystems" / subsystem
 
     def notify_socket(self, subsystem: str) -> Path:
-        """Where a subsystem sends its sd_notify datagrams."""
+        """Return the path of the socket for a subsystem's sd_notify datagrams."""
         return self.runtime / "notify" / f"{subsystem}.sock"
 
     def create(self) -> None:
-        """Make what is missing, readable by the owner alone. Raises OSError."""
+        """Make the missing directories, readable by the owner alone. Raises OSError."""
         for directory in (self.state, self.keys, self.checkpoints):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Others may pass through to the control socket, whose own mode and gate decide about them.

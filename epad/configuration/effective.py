@@ -18,7 +18,7 @@ HIDDEN = "(not shown)"
 
 
 class Shown(NamedTuple):
-    """One key, its value as JSON has it, and where it was set."""
+    """Shows one key, its value as JSON has it, and the place that set it."""
 
     key: str
     value: Any
@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 
 
 def effective(loaded: Loaded) -> Iterator[Shown]:
-    """Every key there is, in the order of the types."""
+    """Yield every key there is, in the order of the types."""
     for path, value in _leaves(msgspec.to_builtins(loaded.config)):
         key = key_text(path)
         yield Shown(key, masked(path, value), str(loaded.origin(key) or "built in"))

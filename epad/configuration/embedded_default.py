@@ -1,4 +1,4 @@
-"""What `epad run` supervises when nothing is configured: a model server, a wargame and a chat client of its own.
+"""Configure `epad run` without a configuration: a model server, a wargame and a chat client of its own.
 
 No language model runs here. The embedded model server answers from small in-process models without weights,
 and everything that shows one of its results says so.

@@ -1,4 +1,4 @@
-"""What editors, chats and other programs leave in a file that is then no TOML, in words for who looks at it."""
+"""Recognise text that editors, chats and other programs leave in a file and that is no TOML, and say so."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|#.*")
 
 
 def not_toml(text: str) -> str:
-    """Say what a file as a whole is instead of TOML; empty if its fault is in one line."""
+    """Say which other format the file as a whole is; empty if its fault is in one line."""
     if "\0" in text:
         return "it holds NUL bytes, as UTF-16 does; save it as UTF-8"
     if "\r" in text and "\n" not in text:
@@ -37,7 +37,7 @@ def not_toml(text: str) -> str:
 
 
 def look_alike(text: str, line: int) -> str:
-    """Say what in the line at fault only looks like TOML, to follow the fault itself; empty if nothing does."""
+    """Name the part of the faulty line that only looks like TOML, to follow the fault itself; empty if none does."""
     there = text.split("\n")[line - 1] if 0 < line <= text.count("\n") + 1 else ""
     for letter, what in _LOOK_ALIKES.items():
         if letter in there:

@@ -48,7 +48,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with the configuration: where, and what to do about it."""
+    """Describes one fault of the configuration: its place and the fix."""
 
     origin: Origin
     key: str
@@ -68,7 +68,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, the files it came from (the shipped defaults apart), and who set what."""
+    """Holds a configuration, its files (the shipped defaults apart), and the origin of each key."""
 
     config: Config
     files: tuple[Path, ...]
@@ -100,7 +100,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One file, read."""
+    """Holds one file as read."""
 
     rank: int
     file: str
@@ -113,7 +113,7 @@ class _Layer:
 
 @dataclass(slots=True)
 class _Merge:
-    """What the layers have said so far. `doubtful` are the keys that an error already speaks of."""
+    """Merges the layers read so far. `doubtful` are the keys that an error already names."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class _Merge:
         self.origins[path] = origin
 
     def place(self, path: KeyPath) -> Origin:
-        """Where a key was set, else where its table was begun."""
+        """Return the place that set a key, or else the beginning of its table."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
@@ -243,7 +243,7 @@ def _syntax_error(text: str, message: str) -> tuple[str, int]:
 
 
 def _merge_table(merge: _Merge, layer: _Layer, path: KeyPath, table: dict[str, Any], hint: Any) -> None:
-    """Check one table against its type, and lay what is right over what is there."""
+    """Check one table against its type, and lay its valid keys over those of the layers before."""
     merge.begin(path, layer.origin(path))
     if get_origin(hint) is dict:
         key_hint, value_hint = get_args(hint)
@@ -276,7 +276,7 @@ def _merge_value(merge: _Merge, layer: _Layer, path: KeyPath, value: Any, hint: 
 
 
 def _leaf_problems(value: Any, hint: Any) -> Iterator[str]:
-    """What is wrong with one value: each element of an array on its own, else the whole."""
+    """Yield the faults of one value: of each element of an array by itself, else of the whole."""
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     item = get_args(bare)[0] if get_origin(bare) is tuple else None
     bad = [e for e in value if not _fits(e, item)] if item is not None and isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""How long a model server may take to load, from the size of the model that its command names."""
+"""Estimate how long a model server takes to load, from the size of the model that its command names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_seconds(
 ) -> float:
     """Return how long a program may take to load the models that its arguments name; 0 if they name none here.
 
-    `environment` is what the program gets beside epad's own: Hugging Face's cache may lie elsewhere.
+    `environment` is the program's own, beside epad's: Hugging Face's cache may lie elsewhere.
     """
     hub = _hub({**os.environ, **environment})
     size = sum(_size(path) for path in set(_models(command, Path(working_directory or "."), hub)))
@@ -54,13 +54,13 @@ def is_loading(name: str, snapshots: Iterable[SubsystemSnapshot], config: Config
 
 
 def _hub(environment: Mapping[str, str]) -> Path:
-    """Where Hugging Face's library keeps what it has downloaded."""
+    """Return the directory of Hugging Face's downloads."""
     home = environment.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")  # noqa: PTH111  it never raises
     return Path(environment.get("HF_HUB_CACHE") or f"{home}/hub")
 
 
 def _models(command: Sequence[str], folder: Path, hub: Path) -> Iterator[Path]:
-    """The files of the models that a command names: each argument, or what stands after its equals sign."""
+    """Yield the files of the models that a command names: each argument, or the part after its equals sign."""
     for argument in command[1:_MOST_ARGUMENTS]:
         text = argument.partition("=")[2] if argument.startswith("-") else argument
         if not text:

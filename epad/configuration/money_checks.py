@@ -22,7 +22,7 @@ _SPANS = ("per_minute", "per_hour", "per_day", "per_month", "in_all")
 
 
 def check_money(config: Config) -> Iterator[Complaint]:
-    """Everything wrong with prices, and with limits that could never matter."""
+    """Yield every fault of prices, and of limits that could never matter."""
     for name, price in config.prices.items():
         yield from _check_price(("prices", name), price)
     for name, shared in config.budgets.items():

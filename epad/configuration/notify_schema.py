@@ -15,7 +15,7 @@ Hours = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]
 
 
 class NotifyConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a person is told when an incident begins and when it is over. Nothing is sent where nothing is named.
+    """Names the ways to tell a person that an incident begins or is over. Without one, nothing is sent.
 
     A file has the address in its first line and a token, if one is needed, in its second.
     """
@@ -32,7 +32,7 @@ class NotifyConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_notify(config: NotifyConfig) -> Iterator[Complaint]:
-    """What no single key shows: two places for one address, hours without a length, a zone that is none."""
+    """Yield the faults no single key shows: two places for one address, hours without a length, an unknown zone."""
     for key in ("ntfy", "webhook"):
         if getattr(config, f"{key}_file") and getattr(config, f"{key}_credential"):
             text = f"is given beside {key}_file: keep one of them"

@@ -1,4 +1,4 @@
-"""The probes' tables of the configuration: when what they watch is in trouble."""
+"""Type the probes' tables of the configuration: the limits beyond which there is trouble."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BurnWindowConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When spending is a runaway: the thresholds of `probes.token_burn.TokenBurnThresholds`."""
+    """Sets the limits of spending: the thresholds of `probes.token_burn.TokenBurnThresholds`."""
 
     interval_seconds: Seconds
     window_seconds: Seconds
@@ -55,7 +55,7 @@ class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a conversation is unwell, or goes round in a loop."""
+    """Sets the limits of a conversation that is unwell, or goes round in a loop."""
 
     interval_seconds: Seconds
     window_seconds: Seconds
@@ -67,7 +67,7 @@ class ConversationConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When burning tokens without progress is a stall."""
+    """Sets the limits of burning tokens without progress."""
 
     interval_seconds: Seconds
     stall_seconds: Seconds
@@ -76,20 +76,20 @@ class ProgressConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LivenessConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How soon a subsystem that hangs or has failed is found."""
+    """Sets how soon a subsystem that hangs or has failed is found."""
 
     interval_seconds: Seconds
     enforce: Enforce = {}
 
 
 class LedgerIntegrityConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How often the ledger is read back."""
+    """Sets how often the ledger is read back."""
 
     interval_seconds: Seconds
 
 
 class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How full a GPU may be, how fast it may fill, and how long a driver call may take."""
+    """Sets how full a GPU may be, how fast it may fill, and how long a driver call may take."""
 
     interval_seconds: Seconds
     timeout_seconds: Seconds
@@ -103,7 +103,7 @@ class VramConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the machine itself, or the daemon on it, is in trouble.
+    """Sets the limits of trouble of the machine itself, or of the daemon on it.
 
     Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
     """
@@ -129,7 +129,7 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a subsystem takes more memory than it may, or the last of what the machine has."""
+    """Sets the limits of memory: of one subsystem, and of the machine's last reserve."""
 
     interval_seconds: Seconds = 10.0
     growth_window_seconds: Seconds = 120.0
@@ -142,7 +142,7 @@ class MemoryConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many crashes are too many, and when a failed subsystem is the root of others' failing."""
+    """Sets how many crashes are too many, and when a failed subsystem is the root of others' failing."""
 
     interval_seconds: Seconds
     window_seconds: Seconds
@@ -159,7 +159,7 @@ class CascadeConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Alerts from Alertmanager, and what their severity label counts as."""
+    """Maps the severity labels of Alertmanager's alerts to severities."""
 
     interval_seconds: Seconds
     forget_seconds: Seconds
@@ -168,7 +168,7 @@ class AlertsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatastoreProbeConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How often the stores that other programs write are read back, and how much of a core that may take."""
+    """Sets how often the stores of other programs are read back, and how much of a core that may take."""
 
     interval_seconds: Seconds
     core_share: Annotated[float, Meta(gt=0, le=1)]
@@ -177,7 +177,7 @@ class DatastoreProbeConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One table a probe."""
+    """Holds one table a probe."""
 
     token_burn: TokenBurnConfig
     conversation: ConversationConfig

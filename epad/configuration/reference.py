@@ -24,15 +24,16 @@ Written by `python -m epad.configuration.reference` from the types that the daem
 The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file that `--config` names), then
 `epad.toml.d/*.toml` beside it, by name. Tables are merged key by key, the last layer that sets a key wins, and
 `epactl config show` says which that was. `epad check` names every mistake with file and line; `epactl reload` applies
-a changed file, and says what waits for a restart. Seconds may have a fraction. A key without a default must be given.
+a changed file, and names the changes that wait for a restart. Seconds may have a fraction. A key without a default must
+be given.
 
 `epad check --try` also starts each subsystem once, in a house of its own that is gone afterwards (state, sockets, keys,
 a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
 with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
-programs are real: what they do to their own files, ports and GPUs they do here too. Run it as the daemon's user.
+programs are real: their effects on their own files, ports and GPUs they do here too. Run it as the daemon's user.
 """
 
-# What the shipped defaults do not speak of: the tables that only a configuration of one's own has.
+# Explains the tables that the shipped defaults lack, since only a user's configuration has them.
 WORDS: Mapping[str, str] = {
     "upstreams.NAME.url": "where the model server listens; a base that ends in /v1 is understood",
     "upstreams.NAME.dialects": "the protocols it speaks",
@@ -53,7 +54,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.environment": "variables beside those that epad gives it",
     "subsystems.NAME.working_directory": "where it starts; empty: a directory of its own below the state",
     "subsystems.NAME.essential": "repaired rather than parked, however often",
-    "subsystems.NAME.depends_on": "what it cannot work without; started first, stopped last",
+    "subsystems.NAME.depends_on": "its providers; started first, stopped last",
     "subsystems.NAME.gateway": "whether it has a key at the gateway",
     "subsystems.NAME.serves": "the upstream it is: its VRAM is released by that server's own means first",
     "subsystems.NAME.background": "it may be paused for the others' sake: PRESERVATION does (a wargame, a quantizer)",
@@ -63,7 +64,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.group": "the group whose budget it shares",
     "subsystems.NAME.memory_max": 'the most memory it may take, such as "4GiB"; 0: no limit. Held by the kernel, from'
     " its next start on, where its engine has a control group for it; else it is stopped above it",
-    "subsystems.NAME.memory_high": "above it the kernel slows it down and takes back what it can; without a control"
+    "subsystems.NAME.memory_high": "above it the kernel slows it down and takes memory back; without a control"
     " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
@@ -89,7 +90,7 @@ WORDS: Mapping[str, str] = {
     "restart.healthy_seconds": "after so long a run, if it was ready in it, the count begins anew",
     "restart.failures_in_a_row": "so many restarts without such a run between them, however far apart; then it has"
     " failed; 0: no such limit, as for a job that is to run again and again",
-    "restart.hung_seconds": "restart what hangs for so long; 0: it is reported and left alone",
+    "restart.hung_seconds": "restart a process that hangs for so long; 0: it is reported and left alone",
     "restart.success_exit_codes": "exits that are an end and no failure",
     "health.http": "a URL that must answer below 400",
     "health.tcp": "an address that must take a connection",
@@ -118,7 +119,7 @@ WORDS: Mapping[str, str] = {
     "notify.desktop": "notifications of the desktop too, through notify-send: where epad runs as you",
     "notify.quiet": 'as "23:00-07:00": until its end a message waits, unless a critical incident begins',
     "notify.zone": "the time zone of those hours, as Europe/Berlin; empty: the machine's",
-    "daemon.log_level": "what is less grave is not logged",
+    "daemon.log_level": "less grave events are not logged",
 }
 _UNITS = {"tokens": "tokens", "usd": "USD"}
 _NAMED = {"prices": "MODEL"}
@@ -136,7 +137,7 @@ def render() -> str:
 
 
 def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What stands behind each key, in its own line or the lines that go on from it."""
+    """Yield the comment on each key, in its own line or the lines that go on from it."""
     lines = text.splitlines()
     for path, number in key_lines(text).items():
         said: list[str] = []
@@ -152,7 +153,7 @@ def _comments(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 def _table(
     path: tuple[str, ...], hint: Any, defaults: Any, comments: Mapping[tuple[str, ...], str]
 ) -> Iterator[str]:
-    """One table and those below it."""
+    """Yield the lines of one table and those below it."""
     if get_origin(hint) is dict:
         yield from _named_table(path, get_args(hint)[1], defaults, comments)
         return
@@ -161,7 +162,7 @@ def _table(
     flat = {name: below for name, below in hints.items() if name not in inner}
     yield from ("", f"## [{'.'.join(path)}]", "", _sentence(hint), "")
     if flat:
-        yield from ("| key | what | default | |", "|---|---|---|---|")
+        yield from ("| key | meaning | default | |", "|---|---|---|---|")
         for name, below in flat.items():
             yield _row(path, name, below, _default(hint, name, defaults), comments)
     for name, below in inner.items():
@@ -195,7 +196,7 @@ def _row(
 
 
 def _words(path: tuple[str, ...], name: str) -> str:
-    """What is said of a key by its whole path, else by the table it stands in, else by its name."""
+    """Return the text about a key: by its whole path, else by its table, else by its name."""
     keys = (".".join((*path, name)), f"{path[0]}.PROBE.{name}", f"{path[-1]}.{name}")
     unit, _, span = name.partition("_")
     limit = f"{_UNITS[unit]} {span.replace('_', ' ')}; 0: no limit" if unit in _UNITS else ""

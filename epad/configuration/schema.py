@@ -30,7 +30,7 @@ from statemachine.assessor import LONGEST_MEMORY
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the daemon keeps what it keeps, and how it talks about it."""
+    """Sets the daemon's directories, and the form of its log."""
 
     state_directory: str
     runtime_directory: str
@@ -128,7 +128,7 @@ class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How VRAM is taken back from a subsystem, and when that is enough."""
+    """Sets how VRAM is taken back from a subsystem, and when that is enough."""
 
     request_seconds: Seconds
     settle_seconds: Seconds
@@ -137,7 +137,7 @@ class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many checkpoints are kept, how much room they leave, and how long making one may take."""
+    """Sets how many checkpoints are kept, how much room they leave, and how long making one may take."""
 
     keep: Count
     deadline_seconds: Seconds
@@ -147,7 +147,7 @@ class CheckpointConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LifeboatConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The room held back for the last resort, and what the daemon does once everything is saved."""
+    """Sets the room held back for the last resort, and the daemon's end once everything is saved."""
 
     then: Literal["stay", "exit"]
     first_tier_bytes: Annotated[int, Meta(ge=65_536)]
@@ -155,7 +155,7 @@ class LifeboatConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How messages that were lost in a crash are asked again."""
+    """Sets how messages that were lost in a crash are asked again."""
 
     replay_attempts: Annotated[int, Meta(ge=0, le=10)]
     replay_seconds: Seconds
@@ -205,7 +205,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be spent; 0 means no limit. A month is the last 31 days, so no calendar month exceeds it."""
+    """Limits spending; 0 means no limit. A month is the last 31 days, so no calendar month exceeds it."""
 
     tokens_per_minute: Limit = 0
     tokens_per_hour: Limit = 0
@@ -221,13 +221,13 @@ class LimitsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
-    """What a subsystem may spend. 0 turns in flight: as many as the budgets above it and the gateway allow."""
+    """Limits a subsystem. 0 turns in flight: as many as the budgets above it and the gateway allow."""
 
     max_in_flight: Limit = 8
 
 
 class SharedBudgetConfig(LimitsConfig, frozen=True, forbid_unknown_fields=True):
-    """What several subsystems may spend together; each has its own cap of turns in flight beside this one."""
+    """Limits several subsystems together; each has its own cap of turns in flight beside this one."""
 
     max_in_flight: Limit = 0
 
@@ -239,7 +239,7 @@ class GroupConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens. What is left out costs as `input`, or for reasoning as `output`.
+    """Sets prices in USD per million tokens. An omitted one costs as `input`, or for reasoning as `output`.
 
     `cache_write_hour` left out beside a `cache_write` is twice `input`, and no less than `cache_write`.
     """
@@ -253,7 +253,7 @@ class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a process that ended is started again."""
+    """Sets when a process that ended is started again."""
 
     policy: Literal["always", "on-failure", "never"] = "on-failure"
     intensity: Count = 5
@@ -267,7 +267,7 @@ class RestartConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How to ask a subsystem whether it works: one of four ways, or none.
+    """Sets how to ask a subsystem if it works: one of four ways, or none.
 
     `http` is a URL that must answer below 400, `tcp` an address that must take a connection, `command` a program
     that must exit with 0, `inference` a model that must give one token through the upstream that serves it.
@@ -288,14 +288,14 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of a process's output is kept: the present file, and so many former ones."""
+    """Sets how much of a process's output is kept: the present file, and so many former ones."""
 
     max_bytes: Annotated[int, Meta(ge=65_536)] = 10_485_760
     keep: Annotated[int, Meta(ge=0, le=99)] = 3
 
 
 class StateConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What of a subsystem is worth a checkpoint: paths below its own directory, or from the root.
+    """Names the files of a subsystem for a checkpoint: paths below its own directory, or from the root.
 
     Before it is copied the process gets `checkpoint_signal`, and this long to say X_EPAD_SAVED=1.
     """
@@ -322,7 +322,7 @@ class DatastoreConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One workload: the unit of isolation.
+    """Configures one workload, the unit of isolation.
 
     `background` says that it may be paused for the others' sake; `essential` that a recovery repairs it, however
     often, and does not park it.
@@ -357,7 +357,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def ready_at_once(self) -> bool:
-        """Whether it counts as ready as soon as it runs: it neither says when, nor can it be asked."""
+        """Tell if it counts as ready as soon as it runs, since it neither reports it nor can be asked."""
         return not self.notifies and not self.health.ways
 
 

@@ -1,4 +1,4 @@
-"""What kinds of model servers there are, and how each differs in what metering rests on."""
+"""List the kinds of model servers, and their differences that metering depends on."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ _LEGACY: Mapping[str, int] = MappingProxyType({TEXT: 16})
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One kind of model server. Of one that is not known nothing is believed that would make a turn cheaper.
+    """Describes one kind of model server.
 
-    `shows_all`: it streams every token that it makes, so that what was seen of a stream that broke off bounds what
-    was made; others think unseen, or may. `counts_all_choices`: the usage of an answer with `n` choices counts them
-    all, not one of them. `takes_stream_options`: a stream may be asked for its usage; `streams_usage_unasked`: it comes
+    An unknown kind is assumed to have no trait that would make a turn cheaper.
+
+    `shows_all`: it streams every token that it makes, so the seen part of a stream that broke off bounds the made
+    tokens; others think unseen, or may. `counts_all_choices`: the usage of an answer with `n` choices counts them all,
+    not one of them. `takes_stream_options`: a stream may be asked for its usage; `streams_usage_unasked`: it comes
     without that. `zero_cap_means_none`: a cap of 0 is no answer at all, not an answer without end.
-    `tool_preamble_tokens`: what it puts before a request's tools by itself, at most, as it publishes; `tool_preambles`
-    has that of single models, by a part of their names.
-    `context_paths`: where how much a model holds is read, beside the list of models.
-    `health_path`: where it says whether it is ready, if its list of models does not say that.
-    `takes_any_cap`: a cap beyond what its context leaves is no error to it.
-    `unasked`: by route, how many tokens it makes for a request that names no cap, where that is a fixed number.
-    `forbids_unknown`: it answers 422 to a field that it does not know, so nothing may be written in beside its list.
+    `tool_preamble_tokens`: the most it puts before a request's tools by itself, as it publishes; `tool_preambles` has
+    that of single models, by a part of their names. `context_paths`: the paths beside the list of models that tell a
+    model's context length. `health_path`: the path that tells if it is ready, if its list of models does not.
+    `takes_any_cap`: a cap beyond the rest of its context is no error to it. `unasked`: by route, the tokens it makes
+    for a request that names no cap, if that is a fixed number. `forbids_unknown`: it answers 422 to an unknown field,
+    so nothing may be added beside its list.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a configuration holds that only a shell would read, or that nobody can see: taken as it stands, it is wrong."""
+"""Find values that only a shell would expand, or characters that cannot be seen: taken literally, each is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HARMLESS = frozenset("\u200d\ufe0e\ufe0f")
 
 
 def shell_check(config: Config) -> Iterator[Complaint]:
-    """Everything that is taken as it stands, and was not meant to be."""
+    """Yield every value that is taken literally and was meant otherwise."""
     yield from _unseen((), msgspec.to_builtins(config))
     for name, spec in config.subsystems.items():
         yield from _of_subsystem(("subsystems", name), spec)
@@ -49,7 +49,7 @@ def _of_subsystem(path: KeyPath, spec: SubsystemConfig) -> Iterator[Complaint]:
 
 
 def _expanded(text: str) -> str:
-    """Say what a shell would have made something else of; empty if it would not."""
+    """Name the part that a shell would have expanded; empty if there is none."""
     found = _VARIABLE.search(text)
     if not text.startswith("~") and found is None:
         return ""

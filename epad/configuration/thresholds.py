@@ -1,4 +1,4 @@
-"""The probes' thresholds, made from the configuration; and what is wrong with those that no probe would take."""
+"""Build the probes' thresholds from the configuration, and report those that no probe accepts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cascade_thresholds(config: CascadeConfig) -> CascadeThresholds:
 
 
 def vram_thresholds(config: VramConfig) -> VramThresholds:
-    """All but where the devices are looked for. Raises BoundError."""
+    """Return every threshold but the places of the devices. Raises BoundError."""
     return VramThresholds(**{name: value for name, value in _settings(config).items() if name != "root"})
 
 
@@ -95,7 +95,7 @@ MAKERS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
 
 
 def check_thresholds(probes: ProbesConfig) -> Iterator[Complaint]:
-    """What a probe would refuse, each at its key: the first of every probe."""
+    """Yield the thresholds that a probe refuses, each at its key: the first of every probe."""
     for name, make in MAKERS.items():
         try:
             make(getattr(probes, name))
@@ -106,7 +106,7 @@ def check_thresholds(probes: ProbesConfig) -> Iterator[Complaint]:
 
 
 def _settings(struct: object) -> dict[str, Any]:
-    """What the probe itself goes by; whether its findings hold anybody is decided where they are absorbed."""
+    """Return the probe's own settings; enforcement is decided later, by those who absorb its findings."""
     return {name: value for name, value in _fields(struct).items() if name != "enforce"}
 
 

@@ -1,4 +1,4 @@
-"""Where each key of a TOML document stands: what tomllib does not say, and an error message must."""
+"""Find the line of each key of a TOML document, which tomllib does not give and an error message needs."""
 
 from __future__ import annotations
 

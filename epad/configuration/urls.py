@@ -40,7 +40,7 @@ def url_fault(url: str) -> str:
 
 
 def base_fault(url: str) -> str:
-    """Say what of an upstream's URL is not its base; empty if nothing is."""
+    """Name the part of an upstream's URL that is not its base; empty if there is none."""
     parts = urlsplit(url)
     if url.startswith("unix:"):
         return ""
@@ -58,7 +58,7 @@ def shown(url: str) -> str:
 
 
 def leads_to(url: str, listen: str) -> bool:
-    """Whether a URL is an address of this machine that something listens on."""
+    """Tell if a URL is an address of this machine with a listener."""
     if listen.startswith("unix:") or url.startswith("unix:"):
         return url == listen
     try:
@@ -77,7 +77,7 @@ def leads_to(url: str, listen: str) -> bool:
 
 
 def addresses(host: str) -> frozenset[str]:
-    """Return what a host's name stands for, where this machine knows it without asking another; else the name."""
+    """Return the addresses of a host, if this machine knows them without asking another; else the name."""
     host = host.lower().rstrip(".")
     if host in _LOOPBACK_NAMES:
         return _LOOPBACK

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_*?\[][\w*?\[\]!-]*")
 
 
 def vain_check(config: Config) -> Iterator[Complaint]:
-    """Everything that is set and changes nothing."""
+    """Yield every key that is set and changes nothing."""
     for name, spec in config.subsystems.items():
         yield from _of_subsystem(("subsystems", name), spec, config)
     for name, group in config.groups.items():

@@ -1,4 +1,4 @@
-"""What the control loop tells of each of its cycles, to whoever records them; `epad/simulate/recorder.py` does."""
+"""Define the recorder that receives each cycle of the control loop; `epad/simulate/recorder.py` implements it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Watching:
     moves: list[float] = field(default_factory=list)
 
     def look(self) -> None:
-        """Something may be decided: keep what it is decided from."""
+        """Keep the inputs, since a decision may follow."""
         self.seen = self.see()
 
 
 class CycleRecorder(Protocol):
-    """What the control loop tells of each cycle."""
+    """Receives each cycle of the control loop."""
 
     def begin(self, stimulus: Stimulus, decider: Decider, world: World) -> Watching: ...
 

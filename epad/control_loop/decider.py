@@ -1,7 +1,28 @@
-"""Everything that follows from a change, worked out and not yet done.
+"""Work out the decision that follows from a change, without carrying it out.
 
-The decider holds what the policy looks at (machine, anomalies, incident, holds) and turns it into decisions.
-It does no I/O: the controller writes a decision to the journal and carries it out.
+The decider holds the inputs of the policy and turns them into decisions. It does no I/O and has no await, so nothing
+interrupts it: the controller (`loop.py`) writes a decision to the journal, and only then acts on it.
+
+| state | changed by | after a restart |
+|---|---|---|
+| the machine (phase) | `move`, once the row is in the journal | from the journal |
+| anomalies (`assessor`) | `absorb`; a recovery or a relaunch clears | from the journal |
+| incident (persist step, attempts, parked ones) | `absorb`, `next_decision` | from its note; `_resolve` settles it |
+| paused ones | `absorb`, by a person's order | from its note in the journal |
+| holds | `next_decision`, from the ladder of containment | worked out again |
+| a forced move, `recovering` | `absorb`, `next_decision` | gone |
+
+Invariants: a decision takes at most one row of the table. Holds are those of the ladder at the last decision, never
+merged with former ones. A decision can be repeated from its recorded stimulus and world (`epad/simulate/`), so the
+clock and the world are handed in, and configuration comes as `Rules`.
+
+Incident and holds change before the journal has the decision; the controller does not take another stimulus until it
+has. A crash before it is written: the stimulus is lost with its decision, and the probes find the trouble again. A
+crash after: `restore` takes the phase, anomalies and notes up, and the steps are in the journal as an open operation.
+
+Rejected: a library's asynchronous state machine, which loses requests (`statemachine/machine.py`); deciding in the
+probes, since two findings at once would act twice; holds in the journal, since they would have to be merged with a
+changed configuration.
 """
 
 from __future__ import annotations
@@ -104,11 +125,11 @@ class Decider:
         self._world.forget(subsystem)
 
     def hold_for(self, subsystem: str) -> Hold:
-        """How a subsystem would have to be held as of now, although nothing was decided about it yet."""
+        """Return the hold that a subsystem would need now, although nothing was decided about it yet."""
         return self._desired(self.phase)[subsystem]
 
     def reasons_to_hold(self) -> dict[str, list[Hold]]:
-        """Everything that asks for a hold of each subsystem as of now, the firmest first."""
+        """Return every reason to hold each subsystem as of now, the firmest first."""
         reasons = reasons_to_hold(*self._asked(self.phase))
         return {name: [h for h in holds if h.rung is not Rung.OPEN] for name, holds in reasons.items()}
 
@@ -122,7 +143,7 @@ class Decider:
 
     @property
     def has_room_for_chores(self) -> bool:
-        """Whether epad may do what it could also leave: not while it saves or mends, nor on a host that is short."""
+        """Tell if epad may do optional work: not while it saves or mends, nor on a host that is short."""
         return self.phase in {Phase.NORMAL, Phase.QUARANTINE} and not host_is_short(self.assessor.active)
 
     @property
@@ -131,7 +152,7 @@ class Decider:
 
     @property
     def attempts_allowed(self) -> int:
-        """How many recovery attempts an incident gets."""
+        """Return how many recovery attempts an incident gets."""
         return self._rules.limits.recovery_attempts
 
     @property
@@ -141,7 +162,7 @@ class Decider:
 
     @property
     def holds(self) -> Mapping[str, Hold]:
-        """How each subsystem is held, as of the last decision."""
+        """Return each subsystem's hold, as of the last decision."""
         return self._holds
 
     def restore(self, loaded: Loaded) -> None:
@@ -188,11 +209,11 @@ class Decider:
         return []
 
     def _is_excused(self, key: AnomalyKey) -> bool:
-        """Whether it is a symptom of another's trouble, which is the one to be told of."""
+        """Tell if it is a symptom of another's trouble, which is reported instead."""
         return key.probe in SYMPTOMS and key.subsystem in self._world.victims()
 
     def _excuse_victims(self) -> list[Change]:
-        """Take back what was found of a subsystem before it showed itself to be a victim."""
+        """Take back the findings about a subsystem that has turned out to be a victim."""
         changes: list[Change] = []
         for name, root in self._world.victims().items():
             keys = {
@@ -202,7 +223,7 @@ class Decider:
         return changes
 
     def _strangers(self) -> set[AnomalyKey]:
-        """Anomalies of what a former configuration had: nobody could release them, no step reach them."""
+        """Return the anomalies of subsystems that are no longer configured: no release and no step reaches them."""
         active = self.assessor.active
         if not active:  # a hundred findings a second come through here, and mostly nothing is wrong
             return set()
@@ -230,7 +251,7 @@ class Decider:
         return now if forced is None else forced[1]
 
     def refusal(self, wanted: Phase) -> str:
-        """Why a phase cannot be forced now; empty if it can."""
+        """Return why a phase cannot be forced now; empty if it can."""
         return refusal(self._situation(), wanted, self._rules.limits)
 
     def _situation(self) -> Situation:
@@ -243,15 +264,15 @@ class Decider:
         return self._situation_of(at, active, max(self._last_trouble, min(last, at)))
 
     def lets_go_at(self, anomaly: Anomaly) -> float:
-        """When an anomaly clears by itself if nothing bad is found of it; infinity if it does not."""
+        """Return when an anomaly clears by itself if nothing bad is found again; infinity if it does not."""
         return inf if self.is_blind(anomaly.key.probe) else self.assessor.clears_at(anomaly)
 
     def is_blind(self, probe: str) -> bool:
-        """Whether a probe could not see at its last look: what it found stands until it can."""
+        """Tell if a probe could not see at its last look: its findings stand until it can."""
         return probe in self._world.blind_probes()
 
     def next_move(self) -> tuple[float, Row] | None:
-        """When the phase moves next, and along which row, if nothing is found until then; None if it stays."""
+        """Return the time and row of the phase's next move if nothing is found until then; None if it stays."""
         limits, active = self._rules.limits, self.assessor.active
         clear = [self._last_trouble, *(self.lets_go_at(a) for a in active)]
         moments = [
@@ -264,7 +285,7 @@ class Decider:
         return forecast(self.situation_at, moments, self._clock.monotonic(), limits)
 
     def _found(self, active: Sequence[Anomaly]) -> list[Anomaly]:
-        """Those that wait for no person."""
+        """Return the anomalies that wait for no person."""
         return [a for a in active if not self._waits_for_a_person(a.key)]
 
     def _situation_of(self, now: float, active: Sequence[Anomaly], last_trouble: float) -> Situation:
@@ -292,7 +313,7 @@ class Decider:
         )
 
     def _degraded(self) -> frozenset[Target]:
-        """What needs repair: failed, troubled too long, or damaged; not what a person holds or is parked."""
+        """Return the targets that need repair: failed, troubled too long, or damaged; not held or parked ones."""
         now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
         found = [a for a in self.assessor.active if a.key.probe not in FOR_A_PERSON]
         outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
@@ -310,9 +331,9 @@ class Decider:
         return frozenset(Target.subsystem(name) for name in names) | damaged
 
     def _waits_for_a_person(self, key: AnomalyKey) -> bool:
-        """Whether nothing more is to be done about it: it is a person's own word, or of what was parked.
+        """Tell if only a person can end it: it is a person's own hold, or about a parked subsystem.
 
-        What of a parked one's data can be repaired still is: the damage does not wait.
+        Repairable data of a parked one is still repaired: the damage does not wait.
         """
         parked = key.subsystem in self._incident.parked
         return key.probe in FOR_A_PERSON or (parked and key.subsystem not in self._writers_of_damage())
@@ -326,7 +347,7 @@ class Decider:
     def next_decision(
         self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
     ) -> Decision | None:
-        """Work out what follows from the situation; None if nothing does."""
+        """Work out the decision that follows from the situation; None if none does."""
         row = decide(situation, self._rules.limits)
         ordered, self._forced = self._ordered(row), None
         targets: tuple[Target, ...] = ()
@@ -360,7 +381,7 @@ class Decider:
         )
 
     def _ordered(self, row: Row | None) -> str:
-        """What a person has said to bring this about."""
+        """Return the reason that a person gave for the order behind this row."""
         forced = self._forced
         if forced is not None and row is not None and row.destination is forced.phase:
             return forced.reason
@@ -373,12 +394,12 @@ class Decider:
             self._entered_at = self._clock.monotonic()
 
     def prospect(self) -> tuple[Target, ...]:
-        """What a recovery would work on if it began now, in its order."""
+        """Return the targets of a recovery that would begin now, in its order."""
         order = [c.name for c in self._world.containables()]
         return recovery_targets(self._degraded(), self.assessor.active, self._world.victims(), order)
 
     def _choose_targets(self) -> tuple[Target, ...]:
-        """Choose what this recovery works on, and park what has been tried often enough."""
+        """Choose the targets of this recovery, and park those that have been tried often enough."""
         essential = {c.name: c.essential for c in self._world.containables()}
         chosen = []
         for target in self.prospect():
@@ -399,7 +420,7 @@ class Decider:
         return {t.name: found.get(t.name if t.is_subsystem else t.writer or HOST, "") for t in targets}
 
     def _dismissed_by(self, row: Row) -> list[Change]:
-        """What a recovery or a relaunch clears: it must be found again to count."""
+        """Return the anomalies that a recovery or a relaunch clears: each must be found again to count."""
         match row.trigger:
             case Trigger.RECOVER | Trigger.RETRY:
                 keys = {a.key for a in self.assessor.active if a.key.probe not in FOR_A_PERSON}
@@ -415,7 +436,7 @@ class Decider:
         return desired_holds(*self._asked(phase))
 
     def _asked(self, phase: Phase) -> Asked:
-        """What the ladder of containment is a function of."""
+        """Return the inputs of the ladder of containment."""
         containables = self._world.containables()
         victims = within_blast_ratio(self._world.victims(), len(containables), self._rules.blast_ratio, phase)
         rungs, parked = self._rules.rung_by_probe, self._incident.parked
@@ -423,7 +444,7 @@ class Decider:
 
 
 def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
-    """Settle what was running when the daemon died, unless its operation is open and will report itself."""
+    """Settle the work that ran when the daemon died, unless its operation is open and will report itself."""
     if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
         return incident
     if incident.persist is Persist.RUNNING:

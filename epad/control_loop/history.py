@@ -25,7 +25,7 @@ MAX_LINKS = 200
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link of a chain. `id` joins to events, metrics and log lines."""
+    """Holds one link of a chain. `id` joins to events, metrics and log lines."""
 
     kind: decisions.Kind
     id: str
@@ -46,8 +46,8 @@ class History:
     async def explain(self, subject: str | None) -> list[decisions.Link]:
         """The chain about a subsystem, a datastore, a phase (its latest entry), an id, or the last incident.
 
-        An id is an event's number, or as in a chain: `step-3`. A victim's holds its root's. Of the last incident,
-        what is active now stands first.
+        An id is an event's number, or as in a chain: `step-3`. A victim's chain holds its root's. The chain of the last
+        incident begins with the active anomalies.
         """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
@@ -81,7 +81,7 @@ def _transition(row: Sequence[Any]) -> decisions.Transition:
 
 
 def is_id(subject: str) -> bool:
-    """Whether it is an id, whatever it may be of: as it stands in a chain, or an event's number."""
+    """Tell if it is an id: one as it stands in a chain, or an event's number."""
     return re.fullmatch(r"((anomaly|transition|step)-)?[0-9]{1,18}", subject) is not None
 
 
@@ -100,7 +100,7 @@ def _explain(connection: apsw.Connection, subject: str | None) -> list[decisions
 def _chain(
     connection: apsw.Connection, anomalies: Sequence[int], subject: str | None, told: Iterable[Link]
 ) -> list[Link]:
-    """What was found, decided and done, in the order of its time, beside what is told already."""
+    """Return the findings, decisions and steps in the order of time, beside the links given already."""
     links = [*told, *(link for number in anomalies for link in _anomaly_links(connection, number))]
     entries = _entries(connection, subject)
     links += _transition_links(connection, anomalies, entries | _restores(connection, subject))
@@ -126,7 +126,7 @@ def _event(connection: apsw.Connection, number: int) -> list[tuple[str, str, str
 
 
 def _subject_of_event(connection: apsw.Connection, number: int) -> str:
-    """What in the journal an event tells of: its transition, else the anomaly that stood then, else nothing."""
+    """Return the subject that an event refers to in the journal: its transition, else the anomaly of then."""
     for at, kind, subsystem, fields in _event(connection, number):
         told, around = json.loads(fields), _around(at)
         if kind == EventKind.PHASE_CHANGED:
@@ -144,7 +144,7 @@ def _subject_of_event(connection: apsw.Connection, number: int) -> str:
 
 
 def _around(stamp: str) -> tuple[str, str]:
-    """From when until when the journal may have stamped what an event of this time tells."""
+    """Return the interval within which the journal may have stamped an event of this time."""
     lag, at = timedelta(seconds=_EVENT_LAG_SECONDS), datetime.fromisoformat(stamp)
     return (at - lag).isoformat(timespec="milliseconds"), (at + lag).isoformat(timespec="milliseconds")
 
@@ -211,7 +211,7 @@ def _restores(connection: apsw.Connection, subject: str | None) -> set[int]:
 
 
 def _roots(connection: apsw.Connection, victim: str) -> set[str]:
-    """Whom it was last held to wait for: of what it suffers from, it has no finding of its own."""
+    """Return the roots that a victim was last held to wait for: it has no finding about their trouble itself."""
     query = (
         "SELECT root FROM (SELECT json_extract(arguments, '$.root') AS root FROM step WHERE target = ?"
         " ORDER BY id DESC LIMIT 10) WHERE root IS NOT NULL"

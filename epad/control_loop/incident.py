@@ -1,4 +1,4 @@
-"""What is remembered between two NORMALs, as one immutable value that survives in the journal."""
+"""Hold the memory of one incident, between two NORMALs, as an immutable value that survives in the journal."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Incident:
         return replace(self, attempts=self.attempts + 1, attempt_running=True, recoveries=began, tried=tried)
 
     def recent_recoveries(self, now: float) -> int:
-        """How many recoveries began within the last hour."""
+        """Return how many recoveries began within the last hour."""
         return sum(1 for at in self.recoveries if now - at < HOUR_SECONDS)
 
     def with_tried(self, name: str) -> Incident:
-        """One more recovery of a subsystem."""
+        """Return the incident with one more recovery of a subsystem."""
         return replace(self, tried={**self.tried, name: self.tried.get(name, 0) + 1})
 
     def with_parked(self, name: str, reason: str) -> Incident:
@@ -91,7 +91,7 @@ class Incident:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], boot_id: str) -> Incident:
-        """Take back what was noted; monotonic times of a former boot mean nothing and are dropped."""
+        """Rebuild a noted incident; monotonic times of a former boot mean nothing and are dropped."""
         same_boot = data["boot_id"] == boot_id
         return cls(
             persist=Persist(data["persist"]),

@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS note(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRIC
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one turn of the control loop changes, written as one transaction."""
+    """Holds the changes of one turn of the control loop, written as one transaction."""
 
     changes: Sequence[Change] = ()
     row: Row | None = None
@@ -69,7 +69,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a former life of the daemon left."""
+    """Holds the state that the previous run of the daemon left."""
 
     phase: Phase
     entered_monotonic: float
@@ -103,7 +103,7 @@ class Journal:
         return self._standby.sentence if self._standby else ""
 
     async def close(self) -> None:
-        """Write what is kept, if that can be done by now."""
+        """Write the kept statements, if that can be done by now."""
         if self._standby is not None:
             await self._standby.close()
 
@@ -218,7 +218,7 @@ class Journal:
         )
 
     async def step_ended(self, step: int, state: StepState, result: str) -> None:
-        """Write what became of a step."""
+        """Record the result of a step."""
         await self._execute(
             "UPDATE step SET state = ?, result = ?, utc = ? WHERE id = ? AND state = ?",
             (state, result, self._now(), step, StepState.PENDING),
@@ -231,7 +231,7 @@ class Journal:
         return bool(await self._write(lambda connection: fetch(connection, query, bindings)))
 
     async def is_open(self, operation: int) -> bool:
-        """Whether an operation is still to be done; a later decision may have aborted it."""
+        """Tell if an operation is still to be done; a later decision may have aborted it."""
         query = "SELECT state FROM operation WHERE id = ?"
         source = self._standby or self._database
         rows = await source.read(lambda connection: fetch(connection, query, (operation,)))
@@ -248,7 +248,7 @@ class Journal:
         return await (self._standby or self._database).write(work)
 
     async def load(self) -> Loaded:
-        """Return what a former life of the daemon left; NORMAL and nothing if there was none."""
+        """Return the state that the previous run of the daemon left; NORMAL and nothing if there was none."""
         return await self._database.read(self._load)
 
     def _load(self, connection: apsw.Connection) -> Loaded:
@@ -301,10 +301,10 @@ class Journal:
         return Anomaly(finding, raised_at, self._clock.monotonic(), row[9])
 
     def _take_rung(self, evidence: dict[str, Any], probe: str, subsystem: str) -> Rung | None:
-        """Take the rung out of what was written as evidence.
+        """Take the rung out of written evidence.
 
-        One that there is not is told, and stays in the evidence as `unknown_rung`: the probe's own holds. The
-        daemon starts nevertheless, since what is raised must be held.
+        An unknown one is reported, and stays in the evidence as `unknown_rung`: the probe's own holds. The daemon
+        starts nevertheless, since raised anomalies must be held.
         """
         named = evidence.pop(RUNG, None)
         try:
@@ -326,7 +326,7 @@ class Journal:
 
 
 def _written_evidence(finding: Finding) -> str:
-    """Return what the column `evidence` holds: the rung is in it, so that any version reads what any has written."""
+    """Return the contents of the column `evidence`, with the rung in it, so that any version reads any other's."""
     rung = {} if finding.rung is None else {RUNG: finding.rung.label}
     return json.dumps({**finding.evidence, **rung}, default=str)
 

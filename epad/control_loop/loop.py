@@ -1,7 +1,7 @@
 """The control path: findings and orders in, phases and response steps out.
 
-One consumer, one queue. Each turn of the loop takes in one stimulus, lets the decider work out what follows,
-writes that to the journal, and only then acts. It ends in one sentence that is logged and shown.
+One consumer, one queue. Each turn of the loop takes in one stimulus, lets the decider work out the decision, writes
+that to the journal, and only then acts. It ends in one sentence that is logged and shown.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ class Controller:
 
     @property
     def stands_by(self) -> str:
-        """Say why what is decided is not on the disk yet; empty where it is."""
+        """Say why decisions are not on the disk yet; empty if they are."""
         return self._journal.stands_by
 
     def _journal_stands_by(self, reason: str) -> None:
-        """Shut the gateway before anything is decided from memory; save the irreplaceable beside what waits."""
+        """Shut the gateway before anything is decided from memory; save the irreplaceable beside the waiting writes."""
         self._world.close_gateway(reason)
         self._saving = asyncio.create_task(self._world.journal_failed(reason), name="journal failed")
 
     def hold_of(self, name: str) -> Hold:
-        """How a subsystem should be held, as of the last decision that is in the journal."""
+        """Return the hold of a subsystem, as of the last decision that is in the journal."""
         return self._holds.get(name, _OPEN)
 
     def resume(self) -> None:
@@ -101,7 +101,7 @@ class Controller:
         self._show_phase()
 
     def attach(self, responder: Responder, open_operations: Sequence[Operation]) -> None:
-        """Connect the hands; give them what a former life left undone, then what was decided since."""
+        """Connect the responder; give it the open operations of the previous run, then the decisions made since."""
         self._responder = responder
         for operation in open_operations:
             responder.submit(operation)
@@ -129,7 +129,7 @@ class Controller:
         stimulus: Finding | Released | Paused | Resumed | Ordered | Forced | Requested,
         wait_for: Lane = Lane.CONTAINMENT,
     ) -> list[OperationEnded]:
-        """Carry out an order and return what its steps in one lane came to."""
+        """Carry out an order and return the results of its steps in one lane."""
         decided: asyncio.Future[list[Ending]] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((stimulus, decided))
         return [await ending for lane, ending in await decided if lane is wait_for]
@@ -186,7 +186,7 @@ class Controller:
         return begun
 
     def _is_due(self, tick_seconds: float) -> bool:
-        """Whether what time alone changes should be looked at: seldom where nothing is wrong, since nothing follows."""
+        """Tell if changes by time alone should be checked: seldom if nothing is wrong, since none follow."""
         idle = self._decider.phase is Phase.NORMAL and not self._decider.assessor.active
         seconds = tick_seconds * IDLE_TICKS if idle else tick_seconds
         # Timers go by the beat, so a tick may come a little early.
@@ -254,7 +254,7 @@ class Controller:
         self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
 
     def _announce_observed(self, finding: Finding) -> None:
-        """Tell of what a detector found that holds nobody for it, once a while."""
+        """Announce, once a while, a finding of a detector that only reports."""
         if not finding.evidence.get("observed") and not finding.evidence.get("ended"):
             return
         now = self._clock.monotonic()
@@ -286,7 +286,7 @@ def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[Operat
 
 
 def _as_it_stands(decider: Decider) -> str:
-    """What is to be said once the troubles are other ones than those for which the phase was entered."""
+    """Return the phase's sentence once the troubles differ from those it was entered for."""
     calm = "wrong now" if decider.assessor.active else "nothing is wrong any more; waiting out the dwell time"
     return _with_troubles(_CALM.get(decider.phase, calm), decider)
 

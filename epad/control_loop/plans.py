@@ -1,4 +1,4 @@
-"""Which steps each transition calls for. Pure."""
+"""Plan the steps that each transition calls for. Pure."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def containment_steps(
     after: Mapping[str, Hold],
     skip: Collection[Target] = (),
 ) -> list[Step]:
-    """The steps from one set of holds to another.
+    """Return the steps from one set of holds to another.
 
-    Tightening goes first, users before what they depend on; loosening follows, providers first. What none of
-    the others depends on is one wave, and done at once. What a recovery restarts in this same decision is
+    Tightening goes first, users before providers; loosening follows, providers first. Subsystems that none of the
+    others depends on form one wave, done at once. A subsystem that a recovery restarts in this same decision is
     skipped: its restart step opens it.
     """
     skipped = {target.name for target in skip if target.is_subsystem}
@@ -68,7 +68,7 @@ def recovery_targets(
     victims: Collection[str] = (),
     order: Sequence[str] = (),
 ) -> tuple[Target, ...]:
-    """What a recovery works on: what is degraded or was found to be in trouble, unless a person holds it.
+    """Return the targets of a recovery: the degraded ones and those in trouble, unless a person holds them.
 
     Epad's own state and damaged stores go first, then the subsystems in `order`, providers before those who need
     them; who writes a store that is restored is stopped for it, and so is among them. A victim is not restarted:
@@ -115,7 +115,7 @@ def plan_for(row: Row, containment: Sequence[Step], targets: Sequence[Target]) -
 
 
 def recovery_steps(targets: Sequence[Target]) -> list[Step]:
-    """What a recovery does, in order: what is damaged is rebuilt, what failed is restarted, what was lost replayed."""
+    """Return the steps of a recovery, in order: rebuild damaged data, restart subsystems, replay lost turns."""
     return [*map(_recovery_step, targets), Step(StepName.REPLAY, HOST)]
 
 
@@ -128,5 +128,5 @@ def _recovery_step(target: Target) -> Step:
 
 
 def calls_off(row: Row | None) -> bool:
-    """Whether what is still being done is to be left: on the way into LIFEBOAT, and out of it."""
+    """Tell if unfinished work is to be left: on the way into LIFEBOAT, and out of it."""
     return row is not None and Phase.LIFEBOAT in {row.source, row.destination}

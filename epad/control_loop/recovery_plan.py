@@ -1,4 +1,4 @@
-"""The plan of a recovery as people read it: before it runs, while it runs, and what every attempt came to."""
+"""Describe the plan of a recovery for people: before and while it runs, and the result of every attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REASONS = "SELECT probe, subsystem, reason FROM anomaly WHERE id = ?"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is to be done for one target: why, from which sources in which order, after what, and who judges it."""
+    """Describes the work on one target: the reason, the sources in their order, the predecessors, and the judge."""
 
     target: str
     action: str
@@ -56,7 +56,7 @@ def recovery_plan(
     checkpoints: Sequence[str],
     lost_turns: int,
 ) -> list[Item]:
-    """What a recovery would do, in its order. Pure. `checkpoints` are the verified ones' names, newest first."""
+    """Plan a recovery in its order. Pure. `checkpoints` are the verified ones' names, newest first."""
     reasons: dict[str, list[str]] = {}
     for anomaly in anomalies:
         reasons.setdefault(anomaly.key.subsystem, []).append(f"{anomaly.key.probe}: {anomaly.finding.reason}")

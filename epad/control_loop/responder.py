@@ -1,4 +1,33 @@
-"""Runs journalled operations: a worker a lane, wave after wave, each step tried at most three times."""
+"""Run journalled operations: a worker a lane, wave after wave, each step tried at most three times.
+
+States, in the journal; all but ABORTED are written here, ABORTED by a later decision that calls the operation off:
+
+| | PENDING | DONE | FAILED |
+|---|---|---|---|
+| step | tried fewer than three times | its work has returned | its three tries are spent |
+| operation | a step is pending | all its steps are done | a step has failed, the others were tried |
+
+Invariants: a try is counted in the journal before the work begins, so a step that kills the daemon is tried three
+times in all, not three times in each run. A wave begins only once the wave before is over. `ended` is called at most
+once for an operation, after its end is in the journal.
+
+A crash: the next start submits each open operation again, with its records. Finished steps are skipped, failed ones
+count as failed, and a step that was under way is done again: that is why every step must be idempotent.
+
+Cancellation (the daemon stops) may come at any await, and is not caught:
+
+- waiting for the operations before: nothing was begun;
+- between `step_tried` and the end of the work: one try is spent, the step stays PENDING;
+- between the work and `step_ended`: the next run does the work again;
+- in `_written`: the statement was written or was not, and either is one of the states above.
+
+A journal that cannot be written holds a step up and never ends its lane: `_written` tries again without an end. A step
+that spends or restarts (MUST_BE_ON_DISK) waits for the disk; containment goes on from the standby journal's memory.
+
+Rejected: one queue for all lanes, since a release of VRAM takes as long as its GPU and a freeze would wait for it;
+letting an unexpected exception end the lane, since no later containment would be done; a time limit for steps in this
+file, since only the step knows how long its work may take.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def make_rules(config: Config) -> Rules:
 
 
 def make_enforcement(config: Config) -> Enforcement:
-    """The detectors that only tell: by probe, and what a subsystem says otherwise for itself."""
+    """Return the detectors that only report: by probe, and the exceptions of subsystems."""
     tables = (
         getattr(getattr(config.probes, probe), "enforce", {}) for probe in config.probes.__struct_fields__
     )

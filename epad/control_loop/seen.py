@@ -1,4 +1,4 @@
-"""What a decision was made from beside its stimulus: the world at one moment, small enough to be recorded."""
+"""Record the inputs of a decision beside its stimulus: the world at one moment, small enough to be kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statemachine.containment import Containable
 
 
 class Seen(Struct, frozen=True):
-    """What the house told the decider beside the stimulus."""
+    """Holds the world as the decider saw it beside the stimulus."""
 
     subsystems: tuple[tuple[str, bool, bool], ...] = ()
     failed: tuple[str, ...] = ()

@@ -1,18 +1,17 @@
 """The journal's writes while `state.db` takes none: kept in memory, and written in order once it takes them again.
 
-A full or read-only disk must not keep a person from freezing a runaway. What the journal would write is done to an
-image of its open part in memory instead, so that decisions go on and numbers stay what they will be, and the statements
-are kept. A copy of them goes to another file system where there is one: a daemon that is killed meanwhile takes them up
-from there.
+A full or read-only disk must not keep a person from freezing a runaway. Writes then go to an image of the journal's
+open part in memory, so that decisions go on and numbers stay the same, and the statements are kept. A copy of them goes
+to another file system if there is one: a daemon that is killed meanwhile continues from there.
 
 | state | a write | who may act on it |
 |---|---|---|
 | writing | goes to `state.db`, durable on return | everybody |
 | standing by | goes to the image and is kept | containment and the lifeboat; nothing is spent or restarted |
 
-From writing to standing by: the first write that fails. Back: all that is kept has been written, in one transaction.
-The one invariant: while anything is kept the gateway is shut, since a hold that is not on a disk would be forgotten.
-An image cannot be made where `state.db` cannot be read either; then the write fails as it always did.
+From writing to standing by: the first write that fails. Back: all kept statements have been written, in one
+transaction. The one invariant: while anything is kept the gateway is shut, since a hold that is not on a disk would be
+forgotten. An image cannot be made if `state.db` cannot be read either; then the write fails as it always did.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def _nothing(*_: object) -> None:
 
 
 class StandbyJournal:
-    """Writes to `state.db` while that can be done, and keeps what could not be written.
+    """Writes to `state.db` while that is possible, and keeps the statements that could not be written.
 
     `copy` is a file on another file system, or None. `schema` makes the journal's tables.
     """
@@ -79,7 +78,7 @@ class StandbyJournal:
 
     @property
     def sentence(self) -> str:
-        """Say what is kept and why, in one line; empty while writes reach the disk."""
+        """Describe the kept statements and the reason, in one line; empty while writes reach the disk."""
         if self._image is None:
             return ""
         places = f"in memory and in {self._copy}" if self._copied else "in memory alone"
@@ -99,7 +98,7 @@ class StandbyJournal:
             return self._keep(self._image, work)
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run `work` on what the journal is by now. Raises DatabaseError."""
+        """Run `work` on the present journal. Raises DatabaseError."""
         return await self._database.read(work) if self._image is None else work(self._image)
 
     async def _begin(self, why: str) -> apsw.Connection:
@@ -139,7 +138,7 @@ class StandbyJournal:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def flush(self) -> bool:
-        """Write what is kept, in one transaction; whether nothing is kept any more."""
+        """Write the kept statements, in one transaction; return True if none is kept any more."""
         async with self._lock:
             if self._image is None:
                 return True
@@ -156,7 +155,7 @@ class StandbyJournal:
         return True
 
     async def close(self) -> None:
-        """Try once more to write what is kept; say what is lost where that fails."""
+        """Try once more to write the kept statements; report the loss if that fails."""
         if self._task is not None:
             self._task.cancel()
         if not await self.flush():
@@ -166,9 +165,9 @@ class StandbyJournal:
     # The copy on another file system.
 
     async def recover(self) -> int:
-        """Write what a former run kept in the copy; how many statements that were. Raises DatabaseError.
+        """Write the statements that the previous run kept in the copy; return their number. Raises DatabaseError.
 
-        A copy that does not follow on what is in `state.db` is put aside: it was made beside other content.
+        A copy that does not continue `state.db` is put aside: it was made beside other content.
         """
         if self._copy is None or not self._copy.exists():
             return 0
@@ -228,7 +227,7 @@ def place_of_copy(runtime: Path, state: Path) -> Path | None:
 
 
 def _image_of(connection: apsw.Connection, schema: str) -> apsw.Connection:
-    """Copy what later writes look up into a database in memory."""
+    """Copy the tables that later writes look up into a database in memory."""
     image = apsw.Connection(":memory:")
     image.execute(schema)
     for table, is_open in _OPEN_ROWS.items():

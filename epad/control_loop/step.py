@@ -10,7 +10,7 @@ from typing import Any
 
 
 class StepName(StrEnum):
-    """Everything a response can do. Each is idempotent: done twice is done once."""
+    """Lists every step of a response. Each is idempotent: done twice is done once."""
 
     HOLD = "hold"
     CHECKPOINT = "checkpoint"
@@ -38,7 +38,7 @@ class Lane(StrEnum):
 
 
 class StepState(StrEnum):
-    """What has become of a step, or of a whole operation."""
+    """Names the state of a step, or of a whole operation."""
 
     PENDING = "pending"
     DONE = "done"
@@ -52,7 +52,7 @@ WAVE = "wave"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do to one target. `arguments` hold JSON values."""
+    """Describes one step on one target. `arguments` hold JSON values."""
 
     name: StepName
     target: str
@@ -81,7 +81,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A plan as journalled. `key` names what it makes (a checkpoint directory), the same on every retry."""
+    """Holds a plan as journalled. `key` names its product (a checkpoint directory), the same on every retry."""
 
     id: int
     key: str
@@ -102,7 +102,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class OperationEnded:
-    """What the responder reports when an operation is over."""
+    """Reports the end of an operation, from the responder."""
 
     operation: Operation
     state: StepState
@@ -110,4 +110,4 @@ class OperationEnded:
 
 
 class StepFailedError(Exception):
-    """A step could not be done; the message says what, where and why."""
+    """A step could not be done; the message names the thing, the place and the reason."""

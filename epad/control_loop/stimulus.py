@@ -1,4 +1,4 @@
-"""What the decider takes in: findings, the ends of operations, the passing of time, and a person's orders."""
+"""Define the decider's inputs: findings, the ends of operations, the passing of time, and a person's orders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """An order to end a rest. What else holds the subsystem goes on holding it."""
+    """Orders the end of a rest. Other holds of the subsystem go on."""
 
     subsystem: str
 

@@ -74,7 +74,7 @@ class WorldView:
         ]
 
     def serve(self, servers: Collection[str]) -> None:
-        """Take these to be what upstreams are served by: whoever asks a model needs them."""
+        """Set the subsystems that serve the upstreams: each user of a model needs them."""
         self._servers = servers
         self.configure(self._subsystems)
 

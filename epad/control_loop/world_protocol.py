@@ -10,7 +10,7 @@ from statemachine.containment import Containable
 
 
 class World(Protocol):
-    """What the decider and the controller ask of the rest of the house."""
+    """Gives the decider and the controller access to the rest of the house."""
 
     def containables(self) -> Sequence[Containable]:
         """The subsystems in dependency order, providers first."""
@@ -21,7 +21,7 @@ class World(Protocol):
         ...
 
     def damaged(self) -> frozenset[Target]:
-        """What is broken of epad's own."""
+        """Return the damaged parts of epad's own state."""
         ...
 
     def blind_probes(self) -> frozenset[str]:
@@ -45,5 +45,5 @@ class World(Protocol):
         ...
 
     async def journal_failed(self, reason: str) -> None:
-        """The journal could not be written: save what is irreplaceable, and make room. Never raises."""
+        """Save the irreplaceable and make room, since the journal could not be written. Never raises."""
         ...

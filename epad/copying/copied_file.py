@@ -1,4 +1,4 @@
-"""What the copying children share: their report, the fsync and hash of a copy, and dying with the daemon."""
+"""Share between copying children: their report, the fsync and hash of a copy, and dying with the daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class CopiedFile(Struct, frozen=True):
-    """One file that a child copied (`file` is relative to the destination), or why it could not."""
+    """Reports one file that a child copied (`file` is relative to the destination), or the failure."""
 
     file: str
     size_bytes: int = 0
@@ -83,7 +83,7 @@ def give_way() -> None:
 
 
 def sealed(file: str, copy: Path, how: How) -> CopiedFile:
-    """Fsync a finished copy, then hash what can be read back. Raises DestinationError."""
+    """Fsync a finished copy, then hash it as read back. Raises DestinationError."""
     digest = hashlib.sha256()
     try:
         with copy.open("rb") as stream:

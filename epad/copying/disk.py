@@ -14,14 +14,14 @@ FILE_MODE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a file is."""
+    """Names the owner of a file."""
 
     uid: int
     gid: int
 
     @classmethod
     def of(cls, path: Path) -> Owner:
-        """That of a path; of one that is not there yet, that of the nearest directory above it. Raises OSError."""
+        """Return the owner of a path, or of its nearest existing parent. Raises OSError."""
         while True:
             try:
                 status = path.lstat()
@@ -35,7 +35,7 @@ class Disk:
     """The real disk; tests hand in one that fails or dies at a chosen call. All methods raise OSError."""
 
     def make_directory(self, path: Path) -> None:
-        """Make it and what is missing above it, for the owner alone; it may be there already."""
+        """Make a directory and its missing parents, for the owner alone; it may exist already."""
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
 
     def write(self, path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong with a bundle."""
+"""Define the errors of a bundle."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def disk_error(path: Path, error: OSError) -> CheckpointError:
 
 
 def no_room(path: Path, reason: str) -> DiskFullError:
-    """The error of a full disk, with what to do about it."""
+    """Return the error of a full disk, with the fix."""
     return DiskFullError(f"{path}: disk full ({reason}); free some space or lower [checkpoint] keep")

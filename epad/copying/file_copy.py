@@ -39,9 +39,9 @@ _WRITE_BITS = 0o222
 def copy_file(source: Path, destination: Path, *, is_sealed: bool = False) -> How:
     """Copy one file and say how. Raises SourceError or DestinationError.
 
-    A file that changes while it is read is read again; after three times the last reading is kept and
-    called what it is. A sealed one, which nobody writes again, is linked: that costs no room and no time, and
-    guards against its removal; against rot, only what else is in the bundle does.
+    A file that changes while it is read is read again; after three times the last reading is kept and marked as
+    changing. A sealed one, which is never written again, is linked: that costs no room and no time, and guards against
+    its removal; against rot, only the rest of the bundle does.
     """
     if is_sealed and _linked(source, destination):
         return "hard_link"
@@ -113,7 +113,7 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def report(source: Path, destination: Path, *, is_sealed: bool = False) -> CopyReport:
-    """Copy what `source` is, and put what happened into words."""
+    """Copy a source, and report the result."""
     try:
         if source.is_dir():
             return CopyReport(tuple(_copy_tree(source, destination, is_sealed=is_sealed)))
@@ -156,7 +156,7 @@ def _is_utf8(file: str) -> bool:
 
 
 def _is_companion(path: Path, siblings: list[str]) -> bool:
-    """Whether it is the WAL, index or journal of a database beside it, which the backup has read."""
+    """Tell if it is the WAL, index or journal of a database beside it, which the backup has read."""
     for suffix in SQLITE_COMPANIONS:
         database = path.name.removesuffix(suffix)
         if database != path.name and database in siblings:

@@ -126,7 +126,7 @@ def _whose_fault(
 
 
 def report(source: Path, destination: Path) -> CopyReport:
-    """Copy, and put what happened into words."""
+    """Copy a database, and report the result."""
     try:
         copy_database(source, destination)
         return CopyReport((sealed("", destination, "sqlite_backup"),))

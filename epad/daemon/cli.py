@@ -1,4 +1,4 @@
-"""`epad`: run the daemon, check its configuration, install it as a service, print what is built in."""
+"""Run the command line `epad`: run the daemon, check its configuration, install it, print the built-in files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--try",
         dest="tries",
         action="store_true",
-        help="start each subsystem once, with a state of its own and no model, and say what becomes of it",
+        help="start each subsystem once, with a state of its own and no model, and report the result",
     )
     check.add_argument(
         "--seconds",
@@ -93,7 +93,7 @@ def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser
     install = commands.add_parser("install", help="make this epad a service of systemd; again is an upgrade")
     install.add_argument("--now", action="store_true", help="enable and start it too")
     uninstall = commands.add_parser(
-        "uninstall", help="remove what install wrote; state and configuration stay"
+        "uninstall", help="remove the files of install; state and configuration stay"
     )
     for command, function in ((install, _install), (uninstall, _uninstall)):
         command.add_argument(
@@ -103,7 +103,7 @@ def _add_installing(commands: argparse._SubParsersAction[argparse.ArgumentParser
             default=Path("/"),
             help="for the system below DIR, not this one",
         )
-        command.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
+        command.add_argument("--dry-run", action="store_true", help="say each step, and do nothing")
         command.set_defaults(command=function)
 
 

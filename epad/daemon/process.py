@@ -156,7 +156,7 @@ def _only_one(directories: Directories) -> Iterator[None]:
 
 
 def greeting(status: Status, directories: Directories) -> str:
-    """What a person at a terminal wants to know first, after the log lines of the start."""
+    """Return the lines that a person at a terminal needs first, after the log lines of the start."""
     names = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "nothing yet"
     epactl = Path(sys.argv[0]).with_name("epactl")
     lines = [
@@ -173,7 +173,7 @@ def greeting(status: Status, directories: Directories) -> str:
 
 @dataclass(slots=True)
 class Reading:
-    """How far a start has read the ledger."""
+    """Counts the progress of reading the ledger at a start."""
 
     records: int = 0
 
@@ -206,7 +206,7 @@ class Daemon:
         self._handover = Handover(os.environ)
 
     async def run(self) -> int:
-        """Start, work until a signal or a failure, stop. What it returns is the exit status, or BEGIN_AGAIN."""
+        """Start, work until a signal or a failure, stop. Returns the exit status, or BEGIN_AGAIN."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second signal during an orderly stop changes nothing: the stop has a deadline of its own.
@@ -250,7 +250,7 @@ class Daemon:
         return EXIT_LIFEBOAT if house.abandoned.is_set() else EXIT_OK
 
     async def _make_house(self, reading: Reading) -> House:
-        """Open what is on the disk, and make every part."""
+        """Open the files on the disk, and make every part."""
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot, reading.read)
         in_force = stores.budget_changes.applied
@@ -282,7 +282,7 @@ class Daemon:
                 pass  # so has this, and the next reload takes up what it has left undone
 
     async def _start(self, house: House) -> None:
-        """Readers before writers, doors before guests: what a part needs is up before the part is."""
+        """Start the parts in order: readers before writers, listeners before clients, each after the parts it needs."""
         self._spawn("events", house.events.run())
         self._spawn("recording", house.recorder.run())
         gateway_url = await house.start_gateway()
@@ -341,7 +341,7 @@ class Daemon:
         self._tasks[task] = name
 
     async def _is_restarted(self, house: House) -> bool:
-        """Whether systemd starts the next daemon at once, which adopts the children: they are units of their own."""
+        """Tell if systemd restarts the daemon at once; the next one adopts the children, since each is a unit."""
         if house.abandoned.is_set() or not house.supervisor.engine.startswith("systemd:"):
             return False
         cgroup = await asyncio.to_thread(Path("/proc/self/cgroup").read_text)

@@ -1,4 +1,4 @@
-"""What is done by the wall clock: the nightly look at everything, and a checkpoint every few hours."""
+"""Run the jobs of the wall clock: the nightly verification, and a checkpoint every few hours."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Chores:
         )
 
     async def nightly(self) -> None:
-        """Drop what is older than it may be, and verify the whole ledger."""
+        """Drop the history that is older than allowed, and verify the whole ledger."""
         await self.events.prune()
         await self.ledger.prune_payloads()
         await self._until_calm("the nightly verification")

@@ -1,4 +1,4 @@
-"""Which epad writes into a state directory: an older one does not touch what a newer one has made of it."""
+"""Record which version writes into a state directory, so that an older one leaves a newer format alone."""
 
 from __future__ import annotations
 

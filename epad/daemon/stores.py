@@ -1,4 +1,4 @@
-"""Everything the daemon opens on the disk, opened in order and read once."""
+"""Open the daemon's files on the disk, in order, and read each once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 
 
 class PastTurns(Protocol):
-    """What is asked of `epad.ledger.store.Ledger` for the budgets."""
+    """The part of `epad.ledger.store.Ledger` that the budgets read."""
 
     async def spending(self, horizon_ns: int, requests_ns: int, marks: Marks | None = None) -> Spending: ...
 
@@ -62,7 +62,7 @@ class PastTurns(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The open files, and what a former life of the daemon left in them."""
+    """Holds the open files, and the state that the previous run of the daemon left in them."""
 
     database: Database
     ledger: Ledger
@@ -78,7 +78,7 @@ class Stores:
     starts: Starts
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
-        """What shows the budgets, and changes them."""
+        """Make the part that shows and changes budgets."""
         return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config) -> None:
@@ -97,7 +97,9 @@ class Stores:
             self.budgets.restore_fresh([*spends, *(spend.aged(now) for spend in noted)], now)
 
     async def accept_loss(self, config: Config, reason: str, now: float) -> str:
-        """Give up what is missing, and count every budget as spent; what that was, empty if nothing.
+        """Give up the missing records, and count every budget as spent.
+
+        Returns their description, empty if there are none.
 
         Raises LedgerError, DatabaseError.
         """
@@ -174,7 +176,7 @@ async def open_stores(
 async def _budgets(
     config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook, marks: Marks
 ) -> Budgets:
-    """The budgets with what was spent before: a restart gives nobody a fresh minute, nor a fresh month."""
+    """Make the budgets with the amounts spent before: a restart gives no one a fresh minute or month."""
     budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups))
     budgets.restore(*await spends_before(config, ledger, costs, marks))
     return budgets
@@ -201,7 +203,7 @@ def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
 async def spends_before(
     config: Config, ledger: PastTurns, costs: CostBook, marks: Marks
 ) -> tuple[list[Spend], float]:
-    """What is known to be spent, as far back as any limit reaches, and the time at which it has its ages.
+    """Return the known spending, as far back as any limit reaches, and the time its ages count from.
 
     Both by the monotonic clock, so no step of the wall clock makes a spend older or younger.
     """
@@ -225,7 +227,7 @@ async def spends_before(
 
 
 def all_spent(config: Config, age_seconds: float) -> list[Spend]:
-    """As much for each subsystem as the largest of the limits that it counts towards: nothing is left of any."""
+    """Return for each subsystem the largest limit that it counts towards, so that no limit has anything left."""
     everyone = config.budgets.get("global", SharedBudgetConfig())
     return [
         Spend(name, tokens, age_seconds, microusd, requests)
@@ -248,7 +250,7 @@ def _most(budgets: Sequence[LimitsConfig]) -> tuple[int, int, int]:
 
 
 def _horizon_ns(budgets: Iterable[LimitsConfig]) -> int:
-    """How far back the ledger must be read: a sum over all time needs all of it, a month only a month."""
+    """Return the time back to which the ledger must be read: a total needs all of it, a month only a month."""
     if any(budget.tokens_in_all for budget in budgets):
         return 1 << 62
     return int(LONGEST_WINDOW_SECONDS * 1e9)

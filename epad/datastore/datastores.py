@@ -1,4 +1,4 @@
-"""The daemon's side of the datastores: which is looked at next, what was found, and how much of a core it took."""
+"""Look at the datastores in turn: choose the next, remember the result, and limit the share of a core."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ schema, a file moved away or its disk not mounted; and what could not be looked 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOrder:
-    """One order to restore: its `key` is the same on every retry, `stop` ends a subsystem's processes.
+    """Orders a restore: its `key` is the same on every retry, `stop` ends a subsystem's processes.
 
     `was_begun` says that a former life of the daemon has begun with it.
     """
@@ -68,7 +68,7 @@ class Datastores:
         return tuple(self._stores)
 
     async def check(self) -> list[DatastoreCheck]:
-        """What is known of each store; a look that is due is begun, and nobody waits for it."""
+        """Return the knowledge about each store; begin a look that is due, without waiting for it."""
         if self._looking is None or self._looking.done():
             due = [name for name in self._due if name not in self._restoring]
             name = min(due, key=lambda name: self._due[name], default="")
@@ -77,7 +77,7 @@ class Datastores:
         return [self._known(name, store) for name, store in self._stores.items()]
 
     def doubts(self) -> list[str]:
-        """Which stores are known to be damaged, and how: no copy of them is a good one."""
+        """Name the stores that are known to be damaged, with the damage: no copy of them is a good one."""
         return [
             f"datastore {name}: {kind}: {detail}"
             for name, look in self._looks.items()
@@ -85,7 +85,7 @@ class Datastores:
         ]
 
     def forget(self, subsystem: str) -> None:
-        """Say no more of what a subsystem writes until another look, due now, has found it.
+        """Withhold the findings about a subsystem's stores until another look, due now, has confirmed them.
 
         It stays doubted meanwhile.
         """
@@ -98,7 +98,7 @@ class Datastores:
         return {name: self._stores[name].subsystem for name in self._looks if self._is_to_restore(name)}
 
     def hold_on(self, subsystem: str) -> Hold | None:
-        """Who writes a store is stopped from before it is restored until it has been found sound."""
+        """Return the hold on a store's writer: stopped from before a restore until the store is found sound."""
         if not self._held:
             return None
         reasons = [reason for name, reason in self._held.items() if self._stores[name].subsystem == subsystem]
@@ -117,10 +117,10 @@ class Datastores:
         return store.subsystem
 
     async def restore(self, name: str, order: RestoreOrder) -> str:
-        """Stop who writes a store, put the last sound copy in its place and look at it. Raises CheckpointError.
+        """Stop a store's writer, put the last sound copy in its place and look at it. Raises CheckpointError.
 
-        Found sound by now, it is left alone; but what a former life has begun is not looked at first: what the
-        writer wrote when it was stopped may hide what was found.
+        A store that is sound by now is left alone; but a restore begun by the previous run is not preceded by a look:
+        the writer's last writes at its stop may hide the damage.
         """
         writer = self.hold_writer(name)
         if not writer:
@@ -179,7 +179,7 @@ class Datastores:
         self._take(name, look)
 
     def _take(self, name: str, look: Look) -> None:
-        """Remember what a look has shown, and when the next is due."""
+        """Remember the result of a look, and the time of the next."""
         self._forgotten.discard(name)
         known = self._looks.get(name)
         if look.error and known is not None and known.faults:
@@ -220,7 +220,7 @@ class Datastores:
         return done.restored.sentence
 
     def _known(self, name: str, store: DatastoreConfig) -> DatastoreCheck:
-        """What a probe may say of it; nothing while it is restored, or is still to be found again."""
+        """Return the check for the probe; empty while the store is restored, or its faults are to be confirmed."""
         look, subsystem = self._looks.get(name), store.subsystem or HOST
         if look is None or name in self._restoring | self._forgotten:
             return DatastoreCheck(name, subsystem, note=self._note(name))
@@ -228,6 +228,6 @@ class Datastores:
         return DatastoreCheck(name, subsystem, True, look.faults, look.rows, note, look.error)
 
     def _note(self, name: str) -> str:
-        """What was restored, as long as the damaged file is there for somebody to look at."""
+        """Describe the last restore, as long as the damaged file is there to be examined."""
         done = self._restored[name]
         return done.sentence if done is not None and Path(done.aside).exists() else ""

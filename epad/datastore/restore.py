@@ -1,9 +1,29 @@
-"""Child process: the last sound copy of a damaged store, put in its place.
+"""Put the last sound copy of a damaged store in its place, in a child process.
 
-`python -m epad.datastore.restore PATH HOME CHECKPOINTS KIND SHRINK_RATIO KEY`. Whoever writes the store is stopped.
-The copy is staged beside it and compared before anything is touched; then the damaged file and what belongs to it
-are renamed, never removed, and the copy is renamed in and judged. HOME/restoring.json tells of it beforehand: killed
-anywhere and run again, it comes to the same end.
+`python -m epad.datastore.restore PATH HOME CHECKPOINTS KIND SHRINK_RATIO KEY`. The store's writer is stopped. The copy
+is staged beside it and compared before anything is touched; then the damaged file and its companions are renamed,
+never removed, and the copy is renamed in and judged.
+
+The state is on the disk, in four names, so that a run killed anywhere and run again comes to the same end:
+
+| HOME/restoring.json | PATH | the damaged file's new name | the next run |
+|---|---|---|---|
+| none | damaged | none | begins: it clears a staged file and stages a copy |
+| there | damaged | none | stages again, under the same new name |
+| there | none | damaged | was between the two renames: stages again, under the same new name |
+| there | the copy | damaged | judges the copy that is in place |
+| none, but HOME/restored.json has KEY | the copy | damaged | returns that result |
+
+Invariants: at each moment the damaged bytes have a name, and it is durable before the next rename needs it (the
+directory is synced between the two). A copy is staged only if its digest is that of its sound moment, read back from
+the disk. Companions (`-wal`, `-shm`, `-journal`) go aside first, since SQLite would play them into the copy.
+
+There is no await in the child: a cancellation ends the process, which is a row of the table. An error, or no sound
+copy, puts the damaged file back and removes the plan.
+
+Rejected: restoring within the daemon, since SQLite may hold a thread for long and a crash of it would take the daemon
+along; copying over the damaged file, since a kill half-way would leave neither; removing it after a success, since the
+copy lacks the later writes and a person may want them.
 """
 
 from __future__ import annotations
@@ -48,7 +68,7 @@ class RestoreError(CheckpointError):
 
 
 class Restored(Struct, frozen=True):
-    """What is put where: `aside` is the damaged file's new name, `sha256` of what stands in its place.
+    """Records a restore: `aside` is the damaged file's new name, `sha256` that of its replacement.
 
     `rows` is 0 where they were not counted. `key` is the operation's: done twice, it is done once.
     """
@@ -90,7 +110,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The file as the file system has it, behind whatever links, and what is kept of it."""
+    """Names the file behind any links, and the directory of its saved copies."""
 
     path: Path
     home: Path
@@ -100,7 +120,7 @@ class Store:
         return self.path.with_name(f".{self.path.name}.restoring")
 
     def begun(self) -> Restored | None:
-        """What a life that was killed was about, if it was this file."""
+        """Return the restore of this file that a killed run had begun, if there was one."""
         begun = _load(self.home / INTENT_FILE)
         return begun if begun is not None and begun.target == str(self.path) else None
 
@@ -110,11 +130,11 @@ Judge = Callable[[Restored], Sequence[str]]
 
 
 class _UnfitError(Exception):
-    """A copy is not what it was when it was made."""
+    """A copy differs from its original state."""
 
 
 def last_restored(home: Path) -> Restored | None:
-    """What was last put in a store's place; None where nothing was."""
+    """Return the last restore of a store; None if there was none."""
     return _load(home / RECORD_FILE)
 
 
@@ -163,7 +183,7 @@ def restore(
 def _plans(
     store: Store, key: str, copies: Iterator[Copy], now: datetime, disk: Disk, why_not: list[str]
 ) -> Iterator[Restored]:
-    """What may be put in place, one after the other; first what a life that was killed has put there already."""
+    """Yield the candidates to put in place, in turn; first the one that a killed run has put there already."""
     begun = store.begun()
     if begun is not None and _is_in_place(store, begun):
         yield begun
@@ -175,7 +195,7 @@ def _plans(
 
 
 def _stage(store: Store, copy: Copy, key: str, now: datetime, disk: Disk) -> Restored:
-    """Lay a copy beside the store, durable, and write down what is about to be done. Raises _UnfitError, OSError."""
+    """Lay a copy beside the store, durable, and record the plan. Raises _UnfitError, OSError."""
     begun = store.begun()
     damaged = store.path if store.path.exists() or begun is None else Path(begun.aside)
     _clear(store, disk)
@@ -195,7 +215,7 @@ def _stage(store: Store, copy: Copy, key: str, now: datetime, disk: Disk) -> Res
 
 
 def _clear(store: Store, disk: Disk) -> None:
-    """Take away what is staged, or what somebody else has put under that name."""
+    """Remove the staged file, or any other under that name."""
     for suffix in ("", *COMPANIONS):
         if os.path.lexists(staged := _with(store.staged, suffix)):
             disk.remove_file(staged)
@@ -223,7 +243,7 @@ def _aside(store: Store, begun: Restored | None, now: datetime) -> Path:
 
 
 def _swap(store: Store, plan: Restored, disk: Disk) -> None:
-    """Rename the damaged file and its companions aside, and the copy in; what is done already is left so."""
+    """Rename the damaged file and its companions aside, and the copy in; finished renames are skipped."""
     for suffix in COMPANIONS:
         if (old := _with(store.path, suffix)).exists():
             disk.rename(old, _free(_with(Path(plan.aside), suffix)))
@@ -237,7 +257,7 @@ def _swap(store: Store, plan: Restored, disk: Disk) -> None:
 
 
 def _put_back(store: Store, disk: Disk) -> None:
-    """Let the damaged file be as it was, if it is not. What is in its place is a copy of a copy that is kept."""
+    """Put the damaged file back, if it was moved. The file in its place is a copy of a copy that is kept."""
     if (begun := store.begun()) is None:
         return
     was_aside = Path(begun.aside).exists()
@@ -268,14 +288,14 @@ def _refuse_more(store: Store) -> None:
 
 
 def _digest_on_disk(path: Path) -> str:
-    """The digest of what has been synced, not of what memory still has of it."""
+    """Return the digest of the synced bytes, read from the disk and not from memory."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return digest_of(path)
 
 
 def _is_wal(path: Path) -> bool:
-    """Whether a database, damaged or not, is in WAL mode: its writer may rely on that, and copies never are."""
+    """Tell if a database, damaged or not, is in WAL mode: its writer may rely on that, and copies never are."""
     start, mark = _WAL_HEADER
     with path.open("rb") as file:
         header = file.read(start + len(mark))
@@ -333,7 +353,7 @@ def _in_words(path: Path, error: OSError) -> str:
 
 
 def answer(path: Path, home: Path, checkpoints: Path, kind: str, shrink_ratio: float, key: str) -> Answer:
-    """Restore, look at what came of it, and put what happened into words."""
+    """Restore, look at the result, and report it."""
     store, now = Store(path.resolve(), home), datetime.now(UTC)
     seen: list[Look] = []
 

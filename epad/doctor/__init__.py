@@ -1,1 +1,1 @@
-"""What this machine offers to epad, what it lacks, and what to do about each."""
+"""Examine this machine: the features epad can use, those it lacks, and the fix for each."""

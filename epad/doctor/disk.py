@@ -24,7 +24,7 @@ def existing(directory: Path) -> Path:
 
 
 def fsync_seconds(directory: Path) -> list[float]:
-    """How long it takes to write 4 KiB and have it on the disk, again and again. Raises OSError."""
+    """Measure the seconds of writing 4 KiB and syncing it, several times. Raises OSError."""
     taken = []
     with tempfile.TemporaryFile(dir=directory) as file:
         for _ in range(FSYNCS):

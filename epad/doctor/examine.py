@@ -17,7 +17,7 @@ from epad.supervisor.engine_choice import would_use
 def examine(
     chosen: Path | None, state: Path | None, environment: Mapping[str, str], daemon: str
 ) -> Iterator[Check]:
-    """Look at everything. `daemon` says what runs, empty if nothing does."""
+    """Examine everything. `daemon` describes the running daemon; empty if there is none."""
     found = f"{daemon} runs" if daemon else "none runs"
     yield Check("daemon", Verdict.OK if daemon else Verdict.ABSENT, found)
     try:

@@ -1,4 +1,4 @@
-"""What one look at the machine came to."""
+"""Hold the result of one check of the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How it is. Nothing of epad works worse for what is absent; for what is lacking something does."""
+    """Grades a check. `absent` makes nothing of epad worse; `lacking` does."""
 
     OK = "ok"
     ABSENT = "absent"
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: how it is, what was found, and what to do; nothing to do where it is well."""
+    """Holds one check: its verdict, the finding, and the fix; no fix if all is well."""
 
     name: str
     verdict: Verdict
@@ -30,7 +30,7 @@ Look = Callable[[], Iterable[Check]]
 
 
 def look(name: str, at: Look) -> list[Check]:
-    """Look, and take a look that fails for an answer: a doctor must not die of what it finds."""
+    """Run a check and turn an exception into a result: the doctor must not die of its findings."""
     try:
         return list(at())
     except Exception as error:

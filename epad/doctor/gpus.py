@@ -21,7 +21,7 @@ FIRST_ANSWER_SECONDS = 10.0
 
 
 def check_gpus(root: Path = Path("/")) -> Iterator[Check]:
-    """What NVML and amdgpu say."""
+    """Check the GPUs that NVML and amdgpu report."""
     clock = SystemClock()
     timeout = FIRST_ANSWER_SECONDS
     nvml = DriverProber(worker("nvml_worker", os.environ), "NVIDIA", timeout_seconds=timeout)

@@ -1,4 +1,4 @@
-"""What the configuration speaks of: upstreams, their keys, the programs of the subsystems, the doors."""
+"""Check the things that a configuration names: upstreams, their keys, the programs of subsystems, listen addresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def check_upstreams(upstreams: Mapping[str, UpstreamConfig]) -> Iterator[Check]:
-    """Whether each model server takes a connection, and epad's key."""
+    """Check that each model server accepts a connection, and epad's key."""
     for name, upstream in upstreams.items():
         fix = f"start it, or correct [upstreams.{name}] url"
         try:
@@ -37,7 +37,7 @@ def check_upstreams(upstreams: Mapping[str, UpstreamConfig]) -> Iterator[Check]:
 
 
 def _ask(name: str, upstream: UpstreamConfig) -> Check | None:
-    """Ask for the list of models; say what is wrong where the answer says it, and nothing where none comes."""
+    """Ask for the list of models; return the fault that the answer names, or None without an answer."""
     parts, path = urlsplit(upstream.url), LOOK_PATHS[upstream.dialects[0]]
     if parts.scheme not in _PORTS:
         return None
@@ -76,7 +76,7 @@ def _connect(url: str) -> str:
 
 
 def check_keys(upstreams: Mapping[str, UpstreamConfig], environment: Mapping[str, str]) -> Iterator[Check]:
-    """Whether each upstream's key can be read, and by nobody else."""
+    """Check that each upstream's key can be read, and by no other user."""
     for name, upstream in upstreams.items():
         if upstream.api_key_credential and not environment.get("CREDENTIALS_DIRECTORY"):
             found = "is handed over by systemd when the service starts; it cannot be seen from here"
@@ -98,7 +98,7 @@ def _key_file(name: str, path: Path) -> Check:
 
 
 def check_programs(subsystems: Mapping[str, SubsystemConfig]) -> Iterator[Check]:
-    """Whether the program of each subsystem is there."""
+    """Check that the program of each subsystem exists."""
     for name, spec in subsystems.items():
         if spec.kind != "process" or not spec.command:
             continue
@@ -113,7 +113,7 @@ def check_programs(subsystems: Mapping[str, SubsystemConfig]) -> Iterator[Check]
 
 
 def check_datastores(datastores: Mapping[str, DatastoreConfig]) -> Iterator[Check]:
-    """Whether each store that RECOVERY may restore lies where its file can be renamed: known by day, not at night."""
+    """Check that the file of each store that RECOVERY may restore can be renamed, so that the fault shows by day."""
     for name, store in datastores.items():
         if not store.restore:
             continue
@@ -126,7 +126,7 @@ def check_datastores(datastores: Mapping[str, DatastoreConfig]) -> Iterator[Chec
 
 
 def check_doors(config: Config, runs: bool) -> Iterator[Check]:
-    """Whether the addresses that a daemon would listen on are free; of one that runs, they are its own."""
+    """Check that the daemon's listen addresses are free; a running daemon holds them itself."""
     doors = {
         "gateway": config.gateway.listen,
         "metrics": config.metrics.listen,

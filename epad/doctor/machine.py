@@ -1,4 +1,4 @@
-"""The kernel, systemd and the clock: what containment and time rest on."""
+"""Check the kernel, systemd and the clock, which containment and time depend on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMEX_BYTES = 208
 
 
 def check_systemd(environment: Mapping[str, str], uid: int, run: Path = Path("/run")) -> Iterator[Check]:
-    """Whether a service manager obeys this user, which makes children units of their own."""
+    """Check that a service manager obeys this user; it makes each child a unit of its own."""
     bus = find_bus(environment, uid, run)
     if bus is not None:
         yield Check("systemd", Verdict.OK, f"the {bus.label} obeys uid {uid}")
@@ -32,7 +32,7 @@ def check_systemd(environment: Mapping[str, str], uid: int, run: Path = Path("/r
 
 
 def check_cgroups(managed: bool, proc: Path = Path("/proc")) -> Iterator[Check]:
-    """Whether process trees can be told, frozen and killed as a whole."""
+    """Check that process trees can be identified, frozen and killed as a whole."""
     mounted = mount_point(proc)
     if mounted is None:
         fix = "boot with systemd.unified_cgroup_hierarchy=1; until then trees are found by walking"
@@ -53,7 +53,7 @@ def check_cgroups(managed: bool, proc: Path = Path("/proc")) -> Iterator[Check]:
 
 
 def check_pressure(proc: Path = Path("/proc")) -> Iterator[Check]:
-    """Whether the kernel tells how short of memory, disk and CPU it is (PSI)."""
+    """Check that the kernel reports pressure on memory, disk and CPU (PSI)."""
     missing = []
     for name in RESOURCES:
         try:
@@ -76,7 +76,7 @@ def adjtimex() -> int:
 
 
 def check_clock(ask: Callable[[], int] = adjtimex) -> Iterator[Check]:
-    """Whether somebody keeps the wall clock, by which people read and budgets of a month count on."""
+    """Check that the wall clock is synchronised: people read by it, and budgets of a month count by it."""
     try:
         state = ask()
     except OSError as error:
@@ -90,7 +90,7 @@ def check_clock(ask: Callable[[], int] = adjtimex) -> Iterator[Check]:
 
 
 def check_process(files: Callable[[], tuple[int, int]] | None = None) -> Iterator[Check]:
-    """What the daemon's own process needs: pidfds, and files enough."""
+    """Check the needs of the daemon's own process: pidfds, and enough file descriptors."""
     if hasattr(os, "pidfd_open"):
         yield Check("pidfd", Verdict.OK, f"Python {sys.version.split()[0]} on Linux {os.uname().release}")
     else:

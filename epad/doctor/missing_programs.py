@@ -1,4 +1,4 @@
-"""What a configuration names that is not there, or leads back to epad: looked at by `epad check`, before it hurts.
+"""Find the things a configuration names that do not exist, or that lead back to epad. Used by `epad check`.
 
 None of it keeps the daemon from starting: a program may be installed later, and its subsystem alone waits for it.
 """
@@ -21,7 +21,7 @@ from epad.supervisor.launch import inherited
 
 
 def world_check(config: Config, environment: Mapping[str, str]) -> Iterator[Complaint]:
-    """Everything that is named and not there, leads back to epad, or is taken for something else than it is."""
+    """Yield everything named that does not exist, leads back to epad, or is mistaken for another thing."""
     for name, spec in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), spec, environment)
     yield from _check_files(config)
@@ -44,7 +44,7 @@ def _check_subsystem(
 
 
 def _check_files(config: Config) -> Iterator[Complaint]:
-    """What keeps the daemon from starting on this machine, though no key is wrong by itself."""
+    """Yield the reasons for which the daemon could not start on this machine, though each key is valid by itself."""
     for name, upstream in config.upstreams.items():
         if upstream.tokenizer and not os.access(upstream.tokenizer, os.R_OK):
             text = f"is {upstream.tokenizer}, which is not there or cannot be read; give its tokenizer.json"
@@ -59,7 +59,7 @@ def _check_files(config: Config) -> Iterator[Complaint]:
 
 
 def _check_circles(config: Config) -> Iterator[Complaint]:
-    """What would ask epad itself, in the belief to ask another."""
+    """Yield the addresses that are meant for another server and would reach epad itself."""
     doors = {
         f"subsystems.{name}.listen": spec.listen for name, spec in config.subsystems.items() if spec.listen
     }
@@ -86,7 +86,7 @@ def _check_circles(config: Config) -> Iterator[Complaint]:
 
 
 def _missing_program(spec: SubsystemConfig, environment: Mapping[str, str]) -> str:
-    """Why a subsystem's program could not be started; empty if it could."""
+    """Return the reason for which a subsystem's program could not be started; empty if it could."""
     if spec.kind != "process" or not spec.command:
         return ""
     program = spec.command[0]

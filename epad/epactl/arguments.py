@@ -1,4 +1,4 @@
-"""The words of `epactl`'s command line: what each kind of argument may be, and what it is read as."""
+"""Read the arguments of `epactl`'s command line: the values each kind may have, and the type it becomes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def phase(text: str) -> str:
-    """One of the phases, however it is written."""
+    """Return a phase's name in capitals, however it was typed."""
     if text.upper() not in PHASES:
         raise argparse.ArgumentTypeError(f"{text!r} is no phase: {', '.join(PHASES)}")
     return text.upper()
 
 
 def name(text: str) -> str:
-    """What something is called: not blank, as where a variable is empty."""
+    """Return a name as it was typed; refuse a blank one, as an empty variable gives."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the name is blank")
     return text

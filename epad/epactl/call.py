@@ -1,4 +1,4 @@
-"""One run of `epactl`: what was asked, of which daemon, which state directory is its, and the statuses to exit with."""
+"""Hold one run of `epactl`: its command line, the daemon and the state directory it is for, and the exit statuses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class UsageError(Exception):
 
 
 class Call:
-    """One run of `epactl`: what was asked, of which daemon, and where the answer goes."""
+    """Holds one run of `epactl`: its arguments, the daemon's socket, and the terminal for the answer."""
 
     def __init__(self, arguments: Namespace, environment: Mapping[str, str], terminal: Terminal) -> None:
         self.arguments = arguments
@@ -88,7 +88,7 @@ def _own_state(environment: Mapping[str, str]) -> str:
 
 
 def is_there(path: str, kind: Any) -> bool:
-    """Whether a path names something of this kind, as far as one may see."""
+    """Tell if a path names something of this kind; a path that this user may not see counts as there."""
     try:
         return bool(kind(os.stat(path).st_mode))  # noqa: PTH116 - pathlib takes 10 ms to import
     except PermissionError:
@@ -129,6 +129,6 @@ def state_of(call: Call) -> str:
 
 
 def refuse_unreadable(path: str) -> None:
-    """Raises RefusedError if this user may not read what is there; what is missing is for others to say."""
+    """Raise RefusedError if this user may not read an existing path. A missing path is left to the caller."""
     if is_there(path, bool) and not os.access(path, os.R_OK):
         raise RefusedError(f"{path}: you may not read it", AS_WHOM)

@@ -24,7 +24,7 @@ EXIT_CODES = """exit status:
   4    unknown: no such subsystem or file, or the daemon does not answer
   5    refused: this user may not do that
   10   `status --check`: the phase is not NORMAL
-  11   `simulate`: what would have happened is not what happened
+  11   `simulate`: other decisions than the recorded ones
   12   `status --wait`: the phase was not reached in time
   130  interrupted
   141  the reader of the output has gone
@@ -100,12 +100,14 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 
 
 def _add_looks(commands: Commands) -> None:
-    """How it is now."""
+    """Add the commands that show the present state."""
     status = commands.ask(Operation.STATUS_READ, daemon.status)
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
-    status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
-    status.add_argument("--wait", metavar="PHASE", type=arguments.phase, help="return once this is reached")
+    status.add_argument("--watch", action="store_true", help="show it repeatedly, until q is pressed")
+    status.add_argument(
+        "--wait", metavar="PHASE", type=arguments.phase, help="return once this phase is reached"
+    )
     status.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -113,7 +115,7 @@ def _add_looks(commands: Commands) -> None:
         default=60.0,
         help="how long --wait waits (60)",
     )
-    top = commands.add("top", watch.top, "Everything on one screen, as it changes.")
+    top = commands.add("top", watch.top, "Show everything on one screen, as it changes.")
     for parser in (status, top):
         parser.add_argument(
             "--interval", metavar="SECONDS", type=arguments.seconds, default=2.0, help="how often to look (2)"
@@ -121,7 +123,7 @@ def _add_looks(commands: Commands) -> None:
 
 
 def _add_reasons(commands: Commands) -> None:
-    """Why it is so."""
+    """Add the commands that explain the present state."""
     phase = commands.ask(Operation.PHASE_READ, daemon.phase)
     how = phase.add_mutually_exclusive_group()
     how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
@@ -147,7 +149,7 @@ def _add_reasons(commands: Commands) -> None:
 
 
 def _add_texts(commands: Commands) -> None:
-    """What was said."""
+    """Add the commands that show events and logs."""
     events = commands.ask(Operation.EVENTS_READ, daemon.events)
     events.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
@@ -157,7 +159,7 @@ def _add_texts(commands: Commands) -> None:
         "--since",
         metavar="WHEN",
         type=arguments.event_or_moment,
-        help="what followed: an event's id, or a time as 10m",
+        help="only later ones: after an event's id, or a time as 10m",
     )
     events.add_argument(
         "-n",
@@ -181,7 +183,7 @@ def _add_texts(commands: Commands) -> None:
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="what was printed after: 90s, 10m, 2h, 1d, or an ISO time",
+        help="only later lines: 90s, 10m, 2h, 1d, or an ISO time",
     )
 
 
@@ -193,27 +195,27 @@ def _add_ledger(commands: Commands) -> None:
         "--full", action="store_true", help="also roots, segments, indexes, payloads, every head"
     )
     how.add_argument("--segments", action="store_true", help="the sealed segments alone, by their hashes")
-    show = ledger.add("show", ctl_ledger.show, "Records, the newest or one.")
+    show = ledger.add("show", ctl_ledger.show, "Show records: the newest, or one.")
     show.add_argument("seq", metavar="SEQ", type=arguments.whole(1), nargs="?", help="one record, in full")
     show.add_argument("--last", metavar="N", type=arguments.whole(1), default=20, help="the newest N (20)")
-    export = ledger.add("export", ctl_ledger.export, "All records as JSON lines.")
+    export = ledger.add("export", ctl_ledger.export, "Print all records as JSON lines.")
     export.add_argument(
         "--format", choices=("jsonl", "otel"), default="jsonl", help="records, or OpenTelemetry GenAI spans"
     )
-    size = ledger.add("size", ctl_ledger.size, "What is kept of the past: how many, since when, how large.")
-    head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
-    prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
+    size = ledger.add("size", ctl_ledger.size, "Show the size of the history: numbers, oldest, bytes.")
+    head = ledger.add("head", ctl_ledger.head, "Print the newest signed head.")
+    prove = ledger.add("prove", ctl_ledger.prove, "Prove that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
     _add_state(verify, show, export, size, head, prove)
 
 
 def _add_usage(commands: Commands) -> None:
-    usage = commands.add("usage", ctl_usage.usage, "Turns, tokens and money, out of the ledger.")
+    usage = commands.add("usage", ctl_usage.usage, "Sum up turns, tokens and money, out of the ledger.")
     usage.add_argument(
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
     )
     usage.add_argument(
         "--by", choices=ctl_usage.GROUPS, default="agent", help="a row for each of these (agent)"
@@ -260,13 +262,13 @@ def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
 
 def _add_keys(commands: Commands) -> None:
     key = commands.group("key", GROUPS["key"])
-    _add_state(key.add("list", keys.show_list, "Which there are; never a key itself."))
+    _add_state(key.add("list", keys.show_list, "List the keys by their hashes; never a key itself."))
 
 
 def _add_budgets(commands: Commands) -> None:
     budget = commands.ask(Operation.BUDGETS_READ, ctl_budget.show)
     below = commands.below("budget", budget)
-    shown = below.add("show", ctl_budget.show, "All limits, or those of one; `budget NAME` is the same.")
+    shown = below.add("show", ctl_budget.show, "Show all limits, or those of one; `budget NAME` is the same.")
     shown.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
     )
@@ -275,8 +277,8 @@ def _add_budgets(commands: Commands) -> None:
 
 def _add_lifeboat(commands: Commands) -> None:
     lifeboat = commands.group("lifeboat", GROUPS["lifeboat"])
-    listing = lifeboat.add("list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier.")
-    inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "What is in one of them.")
+    listing = lifeboat.add("list", ctl_lifeboat.list_boats, "List the saved bundles and the first tier.")
+    inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "Show the contents of one of them.")
     inspect.add_argument(
         "source", metavar="BUNDLE", type=arguments.name, help="a bundle's name or path, or `first-tier`"
     )
@@ -285,10 +287,10 @@ def _add_lifeboat(commands: Commands) -> None:
 
 def _add_checkpoints(commands: Commands) -> None:
     checkpoint = commands.group("checkpoint", GROUPS["checkpoint"])
-    show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
-    verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
+    show = checkpoint.add("list", ctl_checkpoint.show_list, "List the checkpoints, the newest first.")
+    verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read a checkpoint back, to the last byte.")
     restore = checkpoint.add(
-        "restore", ctl_checkpoint.restore, "Put one back; epad's own state only with no epad."
+        "restore", ctl_checkpoint.restore, "Put a checkpoint back; epad's own state only with no daemon."
     )
     for parser in (verify, restore):
         parser.add_argument(
@@ -296,20 +298,22 @@ def _add_checkpoints(commands: Commands) -> None:
         )
     restore.add_argument("--to", metavar="DIR", help="into this directory, touching nothing else")
     restore.add_argument("--only", metavar="PART", help="the parts whose names begin so, as in the manifest")
-    restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
+    restore.add_argument(
+        "--outside", action="store_true", help="also the files from outside of the state directory"
+    )
     add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
 
 
 def _add_simulation(commands: Commands) -> None:
     simulate = commands.add(
-        "simulate", ctl_simulate.simulate, "What would have happened under other thresholds."
+        "simulate", ctl_simulate.simulate, "Replay recorded decisions under other thresholds."
     )
     simulate.add_argument(
         "--since",
         metavar="WHEN",
         type=arguments.moment,
-        help="from when on: 90s, 2h, 7d (the usual), or an ISO time",
+        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
     )
     simulate.add_argument(
         "--set",
@@ -323,17 +327,19 @@ def _add_simulation(commands: Commands) -> None:
 
 
 def _add_machine(commands: Commands) -> None:
-    """What works on this machine's files, without a daemon."""
-    doctor = commands.add("doctor", local.doctor, "What this machine offers, and the fix for the rest.")
+    """Add the commands that read this machine's files, without a daemon."""
+    doctor = commands.add("doctor", local.doctor, "Examine this machine, and name the fix for each fault.")
     config = commands.group("config", "The configuration.")
-    shown = config.add("show", local.config_show, "Every key, its value, and who set it.")
-    shown.add_argument("prefix", metavar="PREFIX", nargs="?", help="only what begins so: probes.token_burn")
+    shown = config.add("show", local.config_show, "Show every key, its value, and the file that set it.")
+    shown.add_argument(
+        "prefix", metavar="PREFIX", nargs="?", help="only keys that begin with this: probes.token_burn"
+    )
     for parser in (doctor, shown):
         parser.add_argument(
             "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
         )
     everything = commands.add(
-        "stop-all", emergency.stop_all, "With no daemon: end all that epad has started."
+        "stop-all", emergency.stop_all, "End every process that epad has started; only without a daemon."
     )
     add_order_options(everything, reason="asked for", words="why; it stands in the answer")
     _add_state(doctor, everything)
@@ -344,7 +350,7 @@ def _add_shells(commands: Commands) -> None:
         "completion", shell.completion, "Print the script by which a shell completes epactl's words at Tab."
     )
     completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
-    helped = commands.add("help", about.help_command(make_parser), "How a command is used.")
+    helped = commands.add("help", about.help_command(make_parser), "Explain a command.")
     helped.add_argument("words", metavar="COMMAND", nargs="*", help="the command; without one, all of them")
-    commands.add("version", about.version, "Which epactl this is.")
-    commands.add("man", shell.man_command(make_parser), "The manual page, for man -l.")
+    commands.add("version", about.version, "Print the version of epactl.")
+    commands.add("man", shell.man_command(make_parser), "Print the manual page, for man -l.")

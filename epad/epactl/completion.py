@@ -111,7 +111,7 @@ class _Walk:
 def offers(
     parser: argparse.ArgumentParser, words: Sequence[str], values: Values
 ) -> Iterator[tuple[str, str]]:
-    """Yield what may stand in place of the last of `words`; the words before it are finished."""
+    """Yield the words that may replace the last of `words`; the words before it are finished."""
     *finished, current = words or ("",)
     walk = _Walk(parser)
     for word in finished:

@@ -12,7 +12,7 @@ NOTHING_DONE = "nothing was done"
 
 
 def agreed(call: Call, deed: str) -> bool:
-    """Tell if the order may go on; `deed` says in the present tense what it does. Raises UsageError."""
+    """Tell if the order may go on; `deed` describes its effect in the present tense. Raises UsageError."""
     if call.arguments.yes:
         return True
     if not call.terminal.is_person():

@@ -1,4 +1,4 @@
-"""What a state directory keeps of the past: how many of each, since when, and how large the files are."""
+"""Measure the history in a state directory: the number of each kind, the oldest, and the size of the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RECORDINGS = "SELECT count(*), min(utc) FROM recording"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One kind of thing; `since` is empty where there is none, `bytes` 0 where it shares a file with another."""
+    """Counts one kind of thing; `since` is empty if there is none, `bytes` 0 if it shares a file with another."""
 
     what: str
     number: int
@@ -36,7 +36,7 @@ class Kept:
 
 
 def kept_in(state: Path) -> list[Kept]:
-    """Everything that grows with the past. Raises LedgerUnavailableError; apsw.Error for the ledger."""
+    """Count everything that grows with time. Raises LedgerUnavailableError; apsw.Error for the ledger."""
     places = Places.under(state, {})
     segments = segment_paths(places.segments)
     anchor = [path for path in places.anchor.glob("*") if path.is_file()] if places.anchor.is_dir() else []

@@ -76,21 +76,21 @@ def _run(call: Call) -> int:
 
 
 def _of_files() -> tuple[type[Exception], ...]:
-    """What any file may raise that a command reads; imported only once something was raised."""
+    """Return the errors that reading a file may raise; imported only once an error was raised."""
     from epad.copying.errors import CheckpointError  # noqa: PLC0415
 
     return OSError, CheckpointError
 
 
 def _words(error: Exception) -> str:
-    """The place and what is wrong with it."""
+    """Format an error as the path and the fault."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def exit_status(error: ClientError) -> int:
-    """The exit status that says what kind of failure it was."""
+    """Return the exit status for a kind of failure."""
     match error:
         case NotRunningError():
             return EXIT_NOT_RUNNING

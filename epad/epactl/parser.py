@@ -25,7 +25,7 @@ argparse._ = cache(argparse._)  # type: ignore[attr-defined]
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """As wide as the terminal, asked without shutil: importing that for it would take 8 ms of every command."""
+    """Formats help as wide as the terminal. Does not use shutil, whose import takes 8 ms of every command."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_columns() - 2)

@@ -59,7 +59,7 @@ PLAIN = Style(colour=False)
 
 
 def status_lines(status: Status, style: Style = PLAIN) -> list[str]:
-    """Everything: the phase, what is wrong, the subsystems, the rest."""
+    """Format a whole status: the phase, the anomalies, the subsystems, the rest."""
     phase = str(status["phase"])
     painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
     lines = [f"{painted} for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"]
@@ -75,7 +75,7 @@ def status_lines(status: Status, style: Style = PLAIN) -> list[str]:
 
 
 def anomaly_lines(anomalies: Sequence[Anomaly], style: Style = PLAIN) -> list[str]:
-    """One line an anomaly, the gravest in red."""
+    """Format one line for each anomaly, the gravest in red."""
     return [
         "  "
         + style.paint(clean(a["severity"]), "red" if a["severity"] == "critical" else "yellow")
@@ -86,7 +86,7 @@ def anomaly_lines(anomalies: Sequence[Anomaly], style: Style = PLAIN) -> list[st
 
 
 def incident_lines(incidents: Sequence[Incident], style: Style = PLAIN) -> list[str]:
-    """Each root with its victims under it; one that has taken nobody along is told by its anomaly."""
+    """Format each root with its victims under it; a root without victims is shown by its anomaly."""
     lines = []
     for incident in incidents:
         if not incident["victims"]:
@@ -138,7 +138,7 @@ def _subsystem_row(subsystem: Subsystem, style: Style) -> tuple[str, ...]:
 
 
 def _hold_until(subsystem: Subsystem, style: Style) -> str:
-    """How firmly it is held, why, and until when."""
+    """Format the hold of a subsystem: its rung, its reason and its end."""
     value, characters = subsystem["hold"], WIDE if style.wide else HOLD_CHARACTERS
     sentence = subsystem.get("sentence")
     if not sentence:
@@ -149,7 +149,7 @@ def _hold_until(subsystem: Subsystem, style: Style) -> str:
 
 
 def subsystem_lines(subsystem: Subsystem, anomalies: Sequence[Anomaly]) -> list[str]:
-    """One subsystem, in full."""
+    """Format one subsystem in full."""
     tokens = subsystem["tokens"]
     essential = ", essential" if subsystem["essential"] else ""
     essential += ", in the background" if subsystem.get("background") else ""
@@ -201,7 +201,7 @@ def _foot_lines(status: Status, style: Style) -> list[str]:
 
 
 def _upstream_lines(upstreams: Sequence[ServedUpstream], style: Style) -> list[str]:
-    """One line for all that answer, and one for each that does not, with the reason."""
+    """Format one line for all upstreams that answer, and one with the reason for each that does not."""
     if not upstreams:
         return []
     silent = [upstream for upstream in upstreams if not upstream["healthy"]]
@@ -214,7 +214,7 @@ def _upstream_lines(upstreams: Sequence[ServedUpstream], style: Style) -> list[s
 
 
 def _upstream_trouble(upstream: ServedUpstream) -> str:
-    """What an upstream is, since when, why, and when it is asked again."""
+    """Format an upstream's state, its duration and reason, and the time of the next attempt."""
     reason, state = clean(upstream["reason"]), clean(upstream.get("state", ""))
     if not state or state == "well":
         return reason
@@ -225,7 +225,7 @@ def _upstream_trouble(upstream: ServedUpstream) -> str:
 
 
 def _shared_budget_lines(status: Status) -> list[str]:
-    """What is used of the budgets above the subsystems' own: the groups' and everyone's."""
+    """Format the use of the shared budgets: those of groups, and the one of all."""
     own = {subsystem["name"] for subsystem in status["subsystems"]}
     shared = {scope: windows for scope, windows in status["budgets"].items() if scope not in own}
     texts = {scope: limits.fullest(windows) for scope, windows in shared.items()}
@@ -233,7 +233,7 @@ def _shared_budget_lines(status: Status) -> list[str]:
 
 
 def event_line(event: Event) -> str:
-    """One event."""
+    """Format one event as a line."""
     fields = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
     about = f" {clean(event['subsystem'])}" if event["subsystem"] else ""
     return f"{event['id']:>6}  {clean(event['at'])}  {clean(event['kind'])}{about}  {fields}".rstrip()
@@ -261,7 +261,7 @@ def explain_lines(explanation: Explanation, style: Style = PLAIN, *, evidence: b
 
 
 def explain_summary(explanation: Explanation) -> list[str]:
-    """At most five lines: what is true now (else how it began), the last decision, and what came of the steps."""
+    """Return up to five lines: the present state (else the beginning), the last decision, the results of its steps."""
     chain, now = explanation["chain"], [clean(one["line"]) for one in explanation.get("summary", ())]
     decided = [link for link in chain if link["kind"] == "rule"][-1:]
     told = [f"decided {_at(link)}" for link in decided]
@@ -279,7 +279,7 @@ def _at(link: Link) -> str:
 
 
 def _steps_line(results: Sequence[Link]) -> list[str]:
-    """How many steps are done, and the first that is not; nothing where there were none."""
+    """Count the steps that are done and name the first that is not; empty if there were no steps."""
     open_ones = [clean(link["text"]) for link in results if link["fields"].get("state") != DONE]
     if not results:
         return []
@@ -289,7 +289,7 @@ def _steps_line(results: Sequence[Link]) -> list[str]:
 
 
 def _reason_of_step(link: Link) -> str:
-    """Why a subsystem was held, which is in the step's arguments alone."""
+    """Return the reason of a hold, which stands only in the step's arguments."""
     reason = link["fields"].get("arguments", {}).get("reason", "") if link["kind"] == "step" else ""
     return f": {clean(reason)}" if reason else ""
 
@@ -315,7 +315,7 @@ def phase_lines(phase: PhaseAnswer, style: Style = PLAIN) -> list[str]:
 
 
 def result_lines(result: Result) -> list[str]:
-    """What became of an order."""
+    """Format the results of an order."""
     about = clean(result.get("subsystem", "")) or "host"
     texts = [clean(text) for text in result.get("results", [])] or ["done"]
     phase = clean(result.get("phase", ""))
@@ -323,7 +323,7 @@ def result_lines(result: Result) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = PLAIN) -> list[str]:
-    """Columns as wide as what stands in them; the last one runs free."""
+    """Format columns as wide as their widest cell; the last column is not padded."""
     cells = [
         [
             cut(clean(cell), WIDE if style.wide else MAX_CELL if i < len(row) - 1 else 200)
@@ -352,7 +352,7 @@ def progress(value: Progress | None) -> str:
 
 
 def hold(value: Hold, characters: int = HOLD_CHARACTERS) -> str:
-    """How firmly it is held, and why."""
+    """Format a hold: its rung and its reason."""
     if value["rung"] == "open":
         return "-"
     reason = clean(value["reason"])

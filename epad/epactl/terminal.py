@@ -1,4 +1,4 @@
-"""Where `epactl` writes: data to stdout, talk to stderr, questions only to a person."""
+"""Write data to stdout, messages to stderr, and questions only to a person."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Terminal:
             self._err.flush()
 
     def is_person(self) -> bool:
-        """Whether there is someone to ask."""
+        """Tell if a person can be asked: both stdin and stderr are terminals."""
         return self._in.isatty() and self._err.isatty()
 
     def confirm(self, question: str) -> bool:

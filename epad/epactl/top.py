@@ -1,4 +1,4 @@
-"""One screen of `epactl top`: the ladder, the subsystems, the bars, the last events. Pure: JSON in, lines out."""
+"""Lay out one screen of `epactl top`: phases, subsystems, bars, newest events. Pure: JSON in, lines out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATES = {"running": "green", "failed": "red", "hung": "red", "quarantined": "y
 
 
 def screen(status: Status, events: Sequence[Event], size: tuple[int, int], style: Style = PLAIN) -> list[str]:
-    """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
+    """Lay out at most `size` (columns, rows); the last line counts the lines that do not fit."""
     columns, rows = size
     make = _narrow if columns < NARROW_COLUMNS else _wide
     lines = make(status, columns, style)
@@ -104,7 +104,7 @@ def _sentence(status: Status) -> str:
 
 
 def _folded(text: str, columns: int, indent: str = "") -> list[str]:
-    """Fold text over as many lines as it takes, so that its end, which says what to do, is not cut off.
+    """Fold text over as many lines as it needs, so that its end with the advice is not cut off.
 
     A word longer than a line is broken; lines after the first begin with `indent`.
     """
@@ -169,7 +169,7 @@ def _event(event: Event) -> str:
 
 
 def fullest(windows: Mapping[str, Use]) -> tuple[float | None, str]:
-    """How full the fullest limit is, and the words for it; None without a limit."""
+    """Return the ratio of the fullest limit and its text; None without a limit."""
     ratios = [
         w["used"] / w["limit"] for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT
     ]

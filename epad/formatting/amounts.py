@@ -1,4 +1,4 @@
-"""Budgets as text: what is used of a limit, in the limit's own unit; and amounts as people type them."""
+"""Format budgets as text, in each limit's own unit, and read amounts as people type them."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def fullest(windows: Mapping[str, Use]) -> str:
 
 
 def every(windows: Mapping[str, Use]) -> str:
-    """Every limit there is."""
+    """Format every limit that is set."""
     return ", ".join(used_of_limit(name, w) for name, w in windows.items() if w["limit"]) or "-"
 
 
 def used_of_limit(name: str, window: Use) -> str:
-    """One limit: `1500/6000 per minute`, `$0.12/$5.00 per day`, `3/60 requests per minute`, `2/8 in flight`."""
+    """Format one limit: `1500/6000 per minute`, `$0.12/$5.00 per day`, `3/60 requests per minute`, `2/8 in flight`."""
     used, limit = window["used"], window["limit"]
     if name == IN_FLIGHT:
         return f"{used}/{limit} in flight"

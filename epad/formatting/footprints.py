@@ -10,7 +10,7 @@ _GIB = 1 << 30
 
 
 def memory(subsystem: Subsystem) -> str:
-    """What it takes, and of how much where it has a limit."""
+    """Format the memory in use, and its limit if there is one."""
     taken, most = subsystem.get("memory_bytes"), subsystem.get("memory_max_bytes")
     if taken is None:
         return "-"
@@ -18,7 +18,7 @@ def memory(subsystem: Subsystem) -> str:
 
 
 def cpu(subsystem: Subsystem) -> str:
-    """Of one core, lately: 100 % is one core kept busy."""
+    """Format the recent use of CPU; 100 % is one busy core."""
     cores = subsystem.get("cpu_cores")
     return "-" if cores is None else f"{100 * cores:.0f}%"
 

@@ -13,7 +13,7 @@ _SHOWN_FORECAST_SECONDS = 86_400
 
 
 def gpu_lines(gpus: Sequence[Gpu]) -> list[str]:
-    """One line a GPU; what is old is said to be old before anything else is said."""
+    """Format one line a GPU; a reading that is old begins with that word."""
     return [_gpu_line(gpu) for gpu in gpus]
 
 

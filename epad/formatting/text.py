@@ -1,4 +1,4 @@
-"""Text for people: durations, and what a terminal may be shown."""
+"""Format text for people: durations, and strings that are safe to print on a terminal."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def clean(text: object) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Text no longer than so many characters, with dots for what is left out."""
+    """Cut text to a number of characters; dots stand for the rest."""
     return text if len(text) <= width else text[: width - 3] + "..."

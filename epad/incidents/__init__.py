@@ -1,1 +1,1 @@
-"""What is wrong and who is held, in sentences that are worded in one place."""
+"""Word troubles and holds as sentences, in one place."""

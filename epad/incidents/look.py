@@ -1,4 +1,4 @@
-"""One look at what is wrong and who is held: the facts of the decider at one moment, in sentences.
+"""Word the troubles and holds of one moment, from the facts of the decider.
 
 When a thing ends is asked of the assessor and of the transition table.
 """
@@ -44,7 +44,7 @@ Upstreams = Callable[[], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """What ends a hold: `at` is infinity where no time does, and `text` says it."""
+    """Names the end of a hold: `at` is infinity if no time ends it, and `text` describes it."""
 
     at: float
     text: str
@@ -53,9 +53,9 @@ class _Ending:
 
 
 class IncidentLook:
-    """Words what the decider knows at one moment: make another one for the next.
+    """Words the decider's facts at one moment; each moment needs a new one.
 
-    What is asked of the decider is asked once, however many subsystems are told of.
+    The decider is asked once, regardless of the number of subsystems.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class IncidentLook:
         return {(a.key.probe, a.key.subsystem): a for a in self._decider.assessor.active}
 
     def of(self, subsystem: str) -> Sentence | None:
-        """How a subsystem is held, why, until when, and what to do; None if it is not."""
+        """Return the hold of a subsystem, its reason, its end, and the command; None if it is not held."""
         if subsystem not in self._told:
             self._told[subsystem] = self._of(subsystem)
         return self._told[subsystem]
@@ -104,7 +104,7 @@ class IncidentLook:
         )
 
     def ends_at(self, subsystem: str) -> float | None:
-        """When the last thing that holds a subsystem lets go by itself (monotonic); None if no time does."""
+        """Return when the last hold on a subsystem ends by itself (monotonic); None if none does by time."""
         endings = [self._ending(subsystem, hold) for hold in self._reasons.get(subsystem, [])]
         at = max((ending.at for ending in endings), default=inf)
         return at if isfinite(at) else None
@@ -127,11 +127,11 @@ class IncidentLook:
         return "" if sentence is None else sentence.line
 
     def current(self) -> list[Sentence]:
-        """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
+        """Return a sentence for every trouble and hold: subsystems, the host, the upstreams, then those who wait."""
         return [*self._troubles(), *together(self._waiting())]
 
     def about(self, subject: str | None) -> list[Sentence]:
-        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        """Return the sentences about a subsystem, the host, the present phase, or (None) everything."""
         phase = self.phase()
         if subject is None or subject == self._decider.phase:
             return [*([phase] if phase is not None else ()), *self.current()]
@@ -142,7 +142,7 @@ class IncidentLook:
         return [one for one in (sentence, self.of(root) if root else None) if one is not None]
 
     def headline(self) -> str:
-        """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
+        """Say all of it in one line: the condition of the phase itself, every trouble, and the waiting subsystems."""
         phase = self.phase()
         lines = [one.line for one in (*([phase] if phase is not None else ()), *self._troubles())]
         waiting = [one.who for one in self._waiting()]
@@ -160,11 +160,11 @@ class IncidentLook:
         return [*together(own), *self._unheld(), *self._silent_upstreams()]
 
     def _waiting(self) -> list[Sentence]:
-        """Those who are held through no fault of their own."""
+        """Return the sentences of those who are held through no fault of their own."""
         return [sentence for cause, sentence in self._held() if cause not in _OWN]
 
     def phase(self) -> Sentence | None:
-        """What the phase does, until when, and the command that ends it; None where each subsystem's line says it."""
+        """Return the phase's action, its end, and the command for that; None if the subsystems' lines say it all."""
         decider, phase = self._decider, self._decider.phase
         if phase is Phase.LIFEBOAT:
             who = "everything is saved and stopped"
@@ -187,7 +187,7 @@ class IncidentLook:
         return f"recovery attempt {incident.attempts} of {self._decider.attempts_allowed} {under_way}"
 
     def _recovered(self, phase: Phase) -> str:
-        """What a recovery works on, and why."""
+        """Name the targets of a recovery, and the reasons."""
         if phase is not Phase.RECOVERY:
             return ""
         targets = self._decider.recovering.items()
@@ -201,7 +201,7 @@ class IncidentLook:
         return f"{row.destination} follows by itself {self._at(at)} if nothing else is found"
 
     def _waits_for(self) -> str:
-        """What must end before any time counts."""
+        """Name the trouble that must end before any time counts."""
         incident = self._decider.incident
         if incident.attempt_running:
             return "goes on by itself once it has ended"
@@ -345,7 +345,7 @@ def _short(reason: str) -> str:
 
 
 def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) -> str:
-    """What ends the firmest hold; and who holds on after that."""
+    """Describe the end of the firmest hold, and the holds that remain after it."""
     later = dict.fromkeys(
         HOLDERS[hold.cause]
         for hold, ending in zip(reasons[1:], endings[1:], strict=True)
@@ -359,7 +359,7 @@ def _until(first: _Ending, reasons: Sequence[Hold], endings: Sequence[_Ending]) 
 
 
 def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
-    """The commands that let go at once, all of those that it takes; where they are not enough, what tells why."""
+    """Name all commands that release it at once; if they are not enough, the command that explains why."""
     commands = list(dict.fromkeys(ending.do for ending in endings))
     if first.by_itself:
         commands = next(([do] for do in commands if not ends_it(do)), commands)
@@ -367,6 +367,6 @@ def _do(first: _Ending, endings: Sequence[_Ending]) -> str:
 
 
 def _is_open(anomaly: Anomaly, holds: Mapping[str, Hold]) -> bool:
-    """Whether an anomaly is of nobody who is held."""
+    """Tell if an anomaly belongs to no held subsystem."""
     hold = holds.get(anomaly.key.subsystem)
     return hold is None or hold.rung is Rung.OPEN

@@ -1,4 +1,4 @@
-"""What is wrong and who is held, in sentences that are worded in one place (`epad/incidents/sentence.py`).
+"""Word troubles and holds as sentences, in one place (`epad/incidents/sentence.py`).
 
 Everything that tells a person of a trouble asks here: `of` for one subsystem, `current` for all, `headline` for the
 one line above them. Reads memory only.
@@ -37,7 +37,7 @@ class IncidentReport:
         return IncidentLook(self._decider, self._clock, self._upstreams, self._zone)
 
     def of(self, subsystem: str) -> Sentence | None:
-        """How a subsystem is held, why, until when, and what to do; None if it is not."""
+        """Return the hold of a subsystem, its reason, its end, and the command; None if it is not held."""
         return self.look().of(subsystem)
 
     def line_of(self, subsystem: str) -> str:
@@ -45,19 +45,19 @@ class IncidentReport:
         return self.look().line_of(subsystem)
 
     def phase(self) -> Sentence | None:
-        """What the phase does, until when, and the command that ends it; None where each subsystem's line says it."""
+        """Return the phase's action, its end, and the command for that; None if the subsystems' lines say it all."""
         return self.look().phase()
 
     def current(self) -> list[Sentence]:
-        """Everything that is wrong or held now: own troubles, the host's, the upstreams', then those who wait."""
+        """Return a sentence for every trouble and hold: subsystems, the host, the upstreams, then those who wait."""
         return self.look().current()
 
     def about(self, subject: str | None) -> list[Sentence]:
-        """What is to be said now of a subsystem, the host, the present phase, or (None) of everything."""
+        """Return the sentences about a subsystem, the host, the present phase, or (None) everything."""
         return self.look().about(subject)
 
     def headline(self) -> str:
-        """Say all of it in one line: what the phase itself waits for, every trouble, and who waits meanwhile."""
+        """Say all of it in one line: the condition of the phase itself, every trouble, and the waiting subsystems."""
         return self.look().headline()
 
     def observe(self, metrics: Metrics) -> None:

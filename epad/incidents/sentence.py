@@ -1,4 +1,4 @@
-"""The one line by which every hold and every trouble is told: who, why, until when, and what to do.
+"""Word every hold and every trouble as one line: the subject, the reason, the end, and the command.
 
 `epactl status`, `explain` and `top`, the page, systemd's status line, the refused client and a notification all show
 these, so none of them words a trouble of its own. Pure: `epad/incidents/report.py` gathers the facts.
@@ -29,10 +29,10 @@ _PLURAL = (
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One trouble. Each part is a clause without its full stop, and may be empty but for `who`.
+    """Holds one trouble. Each part is a clause without its full stop, and may be empty but for `who`.
 
-    `what` is the verb ("is frozen"), `since` a time as `moment` writes it, `until` what ends it, and when, `do` the
-    command or the advice. `by_itself` says that it ends without anybody doing anything.
+    The verb ("is frozen") is `what`, `since` a time as `moment` writes it, `until` the condition and time of the end,
+    `do` the command or the advice. `by_itself` tells if it ends without anyone's action.
     """
 
     who: str
@@ -76,7 +76,7 @@ class Sentence:
 
 
 def ends_it(do: str) -> bool:
-    """Whether a command ends a trouble or a hold at once; what else there is to do is advice."""
+    """Tell if a command ends a trouble or a hold at once; anything else is advice."""
     return do.startswith(_ENDS_IT)
 
 
@@ -106,7 +106,7 @@ def names(who: Sequence[str]) -> str:
 
 
 def together(sentences: Iterable[Sentence]) -> list[Sentence]:
-    """Tell of several at once what is true of each of them in the same words, so that no clause stands twice."""
+    """Join sentences that share clauses, so that no clause stands twice."""
     merged: dict[tuple[str, ...], list[Sentence]] = {}
     for one in sentences:
         # A command names its subsystem, so `do` differs where all else is the same.

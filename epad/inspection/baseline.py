@@ -1,4 +1,4 @@
-"""What is remembered of a store's last sound look: the copy, its digest, and whether the file has rested since."""
+"""Remember a store's last sound look: the copy, its digest, and its rest since."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Kind = Literal["sqlite", "jsonl", "opaque"]
 class Baseline(Struct, frozen=True):
     """A store as it was when it was last found sound.
 
-    `signature` is empty where the file did not hold still. `blocks` are digests of its bytes on the disk, so
-    that what changes while nobody writes is found, wherever it is. `note` is what could not be judged, and why.
+    `signature` is empty if the file did not hold still. `blocks` are digests of its bytes on the disk, so that a change
+    without a writer is found anywhere. `note` names the parts that could not be judged, and the reason.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Baseline(Struct, frozen=True):
 
 
 def signature(path: Path) -> str:
-    """What the file system says of a store's files; it changes with every write, and not with rot."""
+    """Return the file system's marks of a store's files; they change with every write, and not with rot."""
     parts = []
     for suffix in ("", "-wal", "-journal"):
         try:
@@ -61,7 +61,7 @@ def signature(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file. Raises OSError where that cannot be seen, which says nothing about the file."""
+    """Tell if there is a file. Raises OSError if that cannot be seen, which tells nothing about the file."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -69,7 +69,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_on_its_disk(path: Path, was: str) -> bool:
-    """Whether the place of a file that is gone lies on the file system that its signature `was` of."""
+    """Tell if the place of a missing file lies on the file system that its signature `was` of."""
     if not was:
         return True
     place = next(parent for parent in path.absolute().parents if parent.exists())
@@ -77,12 +77,12 @@ def is_on_its_disk(path: Path, was: str) -> bool:
 
 
 def is_settled(path: Path) -> bool:
-    """Whether nothing was written to it just now. A time ahead of the clock says nothing."""
+    """Tell if the file was not written just now. A time ahead of the clock tells nothing."""
     return newest_age_seconds(path) * 1e9 > SETTLED_NS
 
 
 def newest_age_seconds(path: Path) -> float:
-    """How long ago the file system says it was last written; 0 where it is not there, or was written ahead of now."""
+    """Return the seconds since the last write; 0 if the file is missing, or was written ahead of now."""
     try:
         ages = [time.time_ns() - part.stat().st_mtime_ns for part in _files(path)]
     except OSError:
@@ -102,7 +102,7 @@ def block_digests(path: Path) -> bytes:
 
 
 def differing_block(before: bytes, after: bytes) -> int | None:
-    """The first block that is not what it was; None if all are."""
+    """Return the first block that differs; None if all are equal."""
     if before == after:
         return None
     for at in range(0, min(len(before), len(after)), DIGEST_BYTES):
@@ -112,7 +112,7 @@ def differing_block(before: bytes, after: bytes) -> int | None:
 
 
 def load_baseline(home: Path) -> Baseline | None:
-    """What was remembered; None where there is nothing, or nothing that can be relied on."""
+    """Return the remembered baseline; None if there is none, or none that can be relied on."""
     try:
         digest, _, encoded = (home / BASELINE_FILE).read_bytes().partition(b"\n")
         if hashlib.sha256(encoded).hexdigest().encode() != digest:
@@ -123,7 +123,7 @@ def load_baseline(home: Path) -> Baseline | None:
 
 
 def save_baseline(home: Path, baseline: Baseline, disk: Disk) -> None:
-    """Make the candidate the last sound copy, and remember what was seen of it. Raises OSError.
+    """Make the candidate the last sound copy, and remember its marks. Raises OSError.
 
     A crash between the two renames leaves a copy that its baseline does not know, which is none.
     """

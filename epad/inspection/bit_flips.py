@@ -1,7 +1,7 @@
 """Telling a flipped bit from an edit: two texts, or two pages, that differ in exactly one bit.
 
-A program that edits leaves more behind than one bit: a length, a version, a second byte. Where a single bit is
-what an edit could be (a digit counted up, a letter made large), it counts as one.
+A program that edits leaves more behind than one bit: a length, a version, a second byte. A single bit that an edit
+could explain (a digit counted up, a letter made large) counts as an edit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def one_bit(before: bytes, after: bytes) -> int | None:
 
 
 def is_flip(before: bytes, after: bytes, *, is_text: bool, has_edits: bool, is_vouched: bool) -> bool:
-    """Whether a changed value was changed by no program.
+    """Tell if a changed value was changed by no program.
 
     `has_edits` says that values of this kind were seen to be edited in place; `is_vouched`, that the row's own
     version says that nobody has changed it.
@@ -37,7 +37,7 @@ def is_flip(before: bytes, after: bytes, *, is_text: bool, has_edits: bool, is_v
 
 
 def _is_text(value: bytes, at: int) -> bool:
-    """Whether it is still text that a person could have written."""
+    """Tell if it is still text that a person could have written."""
     try:
         value.decode()
     except UnicodeDecodeError:

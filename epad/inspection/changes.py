@@ -1,4 +1,4 @@
-"""What has changed between the last sound copy of a database and a new one: pages first, then rows.
+"""Compare the last sound copy of a database with a new one: pages first, then rows.
 
 Pages that are the same need no look, so the cost follows the changes and one pass over the bytes.
 """
@@ -26,7 +26,7 @@ _HEADER_COUNTERS = (range(24, 48), range(92, 100))
 
 @dataclass(slots=True)
 class Changes:
-    """What was found: faults as (kind, detail), and the tables whose values are edited in place.
+    """Holds the faults found as (kind, detail), and the tables whose values are edited in place.
 
     `left_out` are tables whose rows could not be compared here, and why.
     """
@@ -96,7 +96,7 @@ def compare(connection: apsw.Connection, good: Path, copy: Path, edited: set[str
 
 
 def _owners(connection: apsw.Connection) -> Mapping[int, str]:
-    """Which table each page belongs to, those of its indexes included; only pages that hold rows.
+    """Map each page to its table, those of its indexes included; only pages that hold rows.
 
     The others, free pages and the inner ones of a tree, hold numbers that moving rows about may change by a bit.
     """
@@ -145,7 +145,7 @@ def _changed_rows(connection: apsw.Connection, table: Table) -> Iterator[tuple[A
 
 
 def _is_vouched(table: Table, cells: list[list[Any]]) -> bool:
-    """Whether the row has a version, and it is what it was."""
+    """Tell if the row has a version, and it is unchanged."""
     if not table.version:
         return False
     _, old, _, new = cells[table.columns.index(table.version)]

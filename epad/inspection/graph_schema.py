@@ -1,4 +1,4 @@
-"""What a foreign SQLite database is a graph of: the tables and columns that memory servers use, found by name."""
+"""Recognise the graph in a foreign SQLite database: the tables and columns that memory servers use, by name."""
 
 from __future__ import annotations
 

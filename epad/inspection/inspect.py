@@ -1,9 +1,9 @@
 """Child process: one look at a store that other programs write.
 
-`python -m epad.inspection.inspect PATH HOME KIND SHRINK_RATIO [--accept]`. HOME keeps the last sound copy. A store that
-nobody has written to since is compared with it byte for byte; one that was written to is copied in one piece, and
-the copy is judged: its structure, the rules of a graph, and what has changed in it that no program changes. One that is
-just being written is looked at again before anything is said against it; what cannot be judged here is named.
+`python -m epad.inspection.inspect PATH HOME KIND SHRINK_RATIO [--accept]`. HOME keeps the last sound copy. A store
+without a write since then is compared with it byte for byte; one with a write is copied in one piece, and the copy is
+judged: its structure, the rules of a graph, and changes that no program makes. A store that is just being written is
+looked at again before a fault is reported; the parts that cannot be judged here are named.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ ACCEPT = "--accept"
 
 
 class Look(Struct, frozen=True):
-    """What one look has shown. `error` is why nothing could be seen: unknown is not broken.
+    """Holds the result of one look. `error` is why nothing could be seen: unknown is not broken.
 
-    Each fault is its kind (rot, flip, structure, schema, rule, shrink, missing) and a sentence. `how` is `at rest`
-    where the bytes were compared, `copy` where a copy was judged. `note` names what could not be judged, and why;
-    `is_opaque` says that nothing of it could, here: the error says why.
+    Each fault is its kind (rot, flip, structure, schema, rule, shrink, missing) and a sentence. `how` is `at rest` if
+    the bytes were compared, `copy` if a copy was judged. `note` names the parts that could not be judged, and the
+    reason; `is_opaque` tells that none could, and `error` has the reason.
     """
 
     how: str = ""
@@ -83,10 +83,10 @@ def look(
     accept: bool = False,
     patience: Patience | None = None,
 ) -> Look:
-    """Look, again if the store is just being written, until what is wrong is a fact.
+    """Look, again if the store is just being written, until a fault is certain.
 
-    What is found sound becomes the copy that the next look compares with. With `accept` a person has said that the
-    store is right as it is, whatever it has been before.
+    A store found sound becomes the copy that the next look compares with. With `accept` a person has declared the store
+    right as it is, regardless of its past.
     """
     home.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
 
@@ -105,7 +105,7 @@ def look(
 
 
 def copy_faults(copy: Path, home: Path) -> Iterator[str]:
-    """What is wrong with a checkpoint's copy of a store, held against the last sound copy; nothing if there is none."""
+    """Yield the faults of a checkpoint's copy of a store, compared with the last sound copy; none if there is none."""
     baseline = load_baseline(home)
     if baseline is None or baseline.kind == "opaque":
         return
@@ -186,9 +186,9 @@ def _judge_copy(path: Path, home: Path, baseline: Baseline | None, kind: str, sh
 
 
 def _compare_bytes_only(path: Path, home: Path, known: Baseline | None, before: str, why: str) -> Look:
-    """Say that a store cannot be judged here; once it rests, remember its bytes, so that rot is found all the same.
+    """Report that a store cannot be judged here; once it rests, remember its bytes, so that rot is still found.
 
-    What was once judged keeps its last sound copy: this one may be worse.
+    A store that was once judged keeps its last sound copy: this one may be worse.
     """
     candidate, size = home / CANDIDATE_FILE, path.stat().st_size
     seen = Look("copy", size_bytes=size, error=f"cannot judge {path}: {why}", is_opaque=True)
@@ -213,11 +213,11 @@ def _rest_of(path: Path, before: str) -> tuple[str, bytes]:
 
 
 class _DamagedError(Exception):
-    """The store cannot be read as what it is."""
+    """The store cannot be read in its own format."""
 
 
 def _take_copy(path: Path, candidate: Path, kind: str, baseline: Baseline | None) -> Kind:
-    """Copy the store, and say what it is.
+    """Copy the store, and return its kind.
 
     Raises _DamagedError, CannotJudgeError, SourceError, DestinationError.
     """

@@ -1,4 +1,4 @@
-"""What a copy of a store comes to, held against the last sound copy. Nothing here touches the store itself."""
+"""Judge a copy of a store, compared with the last sound copy. Nothing here touches the store itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CannotJudgeError(Exception):
 
 
 class Judgement(Struct):
-    """Faults, each its kind and a sentence; what was counted; and what was left out because it is unknown here."""
+    """Holds the faults, each its kind and a sentence; the counts; and the parts left out as unknown here."""
 
     faults: list[tuple[str, str]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)

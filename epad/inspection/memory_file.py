@@ -23,7 +23,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(slots=True)
 class MemoryFile:
-    """What a file says. `unreadable` are the numbers of lines that are no JSON object."""
+    """Holds the contents of a file. `unreadable` are the numbers of lines that are no JSON object."""
 
     entities: list[JsonObject] = field(default_factory=list)
     relations: list[JsonObject] = field(default_factory=list)
@@ -70,7 +70,7 @@ def tally_memory(memory: MemoryFile) -> Tally:
 
 
 def compare_memory(good: MemoryFile, now: MemoryFile, edited: set[str]) -> Changes:
-    """Compare what is said of each entity, in its order, and the ends of relations."""
+    """Compare the observations of each entity, in order, and the ends of relations."""
     changes = Changes(edited=set(edited))
     before = {str(entity.get("name")): entity for entity in good.entities}
     for entity in now.entities:

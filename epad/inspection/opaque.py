@@ -1,4 +1,4 @@
-"""Stores that cannot be judged here at all: what tells them from damaged ones.
+"""Tell stores that cannot be judged here at all from damaged ones.
 
 An encrypted database has no header, or one with ciphertext behind it; one of a later SQLite says so in its header.
 """
@@ -25,14 +25,14 @@ NO_HEADER = "it has no SQLite header and no lines of JSON: encrypted, or of anot
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file without SQLite's header may be lines of JSON, a few of them damaged. Raises OSError."""
+    """Tell if a file without SQLite's header may be lines of JSON, a few of them damaged. Raises OSError."""
     sample = _sample(path)
     readable = len(sample.decode(errors="ignore").encode())
     return b"\0" not in sample and readable >= _MOSTLY * len(sample)
 
 
 def why_unreadable(path: Path, *, was_readable: bool) -> str:
-    """Why a database that SQLite does not take for one need not be damaged; empty if it is. Raises OSError.
+    """Say why a file that SQLite rejects need not be damaged; empty if it is. Raises OSError.
 
     One that `was_readable` before has been damaged since, unless it asks for a newer SQLite.
     """
@@ -48,7 +48,7 @@ def why_unreadable(path: Path, *, was_readable: bool) -> str:
 
 
 def _is_ciphertext(sample: bytes) -> bool:
-    """Whether every byte value is about as frequent as any other."""
+    """Tell if every byte value is about as frequent as any other."""
     if len(sample) < LEAST_BYTES:
         return False
     entropy = -sum(n / len(sample) * math.log2(n / len(sample)) for n in Counter(sample).values())

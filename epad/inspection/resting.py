@@ -29,7 +29,7 @@ _LARGEST_PAGE = 1  # 65,536 as its two bytes have it
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a file must rest before what is wrong with it is believed, and how long that is waited for.
+    """Sets how long a file must rest before its faults are believed, and how long that is waited for.
 
     A file that somebody holds open for writing, or that is shorter than its own header says, is being written: it
     must rest as long as is waited at most.
@@ -41,7 +41,7 @@ class Patience:
 
 
 class Seen(Protocol):
-    """What one look has shown: its faults, each a kind and a sentence."""
+    """Holds the faults of one look, each a kind and a sentence."""
 
     @property
     def faults(self) -> tuple[tuple[str, str], ...]: ...
@@ -53,7 +53,7 @@ S = TypeVar("S", bound=Seen)
 def look_until_sure(
     look_once: Callable[[], S], path: Path, never_rests: Callable[[str], S], patience: Patience
 ) -> S:
-    """Look until nothing is wrong, or what is wrong is a fact; `never_rests` says that neither could be had."""
+    """Look until there is no fault, or it is certain; `never_rests` reports that neither was reached."""
     watch = _Watch(path, patience)
     while True:
         rested_before = watch.rested_seconds()
@@ -78,7 +78,7 @@ class _Watch:
         self._history: list[tuple[str, str]] = []
 
     def has_changed(self) -> bool:
-        """Take in what the file is now, and say whether it is another than it was."""
+        """Take in the present state of the file, and tell if it differs from the last."""
         now = signature(self._path)
         changed = now != self._state
         if changed:
@@ -93,11 +93,11 @@ class _Watch:
         return watched if self._was_seen_to_change else max(watched, newest_age_seconds(self._path))
 
     def is_fact(self, rested_before: float) -> bool:
-        """Whether the file had rested for long enough before the look, and still does."""
+        """Tell if the file had rested for long enough before the look, and still does."""
         return not self.has_changed() and self._is_enough(rested_before)
 
     def is_committed_fact(self, faults: tuple[tuple[str, str], ...]) -> bool:
-        """Whether commit after commit has shown the same fault: its writer keeps to SQLite's locks."""
+        """Tell if commit after commit has shown the same fault: its writer keeps to SQLite's locks."""
         self._history.append((": ".join(faults[0]), _commit_mark(self._path)))
         last = self._history[-SAME_LOOKS:]
         marks, texts = {mark for _, mark in last if mark}, {text for text, _ in last}
@@ -130,7 +130,7 @@ class _Watch:
 
 
 def is_held_for_writing(path: Path) -> bool:
-    """Whether a process that we may look into has it open for writing."""
+    """Tell if a process that we may look into has it open for writing."""
     try:
         status = path.stat()
     except OSError:
@@ -176,7 +176,10 @@ def _declared_bytes(header: bytes) -> int:
 
 
 def _commit_mark(path: Path) -> str:
-    """What a commit changes: the counter in the header, or the write-ahead log. Empty where it is no database."""
+    """Return the marks that a commit changes: the counter in the header, or the write-ahead log.
+
+    Empty for no database.
+    """
     header = _header(path)
     if not header.startswith(SQLITE_MAGIC):
         return ""

@@ -1,4 +1,4 @@
-"""What must hold in a knowledge graph, counted: how many rows break each rule, and how many rows there are."""
+"""Count the rows that break each rule of a knowledge graph, and the rows there are."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FEW_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Rows by table, and the number of rows that break each rule; a rule with none broken is in it too.
+    """Counts rows by table, and the rows that break each rule; a rule that none breaks is in it too.
 
-    `unread` are tables that are there and could not be counted, `left_out` what could not be asked, and why.
+    `unread` are tables that exist and could not be counted, `left_out` the checks that could not be made, and why.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def _foreign_keys(connection: apsw.Connection) -> Iterator[tuple[str, int]]:
 
 
 def rule_faults(before: Tally, now: Tally) -> Iterator[tuple[str, str]]:
-    """What has ceased to hold. A rule that was broken in the last sound copy is not this store's rule."""
+    """Yield the rules that have ceased to hold. A rule broken in the last sound copy is not this store's rule."""
     for rule, count in now.broken.items():
         if count and before.broken.get(rule) == 0:
             yield "rule", f"{count} row(s) break a rule that held before: {rule}"

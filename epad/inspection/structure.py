@@ -1,4 +1,4 @@
-"""Whether a copy of a database is whole, also where this process lacks what only its own program has.
+"""Check that a copy of a database is whole, even if this process lacks parts that only its own program has.
 
 A collation, a function, a tokenizer or a newer syntax that is missing here says nothing about the file. The parts that
 need it are left out, and named; their trees are still read page by page, which needs no SQL of theirs.
@@ -28,14 +28,14 @@ _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 
 @dataclass(slots=True)
 class Structure:
-    """What is wrong with a copy, and what could not be judged here, with the reason."""
+    """Holds the faults of a copy, and the parts that could not be judged here, with the reason."""
 
     faults: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
 def open_copy(copy: Path, *, lenient: bool = False) -> apsw.Connection:
-    """Open a copy so that looking at it leaves nothing beside it; `lenient` reads what can be read of its schema."""
+    """Open a copy so that looking at it leaves nothing beside it; `lenient` reads the readable part of its schema."""
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"{copy.absolute().as_uri()}?immutable=1", flags=flags)
     connection.pragma("trusted_schema", 0)
@@ -91,7 +91,7 @@ def _by_parts(copy: Path, check: str, why: str) -> Structure:
 
 
 def _trees(loose: apsw.Connection, quoted: str) -> list[str]:
-    """What is wrong with the pages of a table and its indexes, whatever their order is for its own program."""
+    """Return the faults of the pages of a table and its indexes, in any order its own program may use."""
     try:
         lines = _lines(loose, f"PRAGMA quick_check({quoted})")
     except apsw.SQLError:
@@ -125,7 +125,7 @@ def _called(texts: Iterable[str]) -> set[str]:
 
 
 def _is_unknown_syntax(copy: Path, message: str) -> bool:
-    """Whether the schema is readable text throughout, so that only its syntax, or what it names, is unknown here."""
+    """Tell if the schema is readable text throughout, so that only its syntax, or a name in it, is unknown here."""
     if "malformed database schema" not in message or message.endswith(_SCHEMA_DAMAGE):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Every file that `epad install` writes, as a value: where it lies, what stands in it. Pure.
+"""List every file that `epad install` writes, as a value: its path and its contents. Pure.
 
 Each begins with a line that bears the digest of the rest. A file whose digest does not fit is somebody's own work by
 now: it is neither replaced nor removed.
@@ -43,7 +43,7 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of the installed system; `path` is where it lies there."""
+    """Describes one file of the installed system; `path` is its place there."""
 
     path: str
     body: str
@@ -52,18 +52,18 @@ class File:
 
     @property
     def text(self) -> str:
-        """What is written: the mark, then the body."""
+        """Return the contents of the file: the mark, then the body."""
         return f"{self.comment} {_MARK}{_digest(self.body)}\n{self.body}"
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a file is as `epad install` wrote it, in this version or in another."""
+    """Tell if a file is unchanged since `epad install` wrote it, in this version or another."""
     first, _, rest = text.partition("\n")
     return first.partition(_MARK)[2] == _digest(rest)
 
 
 def first_files() -> list[File]:
-    """What makes user epad, whose number others hold."""
+    """Return the files that create the user epad, whose number the other files need."""
     return [File(SYSUSERS, _shipped("epad.sysusers")), File(TMPFILES, _shipped("epad.tmpfiles"))]
 
 
@@ -81,7 +81,7 @@ def service_files(program: Path, user_number: int, units: Sequence[str], manual:
 
 
 def every_path() -> list[str]:
-    """All that is ever written and is removed again, the unit last: it is what the others are for."""
+    """Return every path that is written and removed again; the unit comes last, since the others serve it."""
     files = [*first_files(), *service_files(Path("/epad"), 0, ["any.service"], "")]
     return [file.path for file in files]
 

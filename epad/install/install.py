@@ -1,6 +1,6 @@
-"""`epad install` and `epad uninstall`: refuse, or do it step by step and say what comes next.
+"""Install and uninstall epad as a service: refuse, or work step by step and name the next step.
 
-Doing it twice is doing it once; doing it with another epad is an upgrade. What a person has changed is left alone.
+A second run changes nothing; a run of another version upgrades. Files that a person has changed are left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT = ("/etc/epad", "/var/lib/epad", "/var/log/epad")
 
 
 def install(target: Target, program: Path, manual: str, *, now: bool = False) -> None:
-    """Write what makes epad a service, and start it if `now`. Raises InstallError, OSError."""
+    """Write the files that make epad a service, and start it if `now`. Raises InstallError, OSError."""
     _check_rights(target, "install")
     if target.is_this_machine:
         _check_systemd()
@@ -45,7 +45,7 @@ def install(target: Target, program: Path, manual: str, *, now: bool = False) ->
 
 
 def uninstall(target: Target) -> None:
-    """Stop the service and remove what `install` wrote; configuration, state and user stay. Raises InstallError."""
+    """Stop the service and remove the files of `install`; configuration, state and user stay. Raises InstallError."""
     _check_rights(target, "uninstall")
     runs = target.is_this_machine and Path("/run/systemd/system").is_dir()
     if target.at(files.UNIT).exists() and (runs or not target.is_this_machine):

@@ -15,11 +15,11 @@ Tell = Callable[[str], None]
 
 
 class InstallError(Exception):
-    """Nothing, or nothing more, can be done; the message names thing, place and fix."""
+    """The installation cannot go on; the message names the thing, the place and the fix."""
 
 
 def run_tool(command: Sequence[str]) -> None:
-    """Run one of systemd's tools. Raises InstallError with what it said."""
+    """Run one of systemd's tools. Raises InstallError with its output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -31,7 +31,7 @@ def run_tool(command: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to, with which hands; `rehearsal` tells everything and does nothing."""
+    """Names the place to install to and the tools to use; a `rehearsal` tells everything and does nothing."""
 
     root: Path
     tell: Tell
@@ -40,15 +40,15 @@ class Target:
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether the manager that runs here is the one that is installed for."""
+        """Tell if the running service manager is the one that is installed for."""
         return self.root == Path("/")
 
     def at(self, path: str) -> Path:
-        """Where a path of the installed system is from here."""
+        """Return a path of the installed system as seen from here."""
         return self.root / path.lstrip("/")
 
     def say(self, verb: str, text: str) -> None:
-        """One line: what, and with what."""
+        """Print one line: a verb and its object."""
         self.tell(f"{'would ' if self.rehearsal and verb in _DEEDS else ''}{verb:<7} {text}")
 
     def write(self, file: File) -> None:
@@ -109,7 +109,7 @@ class Target:
                 place.parent.rmdir()
 
     def changed_by_hand(self, paths: Sequence[str]) -> list[Path]:
-        """Those that are there and are not as they were written."""
+        """Return the existing files that differ from those written."""
         places = [self.at(path) for path in paths]
         return [place for place in places if place.exists() and not is_untouched(read(place))]
 
@@ -132,7 +132,7 @@ _DEEDS = frozenset({"write", "link", "remove", "run"})
 
 
 def _leads(place: Path) -> Path | None:
-    """Where a symbolic link leads; None if it is none."""
+    """Return the target of a symbolic link; None if the path is no link."""
     return place.readlink() if place.is_symlink() else None
 
 

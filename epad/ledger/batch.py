@@ -23,14 +23,17 @@ _INSERTS = {
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Where the next record goes: after `seq`, resting on `link`."""
+    """Points to the end of the chain: after `seq`, continuing `link`."""
 
     seq: int = 0
     link: bytes = GENESIS
 
 
 def rows_of(entries: Sequence[Entry], tail: Tail, stamp: Stamp) -> list[Values]:
-    """The rows that come after `tail`. Raises ValueError, OverflowError, TypeError for what cannot be written."""
+    """Build the rows that come after `tail`.
+
+    Raises ValueError, OverflowError, TypeError for an entry that cannot be written.
+    """
     sequence, link, wall_ns = tail.seq, tail.link, stamp.wall_ns
     rows: list[Values] = []
     for entry in entries:
@@ -55,5 +58,5 @@ def insert(connection: apsw.Connection, rows: Sequence[Values]) -> None:
 
 
 def tail_of(rows: Sequence[Values]) -> Tail:
-    """Where the next record goes after these."""
+    """Return the tail after these rows."""
     return Tail(rows[-1][0], rows[-1][7])

@@ -1,4 +1,4 @@
-"""What the file says of itself beside its records: its schema, the notes of its seals, its marks.
+"""Check the file's notes about itself beside its records: its schema, the notes of its seals, its marks.
 
 All of it can be made again. So that a change is noticed, the schema is compared with the code's own, and a digest
 over seals and marks stands among the marks; each transaction that changes them renews it, unless it was wrong.
@@ -38,7 +38,7 @@ Schema = dict[bytes, bytes]
 
 
 def catalogue_faults(connection: apsw.Connection, *, full: bool = False) -> list[Fault]:
-    """Whether schema, seals and marks are what was written; with `full`, whether their pages are sound, too."""
+    """Check schema, seals and marks against the written ones; with `full`, check their pages, too."""
     try:
         return [
             Fault(0, FaultKind.CATALOGUE, f"{what} is not what was written")
@@ -102,7 +102,7 @@ def _own_schema() -> Schema:
 
 
 def _schema(connection: apsw.Connection) -> Schema:
-    """As stored, but for the quotes that SQLite puts around a table that was renamed."""
+    """Return the stored schema, without the quotes that SQLite puts around a table that was renamed."""
     rows = fetch(connection, _SCHEMA)
     return {
         name: sql.replace(b'TABLE "record"(', b"TABLE record(", 1)
@@ -140,7 +140,7 @@ def _renew(connection: apsw.Connection) -> None:
 
 
 def _mend_schema(connection: apsw.Connection) -> None:
-    """Write the code's own text over what says something else of the same name."""
+    """Restore the code's own definition of any table or index that differs."""
     there = _schema(connection)
     wrong = {name: sql for name, sql in _own_schema().items() if there.get(name, sql) != sql}
     if not wrong:

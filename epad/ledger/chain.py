@@ -1,4 +1,4 @@
-"""Whether rows are what was written: each against its own hashes and against the record before it."""
+"""Check rows against their own hashes and against the record before."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_FAULTS = 100
 
 
 class FaultKind(StrEnum):
-    """What is wrong with a record."""
+    """Names the kinds of a record's damage."""
 
     BODY = "body"
     LEAF = "leaf"
@@ -196,7 +196,7 @@ class Walker:
         self._blind = item.last is None
 
     def _examine(self, row: Row, sequence: int) -> None:
-        """Name what is wrong with a row, or find that it only follows damage."""
+        """Name the fault of a row, or note that it only follows damage."""
         lost = row.body is None and self._is_lost(sequence, sequence)
         of_body = leaf_hash(row.body) if isinstance(row.body, bytes) else None
         by_leaf = isinstance(row.leaf, bytes) and self._rests(row, sequence, row.leaf)
@@ -230,7 +230,7 @@ class Walker:
                 self._add(FaultKind.COLUMN, f"its column {column} is not what its body says it should be")
 
     def _rests(self, row: Row, sequence: int, leaf: bytes) -> bool:
-        """Whether the row's link follows from the record before it by this leaf."""
+        """Tell if the row's link follows from the record before it by this leaf."""
         return any(row.link == link_hash(link, sequence, leaf) for link in self._links)
 
     def _links_after(self, row: Row, sequence: int, *, unknown: bool) -> tuple[bytes, ...]:
@@ -259,7 +259,7 @@ class Walker:
 
 
 def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
-    """Whether these rows are `first` and following, resting on `link`, and every column is as it was written.
+    """Tell if these rows are `first` and following, continue `link`, and have every column unaltered.
 
     Column by column, since a call and a tuple a row cost more than its hashes do.
     """
@@ -279,7 +279,7 @@ def are_sound(rows: Sequence[Values], first: int, link: bytes) -> bool:
 def _are_copies(
     seqs: Values, bodies: Values, turns: Values, kinds: Values, subsystems: Values, walls: Values
 ) -> bool:
-    """Whether the columns are what the bodies say. What has no column is vouched for by the leaf alone."""
+    """Tell if the columns equal the bodies' values. A value without a column is covered by the leaf alone."""
     if max(kinds) > Kind.CLOSED:
         said = [columns_of(decode(seq, body)) for seq, body in zip(seqs, bodies, strict=True)]
         return said == list(zip(turns, kinds, subsystems, walls, strict=True))
@@ -299,7 +299,7 @@ def walker_at(connection: apsw.Connection, first: int) -> Walker:
 
 
 def differing_column(row: Row) -> str | None:
-    """The first copied column that is not what the body says. Raises RecordError."""
+    """Return the first copied column that differs from the body. Raises RecordError."""
     record = decode(row.seq, row.body)  # type: ignore[arg-type]
     turn, kind, subsystem, wall_ns = columns_of(record)
     if row.mistyped:

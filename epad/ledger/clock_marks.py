@@ -39,7 +39,7 @@ class ClockMarks:
         self._jumped = asyncio.Event()
 
     async def load(self) -> Marks:
-        """Every boot's newest reading. Raises DatabaseError."""
+        """Return every boot's newest reading. Raises DatabaseError."""
         query = "SELECT boot_id, wall_ns, monotonic_ns FROM clock_mark"
         rows = await self._database.read(lambda connection: fetch(connection, query))
         return {boot_id: Stamp(wall_ns, boot_id, monotonic_ns, 0) for boot_id, wall_ns, monotonic_ns in rows}

@@ -1,4 +1,4 @@
-"""What callers say of a turn; the ledger adds number, time and epoch itself."""
+"""Define the callers' entries about a turn; the ledger adds number, time and epoch itself."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class CloseTurn(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the ledger itself adds to a record."""
+    """Holds the values that the ledger itself adds to a record."""
 
     wall_ns: int
     boot_id: str

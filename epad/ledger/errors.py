@@ -1,4 +1,4 @@
-"""What may go wrong with the turn ledger."""
+"""Define the errors of the turn ledger."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ class HeadError(LedgerError):
 
 
 class SegmentError(LedgerError):
-    """A sealed segment is not what was sealed."""
+    """A sealed segment has changed since it was sealed."""

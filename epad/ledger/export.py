@@ -59,13 +59,13 @@ def newest_records(connection: apsw.Connection, count: int) -> Iterator[Shown]:
 
 
 def record_at(connection: apsw.Connection, sequence: int) -> Shown | None:
-    """One record, None where there is none."""
+    """Return one record, or None if there is none."""
     row = row_at(connection, sequence)
     return _shown(row, trimmed_through(connection)) if row is not None else None
 
 
 def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
-    """One span for each turn that has ended, then one for each that has not."""
+    """Yield one span for each turn that has ended, then one for each that has not."""
     open_turns: dict[str, TurnOpened] = {}
     for shown in records_from(connection, 1):
         match shown.record:

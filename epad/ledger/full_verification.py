@@ -1,4 +1,4 @@
-"""The whole check: every record, every sealed segment, and what the one says of the other."""
+"""Check everything: every record, every sealed segment, and each against the other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def verify_everything(
 
 
 def check_segments(path: Path, places: Places, progress: Progress | None = None) -> SegmentsReport:
-    """All segments, against the database's seals where it can be read. Raises LedgerUnavailableError."""
+    """Check all segments, against the database's seals if it can be read. Raises LedgerUnavailableError."""
     try:
         connection = open_reader(path)
     except LedgerUnavailableError:
@@ -47,7 +47,10 @@ def check_segments(path: Path, places: Places, progress: Progress | None = None)
 
 
 def _check_sums(path: Path, places: Places, report: Report, *, full: bool) -> list[Fault]:
-    """The sums kept at the newest seals: signed, and what the records come to. Of damaged ones nothing can be said."""
+    """Check the sums kept at the newest seals: signed, and equal to the records' sums.
+
+    Damaged records allow no check.
+    """
     if report.faults:
         return []
     verifier = verifier_at(places.anchor)

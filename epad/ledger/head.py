@@ -1,4 +1,4 @@
-"""Heads: the ledger's signed statements of how long it was and what it said, in the form of C2SP checkpoints.
+"""Sign heads: the ledger's statements of its length and contents, in the form of C2SP checkpoints.
 
 A head is text that a person can read, any tool can verify, and that says by its `link` the same of the chain
 as its root says of the tree: comparing links needs no tree, proving a record to a stranger needs no chain.
@@ -28,7 +28,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """That after `size` records the tree had this root, and the chain this link."""
+    """States that after `size` records the tree had this root, and the chain this link."""
 
     size: int
     root: bytes
@@ -37,7 +37,7 @@ class Head:
     origin: str = ORIGIN
 
     def text(self) -> str:
-        """What is signed: origin, size and root as C2SP has them, then lines of our own."""
+        """Return the signed text: origin, size and root as C2SP has them, then lines of our own."""
         return (
             f"{self.origin}\n{self.size}\n{_encode(self.root)}\n"
             f"link {_encode(self.link)}\ntime {self.wall_ns}\n"
@@ -61,7 +61,7 @@ class Signer:
         return self.sign_text(head.text())
 
     def sign_text(self, text: str) -> str:
-        """Any text as a signed note; its first line must say what it is, so that none passes for another."""
+        """Sign any text as a note; its first line must name its kind, so that none passes for another."""
         signature = _key_id(self._public) + self._private.sign(text.encode()).signature
         return f"{text}\n{_SIGNATURE_LINE}{ORIGIN} {_encode(signature)}\n"
 
@@ -104,7 +104,7 @@ class Verifier:
 
 
 def is_key(line: str) -> bool:
-    """Whether this is a public key as C2SP writes it, with the id that belongs to it."""
+    """Tell if this is a public key as C2SP writes it, with its right id."""
     try:
         _public_key(line)
     except HeadError:

@@ -1,4 +1,4 @@
-"""What signed heads say of the records: whether the end is there, and whether it is the same history."""
+"""Compare signed heads with the records: check that the end is there, and that it is the same history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is wrong with the whole, and how many records at the end no head speaks of."""
+    """Holds the faults of the whole, and the number of records at the end that no head covers."""
 
     faults: tuple[Fault, ...] = ()
     unanchored: int = 0
@@ -64,7 +64,7 @@ def judge(connection: apsw.Connection, heads: Heads, last: int) -> Judgement:
 
 
 def _was_anchored(connection: apsw.Connection) -> bool:
-    """Whether this ledger once had heads, so that none at all is worth a word."""
+    """Tell if this ledger once had heads, so that none at all deserves a report."""
     try:
         return bool(fetch(connection, "SELECT 1 FROM meta WHERE key = 'anchored'"))
     except (apsw.SQLError, *DAMAGE):
@@ -72,7 +72,7 @@ def _was_anchored(connection: apsw.Connection) -> bool:
 
 
 def is_other_history(connection: apsw.Connection, head: Head) -> bool:
-    """Whether the record that a head ends with is whole and another than was signed; damage is no fork."""
+    """Tell if the record at a head's end is whole and differs from the signed one; damage is no fork."""
     if head.size == 0 or head.link in (links := links_before(connection, head.size + 1)) or not links:
         return False
     try:
@@ -102,7 +102,7 @@ class HeadTree:
                 self._compare()
 
     def row(self, item: Row | Unreadable, expected: int) -> None:
-        """A row that is not plainly sound; what is missing before it counts as lost."""
+        """Take in a row that is not plainly sound; missing ones before it count as lost."""
         if isinstance(item, Unreadable):
             return
         self.leaves(LOST_LEAF for _ in range(self._frontier.size + 1, max(expected, item.seq)))
@@ -128,7 +128,7 @@ class HeadTree:
 def index_faults(
     connection: apsw.Connection, *, checked: int | None = None, last: int = 0, full: bool = False
 ) -> list[Fault]:
-    """Whether the indexes have an entry for each row; with `full`, whether each entry is right, too.
+    """Check that the indexes have an entry for each row; with `full`, that each entry is right, too.
 
     `checked` is how many rows up to record `last` were just read, which saves counting them.
     """

@@ -1,4 +1,4 @@
-"""What is kept beside the records: heads of what was committed, segments of what is old enough."""
+"""Keep heads of committed records, and segments of old ones, beside the records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Enqueue = Callable[[Callable[[], Any]], None]
 
 
 class Keeping:
-    """Follows the writer, on its thread; what takes long is done in threads beside it."""
+    """Follows the writer, on its thread; long work is done in threads beside it."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Keeping:
 
     @property
     def trouble(self) -> str:
-        """Why heads or segments are not kept, or empty."""
+        """Say why heads or segments are not kept; empty if they are."""
         reasons = (self._appender.withheld, self.unwitnessed, self._seal_error)
         return "; ".join(reason for reason in reasons if reason)
 
@@ -102,7 +102,7 @@ class Keeping:
             self._sealing.start()
 
     def end(self) -> None:
-        """Write the last head; end what runs beside."""
+        """Write the last head; end the threads beside."""
         if self._keeper is not None:
             self.committed(log=True)
             self._keeper.stop()
@@ -111,7 +111,7 @@ class Keeping:
             self._sealing.join()
 
     def mend(self, report: Report) -> None:
-        """Repair what stands beside the records, on the writer's thread. Raises LedgerError."""
+        """Repair the files beside the records, on the writer's thread. Raises LedgerError."""
         kinds = {fault.kind for fault in report.faults}
         if FaultKind.FORKED in kinds:
             self._appender.withhold(report.words())
@@ -129,7 +129,7 @@ class Keeping:
             self.committed(log=True)
 
     def _mend_segments(self) -> None:
-        """Write again, from the records, the segments that differ from what was sealed."""
+        """Write again, from the records, the segments that differ from their seals."""
         connection = open_reader(self._path)
         try:
             trimmed = trimmed_through(connection)
@@ -156,7 +156,7 @@ class Keeping:
         return waiting >= self._config.seal_records or (old and waiting > 0)
 
     def _seal(self, last: int) -> None:
-        """In a thread of its own, from the disk: what is copied is what would be read back."""
+        """Seal records in a thread of its own, from the disk: a copy has the bytes that would be read back."""
         seal: Seal | None = None
         sums: KeptSums | None = None
         trim: Trim | None = None

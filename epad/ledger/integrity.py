@@ -1,4 +1,4 @@
-"""The ledger read back, in a thread of its own: what the integrity probe asks and what recovery repairs."""
+"""Read the ledger back in a thread of its own, for the integrity probe, and repair it for a recovery."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MENDED_BESIDE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LedgerStatus:
-    """What is known of the ledger's health; `unchecked` records have not been read back since the start."""
+    """Holds the ledger's known health; `unchecked` records have not been read back since the start."""
 
     records: int
     verdict: str
@@ -45,10 +45,10 @@ class LedgerStatus:
 
 
 class Integrity:
-    """Runs the scrubber, remembers its verdict, and repairs what it found.
+    """Runs the scrubber, remembers its verdict, and repairs the faults it found.
 
-    That the ledger's file, or one of those `beside` it, is no longer found by its name is a fault too, and so is
-    that a page of those is not what was written.
+    It is a fault, too, if the ledger's file, or one of those `beside` it, is no longer found by its name, or if a page
+    of those has changed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Integrity:
 
     @property
     def faults(self) -> int:
-        """How many faults are known and not repaired."""
+        """Return how many faults are known and not repaired."""
         return len(self._last.faults) if self._last else 0
 
     async def check(self) -> LedgerCheck:
@@ -97,7 +97,7 @@ class Integrity:
     async def verify_all(self, *, full: bool = False) -> Report:
         """Check every record and every segment; for the nightly job. Raises LedgerError.
 
-        What it finds stays found: the next tick does not know better.
+        Its findings stay: the next tick does not know better.
         """
 
         def work() -> Report:
@@ -111,7 +111,7 @@ class Integrity:
         return await self._run(work)
 
     async def repair(self, copies: Sequence[Path]) -> RepairOutcome:
-        """Repair what is damaged from these copies, and look afresh. Raises LedgerError.
+        """Repair the damage from these copies, and check afresh. Raises LedgerError.
 
         A report lists at most 100 faults, so it is done again until nothing more can be put right.
         """

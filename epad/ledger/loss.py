@@ -1,7 +1,7 @@
-"""Records that signed heads vouch for and the ledger lacks when it is opened: deleted, put back from an older copy.
+"""Find records that signed heads cover and the ledger lacks at its opening: deleted, or an older copy was put back.
 
-What was in them is not known, so nobody knows what was spent. Until they are back, or a person says that they are lost,
-no turn is opened. Both is noted in a file beside the ledger, for people too.
+Their contents are unknown, and so is the spent amount. Until they are back, or a person declares them lost, no turn is
+opened. Both are noted in a file beside the ledger, for people too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Missing(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """One line for a person."""
+        """Describe them in one line for a person."""
         return (
             f"records {self.first} to {self.last} of the ledger were signed and are gone, so nothing is forwarded: "
             "put the newest checkpoint back (`epactl checkpoint restore`), or give them up with "
@@ -38,7 +38,8 @@ class Missing(Struct, frozen=True):
 class Accepted(Struct, frozen=True):
     """Records that a person has given up, and when; it has the clocks of a record.
 
-    `what` names what was given up beside records, `epad/ledger/starts.py` says; without any records they are 0 to 0.
+    Anything given up beside records is named by `what` (see `epad/ledger/starts.py`); without any records they are 0 to
+    0.
     """
 
     first: int
@@ -56,7 +57,7 @@ class _Noted(Struct, frozen=True):
 
 
 class Losses:
-    """What a ledger has lost, as its file says. Every method raises LedgerUnavailableError."""
+    """Holds a ledger's losses, read from its file. Every method raises LedgerUnavailableError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,7 +69,7 @@ class Losses:
         self._write(replace(noted, missing=Missing(min(before.first, first), max(before.last, last))))
 
     def missing(self, connection: apsw.Connection) -> Missing | None:
-        """What is missing and not given up; None once all of it is back."""
+        """Return the missing records that were not given up; None once all are back."""
         missing = self._read().missing
         if missing is None:
             return None
@@ -83,7 +84,7 @@ class Losses:
         return None
 
     def accept(self, reason: str, stamp: Stamp, what: str = "") -> Missing | None:
-        """Give up what is missing, and `what` beside it, on a person's word; which records that were."""
+        """Give up the missing records, and `what` beside them, on a person's word; return those records."""
         noted = self._read()
         missing = noted.missing
         if missing is None and not what:
@@ -94,7 +95,7 @@ class Losses:
         return missing
 
     def accepted(self) -> tuple[Accepted, ...]:
-        """What was ever given up, oldest first."""
+        """Return everything that was ever given up, oldest first."""
         return self._read().accepted
 
     def _read(self) -> _Noted:

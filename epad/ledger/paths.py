@@ -1,4 +1,4 @@
-"""Where the ledger keeps what is not its database: its key, its heads, its sealed segments."""
+"""Resolve the ledger's paths beside its database: its key, its heads, its sealed segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANY_STARTS = b'{"count":-1}\n'
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where they are. `losses` says what is missing.
+    """Holds the paths. `losses` is the file of missing records.
 
     `witness` is a copy of the newest head outside of the state directory: it knows that there was a ledger when all of
     that is gone.
@@ -30,7 +30,7 @@ class Places:
 
     @classmethod
     def under(cls, state: Path, environment: Mapping[str, str]) -> Places:
-        """As the daemon has them: in its state directory, the key from systemd where it gives one."""
+        """Return the daemon's paths: in its state directory, the key from systemd if it gives one."""
         credentials = environment.get("CREDENTIALS_DIRECTORY", "")
         given = Path(credentials, KEY_FILE)
         key = given if credentials and given.is_file() else state / "keys" / KEY_FILE
@@ -38,7 +38,7 @@ class Places:
 
 
 def witness_of(state: Path) -> Path:
-    """Where the copy of the newest head is: with the logs of a service, else beside the state directory."""
+    """Return the path of the copy of the newest head: with the logs of a service, else beside the state directory."""
     if state.parent == Path("/var/lib"):
         return Path("/var/log", state.name, "ledger-witness")
     return state.with_name(f".{state.name}.witness")

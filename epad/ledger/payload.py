@@ -27,14 +27,14 @@ def keep_payload(connection: apsw.Connection, payload: bytes, wall_ns: int) -> b
 
 
 def kept_payload(connection: apsw.Connection, digest: bytes) -> bytes | None:
-    """The payload of this hash; None where it is not kept, or is no longer what it was."""
+    """Return the payload of this hash; None if it is not kept, or has changed."""
     rows = fetch(connection, "SELECT codec, body FROM payload_kept WHERE hash = ?", (digest,))
     payload = _unpacked(*rows[0]) if rows else None
     return payload if payload is not None and sha256(payload).digest() == digest else None
 
 
 def prune_payloads(connection: apsw.Connection, before_wall_ns: int, max_bytes: int) -> int:
-    """Drop what was kept before then, and the oldest of the rest beyond `max_bytes`; how many went."""
+    """Drop payloads of before then, and the oldest of the rest beyond `max_bytes`; return their number."""
     connection.execute("DELETE FROM payload_kept WHERE wall_ns < ?", (before_wall_ns,))
     gone = connection.changes()
     connection.execute(
@@ -68,7 +68,7 @@ def payload_faults(connection: apsw.Connection) -> list[Fault]:
 
 
 def drop_damaged_payloads(connection: apsw.Connection) -> int:
-    """Take what cannot be trusted away; how many went. A pruned payload and a lost one are the same to replay."""
+    """Drop untrustworthy payloads; return their number. To replay, a pruned payload and a lost one are the same."""
     gone = 0
     rows = fetch(connection, "SELECT rowid, CAST(hash AS BLOB), codec, CAST(body AS BLOB) FROM payload_kept")
     for rowid, digest, codec, body in rows:

@@ -1,4 +1,4 @@
-"""What the ledger tells about the past: read from bodies, which the chain vouches for, not from copies."""
+"""Query the past: read from bodies, which the chain covers, not from copied columns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Spend:
 
 
 def spending_since(connection: apsw.Connection, wall_ns: int) -> list[Spend]:
-    """Closed turns by what they were charged, and the others by all that was reserved for them.
+    """Return closed turns by their charge, and the others by their whole reservation.
 
     A turn whose closing record is damaged counts as one that never closed: spending is never guessed low.
     """

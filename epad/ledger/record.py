@@ -1,4 +1,4 @@
-"""What a record says, its bytes, and how records are chained.
+"""Define a record's contents and bytes, and the chain of records.
 
 A body is a MessagePack array whose first element names format and kind. Bytes are hashed as stored: nothing
 is ever encoded again to be checked. Fields may be added at the end, with a default; any other change gives a kind
@@ -34,7 +34,7 @@ Span = tuple[int, int]
 
 
 class Kind(IntEnum):
-    """What a record is; the numbers are on disk and never change."""
+    """Names the kind of a record; the numbers are on disk and never change."""
 
     OPENED = 1
     CLOSED = 2
@@ -44,7 +44,7 @@ class Kind(IntEnum):
 
 
 class Outcome(StrEnum):
-    """How a turn ended."""
+    """Names the end of a turn."""
 
     DONE = "done"
     FAILED = "failed"
@@ -53,7 +53,7 @@ class Outcome(StrEnum):
 
 
 class UsageSource(StrEnum):
-    """Where the charged tokens come from: the upstream's usage, our own count, or the whole reservation."""
+    """Names the source of the charged tokens: the upstream's usage, our own count, or the whole reservation."""
 
     USAGE = "usage"
     COUNTED = "counted"
@@ -67,11 +67,11 @@ def _tag(kind: Kind, form: int) -> int:
 class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 2)):
     """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
 
-    What has a column of its own stands first, for a check reads no further: 0.55 M records a second, not 0.47
+    The fields with a column of their own stand first, for a check reads no further: 0.55 M records a second, not 0.47
     (bench/ledger.py).
 
-    `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0.
-    `path` is the gateway's, so that a lost turn can be asked again; records of before it have none.
+    `reserved_microusd` is the most that it can cost, in micro-USD; records from before there was money read 0. `path`
+    is the gateway's, so that a lost turn can be asked again; earlier records have none.
     """
 
     turn: str
@@ -92,7 +92,7 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
 
 
 class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED, 2)):
-    """A turn has ended and this is what it cost, in tokens and micro-USD. `http_status` is 0 without an answer."""
+    """Records a turn's end and its cost, in tokens and micro-USD. `http_status` is 0 without an answer."""
 
     turn: str
     subsystem: str
@@ -210,7 +210,7 @@ class _Head(Struct, frozen=True, array_like=True, gc=False):
 
 
 class OpenedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 2)):
-    """What has a column of its own, of a TurnOpened."""
+    """Holds the fields of a TurnOpened that have a column."""
 
 
 class ClosedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED, 2)):
@@ -242,12 +242,12 @@ def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
 
 
 def leaf_hash(body: bytes) -> bytes:
-    """What a body is vouched for by."""
+    """Return the hash that covers a body."""
     return sha256(LEAF_PREFIX + body).digest()
 
 
 def leaf_hashes(bodies: Iterable[bytes]) -> list[bytes]:
-    """Of many. Raises TypeError."""
+    """Return the leaf hashes of many bodies. Raises TypeError."""
     hashes: list[bytes] = []
     for body in bodies:
         leaf = _begin_leaf()
@@ -257,14 +257,17 @@ def leaf_hashes(bodies: Iterable[bytes]) -> list[bytes]:
 
 
 def link_hash(previous_link: bytes, sequence: int, leaf: bytes) -> bytes:
-    """What all records after this one rest on. It runs over leaves: a lost body breaks nothing behind it."""
+    """Return the hash that all later records depend on. It covers leaves: a lost body breaks nothing behind it."""
     return sha256(LINK_PREFIX + previous_link + sequence.to_bytes(8, "big") + leaf).digest()
 
 
 def link_hashes(
     previous_links: Iterable[bytes], sequences: Iterable[int], leaves: Iterable[bytes]
 ) -> list[bytes]:
-    """Of many; what is short is padded, so a sound length is for the caller to see. Raises TypeError, struct.error."""
+    """Return many link hashes; short input is padded, so the caller must check lengths.
+
+    Raises TypeError, struct.error.
+    """
     hashes: list[bytes] = []
     for packed in map(_pack_link, previous_links, sequences, leaves):
         link = _begin_link()

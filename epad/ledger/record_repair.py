@@ -1,4 +1,4 @@
-"""Which bytes of a damaged record are those once written: a decision over rows, the chain and copies."""
+"""Decide which bytes of a damaged record are the original ones, from rows, the chain and copies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Copy(Protocol):
 
 @dataclass(slots=True)
 class Mended:
-    """What to write, and what it means. `absent` are lost records of which not even a leaf is known."""
+    """Holds the bytes to write, and their meaning. `absent` are lost records without even a known leaf."""
 
     changes: dict[int, Parts] = field(default_factory=dict)
     restored: list[int] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Mender:
                 yield copy.name, row
 
     def _is_rested_on(self, sequence: int, link: bytes) -> bool:
-        """Whether the record after this one follows from `link`; the writer vouches for the newest."""
+        """Tell if the record after this one follows from `link`; the writer vouches for the newest."""
         if sequence == self._tail.seq:
             return link == self._tail.link
         after = self._rows.get(sequence + 1)

@@ -1,7 +1,7 @@
-"""Putting damaged records right from copies of the ledger, as far as the chain vouches for the copies.
+"""Repair damaged records from copies of the ledger, as far as the chain covers the copies.
 
-Nothing is chained anew and nothing is deleted: what is replaced goes to `quarantine` first, what cannot be
-restored keeps its leaf and link so that the chain behind it still verifies, and the repair is itself a record.
+Nothing is chained anew and nothing is deleted: a replaced row goes to `quarantine` first, an unrestorable one keeps its
+leaf and link so that the chain behind it still verifies, and the repair is itself a record.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Survey:
 def repair(
     appender: Appender, report: Report, sources: Sequence[Path], segments: Path | None = None
 ) -> RepairOutcome:
-    """Repair what `report` names; on the writer's thread. Raises LedgerUnavailableError, changing nothing.
+    """Repair the faults in `report`; on the writer's thread. Raises LedgerUnavailableError, changing nothing.
 
     A fault that remains is one that this cannot mend: two histories that disagree are not made one here.
     """
@@ -72,7 +72,7 @@ def repair(
 
 
 def _records(fault: Fault, last: int) -> range:
-    """The records that a fault is about. What ends the ledger is a gap as soon as there is a record behind it."""
+    """Return the records that a fault is about. An end of the ledger is a gap once there is a record behind it."""
     if fault.kind in BESIDE:
         return range(0)
     return range(fault.seq, min(fault.last_seq, last) + 1)
@@ -162,7 +162,7 @@ class _Writing:
         _make_indexes(connection)
 
     def _anew(self, connection: apsw.Connection) -> None:
-        """Copy what can be read, keeping the damaged table beside it.
+        """Copy the readable rows, and keep the damaged table beside them.
 
         Reading is another connection's: a statement that meets a malformed page spoils its own transaction.
         """
@@ -180,7 +180,7 @@ class _Writing:
         _make_indexes(connection)
 
     def _prepare(self, connection: apsw.Connection) -> None:
-        """Keep what will be replaced, and drop the indexes: SQLite changes no row that they do not match."""
+        """Keep the rows to be replaced, and drop the indexes: SQLite changes no row that they do not match."""
         wall_ns = self.appender.stamp().wall_ns
         for sequence in self.mended.changes:
             row = self.survey.rows.get(sequence)

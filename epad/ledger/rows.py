@@ -118,7 +118,7 @@ def first_moment(connection: apsw.Connection) -> int | None:
 
 
 def row_at(connection: apsw.Connection, sequence: int) -> Row | None:
-    """One row by its number. Raises what DAMAGE lists."""
+    """Return one row by its number. Raises the errors in DAMAGE."""
     rows = _rows_from(connection, sequence, 1)
     return rows[0] if rows and rows[0].seq == sequence else None
 
@@ -126,7 +126,7 @@ def row_at(connection: apsw.Connection, sequence: int) -> Row | None:
 def read_rows(
     connection: apsw.Connection, first: int, chunk_rows: int = CHUNK_ROWS
 ) -> Iterator[Row | Unreadable]:
-    """Every row from `first` on, in file order, stepping over what cannot be read."""
+    """Yield every row from `first` on, in file order, stepping over unreadable ones."""
     for item in read_chunks(connection, first, chunk_rows):
         if isinstance(item, list):
             yield from (Row(*values) for values in item)
@@ -137,7 +137,7 @@ def read_rows(
 def read_chunks(
     connection: apsw.Connection, first: int, chunk_rows: int = CHUNK_ROWS
 ) -> Iterator[list[Values] | Row | Unreadable]:
-    """Every row from `first` on: as lists of raw rows, and one by one around what is damaged."""
+    """Yield every row from `first` on: as lists of raw rows, and one by one around damage."""
     position = first
     while True:
         begun = position
@@ -164,7 +164,7 @@ def read_chunks(
 
 
 def _in_chunks(connection: apsw.Connection, position: int, chunk_rows: int) -> Iterator[list[Values]]:
-    """Raw rows of one statement. Raises what DAMAGE lists, and UnicodeDecodeError."""
+    """Yield raw rows of one statement. Raises the errors in DAMAGE, and UnicodeDecodeError."""
     cursor = connection.execute(_ROWS_FROM, (position, max(chunk_rows, STATEMENT_ROWS)))
     try:
         while rows := list(islice(cursor, chunk_rows)):

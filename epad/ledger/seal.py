@@ -1,4 +1,4 @@
-"""Sealing: which records go into the next segment, and whether those sealed are still what they were."""
+"""Seal records into segments, and check sealed ones against their records."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from epad.storage.database import fetch
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Copies records into the next segment. What is damaged is not sealed: the copy must be better than that."""
+    """Copies records into the next segment. Damaged ones are not sealed: the copy must be better than that."""
 
     directory: Path
     signer: Signer
 
     def seal(self, connection: apsw.Connection, last: int, wall_ns: int) -> Seal | None:
-        """Seal what is not, up to record `last`; None where nothing is left. Raises SegmentError, OSError."""
+        """Seal the unsealed records up to `last`; None if there are none. Raises SegmentError, OSError."""
         before = newest_seal(connection)
         first = before.trailer.last + 1 if before else 1
         if first > last:
@@ -93,7 +93,7 @@ def sound_frames(connection: apsw.Connection, first: int, last: int) -> Iterator
 
 
 def _frames_at(walker: Walker, row: Row | Unreadable, last: int) -> list[Frame]:
-    """The next record and what is lost before it. Raises SegmentError unless it is sound."""
+    """Return the next record and the lost ones before it. Raises SegmentError unless it is sound."""
     before = walker.expected
     if before > last:
         return []
@@ -154,7 +154,7 @@ def _believed(digest: object, encoded: object) -> Seal | None:
 
 @dataclass(frozen=True, slots=True)
 class SegmentsReport:
-    """What hashing every segment has shown."""
+    """Holds the result of hashing every segment."""
 
     records: int
     faults: tuple[Fault, ...] = ()
@@ -212,7 +212,7 @@ def _before_first(paths: Sequence[Path], seals: dict[int, Seal], trimmed: int) -
 
 
 def all_seals(connection: apsw.Connection) -> dict[int, Seal]:
-    """Every seal the database knows and can read, by its number."""
+    """Return every readable seal of the database, by its number."""
     try:
         rows = fetch(connection, "SELECT no, CAST(sha256 AS BLOB), CAST(trailer AS BLOB) FROM seal")
     except (apsw.SQLError, *DAMAGE):

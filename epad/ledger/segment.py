@@ -36,7 +36,7 @@ SUFFIX = ".seg"
 
 
 class Trailer(Struct, frozen=True, array_like=True):
-    """What a segment says of itself: records `first` to `last`, the tree after them, the segment before."""
+    """Describes a segment: records `first` to `last`, the tree after them, the segment before."""
 
     number: int
     first: int
@@ -55,7 +55,7 @@ _decoder = msgspec.msgpack.Decoder(Trailer)
 
 
 class Frame(NamedTuple):
-    """One record; `body` is None where it was lost."""
+    """Holds one record; `body` is None if it was lost."""
 
     body: bytes | None
     leaf: bytes
@@ -92,7 +92,7 @@ def write_segment(
 ) -> Seal:
     """Write a segment in one step, durable and read-only on return; the trailer is asked for last.
 
-    Raises OSError, and what `runs` raises.
+    Raises OSError, and the errors of `runs`.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{number:08d}{SUFFIX}"
@@ -188,7 +188,7 @@ def _read(path: Path) -> bytes:
 
 
 class DatabaseCopy:
-    """A copy of the ledger's database: what a checkpoint holds."""
+    """Reads a copy of the ledger's database, as a checkpoint holds one."""
 
     def __init__(self, name: str, connection: apsw.Connection) -> None:
         self.name = name

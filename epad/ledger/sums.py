@@ -1,12 +1,12 @@
-"""What a start needs of all records up to one of them, in a size that does not grow with their number.
+"""Keep a start's needs of all records up to one of them, in a size that does not grow with their number.
 
 Totals; tokens and requests by slots of a boot's clock, as fine as the windows of budgets still tell them apart; the
-turns that are open; when each life of the daemon ended that left some; each boot's first and last reading.
+open turns; the end of each run of the daemon that left some; each boot's first and last reading.
 
-A slot is dated by its newest record, and slots are merged only where the windows' own buckets begin and end
-(epad/gateway/limits.py): in this boot every window counts what it would have counted of each record. Of former boots
-a spend counts up to one bucket longer, never shorter. How old a slot is at least is told by the boots' own clocks, not
-by the time between two boots, which the wall clock would say: a step of it drops nothing.
+A slot is dated by its newest record, and slots are merged only at the bounds of the windows' own buckets
+(epad/gateway/limits.py): in this boot every window counts the same as of each record. Of former boots a spend counts up
+to one bucket longer, never shorter. The boots' own clocks tell the least age of a slot, not the wall clock's time
+between two boots: a step of it drops nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FORM = 1
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a subsystem used, and how long ago."""
+    """Holds a subsystem's use, and its age."""
 
     subsystem: str
     age_ns: int
@@ -48,7 +48,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Everything used within a horizon, and the timeline that dates what other files say of the same time."""
+    """Holds everything used within a horizon, and the timeline that dates other files' entries of the same time."""
 
     used: list[Used]
     timeline: Timeline
@@ -56,7 +56,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a subsystem's closed turns come to."""
+    """Sums up a subsystem's closed turns."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -81,7 +81,7 @@ class Run(Struct, array_like=True):
 
 
 class Slot(Struct, array_like=True, gc=False):
-    """What was used in one span of a boot's clock: `clock_ns` is the newest record's."""
+    """Holds the use in one span of a boot's clock: `clock_ns` is the newest record's."""
 
     clock_ns: int
     tokens: int = 0
@@ -99,7 +99,7 @@ class Opened(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Sums(Struct, frozen=True, array_like=True):
-    """All of it, of records 1 to `through`, in one order: the same records give the same bytes."""
+    """Holds the sums of records 1 to `through`, in one order: the same records give the same bytes."""
 
     form: int
     through: int
@@ -158,11 +158,11 @@ class Summing:
             self._compact()
 
     def skip(self, sequence: int) -> None:
-        """Go past a record that is damaged or lost: what it said is not known."""
+        """Go past a record that is damaged or lost: its contents are not known."""
         self.through = max(self.through, sequence)
 
     def totals(self) -> dict[str, Totals]:
-        """All closed turns, by subsystem."""
+        """Return the totals of all closed turns, by subsystem."""
         return {name: Totals(*sums) for name, sums in self._totals.items()}
 
     def opened_before(self, epoch: int) -> list[Opened]:
@@ -172,7 +172,7 @@ class Summing:
     def spending(
         self, now: Stamp, horizon_ns: int, requests_ns: int, marks: Mapping[str, Stamp] | None = None
     ) -> Spending:
-        """What was used within a horizon, newest first; requests within `requests_ns`.
+        """Return the use within a horizon, newest first; requests within `requests_ns`.
 
         `marks` are newer readings of former boots' clocks than their records.
         """
@@ -185,7 +185,7 @@ class Summing:
         return Spending([one for one in used if one.age_ns <= horizon_ns], timeline)
 
     def sums(self) -> Sums:
-        """As they are now."""
+        """Return the present sums."""
         self._compact()
         return Sums(
             _FORM,
@@ -265,7 +265,7 @@ class Summing:
         return slot
 
     def _compact(self) -> None:
-        """Merge what no window tells apart any more, and sum up what none reaches."""
+        """Merge slots that no window tells apart any more, and sum up those that none reaches."""
         self._since_compacted = 0
         self._note_newest()
         later_ns = 0
@@ -329,7 +329,7 @@ def encode_sums(sums: Sums) -> bytes:
 
 
 def decode_sums(body: bytes) -> Sums:
-    """Raises RecordError for what is none, or of a form that this epad does not know."""
+    """Decode sums. Raises RecordError for other bytes, or a form unknown to this epad."""
     try:
         sums = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -1,14 +1,14 @@
-"""How long ago a record was made, which no setting of the wall clock changes.
+"""Date records by their age, which no setting of the wall clock changes.
 
-Within a boot of the machine the age comes from the clock that the records carry beside the wall clock:
-CLOCK_BOOTTIME, which nobody can set and which goes on in suspend, as a budget's minute and month do. It is the clock
-that the running windows go by, so a restart agrees with them.
+Within a boot of the machine the age comes from the clock that the records carry beside the wall clock: CLOCK_BOOTTIME,
+which no one can set and which goes on in suspend, as a budget's minute and month do. The running windows use the same
+clock, so a restart agrees with them.
 
-Between two boots nothing but the wall clock goes on. It is asked for one thing: how much time lies between the last
-reading known of a boot and the first record of the next. So a step counts only if it falls between these two. The last
-reading is a record, or a mark that was kept when the wall clock was set (clock_marks.py). What is assumed there:
-the wall clock was as right at the one as at the other. Where it went backwards, no time is taken to have passed, so
-that a spend counts for longer, never for less long.
+Between two boots only the wall clock goes on. It is used for one thing: the time between the last known reading of a
+boot and the first record of the next. So a step counts only if it falls between these two. The last reading is a
+record, or a mark that was kept when the wall clock was set (clock_marks.py). The assumption: the wall clock was as
+right at the one as at the other. If it went backwards, no time is taken to have passed, so that a spend counts for
+longer, never for less long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 
 
 class Stamped(Protocol):
-    """What every record and every stamp carries."""
+    """Holds the clocks that every record and every stamp carries."""
 
     @property
     def wall_ns(self) -> int: ...
@@ -69,7 +69,7 @@ class Timeline:
         return max(record, mark, key=lambda reading: (reading.monotonic_ns, reading.wall_ns))
 
     def age_ns(self, stamp: Stamped) -> int:
-        """Return how long ago that was; what seems to lie ahead is now."""
+        """Return the age of a stamp; one that seems to lie ahead counts as now."""
         mark = self._marks.get(stamp.boot_id)
         if mark is None:
             return max(0, self.now.wall_ns - stamp.wall_ns)

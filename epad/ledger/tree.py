@@ -20,7 +20,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Frontier:
-    """What is needed of a tree to append to it: the roots of its full subtrees, largest first."""
+    """Holds the part of a tree needed to append to it: the roots of its full subtrees, largest first."""
 
     __slots__ = ("peaks", "size")
 
@@ -68,7 +68,7 @@ class Range:
 
 
 def sibling_ranges(index: int, size: int) -> list[Range]:
-    """Whose roots prove leaf `index` of a tree of `size` leaves, from the leaf upward (RFC 6962, 2.1.1)."""
+    """Return the ranges whose roots prove leaf `index` of a tree of `size` leaves, upward (RFC 6962, 2.1.1)."""
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is not in a tree of {size}")
     siblings: list[Range] = []

@@ -23,7 +23,7 @@ class Grown:
 
 
 def grow(connection: apsw.Connection, last: int, newest: Head | None) -> Grown:
-    """The tree of records 1 to `last`. A log must never sign what contradicts the head before."""
+    """Build the tree of records 1 to `last`. A log must never sign a contradiction of the head before."""
     seal = newest_seal(connection, min(last, newest.size) if newest else last)
     grown = _grow(connection, last, newest, seal.trailer.frontier() if seal else Frontier())
     return _grow(connection, last, newest, Frontier()) if seal and grown.why_not else grown
@@ -77,7 +77,7 @@ def _grow_by_many(frontier: Frontier, rows: list[Values], last: int, newest: Hea
 def _compare(
     connection: apsw.Connection, frontier: Frontier, newest: Head | None, lost: tuple[tuple[int, int], ...]
 ) -> str:
-    """Why the tree at the newest head's size is not what was signed. Lost leaves are, once on record, no reason."""
+    """Say why the tree at the newest head's size differs from the signed one. Recorded lost leaves are no reason."""
     if newest is None or frontier.size != newest.size or frontier.root() == newest.root:
         return ""
     if any(first <= newest.size for first, _ in lost) and not is_other_history(connection, newest):

@@ -1,4 +1,4 @@
-"""What was used since a time: turns, tokens and money out of the ledger, by agent, model or day."""
+"""Sum up turns, tokens and money since a time, by agent, model or day."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLOSED_PAGE = (
 
 @dataclass(slots=True)
 class Usage:
-    """What some turns come to. Tokens and micro-USD are those charged; what is reserved belongs to open turns alone."""
+    """Sums up some turns. Tokens and micro-USD are the charged ones; reservations belong to open turns alone."""
 
     turns: int = 0
     """Ended after they were forwarded, well or not."""
@@ -67,7 +67,7 @@ class Account:
     damaged: int = 0
 
     def of(self, key: str) -> tuple[Usage, Usage]:
-        """The two places where what belongs to a key is counted."""
+        """Return the two counters for a key."""
         return self.rows.setdefault(key, Usage()), self.total
 
     def as_json(self, by: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _by_charge(row: tuple[str, Usage]) -> tuple[int, str]:
 
 
 def usage_since(connection: apsw.Connection, wall_ns: int, by: str) -> Account:
-    """What ended or was opened since a time, by `agent`, `model` or `day` (of UTC).
+    """Sum up the turns that ended or opened since a time, by `agent`, `model` or `day` (of UTC).
 
     A turn whose end is damaged counts as open, by its reservation. Raises apsw.Error where SQLite cannot read.
     """
@@ -113,7 +113,7 @@ def usage_since(connection: apsw.Connection, wall_ns: int, by: str) -> Account:
 
 
 def _closings(connection: apsw.Connection, wall_ns: int) -> Iterator[tuple[object, TurnClosed | None]]:
-    """Each closing record since a time with its turn as the row has it; None for a damaged one."""
+    """Yield each closing record since a time with its turn as the row has it; None for a damaged one."""
     last = (wall_ns - 1, 1 << 62)
     while page := fetch(connection, _CLOSED_PAGE, (*last, STATEMENT_ROWS)):
         for sequence, body, leaf, turn, _ in page:

@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 
 
 class Verdict(StrEnum):
-    """What a check came to. All but the first two stay until they are repaired."""
+    """Names the result of a check. All but the first two stay until they are repaired."""
 
     OK = "ok"
     UNANCHORED_TAIL = "unanchored_tail"
@@ -53,13 +53,13 @@ class Verdict(StrEnum):
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing that was written is known to be wrong."""
+        """Tell if no written record is known to be wrong."""
         return self in {Verdict.OK, Verdict.UNANCHORED_TAIL}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found among records `first_seq` to `last_seq`.
+    """Holds the findings of a check among records `first_seq` to `last_seq`.
 
     `tombstones` are records that a repair gave up as lost, `trimmed` those whose bodies are no longer kept;
     `unlisted` are faults beyond those named; `unanchored` are records after the newest head, for whose number nothing
@@ -151,7 +151,7 @@ def verify(
 
 
 def report_lines(report: Report) -> list[str]:
-    """A report for people, with what to do next."""
+    """Format a report for people, with the next step."""
     span = f"records {report.first_seq} to {report.last_seq}" if report.checked else "no records"
     lines = [f"{report.words()}: {report.checked} checked, {span}"]
     if report.unanchored:
@@ -195,7 +195,7 @@ class Scrubber:
 
     @property
     def unchecked(self) -> int:
-        """How many records have not been read since this began; the newest are read at each look."""
+        """Return how many records have not been read since this began; the newest are read at each look."""
         return 0 if self._rounds else max(0, self._tail_first - self._position)
 
     def check(self) -> Report:
@@ -217,11 +217,11 @@ class Scrubber:
         return replace(report, verdict=verdict_of(faults, report.unanchored), faults=faults)
 
     def remember(self, faults: Iterable[Fault]) -> None:
-        """Take over what another check has found; it stays like what this one finds."""
+        """Take over another check's findings; they stay like this one's own."""
         self._remember(faults)
 
     def forget(self) -> None:
-        """Drop what was found, after a repair. The next check looks there first."""
+        """Drop the findings, after a repair. The next check looks there first."""
         self._suspects = tuple(self._faults.values())
         self._faults.clear()
 
@@ -282,7 +282,7 @@ def _walk(
 ) -> Walker:
     """Check records `first` to `last`, or to where the rows end.
 
-    Where they end is not asked beforehand: the newest row's own number may be what is damaged.
+    The end is not asked beforehand: the newest row's own number may be damaged.
     """
     total = last or (known_last(connection) or first if progress is not None else first)
     walker = walker_at(connection, first)
@@ -310,7 +310,7 @@ def _walk(
 def _not_yet_checked(
     walker: Walker, item: list[Values] | Row | Unreadable, last: int | None, tree: HeadTree | None
 ) -> list[Row | Unreadable]:
-    """What must be looked at one by one: nothing of a list whose rows are all sound."""
+    """Return the items that must be looked at one by one: none of a list whose rows are all sound."""
     if not isinstance(item, list):
         return [item]
     if last is not None and item[-1][0] > last:

@@ -1,4 +1,4 @@
-"""What the ledger's writer is given to do: records, with who waits for each, or something else."""
+"""Define the work of the ledger's writer: records with their waiters, or another task."""
 
 from __future__ import annotations
 

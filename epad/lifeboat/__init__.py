@@ -1,1 +1,1 @@
-"""The last resort: what is saved when nothing else works, and a clean start from it."""
+"""Save the irreplaceable as the last resort, and start clean from it."""

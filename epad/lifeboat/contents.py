@@ -1,4 +1,4 @@
-"""What the first tier takes along, the small and irreplaceable first; each is read when its turn comes."""
+"""List the contents of the first tier, the small and irreplaceable first; each is read at its turn."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TailRow = tuple[int, str | None, int, str | None, int, bytes | None, bytes, byte
 
 @dataclass(frozen=True, slots=True)
 class Cargo:
-    """Where everything lies. `saved_records` is how far the newest good checkpoint's ledger reaches."""
+    """Holds the paths to save. `saved_records` is the last record in the newest good checkpoint's ledger."""
 
     state_database: Path
     ledger_database: Path
@@ -80,7 +80,7 @@ class Cargo:
             return file.read()
 
     def _open_turns(self) -> bytes:
-        """Every turn without a closing, with its request where that is kept."""
+        """Return every turn without a closing, with its request if that is kept."""
         with contextlib.closing(open_reader(self.ledger_database)) as connection:
             turns = []
             for turn in unclosed_turns(connection):

@@ -1,4 +1,4 @@
-"""The lifeboat's first tier: what is small and irreplaceable, in under a second, on a full disk too."""
+"""Write the lifeboat's first tier: the small and irreplaceable, in under a second, on a full disk too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Gather = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One frame to be. Small and irreplaceable ones go first."""
+    """Describes a frame to write. Small and irreplaceable ones go first."""
 
     name: str
     gather: Gather
@@ -34,7 +34,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the first tier holds now. `missing` gives the reason for each item that it lacks."""
+    """Reports the present contents of the first tier. `missing` gives the reason for each item that it lacks."""
 
     frames: tuple[str, ...]
     missing: tuple[str, ...]
@@ -42,7 +42,7 @@ class Written:
 
     @property
     def sentence(self) -> str:
-        """One line for the journal."""
+        """Describe it in one line for the journal."""
         if self.failure:
             return f"the first tier could not be written: {self.failure}"
         left_out = f"; left out: {'; '.join(self.missing)}" if self.missing else ""
@@ -50,7 +50,7 @@ class Written:
 
 
 class FirstTier:
-    """The file, and what goes into it. Written again, it is written over: the newest story is the one that counts."""
+    """Writes the file of the first tier. A later writing replaces the former: the newest story counts."""
 
     def __init__(self, path: Path, size: int, items: Callable[[str], Sequence[Item]]) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class FirstTier:
         return ""
 
     async def write(self, reason: str) -> Written:
-        """Gather and write, item by item. Never raises: what could not be saved is part of the story."""
+        """Gather and write, item by item. Never raises: a failure to save an item is part of the story."""
         async with self._one_at_a_time:
             return await self._write(reason, time.monotonic())
 

@@ -1,7 +1,7 @@
 """The container of the lifeboat's first tier: self-describing frames, written in place into a file made beforehand.
 
-Its blocks are allocated while there is room, so it can be written on a full disk. Every frame says what it is, how
-long, and what it hashes to, so that whatever became of the others, one that was written can be read.
+Its blocks are allocated while there is room, so it can be written on a full disk. Every frame has its name, length and
+hash, so each written frame can be read, regardless of the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE_MODE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One thing saved, as it was read back. Frames of one writing share its `boat`."""
+    """Holds one saved item, as it was read back. Frames of one writing share its `boat`."""
 
     boat: bytes
     index: int
@@ -32,9 +32,9 @@ class Frame:
 
 
 def prepare(path: Path, size: int) -> bool:
-    """Make the file, zeros all through, unless it is there; whether it was made. Raises OSError.
+    """Make the file, all zeros, unless it exists; return True if it was made. Raises OSError.
 
-    One that is there is left as it is: it may hold what a former life saved.
+    An existing one is left as it is: it may hold the savings of the previous run.
     """
     if path.exists() and path.stat().st_size == size:
         return False
@@ -54,7 +54,7 @@ def prepare(path: Path, size: int) -> bool:
 
 
 def fill(descriptor: int, size: int) -> None:
-    """Write zeros, and have them on the disk: what was merely reserved may still be refused on some file systems."""
+    """Write zeros, and sync them: some file systems may still refuse room that was merely reserved."""
     left = size
     while left:
         left -= os.write(descriptor, _ZEROS[:left])
@@ -81,7 +81,7 @@ class Writer:
         self._index = 0
 
     def room(self, name: str) -> int:
-        """How many bytes a frame of this name may still hold."""
+        """Return how many bytes a frame of this name may still hold."""
         return max(0, self._size - self._offset - _HEADER.size - len(name.encode()))
 
     def put(self, name: str, data: bytes) -> bool:
@@ -108,7 +108,7 @@ def encode(boat: bytes, index: int, name: str, data: bytes) -> bytes:
 
 
 def frames(data: bytes) -> Iterator[Frame]:
-    """Every whole frame of any writing, in the order they stand in."""
+    """Yield every whole frame of any writing, in the order of the file."""
     at = data.find(MAGIC)
     while at >= 0:
         frame, length = _frame_at(data, at) if at % BLOCK_BYTES == 0 else (None, 0)

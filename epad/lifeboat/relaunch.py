@@ -1,8 +1,7 @@
-"""A clean start from what was saved: a state directory made anew while the daemon is dead.
+"""Make a state directory anew from saved data, while the daemon is dead.
 
-Runs in `epactl`, never in the daemon. Nothing of the target is touched before everything is staged and verified;
-what stands there is put aside, not removed; the journal is told who ordered it, and the daemon's next start takes
-the transition.
+Runs in `epactl`, never in the daemon. The target is touched only after everything is staged and verified; its present
+contents are put aside, not removed; the journal gets the order, and the daemon's next start takes the transition.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ _INSERT_TRANSITION = (
 
 
 class RelaunchError(Exception):
-    """Nothing was relaunched; the message says what stands in the way and what to do."""
+    """Nothing was relaunched; the message names the obstacle and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relaunched:
-    """What the new state directory was made of."""
+    """Reports the sources of the new state directory."""
 
     state: str
     source: str
@@ -108,7 +107,7 @@ def _relaunch(
 
 
 def _signature(bundle: Bundle) -> str:
-    """Who vouches for a bundle. Raises RelaunchError if its signature cannot be believed."""
+    """Return the signer of a bundle. Raises RelaunchError if its signature cannot be believed."""
     if fault := _signature_fault(bundle):
         raise RelaunchError(f"{bundle.path}: {fault}: choose another bundle")
     return signed_by(bundle.manifest, _keys_beside(bundle))
@@ -120,7 +119,7 @@ def _signature_fault(bundle: Bundle) -> str:
 
 
 def _keys_beside(bundle: Bundle) -> list[str]:
-    """Those of the ledger in whose state directory it lies; a bundle that was carried elsewhere has none."""
+    """Return the ledger keys of the state directory around the bundle; none for one that was carried elsewhere."""
     return keys_at(bundle.path.parent.parent / "anchor")
 
 
@@ -131,10 +130,10 @@ def _require_core(bundle: Bundle) -> None:
 
 
 def _bundle_beside(tier: Path) -> Bundle:
-    """The newest good bundle of the state directory that a first tier lies in. Raises RelaunchError.
+    """Return the newest good bundle of the state directory around a first tier. Raises RelaunchError.
 
-    One that lacks a source is taken where there is no other: what it lacks is named. It is read back here, since
-    nobody has marked it as verified.
+    A bundle without some source is taken if there is no other, and its gaps are named. It is read back here, since it
+    was never marked as verified.
     """
     bundles = list_bundles(tier.parent.parent / "checkpoints").bundles
     good = [b for b in bundles if not _signature_fault(b) and _has_core(b)]
@@ -147,7 +146,7 @@ def _bundle_beside(tier: Path) -> Bundle:
 
 
 def _has_core(bundle: Bundle) -> bool:
-    """Whether the daemon could be started from it."""
+    """Tell if the daemon could be started from it."""
     return {LEDGER_PART, STATE_PART} <= {part.file for part in bundle.manifest.files}
 
 
@@ -175,7 +174,7 @@ def _daemon_kept_out(state: Path) -> Iterator[None]:
 
 
 def _place(stage: Path, bundle: Path, part: Part) -> bool:
-    """Lay a part where the daemon looks for it, and read it back; False for what is the bundle's own."""
+    """Lay a part in the daemon's place for it, and read it back; False for one that belongs to the bundle only."""
     own = {"REPORT.md", CONFIG_PART}
     target = stage / (f"{ROOM}/{part.file}" if part.file in own else part.file)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -188,7 +187,7 @@ def _place(stage: Path, bundle: Path, part: Part) -> bool:
 
 
 def _add_tier(stage: Path, tier: list[Frame]) -> tuple[int, list[str]]:
-    """Play in what the first tier knows beyond the bundle: ledger records that follow, and newer heads.
+    """Add the first tier's newer data to the bundle's: ledger records that follow, and newer heads.
 
     How many records were added, and which of them are missing.
     """
@@ -230,7 +229,7 @@ def _append(ledger: Path, rows: list[TailRow]) -> tuple[int, int]:
 
 
 def _order_relaunch(state_database: Path, order: str, now: datetime) -> None:
-    """Leave the order where the daemon's next start finds what was left undone."""
+    """Leave the order in the journal, which the daemon's next start reads for unfinished work."""
     with contextlib.closing(connect(state_database)) as connection, connection:
         rows = fetch(connection, "SELECT destination FROM transition ORDER BY id DESC LIMIT 1")
         phase = rows[0][0] if rows else Phase.NORMAL
@@ -246,7 +245,7 @@ def _order_relaunch(state_database: Path, order: str, now: datetime) -> None:
 
 
 def _swap(stage: Path, state: Path, now: datetime) -> str:
-    """Put what stands there aside, and the new one in its place; bundles stay where they were."""
+    """Put the present directory aside, and the new one in its place; bundles stay where they were."""
     aside = ""
     if state.exists() and any(state.iterdir()):
         put_aside = _free_name(state.with_name(f"{state.name}.before-{now:%Y%m%dT%H%M%SZ}"))
@@ -262,6 +261,6 @@ def _swap(stage: Path, state: Path, now: datetime) -> str:
 
 
 def _free_name(wanted: Path) -> Path:
-    """That name, or with a number behind it: a clock may show the same second twice."""
+    """Return the wanted name, or one with a number behind it: a clock may show the same second twice."""
     names = (wanted.with_name(f"{wanted.name}.{number}") for number in itertools.count(2))
     return next(name for name in itertools.chain([wanted], names) if not name.exists())

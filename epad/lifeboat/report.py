@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything the report tells. Chain links and transitions are as `epactl explain` and `epactl phase` show them."""
+    """Holds everything the report tells.
+
+    Chain links and transitions are as `epactl explain` and `epactl phase` show them.
+    """
 
     sentence: str
     at: str
@@ -21,7 +24,7 @@ class Story:
 
 
 def render_report(story: Story) -> str:
-    """The story as Markdown: timeline, anomalies, what was tried, what is saved, what is lost."""
+    """Render the story as Markdown: timeline, anomalies, attempts, saved and lost data."""
     return "\n".join((*_head(story), *_timeline(story), *_told(story), *_kept(story), *_next_steps())) + "\n"
 
 

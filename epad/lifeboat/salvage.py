@@ -1,4 +1,4 @@
-"""Child process: copy what can be read of a file that cannot be read whole, block by block.
+"""Copy the readable blocks of a file that cannot be read whole, in a child process.
 
 `python -m epad.lifeboat.salvage SOURCE DESTINATION`. Unreadable ranges are zeros in the copy, and are named. The
 bytes are taken as they lie: this is for files that their own library refuses.
@@ -25,7 +25,7 @@ Read = Callable[[int, int, int], bytes]
 
 
 class Salvaged(Struct, frozen=True):
-    """What became of one file; `unreadable` are ranges as (first byte, bytes)."""
+    """Reports the salvage of one file; `unreadable` are ranges as (first byte, bytes)."""
 
     size_bytes: int = 0
     unreadable: tuple[tuple[int, int], ...] = ()
@@ -33,7 +33,7 @@ class Salvaged(Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """One line for the report."""
+        """Describe it in one line for the report."""
         if self.error:
             return f"nothing could be saved: {self.error}"
         if not self.unreadable:
@@ -67,7 +67,7 @@ def salvage(source: Path, destination: Path, read: Read = os.pread) -> Salvaged:
 
 
 def _block(origin: int, at: int, length: int, read: Read, unreadable: list[tuple[int, int]]) -> bytes:
-    """One block, or as many zeros; what was not read joins the range before it."""
+    """Return one block, or as many zeros; unread bytes join the range before."""
     try:
         data = read(origin, length, at)
     except OSError:

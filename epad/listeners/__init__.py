@@ -1,1 +1,1 @@
-"""What every listener needs: letting connections in, limits on them, and who may ask."""
+"""Provide the needs of every listener: accepting connections, limiting them, and checking the caller."""

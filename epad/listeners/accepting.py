@@ -26,7 +26,7 @@ class GuestProtocol(Guest, Protocol):
 
 
 class Accepting:
-    """One socket's guests, from `start` to `close`."""
+    """Accepts the connections of one socket, from `start` to `close`."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Accepting:
         name: str,
         before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`name` is what the log calls the listener; `before` is waited for before each is let in."""
+        """Keep the parts. `name` is the listener's name in the log; `before` is awaited before each connection."""
         self.crowd = crowd
         self._server = server
         self._make = make

@@ -36,7 +36,7 @@ class _Visitor(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether aiohttp has a request in hand; what it answers keeps this young."""
+        """Tell if aiohttp has a request in hand; each answer keeps this young."""
         return getattr(self._inner, "_current_request", None) is not None
 
     def as_protocol(self) -> asyncio.Protocol:
@@ -76,10 +76,10 @@ class _Visitor(asyncio.Protocol):
 
 
 class Site:
-    """Where an application listens, from `start` to `stop`."""
+    """Serves an application at an address, from `start` to `stop`."""
 
     def __init__(self, app: web.Application, name: str, most: int, shutdown_seconds: float = 60.0) -> None:
-        """`most` connections at once; `name` is what the log calls it."""
+        """Keep the parts. `most` is the number of connections at once; `name` is its name in the log."""
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -123,7 +123,7 @@ class Site:
         )
 
     async def stop(self) -> None:
-        """Listen no more, end what is under way, and close."""
+        """Stop listening, end the requests in progress, and close."""
         accepting, self._accepting = self._accepting, []
         for each in accepting:
             await each.close()
@@ -144,6 +144,6 @@ class Site:
 
 
 def url(address: tuple[str, int], path: str = "/") -> str:
-    """Where it is to be found."""
+    """Return the URL of an address."""
     host, port = address
     return f"http://[{host}]:{port}{path}" if ":" in host else f"http://{host}:{port}{path}"

@@ -1,4 +1,4 @@
-"""Whether a request may come from where a browser says that it comes from: pure decisions about its headers.
+"""Decide if a request may come from the origin its browser states: pure decisions about headers.
 
 A listener on loopback is within reach of every browser of the machine, with whatever site it shows. A site can post
 across (text/plain needs no leave), and point its own name at 127.0.0.1 (DNS rebinding). Only browsers send Origin and

@@ -22,12 +22,12 @@ class Guest(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether something that it asked is being answered."""
+        """Tell if one of its requests is being answered."""
         ...
 
     @property
     def heard(self) -> bool:
-        """Whether it has ever said anything."""
+        """Tell if it has ever sent anything."""
         ...
 
     since: float
@@ -39,7 +39,7 @@ class Guest(Protocol):
 
 
 class Crowd:
-    """Who is there, by where they come from."""
+    """Counts the connections by their origin."""
 
     def __init__(self, most: int, most_each: int) -> None:
         """`most` at once, `most_each` of one origin that can be told from others."""
@@ -53,7 +53,7 @@ class Crowd:
         return len(self._guests)
 
     def admits(self, origin: str) -> bool:
-        """Whether there is room for another from there; the idle are sent away for it."""
+        """Tell if there is room for another of that origin; idle ones are closed for it."""
         if len(self._guests) >= self._most and not self.thin():
             self.refused += 1
             return False
@@ -68,7 +68,7 @@ class Crowd:
         self._origins[origin] += 1
 
     def leave(self, guest: Guest) -> None:
-        """It is gone; it may be gone already."""
+        """Remove a connection; it may be gone already."""
         origin = self._guests.pop(guest, None)
         if origin is None:
             return
@@ -89,13 +89,13 @@ class Crowd:
         return len(doomed)
 
     def age_from(self, now: float) -> None:
-        """Those that are being answered begin to be idle now at the earliest."""
+        """Restart the idle time of the busy connections: it begins now at the earliest."""
         for guest in self._guests:
             if guest.busy:
                 guest.since = now
 
     def expired(self, silent_before: float, idle_before: float) -> list[Guest]:
-        """Those that have said nothing since they came, or nothing more, for too long."""
+        """Return the connections that have been silent for too long, since they came or since their last request."""
         return [
             each
             for each in self._guests
@@ -104,7 +104,7 @@ class Crowd:
 
 
 def origin_of(client: socket.socket) -> str:
-    """Where a connection comes from: the uid at a Unix socket, an address of another machine; else nothing.
+    """Return the origin of a connection: the uid at a Unix socket, the address of another machine; else empty.
 
     Whose a connection over loopback is, the kernel tells only to who reads the table of all connections: too much
     work for each that comes.

@@ -1,4 +1,4 @@
-"""Every Prometheus series epad exports, declared in one place.
+"""Declare every Prometheus series that epad exports, in one place.
 
 Names follow the Prometheus conventions: one prefix, base units, `_total` for counters, states as one 0/1
 series per state. Label values are subsystem, probe, model and GPU names from the configuration, and closed
@@ -28,7 +28,7 @@ TOKEN_KINDS = ("input", "output", "forfeited")
 
 
 class _Gathered(Collector):
-    """Has what is gathered elsewhere added up before anything else is read; a registry reads in order."""
+    """Collects the sums that others keep before anything else is read; a registry reads in order."""
 
     def __init__(self) -> None:
         self.add_up: list[Callable[[], None]] = []
@@ -216,7 +216,7 @@ class Metrics:
         self.clock_jumps = self._counter("epad_clock_jumps_total", "Times the wall clock was set.")
 
     def gathers(self, *add_up: Callable[[], None]) -> None:
-        """Have these called whenever the series are read: what counts every turn does so by itself meanwhile."""
+        """Call these functions whenever the series are read; they count every turn by themselves meanwhile."""
         self._gathered.add_up += add_up
 
     # A counter that is born at 1 has not increased: Prometheus would never see the first of its events. So those
@@ -232,7 +232,7 @@ class Metrics:
         self.configure(self._subsystems)
 
     def configure(self, subsystems: Iterable[str]) -> None:
-        """Have the counters of these subsystems there; what they have counted stays."""
+        """Make the counters of these subsystems exist; their counts stay."""
         self._subsystems = tuple(subsystems)
         for name in self._subsystems:
             for counter in (self.restarts, self.exits, self.cost, self.subsystem_cpu):
@@ -279,7 +279,7 @@ class Metrics:
             self._cpu_shown[name] = max(shown, footprint.cpu_seconds)
 
     def forget(self, subsystem: str) -> None:
-        """Show nothing more of what a subsystem that is configured no more is doing; its counters stay."""
+        """Show no more activity of a subsystem that is no longer configured; its counters stay."""
         for gauge in (self.subsystem_state, self.progress, self.token_burn, self.subsystem_memory):
             gauge.remove_by_labels({"subsystem": subsystem})
 

@@ -82,7 +82,7 @@ class MetricsServer:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse what pages of other sites ask for: what runs on a machine, and when, is not theirs to see."""
+        """Refuse requests from pages of other sites: the programs of this machine are not theirs to see."""
         said = request.headers
         strange = refuse_name(said.get("Host"), self._hosts)
         if strange:

@@ -1,6 +1,6 @@
 """The ways to a person: ntfy, a webhook, the desktop. Each sends one message, or says why not.
 
-No address and no token is in what they say: a topic's name is all that it takes to read along.
+No address and no token is in the reason: a topic's name is all that it takes to read along.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DeliveryError(Exception):
 
 
 class Channel(Protocol):
-    """One way to a person."""
+    """Sends messages to a person in one way."""
 
     @property
     def name(self) -> str: ...
@@ -49,7 +49,7 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to send, and the token to show there; neither is ever shown."""
+    """Holds the address to send to, and the token for it; neither is ever shown."""
 
     url: str = field(repr=False)
     token: str = field(default="", repr=False)

@@ -1,9 +1,9 @@
-"""When an incident begins, and when it is over: at most one message for each. Pure.
+"""Decide when an incident begins and ends: at most one message for each. Pure.
 
-    calm --trouble--> open, told --calm--> ending --calm for long enough--> calm, told
-                        ^------------trouble---------'
+calm --trouble--> open, told --calm--> ending --calm for long enough--> calm, told
 
-What flaps is one incident: it is over when nothing has been wrong for `calm_seconds` together.
+While it is ending, trouble leads back to open. A flapping trouble is one incident: it is over after `calm_seconds`
+without any.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 
 class Gravity(IntEnum):
-    """How bad it is. What is critical is told in quiet hours too."""
+    """Grades an incident. A critical one is told in quiet hours too."""
 
     CALM = 0
     TROUBLE = 1
@@ -23,7 +23,7 @@ class Gravity(IntEnum):
 
 
 class View(Struct, frozen=True):
-    """How it stands: the phase, one line that says who, why, until when and what to do, and whom it is about."""
+    """Holds the present state: the phase, one line with subject, reason, end and command, and the subsystems."""
 
     gravity: Gravity
     phase: str
@@ -32,7 +32,7 @@ class View(Struct, frozen=True):
 
 
 class Incident(Struct, frozen=True):
-    """One incident, as it was at its worst. `begun` is seconds of UTC, `spells` how often it flared up."""
+    """Holds one incident at its worst. `begun` is seconds of UTC, `spells` how often it flared up."""
 
     id: str
     begun: float
@@ -45,7 +45,7 @@ class Incident(Struct, frozen=True):
 
 
 class Kind(StrEnum):
-    """What a message tells."""
+    """Names the news of a message."""
 
     STARTED = "incident.started"
     ENDED = "incident.ended"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 
 
 class Message(Struct, frozen=True):
-    """What a person is to read; `line` is the whole of it."""
+    """Holds a message to a person; `line` is the whole of it."""
 
     kind: Kind
     incident: Incident
@@ -62,7 +62,7 @@ class Message(Struct, frozen=True):
 
     @property
     def may_disturb(self) -> bool:
-        """Whether it goes out in quiet hours: only what is critical, and only when it begins."""
+        """Tell if it goes out in quiet hours: only a critical one, and only at its beginning."""
         return self.kind is not Kind.ENDED and self.incident.gravity is Gravity.CRITICAL
 
 

@@ -46,7 +46,7 @@ def make_notifier(
 
 
 def make_channels(config: NotifyConfig, environment: Mapping[str, str]) -> tuple[list[Channel], list[str]]:
-    """Every channel that is named and can be used, and why the others cannot."""
+    """Make every named channel that can be used, and return the reasons for which the others cannot."""
     channels: list[Channel] = []
     faults: list[str] = []
     host = this_host()
@@ -69,7 +69,7 @@ def zone_of(config: NotifyConfig) -> tzinfo | None:
 
 
 def view_of(decider: Decider, headline: Callable[[], str]) -> View:
-    """How it stands. The line is only worded where there is something to say."""
+    """Return the present state. The line is only worded if there is news."""
     anomalies = [a for a in decider.assessor.active if a.key.probe != OPERATOR]
     phase, parked = decider.phase, decider.incident.parked
     if not anomalies and not parked and phase not in _GRAVE:

@@ -50,7 +50,7 @@ class Notifier:
 
     @property
     def notices(self) -> list[str]:
-        """Which channels do not work, and why."""
+        """Return the channels that do not work, with the reasons."""
         return [f"notify: {box.channel.name}: {box.notice}" for box in self._outboxes if box.notice]
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class Notifier:
             self._incidents.told()
 
     async def _keep(self) -> None:
-        """Write down the open incident where it has changed in what a next run must know."""
+        """Write down the open incident if a fact has changed that the next run must know."""
         now = self._incidents.incident
         if _same(now, self._kept):
             return
@@ -101,7 +101,7 @@ def _same(one: Incident | None, other: Incident | None) -> bool:
 
 
 def _load(file: Path) -> Incident | None:
-    """What a previous run has told of; one that nobody was told of is told anew."""
+    """Return the incident that the previous run announced; one that reached no one is announced anew."""
     try:
         incident = msgspec.json.decode(file.read_bytes(), type=Incident | None)
     except (OSError, msgspec.DecodeError):

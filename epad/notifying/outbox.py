@@ -1,4 +1,4 @@
-"""What is still to be sent through one channel: in order, again after a failure, and not in quiet hours."""
+"""Queue the unsent messages of one channel: in order, again after a failure, and not in quiet hours."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Outbox:
                 self._waiting[place] = msgspec.structs.replace(message, incident=incident, line=line)
 
     def step(self, utc: float, monotonic: float) -> None:
-        """Take in what became of a message, and send the next if it is time."""
+        """Take in the result of a message, and send the next if it is time."""
         if self._sending is not None and self._sending.done():
             self._take(self._sending.result(), monotonic)
         if self._sending is None and self._waiting and monotonic >= self._due and self._may_go(utc):
@@ -71,7 +71,7 @@ class Outbox:
             )
 
     async def close(self) -> None:
-        """Leave what has not been sent."""
+        """Drop the unsent messages."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.gather(self._sending, return_exceptions=True)
@@ -80,7 +80,7 @@ class Outbox:
         return self._waiting[0].may_disturb or not self._quiet.contains(datetime.fromtimestamp(utc, UTC))
 
     async def _send(self, message: Message) -> str:
-        """Why it did not arrive; empty if it did."""
+        """Send a message; return why it did not arrive, empty if it did."""
         self._is_final = False
         try:
             async with asyncio.timeout(self._timeout_seconds):

@@ -29,7 +29,7 @@ class QuietHours:
         return cls(time.fromisoformat(begin), time.fromisoformat(end), zone)
 
     def contains(self, at: datetime) -> bool:
-        """Whether it is quiet at a moment, which must have a zone of its own."""
+        """Tell if a moment is in quiet hours; it must have a zone of its own."""
         now = at.astimezone(self.zone).time()
         if self.begin <= self.end:
             return self.begin <= now < self.end

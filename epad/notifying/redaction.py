@@ -1,4 +1,4 @@
-"""What leaves the machine in a message has no secret in it: no key, no token, no address's query, no prompt. Pure."""
+"""Remove secrets from messages that leave the machine: no key, no token, no address's query, no prompt. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _RULES = (
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """One line without what must not leave the machine; `secrets` are known ones, whatever they look like."""
+    """Return one line without secrets; `secrets` are known ones, in any form."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, REDACTED)

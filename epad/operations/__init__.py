@@ -1,1 +1,1 @@
-"""Everything that can be asked of the running daemon."""
+"""Carry out the operations of the running daemon."""

@@ -1,7 +1,7 @@
 """Limits that a person has changed at run time: kept through a restart, until the configuration says otherwise.
 
-A change remembers what the configuration said when it was made. Once that says something else, its word is the newer
-one, and the change is void.
+A change remembers the configured value of its time. Once the configuration has another, that one is newer, and the
+change is void.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Number = int | float
 
 
 class BudgetChangeError(Exception):
-    """A limit cannot be changed so; the message says which, and what would do."""
+    """A limit cannot be changed so; the message names the limit and an acceptable value."""
 
 
 class UnknownScopeError(BudgetChangeError):
@@ -47,7 +47,7 @@ class UnknownScopeError(BudgetChangeError):
 
 @dataclass(frozen=True, slots=True)
 class LimitChange:
-    """One limit that a person has changed, and what was configured at that time."""
+    """Holds one limit that a person has changed, and the configured value of that time."""
 
     scope: str
     name: str
@@ -59,7 +59,7 @@ class LimitChange:
 
 
 class BudgetChanges:
-    """Every change that is in force, on the disk and here."""
+    """Holds every change in force, on the disk and in memory."""
 
     def __init__(self, database: Database, clock: Clock, configured: Config) -> None:
         self._database = database
@@ -69,7 +69,7 @@ class BudgetChanges:
         self._changes: dict[tuple[str, str], LimitChange] = {}
 
     async def load(self) -> None:
-        """Read what a former life has kept. Raises DatabaseError."""
+        """Read the changes that the previous run kept. Raises DatabaseError."""
         query = "SELECT scope, name, value, configured, utc, given_by, reason FROM budget_change"
         rows = await self._database.read(lambda connection: fetch(connection, query))
         self._changes = {(row[0], row[1]): LimitChange(*row) for row in rows if row[1] in LIMITS}
@@ -98,7 +98,7 @@ class BudgetChanges:
         return change if getattr(limits_of(self._configured, scope), name) == change.configured else None
 
     def configured(self, scope: str, name: str) -> Number:
-        """What the configuration says of a limit. Raises UnknownScopeError."""
+        """Return the configured value of a limit. Raises UnknownScopeError."""
         value: Number = getattr(limits_of(self._configured, scope), name)
         return value
 
@@ -117,7 +117,7 @@ class BudgetChanges:
 
 
 def scopes(config: Config) -> dict[str, LimitsConfig]:
-    """Every budget by the name that status has for it: all together, the groups, the subsystems."""
+    """Return every budget by its name in status: all together, the groups, the subsystems."""
     return {
         GLOBAL_SCOPE: config.budgets.get("global", SharedBudgetConfig()),
         **{GROUP_PREFIX + name: group.budget for name, group in config.groups.items()},

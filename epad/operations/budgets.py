@@ -1,4 +1,4 @@
-"""`epactl budget`: what each limit is, who set it, what is spent and left; and a limit changed while all goes on."""
+"""Show each limit, its origin, its use and its rest for `epactl budget`, and change a limit without a reload."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BudgetOrders:
     clock: Clock
 
     def show(self) -> list[Limit]:
-        """Every limit that there is, in its own unit (tokens, USD, requests, turns)."""
+        """Return every limit that there is, in its own unit (tokens, USD, requests, turns)."""
         config = self.reloader.config
         return [row for scope, limits in scopes(config).items() for row in self._rows(scope, limits)]
 

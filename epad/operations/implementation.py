@@ -1,4 +1,4 @@
-"""What a person may ask of the daemon, carried out: the implementation behind the control socket."""
+"""Carry out a person's orders: the implementation behind the control socket."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Orders:
         return self._released(name, before, self._answer(name, ended))
 
     def _released(self, name: str, before: Sequence[Hold], answer: Result) -> Result:
-        """Say what a release has left standing: an order that did not let go has failed, and says why."""
+        """Name the holds that a release has left: an order that did not let go has failed, with the reason."""
         after, line = self.decider.reasons_to_hold().get(name, []), self._report.line_of(name)
         if answer["failed"]:
             return answer
@@ -230,7 +230,7 @@ class Orders:
             raise ConflictError(self._where_logged(name)) from None
 
     def _where_logged(self, name: str) -> str:
-        """Say where to look for what something prints that is not a process of ours."""
+        """Say which log has the output of a subsystem whose process is not ours."""
         spec = self.board.config.subsystems.get(name)
         if spec is not None and spec.kind == "unit":
             return f"what {name} prints is in systemd's journal: journalctl -u {spec.unit}"

@@ -13,7 +13,7 @@ from statemachine.clock import Clock
 
 
 class MachineView:
-    """Reads what the probes last saw."""
+    """Reads the last looks of the probes."""
 
     def __init__(self, vram: Vram, host: Host, clock: Clock, metrics: Metrics) -> None:
         self._vram = vram
@@ -22,7 +22,7 @@ class MachineView:
         self._metrics = metrics
 
     def gpus(self) -> list[status.Gpu]:
-        """Every GPU that was ever seen, each with the age of what is told of it."""
+        """Return every GPU that was ever seen, each with the age of its reading."""
         return [self._gpu(state) for state in self._vram.states()]
 
     def host(self) -> status.Host:

@@ -1,4 +1,4 @@
-"""What the control API asks of the daemon: the seam between the socket and everything behind it."""
+"""Define the operations of the control API: the seam between the socket and everything behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from epad.operations.registry import Operation
 
 
 class OperationError(Exception):
-    """The daemon could not do what was asked."""
+    """The daemon could not carry out an operation."""
 
 
 class UnknownNameError(OperationError):
@@ -61,12 +61,12 @@ class UnknownIdError(UnknownNameError):
 
 
 class ConflictError(OperationError):
-    """What was asked does not fit the present phase or state; the message says why."""
+    """An operation does not fit the present phase or state; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of the socket, as the kernel vouches for it."""
+    """Identifies the user at the other end of the socket, as the kernel vouches for it."""
 
     pid: int
     uid: int
@@ -92,7 +92,7 @@ class Operations(Protocol):
         ...
 
     def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[Event]]:
-        """Every event from now on. A queue that has been full has missed some, and gets no more."""
+        """Open a queue of every event from now on. A queue that has been full has missed some, and gets no more."""
         ...
 
     async def explain(self, subject: str | None) -> Explanation:
@@ -100,7 +100,7 @@ class Operations(Protocol):
         ...
 
     async def recovery(self) -> Recovery:
-        """What a recovery would do now, what each attempt did, and the lost turns."""
+        """Return the plan of a recovery as of now, the result of each attempt, and the lost turns."""
         ...
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
@@ -111,11 +111,11 @@ class Operations(Protocol):
         ...
 
     def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
-        """Every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
+        """Yield every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
         ...
 
     def budgets(self) -> Budgets:
-        """Every limit there is: who set it, what is used and left."""
+        """Return every limit: its origin, its use and its rest."""
         ...
 
     async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:

@@ -1,4 +1,4 @@
-"""A changed configuration, applied to what has changed and to nothing else."""
+"""Apply a changed configuration to the changed parts, and to nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChangeRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What differs, by what it takes; `config` is what is in force once all of it but `postponed` is done."""
+    """Groups the differences by their consequence; `config` is the one in force once all but `postponed` are done."""
 
     config: Config
     added: tuple[str, ...] = ()
@@ -55,11 +55,11 @@ class Changes:
 
     @property
     def anything(self) -> bool:
-        """Whether there is anything to apply."""
+        """Tell if there is anything to apply."""
         return bool(self.added or self.removed or self.restarted or self.adjusted or self.tables)
 
     def sentences(self) -> list[str]:
-        """What is done, and what waits, for a person."""
+        """Describe the applied and the postponed changes to a person."""
         parts = {
             "added": self.added,
             "removed": self.removed,
@@ -74,7 +74,7 @@ class Changes:
 
 
 def compare(before: Config, after: Config) -> Changes:
-    """Tell what it takes to come from one configuration to the other. Pure."""
+    """Work out the steps from one configuration to the other. Pure."""
     postponed: list[str] = []
     wanted: dict[str, SubsystemConfig] = {}
     for name, spec in after.subsystems.items():
@@ -110,7 +110,7 @@ def compare(before: Config, after: Config) -> Changes:
 def _fitting(
     name: str, before: Config, spec: SubsystemConfig, postponed: list[str]
 ) -> SubsystemConfig | None:
-    """As much of a subsystem's new specification as can be had now; None if it cannot be begun."""
+    """Return the part of a subsystem's new specification that can begin now; None if it cannot be begun."""
     former = before.subsystems.get(name)
     if former is None:
         if spec.group not in {"", *before.groups}:
@@ -127,7 +127,7 @@ def _fitting(
 def _close(
     wanted: dict[str, SubsystemConfig], before: dict[str, SubsystemConfig], postponed: list[str]
 ) -> None:
-    """See that nothing depends on what is not there: what was there before stays, what is new waits too."""
+    """Ensure that no dependency is missing: a former one stays, a new subsystem waits too."""
     while gaps := [(n, d) for n, spec in wanted.items() for d in spec.depends_on if d not in wanted]:
         name, missing = gaps[0]
         if missing in before:
@@ -167,18 +167,21 @@ class Reloader:
 
     @property
     def config(self) -> Config:
-        """What is in force."""
+        """Return the configuration in force."""
         return self._config
 
     async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
-        """Apply a change that no file says. Raises SupervisorError, DatabaseError, LedgerError, and what it raises."""
+        """Apply a change that is in no file.
+
+        Raises SupervisorError, DatabaseError, LedgerError, and the change's own errors.
+        """
         async with self._lock:
             changes = self._changes_to(change(self._config))
             await self._bring(changes)
             return changes.sentences()
 
     async def reload(self) -> list[str]:
-        """Apply what has changed; a sentence for each kind of change.
+        """Apply the changes; return a sentence for each kind of change.
 
         Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError,
         LedgerError.

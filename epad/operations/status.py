@@ -29,14 +29,14 @@ from statemachine.containment import Hold, Rung
 
 
 class Spending(Protocol):
-    """What the gateway knows of a subsystem's use."""
+    """Gives the gateway's knowledge about a subsystem's use."""
 
     def tokens(self, subsystem: str) -> answer.Tokens:
         """Input and output tokens and turns so far."""
         ...
 
     def microusd(self, subsystem: str) -> int:
-        """What it has cost so far, in millionths of a dollar."""
+        """Return the cost so far, in millionths of a dollar."""
         ...
 
     def budget(self, subsystem: str) -> Mapping[str, tuple[int, int]]:
@@ -50,7 +50,7 @@ class Spending(Protocol):
 
 @dataclass(slots=True)
 class StatusBoard:
-    """Everything `epactl status` shows. The URLs are known once the doors are open."""
+    """Assembles everything `epactl status` shows. The URLs are known once the listeners are open."""
 
     config: Config
     directories: Directories
@@ -76,7 +76,7 @@ class StatusBoard:
 
     @property
     def report(self) -> IncidentReport:
-        """What is wrong and who is held, in sentences."""
+        """Return the troubles and holds as sentences."""
         return IncidentReport(self.decider, self.clock, self.upstreams)
 
     def render(self) -> answer.Status:
@@ -122,7 +122,7 @@ class StatusBoard:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint says of the moment in which it was made."""
+        """Return the facts of the moment that a checkpoint records."""
         ledger = self.ledger()
         return {
             "phase": self.decider.phase,
@@ -183,7 +183,7 @@ class StatusBoard:
         }
 
     def _footprint(self, name: str) -> answer.Footprint:
-        """What its processes take; without figures where it has none, or they are old."""
+        """Return the use by its processes; without figures if it has none, or they are old."""
         spec, footprint = self.config.subsystems.get(name), self.footprints().get(name)
         cores = footprint.cpu_cores if footprint else None
         return {
@@ -212,7 +212,7 @@ class StatusBoard:
         return bool(spec and spec.gateway and upstreams) and all(u.embedded for u in upstreams)
 
     def notices(self) -> list[str]:
-        """What a person should know beside the state, one plain line each."""
+        """Return the notes for a person beside the state, one plain line each."""
         notices = [NOTICE] if any(u.embedded for u in self.config.upstreams.values()) else []
         shut = self.shut()
         if shut:

@@ -70,7 +70,7 @@ _OPERATOR_RULE = Hysteresis(1, 1, float("inf"), 1.0, float("inf"))
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Every probe there is."""
+    """Holds every probe."""
 
     token_burn: TokenBurn
     conversation: ConversationHealth
@@ -99,24 +99,24 @@ class Watchers:
         return [*detectors, self.vram, self.memory, self.host, self.alerts, self.datastore]
 
     def turn_observers(self) -> list[TurnObserver]:
-        """Those that the gateway tells about turns."""
+        """Return the probes that the gateway informs about turns."""
         return [self.token_burn, self.conversation, self.progress, self.looks]
 
     def serve(self, upstreams: Mapping[str, UpstreamConfig], gone: Iterable[str]) -> None:
-        """Watch these upstreams from now on; what was wrong with those that are `gone` is wrong no more."""
+        """Watch these upstreams from now on; the troubles of those that are `gone` are over."""
         self.roster.serve(upstreams)
         self.looks.serve(upstreams)
         for name in gone:
             self.cascade.forget(upstream_node(name))
 
     def forgetful(self) -> list[Forgetful]:
-        """Those that start afresh with a subsystem that was released."""
+        """Return the probes that begin afresh with a released subsystem."""
         return [self.token_burn, self.conversation, self.progress, self.cascade, self.vram, self.memory]
 
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What the probes look at; `parked` names what recovery has given up on."""
+    """Gives the probes their inputs; `parked` names the subsystems that recovery has given up on."""
 
     snapshots: Snapshots
     integrity: Integrity
@@ -194,7 +194,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
 
 
 def _progressed_at(snapshots: Snapshots, name: str) -> float:
-    """When a subsystem last said that its work has moved on; asked only where it seems to go in circles."""
+    """Return when a subsystem last reported progress; asked only if it seems to go in circles."""
     said = (one.progressed_at for one in snapshots() if one.name == name)
     return max((at for at in said if at is not None), default=float("-inf"))
 

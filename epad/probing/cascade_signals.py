@@ -1,4 +1,4 @@
-"""What the cascade probe looks at: processes, turns and upstreams, as nodes of one dependency graph."""
+"""Give the cascade probe its inputs: processes, turns and upstreams, as nodes of one dependency graph."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ async def _no_datastores() -> Sequence[DatastoreCheck]:
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """What is known of the house beside its processes.
+    """Gives the knowledge about the house beside its processes.
 
-    `upstreams` gives each with its `name`, whether it is `healthy`, and the `reason` why not; `hold_of`, how
-    a subsystem is held; `datastores`, what the last looks at them have shown; `last_verified`, the name of the
-    checkpoint to go back to.
+    `upstreams` gives each with its `name`, its `healthy`, and the `reason` if it is not; `hold_of`, the hold of a
+    subsystem; `datastores`, the last looks at them; `last_verified`, the name of the checkpoint to go back to.
     """
 
     upstreams: Callable[[], list[status.Upstream]] = list
@@ -59,7 +58,7 @@ def upstream_node(name: str) -> str:
 def needs(
     subsystems: Mapping[str, SubsystemConfig], upstreams: Mapping[str, UpstreamConfig]
 ) -> dict[str, set[str]]:
-    """What the configuration says of who needs whom; whose models a client uses is learnt from its turns."""
+    """Return the configured dependencies; the models that a client uses are learnt from its turns."""
     providers = {name: set(spec.depends_on) for name, spec in subsystems.items()}
     for name, upstream in upstreams.items():
         providers[upstream_node(name)] = {upstream.served_by} if upstream.served_by else set()
@@ -67,7 +66,7 @@ def needs(
 
 
 class Looks:
-    """Gives what has been seen since it was last asked. Implements `probes.turns.TurnObserver`."""
+    """Gives the looks since the last call. Implements `probes.turns.TurnObserver`."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Looks:
             yield from self._upstream(upstream, now, due=due)
 
     def _upstream(self, upstream: Mapping[str, object], now: float, *, due: bool) -> Iterator[Look]:
-        """What the gateway knows of an upstream.
+        """Yield the gateway's knowledge of an upstream.
 
         Of a breaker that is open or has just closed it has seen enough to be sure. A server that loads has no trouble
         to be told of; but who suffers from it is its victim.
@@ -203,6 +202,6 @@ class Looks:
 
 
 def _came_to_nothing(event: TurnFinished) -> bool:
-    """Whether nobody answered, whoever's fault that was."""
+    """Tell if no one answered, regardless of the fault."""
     silent = event.http_status == 0 or event.http_status >= 500
     return event.outcome == "failed" and silent and event.fault not in _NOT_THE_UPSTREAMS

@@ -1,4 +1,4 @@
-"""Passes what the gateway and the supervisor see on to the probes and the event log."""
+"""Pass the observations of gateway and supervisor on to the probes and the event log."""
 
 from __future__ import annotations
 

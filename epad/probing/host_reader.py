@@ -1,4 +1,4 @@
-"""What the kernel tells of the machine: pressure, the room under a directory, and how late our own loop is."""
+"""Read the kernel's facts about the machine: pressure, the room under a directory, and our own loop's delay."""
 
 from __future__ import annotations
 

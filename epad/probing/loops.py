@@ -27,7 +27,7 @@ MIN_TIMEOUT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Sight:
-    """Whether a probe could see at its last look, and when it last could."""
+    """Tells if a probe could see at its last look, and when it last could."""
 
     success: bool = False
     looked: bool = False
@@ -54,7 +54,7 @@ class ProbeLoops:
         return frozenset(name for name, sight in self._sights.items() if sight.looked and not sight.success)
 
     def snapshot(self) -> list[status.Probe]:
-        """One row a probe, for status."""
+        """Return one row a probe, for status."""
         now = self._clock.monotonic()
         return [
             {

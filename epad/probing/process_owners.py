@@ -1,4 +1,4 @@
-"""Whose a process is, as a driver names it by its pid."""
+"""Find the owner of a process that a driver names by its pid."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_ANCESTORS = 64
 
 
 class ProcessOwners:
-    """Whose a process is: by an ancestor or session that epad started, its unit's cgroup, or its mark.
+    """Finds the owner of a process: by an ancestor or session that epad started, its unit's cgroup, or its mark.
 
-    `tag` is what our own units and cgroups are named by; `units` gives the subsystem of each that is systemd's.
+    `tag` is in the names of our own units and cgroups; `units` gives the subsystem of each that is systemd's.
     """
 
     def __init__(

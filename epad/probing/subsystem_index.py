@@ -1,4 +1,4 @@
-"""What the probes must know of the configured subsystems, kept true through a reload."""
+"""Give the probes the facts about the configured subsystems, and keep them current through a reload."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Roster:
         self.configure(subsystems)
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
-        """Go by these from now on; what turns have shown of who needs whom stays known."""
+        """Use these from now on; the dependencies learnt from turns stay."""
         self._subsystems = subsystems
         self._budgets = {name: _budget(spec) for name, spec in subsystems.items()}
         self._memory = {
@@ -42,14 +42,14 @@ class Roster:
         self.graph.tell(needs(self._subsystems, upstreams))
 
     def memory_limits(self, name: str) -> MemoryLimits:
-        """How much memory a subsystem may take; nothing limits one that is not configured."""
+        """Return a subsystem's limits of memory; none for one that is not configured."""
         return self._memory.get(name, _NO_LIMITS)
 
     def names(self) -> Collection[str]:
         return self._subsystems.keys()
 
     def budget(self, name: str) -> SubsystemBudget:
-        """What a subsystem may spend; nothing limits one that is not configured."""
+        """Return a subsystem's budget; no limits for one that is not configured."""
         return self._budgets.get(name, _NO_BUDGET)
 
     def units(self) -> Mapping[str, str]:
@@ -57,7 +57,7 @@ class Roster:
         return self._units
 
     def gpu_fillers(self) -> Collection[str]:
-        """Those that take a whole GPU by design, as a model server does: a full one says nothing against them."""
+        """Return those that fill a GPU by design, as a model server does: a full one is no evidence against them."""
         return [name for name, spec in self._subsystems.items() if spec.fills_gpu or spec.serves]
 
 

@@ -1,4 +1,4 @@
-"""The parts that make things whole or save what can be saved, joined: recovery, replay, lifeboat."""
+"""Join the parts that repair or save: recovery, replay, lifeboat."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CHECKPOINTS_SHOWN = 3
 
 
 class OpenStores(Protocol):
-    """What of `epad.daemon.stores.Stores` the rescue and the replay use."""
+    """The part of `epad.daemon.stores.Stores` that rescue and replay use."""
 
     @property
     def ledger(self) -> Ledger: ...
@@ -61,7 +61,7 @@ class OpenStores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What of the house the rescue uses."""
+    """Gives the rescue its parts of the house."""
 
     configured: Callable[[], Config]
     directories: Directories
@@ -73,12 +73,12 @@ class Lent:
 
     @property
     def config(self) -> Config:
-        """What is in force now; a reload changes it."""
+        """Return the configuration in force; a reload changes it."""
         return self.configured()
 
 
 class Rescue:
-    """Keeps the lifeboat ready, does its steps, and tells what a recovery would do."""
+    """Keeps the lifeboat ready, does its steps, and describes the plan of a recovery."""
 
     def __init__(self, lent: Lent, replay: Replay, signer: Signer | None) -> None:
         self._lent = lent
@@ -110,7 +110,7 @@ class Rescue:
         }
 
     async def journal_failed(self, reason: str) -> None:
-        """The journal takes nothing: save what is irreplaceable while it can be, and give it the ballast's room."""
+        """Save the irreplaceable while possible, and give the journal the ballast's room, since it takes no write."""
         await self._first.write(reason)
         self._log.warning("lifeboat.ballast_released", result=await self._lifeboat.make_room())
 
@@ -134,7 +134,7 @@ class Rescue:
         return "" if made else "ballast: too little room on the disk for it"
 
     async def plan(self, decider: Decider) -> Recovery:
-        """What `epactl recovery` shows. Raises DatabaseError."""
+        """Return the plan that `epactl recovery` shows. Raises DatabaseError."""
         try:
             lost, trouble = await self.replay.lost(), ""
         except LedgerError as error:
@@ -161,7 +161,7 @@ class Rescue:
         }
 
     async def lost_count(self) -> int:
-        """How many turns a former life left open; 0 where that cannot be read, which is another's to tell."""
+        """Return how many turns the previous run left open; 0 if that cannot be read, which is reported elsewhere."""
         try:
             return len(await self.replay.lost())
         except (LedgerError, DatabaseError):
@@ -175,7 +175,7 @@ class Rescue:
         return [bundle.id for bundle in bundles if bundle.verified][:CHECKPOINTS_SHOWN]
 
     def _saved_records(self) -> int:
-        """How far the newest good checkpoint's copy of the ledger reaches at least."""
+        """Return the last record that is surely in the newest good checkpoint's copy of the ledger."""
         bundles = list_bundles(self._lent.directories.checkpoints).bundles
         newest = next((b for b in bundles if b.verified and not b.partial), None)
         records = newest.manifest.facts.get("ledger_records") if newest else 0
@@ -197,7 +197,7 @@ class Rescue:
         return self._lent.directories.state / "anchor"
 
     def _sources(self) -> list[Source]:
-        """A checkpoint's, and before them what a clean start elsewhere needs too: heads, keys, segments."""
+        """Return a checkpoint's sources, after those that a clean start elsewhere needs too: heads, keys, segments."""
         sources = self._lent.sources()
         names = {source.name for source in sources}
         heads = [name for name in (KEYS_FILE, LOG_FILE, HEAD_FILE) if (self._anchor / name).exists()]

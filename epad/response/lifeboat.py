@@ -32,7 +32,7 @@ _DATABASE_FILES = ("", "-wal", "-shm")
 
 @dataclass(frozen=True, slots=True)
 class Lifeboat:
-    """Saves what can be saved, the irreplaceable first."""
+    """Saves as much as possible, the irreplaceable first."""
 
     directory: Path
     config: CheckpointConfig
@@ -50,7 +50,7 @@ class Lifeboat:
         return f"{written.sentence}; {await self.make_room()}"
 
     async def make_room(self) -> str:
-        """Give the ballast's room back, for the journal of what follows and for the bundle."""
+        """Give the ballast's room back, for the journal and for the bundle that follow."""
         try:
             released = await asyncio.to_thread(self.ballast.release)
         except OSError as error:
@@ -80,7 +80,7 @@ class Lifeboat:
         return f"{bundle.path} written, {state}{salvaged}; `epactl lifeboat relaunch` starts clean"
 
     async def _story(self, sentence: str, at: str) -> Story:
-        """What led here; a journal that cannot be read costs the story, not the bundle."""
+        """Return the history that led here; an unreadable journal costs the story, not the bundle."""
         try:
             transitions, chain = await self.history.transitions(), await self.history.explain(None)
         except DatabaseError as error:
@@ -89,7 +89,7 @@ class Lifeboat:
         return Story(sentence, at, self.facts(), transitions, chain)
 
     async def _salvage(self, bundle: Bundle) -> str:
-        """Copy what its own library refuses as the bytes lie, beside the bundle: none of it can be vouched for."""
+        """Copy the bytes of databases that SQLite refuses, beside the bundle: none of it can be vouched for."""
         origins = sorted({part.origin for part in bundle.manifest.lost if part.origin})
         present = [
             Path(origin + suffix)
@@ -123,7 +123,7 @@ async def _salvage_one(source: Path, copy: Path) -> str:
 
 
 def _with_outcome(story: Story, parts: Sequence[Part]) -> Story:
-    """What the bundle got, and what it did not."""
+    """Add to the story the parts that the bundle got, and those that it lacks."""
     saved = [f"{part.name}: {part.size_bytes} bytes ({part.how})" for part in parts if part.file]
     lost = [f"{part.name or 'part of a directory'}: {part.error}" for part in parts if part.error]
     if any(part.error for part in parts):

@@ -1,4 +1,4 @@
-"""The persist step: ledger, state and what subsystems declare critical, into a verified checkpoint."""
+"""Persist ledger, state and the critical files of subsystems into a verified checkpoint."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ async def _nobody() -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Safeguards:
-    """What stands between a copy and the word VERIFIED.
+    """Checks a copy before it is marked VERIFIED.
 
-    `state` is the state directory whose keys and sound copies a bundle is held against, `signer` signs it.
-    `doubts` says which datastores are known to be damaged: while there is one, no checkpoint is promoted and
-    none is removed. `ask_to_save` lets processes write out what they hold, and says who did not.
+    `state` is the state directory whose keys and sound copies a bundle is compared with, `signer` signs it. `doubts`
+    names the datastores known to be damaged: while there is one, no checkpoint is promoted and none is removed.
+    `ask_to_save` lets processes write their data out, and names those that did not.
     """
 
     state: Path | None = None
@@ -50,7 +50,7 @@ class NewestCheckpoint:
 
     @property
     def sentence(self) -> str:
-        """One line for a person."""
+        """Describe it in one line for a person."""
         if self.ok:
             return f"{self.id} written and verified"
         return f"{self.id} written, NOT verified: {'; '.join(self.faults)}"
@@ -84,14 +84,14 @@ class Preservation:
         return self._newest
 
     def last_verified(self) -> Bundle | None:
-        """The bundle to restore from. What cannot be listed is as good as not there."""
+        """Return the bundle to restore from. One that cannot be listed counts as absent."""
         try:
             return list_bundles(self._directory).newest_verified
         except CheckpointError:
             return None
 
     def observe(self) -> None:
-        """Show the age of what a former life of the daemon has made."""
+        """Show the age of the previous run's last checkpoint."""
         if (bundle := self.last_verified()) is not None:
             self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
         newest = self._newest_there_is()
@@ -136,7 +136,10 @@ class Preservation:
             return None
 
     def _wanted(self) -> list[Source]:
-        """The sources. What the last good one has is missed where it is gone, though it may not be there at first."""
+        """Return the sources.
+
+        One that the last good bundle has is missed if it is gone, though it may be absent at first.
+        """
         last = self.last_verified()
         had = {part.name for part in last.manifest.files} if last else set()
         return [

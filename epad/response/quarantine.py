@@ -19,7 +19,10 @@ class VramRelease(Protocol):
     """Frees a subsystem's GPU memory short of ending it."""
 
     async def release(self, subsystem: str) -> str:
-        """Return a sentence on what was freed, and how. Raises StepFailedError where only its end helps."""
+        """Return a sentence on the freed memory, and the way.
+
+        Raises StepFailedError if only the subsystem's end helps.
+        """
         ...
 
 
@@ -31,7 +34,7 @@ class NoVramRelease:
 
 
 class Containment:
-    """Brings a subsystem under its hold. Level-triggered: a step that comes late does what is wanted by now."""
+    """Brings a subsystem under its hold. Level-triggered: a late step applies the hold that is wanted by then."""
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Containment:
         return "; ".join(words for words in said if words)
 
     async def _release_vram(self, name: str, hold: Hold) -> str:
-        """Free what it holds of a GPU's memory: gently if that is possible, else by ending it."""
+        """Free its GPU memory: gently if that is possible, else by ending it."""
         try:
             return await self._vram.release(name)
         except StepFailedError as error:
@@ -84,7 +87,7 @@ def open_door(access: Access, name: str, wanted: Hold) -> str:
 
 
 def process_in_words(supervisor: Supervisor, name: str) -> str:
-    """What a subsystem's process is doing now, for the result of a step."""
+    """Describe the present state of a subsystem's process, for the result of a step."""
     snapshot = next(s for s in supervisor.snapshots() if s.name == name)
     if snapshot.kind == "client":
         return "it has no process of ours"

@@ -1,4 +1,4 @@
-"""The steps that make things whole: restart what failed, rebuild what is damaged."""
+"""Carry out the steps of a recovery: restart failed subsystems, rebuild damaged data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Recovery:
 
         A person's order forgives every failure before it; a recovery's restart is a trial.
 
-        What has come under a hold since this step was decided is left alone: the hold is newer.
+        A subsystem that has come under a hold since this step was decided is left alone: the hold is newer.
         """
         name = step.target
         if (held := self._hold_of(name)).rung is not Rung.OPEN:

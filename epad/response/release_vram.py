@@ -32,7 +32,7 @@ class ReleaseRung(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLimits:
-    """How long to wait, and when it is enough."""
+    """Sets how long to wait, and when it is enough."""
 
     request_seconds: float = 30.0
     settle_seconds: float = 5.0
@@ -62,14 +62,14 @@ class ModelServer:
 
 
 class Processes(Protocol):
-    """The end of a subsystem's whole process tree. What is ended so is not started again by its restart policy."""
+    """Ends a subsystem's whole process tree. Its restart policy does not start it again."""
 
     async def terminate(self, subsystem: str) -> bool:
         """Send TERM, wait for its own grace, and say whether all of it has ended."""
         ...
 
     async def kill(self, subsystem: str) -> bool:
-        """Send KILL, and say whether all of it has ended; what has not is stuck in the driver."""
+        """Send KILL, and tell if all of it has ended; the rest is stuck in the driver."""
         ...
 
 
@@ -79,7 +79,7 @@ Measure = Callable[[str], Awaitable[HeldVram]]
 
 @dataclass(frozen=True, slots=True)
 class RungTaken:
-    """One rung: what was done, and VRAM before and after it; None where it could not be read."""
+    """Reports one rung: the action, and VRAM before and after it; None if it could not be read."""
 
     rung: ReleaseRung
     result: str
@@ -88,7 +88,7 @@ class RungTaken:
     seconds: float
 
     def evidence(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "rung": self.rung.value,
             "result": self.result,
@@ -100,7 +100,7 @@ class RungTaken:
 
 @dataclass(frozen=True, slots=True)
 class VramReleased:
-    """What became of a release. `released` is None where VRAM could not be read: done, as far as anyone knows."""
+    """Reports a release. `released` is None if VRAM could not be read: done, as far as is known."""
 
     subsystem: str
     before_bytes: int | None
@@ -111,7 +111,7 @@ class VramReleased:
 
     @property
     def sentence(self) -> str:
-        """One line for the journal."""
+        """Describe it in one line for the journal."""
         if self.before_bytes == 0:
             return "it held no VRAM"
         taken = "; ".join(f"{rung.rung}: {rung.result}" for rung in self.rungs)
@@ -124,7 +124,7 @@ class VramReleased:
         return f"{text}; {self.note}" if self.note else text
 
     def evidence(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "before_bytes": self.before_bytes,
             "after_bytes": self.after_bytes,
@@ -154,7 +154,7 @@ class VramRelease:
         self._pause = pause
 
     async def release(self, subsystem: str) -> VramReleased:
-        """Climb until enough is free; again after a crash is the same as once: what is free already is left alone."""
+        """Climb until enough is free; a repeat after a crash has the same end, since freed memory stays free."""
         first = await self._measure(subsystem)
         if first.held_bytes == 0:
             return VramReleased(subsystem, 0, 0, released=True, rungs=())
@@ -178,7 +178,7 @@ class VramRelease:
         return VramReleased(subsystem, first.held_bytes, now.held_bytes, released, tuple(rungs), note)
 
     async def _attempt(self, rung: ReleaseRung, subsystem: str) -> tuple[str, bool] | None:
-        """Take one rung: what it came to, and whether the subsystem has ended; None where it does not apply."""
+        """Take one rung: return its result, and whether the subsystem has ended; None if it does not apply."""
         match rung:
             case ReleaseRung.UNLOAD:
                 result = await self._ask(subsystem, self._unload)
@@ -231,7 +231,10 @@ class VramRelease:
     async def _call(
         self, method: str, server: ModelServer, path: str, body: Mapping[str, Any] | None = None
     ) -> tuple[int, Any]:
-        """One request to the server; its status, and its JSON or None. Raises aiohttp.ClientError, TimeoutError."""
+        """Send one request to the server; return its status, and its JSON or None.
+
+        Raises aiohttp.ClientError, TimeoutError.
+        """
         timeout = aiohttp.ClientTimeout(total=self._limits.request_seconds)
         async with (
             server.session() as session,
@@ -260,9 +263,9 @@ class VramRelease:
 
 
 def _ghosts(first: HeldVram, now: HeldVram) -> int:
-    """Bytes that left the subsystem's processes and are in use all the same, by nobody; 0 if it is less than half.
+    """Return bytes that left the subsystem's processes and are still in use by no process; 0 if less than half.
 
-    Judged by what no process owns to, so that another's growth in the meantime is not taken for it.
+    Judged by the bytes without an owner, so that another's growth in the meantime is not mistaken for it.
     """
     if first.held_bytes is None or now.held_bytes is None:
         return 0

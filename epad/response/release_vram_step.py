@@ -20,7 +20,7 @@ REASON = "its VRAM is being released"
 
 
 class Holder(Protocol):
-    """What is used of `Supervisor`."""
+    """The part of `Supervisor` that is used."""
 
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str: ...
 
@@ -30,7 +30,7 @@ class Holder(Protocol):
 class HeldAtStop:
     """Ends a subsystem by holding it at STOP: nothing starts it again until somebody gives it another hold.
 
-    A hold at STOP is TERM, the subsystem's own grace, then KILL of what is left; here the two are told apart.
+    A hold at STOP is TERM, the subsystem's own grace, then KILL of the rest; here the two are told apart.
     """
 
     def __init__(self, holder: Holder, grace_of: Callable[[str], float]) -> None:

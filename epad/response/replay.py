@@ -1,9 +1,9 @@
 """Lost messages, asked again: turns that were open when the daemon died, through the gateway, under their own key.
 
-Oldest first, one at a time, each at most as often as configured over all lives of the daemon: an attempt is counted
-in `state.db` before it is made. What the gateway has an answer for already costs nothing; what it has none for is a
-new turn with a budget and a record of its own, and the lost one is then closed at no charge: one message, one charge.
-What cannot be asked again is left open, counts with all that was reserved for it, and is listed for a person.
+Oldest first, one at a time, each at most as often as configured over all runs of the daemon: an attempt is counted in
+`state.db` before it is made. A message with an answer in the gateway costs nothing; one without is a new turn with a
+budget and a record of its own, and the lost one is then closed at no charge: one message, one charge. A turn that
+cannot be asked again is left open, counts with all that was reserved for it, and is listed for a person.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ANSWERED = "answered by turn "
 
 
 class Attempts(NamedTuple):
-    """How often a message was asked again, and what the last time came to."""
+    """Counts how often a message was asked again, with the last result."""
 
     number: int = 0
     result: str = ""
@@ -58,7 +58,7 @@ Tried = Mapping[tuple[str, str], Attempts]
 
 
 class LostState(StrEnum):
-    """What is to become of a lost turn."""
+    """Names the next step for a lost turn."""
 
     WAITING = "waiting"
     FOR_A_PERSON = "for a person"
@@ -66,7 +66,7 @@ class LostState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LostTurn:
-    """A lost turn, and what was tried for it."""
+    """Holds a lost turn, and its attempts."""
 
     opened: TurnOpened
     attempts: int
@@ -89,7 +89,7 @@ class LostTurn:
 
 
 class LostLedger(Protocol):
-    """What is used of `epad.ledger.store.Ledger`."""
+    """The part of `epad.ledger.store.Ledger` that is used."""
 
     async def lost_turns(self) -> list[TurnOpened]: ...
 
@@ -101,7 +101,7 @@ class LostLedger(Protocol):
 
 
 class Keyring(Protocol):
-    """What is used of `epad.gateway.identity.Identities`."""
+    """The part of `epad.gateway.identity.Identities` that is used."""
 
     def lend(self, subsystem: str) -> str: ...
 
@@ -109,14 +109,14 @@ class Keyring(Protocol):
 
 
 class Costs(Protocol):
-    """What is used of `epad.gateway.costs.CostBook`."""
+    """The part of `epad.gateway.costs.CostBook` that is used."""
 
     async def close(self, turn: str, charged_microusd: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a replay needs: the stores, the gateway's URL, and who may ask now.
+    """Holds the needs of a replay: the stores, the gateway's URL, and the subsystems that may ask now.
 
     `shut` says why a subsystem may not, `ready` whether every server has started.
     """
@@ -132,7 +132,7 @@ class Asking:
 
 
 class Replay:
-    """Does the `replay` step, and tells what it came to."""
+    """Does the `replay` step, and reports its result."""
 
     def __init__(self, config: RecoveryConfig, asking: Asking) -> None:
         self._config = config
@@ -140,7 +140,7 @@ class Replay:
         self._one_at_a_time = asyncio.Lock()
 
     async def replay(self, _: Step, __: Operation) -> str:
-        """Do a `replay` step: a sentence on what came of it. Raises StepFailedError if nobody can be asked."""
+        """Do a `replay` step; return a sentence on its result. Raises StepFailedError if no upstream can be asked."""
         try:
             async with self._one_at_a_time:
                 return await self._replay_all()
@@ -148,7 +148,7 @@ class Replay:
             raise StepFailedError(str(error)) from error
 
     async def lost(self) -> list[LostTurn]:
-        """Every lost turn, oldest first. Raises LedgerError, DatabaseError."""
+        """Return every lost turn, oldest first. Raises LedgerError, DatabaseError."""
         tried = await self._tried()
         return [await self._judge(turn, tried) for turn in await self._asking.ledger.lost_turns()]
 
@@ -207,7 +207,7 @@ class Replay:
         return False
 
     async def _ask(self, turn: TurnOpened, payload: bytes) -> str:
-        """One request at our own gateway; what came of it."""
+        """Send one request to our own gateway; return its result."""
         key = self._asking.keyring.lend(turn.subsystem)
         headers = {
             "Authorization": f"Bearer {key}",

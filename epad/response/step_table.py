@@ -1,4 +1,4 @@
-"""What the steps of a response are done with, made from the daemon's own parts."""
+"""Map the steps of a response to the daemon's parts that do them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DRILL_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What of the house responses act on."""
+    """Gives responses their parts of the house."""
 
     access: Access
     supervisor: Supervisor
@@ -60,7 +60,7 @@ class Responses:
         self._drill = self._make_drill()
 
     def work(self) -> dict[StepName, StepWork]:
-        """Who does which step."""
+        """Return the doer of each step."""
         hands = self._hands
         containment = Containment(hands.access, hands.supervisor, hands.hold_of, self._vram_release())
         checkpoints = self._lent.directories.checkpoints

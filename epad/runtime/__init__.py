@@ -1,1 +1,1 @@
-"""What any long-running process needs: clocks, timers, log output, systemd, descriptors, memory."""
+"""Provide the needs of any long-running process: clocks, timers, log output, systemd, descriptors, memory."""

@@ -1,4 +1,4 @@
-"""The machine's clock and identity: the real implementation of what tests replace."""
+"""Read the machine's clock and identity: the real implementation, which tests replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many files the daemon may have open: as many as it is allowed to, and its children as many as before.
+"""Set the number of files the daemon may open: the hard limit, and for its children the former one.
 
 The usual soft limit of 1,024 is there for programs that call select(), which breaks above it: a child may be one.
 """
@@ -17,7 +17,7 @@ _former: list[tuple[int, int]] = []
 
 
 def raise_limit() -> int:
-    """Raise the soft limit as far as the hard one allows; return what it is now."""
+    """Raise the soft limit to the hard one; return the new value."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -40,6 +40,6 @@ def room_of(limit: int) -> int:
 
 
 def share(part: float, most: int) -> int:
-    """How many connections a listener may have: `most`, but no more than its part of what files there are."""
+    """Return the connections a listener may have: `most`, but no more than its part of the available files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(8, min(most, int((room_of(soft) - _KEPT_FOR_OURSELVES) * part)))

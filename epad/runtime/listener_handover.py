@@ -27,7 +27,7 @@ class NoHandover:
     """For a gateway whose sockets end with it."""
 
     def take(self, address: Address) -> socket.socket | None:
-        """Nothing is there."""
+        """Return None: no socket was handed over."""
         del address
         return None
 
@@ -35,14 +35,14 @@ class NoHandover:
         """Keep nothing."""
 
     def drop(self, listening: socket.socket) -> None:
-        """Nothing is kept."""
+        """Do nothing: no socket is kept."""
 
 
 class Handover(NoHandover):
     """The sockets of the daemon before, until they are taken; and copies of those of this one."""
 
     def __init__(self, environment: MutableMapping[str, str], tell: Tell = notify) -> None:
-        """Take over what this process was started with; children get nothing of it."""
+        """Take over the sockets this process was started with; children inherit none."""
         self._environment = environment
         self._tell = tell
         self._received: dict[Address, socket.socket] = {}
@@ -79,7 +79,7 @@ class Handover(NoHandover):
             self._kept.pop(name).close()
 
     def close_the_rest(self) -> None:
-        """Close what nobody has taken: the configuration listens elsewhere now."""
+        """Close the sockets that no listener has taken: the configuration now names other addresses."""
         for listening in self._received.values():
             self.drop(listening)
             listening.close()
@@ -100,7 +100,7 @@ class Handover(NoHandover):
 
 
 def address_of(listening: socket.socket) -> Address:
-    """Where a socket listens."""
+    """Return the address a socket listens on."""
     name = listening.getsockname()
     return name if isinstance(name, str) else (str(name[0]), int(name[1]))
 

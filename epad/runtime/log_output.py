@@ -58,7 +58,7 @@ def configure(
 
 
 def choose(log_format: Format, stream: TextIO, environment: Mapping[str, str]) -> Format:
-    """What `auto` means here: the journal if `stream` leads to it, a console on a terminal, else JSON."""
+    """Resolve `auto`: the journal if `stream` leads to it, a console on a terminal, else JSON."""
     if log_format != "auto":
         return log_format
     if _leads_to_journal(stream, environment.get("JOURNAL_STREAM", "")):
@@ -67,7 +67,7 @@ def choose(log_format: Format, stream: TextIO, environment: Mapping[str, str]) -
 
 
 def _leads_to_journal(stream: TextIO, journal_stream: str) -> bool:
-    """Whether `stream` is the one systemd connected (systemd.exec(5), $JOURNAL_STREAM).
+    """Tell if `stream` is the one systemd connected (systemd.exec(5), $JOURNAL_STREAM).
 
     A child inherits the variable but may have had its output redirected, so its presence alone says nothing.
     """
@@ -79,7 +79,7 @@ def _leads_to_journal(stream: TextIO, journal_stream: str) -> bool:
 
 
 def _factory(chosen: Format, stream: TextIO, journal: Path) -> Callable[..., StreamSink | JournalSink]:
-    """What makes the sink of each `structlog.get_logger(NAME)`."""
+    """Return the factory that makes the sink of each `structlog.get_logger(NAME)`."""
     if chosen != "journal":
         return lambda *names: StreamSink(stream, *names)
     return lambda *names: JournalSink(journal, stream, *names)
@@ -117,7 +117,7 @@ class StreamSink:
 
 
 class JournalSink:
-    """Sends events to journald by its native protocol; what it does not take goes to a stream, as JSON."""
+    """Sends events to journald by its native protocol; an event that journald refuses goes to a stream, as JSON."""
 
     def __init__(self, address: Path, fallback: TextIO, name: str = "") -> None:
         self.name = name
@@ -169,7 +169,7 @@ def _text(value: Any) -> str:
 
 
 class _Forward(logging.Handler):
-    """Brings what libraries log by Python's own logging into ours."""
+    """Forwards the records of Python's own logging, which libraries use, into structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,7 +1,7 @@
 """Giving memory back to the system after a burst, with glibc's own means; elsewhere nothing is done.
 
-Left alone, glibc raises the size from which a block has pages of its own each time that one is freed, up to 32 MiB:
-after the first large body all the others come from a heap, which keeps what is below its last block in use.
+By default, glibc raises the size from which a block has its own pages each time one is freed, up to 32 MiB: after the
+first large body all others come from a heap, which keeps the memory below its last block in use.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def share_one_heap() -> None:
 
 
 def trim() -> None:
-    """Give back what is free within the heaps: some milliseconds after a burst."""
+    """Give the free memory within the heaps back to the system; takes some milliseconds after a burst."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

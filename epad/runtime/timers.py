@@ -1,4 +1,4 @@
-"""One beat for all of the daemon's timers, so that they wake it together.
+"""Align the daemon's timers to one tick, so that they wake it together.
 
 Each on its own woke an idle daemon 26 times a second, and a wake-up costs 70 us beside the work that is done in it.
 """
@@ -31,7 +31,7 @@ async def sleep_to_beat(seconds: float) -> None:
 
 
 class OncePerBeat(Generic[T]):
-    """What several want in one beat, taken once for all of them: as of at most SHARED_SECONDS ago."""
+    """Computes a value once for all users within a tick; it is at most SHARED_SECONDS old."""
 
     def __init__(self, take: Callable[[], T], clock: Clock) -> None:
         self._take = take

@@ -1,4 +1,4 @@
-"""Tells systemd that the daemon works: only if what it is for has moved since the last time."""
+"""Ping systemd's watchdog, but only if the control loop has moved since the last ping."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JUMP_SECONDS = 2.0
 
 
 def interval_seconds(environment: Mapping[str, str], pid: int) -> float | None:
-    """How often systemd wants a ping, or None if it wants none (sd_watchdog_enabled(3))."""
+    """Return the interval at which systemd wants a ping, or None if it wants none (sd_watchdog_enabled(3))."""
     if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     microseconds = environment.get("WATCHDOG_USEC", "")

@@ -1,1 +1,1 @@
-"""What would have happened under other thresholds: the recording of what was decided on, and its replay."""
+"""Record the inputs of decisions, and replay them under other thresholds."""

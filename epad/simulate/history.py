@@ -1,4 +1,4 @@
-"""Reads a recording, and what the journal has of the same time, from the files of a state directory."""
+"""Read a recording, and the journal of the same time, from the files of a state directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RecordedHistory:
             raise RecordingError(f"{state_database}: holds no recording: a daemon of this version makes one")
 
     def records(self, since_utc: float) -> Iterator[Stamped]:
-        """What was recorded, from the last place to begin at before a time. Raises RecordingError."""
+        """Yield the records, from the last place to begin at before a time. Raises RecordingError."""
         decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
         query = f"{_COLUMNS} WHERE id >= ? ORDER BY id"
         for utc, at, body in self._connection.execute(query, (self._first(since_utc),)):
@@ -45,7 +45,7 @@ class RecordedHistory:
         return int(rows[0][0])
 
     def transitions(self, since_utc: float) -> list[Move]:
-        """What the journal says did happen from the place on at which `records` begins."""
+        """Return the journal's transitions, from the place on at which `records` begins."""
         begun = fetch(self._connection, "SELECT utc FROM recording WHERE id = ?", (self._first(since_utc),))
         # The journal writes milliseconds.
         stamp = datetime.fromtimestamp(begun[0][0] - 0.001, UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""What the recording holds: every input of a decision, small enough to keep for weeks.
+"""Define the records of a recording: every input of a decision, small enough to keep for weeks.
 
 Times are `Clock.monotonic()` of the boot that the last `Began` names.
 """
@@ -182,7 +182,7 @@ class Began(Struct, frozen=True, tag="began"):
 
     @classmethod
     def of(cls, boot_id: str, config: bytes, loaded: Loaded) -> Began:
-        """What a former life of the daemon left."""
+        """Build the record of a start from the state that the previous run left."""
         return cls(
             boot_id=boot_id,
             config=msgspec.Raw(config),
@@ -218,7 +218,7 @@ class Reconfigured(Struct, frozen=True, tag="reconfigured"):
 
 
 class Cycle(Struct, frozen=True, tag="cycle", omit_defaults=True):
-    """One cycle of the control loop.
+    """Holds one cycle of the control loop.
 
     `seen` is left out while it is as before. `looked` is whether anything was decided anew, `decided` whether
     that came to something, `moves` when each transition of it was taken.

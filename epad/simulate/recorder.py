@@ -78,7 +78,7 @@ class Recorder:
     # What is told.
 
     def started(self, config: Config, loaded: Loaded) -> None:
-        """A daemon has taken up what a former one left."""
+        """Record that the daemon has taken up the state of the previous run."""
         self._config = self._encoder.encode(config)
         self._add(self._clock.monotonic(), Began.of(self._boot_id, self._config, loaded))
 
@@ -98,7 +98,7 @@ class Recorder:
         return watching
 
     def end(self, watching: Watching) -> None:
-        """A cycle is over: keep what could make a difference, leave out what cannot."""
+        """End a cycle: keep the records that could make a difference, leave out the others."""
         stimulus = watching.stimulus
         if isinstance(stimulus, Finding):
             quiet = 0 if stimulus.bad else self._quiet.get(stimulus.key, 0) + 1
@@ -151,7 +151,7 @@ class Recorder:
         self._seen = None
 
     def _put_off(self) -> None:
-        """Add what was held back, each at its own time."""
+        """Add the held-back records, each at its own time."""
         repeats, self._repeats = self._repeats, {}
         for watching in sorted(repeats.values(), key=lambda one: one.at):
             self._add_cycle(watching, as_input(watching.stimulus))
@@ -166,7 +166,7 @@ class Recorder:
         self._add(watching.at, cycle)
 
     def _news(self, watching: Watching) -> Seen | None:
-        """What was seen, if it is not what was seen before."""
+        """Return the seen world, if it differs from the last one."""
         return watching.seen if watching.seen != self._seen else None
 
     def _add(self, at: float, record: Record) -> None:
@@ -191,14 +191,14 @@ class Recorder:
             await self.flush()
 
     def take(self) -> list[tuple[float, float, bool, bytes]]:
-        """What waits to be written, with what was held back."""
+        """Return the records that wait to be written, with the held-back ones."""
         self._put_off()
         batch, self._waiting = self._waiting, []
         boot = self._clock.utc().timestamp() - self._clock.monotonic()
         return [(boot + at, at, began, record) for at, began, record in batch]
 
     async def flush(self) -> None:
-        """Write what waits."""
+        """Write the waiting records."""
         batch = self.take()
         if not batch:
             return

@@ -39,7 +39,7 @@ Stamped = tuple[float, float, Record]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One transition. `because` are the troubles that stood at that time."""
+    """Holds one transition. `because` are the troubles that stood at that time."""
 
     utc: float
     source: str
@@ -50,13 +50,13 @@ class Move:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes two transitions the same, whenever they happened."""
+        """Return the key by which two transitions are the same, at any time."""
         return self.source, self.trigger, self.destination, self.guard
 
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay came to."""
+    """Holds the result of a replay."""
 
     moves: list[Move] = field(default_factory=list)
     records: int = 0
@@ -122,7 +122,7 @@ class _World:
         """There is none."""
 
     async def journal_failed(self, reason: str) -> None:
-        """Nothing is written."""
+        """Do nothing: a replay writes no journal."""
 
 
 class Replay:
@@ -186,7 +186,7 @@ class Replay:
     # Lives.
 
     def _begin(self, record: Began) -> None:
-        """A daemon starts with what really stood; a quiet moment of a life is a place to begin and no more."""
+        """Start from the recorded state of a daemon's start; a quiet moment is a place to begin and no more."""
         if self._decider is not None and not record.life:
             return
         config = self._config_of(record.config)
@@ -247,12 +247,12 @@ class Replay:
         self._decide(given.stimulus() if given else None, list(record.moves), looked=record.looked)
 
     def _is_judged_anew(self, found: Found) -> bool:
-        """Whether the detectors of this replay say it themselves; what streams said is not recorded."""
+        """Tell if the detectors of this replay produce the finding themselves; streamed text is not recorded."""
         streamed = found.evidence.get("detector") == Detector.LOOPING_OUTPUT
         return self._turns.judges_burn and found.probe in {NAME, GENTLE_NAME} and not streamed
 
     def _decide(self, stimulus: Stimulus, moved_at: list[float], *, looked: bool = True) -> None:
-        """What `Controller` does in one cycle, but for the writing and the acting."""
+        """Do the work of `Controller` in one cycle, but for the writing and the acting."""
         decider = self._decider
         if decider is None:
             return
@@ -316,7 +316,7 @@ class Replay:
         self._decide(None, [])
 
     def _next_tick(self) -> float:
-        """Nothing follows from time alone while nothing is wrong."""
+        """Return the time of the next tick; infinity while nothing is wrong, since time alone changes nothing then."""
         decider = self._decider
         idle = decider is None or (
             decider.phase is Phase.NORMAL and not decider.assessor.active and self._world.sound
@@ -336,7 +336,7 @@ class Replay:
 
 
 def _taken_to_succeed(decision: Decision) -> list[OperationEnded]:
-    """The ends of what a decision asks for in the lane that the policy waits for."""
+    """Return successful ends of the operations in the lane that the policy waits for."""
     return [
         OperationEnded(
             Operation(

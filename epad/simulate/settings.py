@@ -97,7 +97,7 @@ def apply(config: Config, settings: Sequence[Setting]) -> Config:
 
 
 def at_home(config: Config, settings: Sequence[Setting]) -> list[Setting]:
-    """Those that speak of subsystems and groups that this configuration has: over a week, some come and go."""
+    """Return the settings whose subsystems and groups this configuration has: over a week, some come and go."""
     return [
         (path, value)
         for path, value in settings
@@ -118,5 +118,5 @@ def _put(tables: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def touches(settings: Sequence[Setting], *prefixes: tuple[str, ...]) -> bool:
-    """Whether a setting lies under one of these."""
+    """Tell if a setting lies under one of these."""
     return any(path[: len(prefix)] == prefix for path, _ in settings for prefix in prefixes)

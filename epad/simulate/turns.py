@@ -31,7 +31,7 @@ Tally = Counter[tuple[str, str]]
 
 
 class Turns:
-    """Counts what was refused and what would have been; feeds `burn`, where it is run anew."""
+    """Counts the refusals then and now; feeds `burn`, if it is run anew."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Turns:
         self.begin(config)
 
     def begin(self, config: Config, *, same_boot: bool = False) -> None:
-        """A daemon starts: its detectors know nothing yet, its budgets what was spent; open turns count in full."""
+        """Begin with a daemon's start: empty detectors, budgets as spent; open turns count in full."""
         if same_boot:
             for reservation in self._open.values():
                 self._budgets.settle(reservation, reservation.tokens, self._clock.monotonic())
@@ -90,7 +90,7 @@ class Turns:
         self._budgets.forget(subsystem)
 
     def admitted(self, event: TurnAdmitted) -> None:
-        """Judge again what was let through."""
+        """Judge a recorded admission again."""
         if self._judge_holds and self._hold_of(event.subsystem).rung >= Rung.BLOCK:
             self._never.add(event.turn)
             self.would[event.subsystem, HELD] += 1
@@ -103,7 +103,7 @@ class Turns:
             self._burn.admitted(event)
 
     def refused(self, event: TurnRefused, more: int) -> None:
-        """Judge again what was turned away; what is let through by that counts as all it asked for."""
+        """Judge a recorded refusal again; one that is admitted now counts as all it asked for."""
         count = 1 + more
         self.did[event.subsystem, event.code] += count
         if self._judge_holds and event.code not in SHUT_TO_ALL:
@@ -139,7 +139,7 @@ class Turns:
             self._burn.finished(event)
 
     def sample(self) -> list[Finding]:
-        """What the detectors say on their schedule."""
+        """Return the scheduled findings of the detectors."""
         return list(_at_once(self._burn.sample()))
 
     def as_rows(self) -> list[RefusedTurns]:
@@ -191,7 +191,7 @@ def _limits(config: Config) -> tuple[dict[str, BudgetConfig], SharedBudgets]:
 
 
 def _at_once(sampling: Any) -> Sequence[Finding]:
-    """What a coroutine returns that waits for nothing."""
+    """Return the result of a coroutine that waits for nothing."""
     try:
         sampling.send(None)
     except StopIteration as ended:

@@ -10,14 +10,14 @@ _COMPONENT = re.compile(r"[^\x00-\x1f/]{1,255}")
 
 
 def is_safe(file: str, reserved: Collection[str] = ()) -> bool:
-    """Whether a name stays inside the bundle, and is none of the `reserved` ones."""
+    """Tell if a name stays inside the bundle, and is none of the `reserved` ones."""
     components = file.split("/")
     plain = all(_COMPONENT.fullmatch(c) and c not in {".", ".."} for c in components)
     return plain and not PurePosixPath(file).is_absolute() and file not in reserved
 
 
 def name_fault(names: Iterable[str], reserved: Collection[str] = ()) -> str:
-    """Say what is wrong with the first name that has no place of its own; empty if each has one.
+    """Describe the fault of the first name that has no place of its own; empty if each has one.
 
     A name may have slashes (`wargame/state.json`), so no name may be a folder of another.
     """

@@ -1,4 +1,4 @@
-"""One SQLite file, one connection, one thread.
+"""Run one SQLite file on one connection in one thread.
 
 apsw is the only SQLite library in this process: it bundles a SQLite with the WAL-reset fix, and two SQLite
 libraries in one process damage files, since closing a file drops every POSIX lock the process holds on it
@@ -51,7 +51,7 @@ def connect(path: Path, *, readonly: bool = False) -> apsw.Connection:
 
 
 def in_words(path: Path, error: apsw.Error) -> str:
-    """Say which file, what SQLite says, and what to do about it where that is known."""
+    """Name the file, SQLite's message, and the fix if there is a known one."""
     return f"{path}: {error}{_fix_of(path, error)}"
 
 
@@ -113,7 +113,7 @@ class Database:
         return await self._run(lambda: work(self._open_connection()))
 
     async def close(self) -> None:
-        """Finish what was asked for before, and close the file."""
+        """Finish the requests made before, and close the file."""
 
         def work() -> None:
             connection, self._connection = self._connection, None

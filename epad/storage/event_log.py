@@ -1,4 +1,4 @@
-"""What happened, as typed events: persisted in `state.db`, streamed to whoever listens."""
+"""Keep events, typed: written to `state.db`, streamed to subscribers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_UNWRITTEN = 10_000
 
 
 class EventKind(StrEnum):
-    """Every kind of event there is."""
+    """Lists every kind of event."""
 
     DAEMON_STARTED = "daemon.started"
     DAEMON_STOPPING = "daemon.stopping"
@@ -59,7 +59,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `fields` hold JSON values; ids in them join to the journal and the ledger."""
+    """Holds one event. `fields` hold JSON values; ids in them join to the journal and the ledger."""
 
     id: int
     at: str
@@ -96,12 +96,12 @@ class EventLog:
         self._pending.put_nowait(Event(0, at, kind, subsystem, fields))
 
     async def run(self) -> None:
-        """Write what was emitted, in batches, until cancelled."""
+        """Write emitted events in batches, until cancelled."""
         while True:
             await self._write_batch([await self._pending.get()])
 
     async def flush(self) -> None:
-        """Write what is still waiting; for an orderly stop."""
+        """Write the events that still wait, for an orderly stop."""
         await self._write_batch([])
 
     async def _write_batch(self, batch: list[Event]) -> None:

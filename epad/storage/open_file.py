@@ -23,7 +23,9 @@ def has_room(path: Path) -> bool:
 
 @dataclass(slots=True)
 class OpenFile:
-    """What a name led to when it was opened. A file whose name was taken is written to, and gone at the end.
+    """Remembers the file behind a name at its opening.
+
+    A file whose name was taken is written to, and gone at the end.
 
     `size` is the most that it has had; `grows` says that it never has less.
     """
@@ -41,7 +43,7 @@ class OpenFile:
         return cls(path, status.st_dev, status.st_ino, status.st_size, grows)
 
     def loss(self) -> str:
-        """Why what is written to the file cannot be found by its name any more; empty while it can."""
+        """Return the reason for which the file's name no longer leads to the written data; empty while it does."""
         try:
             status = os.stat(self.path)  # noqa: PTH116  asked at each commit: Path.stat takes twice as long
         except FileNotFoundError:
@@ -80,7 +82,7 @@ class OpenFiles:
 
     @classmethod
     def of_databases(cls, *databases: Path) -> OpenFiles:
-        """SQLite databases that are open, each with the log beside it: what was written last is in there alone."""
+        """Return the open SQLite databases, each with its log, which alone holds the newest data."""
         files = [OpenFile.at(path, grows=True) for path in databases]
         logs = [path.with_name(f"{path.name}-wal") for path in databases]
         return cls([*files, *(OpenFile.at(log) for log in logs if log.exists())])
@@ -90,7 +92,7 @@ class OpenFiles:
         return OpenFiles([*self._files, *map(OpenFile.at, directories)])
 
     def losses(self) -> tuple[str, ...]:
-        """Why what is written to them will not be found."""
+        """Return the reasons for which written data will not be found."""
         return tuple(loss for file in self._files if (loss := file.loss()))
 
     def loss(self) -> str:

@@ -1,4 +1,4 @@
-"""Why a process may have died, beyond its exit status: what the kernel counted, and what its log ends with.
+"""Find why a process may have died, beyond its exit status: from the kernel's counts, and the end of its log.
 
 A child's log is its own text and may hold secrets or forged lines. So nothing of it is quoted: only known causes are
 recognised, and told in words of our own.
@@ -52,7 +52,7 @@ class OomKills:
         self._rose_at = float("-inf")
 
     def look(self, now: float) -> bool:
-        """Whether it rose just now: since the look before this one, or within the last seconds."""
+        """Tell if it rose just now: since the look before this one, or within the last seconds."""
         count = self._read()
         if count is not None:
             if self._count is not None and count > self._count:
@@ -74,7 +74,7 @@ def with_cause(status: ExitStatus, cause: str) -> ExitStatus:
 
 
 def was_killed(status: ExitStatus) -> bool:
-    """Whether it ended by SIGKILL, which is how the kernel makes room."""
+    """Tell if it ended by SIGKILL, by which the kernel makes room."""
     return status.text == "signal SIGKILL" or status.code == _KILLED_CODE
 
 
@@ -85,7 +85,7 @@ def cause_in_last_words(directories: Directories, subsystem: str) -> str:
 
 
 def cause_in_log(path: Path) -> str:
-    """What the end of a log says of why its program died, in words of ours; empty if it says nothing known."""
+    """Name the cause of death by the end of a program's log, in our own words; empty if none is known."""
     tail = _tail(path)
     # The last line that names a cause is nearest to the end.
     for line in reversed(tail.splitlines()):

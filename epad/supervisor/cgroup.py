@@ -20,7 +20,7 @@ class NoCgroupError(SupervisorError):
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """One directory of the version 2 hierarchy. What is gone reads as empty."""
+    """Operates on one directory of the version 2 hierarchy. A directory that is gone reads as empty."""
 
     path: Path
 
@@ -28,11 +28,11 @@ class Cgroup:
         return Cgroup(self.path / name)
 
     def create(self) -> None:
-        """Make it, and what is missing above. Raises OSError."""
+        """Make the group and its missing parents. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True)
 
     def pids(self) -> frozenset[int]:
-        """Every process here and below; the dead that nobody has reaped are not among them."""
+        """Return every process here and below, without the dead that wait to be reaped."""
         found: set[int] = set()
         for directory, _, _ in os.walk(self.path):
             with suppress(OSError):
@@ -50,7 +50,7 @@ class Cgroup:
 
     @property
     def is_frozen(self) -> bool:
-        """Every process stands still; False while some of them have yet to."""
+        """Tell if every process stands still; False while some of them have yet to."""
         return self._event("frozen")
 
     @property
@@ -59,7 +59,7 @@ class Cgroup:
 
     @property
     def oom_kills(self) -> int:
-        """How many of its processes the kernel has killed for memory; 0 where memory is not controlled here."""
+        """Return how many of its processes the kernel has killed for memory; 0 if memory is not controlled here."""
         for line in self._read("memory.events").splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill" and count.isdecimal():
@@ -67,7 +67,7 @@ class Cgroup:
         return 0
 
     def memory_bytes(self, fields: Collection[str]) -> int | None:
-        """The sum of these fields of memory.stat, and what is in the swap; None without a memory controller."""
+        """Return the sum of these fields of memory.stat and the swap; None without a memory controller."""
         text = self._read("memory.stat")
         if not text:
             return None
@@ -76,12 +76,12 @@ class Cgroup:
         return sum(int(size) for name, _, size in pairs if name in fields) + (int(swapped) if swapped else 0)
 
     def cpu_seconds(self) -> float:
-        """How long its processes, the ended ones too, have run."""
+        """Return how long its processes, the ended ones too, have run."""
         name, _, microseconds = self._read("cpu.stat").partition("\n")[0].partition(" ")
         return int(microseconds) / 1e6 if name == "usage_usec" else 0.0
 
     def processes(self) -> int:
-        """How many tasks it has: threads too, which is as cheap as it gets."""
+        """Return its number of tasks, threads included, since that is the cheapest count."""
         count = self._read("pids.current").strip()
         return int(count) if count else 0
 
@@ -153,8 +153,8 @@ def cgroup_of(pid: int | str, proc: Path = Path("/proc")) -> Cgroup | None:
 def delegated(managed: bool, proc: Path = Path("/proc")) -> Cgroup:
     """Return our own control group, if it is ours to divide. Raises NoCgroupError with the reason.
 
-    Where systemd manages the hierarchy, writing is not enough: what it has not delegated it may move or empty
-    at any time, and says so in an attribute of the directory.
+    If systemd manages the hierarchy, write access is not enough: it may move or empty an undelegated group at any time,
+    and marks a delegated one by an attribute of the directory.
     """
     own = cgroup_of("self", proc)
     if own is None:

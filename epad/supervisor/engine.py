@@ -1,4 +1,4 @@
-"""The seam between a subsystem and its processes: what every engine does to them, and nothing about why."""
+"""Define the seam between a subsystem and its processes: every engine's operations, and nothing about the reasons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLICE: Final = "epad.slice"
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `marks` are those of the environment's variables that tell whose process it is.
+    """Describes a process to start. `marks` are the variables of its environment that identify its owner.
 
     `log_file` is a file that its output is appended to, or the log pump's named pipe.
     """
@@ -38,7 +38,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a process ended. `succeeded` is None where its status went to somebody else."""
+    """Says how a process ended. `succeeded` is None if its status went to another process."""
 
     text: str
     succeeded: bool | None
@@ -68,7 +68,7 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> str:
-        """Say in one sentence how processes are held here, and what cannot be done."""
+        """Describe in one sentence how processes are held here, and the limits of that."""
         ...
 
     async def prepare(self) -> None:
@@ -76,7 +76,7 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of what `prepare` has opened; the processes live on."""
+        """Close the files that `prepare` has opened; the processes live on."""
         ...
 
     async def spawn(self, launch: Launch) -> Child:
@@ -112,11 +112,11 @@ class Engine(Protocol):
         ...
 
     async def stop(self, child: Child, grace_seconds: float) -> frozenset[ProcessIdentity]:
-        """End the whole tree, frozen or not, and return what even SIGKILL did not end."""
+        """End the whole tree, frozen or not, and return the processes that even SIGKILL did not end."""
         ...
 
     async def clear(self, marks: Mapping[str, str], grace_seconds: float) -> frozenset[ProcessIdentity]:
-        """End what bears these marks, where no root is known; return what did not end."""
+        """End the processes with these marks, if no root is known; return those that did not end."""
         ...
 
     async def isolate(self, child: Child, /, *, cut: bool) -> str:
@@ -136,9 +136,9 @@ class Engine(Protocol):
         ...
 
     def strays(self, kept: Collection[int]) -> frozenset[ProcessIdentity]:
-        """Name what has come to us as an orphan, `kept` apart, and bears no mark of any subsystem."""
+        """Return the orphans that have come to us and bear no subsystem's mark, `kept` apart."""
         ...
 
     def sweep(self) -> None:
-        """Reap what orphans of our children have left."""
+        """Reap the dead orphans of our children."""
         ...

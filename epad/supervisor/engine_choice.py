@@ -1,4 +1,4 @@
-"""Which engine holds the processes of this daemon: the strongest that this machine has, or the one asked for."""
+"""Choose the engine that holds this daemon's processes: the strongest that this machine has, or the configured one."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def would_use(config: DaemonConfig, environment: Mapping[str, str]) -> str:
 
 
 def unit_tag(directories: Directories, environment: Mapping[str, str]) -> str:
-    """Name what is ours among units and cgroups: `epad` for the installed service, else by the state directory."""
+    """Return our name among units and cgroups: `epad` for the installed service, else by the state directory."""
     if environment.get("STATE_DIRECTORY", "").split(":")[0] == str(directories.state):
         return SERVICE_TAG
     return state_tag(directories.state)
 
 
 def state_tag(state: Path) -> str:
-    """Name what is ours wherever it is not the installed service's."""
+    """Return our name for anything but the installed service."""
     return f"{SERVICE_TAG}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
 
 

@@ -1,10 +1,10 @@
-"""What can go wrong between a supervisor and its processes."""
+"""Define the errors between a supervisor and its processes."""
 
 from __future__ import annotations
 
 
 class SupervisorError(Exception):
-    """The supervisor could not do what was asked."""
+    """The supervisor could not carry out an operation."""
 
 
 class ProcessGoneError(SupervisorError):

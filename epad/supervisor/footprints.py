@@ -1,4 +1,4 @@
-"""What each subsystem's processes take of memory and CPU, read cheaply: 100 of them every ten seconds, in a thread.
+"""Measure the memory and CPU of each subsystem's processes cheaply: 100 of them every ten seconds, in a thread.
 
 A control group with a memory controller is asked itself: three small files. Any other tree is told in one pass over
 /proc: a stat file per process of the machine (which has size, CPU and parent), and a status file per member that has
@@ -39,7 +39,7 @@ _KERNEL_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One subsystem's processes, as its engine knows them: a root, a control group, or both."""
+    """Describes one subsystem's processes, as its engine knows them: a root, a control group, or both."""
 
     name: str
     root: ProcessIdentity | None
@@ -48,7 +48,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """What one stat file says, as far as it is needed here."""
+    """Holds the needed fields of one stat file."""
 
     pid: int
     parent: int
@@ -69,7 +69,7 @@ class _Cpu:
     at: float | None = None
 
     def add(self, seconds: float, now: float) -> tuple[float, float | None]:
-        """Take in what was read; the sum, and how many cores that was since the last reading."""
+        """Take in a reading; return the sum, and the cores in use since the last reading."""
         before, gone = self.base + self.last, max(0.0, self.last - seconds)
         self.base, self.last = self.base + gone, seconds
         since, self.at = (None if self.at is None else now - self.at), now
@@ -79,7 +79,7 @@ class _Cpu:
 
 @dataclass(slots=True)
 class _Share:
-    """How much of the sum of a tree's processes is its proportional share; and when that may be read again."""
+    """Holds the proportional share of a tree's summed memory, and when that may be read again."""
 
     ratio: float = 1.0
     due: float = float("-inf")
@@ -87,7 +87,7 @@ class _Share:
 
 
 class FootprintReader:
-    """Reads them all; remembers what makes the next reading cheap."""
+    """Reads them all; keeps the files open that make the next reading cheap."""
 
     def __init__(self, state: str, proc: str = "/proc", clock: Callable[[], float] = time.monotonic) -> None:
         self._state = state
@@ -101,7 +101,7 @@ class FootprintReader:
         self._uncontrolled: set[Path] = set()
 
     def read(self, workloads: Sequence[Workload]) -> MemoryReading:
-        """Look at all of them once. What has ended meanwhile takes nothing."""
+        """Look at all of them once. One that has ended meanwhile counts as nothing."""
         footprints: dict[str, Footprint] = {}
         walked: list[Workload] = []
         for workload in workloads:

@@ -1,4 +1,4 @@
-"""Whether a subsystem works, asked of it from outside: an HTTP answer, a connection, a command, one token."""
+"""Check a subsystem's health from outside: an HTTP answer, a connection, a command, one token."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Checker(Protocol):
     """Asks once."""
 
     async def check(self, config: HealthConfig) -> str:
-        """Return what is wrong; empty if nothing is. Takes at most `config.timeout_seconds`, and a second to end it."""
+        """Return the fault; empty if there is none. Takes at most `config.timeout_seconds`, and a second to end it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the checks of one process have come to: how many failed in a row, the last one's failure, and when."""
+    """Sums up the checks of one process: the failures in a row, the last failure, and its time."""
 
     checked_at: float
     failures: int = 0
@@ -50,7 +50,7 @@ class NoChecker:
 
 
 class HealthChecker:
-    """Every way to ask; commands get this environment. A failed check is an answer, never an exception."""
+    """Checks health in every way; commands get this environment. A failed check is an answer, never an exception."""
 
     def __init__(self, infer: Infer, environment: Mapping[str, str]) -> None:
         self._infer = infer

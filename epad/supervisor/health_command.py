@@ -21,7 +21,7 @@ _REST_SECONDS = 0.01
 
 
 async def run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes]:
-    """Run it to its end; return its status (below 0: a signal's) and the beginning of what it complained of.
+    """Run it to its end; return its status (below 0: a signal's) and the beginning of its error output.
 
     Its end is its first process's: all of its group is killed then, or when this is cancelled. Raises OSError.
     """
@@ -101,7 +101,7 @@ class _Complaint:
         self._loop.add_reader(self._reader, self._hear)
 
     def text(self) -> bytes:
-        """What there is of it, now that whoever wrote has ended."""
+        """Return the output, now that its writer has ended."""
         self._read()
         return self._kept
 
@@ -118,7 +118,7 @@ class _Complaint:
             self._rest = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._reader, self._hear)
 
     def _read(self) -> bool:
-        """Read what is there; False at its end."""
+        """Read the available bytes; False at the end."""
         try:
             data = os.read(self._reader, _READ_BYTES)
         except BlockingIOError:

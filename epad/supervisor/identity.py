@@ -1,4 +1,4 @@
-"""Who a process is: its pid, when it started, and in which boot; so that a signal can never hit a stranger."""
+"""Identify a process by its pid, start time and boot, so that a signal can never hit a stranger."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_ENVIRONMENT_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process of all that ever were: a pid is used again, a pid with its start time and boot is not."""
+    """Identifies one process for all time: a pid is used again, a pid with its start time and boot is not."""
 
     pid: int
     start_ticks: int
@@ -31,7 +31,7 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What /proc/PID/stat says, as far as it is needed here."""
+    """Holds the needed fields of /proc/PID/stat."""
 
     pid: int
     state: str
@@ -52,7 +52,7 @@ class ProcessStat:
 
 @dataclass(frozen=True, slots=True)
 class Kin:
-    """What the processes of one subsystem have in common.
+    """Describes the common marks of one subsystem's processes.
 
     They are: the root and its session; those whose environment bears the marks, or whose limits bear the stamp of
     the marks; those `known` from before; and all descendants of these.
@@ -229,7 +229,7 @@ class ProcessTable:
         return None if first is None else self.identify(first)
 
     def orphans(self, expected: Collection[int]) -> Iterator[ProcessStat]:
-        """Find our own dead children outside our session, but the `expected`: what the subreaper has been handed."""
+        """Yield our own dead children outside our session, without the `expected`: the subreaper's share."""
         return (stat for stat in self._elsewhere(expected) if stat.state == "Z")
 
     def strays(self, expected: Collection[int]) -> Iterator[ProcessStat]:

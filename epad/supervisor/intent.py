@@ -1,4 +1,4 @@
-"""What a subsystem should be doing, and which step brings it there: values and pure functions."""
+"""Decide the next step from a subsystem's intended state: values and pure functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Remember = Callable[[str, Sequence[float]], None]
 
 
 def remember_nothing(_: str, __: Sequence[float]) -> None:
-    """Take no note of what was before."""
+    """Do nothing with the former state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What every subsystem of one supervisor shares."""
+    """Holds the parts that every subsystem of one supervisor shares."""
 
     engine: Engine
     records: ProcessRecords
@@ -72,7 +72,7 @@ class Held:
 
 
 class Intent(Enum):
-    """What the process should be: running, frozen, ended, or none of our business any more."""
+    """Names the intended state of a process: running, frozen, ended, or no longer ours."""
 
     RUN = auto()
     FREEZE = auto()
@@ -81,7 +81,7 @@ class Intent(Enum):
 
 
 class Step(Enum):
-    """One move towards the intent."""
+    """Names one move towards the intent."""
 
     NOTHING = auto()
     SPAWN = auto()

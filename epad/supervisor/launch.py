@@ -1,4 +1,4 @@
-"""What a subsystem's process is given: its environment, its directory, its log, and the marks that it is ours."""
+"""Build a process's launch: its environment, its directory, its log, and the marks that it is ours."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|DSN", re.IGNORECASE)
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Pick what children may inherit of the daemon's environment."""
+    """Return the part of the daemon's environment that children may inherit."""
     return {name: value for name, value in environment.items() if _passes(name)}
 
 
@@ -55,7 +55,7 @@ def _passes(name: str) -> bool:
 
 
 def named(environment: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
-    """What `pass_env` names of the daemon's environment; a pattern may have asterisks."""
+    """Return the daemon's variables that `pass_env` names; a pattern may have asterisks."""
     return {
         name: value
         for name, value in environment.items()
@@ -69,7 +69,7 @@ def marks(directories: Directories, subsystem: str) -> dict[str, str]:
 
 
 def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:
-    """Say what to start. Later variables win: inherited, `extra`, the configured ones, and epad's own."""
+    """Build the launch. Later variables win: inherited, `extra`, the configured ones, and epad's own."""
     own_marks = marks(room.directories, name)
     environment = {
         **inherited(room.environ),

@@ -30,7 +30,7 @@ class _Held:
 
 
 class LogPipes:
-    """One pipe a subsystem. Each is held open: what is printed with a last breath waits there for a pump."""
+    """Holds one pipe a subsystem. Each is kept open, so that the last output before an end waits there for a pump."""
 
     def __init__(self, directories: Directories, log: FilteringBoundLogger) -> None:
         self._directories = directories

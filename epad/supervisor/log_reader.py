@@ -42,7 +42,7 @@ def last_lines(log: ChildLog, count: int, since: float | None = None) -> list[st
 
 
 def offset_at(path: Path, utc: float) -> int:
-    """How large a file was at a time, by the last mark before it; 0 if none tells."""
+    """Return a file's size at a time, by the last mark before it; 0 if there is none."""
     try:
         with os.fdopen(open_regular(index(path), os.O_RDONLY), "rb") as file:
             marks = file.read()
@@ -70,7 +70,7 @@ async def follow(log: ChildLog) -> AsyncGenerator[list[str], None]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One file of a log, as of one look: which it is, whatever its name becomes, and when it was written to."""
+    """Holds one look at one file of a log: its identity, under any later name, and the time of its last write."""
 
     path: Path
     device: int
@@ -83,7 +83,7 @@ class _Seen:
 
 
 class _Position:
-    """How far a follower has read, over rotations: so far into a file, which is held open whatever its name becomes.
+    """Holds a follower's place, over rotations: an offset in a file, which is held open under any later name.
 
     The log pump, another process, rotates meanwhile. A file is told from its successors by its inode, which nobody
     else is given while it is held open.
@@ -125,7 +125,7 @@ class _Position:
         return list(_texts(lines))
 
     def _read_on(self) -> bytes:
-        """Return what follows in the file that is open, at most so much."""
+        """Return the next bytes of the open file, at most so many."""
         if self._file < 0:
             return b""
         truncated = os.fstat(self._file).st_size < self._offset

@@ -1,4 +1,4 @@
-"""What children say about themselves: the receiving side of sd_notify(3), one socket a subsystem."""
+"""Receive children's notifications: sd_notify(3), one socket a subsystem."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIELD = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """So many of so many; a `total` of 0 is work without an end."""
+    """Counts finished work; a `total` of 0 is work without an end."""
 
     done: int
     total: int
@@ -36,7 +36,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one datagram said. `malformed` counts the lines that said nothing."""
+    """Holds the content of one datagram. `malformed` counts the invalid lines."""
 
     ready: bool = False
     stopping: bool = False
@@ -92,12 +92,12 @@ def _progress(value: str) -> Progress | None:
 
 
 def _printable(text: str) -> str:
-    """Keep what a terminal shows; a status line must not be able to move its cursor."""
+    """Keep the printable characters; a status line must not be able to move a terminal's cursor."""
     return "".join(c if c.isprintable() else "?" for c in text[:MAX_STATUS_CHARACTERS])
 
 
 class NotifySocket:
-    """One subsystem's datagram socket, handing each notification on as it arrives."""
+    """Receives one subsystem's datagrams, and hands each notification on as it arrives."""
 
     def __init__(
         self, path: Path, deliver: Callable[[Notification], None], log: FilteringBoundLogger
@@ -110,7 +110,7 @@ class NotifySocket:
         self.malformed = 0
 
     def open(self) -> None:
-        """Bind the socket, in place of what an earlier daemon left. Raises SupervisorError."""
+        """Bind the socket, in place of an earlier daemon's. Raises SupervisorError."""
         if len(os.fsencode(self._path)) > MAX_SOCKET_PATH_BYTES:
             raise SupervisorError(
                 f"{self._path}: longer than the {MAX_SOCKET_PATH_BYTES} bytes of a socket's path; "

@@ -1,4 +1,4 @@
-"""What a dead daemon has left running: told by its journal, by mark, stamp and control group, and by descent."""
+"""Find the processes that a dead daemon has left: by its journal, by mark, stamp and control group, and by descent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOURNAL_SECONDS = 5.0
 
 
 class LeftBehind:
-    """Every process that was started for a state directory, or forked by one that was; looked for at each asking.
+    """Finds every process started for a state directory, or forked by one; looks anew at each call.
 
     `recorded` are those that the daemon wrote down: they are known whatever they make of their environment.
     """
@@ -109,7 +109,7 @@ class LeftBehind:
         return next((Cgroup(path) for path in own), None)
 
     def _leads(self, member: ProcessIdentity) -> bool:
-        """Whether it leads a session; that is then its own, and remains so when it has ended."""
+        """Tell if it leads a session, which is then its own, and remains so when it has ended."""
         stat = self._table.current(member)
         return stat is not None and stat.session == stat.pid
 

@@ -263,7 +263,7 @@ def killed(number: int) -> ExitStatus:
 
 
 def _any_is_dead() -> bool:
-    """Whether any child of ours at all waits to be reaped: one call, where looking at each costs one a child."""
+    """Tell if any child waits to be reaped: one call, where looking at each costs one a child."""
     try:
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

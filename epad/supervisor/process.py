@@ -1,4 +1,35 @@
-"""One process of a subsystem: started or adopted, its record kept ahead of every act, its end judged."""
+"""Start or adopt one process of a subsystem, keep its record ahead of every act, and judge its end.
+
+`record.stage` is the state; `child` is the process, if this daemon holds one.
+
+| stage | child | entered by | left by |
+|---|---|---|---|
+| WAITING | none | the first start, `_follow` (restart, or a wanted stop), `renew` | `spawn`, once `may_start` |
+| SPAWNING | none | `spawn`, before the process is made | `spawn`: RUNNING, or judged as a failed start |
+| RUNNING | one, frozen or not | `spawn`, `adopt` | `stop`, or its exit (`bury`) |
+| STOPPING | one | `stop`, before the first signal | `bury` |
+| FINISHED | none | `_follow`: its policy does not start it again | `renew` |
+| FAILED | none | `_fail`: no restarts left, no such program, or survivors of SIGKILL | `renew` |
+
+Invariants: the record is written before the act it announces, so the next daemon knows of every process that may run.
+At most one process of a subsystem runs: with survivors known, it is FAILED and nothing is spawned. Every method is a
+step that the owner takes under its lock (`process_subsystem.py`); none decides whether it should be taken.
+
+A crash of the daemon, by the await it falls into:
+
+- `spawn`: before its record, nothing was started; after it, the next daemon finds the process by its instance mark;
+- `freeze`: the record says frozen, and `adopt` freezes again; `thaw`: it says frozen still, and the hold decides;
+- `stop`: the record says STOPPING; `adopt` stops again, or `miss` ends the rest of the tree;
+- `bury`, `_judge`: the record says RUNNING; `miss` judges the exit, by the status that the engine has kept, if it
+  has.
+
+A cancellation (the daemon leaves) is as a crash at that await, but for `save`, which is shielded: the exit has been
+told already. A disk that takes no record stops no containment: `save` reports it and goes on.
+
+Rejected: knowing a process by its pid alone, since pids are used again (start time and boot tell it apart); judging an
+exit where it is seen, since it would run between two steps of the owner; waiting for READY within `spawn`, since no
+hold could be applied meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +65,12 @@ _DEATHS_BEFORE_READING = 3
 
 
 class ProcessOwner(Protocol):
-    """Who is told what happens to a process by itself."""
+    """Receives the events that a process brings about by itself."""
 
     def exited(self, child: Child) -> None: ...
 
     def overdue(self, child: Child) -> None:
-        """It has not become ready in its time."""
+        """Handle a process that has not become ready in its time."""
         ...
 
     def due(self) -> None:
@@ -48,7 +79,7 @@ class ProcessOwner(Protocol):
 
 
 class Process:
-    """The process of one subsystem, if it has one, and what is known of the last.
+    """Holds the process of one subsystem, if it has one, and the facts about the last.
 
     Every method is a step that its owner takes under a lock; none decides whether it should be taken.
     """
@@ -110,7 +141,7 @@ class Process:
         return True
 
     async def miss(self, look_for_strays: bool) -> None:
-        """Deal with a process that is not there any more: what it has left, and how it may have ended."""
+        """Handle a recorded process that no longer exists: end the rest of its tree, and judge its end."""
         status = UNSEEN
         if self.record.stage is Stage.RUNNING:
             # Before its tree is cleared away: systemd keeps a status as long as the unit.
@@ -172,7 +203,7 @@ class Process:
         self._await_ready(self.child)
 
     async def isolate(self, *, cut: bool) -> str:
-        """Cut it off every network but loopback, this process and those after it; what came of that."""
+        """Cut it off every network but loopback, this process and later ones; return the result."""
         if not (cut or self.cut_off):
             return ""
         self.cut_off = cut
@@ -237,7 +268,7 @@ class Process:
             self._cancel_deadline()
 
     def why_hung(self) -> str:
-        """Why it counts as hanging now; empty if it does not."""
+        """Say why it counts as hanging now; empty if it does not."""
         now, watchdog = self._room.clock.monotonic(), self._room.settings.watchdog_seconds
         if self.child is None or self.record.frozen:
             return ""
@@ -250,7 +281,7 @@ class Process:
         return ""
 
     async def _clear(self) -> bool:
-        """End what is left of a tree whose root is gone; True if some of it survived."""
+        """End the rest of a tree whose root is gone; True if some of it survived."""
         survivors = await self._room.engine.clear(self.marks, self._spec.stop_seconds)
         if survivors:
             await self._fail(_unkillable(survivors))
@@ -259,9 +290,9 @@ class Process:
     async def bury(
         self, child: Child, *, wanted: bool, reason: str = "", status: ExitStatus | None = None
     ) -> bool:
-        """End the rest of a tree, take its root's status, and settle what follows; True if some survived.
+        """End the rest of a tree, take its root's status, and settle the next step; True if some survived.
 
-        A `status` given is what it is judged by, whatever it exits with when it is made to.
+        A given `status` decides the judgement, regardless of the exit status under the kill.
         """
         killed_inside = not wanted and child.tree.was_out_of_memory()
         survivors = await self._room.engine.stop(child, self._spec.stop_seconds)
@@ -278,7 +309,7 @@ class Process:
         return bool(survivors)
 
     async def _judge(self, status: ExitStatus, *, wanted: bool = False, reason: str = "") -> None:
-        """Decide what follows an exit. A `reason` given is why it has failed, whatever its budget."""
+        """Decide the step after an exit. A given `reason` is the cause of its failure, regardless of its budget."""
         now = self._room.clock.monotonic()
         verdict = decide(
             self._spec.restart,
@@ -304,7 +335,7 @@ class Process:
 
     @staticmethod
     def _is_worth_reading(verdict: Verdict, status: ExitStatus) -> bool:
-        """Whether its log is to be asked for the cause: it keeps dying, and nothing else has told why."""
+        """Tell if its log should be searched for the cause: it keeps dying, and nothing else has named one."""
         keeps_dying = verdict.history.in_a_row >= _DEATHS_BEFORE_READING
         return not status.text.endswith(")") and (keeps_dying or verdict.decision is Decision.GIVE_UP)
 
@@ -356,7 +387,7 @@ class Process:
             self._log.error("subsystem.unrecorded", error=str(error))
 
     def hear(self, notification: Notification) -> bool:
-        """Take in what it says; True if the record has changed and should be saved."""
+        """Take in a notification; True if the record has changed and should be saved."""
         news = self.report.add(notification, self._room.clock.monotonic())
         if news:
             if self.report.ready and not self.record.ready:

@@ -1,4 +1,29 @@
-"""One process subsystem: what is asked of it, and the steps that bring its process there."""
+"""Run one process subsystem: take orders, and step its process towards them.
+
+An order changes the intent; `converge` compares the intent with the process and takes one step after another until
+they agree (`next_step` in `intent.py`). So an order that comes during a step is neither lost nor queued: the loop sees
+the newest intent after each step.
+
+| intent | from | the process is to be |
+|---|---|---|
+| RUN | no hold, or any rung but FREEZE and STOP | running; spawned once it is launched and nothing bars it |
+| FREEZE | a hold at FREEZE | frozen if there is one; none is started |
+| DOWN | a hold at STOP, or `end` | ended |
+| LEAVE | `leave` | untouched, for the next daemon |
+
+Invariants: all steps, and all reactions to the process's own events, run under `_lock`, one at a time. An event names
+the child it is about, and is dropped if another is in its place once it has the lock. `leave` and `end` are final.
+
+A cancellation while waiting for the lock: nothing has happened. Within a step: its record is ahead of the process
+(`process.py`), and the next `converge`, of this daemon or the next, goes on from there. A crash is the same. Reactions
+to events (exit, readiness, refreezing) are tasks of the supervisor, so no caller's cancellation ends them.
+
+Health checks and `ask_to_save` run without the lock, since they may take long. A check changes nothing if its child
+was replaced or frozen meanwhile; `ask_to_save` changes nothing at all.
+
+Rejected: a queue of orders, since a freeze would wait behind a slow start; a task for each subsystem that polls its
+intent, since idle subsystems would wake the daemon.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +50,7 @@ _ENDED_STAGES = frozenset({Stage.FINISHED, Stage.FAILED})
 class ProcessSubsystem:
     """A subsystem that is a process tree.
 
-    What is asked only changes the intent; `converge` acts, step by step, and one lock keeps the steps apart.
+    An order only changes the intent; `converge` acts, step by step, and one lock keeps the steps apart.
     """
 
     def __init__(self, name: str, spec: SubsystemConfig, room: Room) -> None:
@@ -49,7 +74,7 @@ class ProcessSubsystem:
     # What others ask.
 
     async def begin(self, record: ProcessRecord | None, marked: Collection[ProcessIdentity]) -> None:
-        """Listen, and take over what an earlier daemon left running. Raises SupervisorError.
+        """Listen, and take over the process that an earlier daemon left running. Raises SupervisorError.
 
         `marked` are the processes that bear this state directory's mark; if none do, none are looked for.
         """
@@ -68,7 +93,7 @@ class ProcessSubsystem:
         await self.converge()
 
     def configure(self, spec: SubsystemConfig) -> None:
-        """Go by this specification from now on; what is asked of a process only at its start waits for that."""
+        """Apply this specification from now on; settings that are read only at a process's start wait for that."""
         self.spec = spec
         self._process.configure(spec)
 
@@ -85,7 +110,7 @@ class ProcessSubsystem:
         await self.converge()
 
     async def isolate(self, *, cut: bool) -> str:
-        """Cut it off the network, or join it again; returns what came of that."""
+        """Cut it off the network, or join it again; return the result."""
         async with self._lock:
             return await self._process.isolate(cut=cut)
 
@@ -98,7 +123,7 @@ class ProcessSubsystem:
     async def ask_to_save(self) -> str:
         """Send the checkpoint signal and wait for X_EPAD_SAVED=1; say why it did not come, if it did not.
 
-        What is frozen or not there is not asked: what it has on the disk is all there is.
+        A frozen or absent process is not asked: the state on the disk is all there is.
         """
         child, state = self._process.child, self.spec.state
         if child is None or self._process.record.frozen:
@@ -301,7 +326,7 @@ class ProcessSubsystem:
         )
 
     def _bars_start(self) -> bool:
-        """Whether a process that has ended stays away: GPU memory that was freed must not be taken again."""
+        """Tell if an ended process stays away: freed GPU memory must not be taken again."""
         return self._held is not None and self._held.rung is Rung.RELEASE_VRAM
 
     def _state(self) -> SubsystemState:
@@ -314,7 +339,7 @@ class ProcessSubsystem:
         return held_state(self._held, own) if self._held else own
 
     def _own_state(self) -> SubsystemState:
-        """What it does where nothing holds it."""
+        """Return its state without any hold."""
         if self._process.hung:
             return SubsystemState.HUNG
         if self._process.is_ready:
@@ -322,7 +347,7 @@ class ProcessSubsystem:
         return SubsystemState.RECOVERING if self._process.record.restarts else SubsystemState.STARTING
 
     def _note(self) -> None:
-        """Take note of what has become of it; after every change."""
+        """Record its present state; called after every change."""
         state = self._state()
         if state is not self._shown:
             self._log.info("subsystem.state", state=state.value, before=self._shown.value)

@@ -1,4 +1,4 @@
-"""A child with all that it has forked: who belongs to it, and what is done to all of them at once."""
+"""Hold a child with all its descendants: find its members, and act on all of them at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mortal(Protocol):
 
 
 class Tree(Mortal, Protocol):
-    """Everything that one child is."""
+    """Finds every process that one child has become."""
 
     async def freeze(self) -> bool:
         """Keep all of it from running; False if some of it runs all the same."""
@@ -61,7 +61,7 @@ class Tree(Mortal, Protocol):
 
     @property
     def group(self) -> Cgroup | None:
-        """The control group that tells what belongs to it, where there is one."""
+        """Return the control group of its members, if there is one."""
         ...
 
     def was_out_of_memory(self) -> bool:
@@ -69,13 +69,13 @@ class Tree(Mortal, Protocol):
         ...
 
     def forget(self) -> None:
-        """Clear away what is left of an empty one."""
+        """Remove the remains of an empty one."""
         ...
 
 
 @dataclass(slots=True)
 class _Walk:
-    """One walk, by whom it was asked for; `found` once it is done."""
+    """Holds one walk and its requester; `found` once it is done."""
 
     kins: list[Kin] = field(default_factory=list)
     found: list[frozenset[ProcessIdentity]] | None = None
@@ -159,7 +159,7 @@ class WalkedTree:
 
 
 class CgroupTree:
-    """Told by a control group, which nothing leaves by itself; what was moved out of it is told by walking."""
+    """Finds members by a control group, which nothing leaves by itself; those moved out of it are found by walking."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ def signal_all(table: ProcessTable, members: Collection[ProcessIdentity], number
 
 
 async def end(table: ProcessTable, tree: Mortal, grace_seconds: float) -> frozenset[ProcessIdentity]:
-    """End all of a tree, frozen or not: TERM, the grace, KILL. Returns what even SIGKILL did not end."""
+    """End all of a tree, frozen or not: TERM, the grace, KILL. Returns the processes that even SIGKILL did not end."""
     loop = asyncio.get_running_loop()
     asked: frozenset[ProcessIdentity] = frozenset()
     deadline = loop.time() + grace_seconds

@@ -1,4 +1,4 @@
-"""What is to be run, looked at before it is started: the program, its directory, its log."""
+"""Check a program before it is started: its file, its directory, its log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_program(launch: Launch) -> str:
 
 
 def log_path(path: Path) -> Path:
-    """Return what output can be written to: this file or pipe, else nothing. A log is no reason not to run."""
+    """Return a path that output can be written to: this file or pipe, else nothing. A log is no reason not to run."""
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(open_log(path))
@@ -50,7 +50,7 @@ def log_path(path: Path) -> Path:
 
 
 def open_log(path: Path) -> int:
-    """Open what a child writes its output to: a file to append to, or the named pipe of the log pump. Raises OSError.
+    """Open a child's output: a file to append to, or the named pipe of the log pump. Raises OSError.
 
     The child gets both ends of a pipe in one: it can neither break nor end, whatever becomes of the pump.
     """
@@ -93,7 +93,7 @@ def wait_until_read(path: Path, seconds: float = READ_SECONDS) -> None:
 
 
 def _waiting(pipe: int) -> int:
-    """Say how many bytes wait in a pipe. Raises OSError for what is none."""
+    """Return how many bytes wait in a pipe. Raises OSError for any other file."""
     count = array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count[0]

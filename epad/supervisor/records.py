@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 class Stage(StrEnum):
-    """How far a subsystem's process is known to have come."""
+    """Names the known progress of a subsystem's process."""
 
     SPAWNING = "spawning"
     RUNNING = "running"
@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """One subsystem's row. `beating` is whether it has ever sent a watchdog; times are of this boot."""
+    """Holds one subsystem's row. `beating` tells if it has ever sent a watchdog; times are of this boot."""
 
     subsystem: str
     boot_id: str

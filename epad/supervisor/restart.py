@@ -1,4 +1,4 @@
-"""Whether a process that ended is started again, and when. Pure: facts in, a verdict out."""
+"""Decide if an ended process is started again, and when. Pure: facts in, a verdict out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOUR_SECONDS = 3_600.0
 
 
 class Decision(StrEnum):
-    """What becomes of a process that ended."""
+    """Names the next step for a process that ended."""
 
     RESTART = "restart"
     LEAVE = "leave"
@@ -55,7 +55,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a process ended. `succeeded` is None where nobody saw its status; `ready`, whether it had become so."""
+    """Describes a process's end. `succeeded` is None if its status is unknown; `ready` tells if it had become ready."""
 
     at: float
     started_at: float
@@ -70,7 +70,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do, after how long, why, and the history from now on."""
+    """Holds the decision, its delay and reason, and the history from now on."""
 
     decision: Decision
     delay_seconds: float
@@ -113,7 +113,7 @@ def _within_an_hour(times: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 
 def in_words(config: RestartConfig, verdict: Verdict) -> str:
-    """Why no more is tried: how often it died, how long it lived, and which limit that has reached."""
+    """Say why no more starts are tried: the deaths, the length of the runs, and the limit that was reached."""
     lived = _lives_in_words(verdict.history.lives)
     if verdict.reason == BUDGET_SPENT:
         return f"{BUDGET_SPENT}: {config.intensity} in {config.period_seconds:g} s{lived}"
@@ -131,7 +131,7 @@ def _lives_in_words(lives: tuple[float, ...]) -> str:
 
 
 def _was_healthy(config: RestartConfig, ending: Ending) -> bool:
-    """Whether a run is worth forgetting what failed before it. One that was never ready is not, however long."""
+    """Tell if a run is long enough to forget the failures before it. One that was never ready is not."""
     return ending.ready and ending.life_seconds >= config.healthy_seconds
 
 

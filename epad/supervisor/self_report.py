@@ -1,4 +1,4 @@
-"""What a process has said about itself since it started."""
+"""Sum up a process's own reports since it started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from epad.supervisor.notify import Notification, Progress
 
 @dataclass(slots=True)
 class Report:
-    """The sum of one process's notifications. `heard_at` is its last watchdog, or what stands in for one."""
+    """Sums up one process's notifications. `heard_at` is its last watchdog, or a substitute for one."""
 
     ready: bool
     beating: bool

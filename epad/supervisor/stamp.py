@@ -3,11 +3,11 @@
 A process leaves its parent by forking twice, its session by `setsid`, and its environment by an exec with another.
 Limits are inherited through all of that, and RLIMIT_RSS, the most pages that a process may have in memory, has had no
 effect since Linux 2.4.30 (setrlimit(2)). So each child is given an odd one: larger than any memory, hence harmless to
-what reads it (sort, GCC), and of bits that tell the state directory and the subsystem. /proc/PID/limits is
-everybody's to read.
+programs that read it (sort, GCC), and with bits that identify the state directory and the subsystem. /proc/PID/limits
+is readable by every user.
 
-It is no wall. A process can lower its own limit, and so does what sets limits anew for a login (PAM: su, sshd, cron).
-Only a control group holds against that; the engine says so where there is none.
+It is no wall. A process can lower its own limit, and so do programs that set limits anew for a login (PAM: su, sshd,
+cron). Only a control group holds against that; the engine says so if there is none.
 """
 
 from __future__ import annotations

@@ -55,10 +55,10 @@ _BEATS_PER_OOM_LOOK = 10
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a supervisor works with.
+    """Holds the parts a supervisor works with.
 
-    At each start of a subsystem `environment` is asked for its extra variables, and `output` for what it prints into:
-    its log file by default.
+    At each start of a subsystem `environment` is asked for its extra variables, and `output` for its output file: its
+    log file by default.
     """
 
     database: Database
@@ -101,7 +101,7 @@ class Supervisor:
         return f"{self._engine.name}: {self._engine.describe()}"
 
     async def start(self) -> None:
-        """Adopt what runs, and start what does not; returns when all that can be started have been.
+        """Adopt the running processes, and start the others; returns when all that can be started have been.
 
         A subsystem waits for its dependencies to be ready, or for as long as they are given to become so.
         Holds given before apply from the first moment. Raises SupervisorError, DatabaseError.
@@ -119,7 +119,7 @@ class Supervisor:
     async def _end_strangers(
         self, records: Mapping[str, ProcessRecord], marked: frozenset[ProcessIdentity]
     ) -> None:
-        """Stop what was taken out of the configuration while no daemon ran, as a reload would have done then."""
+        """Stop the subsystems removed from the configuration while no daemon ran, as a reload would have done then."""
         strangers = [records[name] for name in records.keys() - set(self._order)]
         await asyncio.gather(*(self._end_stranger(record, marked) for record in strangers))
 
@@ -135,8 +135,8 @@ class Supervisor:
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> str:
         """Hold a subsystem exactly this firmly; asking again changes nothing. Raises SupervisorError.
 
-        From BLOCK upwards it is also cut off the network, where the engine can; returns what came of that.
-        `paused` says that it is held for everybody's sake, not for anything of its own: PAUSED, not QUARANTINED.
+        From BLOCK upwards it is also cut off the network, if the engine can; returns the result. `paused` marks a hold
+        for everybody's sake, not for its own fault: PAUSED, not QUARANTINED.
         """
         held = Held(rung, reason, paused)
         if (client := self._clients.get(name)) is not None:
@@ -155,10 +155,10 @@ class Supervisor:
             await self._finish(self._process(name).restart(trial=trial), f"restart {name}")
 
     async def reconfigure(self, specs: Mapping[str, SubsystemConfig], holds: Mapping[str, Held]) -> None:
-        """Supervise these from now on: end what is not among them, adjust the rest, start what is new.
+        """Supervise these from now on: end the removed ones, adjust the rest, start the new ones.
 
-        A process that runs is left alone, whatever has changed about it: `restart` gives it a new command. What
-        is new comes under its hold of `holds` before it starts. Raises SupervisorError, DatabaseError.
+        A running process is left alone, regardless of its changes: `restart` gives it a new command. A new one comes
+        under its hold of `holds` before it starts. Raises SupervisorError, DatabaseError.
         """
         layers = _layers(specs)
         for layer in reversed(self._layers):
@@ -186,7 +186,7 @@ class Supervisor:
         return [answer for answer in answers if answer]
 
     async def stop_all(self, helpers: Collection[int] = ()) -> None:
-        """Stop every tree, dependents before what they depend on, and name what has escaped; `helpers` are ours."""
+        """Stop every tree, users before providers, and name the escaped processes; `helpers` are ours."""
         for layer in reversed(self._layers):
             await asyncio.gather(*(process.end() for process in self._in(layer)))
         await self._tasks.cancel()
@@ -213,7 +213,7 @@ class Supervisor:
         await self._engine.close()
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
-        """Every subsystem as of now, in the order of the configuration."""
+        """Return every subsystem as of now, in the order of the configuration."""
         return tuple(
             self._clients[name].snapshot() if name in self._clients else self._processes[name].snapshot()
             for name in self._order
@@ -236,7 +236,7 @@ class Supervisor:
         await process.launch()
 
     async def _watch(self) -> None:
-        """Look at what no event tells: hung children, dead orphans, deleted sockets."""
+        """Check for states that no event reports: hung children, dead orphans, deleted sockets."""
         looked = 0
         for beat in count():
             await sleep_to_beat(self._settings.watch_seconds)
@@ -292,7 +292,7 @@ def _looks(count: int) -> int:
 
 
 def _layers(specs: Mapping[str, SubsystemConfig]) -> tuple[tuple[str, ...], ...]:
-    """Sort the subsystems so that each stands after the layers of what it depends on."""
+    """Sort the subsystems so that each stands after the layers of its providers."""
     for name, spec in specs.items():
         for dependency in spec.depends_on:
             if dependency not in specs:

@@ -1,4 +1,4 @@
-"""Which of systemd's managers obeys this daemon: found by its sockets, before any D-Bus library is loaded."""
+"""Find the manager of systemd that obeys this daemon: by its sockets, before any D-Bus library is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """Which of systemd's managers: the machine's, or a user's own."""
+    """Names one of systemd's managers: the machine's, or a user's own."""
 
     address: str
     is_system: bool

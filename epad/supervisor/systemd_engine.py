@@ -33,11 +33,11 @@ _LOOPBACK = [[2, bytes([127, 0, 0, 0]), 8], [10, bytes(15) + b"\1", 128]]
 
 
 class SystemdEngine:
-    """Children as units of systemd's manager for this machine, or for this user.
+    """Holds children as units of systemd's manager for this machine, or for this user.
 
-    `tag` keeps the units of two daemons apart; `files` is where environments are handed over, for they hold keys
-    and a unit's properties are everybody's to read. What is not in a unit, an engine of old has started: `plain`
-    takes care of it.
+    `tag` keeps the units of two daemons apart; `files` is the directory that hands environments over, for they hold
+    keys and a unit's properties are readable by every user. A process that is not in a unit was started by an older
+    engine: `plain` takes care of it.
     """
 
     name = "systemd"
@@ -197,7 +197,7 @@ class SystemdEngine:
         return {}
 
     async def _remove(self, unit: str) -> None:
-        """Let systemd forget a unit, and end what may be left in it."""
+        """Let systemd forget a unit, and end its remaining processes."""
         if not await self._look(unit):
             return
         with suppress(ManagerError):
@@ -254,7 +254,7 @@ class SystemdEngine:
         return CgroupTree(self._walker, Cgroup(mounted / path.lstrip("/")), root, marks)
 
     def _write_environment(self, unit: str, launch: Launch) -> Path:
-        """Write what systemd reads when it starts the unit, for nobody else to read."""
+        """Write the environment that systemd reads at the unit's start, for no other user to read."""
         path = self._files / f"{unit}.env"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -299,7 +299,7 @@ def _appending_to(log: Path) -> dict[str, Variant]:
 
 
 def _printing_into(files: Sequence[int]) -> dict[str, Variant]:
-    """Return what makes a file that is handed over a unit's output; its input is then nothing."""
+    """Return the properties that make a handed-over file a unit's output; its input is then empty."""
     handle = Variant("h", len(files) - 1)
     return {"StandardOutputFileDescriptor": handle, "StandardErrorFileDescriptor": handle}
 

@@ -64,7 +64,7 @@ class ManagerError(SupervisorError):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether polkit has not let us."""
+        """Tell if polkit has refused us."""
         return self.kind in _REFUSALS
 
 
@@ -119,7 +119,7 @@ class Manager:
         await self._call("SetUnitProperties", "sba(sv)", unit, True, fields)
 
     async def properties(self, unit: str) -> dict[str, Any]:
-        """Read what is known of a service; empty if systemd has no such unit. Raises ManagerError."""
+        """Read the properties of a service; empty if systemd has no such unit. Raises ManagerError."""
         found: dict[str, Any] = {}
         for interface in (f"{_NAME}.Unit", f"{_NAME}.Service"):
             reply = await self._send(
@@ -136,7 +136,7 @@ class Manager:
         return found if found.get("LoadState") != "not-found" else {}
 
     async def job_type(self, unit: str) -> str:
-        """What systemd is doing with a unit, such as "stop" or "restart"; empty if nothing. Raises ManagerError."""
+        """Return systemd's present job on a unit, such as "stop" or "restart"; empty if none. Raises ManagerError."""
         number, path = (await self.properties(unit)).get("Job", (0, "/"))
         if not number:
             return ""

@@ -1,14 +1,14 @@
-"""How often a unit has died between two looks, told from what systemd says of it. Pure.
+"""Count a unit's deaths between two looks, from systemd's properties of it. Pure.
 
 systemd restarts a unit by itself: between two lives it is `activating` (`auto-restart`), with no main process; then it
 is `active` again with another. A look may fall into any of these moments, or miss several lives, and one death shows
 itself up to three times: the main process is gone, NRestarts rises (when the restart begins, so later), and there is
-another main process. So the death that a unit in `auto-restart` waits after is added to NRestarts. Where no such state
-tells, what was told before NRestarts has risen is remembered, and taken off its next rise.
+another main process. So the death before an `auto-restart` is added to NRestarts. Without such a state, the deaths told
+before NRestarts has risen are remembered, and taken off its next rise.
 
-NRestarts begins anew at 0 with `systemctl start`, `restart` or `reset-failed`; what it shows then has happened since.
-A main process that is replaced within one run (a daemon that executes itself anew, MAINPID=) keeps the InvocationID
-and is no death.
+NRestarts begins anew at 0 with `systemctl start`, `restart` or `reset-failed`; its value then counts deaths since. A
+main process that is replaced within one run (a daemon that executes itself anew, MAINPID=) keeps the InvocationID and
+is no death.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_DEATHS = 50
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """What systemd says of a unit, as far as a decision needs it.
+    """Holds systemd's properties of a unit, as far as a decision needs them.
 
     `began` and `ended` are of the last main process, in seconds of CLOCK_MONOTONIC; 0 where it has not.
     """
@@ -64,13 +64,16 @@ class UnitFacts:
 
     @property
     def ended_well(self) -> bool:
-        """Whether systemd says so. It says so, too, once the next run has begun, however the last one ended."""
+        """Tell if systemd reports a good end.
+
+        It does so, too, once the next run has begun, regardless of the last end.
+        """
         return self.active != "failed" and self.result == SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """What one look has shown: `crashes` not told before, or one `orderly` end; `told_early` is carried on."""
+    """Holds one look's news: `crashes` not told before, or one `orderly` end; `told_early` is carried on."""
 
     crashes: int = 0
     orderly: bool = False
@@ -103,7 +106,7 @@ def deaths_between(before: UnitFacts, now: UnitFacts, told_early: int) -> Deaths
 
 
 def life_between(before: UnitFacts, now: UnitFacts, deaths: int) -> float:
-    """How long each run lasted that ended between two looks, in seconds; 0 where nobody knows.
+    """Return how long each run lasted that ended between two looks, in seconds; 0 if unknown.
 
     Where the next run has begun meanwhile, it is the time from one begin to the next, the pause in between included.
     """
@@ -113,7 +116,7 @@ def life_between(before: UnitFacts, now: UnitFacts, deaths: int) -> float:
 
 
 def _has_ended(before: UnitFacts, now: UnitFacts) -> bool:
-    """Whether the run that was up at the last look is over."""
+    """Tell if the run that was up at the last look is over."""
     if before.active not in RUNNING:
         return False
     if now.active in DOWN:

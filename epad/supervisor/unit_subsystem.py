@@ -32,7 +32,7 @@ _mount_point = cache(mount_point)
 
 
 class UnitStep(Enum):
-    """One move that brings a unit under its hold."""
+    """Names one move that brings a unit under its hold."""
 
     NOTHING = auto()
     START = auto()
@@ -42,7 +42,10 @@ class UnitStep(Enum):
 
 
 def unit_step(rung: Rung, facts: UnitFacts, *, to_start: bool, freezable: bool) -> UnitStep:
-    """Say what brings a unit closer to its hold. Thawed before it is stopped: systemd#37569 is stuck otherwise."""
+    """Return the next step of a unit towards its hold.
+
+    Thawed before it is stopped: systemd#37569 is stuck otherwise.
+    """
     up = facts.active not in DOWN
     stop = rung is Rung.STOP or (rung is Rung.FREEZE and facts.watchdog and not freezable)
     if stop:
@@ -55,7 +58,7 @@ def unit_step(rung: Rung, facts: UnitFacts, *, to_start: bool, freezable: bool) 
 
 
 class UnitSubsystem:
-    """One such unit. Its restarts are systemd's own affair, but told; when epad stops it, epad starts it again."""
+    """Supervises one such unit. Its restarts are systemd's, and are reported; epad starts again only its own stops."""
 
     def __init__(self, name: str, spec: SubsystemConfig, room: Room, manager: Manager) -> None:
         self.name = name
@@ -121,7 +124,7 @@ class UnitSubsystem:
         self._left = True
 
     def check(self, now: float) -> None:
-        """Look whether it still is what it should be; called at every beat of the supervisor's watch."""
+        """Check its state against its hold; called at every beat of the supervisor's watch."""
         if not self._left and not self._lock.locked():
             self._room.tasks.start(self._try(self.converge()), f"look at {self.name}")
         health = self.spec.health
@@ -146,7 +149,7 @@ class UnitSubsystem:
         return self._facts.active in RUNNING and self._held.rung < Rung.FREEZE
 
     def _hung(self) -> str:
-        """Why it counts as hanging; empty if it does not."""
+        """Say why it counts as hanging; empty if it does not."""
         failures = self._health.failures
         if not self._is_let_run() or failures < self.spec.health.failures:
             return ""
@@ -285,7 +288,7 @@ class UnitSubsystem:
         return int(found[0]) if found else 0
 
     async def _try(self, work: Any) -> None:
-        """Do what must not raise: say what systemd refused, where a person looks for it."""
+        """Run work that must not raise; report a refusal by systemd in the place that a person looks at."""
         try:
             await work
         except SupervisorError as error:

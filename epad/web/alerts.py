@@ -56,7 +56,7 @@ def read_notification(body: bytes) -> list[Alert]:
 
 
 class AlertDoor:
-    """Where Alertmanager posts: shut until opened, and then only to who brings the token."""
+    """Receives Alertmanager's posts: closed until opened, and then only with the token."""
 
     def __init__(self, token_file: Path, take: Callable[[Sequence[Alert]], int]) -> None:
         self._token_file = token_file

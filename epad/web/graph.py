@@ -15,7 +15,7 @@ NAME_CHARACTERS = 19
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a node stands: its column and its row, from 0."""
+    """Places a node: its column and its row, from 0."""
 
     column: int
     row: int

@@ -1,4 +1,4 @@
-"""Who may talk to the status page: pure decisions about a request's headers.
+"""Decide who may use the status page, from a request's headers. Pure.
 
 The page listens on loopback, where every browser of the machine is, with whatever site it shows. A site can
 point its own name at 127.0.0.1 (DNS rebinding), so the Host must be ours; and it can post a form across, so an

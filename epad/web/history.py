@@ -1,4 +1,4 @@
-"""What happened: what is wrong now, the transitions, the chain of reasons, the newest events."""
+"""Render the history: present troubles, transitions, the chain of reasons, the newest events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIELD_CHARACTERS = 200
 
 
 def anomaly_list(anomalies: Sequence[Anomaly]) -> Html:
-    """What is wrong now, the gravest first."""
+    """Render the present anomalies, the gravest first."""
     if not anomalies:
         return tag("p", "Nothing is wrong.", class_="calm")
     grave_first = sorted(anomalies, key=lambda a: a["severity"] != "critical")
@@ -38,7 +38,7 @@ def anomaly_list(anomalies: Sequence[Anomaly]) -> Html:
 
 
 def incident_list(incidents: Sequence[Incident]) -> Html | None:
-    """Each root with its victims: only the root needs mending. Nothing, where nobody took anybody along."""
+    """Render each root with its victims; only the root needs mending. None if no root has victims."""
     if not incidents:
         return None
     return tag("ul", (_incident(incident) for incident in incidents), class_="incidents")
@@ -58,7 +58,7 @@ def _incident(incident: Incident) -> Html:
 
 
 def transition_list(transitions: Sequence[Transition]) -> Html:
-    """How the phase came about, newest first."""
+    """Render the transitions that led to the phase, newest first."""
     if not transitions:
         return tag("p", "No transition so far.", class_="calm")
     rows = (

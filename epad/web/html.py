@@ -1,4 +1,4 @@
-"""HTML that cannot be broken by what is put into it: text is escaped unless it was built here."""
+"""Build HTML that no inserted value can break: text is escaped unless it was built here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Attribute = str | int | float | bool | None
 
 
 def tag(name: str, /, *children: Child, **attributes: Attribute) -> Html:
-    """One element. In attribute names a trailing `_` is dropped and others become `-`; False and None are left out."""
+    """Build one element.
+
+    In attribute names a trailing `_` is dropped and others become `-`; False and None are left out.
+    """
     opening = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}"
     if name in _VOID:
         return Html(f"{opening}>")

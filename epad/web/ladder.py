@@ -17,7 +17,7 @@ MEANINGS = {
 
 
 def phase_ladder(status: Status) -> Html:
-    """All phases in their order; the present one with its time and its reason."""
+    """Render all phases in their order; the present one with its time and its reason."""
     present = status["phase"]
     return tag(
         "section",

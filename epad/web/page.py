@@ -1,4 +1,4 @@
-"""The pages, put together from their parts: pure functions of what the daemon says of itself."""
+"""Compose the pages from their parts: pure functions of the daemon's answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGE_ORDERS = (Operation.QUARANTINE, Operation.RELEASE)
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the first page shows."""
+    """Holds the contents of the first page."""
 
     status: Status
     transitions: Sequence[Transition]
@@ -33,7 +33,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What the page of one subsystem shows. `token_file` is empty where the page only shows."""
+    """Holds the contents of one subsystem's page. `token_file` is empty if the page only shows."""
 
     status: Status
     subsystem: Subsystem
@@ -89,7 +89,7 @@ def detail_page(view: Detail) -> bytes:
 
 
 def error_page(status: int, message: str) -> bytes:
-    """A refusal, with what to do instead."""
+    """Render a refusal, with the fix."""
     main = join(tag("h2", f"{status}"), tag("p", message), tag("p", tag("a", "← everything", href="/")))
     return document(_head(f"{status} · epad"), tag("body", tag("main", main)))
 
@@ -128,7 +128,7 @@ def _section(title: str, *parts: Html | None) -> Html:
 
 
 def _house(status: Status) -> Html:
-    """Ledger, probes, gateway, upstreams, and what a person should know beside them."""
+    """Render ledger, probes, gateway, upstreams, and the notes for a person."""
     ledger, blind = status["ledger"], [p["name"] for p in status["probes"] if not p["success"]]
     sees = f"{len(status['probes']) - len(blind)} of {len(status['probes'])} see"
     terms: list[tuple[str, str]] = [
@@ -149,7 +149,7 @@ def _house(status: Status) -> Html:
 
 
 def _money(subsystems: Sequence[Subsystem]) -> str:
-    """What all have cost so far, and those of them that have cost anything."""
+    """Format the cost of all so far, and of each that has cost anything."""
     spent = {s["name"]: s["spent_microusd"] for s in subsystems if s["spent_microusd"]}
     each = ", ".join(f"{name} {limits.dollars(amount)}" for name, amount in spent.items())
     return f"{limits.dollars(sum(spent.values()))} in all: {each}"

@@ -50,7 +50,7 @@ class Reports:
         return [name for _, name in sorted(found, reverse=True)[:MAX_REPORTS]]
 
     def read(self, subsystem: str, name: str) -> bytes:
-        """One report. Raises ReportError: only what `of` lists can be read, so no path leads out."""
+        """Read one report. Raises ReportError for a name that `of` does not list, so no path leads out."""
         if name not in self.of(subsystem):
             raise ReportError(f"{subsystem} has no report {name[:200]!r}")
         path = self.work_directory(subsystem) / name

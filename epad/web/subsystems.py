@@ -13,7 +13,7 @@ from epad.web.html import Html, join, tag
 
 
 def subsystem_table(subsystems: Sequence[Subsystem]) -> Html:
-    """One row a subsystem."""
+    """Render one row a subsystem."""
     if not subsystems:
         return tag("p", "No subsystems are configured.")
     heads = ("Name", "State", "For", "Restarts", "Memory", "CPU", "Progress", "Tokens", "Budget", "Hold")
@@ -59,7 +59,7 @@ def state_chip(subsystem: Subsystem) -> Html:
 
 
 def progress_bar(progress: Progress | None) -> Html:
-    """How far it is, as a bar where the end is known."""
+    """Render the progress, as a bar if the end is known."""
     if not progress or progress["done"] is None:
         return Html("-")
     done, total = progress["done"], progress["total"]
@@ -94,7 +94,7 @@ def _bar(value: int, most: int, kind: str) -> Html:
 
 
 def _hold(subsystem: Mapping[str, Any]) -> Html:
-    """How firmly it is held, why, until when, and what ends it."""
+    """Render the hold: its rung, its reason, its end, and the command for that."""
     hold, sentence = subsystem["hold"], subsystem.get("sentence")
     if hold["rung"] == "open":
         return Html("-")
@@ -111,7 +111,7 @@ def _flags(subsystem: Mapping[str, Any]) -> str:
 
 
 def subsystem_detail(subsystem: Subsystem) -> Html:
-    """Everything about one, as a list of terms."""
+    """Render everything about one subsystem, as a list of terms."""
     tokens = subsystem["tokens"]
     terms: list[tuple[str, Html | str | int]] = [
         ("State", state_chip(subsystem)),

@@ -24,9 +24,9 @@ class PageToken:
 
 
 def make_token(path: Path, disk: Disk | None = None) -> PageToken:
-    """Write a fresh token for this life of the daemon, for its own user alone. Raises OSError.
+    """Write a fresh token for this run of the daemon, for its own user alone. Raises OSError.
 
-    Whole or not at all: on a disk that is full what stood there still stands there.
+    Whole or not at all: on a full disk the former contents stay.
     """
     disk, value, new = disk or Disk(), secrets.token_urlsafe(32), path.with_name(f"{path.name}.new")
     try:

@@ -18,7 +18,7 @@ Point = Sequence[float]
 
 
 def gpu_list(gpus: Sequence[Gpu]) -> Html:
-    """Each GPU in words, and under it the line of its memory."""
+    """Render each GPU in words, and under it the line of its memory."""
     return tag("ul", (tag("li", _words(gpu), _chart(gpu)) for gpu in gpus), class_="gpus")
 
 
@@ -27,7 +27,7 @@ def _words(gpu: Gpu) -> Html:
 
 
 def _chart(gpu: Gpu) -> Html | None:
-    """The share in use against time, now at the right edge. What it shows stands in its label too."""
+    """Render the share in use against time, now at the right edge. Its label has the same facts."""
     history, total = gpu["history"], gpu["total_bytes"]
     if len(history) < 2 or not total:
         return None

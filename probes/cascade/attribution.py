@@ -10,7 +10,7 @@ from probes.cascade.node import Look, LookRule, NodeHealth
 
 @dataclass(frozen=True, slots=True)
 class CascadeIncident:
-    """A root and what failed below it. `since` is when it was first the root; `settled`, whether it stands.
+    """Holds a root and the failures below it. `since` is when it became the root; `settled` tells if it is final.
 
     Until it is settled, something above it may still turn out to have failed: it is then a victim itself.
     """
@@ -55,19 +55,19 @@ class Attribution:
             self._sort(now)
 
     def postpone(self, now: float) -> None:
-        """Begin every settle window anew: what was seen, or not seen, until now is no evidence."""
+        """Restart every settle window: observations until now, or their absence, are no evidence."""
         self._root_since = dict.fromkeys(self._root_since, now)
 
     @property
     def is_calm(self) -> bool:
-        """Whether every node was well at each of its last looks."""
+        """Tell if every node was well at each of its last looks."""
         return all(node.is_calm for node in self._nodes.values())
 
     def is_victim(self, name: str) -> bool:
         return name in self._victims
 
     def incidents(self, now: float) -> list[CascadeIncident]:
-        """Every root with its victims, the one that explains most first, then the earliest."""
+        """Return every root with its victims, the one that explains most first, then the earliest."""
         below = {root: self._victims & self.graph.below(root) for root in self._root_since}
         ranked = sorted(self._root_since, key=lambda root: (-len(below[root]), self._root_since[root], root))
         return [self._incident(root, below[root], now) for root in ranked]
@@ -79,7 +79,7 @@ class Attribution:
         return CascadeIncident(root, since, node.reason, in_order, settled, node.told, node.flapping)
 
     def _sort(self, now: float) -> None:
-        """Providers first, so that what a recovered root leaves behind is looked at afresh from the top down."""
+        """Sort providers first, so that the former victims of a recovered root are judged again from the top down."""
         failed = {name for name, node in self._nodes.items() if node.failed}
         victims: set[str] = set()
         for name in (*self.graph.order, *sorted(failed.difference(self.graph.order))):

@@ -26,7 +26,7 @@ ASKED_TOO_OFTEN = 9
 
 @dataclass(slots=True)
 class Row:
-    """Runs after each other that all ended by a crash, each of them short; what is long between two ends the row.
+    """Counts consecutive runs that all ended by a crash, each of them short; a long run ends the row.
 
     `began` is when the first of them was started, or when it ended where it was long or nobody knows.
     """
@@ -46,7 +46,7 @@ class Row:
         return cls(event.at - life, event.at, 1, life, life)
 
     def goes_on(self, event: SubsystemExited, short_seconds: float) -> bool:
-        """Whether a crash is one more of the row: after a short run, and no longer ago than a hold and such a run."""
+        """Tell if a crash continues the row: after a short run, and no longer ago than a hold and such a run."""
         gap = event.at - self.last_at
         return (event.life_seconds or gap) <= short_seconds and gap <= 2 * short_seconds
 
@@ -77,12 +77,12 @@ class CrashTrack:
         return not self.last.will_restart
 
     def within(self, seconds: float, now: float) -> int:
-        """How many of its crashes were within so many seconds before now."""
+        """Count the crashes of the row within so many seconds before now."""
         return sum(at > now - seconds for at in self.crashed_at)
 
     @property
     def lived(self) -> str:
-        """How long it lives, in words; empty where that is not known."""
+        """Describe the length of its runs; empty if that is not known."""
         if not self.lives:
             return ""
         shortest, longest = round(min(self.lives)), round(max(self.lives))
@@ -91,7 +91,7 @@ class CrashTrack:
 
 
 class Crashes:
-    """Counts crashes; what the window has left behind is dropped."""
+    """Counts crashes; those older than the window are dropped."""
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
@@ -99,11 +99,11 @@ class Crashes:
         self._asked: dict[str, deque[float]] = {}
 
     def __len__(self) -> int:
-        """How many crashes are remembered, of all subsystems."""
+        """Return the number of remembered crashes, of all subsystems."""
         return sum(len(track.crashed_at) for track in self._tracks.values())
 
     def was_asked(self, event: SubsystemExited) -> bool:
-        """Whether somebody, and not a fault of its own, ended it: by a signal that asks, and not time and again."""
+        """Tell if it was ended by request and not by a fault: by a signal that asks, and not time and again."""
         if not event.status.startswith(ASKED_TO_END) or not event.will_restart:
             return False
         asked = self._asked.setdefault(event.subsystem, deque(maxlen=ASKED_TOO_OFTEN))
@@ -126,7 +126,7 @@ class Crashes:
         return track
 
     def drop(self, now: float) -> None:
-        """Forget what is older than the window."""
+        """Forget the crashes that are older than the window."""
         for track in self._tracks.values():
             while track.crashed_at and track.crashed_at[0] <= now - self._window_seconds:
                 track.crashed_at.popleft()
@@ -153,7 +153,7 @@ class Crashes:
         return list(self._tracks)
 
     def unhealed(self, seconds: float, now: float, not_before: float) -> list[tuple[float, str]]:
-        """When each subsystem that crashed within so many seconds did so first; first crash first.
+        """Return the first crash of each subsystem that crashed within so many seconds; the earliest first.
 
         One crash after which it was started again has healed, as far as anyone can tell, and is not among them.
         """

@@ -1,4 +1,4 @@
-"""Who needs whom: a directed graph without cycles, told at the start and learnt from turns."""
+"""Hold the dependencies as a directed graph without cycles, told at the start and learnt from turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DependencyGraph:
         self.tell(providers or {})
 
     def tell(self, providers: Mapping[str, Collection[str]]) -> None:
-        """Go by these from now on, and by what was learnt of those that are still there. Raises ValueError."""
+        """Replace the told edges, and keep the learnt ones between nodes that still exist. Raises ValueError."""
         told = {name: set(needed) for name, needed in providers.items()}
         try:
             self.order = tuple(graphlib.TopologicalSorter(told).static_order())
@@ -31,11 +31,11 @@ class DependencyGraph:
                 self.learn(name, provider)
 
     def above(self, name: str) -> frozenset[str]:
-        """Everything it needs, directly or through others."""
+        """Return everything it needs, directly or through others."""
         return self._above.get(name, _NOBODY)
 
     def below(self, name: str) -> frozenset[str]:
-        """Everything that needs it, directly or through others."""
+        """Return everything that needs it, directly or through others."""
         return self._below.get(name, _NOBODY)
 
     def learn(self, name: str, provider: str) -> bool:

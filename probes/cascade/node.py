@@ -1,4 +1,4 @@
-"""One node's health: failed after some bad looks of the last few, well again after good ones in a row."""
+"""Judge one node's health: failed after some bad looks of the last few, well again after good ones in a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a node looked like at one time; `reason` is empty where it was well.
+    """Holds one look at a node; `reason` is empty if it was well.
 
     `hard` marks a fact (its process ended, its breaker closed), which needs no second look. `told` marks trouble that
     some other finding states: it sorts roots from victims, and raises nothing itself.
@@ -28,7 +28,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class LookRule:
-    """How many looks make a verdict.
+    """Says how many looks make a verdict.
 
     `bad` of the last `of` fail a node; `good` in a row bring it back. It flaps from `flap_start` changes among
     the last `flap_looks` until `flap_stop`, and while it flaps it stays failed.
@@ -44,7 +44,7 @@ class LookRule:
 
 
 class NodeHealth:
-    """What is remembered of one node's looks."""
+    """Remembers the looks at one node."""
 
     def __init__(self, rule: LookRule) -> None:
         self._rule = rule
@@ -58,7 +58,7 @@ class NodeHealth:
 
     @property
     def is_calm(self) -> bool:
-        """Whether it has not failed, and is not about to."""
+        """Tell if the node has not failed, and is not about to."""
         return not self.failed and self._good_in_a_row >= self._rule.of
 
     def add(self, look: Look) -> None:

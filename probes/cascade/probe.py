@@ -1,4 +1,4 @@
-"""The probe: exits and looks in; what keeps crashing, what has failed, and what fails together out."""
+"""Find cascades: take in exits and looks, and report crash loops, failures, and their common roots."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _LONG_SECONDS = 600.0
 
 
 def exited_cleanly(event: SubsystemExited) -> bool:
-    """Whether a process ended by itself because its work was done: no failure, and no restart wanted."""
+    """Tell if a process ended by itself because its work was done: no failure, and no restart wanted."""
     return event.status == "exit 0" and not event.will_restart
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """What is looked at, and who needs whom.
+    """Gives the probe its inputs: the looks at each node, and the dependencies.
 
-    `looks` gives what has been seen since it was last asked. `answers_for` names the subsystem that a node's
-    trouble is stated about, HOST for what is not ours. `subsystems` gives how many there are.
+    `looks` returns the looks since the last call. `answers_for` names the subsystem that a node's trouble is stated
+    about, HOST for a node that is not ours. `subsystems` returns their number.
     """
 
     graph: DependencyGraph = field(default_factory=DependencyGraph)
@@ -97,7 +97,7 @@ class Cascade:
         self._excuse_victims(before, event.at)
 
     def _is_excused(self, event: SubsystemExited) -> bool:
-        """Whether it is no crash: it was asked to end, or the machine slept and took its devices away."""
+        """Tell if an exit is no crash: the process was asked to end, or the machine slept and took its devices away."""
         if self._crashes.was_asked(event):
             return True
         slept_until = self._slept_until(event.at)
@@ -107,7 +107,7 @@ class Cascade:
         return excused is None or slept_until - excused > AFTER_SLEEP_SECONDS
 
     async def sample(self) -> Sequence[Finding]:
-        """Look at every node; state the roots that stand, and what has become quiet."""
+        """Look at every node; state the roots that stand, and those that have become quiet."""
         now, before = self._clock.monotonic(), self.victims()
         void, self._looked_at = self._void(self._looked_at, now), now
         for look in self._looks():
@@ -121,7 +121,7 @@ class Cascade:
         return [*failing, *self._quiet(now, failing), *self._together(now)]
 
     def incidents(self) -> list[CascadeIncident]:
-        """Every root as of now with the subsystems that are its victims, settled or not."""
+        """Return every root as of now with the subsystems that are its victims, settled or not."""
         return [
             replace(incident, victims=tuple(n for n in incident.victims if self._answers_for(n) == n))
             for incident in self._attribution.incidents(self._clock.monotonic())
@@ -130,7 +130,7 @@ class Cascade:
     def victims(self) -> Mapping[str, str]:
         """The subsystems that suffer from another subsystem's trouble, each with the name of that one.
 
-        Providers stand first. Victims of what is not ours are not among them: nobody here can mend that.
+        Providers stand first. Victims of a root outside of this house are left out: no recovery here can mend that.
         """
         return self._victims_of(self.incidents())
 
@@ -139,7 +139,7 @@ class Cascade:
         return self._attribution.is_victim(name)
 
     def waiting(self) -> Mapping[str, str]:
-        """Those of the victims that are to wait until their root is well.
+        """Return the victims that are to wait until their root is well.
 
         Where an upstream is the root, and the process that serves it runs, nobody has to: the gateway answers for it.
         """
@@ -157,7 +157,7 @@ class Cascade:
         return found
 
     def remember(self, subsystem: str, failed_at: Iterable[float]) -> None:
-        """Count what happened before this daemon was started; nothing is told of it until it goes on.
+        """Count a failure of before this daemon was started; it is reported only if the row continues.
 
         Of one that needs another it counts for nothing: it may have been a victim, and nobody remembers that.
         """
@@ -208,7 +208,7 @@ class Cascade:
             self._push(Finding(NAME, name, Severity.OK, now, reason))
 
     def _quiet(self, now: float, failing: Sequence[Finding]) -> list[Finding]:
-        """Say what has become quiet. What is not was stated when it happened."""
+        """Return an OK for each subsystem that has become quiet. The others were stated when they failed."""
         self._crashes.drop(now)
         seconds = self._thresholds.window_seconds
         names = set(self._crashes.take_quiet())
@@ -232,7 +232,7 @@ class Cascade:
         return [self._several(crashed, now)]
 
     def _unhealed(self, now: float) -> list[tuple[float, str]]:
-        """What crashed together in this daemon's life: who was whose victim before it is not known."""
+        """Return the crashes since this daemon began; who was whose victim before that is not known."""
         return self._crashes.unhealed(self._thresholds.together_seconds, now, self._began_at)
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
@@ -242,10 +242,11 @@ class Cascade:
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
-        """A burst, a row that goes on, or an end without another start call for the probe's rung; other loops for none.
+        """Name a rung for a burst, a continued row, or an end without another start; none for other loops.
 
-        Between two crashes that are far apart it works, and stopping it would help nobody: that is told. What goes on
-        and on is held, since nobody can rely on it and each start costs what loading a model does.
+        Between two crashes that are far apart it works, and stopping it would help no one: such a loop is only
+        reported. A loop that goes on is held, since no one can rely on it and each start costs as much as loading a
+        model.
         """
         limits = self._thresholds
         burst = track.within(limits.together_seconds, event.at)

@@ -1,4 +1,4 @@
-"""When trouble counts, and when it is too much."""
+"""Set the limits between noise, trouble, and too much trouble."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHARE_OF_THE_WINDOW = 0.75
 
 @dataclass(frozen=True, slots=True)
 class CascadeThresholds:
-    """The numbers of the probe. Raises BoundError for what could never be reached.
+    """Holds the numbers of the probe. Raises BoundError for one that could never be reached.
 
     `crashes` of one subsystem within `window_seconds` are a loop, however long it lives in between: it is told.
     Nothing comes of starting it again, so it is held, if they came within `burst_seconds` (or the window, where that
@@ -69,7 +69,7 @@ class CascadeThresholds:
         return min(self.burst_seconds, self.window_seconds)
 
     def goes_on(self, row: Row | None, now: float) -> bool:
-        """Whether a row of short runs has gone on for long enough to be held."""
+        """Tell if a row of short runs has gone on for long enough to be held."""
         if row is None or row.crashes < self.crashes:
             return False
         if row.crashes >= self.row_crashes:

@@ -28,10 +28,10 @@ class _Sums:
 
 
 class BurnRate:
-    """Counts what was spent, and what is reserved now in full: the request that goes too far is the one told.
+    """Counts spent tokens, and reserved ones in full, so that the request that exceeds a limit is found.
 
-    Within a tick, the shortest slot there is, nothing leaves a window: what comes is gathered, and as long as it
-    fits the room that the tick began with, no window is over and none is asked.
+    Within a tick, the shortest slot there is, nothing leaves a window: new amounts are gathered, and as long as they
+    fit the room that the tick began with, no window is over and none is asked.
     """
 
     def __init__(self, windows: dict[str, BurnWindow]) -> None:
@@ -54,7 +54,7 @@ class BurnRate:
         self._room: tuple[int, float] | None = None  # for a day's budget of so many tokens, what may come yet
 
     def admitted(self, at: float) -> None:
-        """Count a turn; what it reserves is handed to `verdict`, for it may change until it is settled."""
+        """Count a turn; its reservation is handed to `verdict`, since it may change until it is settled."""
         if at >= self._rolls_at:
             self._roll(at)
         self._gathered_turns += 1
@@ -90,7 +90,7 @@ class BurnRate:
             self._rolls_at = (tick + 1) * self._tick_seconds
 
     def _empty(self) -> None:
-        """Put what was gathered into the sums."""
+        """Add the gathered amounts to the sums."""
         turns, tokens = self._gathered_turns, self._gathered_tokens
         self._gathered_turns, self._gathered_tokens, self._room = 0, 0, None
         if not turns and not tokens:

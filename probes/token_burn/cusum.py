@@ -1,9 +1,9 @@
-"""Minutes that are busier than this subsystem's busy minutes ever were, added up.
+"""Add up the minutes that are busier than this subsystem's busy minutes ever were.
 
-The textbook CUSUM over all minutes gave 38 false alarms a day on traffic that comes in sessions; against the
-mean of the *busy* minutes plus one deviation it gave none (20 synthetic days). What is counted is reserved
-tokens, as they are reserved: the reference is in the same measure, so the request that tips the sum is known
-as it comes, and a bound that is generous is generous on both sides.
+The textbook CUSUM over all minutes gave 38 false alarms a day on traffic that comes in sessions; against the mean of
+the *busy* minutes plus one deviation it gave none (20 synthetic days). It counts tokens when they are reserved: the
+reference is in the same measure, so the request that tips the sum is known as it comes, and a generous bound is
+generous on both sides.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A stream that has caught itself in a loop: it says what it has just said, and nothing else any more.
+"""Find a stream that is caught in a loop: it repeats its last text and produces nothing else.
 
-Looked for is exact repetition with one period, for a long stretch. Whatever holds anything new is none: rows with a
-counter, verse with a refrain, a table, a list, a log with times in it. What repeats exactly and honestly is bounded by
-how it looks: prose does so for a few lines (`output_characters`); identical rows, zeros in an array or in base64, a
-word over and over are data that somebody may have asked for, and are cut only far beyond that
-(`output_row_characters`: 4,000 times "0, "). Prose that goes round and changes a word now and then repeats nothing
-exactly; that it says next to nothing new shows when it is packed.
+Only exact repetition with one period, for a long stretch, counts. Text with anything new in it is no loop: rows with a
+counter, verse with a refrain, a table, a list, a log with times in it. Honest exact repetition is bounded by its form:
+prose repeats for a few lines (`output_characters`); identical rows, zeros in an array or in base64, a word over and
+over are data that a person may have asked for, and are cut only far beyond that (`output_row_characters`: 4,000 times
+"0, "). Prose that goes round and changes a word now and then repeats nothing exactly; compressing it shows that it says
+next to nothing new.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class LoopingOutput:
         self.stretch = 0
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
-        """Take in what has come; the last thing that it shows, if anything."""
+        """Take in streamed text; return the last verdict on it, if there is one."""
         most, window = self._thresholds.output_chunks, self._thresholds.output_window_characters
         new, since, chunk, in_a_row = self._new, self._since, self._chunk, self.in_a_row
         found: Verdict | None = None
@@ -142,7 +142,7 @@ class LoopingOutput:
             self.stretch = _repeated(tail, self.period)
 
     def _repeats(self, period: int) -> int:
-        """How many characters of repetition are some: of what is a page long nobody asks for ten."""
+        """Return how many characters of repetition make a loop: no one asks for ten copies of a page."""
         windows = self._thresholds.output_windows
         if period < PAGE_CHARACTERS:
             return windows * period

@@ -1,4 +1,4 @@
-"""Turns in flight: which, since when, what they reserve; too many at once, or one for too long."""
+"""Track the turns in flight, their start and reservations: too many at once, or one for too long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNTOLD_RATIO = 2.0
 
 
 class OpenTurn(Struct):
-    """A turn in flight, when it last put anything out, and the end of what it has streamed."""
+    """Holds a turn in flight, the time of its last output, and the end of its streamed text."""
 
     at: float
     reserved_tokens: int
@@ -64,7 +64,7 @@ class OpenTurns:
             self.reserved_tokens -= lost.reserved_tokens
 
     def finished(self, turn: str) -> OpenTurn | None:
-        """Forget a turn; what it was, if it was in flight."""
+        """Forget a turn; return it if it was in flight."""
         ended = self._turns.pop(turn, None)
         if ended is not None:
             self.reserved_tokens -= ended.reserved_tokens
@@ -83,10 +83,10 @@ class OpenTurns:
             self._above.add(at, 1)
 
     def verdict(self, now: float, cap: int) -> Verdict | None:
-        """Say what piles up.
+        """Return the verdict on the turns in flight.
 
-        A full cap is a limit at work, and a client of many workers that each wait their second asks often: only what
-        asks more often than any such does, and keeps on, hammers.
+        A full cap is a limit at work, and a client of many workers that each wait their second asks often: only a
+        client that asks more often than that, and keeps on, hammers.
         """
         if cap and self._hammers(now, cap):
             wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)

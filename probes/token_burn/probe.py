@@ -1,4 +1,4 @@
-"""The probe: it hands every event to every detector, and states what they say."""
+"""Hand every event to every detector, and state their verdicts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def never_progressed(_: str) -> float:
 
 @dataclass(slots=True)
 class _Track:
-    """What is remembered of one subsystem."""
+    """Remembers the detectors and the last statement about one subsystem."""
 
     burned: WindowSum
     refusals: WindowSum
@@ -67,12 +67,11 @@ class _Track:
 
 
 class TokenBurn:
-    """Told about turns as they happen; states a runaway at once, and the burn of each subsystem on schedule.
+    """Takes in turns as they happen; states a runaway at once, and the burn of each subsystem on schedule.
 
-    `budget` says what a subsystem may spend. While the last word about a subsystem is bad and younger than the
-    window, a sample says nothing good about it: an OK every few seconds would thin out the refusals of a loop
-    that is merely slow. `progressed_at` is when a subsystem last said that its work has moved on: what it asked before
-    led somewhere.
+    `budget` returns a subsystem's budget. While the last word about a subsystem is bad and younger than the window, a
+    sample states nothing good about it: an OK every few seconds would thin out the refusals of a slow loop.
+    `progressed_at` is when a subsystem last reported progress: its earlier requests led somewhere.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class TokenBurn:
                 self._push(self._over_limit(event, track).finding(event.subsystem, event.at))
 
     def streamed(self, event: TurnStreamed) -> str:
-        """Take in what has come of an answer; say why it is to end here, if it is degenerate."""
+        """Take in streamed text; return the reason to end the answer here, if it is degenerate."""
         track = self._tracks.get(event.subsystem)
         turn = track.open.streaming(event.turn, event.at) if track is not None else None
         if track is None or turn is None:
@@ -186,11 +185,11 @@ class TokenBurn:
         return findings
 
     def forget(self, subsystem: str) -> None:
-        """Start afresh with a subsystem that was released: what it did before counts no more."""
+        """Forget the past of a released subsystem, so that it begins afresh."""
         self._tracks.pop(subsystem, None)
 
     def _repeated(self, event: TurnAdmitted, track: _Track) -> list[Verdict]:
-        """What comes back again and again, unless the subsystem's own work has moved on meanwhile."""
+        """Return the verdicts on repetition, unless the subsystem's own work has progressed meanwhile."""
         verdicts = track.repetition.admitted(event)
         if verdicts and self._progressed_at(event.subsystem) >= track.repetition.since:
             track.repetition.clear(event.at)
@@ -232,7 +231,7 @@ class TokenBurn:
         return track
 
     def _of_the_moment(self, subsystem: str, track: _Track, now: float) -> list[Verdict]:
-        """What reserved and spent tokens, and the turns in flight, say now; asked at every event."""
+        """Return the verdicts on reserved and spent tokens and the turns in flight; called at every event."""
         track.judged_at = now
         budget = self._budget(subsystem)
         verdicts = (
@@ -244,7 +243,7 @@ class TokenBurn:
         return [verdict for verdict in verdicts if verdict is not None]
 
     def _state(self, subsystem: str, track: _Track, verdicts: list[Verdict], at: float) -> bool:
-        """Push what is bad, each detector once a while; say whether anything was."""
+        """Push the bad verdicts, each detector once a while; tell if there were any."""
         bad = [self._climbed(track, verdict, at) for verdict in verdicts if verdict.bad]
         for verdict in bad:
             stated_at, rung = track.stated.get(verdict.detector, (float("-inf"), Rung.OPEN))
@@ -257,7 +256,7 @@ class TokenBurn:
         return bool(bad)
 
     def _climbed(self, track: _Track, verdict: Verdict, at: float) -> Verdict:
-        """A loop that goes on under its throttle for long enough calls for a freeze; spending says what grows."""
+        """Freeze a loop that goes on long under its throttle; add the growth of prompts to a verdict on spending."""
         if verdict.detector in OF_SPENDING:
             return replace(verdict, reason=verdict.reason + track.repetition.growth())
         since, last = track.episodes.get(verdict.detector, (at, at))
@@ -270,7 +269,7 @@ class TokenBurn:
         return replace(verdict, rung=Rung.FREEZE, reason=reason)
 
     def _burn(self, subsystem: str, track: _Track, warning: Verdict | None, now: float) -> Finding:
-        """The tokens of the window against the budget of it, or what a detector warns of."""
+        """Compare the tokens of the window with its budget, or state a detector's warning."""
         seconds = self._thresholds.window_seconds
         burned = track.burned.total(now)
         limit = self._budget(subsystem).tokens_per_minute * seconds / 60

@@ -1,4 +1,4 @@
-"""The same again: one prompt after the other, a few in turn, one message appended to what was said before.
+"""Find repetition: one prompt after the other, a few in turn, one message appended to the former ones.
 
 A loop is the same question and the same answer, one after the other, and nothing new beside them. How many that takes
 goes by how sure it is: a request for the likeliest answer (temperature 0) that is repeated is a loop soon, one that
@@ -58,7 +58,7 @@ STILL_SECONDS = 90.0
 
 
 class _Conversation(Struct):
-    """One that grows: what was said to it last, how often in a row, and its questions."""
+    """Holds a growing conversation: its last message, how often that came in a row, and its questions."""
 
     rounds: Rounds = msgspec.field(default_factory=lambda: Rounds(most=MESSAGES_OF_A_CONVERSATION))
     message: bytes = b""
@@ -72,7 +72,7 @@ class _Conversation(Struct):
 
 
 class _Open(Struct, frozen=True):
-    """A turn in flight: whose answer it awaits, and what it counts if that is the last one again."""
+    """Holds a turn in flight: the question it answers, and its weight if the answer is the former one again."""
 
     asked: tuple[Asked, ...]
     repeats: bool
@@ -80,7 +80,7 @@ class _Open(Struct, frozen=True):
 
 
 class Repetition:
-    """What comes back, for one subsystem."""
+    """Counts the repetition of one subsystem."""
 
     def __init__(self, thresholds: TokenBurnThresholds) -> None:
         self._thresholds = thresholds
@@ -98,7 +98,7 @@ class Repetition:
         self.since = at
 
     def admitted(self, event: TurnAdmitted) -> list[Verdict]:
-        """Take in a request; say what comes back."""
+        """Take in a request; return the verdicts on its repetition."""
         verdicts: list[Verdict] = []
         asked: list[Asked] = []
         appends = self._append(event, asked, verdicts)
@@ -117,7 +117,7 @@ class Repetition:
         return verdicts
 
     def growth(self) -> str:
-        """Say how the prompts of the last conversation have grown, if they have; what is spent is spent by that."""
+        """Describe the growth of the last conversation's prompts, if there is any, as it explains the spending."""
         talk = next(reversed(self._conversations.values()), None)
         if talk is None or talk.turns < GROWN_TURNS or talk.prompt_tokens < 2 * talk.begun_tokens:
             return ""
@@ -264,7 +264,7 @@ class Repetition:
             self._repeats += 1
 
     def _pause(self, question: Question, at: float, *, exactly: bool = False) -> float:
-        """What it counts that a question which was answered comes back now; one that was not counts in full.
+        """Return the weight of asking an answered question again now; an unanswered one counts in full.
 
         The time that other repetitions took is no pause of its own: two agents that thank each other for ever wait for
         nothing but each other.
@@ -286,13 +286,13 @@ class Repetition:
 
 
 def _drawn(event: TurnAdmitted) -> bool:
-    """Whether a request asks for a sample itself; where that is not known, whether it says anything of how."""
+    """Tell if a request asks for a sample itself; if that is not known, tell if it mentions sampling."""
     asks = bool(event.sampling) if event.drawn is None else event.drawn
     return asks or bool(event.attempt)
 
 
 def _nothing_new(asked: Asked) -> bool:
-    """Whether a turn asks anew what was answered before, as far as is known yet; not so where answers have differed."""
+    """Tell if a turn repeats an answered question, as far as is known yet; false if its answers have differed."""
     question = asked.question
     return asked.again and (question.answers == 1 or question.same > 0)
 
@@ -302,5 +302,5 @@ def _sum_same(questions: list[Question]) -> float:
 
 
 def _for_cycle(needed: float, questions: int) -> float:
-    """How much it takes of several questions in turn: twice as many need half as much again, not twice as much."""
+    """Return the count for several questions in turn: twice as many need half as much again, not twice as much."""
     return needed * (1 + max(1, questions)) / 2

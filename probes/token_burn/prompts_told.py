@@ -1,4 +1,4 @@
-"""What the detectors of repetition say, in words and figures."""
+"""Phrase the verdicts of the detectors of repetition, with figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statemachine.finding import Severity
 
 
 def identical(t: TokenBurnThresholds, event: TurnAdmitted, question: Question) -> Verdict:
-    """One prompt, one answer."""
+    """Return the verdict on one repeated prompt with one answer."""
     times = question.in_a_row + 1
     return _verdict(
         t,

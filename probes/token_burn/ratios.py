@@ -1,9 +1,9 @@
-"""Of the calls of the last minute, how many were retries, and how many failed, by the client's own fault.
+"""Count, among the calls of the last minute, the retries and the failures by the client's own fault.
 
-Whose fault a failure is, `probes.blame` has decided. What is somebody else's counts nowhere, so that nothing of an
-outage is left in a window when it is over; nor does a retry that follows one, or a refusal by a limit that the client
-obeyed. A client whose own requests are wrong costs nothing and is told so; only one that sends them many times a
-second, second after second, is held.
+`probes.blame` decides the fault of each failure. A failure by another's fault counts nowhere, so that an outage leaves
+nothing in a window when it is over; nor does a retry that follows one, or a refusal by a limit that the client obeyed.
+A client whose own requests are wrong costs nothing and is told so; only one that sends them many times a second, second
+after second, is held.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COUNTED = frozenset({Fault.NOBODY, Fault.CLIENT})
 
 
 class _Before(Struct, frozen=True, gc=False):
-    """How the last try of a prompt ended, and how long the client was told to wait."""
+    """Holds the ending of a prompt's last try, and the wait that the client was told."""
 
     fault: Fault
     at: float
@@ -82,7 +82,7 @@ class Ratios:
         return self._retrying(event.at) if self._retries.at_most else None
 
     def refused(self, event: TurnRefused) -> Verdict | None:
-        """Take in a refusal: what a retry after it is worth, and what the client itself did wrong."""
+        """Take in a refusal: the weight of a retry after it, and the client's own fault."""
         # One that is turned away before its body is read has no digest: then any retry may be of it.
         before = _Before(event.fault, event.at, event.retry_after_seconds)
         _remember(self._before, event.prompt_digest, before)
@@ -100,7 +100,7 @@ class Ratios:
         return None
 
     def verdict(self, now: float) -> Verdict | None:
-        """What the window says now, as far as it only warns."""
+        """Return the warning of the window as of now, if any."""
         if not (self._failures.at_most or self._retries.at_most):
             return None
         for verdict in (self._failing(now), self._retrying(now)):
@@ -109,7 +109,7 @@ class Ratios:
         return None
 
     def _is_excused(self, event: TurnAdmitted) -> bool:
-        """Say whether what the same request came to before, or the last one that nobody read, is why it is retried."""
+        """Tell if the former ending of the same request, or the last unread one, excuses the retry."""
         known = [self._before[key] for key in {event.prompt_digest, b""} if key in self._before]
         seconds = self._thresholds.window_seconds
         recent = [before for before in known if event.at - before.at <= before.told_seconds + seconds]
@@ -194,7 +194,7 @@ class Hammered:
             self._slots.add(at, 1)
 
     def slots(self, now: float) -> int:
-        """How many of the window's parts it were."""
+        """Return how many of the window's parts they spanned."""
         return self._slots.slots(now)
 
 

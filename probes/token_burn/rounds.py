@@ -1,9 +1,9 @@
 """Questions that come back: after which answer, how soon, and how often it has been so.
 
-Two things tell a loop from honest repetition. *What differs*: a sample is asked for with another seed or a
-temperature, and its answer differs from the last. *What follows*: a batch of draws ends and other work begins, a poll
-waits before it looks again. So only a question counts that is asked after its last answer has come (what is asked at
-once counts once a round), soon after it, with few other turns between.
+Two things tell a loop from honest repetition. *Difference*: a sample is asked for with another seed or a temperature,
+and its answer differs from the last. *Sequence*: a batch of draws ends and other work begins, a poll waits before it
+looks again. So a question counts only if it is asked after its last answer has come (those asked at once count once a
+round), soon after it, with few other turns between.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ALIKE_SHARE = 0.05
 
 
 class Question(Struct, eq=False):
-    """One question, and how often it has come back. `same` and `drawn` are weighted, `in_a_row` counts plainly.
+    """Holds one question and its counts. `same` and `drawn` are weighted, `in_a_row` counts plainly.
 
     `answers` counts the rounds: answers to a question that was asked after the answer before. `same` is how often in
     a row its answer was the last one again, `drawn` how often it was asked again, whatever was answered.
@@ -72,7 +72,7 @@ class Asked(Struct, frozen=True):
 
 
 class Rounds:
-    """The questions of one subsystem, or of one conversation. `leak` is what anything new takes off each count."""
+    """Holds the questions of one subsystem, or of one conversation. Anything new takes `leak` off each count."""
 
     def __init__(self, leak: float = 0.0, most: int = REMEMBERED_QUESTIONS) -> None:
         self._leak = leak
@@ -134,7 +134,7 @@ class Rounds:
 
 
 def weight_of_pause(seconds: float, *, long: bool = False, before: float = -1.0) -> float:
-    """What a repetition counts that comes so long after the last answer, which was a `long` one or not.
+    """Return the weight of a repetition after such a pause; `long` tells if the last answer was a long one.
 
     `before` is how long the pause before that one was, negative if there was none.
     """

@@ -1,4 +1,4 @@
-"""When spending is a runaway; each threshold is checked to be reachable within what its detector remembers."""
+"""Set the limits of a runaway; each is checked to be reachable within its detector's memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_BURN_WINDOWS = 6
 
 @dataclass(frozen=True, slots=True)
 class SubsystemBudget:
-    """What the detectors need of a subsystem's budget; 0 means no limit."""
+    """Gives the detectors the limits of a subsystem's budget; 0 means no limit."""
 
     tokens_per_minute: int = 0
     tokens_per_day: int = 0
@@ -44,7 +44,7 @@ class BurnWindow:
 
     @property
     def pace(self) -> float:
-        """How many times faster than the whole day's budget spent evenly."""
+        """Return the spending rate as a multiple of the day's budget spent evenly."""
         return self.day_share * DAY_SECONDS / self.seconds
 
 
@@ -179,7 +179,7 @@ def burn_bounds(interval_seconds: float) -> tuple[Bound, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TokenBurnThresholds:
-    """Every detector's thresholds. Raises BoundError for what could never be reached, or always is."""
+    """Holds every detector's thresholds. Raises BoundError for one that can never be reached, or always is."""
 
     interval_seconds: float = 5.0
     window_seconds: float = 60.0
@@ -235,5 +235,5 @@ class TokenBurnThresholds:
             check_rung(NAME, ("burn", name, "rung"), window.rung)
 
     def rung(self, detector: Detector) -> Rung:
-        """What a detector's verdict calls for."""
+        """Return the rung that a detector's verdict calls for."""
         return Rung.labelled(self.rungs.get(detector.value, RUNGS[detector.value]))

@@ -1,4 +1,4 @@
-"""What one detector says, and how that becomes a finding."""
+"""Define a detector's verdict, and turn it into a finding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ runaway that goes on under a throttle must be able to raise a second one, which 
 
 
 class Detector(StrEnum):
-    """Every detector, by the name it has in evidence and configuration."""
+    """Lists every detector, by its name in evidence and configuration."""
 
     HARD_LIMIT = "hard_limit"
     BURN_RATE = "burn_rate"
@@ -38,7 +38,7 @@ DETECTORS = frozenset(detector.value for detector in Detector)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One detector's statement about one subsystem at one time. `rung` is what it calls for."""
+    """Holds one detector's statement about one subsystem at one time. `rung` is the hold it calls for."""
 
     detector: Detector
     severity: Severity

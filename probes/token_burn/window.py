@@ -19,7 +19,7 @@ class WindowSum:
         self.at_most = 0
 
     def add(self, at: float, amount: int) -> None:
-        """Count `amount` at `at`; what comes late counts as the newest."""
+        """Count `amount` at `at`; a late one counts as the newest."""
         slot = int(at // self._slot_seconds)
         if slot > self._newest[0]:
             self._drop(slot)
@@ -29,7 +29,7 @@ class WindowSum:
         self.at_most += amount
 
     def total(self, now: float) -> int:
-        """What has been counted within the window that ends now."""
+        """Return the sum within the window that ends now."""
         if self.at_most:
             self._forget(now)
         return self.at_most

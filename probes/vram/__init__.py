@@ -1,4 +1,4 @@
-"""GPU memory: what a card holds, whose it is, how old that knowledge is, and when it is too much."""
+"""Watch GPU memory: the use of each card, its owners, the age of that knowledge, and the limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "vram"
 
 @dataclass(frozen=True, slots=True)
 class VramThresholds:
-    """How full a GPU may be, how fast it may fill, and how long a driver call may take. Raises BoundError."""
+    """Sets how full a GPU may be, how fast it may fill, and how long a driver call may take. Raises BoundError."""
 
     interval_seconds: float = 5.0
     timeout_seconds: float = 3.0
@@ -46,11 +46,11 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One GPU as it was at `at` (`Clock.monotonic()`).
+    """Holds one GPU as it was at `at` (`Clock.monotonic()`).
 
-    `gpu` is what the vendor's tools call it: nvidia-smi's number, or amdgpu's `card1`. `used_bytes` is without
-    what the driver reserves for itself, `reserved_bytes`, where the driver tells them apart (else that is 0).
-    `processes` is None if the driver's table was missing or implausible.
+    `gpu` is its name in the vendor's tools: nvidia-smi's number, or amdgpu's `card1`. `used_bytes` excludes the
+    driver's own reservation, `reserved_bytes`, if the driver tells them apart (else that is 0). `processes` is None if
+    the driver's table was missing or implausible.
     """
 
     gpu: str
@@ -71,24 +71,24 @@ class GpuReading:
 
     @property
     def free_bytes(self) -> int:
-        """What an allocation can still have."""
+        """Return the bytes that an allocation can still have."""
         return max(0, self.total_bytes - self.used_bytes - self.reserved_bytes)
 
     @property
     def unattributed_bytes(self) -> int | None:
-        """What is used and no process owns to: a leak of the driver's, or a process we may not see."""
+        """Return the used bytes that no process owns: a leak of the driver's, or a process we may not see."""
         if self.processes is None or any(process.used_bytes is None for process in self.processes):
             return None
         return max(0, self.used_bytes - sum(process.used_bytes or 0 for process in self.processes))
 
     def age_seconds(self, now: float) -> float:
-        """How old this is; a reader shows no number without it."""
+        """Return the age of the reading; a reader shows no number without it."""
         return now - self.at
 
 
 @dataclass(frozen=True, slots=True)
 class GpuFailure:
-    """One GPU that could not be read: the driver's own code, and its words; `lost` if only a reset helps."""
+    """Describes a GPU that could not be read: the driver's own code and text; `lost` if only a reset helps."""
 
     gpu: str
     code: int
@@ -106,7 +106,7 @@ class Xid:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """All GPUs of one vendor, looked at once."""
+    """Holds one look at all GPUs of one vendor."""
 
     readings: tuple[GpuReading, ...] = ()
     failures: tuple[GpuFailure, ...] = ()

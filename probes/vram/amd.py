@@ -16,7 +16,7 @@ VENDOR = "0x1002"
 
 
 def cards(root: Path) -> Iterator[Path]:
-    """Every card of amdgpu's, `card1` and not its connector `card1-DP-1`. This wakes no driver."""
+    """Yield every card of amdgpu's, `card1` and not its connector `card1-DP-1`. This wakes no driver."""
     for card in sorted(root.glob("sys/class/drm/card*")):
         with suppress(OSError):
             vendor = (card / "device/vendor").read_text().strip()
@@ -25,7 +25,7 @@ def cards(root: Path) -> Iterator[Path]:
 
 
 class AmdGpus:
-    """Every AMD GPU of this machine; its prober is started only where there is one."""
+    """Reads every AMD GPU of this machine; its prober is started only if there is one."""
 
     def __init__(self, prober: Prober, clock: Clock, is_present: Callable[[], bool]) -> None:
         self._prober = prober

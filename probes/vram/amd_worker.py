@@ -35,7 +35,7 @@ Held = dict[tuple[str, int], int]
 
 
 def read(root: Path) -> dict[str, Any]:
-    """Look at every card; what failed is in the answer, in the kernel's words."""
+    """Look at every card; a failure is in the answer, in the kernel's words."""
     pools = [(card, *_pool(card)) for card in cards(root)]
     shared = frozenset(_address(card) for card, pool, _ in pools if pool is not None and pool.is_shared)
     held = processes(root, shared)
@@ -44,7 +44,7 @@ def read(root: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """All the memory that allocations of one GPU come from; `is_shared` where GTT is part of it."""
+    """Holds the memory that allocations of one GPU come from; `is_shared` if GTT is part of it."""
 
     total: int
     used: int
@@ -68,7 +68,7 @@ def _pool(card: Path) -> tuple[_Pool | None, str]:
 
 
 def _gtt(device: Path, vram_total: int) -> _Pool | None:
-    """What the GPU may have of the system's memory; None where it does not matter. Raises OSError, ValueError.
+    """Return the GPU's share of system memory; None if it does not matter. Raises OSError, ValueError.
 
     Without it a small VRAM cannot be judged: as a card's it would be full, as a carve-out it says nothing.
     """
@@ -88,7 +88,7 @@ def _gtt(device: Path, vram_total: int) -> _Pool | None:
 
 
 def _is_apu(device: Path, vram: int, gtt: int) -> bool:
-    """Whether the VRAM is a carve-out of the memory that the GTT is in, and the smaller part of the two."""
+    """Tell if the VRAM is a carve-out of the memory that the GTT is in, and the smaller part of the two."""
     if any((device / name).exists() for name in _OF_CARDS):
         return False
     if (device / _OF_ALL).exists():
@@ -121,7 +121,7 @@ def _gpu(card: Path, pool: _Pool | None, failure: str, held: Held) -> dict[str, 
 
 
 def processes(root: Path, shared: Collection[str] = ()) -> Held:
-    """Whose memory it is, as far as we may look: a stranger's fdinfo needs CAP_SYS_PTRACE.
+    """Return the owners of the memory, as far as we may look: a stranger's fdinfo needs CAP_SYS_PTRACE.
 
     `shared` are the addresses of GPUs whose GTT counts too.
     """

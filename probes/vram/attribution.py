@@ -1,4 +1,4 @@
-"""Whose the memory of a GPU is: subsystems', strangers', or nobody's."""
+"""Attribute the memory of a GPU: to subsystems, to strangers, or to no one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """A reading, and what it means: whose, how fast, and until when there is room.
+    """Holds a reading and its meaning: the owners, the growth, and the time until the card is full.
 
     `grown` has the bytes that each owner gained within the window, FOREIGN and UNATTRIBUTED among them.
     """
@@ -35,14 +35,14 @@ class GpuState:
 
     @property
     def exhaustion_seconds(self) -> float | None:
-        """When nothing is free any more if it goes on like this; None if it does not grow, or is not known."""
+        """Return the seconds until nothing is free at this growth; None if it does not grow, or is not known."""
         if self.bytes_per_second is None or self.bytes_per_second <= 0:
             return None
         return self.reading.free_bytes / self.bytes_per_second
 
     @property
     def culprit(self) -> str | None:
-        """Who gained most within the window, of those who gained much; None if nobody did."""
+        """Return the subsystem that gained most within the window, of those that gained much; None if none did."""
         name = max(self.grown, key=self.grown.__getitem__, default=None)
         if name is None or self.grown[name] < LEAST_SHARE * self.reading.total_bytes:
             return None
@@ -61,7 +61,7 @@ def owners(reading: GpuReading, owner_of: OwnerOf) -> dict[str, int]:
 
 
 class GpuHistory:
-    """One GPU over time."""
+    """Follows one GPU over time."""
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
@@ -71,7 +71,7 @@ class GpuHistory:
         self._trace = Trace()
 
     def add(self, reading: GpuReading, owner_of: OwnerOf) -> GpuState:
-        """Take in a reading, and say what it means."""
+        """Take in a reading, and return its meaning."""
         held = owners(reading, owner_of)
         self._total.add(reading.at, reading.used_bytes)
         self._trace.add(reading.at, reading.used_bytes)
@@ -95,6 +95,6 @@ class GpuHistory:
         )
 
     def forget(self, subsystem: str) -> None:
-        """Start afresh with one that was released: what it gained before counts no more."""
+        """Forget the growth of a released subsystem, so that it begins afresh."""
         if subsystem in self._by_owner:
             self._by_owner[subsystem] = Growth(self._window_seconds)

@@ -1,4 +1,4 @@
-"""How fast a figure grows, told so that one step up (a model that was loaded) is not taken for a leak."""
+"""Measure the growth of a figure, so that one step up (a model that was loaded) is not mistaken for a leak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def theil_sen(points: Iterable[Point]) -> float:
 
 
 class Growth:
-    """One figure over a window; bounded, whatever the rate of samples."""
+    """Holds one figure over a window; bounded, regardless of the rate of samples."""
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
@@ -38,12 +38,12 @@ class Growth:
 
     @property
     def grown(self) -> float:
-        """How much more it is than at the beginning of the window."""
+        """Return the growth since the beginning of the window."""
         return self._latest[1] - self._points[0][1] if self._latest is not None and self._points else 0.0
 
     @property
     def seconds(self) -> float:
-        """How much of the window is known."""
+        """Return the seconds of the window that are known."""
         return self._latest[0] - self._points[0][0] if self._latest is not None and self._points else 0.0
 
     @property

@@ -24,7 +24,7 @@ _GONE = frozenset({_GPU_IS_LOST, _RESET_REQUIRED})
 
 
 class NvidiaGpus:
-    """Every NVIDIA GPU of this machine. Where there is no driver, it is asked for again now and then."""
+    """Reads every NVIDIA GPU of this machine. A missing driver is asked for again now and then."""
 
     def __init__(self, prober: Prober, clock: Clock) -> None:
         self._prober = prober

@@ -33,7 +33,7 @@ class Driver:
         self._events: Any = None
 
     def read(self) -> dict[str, Any]:
-        """Read every GPU; what failed is in the answer, with the driver's own code."""
+        """Read every GPU; a failure is in the answer, with the driver's own code."""
         try:
             return self._read()
         except pynvml.NVMLError as error:
@@ -69,7 +69,7 @@ class Driver:
                     )
 
     def _xids(self) -> Iterator[list[Any]]:
-        """What was reported since the last time; the end of it is an error, a timeout of 0 ms."""
+        """Yield the errors reported since the last time; the end of it is an error, a timeout of 0 ms."""
         with suppress(pynvml.NVMLError):
             for _ in range(MAX_EVENTS if self._events is not None else 0):
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
@@ -123,7 +123,7 @@ _TOO_OLD = frozenset(
 
 
 def _processes(handle: Any, total: int) -> list[list[int | None]] | None:
-    """Every process and its bytes, or None if the driver gives no table that can be believed."""
+    """Return every process and its bytes, or None if the driver gives no plausible table."""
     rows: list[tuple[int, int | None]] = []
     readers: Iterable[Callable[[Any], Iterable[Any]]] = (
         pynvml.nvmlDeviceGetComputeRunningProcesses,
@@ -138,7 +138,7 @@ def _processes(handle: Any, total: int) -> list[list[int | None]] | None:
 
 
 def believable(rows: Iterable[tuple[int, int | None]], total: int) -> list[list[int | None]] | None:
-    """Join what is listed twice; one impossible row discredits the table.
+    """Join the rows of one process; one impossible row discredits the table.
 
     Drivers and library versions that disagree about the row's layout give pid and size swapped or shifted
     (nvitop#79, pynvml#50, go-nvml#21): a row that happens to look right is then wrong as well.

@@ -17,7 +17,7 @@ from statemachine.finding import Finding
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look at all sources showed; `failure` is why a source, or a GPU, could not be seen."""
+    """Holds one look at all sources; `failure` is why a source, or a GPU, could not be seen."""
 
     states: tuple[GpuState, ...]
     gone: tuple[GpuFailure, ...]
@@ -26,7 +26,7 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class HeldVram:
-    """What a subsystem's processes hold on all GPUs, and what no process owns to; None where it cannot be told."""
+    """Holds a subsystem's bytes on all GPUs, and those that no process owns; None if unknown."""
 
     held_bytes: int | None
     unattributed_bytes: int | None
@@ -70,16 +70,16 @@ class Vram:
 
     @property
     def notice(self) -> str:
-        """Why nothing is watched here; empty while something is."""
+        """Return why nothing is watched here; empty while something is."""
         return self._notice
 
     @property
     def xids(self) -> Mapping[Xid, float]:
-        """When each error was last reported, in `Clock.utc()` timestamp seconds."""
+        """Return when each error was last reported, in `Clock.utc()` timestamp seconds."""
         return self._xids
 
     def states(self) -> tuple[GpuState, ...]:
-        """What was last known of each GPU, whatever its age: `reading.at` says when it was true."""
+        """Return the last knowledge of each GPU, at any age: `reading.at` tells when it was true."""
         return tuple(self._states[gpu] for gpu in sorted(self._states))
 
     def readings(self) -> tuple[GpuReading, ...]:
@@ -87,7 +87,7 @@ class Vram:
         return tuple(state.reading for state in self.states())
 
     def is_fresh(self, reading: GpuReading) -> bool:
-        """Whether it is true now: no older than a sample that may have been slow, and the next."""
+        """Tell if a reading is current: no older than a sample that may have been slow, and the next."""
         limit = 2 * self._thresholds.interval_seconds + self._thresholds.timeout_seconds
         return reading.age_seconds(self._clock.monotonic()) <= limit
 
@@ -116,7 +116,7 @@ class Vram:
         )
 
     async def measure(self, subsystem: str) -> HeldVram:
-        """Look now at what a subsystem holds on all GPUs, and at what nobody does."""
+        """Measure now the bytes a subsystem holds on all GPUs, and those that no process owns."""
         look = await self._look()
         unknown = look.failure or look.gone or not look.states
         ghosts = [state.reading.unattributed_bytes for state in look.states]
@@ -158,7 +158,7 @@ class Vram:
         )
 
     async def _answers(self) -> list[GpuSample | ProbeError]:
-        """What each source says. One that is late is waited for only as long as no other has a GPU to tell of.
+        """Return each source's answer. A late one is waited for only while no other has a GPU to report.
 
         A late answer is taken at the next look: a source is never asked twice at once.
         """

@@ -23,7 +23,7 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class Child(Protocol):
-    """What is used of `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that is used."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -59,7 +59,7 @@ class Prober(Protocol):
 
 
 def worker(module: str, environment: Mapping[str, str], *arguments: str) -> Spawn:
-    """How a real worker is started: in a session of its own, from where this very package lies."""
+    """Return the way a real worker is started: in a session of its own, from the place of this very package."""
     here = {"PYTHONPATH": str(Path(probes.__file__).parent.parent)}
 
     async def spawn() -> Child:
@@ -90,7 +90,7 @@ class _Line:
         self._asked = 0
 
     async def exchange(self) -> dict[str, Any]:
-        """Ask, and skip what a question that was cancelled has left unread. Raises EOFError at its end."""
+        """Ask, and skip unread answers to a cancelled question. Raises EOFError at its end."""
         self._asked += 1
         self._stdin.write(json.dumps({"id": self._asked}).encode() + b"\n")
         await self._stdin.drain()
@@ -169,7 +169,7 @@ class DriverProber:
         return self._line
 
     async def _ended(self, line: _Line) -> int | None:
-        """How a worker that hung up has ended."""
+        """Return the exit status of a worker that hung up."""
         # Not by killing it: Popen.kill() polls first, and takes the status away from asyncio (cpython#87744).
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REAP_SECONDS):

@@ -1,4 +1,4 @@
-"""Where readings come from: one source a vendor, each behind a prober of its own."""
+"""Provide readings: one source a vendor, each behind a prober of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GpuSource(Protocol):
 
     @property
     def absence(self) -> str:
-        """Why nothing is watched here; empty while something is."""
+        """Return why nothing is watched here; empty while something is."""
         ...
 
     async def read(self) -> GpuSample:
@@ -24,12 +24,12 @@ class GpuSource(Protocol):
         ...
 
     async def close(self) -> None:
-        """End what it has started."""
+        """End the worker it has started."""
         ...
 
 
 def reading(gpu: Mapping[str, Any], vendor: str, at: float) -> GpuReading:
-    """One GPU of a prober's answer."""
+    """Build the reading of one GPU from a prober's answer."""
     processes = gpu["processes"]
     return GpuReading(
         gpu=gpu["gpu"],

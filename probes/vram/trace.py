@@ -1,4 +1,4 @@
-"""How much of a GPU's memory was in use over the last hours: for people to look at, never for a decision."""
+"""Keep the use of a GPU's memory over the last hours: for people to look at, never for a decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at all GPUs comes to, as findings."""
+"""Turn a look at all GPUs into findings."""
 
 from __future__ import annotations
 

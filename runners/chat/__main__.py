@@ -27,7 +27,7 @@ SHOWN_CHARACTERS: Final = 60
 
 @dataclass(slots=True)
 class Counts:
-    """What the log lines count."""
+    """Counts the figures of the log lines."""
 
     ok: int = 0
     refused: int = 0
@@ -45,7 +45,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How often it asks, how much, and which file makes it loop."""
+    """Sets how often it asks, how much, and which file makes it loop."""
 
     model: str
     interval_seconds: float

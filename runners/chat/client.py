@@ -1,4 +1,4 @@
-"""One chat turn after another: what to do after each answer is decided here, without I/O."""
+"""Decide the next step after each answer of one chat turn, without I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANSWER_TOKENS: Final = 64
 
 
 class TurnOutcome(StrEnum):
-    """What became of a turn."""
+    """Names the outcome of a turn."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -23,7 +23,7 @@ class TurnOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question's fate."""
+    """Follows one question to its outcome."""
 
     outcome: TurnOutcome
     status: int = 0
@@ -56,7 +56,7 @@ def read_turn(status: int, headers: Mapping[str, str], body: object) -> Turn:
 
 
 def wait_seconds(turn: Turn, interval_seconds: float) -> float:
-    """How long a well-behaved client stays quiet after this turn."""
+    """Return how long a well-behaved client stays quiet after this turn."""
     if turn.outcome is TurnOutcome.OK:
         return interval_seconds
     if turn.retry_after_seconds:

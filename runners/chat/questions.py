@@ -1,4 +1,4 @@
-"""What the chat client asks: ordinary questions, never the same one twice in a row."""
+"""Provide the chat client's questions: ordinary ones, never the same one twice in a row."""
 
 from __future__ import annotations
 

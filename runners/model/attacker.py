@@ -15,7 +15,7 @@ _CARD: Final = re.compile(r"<card>\s*(\{.*?\})\s*</card>", re.DOTALL)
 
 
 class GrammarAttacker:
-    """Writes turns from the seeded grammar; what is not a scenario card is declined."""
+    """Writes turns from the seeded grammar; a request without a scenario card is declined."""
 
     name = "embedded-grammar-attacker"
 

@@ -30,7 +30,7 @@ Features = Callable[[str], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One turn of a training scenario; an empty category means that it is harmless."""
+    """Holds one turn of a training scenario; an empty category means that it is harmless."""
 
     text: str
     category: str
@@ -54,7 +54,7 @@ def letter_groups(text: str) -> list[str]:
 
 
 def training_examples(grammar: Grammar) -> list[Example]:
-    """Every turn of seeded scenarios from the training families, told apart by the third one's label."""
+    """Return every turn of seeded scenarios from the training families, labelled by their third turn."""
     examples = []
     for index in range(2 * TRAINING_PAIRS):
         card = grammar.card(TRAINING_SEED, index, ("train",))

@@ -13,7 +13,7 @@ from runners.model.tokens import count, split
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its tokens, and whether it ended by itself."""
+    """Holds one answer: its tokens, and whether it ended by itself."""
 
     tokens: tuple[str, ...]
     finish_reason: Literal["stop", "length"]
@@ -25,7 +25,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Everything that one request produced."""
+    """Holds everything that one request produced."""
 
     choices: Sequence[Choice]
     prompt_tokens: int
@@ -36,7 +36,7 @@ class Completion:
 
 
 def complete(engine: Engine, request: ChatRequest) -> Completion:
-    """Ask the engine for each choice, and cut what is too long."""
+    """Ask the engine for each choice, and cut those that are too long."""
     return Completion(
         [_choice(engine, request, request.seed + number) for number in range(request.choices)],
         count(prompt_text(request.messages)),

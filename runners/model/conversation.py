@@ -1,4 +1,4 @@
-"""How an embedded model finds the conversation it is asked to judge: as marked data, never as orders."""
+"""Find the conversation that an embedded model must judge: as marked data, never as orders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKED: Final = re.compile(r"<conversation>\s*(\[.*?\])\s*</conversation>", re.
 
 
 def turns_to_judge(messages: Sequence[Message]) -> tuple[str, ...]:
-    """The turns between the conversation marks, or the whole of what was asked as a single turn."""
+    """Return the turns between the conversation marks, or the whole request as a single turn."""
     text = last_user_text(messages)
     marked = _MARKED.search(text)
     if marked is None:

@@ -1,4 +1,4 @@
-"""What an embedded model is."""
+"""Define an embedded model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWNER: Final = "epad-embedded (not an LLM)"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation."""
+    """Holds one message of a conversation."""
 
     role: str
     content: str
@@ -30,7 +30,7 @@ class Engine(Protocol):
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """The text an embedded model reads, which is what is counted as its prompt."""
+    """Return the text an embedded model reads, which is also counted as its prompt."""
     return "".join(f"{message.role}: {message.content}\n" for message in messages)
 
 
@@ -41,5 +41,5 @@ def random_for(messages: Sequence[Message], seed: int) -> Random:
 
 
 def last_user_text(messages: Sequence[Message]) -> str:
-    """What was asked last; empty when no user spoke."""
+    """Return the last message of a user; empty if no user spoke."""
     return next((message.content for message in reversed(messages) if message.role == "user"), "")

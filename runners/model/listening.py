@@ -1,4 +1,4 @@
-"""Where the model server listens: a TCP address or a Unix socket."""
+"""Listen for the model server: on a TCP address or a Unix socket."""
 
 from __future__ import annotations
 

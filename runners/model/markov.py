@@ -57,7 +57,7 @@ class MarkovChat:
 
 
 def stdlib_docstrings(directory: Path | None = None) -> Iterator[str]:
-    """Every docstring of the chosen modules of this interpreter, in a fixed order."""
+    """Yield every docstring of the chosen modules of this interpreter, in a fixed order."""
     root = directory or Path(sysconfig.get_path("stdlib"))
     for source in SOURCES:
         path = root / source

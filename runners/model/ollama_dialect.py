@@ -14,7 +14,7 @@ from runners.model.request import ChatRequest
 
 
 def tags(names: Iterable[str], at: datetime) -> dict[str, Any]:
-    """What `/api/tags` answers. The models have no weights, hence no size."""
+    """Return the answer of `/api/tags`. The models have no weights, hence no size."""
     details = {
         "parent_model": "",
         "format": "none",

@@ -14,13 +14,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 def models(names: Iterable[str], created: int) -> dict[str, Any]:
-    """What `/v1/models` answers."""
+    """Return the answer of `/v1/models`."""
     listed = [{"id": name, "object": "model", "created": created, "owned_by": OWNER} for name in names]
     return {"object": "list", "data": listed}
 
 
 def error(message: str, kind: str, code: str | None, parameter: str | None = None) -> dict[str, Any]:
-    """What every refusal looks like."""
+    """Return the body of every refusal."""
     return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
 
 

@@ -1,4 +1,4 @@
-"""A request of either dialect, checked: what is wrong is named with its place."""
+"""Check a request of either dialect, and name each fault with its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat request, whichever dialect it came in."""
+    """Holds one chat request of either dialect."""
 
     model: str
     messages: tuple[Message, ...]

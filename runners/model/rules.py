@@ -37,7 +37,7 @@ DRIFT_THRESHOLD: Final = 0.95
 
 
 class StructureDefender:
-    """Adds up structural marks of the last turn: who is addressed, what is hidden, what is waived."""
+    """Adds up structural marks of the last turn: an addressee, hidden text, a waived rule."""
 
     name = "embedded-structure-defender"
 

@@ -32,13 +32,13 @@ class ContextLengthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slowly to answer; zeros mean at once."""
+    """Sets how slowly to answer; zeros mean at once."""
 
     latency_seconds: float = 0.0
     tokens_per_second: float = 0.0
 
     def seconds_for(self, tokens: int) -> float:
-        """How long this many tokens take to say."""
+        """Return how long this many tokens take to say."""
         return tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The embedded models' tokens: what is counted is exactly what is read and streamed."""
+"""Tokenize for the embedded models: the counted tokens are exactly those read and streamed."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def split(text: str) -> list[str]:
 
 
 def count(text: str) -> int:
-    """How many tokens a text has."""
+    """Return how many tokens a text has."""
     return len(split(text))

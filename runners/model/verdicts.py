@@ -1,4 +1,4 @@
-"""How an embedded defender speaks: the same verdict JSON that a language model is asked for."""
+"""Phrase an embedded defender's verdict: the same JSON that a language model is asked for."""
 
 from __future__ import annotations
 

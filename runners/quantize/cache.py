@@ -2,8 +2,8 @@
 
 A key is the digest of everything that decides a score: weights, tokenizer, calibration tokens, solver, storage, group,
 bits, seed, device, library versions and this package's own sources. Nothing is filed under a name or a path, so a row
-is either exactly what would be measured again or not found. Each row carries a digest of itself; one that was altered,
-or moved from another key, is refused.
+either equals a new measurement or is not found. Each row carries a digest of itself; one that was altered, or moved
+from another key, is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DECIDING_SOURCES: Final = ("grid.py", "network.py", "passes.py", "profiling.py",
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """What one layer at some bits does, each figure with nine significant digits."""
+    """Holds the scores of one layer at some bits, each figure with nine significant digits."""
 
     layer: str
     bits: int
@@ -67,7 +67,7 @@ def _canonical(content: Mapping[str, Any]) -> str:
 
 
 def nine_digits(value: float) -> float:
-    """Cut what a change of threads or machine could alter."""
+    """Round off the digits that a change of threads or machine could alter."""
     return float(f"{value:.8e}")
 
 
@@ -92,7 +92,7 @@ class SensitivityCache:
             )
 
     def get(self, content: Mapping[str, Any]) -> dict[tuple[str, int], ScoreRow]:
-        """Every row of this content; one that is not what was filed stops everything."""
+        """Return every row of this content; one with a wrong digest stops everything."""
         key = key_of(content)
         found = {}
         columns = "layer, bits, drift, fisher, imatrix, tokens, solver, reason, digest"

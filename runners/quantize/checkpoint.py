@@ -23,7 +23,7 @@ PIECE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TensorShape:
-    """What a shard's header says of one tensor."""
+    """Holds the facts about one tensor in a shard's header."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
-        """Read configuration and headers; every fault names the file and what would mend it."""
+        """Read configuration and headers; every fault names the file and the fix."""
         found = cls.open_exported(folder)
         if "quantization_config" in found.config:
             raise CheckpointError(
@@ -68,7 +68,7 @@ class Checkpoint:
 
     @property
     def tied(self) -> bool:
-        """Whether the head is the embedding."""
+        """Tell if the head is the embedding."""
         return "lm_head.weight" not in self.tensors
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -93,7 +93,7 @@ class Checkpoint:
         return self.tensors[name]
 
     def model_digest(self) -> str:
-        """SHA-256 over configuration and every shard's bytes: what the weights are, whatever the folder is called."""
+        """Return SHA-256 over configuration and shards: the identity of the weights, under any folder name."""
         files = [self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))]
         return _digest_of(files)
 

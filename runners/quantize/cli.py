@@ -27,7 +27,7 @@ NEEDED: Final = ("torch", "transformers", "safetensors", "scipy")
 
 
 class Exit(IntEnum):
-    """What the exit status says."""
+    """Names the exit statuses."""
 
     OK = 0
     FAILED = 1
@@ -61,10 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_run(commands)
-    status = _add(commands, "status", "how far a run has come", _status)
+    status = _add(commands, "status", "show the progress of a run", _status)
     status.add_argument("work", type=Path)
     _add_variants(commands)
-    diff = _add(commands, "diff", "what two manifests disagree on; status 1 if anything", _diff)
+    diff = _add(commands, "diff", "print the differences of two manifests; status 1 if there are any", _diff)
     diff.add_argument("left", type=Path)
     diff.add_argument("right", type=Path)
     diff.add_argument("--all", action="store_true", help="every leaf, not only the layers")

@@ -1,4 +1,4 @@
-"""Where the work is done, what it takes there, and micro-batches that shrink when memory runs out."""
+"""Choose the device, measure the memory on it, and shrink micro-batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def peak_bytes(device: str) -> int:
 
 
 class MicroBatch:
-    """How many windows go through a block at once. Out of memory halves it for good; one window must fit."""
+    """Holds how many windows go through a block at once. Out of memory halves it for good; one window must fit."""
 
     def __init__(self, size: int) -> None:
         self.size = size

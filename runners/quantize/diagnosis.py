@@ -1,4 +1,4 @@
-"""What the figures mean: inverted layers, confident or uncertain disagreements, and which layers to treat next."""
+"""Interpret the figures: inverted layers, confident or uncertain disagreements, and the layers to treat next."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Divergence:
 
     @property
     def verdict(self) -> str:
-        """What to make of it; too few flips say nothing."""
+        """Return the conclusion; too few flips allow none."""
         flips = self.confident + self.uncertain
         share = share_interval(self.confident, flips) if flips else None
         if share is None or flips < 10:

@@ -1,4 +1,4 @@
-"""Where blocks are worked on: in this process, or as Ray tasks; the results are the same bytes."""
+"""Run the work on blocks in this process, or as Ray tasks; the results are the same bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BlockWork(Protocol[R_co]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """One block's result and what it took."""
+    """Holds one block's result and its cost."""
 
     index: int
     result: R
@@ -47,7 +47,7 @@ def timed(work: BlockWork[R], network: Network, index: int) -> Done[R]:
 
 
 class Local:
-    """One block after another, in this process."""
+    """Works on one block after another, in this process."""
 
     def __init__(self, network: Callable[[], Network]) -> None:
         self._network = network
@@ -90,7 +90,7 @@ class RayTasks:
         self._workers = [worker.remote(model, device, threads) for _ in range(workers)]
 
     def run(self, work: BlockWork[R], indices: Sequence[int]) -> Iterator[Done[R]]:
-        """As they come."""
+        """Yield the results as they come."""
         from ray.util import ActorPool  # noqa: PLC0415
 
         pool = ActorPool(self._workers)

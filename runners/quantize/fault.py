@@ -1,4 +1,4 @@
-"""What can go wrong, in the user's words: each message names the thing, the place and the fix."""
+"""Define the errors, in the user's words: each message names the thing, the place and the fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class HsaqError(Exception):
 
 
 class SettingsError(HsaqError):
-    """What was asked for makes no sense, or not together."""
+    """The settings make no sense, or contradict each other."""
 
 
 class CheckpointError(HsaqError):
@@ -36,4 +36,4 @@ class ControlError(HsaqError):
 
 
 class ExportError(HsaqError):
-    """A file that was written does not hold, or does not load as, what was quantized."""
+    """A written file does not hold, or does not load as, the quantized weights."""

@@ -1,6 +1,6 @@
-"""What each stage takes on the device at most: an estimate from shapes, made before anything is loaded.
+"""Estimate the most memory that each stage takes on the device, from shapes, before anything is loaded.
 
-It is what a run asks for, not a limit that it keeps: micro-batches that do not fit are halved all the same.
+It states the need of a run, not a limit that it keeps: micro-batches that do not fit are halved all the same.
 """
 
 from __future__ import annotations

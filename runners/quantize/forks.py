@@ -20,7 +20,7 @@ Forks = dict[str, torch.Tensor]
 
 
 def fork_name(layer: str, bits: int) -> str:
-    """What a fork is called in its file."""
+    """Return the name of a fork in its file."""
     return f"{layer}|{bits}"
 
 

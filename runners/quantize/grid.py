@@ -12,7 +12,7 @@ from runners.quantize.storage import Zero
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Which values a quantized weight may take: a range of codes, groups along the input, a kind of zero point."""
+    """Describes the values of a quantized weight: a range of codes, groups along the input, a kind of zero point."""
 
     bits: int
     group: int

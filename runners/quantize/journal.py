@@ -1,4 +1,4 @@
-"""The run's memory: which unit of which stage is done, with the digest of what it wrote. One SQLite file a run.
+"""Keep the run's memory: the finished units of each stage, with the digests of their files. One SQLite file a run.
 
 A unit's file is renamed into place first and its row committed second, so a row always has its file; a file without
 a row is done again.
@@ -44,7 +44,7 @@ def connect(path: Path, schema: str) -> apsw.Connection:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One committed piece of a stage."""
+    """Holds one committed piece of a stage."""
 
     stage: str
     index: int
@@ -63,7 +63,7 @@ class Note:
 
 
 class Journal:
-    """One run's committed units, results and notes."""
+    """Holds one run's committed units, results and notes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class Journal:
             )
 
     def identity(self) -> dict[str, Any]:
-        """What the run was begun with."""
+        """Return the inputs that the run was begun with."""
         return {n: json.loads(v) for n, v in self._connection.execute("SELECT name, value FROM identity")}
 
     def unit(self, stage: str, index: int) -> Unit | None:
@@ -114,7 +114,7 @@ class Journal:
         )
 
     def commit(self, unit: Unit, notes: tuple[Note, ...] = ()) -> None:
-        """Record a unit and what is to be known of it, in one transaction."""
+        """Record a unit and its notes, in one transaction."""
         with self._connection:
             self._connection.execute(
                 "INSERT OR REPLACE INTO unit VALUES(?, ?, ?, ?, ?)",
@@ -145,6 +145,6 @@ class Journal:
         return json.loads(rows[0][0]) if rows else None
 
     def results(self) -> dict[str, Any]:
-        """Every result by name."""
+        """Return every result by name."""
         rows = self._connection.execute("SELECT name, value FROM result ORDER BY name")
         return {name: json.loads(value) for name, value in rows}

@@ -47,7 +47,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that two manifests disagree on."""
+    """Holds one thing that two manifests disagree on."""
 
     where: str
     left: Any

@@ -22,7 +22,7 @@ Weights = Mapping[str, torch.Tensor]
 
 
 class _Stop(torch.nn.Module):  # type: ignore[misc]
-    """Stands in a block's place: keeps what the block would have been given and passes the hidden state on."""
+    """Replaces a block: keeps the block's inputs and passes the hidden state on."""
 
     def __init__(self, block: torch.nn.Module) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Network:
         return hidden
 
     def arguments(self, index: int, ids: torch.Tensor) -> dict[str, Any]:
-        """What the model hands this block besides the hidden states, for windows shaped as `ids`."""
+        """Return the model's arguments for this block besides the hidden states, for windows shaped as `ids`."""
         self.embed(ids[:1])
         return self._stops[index].arguments
 
@@ -129,7 +129,7 @@ class Network:
             last.instead = None
 
     def run(self, block: torch.nn.Module, hidden: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
-        """One block's forward pass."""
+        """Run one block's forward pass."""
         output = block(hidden, **arguments)
         return output[0] if isinstance(output, tuple) else output
 
@@ -141,7 +141,7 @@ class Network:
         return tensor.to(device=self.device, dtype=self.dtype)
 
     def _load_rest(self) -> None:
-        """Everything that is no block: embedding, final norm, head."""
+        """Load every part that is no block: embedding, final norm, head."""
         wanted = [name for name in self._model.state_dict() if not name.startswith("model.layers.")]
         tied = self.checkpoint.tied
         names: Sequence[str] = [n for n in wanted if not (tied and n == "lm_head.weight")]

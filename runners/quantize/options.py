@@ -25,7 +25,7 @@ UNITS: Final = {
 
 
 def cache_folder() -> Path:
-    """Where scores and demo models are kept between runs."""
+    """Return the folder of scores and demo models kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "hsaq"
 
@@ -73,7 +73,10 @@ def add_settings(parser: argparse.ArgumentParser, default: Settings) -> None:
     )
     add("--solver", choices=SOLVERS, default=default.solver, help="(%(default)s)")
     add(
-        "--signal", choices=SIGNALS, default=default.signal, help="what the allocator minimises (%(default)s)"
+        "--signal",
+        choices=SIGNALS,
+        default=default.signal,
+        help="the figure that the allocator minimises (%(default)s)",
     )
     add("--allocator", choices=ALLOCATORS, default=default.allocator, help="(%(default)s)")
     add("--bits", type=bit_list, default=None, metavar="LIST", help="choices for each layer, such as 2,3,4,8")
@@ -110,7 +113,7 @@ def add_settings(parser: argparse.ArgumentParser, default: Settings) -> None:
 
 
 def settings_of(options: argparse.Namespace, default: Settings) -> Settings:
-    """What the options ask for; bits and group default to what the format holds."""
+    """Build the settings from options; bits and group default to those of the format."""
     storage = STORAGES[options.storage]
     usual = tuple(b for b in default.bits if b in storage.bits)
     return replace(
@@ -136,7 +139,7 @@ def settings_of(options: argparse.Namespace, default: Settings) -> Settings:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where a run works and what it remembers."""
+    """Add the options for a run's folder and cache."""
     parser.add_argument("--work", type=Path, default=Path("hsaq-work"), help="the run's folder (%(default)s)")
     parser.add_argument("--cache", type=Path, default=None, help=f"scores and demo models ({cache_folder()})")
     parser.add_argument("--ray", type=int, default=0, metavar="N", help="spread blocks over N Ray workers")

@@ -1,4 +1,4 @@
-"""What is done with one resident block: forward, backward, input statistics, and the scores of quantized weights."""
+"""Work on one resident block: forward, backward, input statistics, and the scores of quantized weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Seen:
 
 @contextmanager
 def watching(network: Network, index: int, block: torch.nn.Module) -> Iterator[Seen]:
-    """Keep what passes through the linear layers while the context lasts."""
+    """Keep the tensors that pass through the linear layers while the context lasts."""
     seen = Seen()
     prefix = network.linears(index)[0].split(".layers.")[0] + f".layers.{index}."
 
@@ -102,7 +102,7 @@ def head_gradient(network: Network, hidden: torch.Tensor, seed: int) -> torch.Te
 def input_statistics(
     network: Network, index: int, hidden: torch.Tensor, micro: MicroBatch
 ) -> dict[str, InputStatistics]:
-    """One Gram matrix for each distinct input; layers that read the same tensor share theirs."""
+    """Return one Gram matrix for each distinct input; layers that read the same tensor share theirs."""
     block = network.block(index)
     arguments = network.arguments(index, torch.zeros(hidden.shape[:2], dtype=torch.long))
     widths = {name: network.checkpoint.tensors[f"{name}.weight"].shape[1] for name in network.linears(index)}
@@ -134,7 +134,7 @@ def _add(found: dict[str, InputStatistics], inputs: Mapping[str, torch.Tensor], 
 
 @dataclass(slots=True)
 class Score:
-    """Sums over calibration tokens of what one weight's change does at its layer's output."""
+    """Sums, over calibration tokens, the effect of one weight's change at its layer's output."""
 
     error: float = 0.0
     power: float = 0.0

@@ -30,7 +30,7 @@ PARETO_POINTS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What allocation decided, and on what."""
+    """Holds the decision of the allocation, and its inputs."""
 
     rows: Mapping[tuple[str, int], ScoreRow]
     kl: Mapping[tuple[str, int], float]
@@ -49,7 +49,7 @@ def plan(run: Run, executor: Executor) -> Planned:
 
 
 def run_all(run: Run, executor: Executor) -> Path:
-    """Everything; returns the manifest's path. What is committed already is not done again."""
+    """Run every stage; return the manifest's path. Committed units are not done again."""
     preflight(run.checkpoint, run.layers, run.settings, run.workspace.folder)
     planned = plan(run, executor)
     bits = planned.allocation.bits
@@ -72,7 +72,7 @@ def run_all(run: Run, executor: Executor) -> Path:
 
 
 def findings(run: Run, planned: Planned, told: Mapping[str, Any], losses: Sequence[float]) -> Findings:
-    """What the report tells of."""
+    """Gather the findings for the report."""
     rows = planned.rows.values()
     scores = [{"drift": r.drift, "fisher": r.fisher, "kl": planned.kl.get((r.layer, r.bits))} for r in rows]
     before = evaluating.baseline(run).nll
@@ -105,7 +105,7 @@ def run_controls(run: Run, planned: Planned, executor: Executor) -> dict[str, An
 def content(
     run: Run, planned: Planned, blocks: QuantizedBlocks, exported: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the manifest says. Nothing in it depends on when or how often the run was interrupted."""
+    """Build the manifest. Nothing in it depends on when or how often the run was interrupted."""
     settings, allocation, journal = run.settings, planned.allocation, run.workspace.journal
     expected = predicted(allocation, planned.rows)
     items = sizes.itemise(run.checkpoint, run.layers, allocation.size_bytes, settings.memory)

@@ -1,4 +1,4 @@
-"""Everything that can be known to fail before any work is done, over all layers at once; and the plan in figures."""
+"""Find every fault that can be known before any work is done, over all layers at once, and plan in figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do, take and make; figures only."""
+    """Holds the steps, costs and results of a run in figures."""
 
     layers: int
     weights: int
@@ -55,7 +55,7 @@ class Plan:
 
 
 def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, folder: Path) -> Plan:
-    """Check all layers; refuse with every fault named, or say what will be done."""
+    """Check all layers; refuse with every fault named, or return the plan."""
     faults = [
         *_split_experts(checkpoint, layers),
         *_no_floats(checkpoint, layers),
@@ -76,7 +76,7 @@ def preflight(checkpoint: Checkpoint, layers: list[str], settings: Settings, fol
 
 
 def _split_experts(checkpoint: Checkpoint, layers: Iterable[str]) -> list[str]:
-    """What transformers 5 stacks and Mixtral holds expert by expert; such a block cannot be loaded."""
+    """Name the layers that transformers 5 stacks and Mixtral holds expert by expert; such a block cannot be loaded."""
     known = {f"{layer}.weight" for layer in layers}
     split = [
         n for n, t in checkpoint.tensors.items() if ".experts." in n and len(t.shape) == 2 and n not in known
@@ -115,7 +115,7 @@ def _lone_bounds(layers: list[str], settings: Settings) -> list[str]:
 
 
 def _unwritable(checkpoint: Checkpoint, settings: Settings) -> list[str]:
-    """What the format would not hold, and a server would read as another model."""
+    """Name the parts that the format cannot hold, so that a server would read another model."""
     if settings.storage != "gguf":
         return []
     from runners.quantize.export import gguf_file  # noqa: PLC0415 - numpy and gguf, for this storage only

@@ -1,4 +1,4 @@
-"""Measure what every layer would cost at every number of bits, with the solver and format that will be exported."""
+"""Measure each layer's cost at each number of bits, with the solver and format of the export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the work has come: a bar on a terminal, plain lines in a log, and epad's contract beside both."""
+"""Report progress: a bar on a terminal, plain lines in a log, and epad's contract beside both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reporter:
         self._last_line = float("-inf")
 
     def step(self, peak_bytes: int = 0, detail: str = "") -> None:
-        """One more unit is done."""
+        """Count one more finished unit."""
         self._done += 1
         text = self._text(peak_bytes, detail)
         self._contract.progress(self._done, self._total, text)
@@ -51,7 +51,7 @@ class Reporter:
             print(text, file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
-        """One line of its own."""
+        """Print one line of its own."""
         self._finish_line()
         self._contract.status(text)
         print(text, file=self._stream, flush=True)

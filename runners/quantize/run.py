@@ -1,4 +1,4 @@
-"""One run: its model, texts, settings, folder and cache, opened once and handed to every stage."""
+"""Open one run: its model, texts, settings, folder and cache, once, for every stage."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ LIBRARIES = ("torch", "hqq", "transformers")
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is calibrated on and what is evaluated on; never the same file."""
+    """Names the calibration and the evaluation text; never the same file."""
 
     calibration: Path
     evaluation: Path
 
 
 def narrowed(settings: Settings, checkpoint: Checkpoint) -> Settings:
-    """A window is never longer than what the model was made for."""
+    """Limit the window to the length that the model was made for."""
     limit = int(checkpoint.config.get("max_position_embeddings", settings.window))
     return replace(settings, window=min(settings.window, limit))
 
 
 class Run:
-    """Everything that the stages need. The network is opened on first use, so that a cached answer needs none."""
+    """Holds everything the stages need. The network is opened on first use, so that a cached answer needs none."""
 
     def __init__(
         self, model: Path, texts: Texts, settings: Settings, workspace: Workspace, cache: SensitivityCache
@@ -75,11 +75,11 @@ class Run:
 
     @cached_property
     def layers(self) -> list[str]:
-        """Every linear layer inside the blocks, in the model's order."""
+        """Return every linear layer inside the blocks, in the model's order."""
         return [layer for index in range(self.block_count) for layer in self.network.linears(index)]
 
     def score_key(self) -> dict[str, Any]:
-        """What decides a score, and nothing more."""
+        """Return the inputs that decide a score, and nothing more."""
         names = ("storage", "solver", "group", "bits", "seed", "calibration_windows", "window", "threads")
         return {
             "model": self.identity["model"],

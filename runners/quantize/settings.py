@@ -1,4 +1,4 @@
-"""What a run was asked for, checked as far as it can be without the model."""
+"""Define the settings of a run, checked as far as possible without the model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What must fit beside the weights under a ceiling, all in the units of a user's question."""
+    """Describes the needs beside the weights under a ceiling, all in the units of a user's question."""
 
     ceiling_bytes: int = 0
     context: int = 8_192
@@ -60,7 +60,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything but the files that decides the result. Two runs of equal settings and files make equal bytes."""
+    """Holds everything but the files that decides the result. Equal settings and files make equal bytes."""
 
     storage: str = "compressed-tensors"
     solver: str = "gptq"
@@ -109,7 +109,7 @@ class Settings:
         return cls(**{**plain, "bounds": tuple(Bound.parse(text) for text in values["bounds"])})
 
     def as_json(self) -> dict[str, Any]:
-        """What decides the result, in plain values; the device's and batches' sizes do, in the last digits."""
+        """Return the deciding settings as plain values; device and batch sizes count, in the last digits."""
         names = [n for n in self.__slots__ if n not in {"memory", "bounds"}]
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         memory = {name: getattr(self.memory, name) for name in self.memory.__slots__}

@@ -1,4 +1,4 @@
-"""Exact bytes, itemised: what the model takes on the disk and on the card, and what a ceiling leaves for its layers."""
+"""Count exact bytes, itemised: the model on the disk and on the card, and a ceiling's rest for its layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CACHE_VALUE_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Where the bytes go; `head` is 0 where it is the embedding."""
+    """Itemises the bytes; `head` is 0 if it is the embedding."""
 
     layers: int
     embedding: int
@@ -44,13 +44,13 @@ class Items:
 
 
 def layer_bytes(checkpoint: Checkpoint, storage: Storage, layer: str, bits: int, group: int) -> int:
-    """One linear layer's weight as it will be stored; its bias is counted with the rest."""
+    """Return the bytes of one stored linear weight; its bias is counted with the rest."""
     rows, columns = checkpoint.tensors[f"{layer}.weight"].shape
     return storage.bytes_of(rows, columns, bits, group)
 
 
 def tensor_bytes(tensor: TensorShape) -> int:
-    """One tensor as the checkpoint has it. Raises CheckpointError at a dtype that is none of ours, such as float8."""
+    """Return the bytes of one tensor of the checkpoint. Raises CheckpointError at a foreign dtype, such as float8."""
     if tensor.dtype not in DTYPE_BYTES:
         raise CheckpointError(
             f"{tensor.name}: dtype {tensor.dtype} is not one of {', '.join(DTYPE_BYTES)}; "
@@ -65,7 +65,7 @@ def parameters(checkpoint: Checkpoint, layers: Iterable[str]) -> int:
 
 
 def itemise(checkpoint: Checkpoint, layers: Sequence[str], layers_bytes: int, memory: Memory) -> Items:
-    """Everything beside the quantized layers stays in the checkpoint's own dtype."""
+    """Itemise the bytes beside the quantized layers, in the checkpoint's own dtype."""
     quantized = {f"{layer}.weight" for layer in layers}
     parts = {"embedding": 0, "head": 0, "rest": 0}
     for name, tensor in checkpoint.tensors.items():
@@ -100,7 +100,7 @@ def lora_bytes(checkpoint: Checkpoint, layers: Sequence[str], rank: int) -> int:
 
 
 def limit_bytes(checkpoint: Checkpoint, layers: Sequence[str], settings: Settings) -> int:
-    """What the layers may take: from bits a weight, from what a ceiling leaves, or without either no limit."""
+    """Return the limit for the layers: from bits a weight, from a ceiling's rest, or without either no limit."""
     if settings.bits_per_weight:
         return int(settings.bits_per_weight * parameters(checkpoint, layers) / 8)
     if not settings.memory.ceiling_bytes:
@@ -116,7 +116,7 @@ def limit_bytes(checkpoint: Checkpoint, layers: Sequence[str], settings: Setting
 
 
 def plainly(others: Items, ceiling_bytes: int, weights_count: int) -> str:
-    """One sentence that says what a ceiling leaves for the layers, once all the `others` have theirs."""
+    """Say in one sentence how much a ceiling leaves for the layers, once all the `others` have theirs."""
     if not ceiling_bytes:
         return "none was given"
     left = ceiling_bytes - others.total

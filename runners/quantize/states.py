@@ -1,4 +1,4 @@
-"""Tensors of a run on the disk: written whole or not at all, read back only if they are what was committed."""
+"""Keep tensors of a run on the disk: written whole or not at all, read back only if the digest is right."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def read_verified(path: Path, digest: str) -> dict[str, torch.Tensor]:
 
 
 def is_intact(path: Path, digest: str) -> bool:
-    """Whether the file is there and has the digest that was committed."""
+    """Tell if the file is there and has the committed digest."""
     return path.is_file() and file_digest(path) == digest

@@ -25,7 +25,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One model against another on the same windows."""
+    """Compares one model with another on the same windows."""
 
     baseline_perplexity: float
     perplexity: float

@@ -1,4 +1,4 @@
-"""What each storage format can hold, and exactly how many bytes it takes: arithmetic, tested against real tensors."""
+"""Compute exactly how many bytes each storage format takes: arithmetic, tested against real tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNQUANTIZED: Final = 16
 
 
 class Zero(StrEnum):
-    """What a group's zero point may be."""
+    """Names the kinds of a group's zero point."""
 
     INTEGER = "integer"
     FLOAT = "float"
@@ -25,7 +25,7 @@ class Zero(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """One format: the bits and zero points it holds, its usual group, the bytes of one weight matrix."""
+    """Describes one format: its bits and zero points, its usual group, the bytes of one weight matrix."""
 
     name: str
     bits: tuple[int, ...]
@@ -39,7 +39,7 @@ class Storage:
         return 2 * rows * columns if bits == UNQUANTIZED else self.matrix_bytes(rows, columns, bits, group)
 
     def check(self, bits: tuple[int, ...], group: int) -> None:
-        """Refuse what the format cannot hold."""
+        """Refuse bits or groups that the format cannot hold."""
         wrong = [b for b in bits if b not in self.bits and b != UNQUANTIZED]
         if wrong:
             raise SettingsError(

@@ -42,7 +42,7 @@ def token_ids(tokenizer: Any, path: Path) -> torch.Tensor:
 
 
 def whole_text(ids: torch.Tensor, window: int, limit: int = 0) -> torch.Tensor:
-    """Windows without overlap from the text's beginning; what does not fill a window is left out."""
+    """Cut the text into windows without overlap from its beginning; an incomplete last one is left out."""
     count = len(ids) // window
     if count < 1:
         raise SettingsError(f"the text has {len(ids)} tokens and a window {window}; give a longer text")

@@ -1,4 +1,4 @@
-"""What if: a finished run with some layers promoted or treated, measured on the same windows beside the run itself."""
+"""Promote or treat some layers of a finished run, and measure the change on the same windows as the run itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVALUATED = "evaluate-quantized"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A change to a run and what it did: both against the model as it was, and window by window against each other."""
+    """Holds a change to a run and its effect: both against the original model, and each other by window."""
 
     changed: tuple[str, ...]
     extra_bytes: int
@@ -40,7 +40,7 @@ class Variant:
 
     @property
     def verdict(self) -> str:
-        """Whether the interval of the change lies on one side of nothing."""
+        """Say if the interval of the change lies on one side of zero."""
         nats = self.change.delta_nll
         if nats.high < 0:
             return "it helps"

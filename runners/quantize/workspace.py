@@ -41,11 +41,11 @@ class Workspace:
         os.close(self._lock)
 
     def path(self, stage: str, index: int) -> Path:
-        """Where a unit's tensors lie."""
+        """Return the path of a unit's tensors."""
         return self.folder / stage / f"{index:04d}.safetensors"
 
     def is_done(self, stage: str, index: int) -> bool:
-        """Whether the unit is committed and its file is what was committed; a damaged one is taken back."""
+        """Tell if the unit is committed and its file intact; a damaged one is taken back."""
         unit = self.journal.unit(stage, index)
         if unit is None:
             return False
@@ -57,7 +57,7 @@ class Workspace:
     def tensor_stage(
         self, stage: str, indices: Sequence[int], work: BlockWork[Made], executor: Executor
     ) -> None:
-        """Do a stage whose units are files of tensors; what is committed is not done again."""
+        """Do a stage whose units are files of tensors; committed ones are not done again."""
         waiting = self.waiting(stage, indices)
         for done in executor.run(work, waiting):
             tensors, notes = done.result

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command with its arguments."""
+    """Build the parser of every command."""
     top = argparse.ArgumentParser(
         prog="wargame",
         description="Multi-turn scenarios against five defender roles.",

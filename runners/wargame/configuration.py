@@ -50,7 +50,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RoleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[roles.NAME]`: what is not said stays as it is shipped."""
+    """Types `[roles.NAME]`: a missing key keeps its shipped value."""
 
     model: str | None = None
     endpoint: str = ""
@@ -59,7 +59,7 @@ class RoleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[run]`: what makes a run the one it is."""
+    """Types `[run]`: the settings that identify a run."""
 
     seed: int = 1
     quorum: int = 3
@@ -85,7 +85,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a command needs to know before it opens anything. No endpoint: embedded models answer."""
+    """Holds everything a command needs before it opens anything. No endpoint: embedded models answer."""
 
     settings: Settings
     limits: Limits

@@ -1,4 +1,4 @@
-"""Which engine answers: language models, or the embedded ones, whose results must never pass for an LLM's."""
+"""Identify the engine: language models, or the embedded ones, whose results must never pass for an LLM's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMBEDDED_NAME: Final = "embedded-"
 
 
 class Engine(StrEnum):
-    """What kind of models a run asked."""
+    """Names the kind of models that a run asked."""
 
     EMBEDDED = "embedded"
     MIXED = "mixed"
@@ -28,7 +28,7 @@ class Engine(StrEnum):
 
     @property
     def banner(self) -> str:
-        """What has to be said wherever a result is shown; empty for language models."""
+        """Return the notice to show with every result; empty for language models."""
         return {Engine.EMBEDDED: BANNER, Engine.MIXED: MIXED_BANNER}.get(self, "")
 
 

@@ -1,4 +1,4 @@
-"""One process writes to a store at a time: a lock beside the file, gone with the process that holds it."""
+"""Let one process at a time write to a store: a lock beside the file, gone with its process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lock(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a run is writing to this store now."""
+    """Tell if a run is writing to this store now."""
     try:
         os.close(lock(path))
     except StoreBusyError:

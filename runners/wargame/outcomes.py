@@ -1,4 +1,4 @@
-"""The closed sets of what can happen to a call, a vote and a round.
+"""Define the closed sets of outcomes of a call, a vote and a round.
 
 Nothing outside `ScoredOutcome` ever reaches a numerator or a denominator of a rate: an endpoint's failure, an
 empty or a truncated reply is neither a catch nor a miss.
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class CallOutcome(StrEnum):
-    """What became of one request to a model.
+    """Names the outcome of one request to a model.
 
     Three answers end otherwise than by their own stop: `truncated` at a length, `cut` by a decision (a content filter,
     a refusal, or for a reason that nobody here knows), `broken_off` by a fault of the server.
@@ -34,12 +34,12 @@ class CallOutcome(StrEnum):
 
     @property
     def is_infrastructure(self) -> bool:
-        """Whether the model never had its say, so that asking again later is fair."""
+        """Tell if the model never gave an answer, so that asking again later is fair."""
         return self not in _SAID_SOMETHING
 
     @property
     def is_transient(self) -> bool:
-        """Whether asking again at once may help; a 4xx is a decision and is never asked again."""
+        """Tell if asking again at once may help; a 4xx is a decision and is never asked again."""
         return self in _TRANSIENT
 
 
@@ -64,7 +64,7 @@ _TRANSIENT = frozenset(
 
 
 class VoteKind(StrEnum):
-    """What a defender's reply amounts to."""
+    """Classifies a defender's reply."""
 
     ATTACK = "attack"
     BENIGN = "benign"
@@ -74,14 +74,14 @@ class VoteKind(StrEnum):
 
 
 class Label(StrEnum):
-    """What a scenario really is."""
+    """Names the true kind of a scenario."""
 
     ATTACK = "attack"
     BENIGN = "benign"
 
 
 class RoundState(StrEnum):
-    """How a round ended: counted, void for its content, or failed for the machinery's sake."""
+    """Names the end of a round: counted, void for its content, or failed for the machinery's sake."""
 
     SCORED = "scored"
     VOID = "void"
@@ -98,7 +98,7 @@ class ScoredOutcome(StrEnum):
 
 
 class VoidReason(StrEnum):
-    """Why a round says nothing about the defenders, for ever."""
+    """Says why a round tells nothing about the defenders, permanently."""
 
     ATTACKER_REFUSED = "attacker_refused"
     ATTACKER_EMPTY = "attacker_empty"
@@ -112,7 +112,7 @@ class VoidReason(StrEnum):
 
 
 class FailReason(StrEnum):
-    """Why a round should be asked again."""
+    """Says why a round should be asked again."""
 
     INFRASTRUCTURE = "infra"
     DEADLINE = "deadline"

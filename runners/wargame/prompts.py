@@ -1,4 +1,4 @@
-"""What the models are told.
+"""Hold the prompts of the models.
 
 The shared part comes first and byte for byte the same, so that a server's prefix cache serves all five
 defenders; the role comes last. The conversation is data inside marks, never orders.
@@ -55,7 +55,7 @@ def judge_messages(turns: Sequence[str], role: Role) -> list[ChatMessage]:
 
 
 def teacher_messages(turns: Sequence[str], truth: Mapping[str, str] | None) -> list[ChatMessage]:
-    """Ask the teacher for the verdict that should have been given; `truth` is what the owner lets it know."""
+    """Ask the teacher for the correct verdict; `truth` is the part the owner lets it know."""
     conversation = [{"turn": number, "text": text} for number, text in enumerate(turns, 1)]
     content = f"<conversation>\n{as_data(conversation)}\n</conversation>\n\n{TEACHER_TASK}"
     if truth is not None:
@@ -91,7 +91,7 @@ def _stage(card: Card, number: int) -> str:
 
 
 def told(card: Card, number: int) -> str:
-    """What the attacker is told about turn `number` and must not repeat in it."""
+    """Return the attacker's instructions for turn `number`, which it must not repeat there."""
     task = _LAST_TURN[card.label] if number == card.turns else ""
     return " ".join((ATTACKER_SYSTEM, _stage(card, number), card.brief, task))
 

@@ -1,4 +1,4 @@
-"""The five defender roles and what each is told to look at."""
+"""Define the five defender roles and the focus of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One defender: its instruction, its model, and its base weight in the consensus."""
+    """Describes one defender: its instruction, its model, and its base weight in the consensus."""
 
     name: str
     instruction: str

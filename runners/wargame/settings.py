@@ -1,4 +1,4 @@
-"""What a run is: everything that decides what is asked and how it is judged, and the limits it keeps to."""
+"""Identify a run: everything that decides its questions and their judgement, and its limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model that is asked, each once."""
+        """Return every model that is asked, each once."""
         asked = [self.attacker_model, self.target_model, *(role.model for role in self.roles)]
         return tuple(dict.fromkeys(model for model in asked if model not in {"", IN_PROCESS}))
 
@@ -69,7 +69,7 @@ TOTAL_SECONDS: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long anything may take, each inside the next: connect, call, round; and when to stop trying."""
+    """Limits each wait, each inside the next: connect, call, round; and when to stop trying."""
 
     connect_seconds: float = 5.0
     call_seconds: float = 30.0

@@ -36,7 +36,7 @@ class SettingsMismatchError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What the store says of its run."""
+    """Holds the store's row of its run."""
 
     run_id: str
     engine: str
@@ -51,7 +51,7 @@ class RunRow:
 
 
 class Store:
-    """One run's rounds. Opened for writing it holds a lock, so that two runs cannot share a file."""
+    """Holds one run's rounds. Opened for writing it holds a lock, so that two runs cannot share a file."""
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
@@ -185,12 +185,12 @@ class Store:
         return {at_round for (at_round,) in rows}
 
     def attempts(self, run_id: str) -> dict[int, tuple[RoundState, int]]:
-        """How each round that was ever ended did end, and how often it was tried."""
+        """Return the last end of each round that ever ended, and the number of its attempts."""
         rows = self._connection.execute("SELECT idx, state, attempt FROM round WHERE run_id = ?", (run_id,))
         return {idx: (RoundState(state), attempt) for idx, state, attempt in rows}
 
     def claim(self, run_id: str, index: int, *, alone: bool) -> None:
-        """Write down that a round begins, so that what kills the process is known afterwards."""
+        """Record that a round begins, so that the one that kills the process is known afterwards."""
         self._execute(
             "INSERT INTO claim VALUES(?, ?, 1, ?) ON CONFLICT DO UPDATE"
             " SET begun = begun + 1, alone = alone + excluded.alone",

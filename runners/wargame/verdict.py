@@ -46,7 +46,7 @@ _LEGACY_CONFIDENCE = re.compile(r"CONFIDENCE:[ \t]*([0-9]{1,3})[ \t]*%[ \t]*", r
 
 
 class Invalid(StrEnum):
-    """Why a reply is not a verdict."""
+    """Says why a reply is not a verdict."""
 
     EMPTY = "empty"
     TOO_LONG = "too_long"
@@ -141,5 +141,5 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _is_integer(value: object, least: int, most: int) -> bool:
-    """Whether it is an integer in range; Python's True is an integer, JSON's true is not."""
+    """Tell if it is an integer in range; Python's True is an integer, JSON's true is not."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

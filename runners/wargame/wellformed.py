@@ -20,7 +20,7 @@ def loads(raw: str | bytes) -> Any:
 
 
 def is_wellformed(value: Any) -> bool:
-    """Whether a JSON value can be spelt in UTF-8."""
+    """Tell if a JSON value can be spelt in UTF-8."""
     return _SURROGATE.search(_written(value)) is None
 
 

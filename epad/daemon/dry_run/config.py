@@ -1,7 +1,7 @@
 """The configuration of a dry house: the same subsystems, and nothing by which they could reach the real one.
 
-Pure. What is given up for it: upstreams are a stub, `unit` and `client` subsystems are left alone, and a health check
-that asks a model for a token is not asked.
+Pure. It gives this up: upstreams are a stub, `unit` and `client` subsystems are left alone, and a health check that
+asks a model for a token is not run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _THIS_HOST = ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]")  # noqa: S10
 
 
 def dry(config: Config, stub: str, gateway: str, work: Path, left_alone: Collection[str] = ()) -> Config:
-    """Return what a dry house runs on.
+    """Return the configuration that a dry house runs on.
 
     `stub` is the URL of the answering stub, `gateway` the address to listen on. `work` holds the directories of the
     real subsystems, where a relative command is found. `left_alone` are processes that must not be started.

@@ -44,7 +44,7 @@ async def answering(socket: Path) -> AsyncIterator[str]:
 
 
 async def _asked(request: web.Request) -> tuple[str, bool | None]:
-    """Which model, and whether in a stream; None where that is not said."""
+    """Return the model and the stream flag of a request; None for a field that it lacks."""
     try:
         body = json.loads(await request.read())
     except ValueError:

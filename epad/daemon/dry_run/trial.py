@@ -1,7 +1,7 @@
-"""Start each subsystem once in a dry house, say of each what became of it, and leave nothing behind.
+"""Start each subsystem once in a dry house, report its fate, and leave nothing behind.
 
-The house has a state directory, sockets, a gateway and keys of its own. Its processes are real: what a program does to
-its own files, or over a network of its own, it does here too.
+The house has a state directory, sockets, a gateway and keys of its own. Its processes are real: a program that changes
+its own files, or uses another network, does so here too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LAST_WORDS_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of one subsystem. `lines` are the last of its output, where it failed."""
+    """Holds the fate of one subsystem. `lines` are the last of its output, if it failed."""
 
     subsystem: str
     text: str
@@ -178,7 +178,7 @@ def _holder(name: str, real: Directories) -> str:
 
 
 class _Watch:
-    """Looks at the processes of a dry house until it is known of each what becomes of it."""
+    """Watches the processes of a dry house until the fate of each is known."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class _Watch:
         self._began: dict[str, float] = {}
 
     async def until_all_are_known(self, found: dict[str, Tried], say: Callable[[Tried], None]) -> None:
-        """Fill in what is found of each, and tell it. Raises what the start as a whole has failed with."""
+        """Record and report the fate of each subsystem. Raises the error with which the whole start has failed."""
         while len(found) < len(self._asked):
             await asyncio.sleep(_LOOK_SECONDS)
             if self._starting.done():
@@ -212,7 +212,7 @@ class _Watch:
                     say(tried)
 
     async def _judge(self, seen: SubsystemSnapshot, found: Mapping[str, Tried]) -> Tried | None:
-        """Say what has become of one, or None while that is not known."""
+        """Return the fate of one subsystem, or None while it is not known."""
         name, spec = seen.name, self._asked[seen.name]
         if spec.kind != "process":
             return Tried(name, f"not tried: {_whose(spec)}")

@@ -1,4 +1,4 @@
-"""What `epactl` says of itself: `help` and `version`."""
+"""Print help and version: `epactl help` and `epactl version`."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def change(call: Call) -> int:
 
 
 def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
-    """Say what would be set, or why it would be refused. Raises FailedError, ClientError."""
+    """Say which limits would be set, or why that would be refused. Raises FailedError, ClientError."""
     from epad.operations.budget_changes import BudgetChangeError, check_limits  # noqa: PLC0415
 
     rows = call.client.get(Operation.BUDGETS_READ.path)["budgets"]
@@ -113,7 +113,7 @@ def _said(name: str, value: float) -> str:
 
 
 def _pair(text: str) -> tuple[str, float | None]:
-    """One limit and its new value. Raises UsageError."""
+    """Split LIMIT=VALUE into the limit and its new value. Raises UsageError."""
     name, _, value = text.partition("=")
     if value == CONFIGURED:
         return name, None

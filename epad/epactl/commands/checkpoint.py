@@ -77,7 +77,7 @@ def verify(call: Call) -> int:
 
 
 def _gaps(files: _Files, path: Path) -> tuple[str, ...]:
-    """What is missing from a bundle; of one whose manifest cannot be read nothing is known."""
+    """Return the parts that a bundle lacks; empty if its manifest cannot be read."""
     return next((one.manifest.gaps for one in files.inventory.bundles if one.path == path), ())
 
 
@@ -142,7 +142,7 @@ def _rehearse(call: Call, bundle: Path, state: Path, to: Path | None, only: str)
 
 
 def _deed(bundle: Path, state: Path, only: str) -> str:
-    """Say what a restore does, and what else than the state it would write. Raises CheckpointError."""
+    """Describe a restore, with every place outside of the state that it would write to. Raises CheckpointError."""
     from epad.checkpoint.bundle import read_bundle  # noqa: PLC0415
     from epad.checkpoint.restore import moves, outside_of  # noqa: PLC0415
 

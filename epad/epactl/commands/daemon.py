@@ -132,7 +132,7 @@ def _require_events_or_subsystem(client: ControlClient, name: str) -> None:
 def _before_the_newest_of(client: ControlClient, name: str, count: int) -> int | None:
     """The id after which there are `count` events of a name, or all where there are fewer; None if there are none.
 
-    Read from the newest back, a page at a time; a page without events is older than what is kept.
+    Reads from the newest back, a page at a time; an empty page is older than everything that is kept.
     """
     newest = [
         event["id"] for event in client.lines(Operation.EVENTS_READ.path, {"since": "-1", "limit": "1"})

@@ -1,6 +1,7 @@
 """`epactl stop-all`: end everything that epad has started, with the daemon dead.
 
-A daemon that lives does it better (`epactl lifeboat enter` saves what is critical first), so beside one this refuses.
+Beside a living daemon it refuses: there `epactl lifeboat enter` saves the critical state first and then stops
+everything.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _rehearse(call: Call, state: str, pids: list[int]) -> int:
 
 
 def _is_held(path: str) -> bool:
-    """Whether a daemon holds its state directory. Raises OSError where that cannot be seen."""
+    """Tell if a daemon holds its state directory. Raises OSError if the lock cannot be read."""
     import fcntl  # noqa: PLC0415
 
     try:

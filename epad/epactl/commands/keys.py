@@ -39,7 +39,7 @@ def show_list(call: Call) -> int:
 
 
 def _keys_of(path: str) -> list[Key]:
-    """Every key that is taken now, the oldest of a subsystem first. Raises DatabaseError, apsw.Error."""
+    """Read every valid key, the oldest of a subsystem first. Raises DatabaseError, apsw.Error."""
     import contextlib  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 

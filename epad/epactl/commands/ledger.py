@@ -20,7 +20,10 @@ BAR_CELLS = 30
 
 
 class Files:
-    """The ledger of a state directory. Importing what reads it takes longer than other commands take to run."""
+    """Opens the ledger of a state directory.
+
+    Imported late: the ledger's modules take longer to load than other commands to run.
+    """
 
     def __init__(self, call: Call) -> None:
         from pathlib import Path  # noqa: PLC0415
@@ -136,7 +139,7 @@ def _show(call: Call, files: Files) -> int:
 
 
 def _line(fields: dict[str, Any]) -> str:
-    """One record a line: what a person looks for first."""
+    """Format one record as a line, its most wanted fields first."""
     words = [f"{fields['seq']:>8}", f"{fields['kind']:8}"]
     if "fault" in fields:
         words.append(fields["fault"])

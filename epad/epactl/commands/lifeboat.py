@@ -1,4 +1,7 @@
-"""`epactl recovery` and `epactl lifeboat`. What was saved is read from the files, so it works with the daemon dead."""
+"""Run `epactl recovery` and `epactl lifeboat`.
+
+Saved bundles are read from the files, so this works with the daemon dead.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,7 @@ def relaunch(call: Call) -> int:
 
 
 def _rehearse_relaunch(call: Call, source: Path, state: Path) -> int:
-    """Say what a state directory would be made of, and make none."""
+    """Say from which bundle a state directory would be made, and make none."""
     answer = {"order": "relaunch", "dry_run": True, "source": str(source), "state": str(state)}
     answer |= {"reason": call.arguments.reason, "put_aside": state.exists()}
     told = f"would make {state} anew from {source}" + (

@@ -33,7 +33,7 @@ def doctor(call: Call) -> int:
 
 
 def doctor_lines(checks: list[dict[str, Any]], style: render.Style) -> list[str]:
-    """One line a check, its fix below it, and the sum of it."""
+    """Format one line a check, its fix below it, and the sum of all."""
     width = max(len(check["name"]) for check in checks)
     lines = []
     for check in checks:

@@ -1,4 +1,4 @@
-"""The orders: what each changes in the daemon is recorded with its reason, and can be rehearsed."""
+"""Give the daemon its orders. Each is recorded with its reason, and can be rehearsed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _target(call: Call, operation: Operation) -> str:
 
 
 def rehearse(call: Call, operation: Operation) -> int:
-    """Say what an order would be about, and give none. Raises UnknownNameError."""
+    """Say which order would be given, and the present state of its subject; give none. Raises UnknownNameError."""
     status = call.client.get(Operation.STATUS_READ.path)
     asked = _target(call, operation).removeprefix("/v1/").replace("subsystems/", "")
     answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}

@@ -17,7 +17,7 @@ Words = tuple[str, ...]
 
 
 class Node:
-    """One command: the words that lead to it, other words for the last of them, its options, and what may follow."""
+    """Describes one command: the words that lead to it, its aliases, its options and its operands."""
 
     def __init__(
         self, words: Words, parser: argparse.ArgumentParser, about: str, aliases: Words = ()
@@ -35,7 +35,7 @@ class Node:
 def nodes(
     parser: argparse.ArgumentParser, words: Words = (), about: str = "", aliases: Words = ()
 ) -> Iterator[Node]:
-    """A parser and all below it, each before what is below it."""
+    """Yield a parser and all parsers below it, each before its own children."""
     yield Node(words, parser, about or parser.description or "", aliases)
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001

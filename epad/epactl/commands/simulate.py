@@ -1,4 +1,4 @@
-"""`epactl simulate`: what would have happened under other thresholds. It reads the files, daemon or no daemon."""
+"""Replay recorded decisions under other thresholds: `epactl simulate`. It reads the files, with or without a daemon."""
 
 from __future__ import annotations
 

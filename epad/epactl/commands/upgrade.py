@@ -1,4 +1,4 @@
-"""`epactl upgrade`: the daemon becomes what is installed now, and what it supervises runs on."""
+"""Replace the daemon by the installed version, while its subsystems run on: `epactl upgrade`."""
 
 from __future__ import annotations
 

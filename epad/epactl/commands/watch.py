@@ -89,7 +89,7 @@ def _stay(call: Call, draw: Callable[[tuple[int, int]], list[str]]) -> int:
 
 
 def fitted(lines: list[str], size: tuple[int, int]) -> list[str]:
-    """As many lines as a screen has room for; if some do not fit, the last says how many.
+    """Return the lines that a screen has room for; if some do not fit, the last line counts them.
 
     A line longer than the screen is wide is folded by the terminal, and takes as many rows.
     """
@@ -135,7 +135,7 @@ class _Screen:
                 return
 
     def show(self, lines: list[str]) -> None:
-        """Over what was there, so that nothing flickers."""
+        """Write lines over the former ones, so that nothing flickers."""
         _write(_HOME + "\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW)
 
 

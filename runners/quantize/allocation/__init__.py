@@ -1,1 +1,1 @@
-"""Who gets how many bits: the problem in whole numbers, the source's greedy answer and the exact one."""
+"""Allocate bits to layers: the problem in whole numbers, the source's greedy answer and the exact one."""

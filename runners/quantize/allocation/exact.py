@@ -44,7 +44,7 @@ def exact(problem: Problem) -> Allocation:
 
 
 def uniform(problem: Problem, bits: int) -> Allocation:
-    """The same bits everywhere: what a user without an allocator gets."""
+    """Give every layer the same bits, as a user without an allocator does."""
     return Allocation(problem, tuple(_with_bits(unit, bits) for unit in problem.units), gap=None)
 
 

@@ -22,7 +22,7 @@ NANO: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One way to store a unit: its bits, exact bytes, and loss in billionths of the signal's unit."""
+    """Describes one way to store a unit: its bits, exact bytes, and loss in billionths of the signal's unit."""
 
     bits: int
     size_bytes: int
@@ -38,7 +38,7 @@ class Unit:
 
     @property
     def useful(self) -> tuple[Option, ...]:
-        """Options in rising size and strictly falling loss: what costs more and gains nothing is never chosen."""
+        """Return the options in rising size and falling loss: one that costs more and gains nothing is dropped."""
         kept: list[Option] = []
         for option in sorted(self.options, key=lambda o: (o.size_bytes, o.loss, o.bits)):
             if not kept or option.loss < kept[-1].loss:
@@ -54,7 +54,7 @@ class Problem:
     limit_bytes: int
 
     def check(self) -> None:
-        """Refuse what cannot fit, with the number that does not."""
+        """Refuse limits that cannot be met, with the number at fault."""
         least = sum(min(option.size_bytes for option in unit.options) for unit in self.units)
         if least > self.limit_bytes:
             raise BudgetError(

@@ -30,7 +30,7 @@ Say = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides what the trained model is. Figures of a 2-core machine: 1.4 M weights, 3 ktok/s."""
+    """Holds everything that decides the trained model. Figures of a 2-core machine: 1.4 M weights, 3 ktok/s."""
 
     seed: int = 1
     vocabulary: int = 2_048
@@ -47,7 +47,7 @@ class Recipe:
     adam_rate: float = 0.004
 
     def name(self, corpus: Corpus) -> str:
-        """What the cached model is filed under: recipe and text, nothing else."""
+        """Return the name of the cached model: made of recipe and text, nothing else."""
         words = json.dumps([RECIPE_VERSION, asdict(self), corpus.digest], sort_keys=True)
         return f"demo-{self.hidden}x{self.layers}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
 

@@ -93,12 +93,12 @@ def packed(name: str, weight: QuantizedWeight, storage: Storage) -> dict[str, to
 
 
 def is_symmetric(storage: Storage) -> bool:
-    """Whether codes are counted from the middle and no zero points are stored."""
+    """Tell if codes are counted from the middle and no zero points are stored."""
     return storage.zero is Zero.MIDDLE
 
 
 def quantization_config(bits: Mapping[str, int], storage: Storage, group: int) -> dict[str, Any]:
-    """One configuration group for each number of bits, its modules named one by one."""
+    """Return one configuration group for each number of bits, its modules named one by one."""
     by_bits: dict[int, list[str]] = defaultdict(list)
     for layer, number in bits.items():
         by_bits[number].append(layer)
@@ -128,7 +128,7 @@ def _weights(storage: Storage, bits: int, group: int) -> dict[str, Any]:
 def read_back(
     folder: Path, storage: Storage, bits: Mapping[str, int], group: int
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each quantized module's weight as compressed-tensors' own decompressor makes it of the files."""
+    """Yield each quantized module's weight as compressed-tensors' own decompressor reads it from the files."""
     from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor  # noqa: PLC0415
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Export what the run's storage is for, and check it the way its loaders will read it."""
+"""Export in the format of the run's storage, and check the files the way their loaders read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Pairs = Iterator[tuple[str, torch.Tensor]]
 
 
 def export_and_check(run: Run, blocks: QuantizedBlocks) -> dict[str, Any]:
-    """Write the export anew if its files are not what was recorded, read it back, and say what was found."""
+    """Write the export anew if its files are not the recorded ones, read it back, and return the findings."""
     name, group = run.settings.storage, run.settings.group
     folder = run.workspace.folder / EXPORTS / name
     recorded = run.workspace.journal.get("export")
@@ -67,7 +67,7 @@ def _write_llama_plan(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
 
 
 def check_equal(run: Run, blocks: QuantizedBlocks, found: Pairs) -> int:
-    """Every quantized module read back must be, bit for bit, the weight that was evaluated; returns how many."""
+    """Require every quantized module read back to equal, bit for bit, the evaluated weight; return their number."""
     wanted: dict[str, torch.Tensor] = {}
     waiting = {layer for layer, bits in blocks.bits.items() if bits != UNQUANTIZED}
     count = 0

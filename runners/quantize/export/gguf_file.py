@@ -1,7 +1,7 @@
 """A GGUF with a type for each tensor, for llama.cpp and Ollama, through the kept `gguf` package.
 
-Layers of 4, 5 and 8 bits are Q4_0, Q5_0 and Q8_0, whose codes are the ones that were solved for and scored. Types below
-4 bits exist only in llama.cpp's own quantizer, for which `llama_quantize` writes what it needs.
+Layers of 4, 5 and 8 bits are Q4_0, Q5_0 and Q8_0, whose codes are the solved and scored ones. Types below 4 bits exist
+only in llama.cpp's own quantizer, for which `llama_quantize` writes the inputs.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ OUTSIDE: Final = {
 
 
 def architecture(config: Mapping[str, Any]) -> str:
-    """What the model's configuration calls itself."""
+    """Return the architecture named by the model's configuration."""
     return str((config.get("architectures") or ["?"])[0])
 
 
 def tensor_name(name: str) -> str:
-    """What llama.cpp calls a tensor of the checkpoint."""
+    """Return llama.cpp's name for a tensor of the checkpoint."""
     if name in OUTSIDE:
         return OUTSIDE[name]
     number, _, part = name.removeprefix("model.layers.").partition(".")
@@ -58,7 +58,7 @@ def tensor_name(name: str) -> str:
 
 
 def head_count(config: Mapping[str, Any], name: str) -> int:
-    """How many heads a tensor's rows belong to, for those that llama.cpp wants in another order; else 0."""
+    """Return how many heads a tensor's rows belong to, for those that llama.cpp wants in another order; else 0."""
     if ".q_proj." in f"{name}.":
         return int(config["num_attention_heads"])
     if ".k_proj." in f"{name}.":
@@ -93,7 +93,7 @@ def block_bytes(codes: torch.Tensor, scale: torch.Tensor, bits: int) -> Any:
 
 
 def faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """What of the model llama.cpp would read otherwise than it is; nothing if it can be written."""
+    """Yield the parts of the model that llama.cpp would misread; none if it can be written."""
     config = checkpoint.config
     if architecture(config) not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -187,7 +187,7 @@ def _write_parameters(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> Non
 
 
 def read_back(folder: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each quantized tensor as the `gguf` package's own dequantizer makes it of the file."""
+    """Yield each quantized tensor as the `gguf` package's own dequantizer reads it from the file."""
     reader = gguf.GGUFReader(folder / MODEL_FILE)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     for name in checkpoint.tensors:

@@ -1,8 +1,8 @@
-r"""A tokenizer as llama.cpp's byte-level BPE, or why it cannot be one.
+r"""Write a tokenizer as llama.cpp's byte-level BPE, or say why that is impossible.
 
 llama.cpp splits text by the name of a pre-tokenizer that it knows; a name that does not split as `tokenizer.json` does
-makes other tokens without a word. So only tokenizers whose splitting has a name are written. What it assumes where a
-file is silent (token 11 ends the text; `llama-bpe` begins it) is never left to it.
+makes other tokens without a word. So only tokenizers whose splitting has a name are written. Its assumptions about a
+silent file (token 11 ends the text; `llama-bpe` begins it) are never relied on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WHOLE_WORDS_FIRST: Final = frozenset({"llama-bpe"})
 
 
 def faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Why the tokenizer cannot be written; nothing if it can."""
+    """Yield why the tokenizer cannot be written; nothing if it can."""
     file = checkpoint.folder / "tokenizer.json"
     try:
         content = json.loads(file.read_bytes())
@@ -91,7 +91,7 @@ def _parts(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _splitter(part: Mapping[str, Any]) -> str:
-    """What one step does to the text; empty if llama.cpp knows nothing of the kind."""
+    """Return llama.cpp's name for one step of splitting; empty if it has none."""
     match part:
         case {"type": "ByteLevel", "add_prefix_space": False}:
             return _WORDS if part.get("use_regex", True) else _BYTES

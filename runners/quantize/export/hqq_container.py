@@ -22,7 +22,7 @@ META_FILE: Final = "hqq.json"
 
 
 def export(network: Network, blocks: QuantizedBlocks, folder: Path) -> None:
-    """One file a block with `W_q`, `scale` and `zero` as hqq holds them, and the modules' meta beside."""
+    """Write one file a block with `W_q`, `scale` and `zero` as hqq holds them, and the modules' meta beside."""
     from hqq.core.quantize import Quantizer  # noqa: PLC0415 - the quantize extra; it takes 3 s
 
     meta = {}
@@ -54,7 +54,7 @@ def _file(index: int) -> str:
 
 
 def read_back(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each module's weight as hqq's own dequantizer makes it of the files, in bfloat16."""
+    """Yield each module's weight as hqq's own dequantizer reads it from the files, in bfloat16."""
     from hqq.core.quantize import Quantizer  # noqa: PLC0415
 
     meta = json.loads((folder / META_FILE).read_bytes())

@@ -35,7 +35,7 @@ def write_types(path: Path, bits: Mapping[str, int]) -> None:
 def write_imatrix(
     path: Path, powers: Mapping[str, ChannelPower], dataset: str, chunks: int, chunk_tokens: int
 ) -> None:
-    """Write what was seen at each layer's input, by its full name; `dataset` names the text it was seen on."""
+    """Write the input power of each layer, by its full name; `dataset` names the calibration text."""
     writer = gguf.GGUFWriter(path, "")
     writer.add_type(gguf.GGUFType.IMATRIX)
     writer.add_array(gguf.Keys.IMatrix.DATASETS, [dataset])

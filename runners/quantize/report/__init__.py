@@ -1,1 +1,1 @@
-"""What a run has shown, for people: a summary, a report with plots, a model card."""
+"""Report a run to people: a summary, a report with plots, a model card."""

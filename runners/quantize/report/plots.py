@@ -68,7 +68,7 @@ def bits_map(layers: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 @drawn
 def signals(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Each layer at each number of bits: Fisher's score against drift, and against KL where that was measured."""
+    """Plot each layer at each number of bits: Fisher's score against drift, and against KL if that was measured."""
     figure, axes = _axes(6, 4)
     for name, mark in (("drift", "o"), ("kl", "x")):
         points = [(row[name], row["fisher"]) for row in rows if row.get(name) and row["fisher"]]
@@ -99,7 +99,7 @@ def pareto(points: Sequence[Sequence[float]], chosen: tuple[int, float]) -> Figu
 
 @drawn
 def deltas(values: Sequence[float]) -> Figure:
-    """Every window's change of loss, in order of size."""
+    """Plot every window's change of loss, in order of size."""
     figure, axes = _axes(6, 3)
     axes.bar(range(len(values)), sorted(values), width=1.0)
     axes.axhline(0, color="black", linewidth=0.8)

@@ -26,7 +26,7 @@ STYLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a finished run holds, for the report."""
+    """Holds the findings of a finished run, for the report."""
 
     manifest: Mapping[str, Any]
     scores: Sequence[Mapping[str, Any]]
@@ -128,7 +128,7 @@ def markdown(findings: Findings) -> str:
 
 
 def page(findings: Findings) -> str:
-    """One file that needs nothing else."""
+    """Render one file that needs nothing else."""
     found = findings.manifest
     parts = [
         f"<!doctype html><meta charset=utf-8><title>HSAQ report</title><style>{STYLE}</style><h1>HSAQ report</h1>"
@@ -150,7 +150,7 @@ def page(findings: Findings) -> str:
 
 
 def card(findings: Findings) -> str:
-    """What a stranger must know before loading the export."""
+    """Render the facts a stranger needs before loading the export."""
     found = findings.manifest
     settings, measured = found["settings"], found["measured"]
     return "\n".join(

@@ -38,7 +38,7 @@ def summary_lines(path: Path) -> list[str]:
 
 
 def variant_lines(found: dict[str, Any]) -> list[str]:
-    """What a change did, with the intervals that say how sure it is."""
+    """Format the effect of a change, with the intervals that tell how sure it is."""
     helped = found["windows_helped"]
     return [
         f"changed     {len(found['changed'])} layers, {found['extra_bytes']:+,} bytes",

@@ -1,8 +1,8 @@
 """AWQ as a treatment of chosen layers.
 
-Channels with strong inputs are scaled up before quantizing, and whatever feeds them is scaled down by as much, so that
-the model computes what it did. Scales are powers of two: dividing a norm or a row by one is exact in bfloat16, and the
-fold itself costs nothing.
+Channels with strong inputs are scaled up before quantizing, and the layer before them is scaled down by as much, so
+that the model computes the same. Scales are powers of two: dividing a norm or a row by one is exact in bfloat16, and
+the fold itself costs nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Fold:
         return weight / self.rows[layer].unsqueeze(-1) if layer in self.rows else weight
 
     def inputs(self, layer: str, inputs: InputStatistics) -> InputStatistics:
-        """What reaches the layer in the folded model."""
+        """Return the inputs of the layer in the folded model."""
         if layer not in self.columns:
             return inputs
         folded = InputStatistics(len(inputs.gram), inputs.gram.device)
@@ -51,7 +51,7 @@ class Fold:
 
 
 def power_of_two(scale: torch.Tensor) -> torch.Tensor:
-    """The nearest one, within what bfloat16 norms can take."""
+    """Return the nearest power of two, within the range of bfloat16 norms."""
     return torch.exp2(torch.log2(scale).round().clamp(-8, 8))
 
 

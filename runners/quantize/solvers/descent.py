@@ -1,4 +1,4 @@
-"""Descent on what a solver left: each group's scale, then each of its codes, moved to where the output errs least.
+"""Descend from a solver's result: move each group's scale, then each of its codes, to the least error of the output.
 
 Everything else stays where it is meanwhile, so that no step can raise the error. On the demo's model three sweeps took
 an eighth off the output error that the walk leaves at 3 bits a weight; eight took a hundredth more.
@@ -26,7 +26,7 @@ class Candidate:
     scale_dtype: torch.dtype
 
     def by_column(self, values: torch.Tensor) -> torch.Tensor:
-        """What is kept by group, repeated for each of its columns."""
+        """Repeat a value kept by group for each of its columns."""
         return values.repeat_interleave(self.group, -1)
 
     @property
@@ -50,7 +50,7 @@ def descend(weight: torch.Tensor, found: Candidate, curvature: torch.Tensor, swe
 
 
 def _move_scale(found: Candidate, number: int, pull: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
-    """Fit one group's scale to its codes, as it will be stored; returns what that adds to the pull."""
+    """Fit one group's scale to its codes, as it will be stored; return the change of the pull."""
     columns = slice(number * found.group, (number + 1) * found.group)
     steps = found.codes[..., columns] - found.zero[..., number, None]
     stiffness = ((steps @ block) * steps).sum(-1)

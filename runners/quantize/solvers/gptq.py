@@ -1,7 +1,7 @@
 """GPTQ: round one input channel after another and let the channels still to come make up for the error.
 
 Groups keep their places, so every loader takes the result; the walk goes by the channels' power, the strongest first.
-What it leaves is then improved by descent.
+The remaining error is then reduced by descent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Gptq:
 
 
 def _start(weight: torch.Tensor, importance: torch.Tensor, grids: Sequence[Grid]) -> Candidate:
-    """Every group's grid, searched with the weights as they are; no codes yet."""
+    """Return every group's grid, searched with the weights as they are; no codes yet."""
     group = grids[0].group
     groups, shares = weight.view(len(weight), -1, group), importance.view(1, -1, group)
     searched = [search_grid(groups, shares, grid) for grid in grids]

@@ -1,4 +1,4 @@
-"""What a solver is given and must give back, and the recorded fallback when it cannot."""
+"""Define a solver's inputs and results, and the recorded fallback when it fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ChannelPower:
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """How errors of input channels add up at the output: the Gram matrix, damped so that it can be inverted.
+    """Describes how errors of input channels add up at the output: the Gram matrix, damped so that it can be inverted.
 
     `order` has the channels from the strongest to the weakest; `factor` is the upper Cholesky factor of the inverse in
     that order, which GPTQ's error feedback walks along.
@@ -34,7 +34,7 @@ class Curvature:
 
 
 class InputStatistics:
-    """What calibration saw at one layer's input: the Gram matrix of the inputs and how many tokens made it.
+    """Holds the calibration at one layer's input: the Gram matrix of the inputs and the number of tokens.
 
     Layers that read the same input (q, k and v; gate and up) share one, and so share its factorisation.
     """
@@ -53,7 +53,7 @@ class InputStatistics:
 
     @property
     def power(self) -> ChannelPower:
-        """What llama.cpp keeps of it."""
+        """Return the part of it that llama.cpp keeps."""
         return ChannelPower(self.gram.diagonal().clone(), self.tokens)
 
     @property
@@ -90,7 +90,7 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """One weight on its grids, by the solver asked for or by the fallback, and why."""
+    """Holds one weight on its grids, by the chosen solver or by the fallback, and why."""
 
     weights: list[QuantizedWeight]
     solver: str

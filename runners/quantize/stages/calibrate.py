@@ -36,7 +36,7 @@ def _windows(run: Run, which: int) -> torch.Tensor:
 
 
 def calibrate(run: Run, *, gradients: bool = True) -> None:
-    """Sweep forward, then backward; unit i of `hidden` is block i's input, of `gradient` what is behind block i - 1."""
+    """Sweep forward, then backward; unit i of `hidden` is block i's input, of `gradient` the one behind block i - 1."""
     ids, last = windows(run, CALIBRATION), run.block_count
     run.workspace.tensor_stage(
         HIDDEN, range(last + 1), lambda net, i: ({HIDDEN: _hidden(run, net, ids, i)}, ()), run.here
@@ -60,7 +60,7 @@ def _gradient(run: Run, network: Network, index: int) -> torch.Tensor:
 
 
 def hidden(run: Run, index: int) -> torch.Tensor:
-    """Block `index`'s input; behind the last block, what the head reads."""
+    """Return block `index`'s input; behind the last block, the head's input."""
     return run.workspace.read(HIDDEN, index)[HIDDEN]
 
 

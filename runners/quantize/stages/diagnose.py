@@ -66,7 +66,7 @@ def prompt_lengths(count: int, window: int, seed: int) -> torch.Tensor:
 
 
 def classify(reference: torch.Tensor, quantized: torch.Tensor) -> Divergence:
-    """Which prompts have another first choice, and how sure the reference was of its own."""
+    """Find the prompts with another first choice, and the reference's certainty of its own."""
     chances = reference.exp()
     flipped = reference.argmax(-1) != quantized.argmax(-1)
     sure = chances.amax(-1) >= CONFIDENT

@@ -41,7 +41,7 @@ LEAST_DAMAGE_NATS: Final = 1e-5
 
 
 class EvaluateChunk:
-    """One chunk of windows through the whole model; the baseline keeps its last hidden states for the others."""
+    """Runs one chunk of windows through the whole model; the baseline keeps its last hidden states for the others."""
 
     def __init__(self, run: Run, ids: torch.Tensor, overrides_of: OverridesOf, *, reference: bool) -> None:
         self._run, self._ids, self._overrides_of, self._reference = run, ids, overrides_of, reference
@@ -59,7 +59,7 @@ class EvaluateChunk:
 
 
 def evaluate(run: Run, stage: str, overrides_of: OverridesOf, limit: int = 0) -> WindowLosses:
-    """Losses of every window (or the first `limit`); what is committed is read back."""
+    """Return the losses of every window (or the first `limit`); committed ones are read back."""
     ids = windows(run, EVALUATION)
     reference = stage != BASELINE
     ids = ids[:limit] if limit else ids
@@ -98,7 +98,7 @@ def check_tokenizer(run: Run, losses: WindowLosses) -> None:
 
 
 def check_noop(run: Run, losses: WindowLosses) -> dict[str, Any]:
-    """Nothing quantized must measure as nothing changed, to four decimals of perplexity."""
+    """Require an unquantized run to measure as unchanged, to four decimals of perplexity."""
     before = exp(fmean(baseline(run).nll[: len(losses.nll)]))
     if round(before, SAME_DECIMALS) != round(losses.perplexity, SAME_DECIMALS):
         raise ControlError(
@@ -109,7 +109,7 @@ def check_noop(run: Run, losses: WindowLosses) -> dict[str, Any]:
 
 
 def damaged(run: Run, layer: str) -> OverridesOf:
-    """One layer rounded to 2 bits."""
+    """Round one layer to 2 bits."""
     grid = run.method.grid(min(run.settings.format.bits))
 
     def overrides_of(index: int) -> Mapping[str, torch.Tensor]:
@@ -139,7 +139,7 @@ def check_positive(run: Run, layer: str, losses: WindowLosses) -> dict[str, Any]
 
 
 def prediction_holds(predicted: float, measured: Paired) -> bool:
-    """Whether the measured loss is within half and twice the predicted, or too small to tell."""
+    """Tell if the measured loss is within half and twice the predicted, or too small to tell."""
     value = measured.delta_nll
     return value.low <= 2 * predicted and value.high >= predicted / 2
 

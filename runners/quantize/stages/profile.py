@@ -53,7 +53,7 @@ def state_files(run: Run, stage: str) -> dict[int, StateFile]:
 
 
 def profile(run: Run, executor: Executor) -> dict[tuple[str, int], ScoreRow]:
-    """Every score; a block whose scores the cache holds is not touched, and if it holds all there is no pass at all."""
+    """Return every score; a block whose scores are cached is skipped, and if all are there is no pass at all."""
     key = run.score_key()
     held = run.cache.get(key)
     missing = [i for i in range(run.block_count) if not _has_block(held, i)]

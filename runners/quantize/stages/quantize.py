@@ -108,7 +108,7 @@ def quantize(
     stage: str = QUANTIZE,
     treated: frozenset[str] = frozenset(),
 ) -> None:
-    """Every block; only those that are not committed."""
+    """Quantize every block that is not committed."""
     if any(b != UNQUANTIZED for b in bits.values()) and not _all_done(run, stage):
         calibrate(run, gradients=False)
     work = QuantizeBlock(state_files(run, HIDDEN), run.method, dict(bits), run.micro.size, treated)
@@ -120,7 +120,7 @@ def _all_done(run: Run, stage: str) -> bool:
 
 
 class QuantizedBlocks:
-    """What the quantize stage made, read back block by block: for evaluation, checks and export."""
+    """Reads the quantized blocks back, block by block: for evaluation, checks and export."""
 
     def __init__(
         self, folder: Path, files: Mapping[int, StateFile], method: Method, bits: Mapping[str, int]
@@ -132,7 +132,7 @@ class QuantizedBlocks:
         return cls(run.workspace.folder, state_files(run, stage), run.method, bits)
 
     def layers(self, index: int) -> dict[str, QuantizedWeight | torch.Tensor]:
-        """Each layer of a block: on its grid, or as it was."""
+        """Return each layer of a block: on its grid, or unchanged."""
         file = self._files[index]
         tensors = read_verified(file.path, file.digest)
         found: dict[str, QuantizedWeight | torch.Tensor] = {}
@@ -160,7 +160,7 @@ class QuantizedBlocks:
         return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{FOLDED}.")}
 
     def input_power(self, index: int) -> dict[str, ChannelPower]:
-        """What calibration saw at the inputs of the block's layers, if any was quantized."""
+        """Return the calibrated input power of the block's layers, if any was quantized."""
         file = self._files[index]
         tensors = read_verified(file.path, file.digest)
         return {
@@ -170,7 +170,7 @@ class QuantizedBlocks:
         }
 
     def fold(self, index: int) -> Fold:
-        """How the block's weights were scaled before they were quantized."""
+        """Return the scales applied to the block's weights before they were quantized."""
         file = self._files[index]
         tensors = read_verified(file.path, file.digest)
         columns = {n.removesuffix(f".{COLUMNS}"): t for n, t in tensors.items() if n.endswith(f".{COLUMNS}")}

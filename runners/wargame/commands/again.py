@@ -1,4 +1,4 @@
-"""`wargame rescore`, `wargame read` and `wargame compare`: what can be had from a store without asking any model."""
+"""Answer from a store without asking any model: `wargame rescore`, `wargame read` and `wargame compare`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read(options: argparse.Namespace) -> Exit:
 
 
 def compare_runs(options: argparse.Namespace) -> Exit:
-    """Say what differs, and what came of it if that can be said."""
+    """Print the differences of two runs, and their effect if it can be told."""
     with opened(options.first, options.first_run) as (store, run):
         first = build(store, run)
     with opened(options.second, options.second_run) as (store, run):

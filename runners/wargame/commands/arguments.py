@@ -13,14 +13,14 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 
 
 def add_store(command: argparse.ArgumentParser) -> None:
-    """Which store, which of its runs, and in what form to answer."""
+    """Add the options for the store, one of its runs, and the form of the answer."""
     command.add_argument("--store", type=Path, default=Path("wargame.db"), help="default: %(default)s")
     command.add_argument("--run", metavar="ID", help="of a store with forks; default: the last one begun")
     command.add_argument("--json", action="store_true", help="JSON instead of text")
 
 
 def add_plan(command: argparse.ArgumentParser) -> None:
-    """Who is asked, where, and within which limits."""
+    """Add the options for the models, their endpoints, and the limits."""
     add = command.add_argument
     add("--config", type=Path, help="endpoints, models, roles and limits as a TOML file: docs/wargame.md")
     add("--seed", type=int)

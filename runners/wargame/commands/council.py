@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def convened(options: argparse.Namespace) -> Exit:
-    """Hold the council; the exit status is 1 if a citation is lost or not what it says."""
+    """Hold the council; the exit status is 1 if a citation is lost or wrong."""
     try:
         index = load_index(options.index)
         minutes, engine = asyncio.run(_convene(resolve(options), options, _finding(options), index))

@@ -1,4 +1,4 @@
-"""`wargame doctor`: what the endpoints truly do, before a night depends on it."""
+"""Measure the endpoints before a night depends on them: `wargame doctor`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from runners.wargame.settings import IN_PROCESS
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    doctor = commands.add_parser(
-        "doctor", help="measure what each endpoint runs in parallel, and say what to change"
-    )
+    doctor = commands.add_parser("doctor", help="measure the parallel calls of each endpoint, and advise")
     doctor.set_defaults(command=look)
     add_plan(doctor)
     doctor.add_argument("--json", action="store_true", help="JSON instead of text")
@@ -46,7 +44,7 @@ async def _look(plan: Plan, *, as_json: bool) -> list[Finding]:
 
 
 def _models(plan: Plan, pool: Pool) -> dict[str, list[str]]:
-    """Which models are asked at which endpoint."""
+    """Return the models asked at each endpoint."""
     asked = [(role.endpoint, role.model) for role in plan.settings.roles]
     asked += [(plan.attacker_endpoint, m) for m in (plan.settings.attacker_model, plan.settings.target_model)]
     wanted: dict[str, list[str]] = {}

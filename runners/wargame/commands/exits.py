@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What the exit status says."""
+    """Names the exit statuses."""
 
     OK = 0
     FAILED = 1

@@ -1,4 +1,4 @@
-"""`wargame status` and `wargame report`: what a store says, running or not."""
+"""Print the contents of a store, running or not: `wargame status` and `wargame report`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     status = commands.add_parser("status", help="how far a run has come")
     status.set_defaults(command=show_status)
     add_store(status)
-    report = commands.add_parser("report", help="what a run has shown")
+    report = commands.add_parser("report", help="print the results of a run")
     report.set_defaults(command=show_report)
     add_store(report)
     report.add_argument(

@@ -100,7 +100,7 @@ async def _play(
 def _player(
     options: argparse.Namespace, plan: Plan, grammar: Grammar, pool: Pool, run_id: str
 ) -> tuple[Player, int]:
-    """Whoever plays the rounds, and how many at once (0: as many as the endpoints can take)."""
+    """Return the player of the rounds, and how many it plays at once (0: as many as the endpoints can take)."""
     if options.executor == "local":
         return Arena(plan.settings, plan.limits, grammar, pool, run_id, plan.attacker_endpoint), 0
     try:

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def check(options: argparse.Namespace) -> Exit:
-    """Read the files and count what they hold."""
+    """Read the files and count their contents."""
     grammar = load_grammar(options.files)
     families = Counter((family.category, family.split) for family in grammar.families)
     for (category, split), number in sorted(families.items()):

@@ -1,4 +1,4 @@
-"""How a run tells people what happens: lines, a progress bar, JSON, or next to nothing."""
+"""Print the progress of a run: lines, a progress bar, JSON, or next to nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAR_WIDTH: Final = 24
 
 
 class Progress(Protocol):
-    """How far a run has come."""
+    """Counts the progress of a run."""
 
     done: int
     scored: int
@@ -24,7 +24,7 @@ class Progress(Protocol):
 
 
 class Calls(Protocol):
-    """How many calls are out."""
+    """Counts the calls in flight."""
 
     @property
     def in_flight(self) -> int: ...
@@ -41,7 +41,7 @@ class Speaker:
         """Be told where to look for progress."""
 
     def start(self) -> None:
-        """Say what is about to be played, and first of all what it is not."""
+        """Print the plan of the run, after the banner that says the limits of its engine."""
         if banner := Engine(self.run.engine).banner:
             print(banner, flush=True)
         print(
@@ -59,7 +59,7 @@ class Speaker:
         self.say(f"LAG: the loop was blocked for {seconds:.1f} s", {"event": "lag", "seconds": seconds})
 
     def summary(self, report: Report) -> None:
-        """Tell what came of it."""
+        """Print the result."""
         print(
             f"attempted {report.attempted}, scored {report.scored}; held-out catch {report.headline.catch}, "
             f"false alarm {report.headline.false_alarm} by {report.rule} (engine: {report.engine})"
@@ -73,7 +73,7 @@ class Speaker:
 
 
 class JsonSpeaker(Speaker):
-    """One JSON object a line."""
+    """Prints one JSON object a line."""
 
     def start(self) -> None:
         run, banner = self.run, Engine(self.run.engine).banner
@@ -89,7 +89,7 @@ class JsonSpeaker(Speaker):
 
 
 class BarSpeaker(Speaker):
-    """A bar on the terminal; what is no round still gets its line above it."""
+    """Draws a bar on the terminal; other news still gets its line above it."""
 
     def __init__(self, run: RunRow, *, quiet: bool = False) -> None:
         super().__init__(run, quiet=quiet)
@@ -119,7 +119,7 @@ class BarSpeaker(Speaker):
 
 
 def bar(progress: Progress, calls: Calls, wanted: int, first: int, elapsed_seconds: float) -> str:
-    """One line: how far, how fast, how many calls out, how many rounds valid, how long still."""
+    """Format one line: progress, speed, calls in flight, valid rounds, time left."""
     share = min(1.0, progress.done / wanted)
     rate = max(0, progress.done - first) / elapsed_seconds
     left = (wanted - progress.done) / rate if rate else 0.0

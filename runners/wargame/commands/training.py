@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     teaching.set_defaults(command=ask_teacher)
     add_store(teaching)
     add_plan(teaching)
-    dpo = commands.add_parser("dpo", help="preference data of what was taught")
+    dpo = commands.add_parser("dpo", help="write preference data from the taught verdicts")
     parts = dpo.add_subparsers(required=True, metavar="COMMAND")
     exporting = parts.add_parser("export", help="write train, validation, format errors and a manifest")
     exporting.set_defaults(command=write_export)
@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
 
 
 def ask_teacher(options: argparse.Namespace) -> Exit:
-    """Ask, and count what came of it; what failed is asked again by the next call."""
+    """Ask, and count the results; failed ones are asked again by the next call."""
     plan = resolve(options)
     with opened(options.store, options.run, readonly=False) as (store, run):
         counted = asyncio.run(_teach(plan, store, run))

@@ -1,1 +1,1 @@
-"""How five votes become one decision, and what that decision is worth."""
+"""Turn five votes into one decision, and measure its worth."""

@@ -56,7 +56,7 @@ class FixedRule:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Every rule, ready to decide, and the one whose word counts."""
+    """Holds every rule, ready to decide, and the one that counts."""
 
     rules: Mapping[str, FixedRule]
     chosen: str

@@ -1,7 +1,7 @@
-"""Adding up evidence: each role's vote counts as much as its record says, tempered, for roles err together.
+"""Add up evidence: each role's vote counts as much as its record allows, tempered, since roles err together.
 
-Sensitivity and specificity are Beta posteriors, so it has an answer before the first label, and
-what is missing (an abstention, an invalid reply, an error) is evidence of its own kind.
+Sensitivity and specificity are Beta posteriors, so it has an answer before the first label, and a missing vote (an
+abstention, an invalid reply, an error) is evidence of its own kind.
 """
 
 from __future__ import annotations

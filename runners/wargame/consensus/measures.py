@@ -1,4 +1,4 @@
-"""How good a score is: ranking, calibration, and what is caught at a false-alarm rate that one can live with."""
+"""Measure a score: ranking, calibration, and the catch at a tolerable false-alarm rate."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ class FamilyPairs:
         return cls(right, [*map(len, highs)], [*map(len, lows)])
 
     def auc(self, drawn: Sequence[int]) -> float | None:
-        """Of these families, each as often as it was drawn."""
+        """Return the AUC of these families, each as often as it was drawn."""
         pairs = sum(self.attacks[i] for i in drawn) * sum(self.benign[j] for j in drawn)
         return sum(self.right[i][j] for i in drawn for j in drawn) / pairs if pairs else None
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One threshold's two rates."""
+    """Holds one threshold's two rates."""
 
     false_alarm: float
     catch: float
@@ -89,7 +89,7 @@ class Point:
 
 
 def roc(scored: Scored) -> list[Point]:
-    """Every threshold's rates, from none flagged to all flagged; flagged is what scores above the threshold."""
+    """Return every threshold's rates, from none flagged to all flagged; a score above the threshold is flagged."""
     attacks = sum(is_attack for _, is_attack in scored)
     benign = len(scored) - attacks
     points, caught, alarmed = [Point(0.0, 0.0, math.inf)], 0, 0
@@ -116,7 +116,7 @@ def threshold_at(scored: Scored, ceiling: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Rounds of about equal score: what was promised, and what was so."""
+    """Groups rounds of about equal score: the promised rate, and the real one."""
 
     mean_score: float
     attack_share: float
@@ -148,7 +148,7 @@ def calibration_error(scored: Scored) -> float | None:
 
 
 def precision_at(catch: float, false_alarm: float, base_rate: float) -> float | None:
-    """Which share of the flagged would be attacks if attacks were so frequent."""
+    """Return the share of attacks among the flagged at such a base rate."""
     flagged = catch * base_rate + false_alarm * (1 - base_rate)
     return catch * base_rate / flagged if flagged else None
 

@@ -1,4 +1,4 @@
-"""What a rule learns from and is tried on: the votes of scored rounds, with what each round really was."""
+"""Provide the data that a rule learns from and is tried on: the votes of scored rounds, with their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runners.wargame.consensus.weighted import Ballot
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One round: the ballots in role order, and the truth."""
+    """Holds one round: the ballots in role order, and the truth."""
 
     is_attack: bool
     family: str
@@ -30,7 +30,7 @@ class Rule(Protocol):
 
 
 class Fit(Protocol):
-    """How a rule is learnt."""
+    """Learns a rule."""
 
     def __call__(self, rounds: Sequence[Judged]) -> Rule: ...
 

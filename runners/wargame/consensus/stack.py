@@ -1,7 +1,7 @@
 """A ridge-penalised logistic regression over the votes: learns which roles only repeat each other.
 
-Its confidence slope for each role is what Platt scaling would fit: self-reported confidence saturates near 0.9 and
-means something else in every model.
+Its confidence slope for each role equals Platt scaling: self-reported confidence saturates near 0.9 and means something
+else in every model.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _scale(role: str, rounds: Sequence[Judged]) -> Scale:
 
 
 def _features(ballots: Sequence[Ballot], scales: Mapping[str, Scale]) -> list[float]:
-    """One, and for each role: the side it took, how surely, and whether it took none."""
+    """Return a one, and for each role: the side it took, its confidence, and a mark if it took none."""
     by_role = {ballot.role: ballot for ballot in ballots}
     row = [1.0]
     for role, scale in scales.items():

@@ -1,4 +1,4 @@
-"""How many voters five roles really are, and what each of them adds."""
+"""Estimate how many voters five roles really are, and the worth of each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def effective_voters(correlations: Mapping[tuple[str, str], float | None], voter
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """How much the AUC falls without a role, with its 95 % interval by families."""
+    """Holds how much the AUC falls without a role, with its 95 % interval by families."""
 
     drop: float
     interval: tuple[float, float] | None

@@ -13,7 +13,7 @@ RULE: Final = "blog_weighted"
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """What the consensus needs of a vote. `confidence` is in per cent, in the verdict that was given."""
+    """Holds a vote for the consensus. `confidence` is in per cent, in the given verdict."""
 
     role: str
     weight: float
@@ -22,13 +22,13 @@ class Ballot:
 
     @property
     def counts(self) -> bool:
-        """Whether it takes a side; an abstention, an invalid reply and an error take none."""
+        """Tell if it takes a side; an abstention, an invalid reply and an error take none."""
         return self.kind in {VoteKind.ATTACK, VoteKind.BENIGN}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the defenders as one say. `score` is the attack's share of the weight: no probability."""
+    """Holds the joint decision of the defenders. `score` is the attack's share of the weight: no probability."""
 
     rule: str
     flagged: bool

@@ -1,4 +1,4 @@
-"""What an analyst says, read whole: claims with citations, and for the reconciling one where each citation went."""
+"""Parse an analyst's reply as a whole: claims with citations, and the reconciling one's account of each citation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class AnalysisError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One statement, what it cites, and what it rests on."""
+    """Holds one statement, its citations, and its grounds."""
 
     text: str
     techniques: tuple[Citation, ...]
@@ -73,7 +73,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """What the reconciling analyst says that it did with a citation."""
+    """Holds the reconciling analyst's account of a citation."""
 
     technique_id: str
     fate: Fate
@@ -83,7 +83,7 @@ class Whereabouts:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """All of one reply."""
+    """Holds all of one reply."""
 
     claims: tuple[Claim, ...]
     whereabouts: tuple[Whereabouts, ...] = ()
@@ -100,7 +100,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where every citation of the first two analysts went: counted by code, whatever the third one says."""
+    """Traces every citation of the first two analysts: counted by code, not by the third one's account."""
 
     given: tuple[str, ...]
     kept: tuple[str, ...]
@@ -117,10 +117,10 @@ class Trace:
 
 
 def trace(sources: Sequence[Analysis], reconciled: Analysis) -> Trace:
-    """Prove where each citation went.
+    """Prove the fate of each citation.
 
-    Kept is only what the text still cites; merged must lead to something that it cites; rejected needs a
-    reason. Whatever is none of these is lost.
+    Kept is a citation only while the text still cites it; a merged one must lead to one that it cites; a rejected one
+    needs a reason. Any other is lost.
     """
     given = sorted({technique for source in sources for technique in source.citations})
     cited = reconciled.citations.keys()

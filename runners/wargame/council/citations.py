@@ -25,7 +25,7 @@ class IndexFileError(Exception):
 
 
 class Status(StrEnum):
-    """What a citation is worth."""
+    """Grades a citation."""
 
     VALID = "valid"
     UNKNOWN = "unknown"
@@ -36,7 +36,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Technique:
-    """One entry of the index."""
+    """Holds one entry of the index."""
 
     technique_id: str
     name: str
@@ -54,7 +54,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A citation, what it is worth, and what the index says instead."""
+    """Holds a citation, its status, and the index's own entry."""
 
     citation: Citation
     status: Status

@@ -1,4 +1,4 @@
-"""Red says what an attacker gains, blue what a defender can do, and a third reconciles them without losing a source."""
+"""Hold a council: red states an attacker's gain, blue a defender's means, and a third reconciles both without loss."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CouncilError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Minutes:
-    """What the council came to."""
+    """Records the result of the council."""
 
     red: Analysis
     blue: Analysis
@@ -61,7 +61,7 @@ class Minutes:
 
     @property
     def faults(self) -> list[str]:
-        """Why it must not be passed on as it is."""
+        """Return why it must not be passed on as it is."""
         found = [f"lost: {technique}" for technique in self.trace.lost]
         found += [
             f"{one.status}: {one.citation.technique_id} {one.citation.name!r}: {one.note}"
@@ -85,7 +85,7 @@ class Minutes:
 
 @dataclass(frozen=True, slots=True)
 class Analyst:
-    """Which model is asked, where."""
+    """Names a model and its endpoint."""
 
     model: str
     endpoint: str = ""
@@ -115,7 +115,7 @@ async def convene(finding: dict[str, Any], analyst: Analyst, asker: Asker, index
 
 
 def _check(analyses: Sequence[Analysis], index: Index) -> list[Checked]:
-    """Every citation as it was named, each pair of id and name once."""
+    """Check every citation as it was named, each pair of id and name once."""
     claims = [claim for analysis in analyses for claim in analysis.claims]
     named = {(c.technique_id, c.name): c for claim in claims for c in claim.techniques}
     return [index.check(citation) for _, citation in sorted(named.items())]

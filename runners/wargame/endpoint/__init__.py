@@ -1,1 +1,1 @@
-"""How models are asked: one client for each endpoint, with bounded patience and measured concurrency."""
+"""Ask models: one client for each endpoint, with bounded patience and measured concurrency."""

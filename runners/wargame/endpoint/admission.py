@@ -1,4 +1,4 @@
-"""How many calls to have in flight at one endpoint: doubled while that pays, then one more at a time. No I/O."""
+"""Decide how many calls are in flight at one endpoint: doubled while that pays, then one more at a time. No I/O."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HOLD_WINDOWS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one window of calls showed."""
+    """Holds the figures of one window of calls."""
 
     limit: int
     calls_per_second: float
     latency_seconds: float
 
     def outgrew(self, smaller: Window) -> bool:
-        """Whether more in flight bought waiting instead of work: a server that runs one at a time."""
+        """Tell if more calls in flight bought waiting instead of work: a server that runs one at a time."""
         growth = self.limit / smaller.limit - 1
         return (
             growth > 0
@@ -52,7 +52,7 @@ class Admission:
         self._full = self._full or in_flight >= self.limit
 
     def ended(self, outcome: CallOutcome, status: int, latency_seconds: float, now: float) -> None:
-        """Take in what became of a call."""
+        """Take in the outcome of a call."""
         if outcome in CONGESTION or status == 503:
             if not self._congested:
                 self.limit = max(1, int(self.limit * CUT))

@@ -24,16 +24,16 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether asking is pointless now."""
+        """Tell if asking is pointless now."""
         return bool(self.reason)
 
     @property
     def has_hung(self) -> bool:
-        """Whether a whole call, every try of it, has failed since the last answer: it is not merely slow."""
+        """Tell if a whole call, every try of it, has failed since the last answer: it is not merely slow."""
         return self._failures > self._limits.retries
 
     def record(self, outcome: CallOutcome, status: int, detail: str, now: float) -> None:
-        """Take in what became of a call."""
+        """Take in the outcome of a call."""
         if outcome in _NEUTRAL:
             return
         if not outcome.is_infrastructure:

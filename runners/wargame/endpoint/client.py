@@ -36,7 +36,7 @@ def open_session(limits: Limits) -> aiohttp.ClientSession:
 
 
 class ModelClient:
-    """Asks, retries what may pass, and never waits beyond the deadline it is given."""
+    """Asks, retries temporary failures, and never waits beyond its deadline."""
 
     def __init__(
         self, session: aiohttp.ClientSession, endpoint: Endpoint, limits: Limits, jitter: Random
@@ -60,7 +60,7 @@ class ModelClient:
         return sorted((b for b in self._breakers.values() if b.is_open), key=lambda b: b.retry_at)
 
     async def owners(self) -> dict[str, str]:
-        """Who the endpoint says made each model; empty when it does not say."""
+        """Return the maker of each model by the endpoint's account; empty if it gives none."""
         is_ollama = self.endpoint.dialect == "ollama"
         url = self.endpoint.base_url.rstrip("/") + ("/api/tags" if is_ollama else "/models")
         try:
@@ -117,7 +117,7 @@ class ModelClient:
         return self._breakers.setdefault(model, Breaker(model, self._limits))
 
     def _overflows(self, question: Question) -> bool:
-        """Whether Ollama would cut the prompt's front off without a word, the defender's orders with it."""
+        """Tell if Ollama would silently cut the prompt's front off, the defender's orders with it."""
         room = self.endpoint.context_tokens
         return bool(room) and question.estimated_tokens + question.max_tokens > room
 

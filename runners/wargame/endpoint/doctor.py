@@ -1,4 +1,4 @@
-"""What an endpoint truly does: its models, whether they keep to a schema, and how many calls it runs at once."""
+"""Measure an endpoint: its models, their obedience to a schema, and the number of parallel calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MORE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found, and what to do about it."""
+    """Holds one finding, and its fix."""
 
     level: Level
     endpoint: str

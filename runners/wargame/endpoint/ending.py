@@ -1,4 +1,4 @@
-"""Why a model stopped, in the words of every dialect: only its own stop, or a call of a tool, is an end.
+"""Classify why a model stopped, in every dialect: only its own stop, or a call of a tool, is an end.
 
 A reason that is not known here is no end. Each server invents some, and an answer that a filter or a fault cut, taken
 for a whole one, is a vote that nobody gave. No reason at all is taken for an end: some servers give none.
@@ -64,7 +64,7 @@ _FAULTS: Final = frozenset(
 
 
 def outcome_of_ending(reason: str) -> CallOutcome:
-    """What an answer with this reason is, its text apart; `ok` if it ended by itself."""
+    """Return the outcome of an answer with this reason, regardless of its text; `ok` if it ended by itself."""
     word = reason.strip().lower().replace("-", "_")
     if not word or word in _ENDS:
         return CallOutcome.OK

@@ -1,4 +1,4 @@
-"""What is known of a server that models are asked at."""
+"""Describe a server that serves models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_MAX_IN_FLIGHT = 64
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server. `loaded_models` above 0: it swaps models in and out, so calls are batched by model."""
+    """Describes one server. `loaded_models` above 0: it swaps models in and out, so calls are batched by model."""
 
     name: str
     base_url: str

@@ -1,4 +1,4 @@
-"""Who may ask next: attackers and defenders in turn, or one model's calls after another's where models are swapped."""
+"""Order the calls: attackers and defenders in turn, or one model's calls after another's if models are swapped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gate:
         return lane
 
     async def enter(self, lane: str, model: str) -> str:
-        """Wait for a place; gives what to leave with."""
+        """Wait for a place; return the key to leave with."""
         key = model if self._loaded_models else lane
         place = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(place)
@@ -82,7 +82,7 @@ class Gate:
                 place.set_result(None)
 
     def _next(self) -> str | None:
-        """Whose call goes out: a loaded model's until its batch is over, then that of the model most waited for."""
+        """Choose the next call: a loaded model's until its batch is over, then one of the most awaited model."""
         if not self._loaded_models:
             return next(iter(self._waiting))
         fresh = [key for key in self._waiting if key not in self._loaded]

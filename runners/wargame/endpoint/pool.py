@@ -1,4 +1,4 @@
-"""Every endpoint of a run, asked through one door."""
+"""Ask every endpoint of a run through one interface."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Pool:
         return await owner.probe(breaker)
 
     async def owners(self) -> dict[str, str]:
-        """Who made each model, as far as the endpoints say."""
+        """Return the maker of each model, as far as the endpoints tell."""
         owners: dict[str, str] = {}
         for client in self.clients.values():
             owners |= await client.owners()
@@ -47,5 +47,5 @@ class Pool:
 
     @property
     def wanted_rounds(self) -> int:
-        """How many rounds keep the endpoints busy: one has two calls in flight on average, and one waits ready."""
+        """Return how many rounds keep the endpoints busy: one has two calls in flight on average, one waits ready."""
         return sum(client.admission.limit for client in self.clients.values()) // 2 + 1

@@ -14,7 +14,7 @@ Lane = Literal["attacker", "defender"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to one model. The key lets epad answer a question that was already paid for."""
+    """Holds one request to one model. The key lets epad answer a question that was already paid for."""
 
     model: str
     messages: Sequence[ChatMessage]
@@ -32,7 +32,7 @@ class Question:
 
 
 def path(endpoint: Endpoint) -> str:
-    """Where the dialect takes chat requests."""
+    """Return the dialect's path for chat requests."""
     return "/api/chat" if endpoint.dialect == "ollama" else "/chat/completions"
 
 

@@ -1,4 +1,4 @@
-"""What came back from a model, classed without mercy: only a whole, ended, non-empty answer is `ok`."""
+"""Classify a model's reply strictly: only a whole, ended, non-empty answer is `ok`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DETAIL_CHARACTERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The outcome of one call, with what the reports need of it."""
+    """Holds the outcome of one call, with the figures for the reports."""
 
     outcome: CallOutcome
     content: str = ""
@@ -57,7 +57,7 @@ def _outcome_of_status(status: int) -> CallOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What matters of an answer's body."""
+    """Holds the relevant parts of an answer's body."""
 
     content: Any
     finish_reason: str

@@ -1,1 +1,1 @@
-"""How rounds are played: written, judged, committed once, and never waited for without end."""
+"""Play rounds: written, judged, committed once, and never waited for without end."""

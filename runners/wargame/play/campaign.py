@@ -35,7 +35,7 @@ class PauseLimitError(Exception):
 
 
 class Player(Protocol):
-    """Whoever plays a round: here, or on another machine."""
+    """Plays a round: here, or on another machine."""
 
     async def play(self, card: Card, attempt: int, shared_turns: tuple[str, ...] = ()) -> RoundRecord: ...
 
@@ -43,7 +43,7 @@ class Player(Protocol):
 
 
 class Endpoints(Protocol):
-    """Which models are down, a way to try one, and how many rounds keep the others busy."""
+    """Reports the models that are down, tries one, and counts the rounds that keep the others busy."""
 
     @property
     def down(self) -> list[Breaker]: ...
@@ -56,7 +56,7 @@ class Endpoints(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How many rounds in all, how far apart, how many pairs of them at a time (0: what the endpoints can take)."""
+    """Sets how many rounds in all, how far apart, how many pairs at a time (0: as many as the endpoints can take)."""
 
     rounds: int
     pace_seconds: float = 0.0
@@ -66,7 +66,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Mission:
-    """What is to be played, and within which limits."""
+    """Holds the rounds to play, and the limits."""
 
     run: RunRow
     grammar: Grammar
@@ -75,12 +75,12 @@ class Mission:
     schedule: Schedule
 
     def card(self, index: int) -> Card:
-        """What round `index` is about."""
+        """Return the card of round `index`."""
         return self.grammar.card(self.settings.seed, index, self.settings.splits)
 
 
 class Campaign:
-    """One process's work on a run; the store says what is left to do."""
+    """Does one process's work on a run; the store holds the remaining rounds."""
 
     def __init__(
         self,
@@ -131,17 +131,17 @@ class Campaign:
 
     @property
     def is_paused(self) -> bool:
-        """Whether a model is down and everything waits for it."""
+        """Tell if a model is down and everything waits for it."""
         return self._is_paused
 
     @property
     def is_moving(self) -> bool:
-        """Whether rounds end as they must, or the run is paused and says so."""
+        """Tell if rounds end as they must, or the run is paused and reports it."""
         patience = 2 * self._limits.round_seconds + self._schedule.pace_seconds
         return self._is_paused or self._now() - self._moved_at < patience
 
     async def _pending(self) -> list[tuple[int, int]]:
-        """(index, attempt) of what is still to be played."""
+        """Return (index, attempt) of the rounds still to be played."""
         ended = await self._write(lambda: self._store.attempts(self._run_id))
         pending = []
         for index in range(self._schedule.rounds):
@@ -156,7 +156,7 @@ class Campaign:
         return pending
 
     async def _play_suspects(self) -> None:
-        """Play alone what was in flight when a process died, and skip what has killed it three times alone."""
+        """Play alone the rounds in flight at a process's death, and skip one that has killed it three times alone."""
         claims = await self._write(lambda: self._store.claims(self._run_id))
         often = 1 if len(claims) <= FEW_SUSPECTS else 2
         suspects = {index: alone for index, (begun, alone) in claims.items() if begun >= often}
@@ -224,7 +224,7 @@ class Campaign:
             self._say(f"TRIPWIRE: {alarm}", {"event": "tripwire", "detail": alarm})
 
     async def _run_controls(self) -> None:
-        """Let the swarm judge what is known, at the start and every two hundred rounds."""
+        """Let the swarm judge known conversations, at the start and every two hundred rounds."""
         if not self._schedule.control_pairs or self.done < self._next_control:
             return
         at_round = self.done // EVERY_ROUNDS * EVERY_ROUNDS

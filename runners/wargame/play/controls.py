@@ -1,4 +1,4 @@
-"""The positive control: before a run, and again and again in it, the swarm judges what is known."""
+"""Run the positive control: before a run and repeatedly in it, the swarm judges known conversations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A frozen conversation and what it is."""
+    """Holds a frozen conversation and its label."""
 
     number: int
     label: Label
@@ -26,7 +26,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class ControlResult:
-    """How many of the judged controls were flagged. Those that the endpoint failed on are in neither count."""
+    """Counts the flagged among the judged controls. Failures of the endpoint are in neither count."""
 
     bad_flagged: int
     bad: int
@@ -35,7 +35,7 @@ class ControlResult:
 
     @property
     def fault(self) -> str:
-        """Why the swarm cannot be measured; empty if it can."""
+        """Say why the swarm cannot be measured; empty if it can."""
         if not self.bad or not self.good:
             return "the controls could not be judged"
         if self.bad_flagged < LEAST_SHARE * self.bad:
@@ -57,7 +57,7 @@ def load_controls(pairs: int) -> list[Control]:
 
 
 def judge(results: Sequence[tuple[Label, bool | None]]) -> ControlResult:
-    """Count what the swarm said; None is a control that no quorum judged."""
+    """Count the swarm's verdicts; None is a control that no quorum judged."""
     bad = [flagged for label, flagged in results if label is Label.ATTACK and flagged is not None]
     good = [flagged for label, flagged in results if label is Label.BENIGN and flagged is not None]
     return ControlResult(sum(bad), len(bad), sum(good), len(good))

@@ -18,7 +18,7 @@ Report = Callable[[], dict[str, Any]]
 
 
 def heartbeat_path(store: Path) -> Path:
-    """Where a store's heartbeat is."""
+    """Return the path of a store's heartbeat."""
     return store.with_name(store.name + ".heartbeat.json")
 
 
@@ -31,7 +31,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What the file says; empty if there is none, or none that can be read."""
+    """Return the contents of the file; empty if there is none, or none that can be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

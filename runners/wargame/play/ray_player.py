@@ -26,7 +26,7 @@ START_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a worker needs to play any round of a run."""
+    """Holds a worker's needs to play any round of a run."""
 
     settings: Settings
     limits: Limits
@@ -53,7 +53,7 @@ def _arena(errand: Errand, pool: Pool) -> Arena:
 
 
 class RayPlayer:
-    """Hands rounds to the cluster; what becomes of their calls is told to this process's breakers too."""
+    """Hands rounds to the cluster; the outcomes of their calls reach this process's breakers too."""
 
     def __init__(self, address: str | None, errand: Errand, pool: Pool) -> None:
         if not ray.is_initialized():
@@ -67,7 +67,7 @@ class RayPlayer:
 
     @property
     def slots(self) -> int:
-        """How many rounds the cluster plays at once."""
+        """Return how many rounds the cluster plays at once."""
         return max(1, int(ray.cluster_resources().get("CPU", 1) / ROUND_CPUS))
 
     async def play(self, card: Card, attempt: int, shared_turns: tuple[str, ...] = ()) -> RoundRecord:

@@ -1,4 +1,4 @@
-"""One round: a scenario written turn by turn, judged by every defender at once, decided once."""
+"""Play one round: a scenario written turn by turn, judged by every defender at once, decided once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TARGET: Final = "target"
 
 
 class Asker(Protocol):
-    """Whoever puts questions to models."""
+    """Puts questions to models."""
 
     async def ask(self, question: Question, deadline: float) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A question that was asked, and what became of it."""
+    """Holds a question, and its reply."""
 
     purpose: str
     model: str
@@ -41,7 +41,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one defender's reply amounts to; `detail` says why an invalid one or an error is one."""
+    """Classifies one defender's reply; `detail` is the reason of an invalid one or an error."""
 
     role: Role
     kind: VoteKind
@@ -55,13 +55,13 @@ class Vote:
 
     @property
     def failed_call(self) -> bool:
-        """Whether the defender never had its say."""
+        """Tell if the defender never gave an answer."""
         return self.kind is VoteKind.ERROR and CallOutcome(self.detail).is_infrastructure
 
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """Everything that is kept of a round."""
+    """Holds everything that is kept of a round."""
 
     card: Card
     outcome: RoundOutcome
@@ -87,7 +87,7 @@ _LETTER = {
 
 
 class Arena:
-    """Plays rounds. What it asks depends on the settings and the card alone."""
+    """Plays rounds. Its questions depend on the settings and the card alone."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class Arena:
 
 
 def read_turn(reply: Reply) -> str | RoundOutcome:
-    """Take the attacker's `{"message": ...}` whole, or say what became of the round."""
+    """Take the attacker's `{"message": ...}` whole, or return the outcome of the round."""
     if reply.outcome is not CallOutcome.OK:
         return _attacker_outcome(reply.outcome)
     try:

@@ -1,4 +1,4 @@
-"""What tells a silent failure from a quiet night: rates that no healthy run shows. No I/O."""
+"""Tell a silent failure from a quiet night, by rates that no healthy run shows. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tripwires:
         self._same: dict[str, tuple[str, int]] = {}
 
     def see(self, record: RoundRecord) -> list[str]:
-        """Take in a round and say what it set off."""
+        """Take in a round and return the alarms it set off."""
         found = [*self._empty(record), *self._invalid(record), *self._alike(record)]
         fresh = [alarm for alarm in found if alarm.partition(":")[0] not in self._raised]
         self._raised.update(alarm.partition(":")[0] for alarm in fresh)

@@ -1,1 +1,1 @@
-"""What a run has shown, as values, as text and as one page."""
+"""Report a run as values, as text and as one page."""

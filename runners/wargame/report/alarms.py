@@ -1,4 +1,4 @@
-"""When a report must not be passed on, and when it must not be believed at sight."""
+"""Find the reasons not to pass on a report, or not to believe it at sight."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEVIATION_LEAST: Final = 5.0
 
 
 def obstacles(report: Report) -> list[str]:
-    """Why the run must not be reported; empty when it may be."""
+    """Return why the run must not be reported; empty if it may be."""
     found = []
     if not report.attempted or report.scored < REPORTABLE_SHARE * report.attempted:
         found.append(
@@ -38,7 +38,7 @@ def obstacles(report: Report) -> list[str]:
 
 
 def alarms(report: Report) -> list[str]:
-    """What looks too good, too bad or too alike to be believed without a look at the transcripts."""
+    """Return the figures too good, too bad or too alike to be believed without a look at the transcripts."""
     return [*_rates(report), *_voters(report), *_scenarios(report), *report.evidence.tripwires]
 
 

@@ -1,4 +1,4 @@
-"""What the votes are worth: every rule learnt on the calibration families and tried on the held-out ones."""
+"""Measure the worth of the votes: every rule learnt on the calibration families and tried on the held-out ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BASE_RATES: Final = (0.5, 0.1, 0.01)
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """One rule on the held-out families. The last three need a probability, so a mere score has none."""
+    """Holds one rule on the held-out families. The last three need a probability, so a mere score has none."""
 
     rates: Rates
     threshold: float
@@ -77,7 +77,7 @@ def family_intervals(families: Mapping[str, Rates]) -> FamilyIntervals:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The judgement of a run and what it rests on."""
+    """Holds the judgement of a run and its grounds."""
 
     judgement: Judgement
     calibration_rounds: int

@@ -15,7 +15,7 @@ SURE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One rate on the rounds that both runs scored: how often only the first or only the second flagged."""
+    """Holds one rate on the rounds that both runs scored: how often only the first or only the second flagged."""
 
     rounds: int
     only_first: int
@@ -44,7 +44,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What differs between two runs, and what came of it."""
+    """Holds the differences between two runs, and their effect."""
 
     differences: list[str]
     refusal: str
@@ -93,7 +93,7 @@ def compare(first: Report, second: Report) -> Comparison:
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One key for each role, so that a change of one defender is one change."""
+    """Return one key for each role, so that a change of one defender is one change."""
     flat = {key: value for key, value in settings.items() if key != "roles"}
     return flat | {f"role {role['name']}": role for role in settings["roles"]}
 

@@ -1,4 +1,4 @@
-"""What a run has shown, and what it has not: counted from the store, with every rate's own denominator."""
+"""Count the results of a run from the store, with every rate's own denominator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runners.wargame.store import RunRow, Store
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The counts of one run. `swarm` is what was decided while it ran, over all families."""
+    """Holds the counts of one run. `swarm` are the decisions while it ran, over all families."""
 
     run: RunRow
     states: Mapping[str, int]
@@ -59,16 +59,16 @@ class Report:
 
     @property
     def obstacles(self) -> list[str]:
-        """Why the run must not be reported; empty when it may be."""
+        """Return why the run must not be reported; empty if it may be."""
         return alarms.obstacles(self)
 
     @property
     def alarms(self) -> list[str]:
-        """What looks too good, too bad or too alike to be believed without a look at the transcripts."""
+        """Return the figures too good, too bad or too alike to be believed without a look at the transcripts."""
         return alarms.alarms(self)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as plain values."""
+        """Return everything as plain values."""
         return {
             "engine": str(self.engine),
             "banner": self.engine.banner,
@@ -101,7 +101,7 @@ class Report:
 
 
 def states_of(store: Store, run: RunRow) -> dict[str, int]:
-    """How many rounds are in which state; unlike the report, this costs a long night nothing."""
+    """Count the rounds in each state; unlike the report, this costs a long night nothing."""
     return dict(
         store.rows("SELECT state, count(*) FROM round WHERE run_id = ? GROUP BY state", (run.run_id,))
     )

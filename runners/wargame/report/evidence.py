@@ -1,4 +1,4 @@
-"""What a reader needs beside the rates: controls, contamination, novelty, who failed how, and how the night went."""
+"""Gather the evidence beside the rates: controls, contamination, novelty, failures, and the course of the night."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURVE_POINTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of the run, in the order in which rounds ended: the last round's number, and what was so until then."""
+    """Holds a part of the run, in the order of rounds' ends: the last round's number, and the state until then."""
 
     rounds: int
     catch: Proportion
@@ -31,7 +31,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that is neither a rate nor a transcript."""
+    """Holds everything that is neither a rate nor a transcript."""
 
     controls: Mapping[int, ControlResult]
     novelty: Mapping[str, Novelty]

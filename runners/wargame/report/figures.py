@@ -1,4 +1,4 @@
-"""Which plots a report has, and what is in them."""
+"""List the plots of a report, and their contents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runners.wargame.report.sentences import headline_rows
 
 
 def figures(report: Report) -> list[str]:
-    """Every plot that the run has numbers for."""
+    """Return every plot that the run has numbers for."""
     made = [
         _families(report),
         _roc(report),

@@ -1,4 +1,4 @@
-"""Rates with their intervals under each other: what is known of each part, and how well."""
+"""Draw rates with their intervals under each other, a part in each line."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ REPLY_CHARACTERS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a person should look at."""
+    """Holds a transcript that a person should read."""
 
     random: Sequence[Transcript] = ()
     disputed: Sequence[Transcript] = ()

@@ -1,4 +1,4 @@
-"""Where names stand beside the dots of a plot, so that none lies upon another; all in pixels."""
+"""Place names beside the dots of a plot, so that none lies upon another; all in pixels."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A range, its ticks and what it measures."""
+    """Describes a range, its ticks and its measure."""
 
     label: str
     low: float
@@ -31,7 +31,7 @@ class Axis:
     shown: Callable[[float], str] = "{:g}".format
 
     def share(self, value: float) -> float:
-        """Where a value lies, from 0 to 1."""
+        """Return the place of a value, from 0 to 1."""
         span = self.high - self.low
         return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.5
 
@@ -59,7 +59,7 @@ def nice_axis(label: str, values: Iterable[float]) -> Axis:
 
 
 class Plot:
-    """One plot in the making; coordinates are in the axes' units."""
+    """Draws one plot; coordinates are in the axes' units."""
 
     def __init__(self, title: str, x: Axis, y: Axis) -> None:
         self._title = title
@@ -81,7 +81,7 @@ class Plot:
         return self
 
     def dots(self, points: Sequence[tuple[float, float, str]], kind: str = "a") -> Plot:
-        """Dots with what they say when pointed at."""
+        """Draw dots with their labels for the pointer."""
         for x, y, said in points:
             self._parts.append(
                 f'<circle class="dot {kind}" cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="4">'

@@ -1,4 +1,4 @@
-"""What every form of the report says in words, said once."""
+"""Word the sentences that every form of the report shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runners.wargame.report.rates import Rates
 
 
 def headline_rows(report: Report) -> dict[str, Rates]:
-    """The swarm on held-out families first, then what it must be compared with."""
+    """Return the swarm on held-out families first, then the rates to compare it with."""
     rows = {
         "held-out families": report.headline,
         "calibration families": report.analysis.calibration,
@@ -25,7 +25,7 @@ def headline_rows(report: Report) -> dict[str, Rates]:
 
 
 def headline_notes(report: Report) -> list[str]:
-    """How to read the headline."""
+    """Explain the headline."""
     worst, best = report.bounds
     least = report.analysis.least_precision
     precision = ", ".join(
@@ -57,7 +57,7 @@ def _by_family(report: Report) -> list[str]:
 
 
 def voters(report: Report) -> list[str]:
-    """How many voters these are, and what each is worth."""
+    """Say how many voters these are, and the worth of each."""
     analysis = report.analysis
     if analysis.effective_voters is None:
         return []
@@ -103,7 +103,7 @@ def _controls(controls: Mapping[int, ControlResult]) -> list[str]:
 
 
 def limits(report: Report) -> list[str]:
-    """What nobody may conclude from this run."""
+    """List the conclusions that this run does not allow."""
     lines = [
         f"Tokens: {report.tokens[0]} read, {report.tokens[1]} written, as the endpoint reported them.",
         "The same seed asks the same questions; under batching a model may answer otherwise even at temperature 0.",

@@ -27,7 +27,7 @@ _CHOICES: Final[dict[Which, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One defender's vote, as it came."""
+    """Holds one defender's vote, as it came."""
 
     role: str
     kind: str
@@ -38,7 +38,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """One round, whole."""
+    """Holds one round, whole."""
 
     index: int
     label: str
@@ -87,7 +87,7 @@ def mark_read(store: Store, run: RunRow, indices: Sequence[int]) -> None:
 
 
 def as_text(transcript: Transcript) -> str:
-    """One transcript for the terminal."""
+    """Format one transcript for the terminal."""
     lines = [
         f"#{transcript.index} {transcript.outcome} ({transcript.label}, {transcript.category}/{transcript.family})"
     ]

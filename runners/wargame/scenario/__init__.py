@@ -1,1 +1,1 @@
-"""What is asked: scenarios, their benign twins, and how attacks are kept from giving themselves away."""
+"""Make scenarios and their benign twins, and keep attacks from giving themselves away."""

@@ -1,6 +1,6 @@
-"""An attacker that gives itself away or stands still: leaks of its own task, loops, near-duplicates.
+"""Find an attacker that gives itself away or stands still: leaks of its own task, loops, near-duplicates.
 
-85 % of the attacks of one published run were the attacker repeating what it had been told to do.
+In one published run, 85 % of the attacks were the attacker repeating its instructions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CANARY = re.compile(r"canary-\w+")
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """How much of a text its author was told: the share of its 5-grams, and the longest run of words."""
+    """Measures how much of a text its author was told: the share of its 5-grams, and the longest run of words."""
 
     containment: float
     longest_run: int
@@ -46,7 +46,7 @@ def grams(text: str) -> list[tuple[str, ...]]:
 
 
 def leak(text: str, told: str, allowed: Sequence[str] = ()) -> Leak:
-    """Measure how much of `text` is of what its author was `told`, the `allowed` texts excepted."""
+    """Measure how much of `text` its author was `told`, the `allowed` texts excepted."""
     spoken = grams(text)
     if not spoken:
         return Leak(0.0, 0)
@@ -66,13 +66,13 @@ def similarity(one: str, other: str) -> float:
 
 
 def repeats(turn: str, earlier: Sequence[str]) -> bool:
-    """Whether a turn only says again what the turn before it said."""
+    """Tell if a turn only repeats the turn before it."""
     return bool(earlier) and similarity(turn, earlier[-1]) >= LOOP_SIMILARITY
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """How many texts of one category were new when they came: exactly new, and unlike every earlier one."""
+    """Counts the texts of one category that were new when they came: exactly new, and unlike every earlier one."""
 
     total: int
     distinct: int

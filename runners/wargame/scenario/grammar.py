@@ -1,4 +1,4 @@
-"""The scenario library: what is asked in round i is a function of (seed, i) and of nothing else."""
+"""Choose scenarios: round i is a function of (seed, i) and of nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Split = Literal["train", "calibrate", "evaluate"]
 
 
 class GrammarError(Exception):
-    """The scenario library does not hold what it must; the message names file, family and fix."""
+    """The scenario library lacks a required part; the message names file, family and fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What one round is about: enough to write the scenario, whoever writes it.
+    """Describes one round: enough for any author to write the scenario.
 
     Rounds 2p and 2p+1 are a pair: the same card but for the label, which decides the last turn alone.
     """
@@ -88,7 +88,7 @@ class Card:
 
     @property
     def shares_turns(self) -> bool:
-        """Whether its twin has the same turns but for the last."""
+        """Tell if its twin has the same turns but for the last."""
         return not self.is_replayed
 
 
@@ -100,7 +100,7 @@ class Grammar:
     slots: Mapping[str, tuple[str, ...]]
 
     def card(self, seed: int, index: int, splits: Sequence[Split]) -> Card:
-        """Say what round `index` is about. Raises GrammarError where no family is of these splits."""
+        """Return the card of round `index`. Raises GrammarError if no family is of these splits."""
         pair = index // 2
         rng = Random(_digest_number(seed, pair))
         attack_first = rng.random() < 0.5

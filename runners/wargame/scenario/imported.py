@@ -23,7 +23,7 @@ TEXT_FIELDS: Final = ("turns", "prompt", "text", "goal")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One conversation of a foreign set."""
+    """Holds one conversation of a foreign set."""
 
     place: str
     turns: tuple[str, ...]

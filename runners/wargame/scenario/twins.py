@@ -1,4 +1,4 @@
-"""What makes a benign twin one: about as long as its attack, with the same trigger words."""
+"""Require of a benign twin about the length of its attack, and the same trigger words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORD = re.compile(r"[a-z']+")
 
 
 def difference(attack: str, benign: str, triggers: Iterable[str]) -> str:
-    """Say what besides the attack would tell the two apart; empty if nothing does."""
+    """Name the differences besides the attack that would tell the two apart; empty if there are none."""
     shorter, longer = sorted((len(attack), len(benign)))
     if shorter < (1 - LENGTH_TOLERANCE) * longer:
         return f"attack and twin are {len(attack)} and {len(benign)} characters long"

@@ -19,7 +19,7 @@ LABELS: Final = frozenset({"attack", "benign"})
 
 @dataclass(slots=True)
 class Checked:
-    """What a file holds, and what is wrong with it."""
+    """Holds the rows of a file, and their faults."""
 
     rows: int = 0
     labels: Counter[str] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ def _faults(row: Mapping[str, Any], metadata: Mapping[str, Any], max_tokens: int
 
 
 def _conversation(row: Mapping[str, Any]) -> Iterator[str]:
-    """What TRL's `is_conversational` asks, and that prompt and answers join."""
+    """Yield the conditions of TRL's `is_conversational` that fail, and a prompt and answers that do not join."""
     for key in ("prompt", "chosen", "rejected"):
         messages = row[key]
         if not all(isinstance(m, dict) and m.keys() == {"role", "content"} for m in messages):

@@ -1,7 +1,7 @@
-"""Preference data: what a defender said wrongly, beside what it should have said. DPO, no reinforcement learning.
+"""Make preference data: a defender's wrong verdict beside the correct one. DPO, no reinforcement learning.
 
-A row's rejected reply is always what the model really answered, and a valid verdict: a reply that is none
-would teach form instead of judgement, and goes to a file of its own.
+A row's rejected reply is always the model's real answer, and a valid verdict: an invalid reply would teach form instead
+of judgement, and goes to a file of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VALIDATION_SHARE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One preference."""
+    """Holds one preference."""
 
     messages: tuple[Mapping[str, str], ...]
     chosen: str
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a row must be to get through."""
+    """Sets the conditions for a row."""
 
     per_family: int = DEFAULT_PER_FAMILY
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -74,7 +74,7 @@ class Gates:
 
 @dataclass(slots=True)
 class Export:
-    """What came through, and how much each gate held back."""
+    """Holds the accepted rows, and how many each gate held back."""
 
     train: list[Row] = field(default_factory=list)
     validation: list[Row] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Export:
     held_back: Counter[str] = field(default_factory=Counter)
 
     def manifest(self, run: RunRow, gates: Gates, form: Format) -> dict[str, Any]:
-        """What the files are, for whoever trains on them."""
+        """Describe the files, for the user who trains on them."""
         return {
             "kind": "preference data for DPO",
             "engine": run.engine,
@@ -149,7 +149,7 @@ _COLUMNS: Final = (
 
 
 def _held_back(found: Mapping[str, Any], gates: Gates) -> str:
-    """Why a vote makes no row; empty if it does, `right` if it was no mistake."""
+    """Say why a vote makes no row; empty if it does, `right` if it was no mistake."""
     chosen, rejected = compact(found["taught"]), compact(found["reply"])
     reasons = {
         "format_error": found["kind"] in {VoteKind.INVALID, VoteKind.ERROR},
@@ -214,7 +214,7 @@ def _few_of_each_family(rows: Sequence[Row], most: int, out: Export) -> list[Row
 
 
 def _balanced(rows: Sequence[Row], out: Export) -> list[Row]:
-    """As many misses as false alarms: misses alone would teach to call everything an attack."""
+    """Keep as many misses as false alarms: misses alone would teach to call everything an attack."""
     kinds = [[row for row in rows if row.label == label] for label in ("attack", "benign")]
     most = min(map(len, kinds))
     out.held_back["balance"] += len(rows) - 2 * most
@@ -227,10 +227,7 @@ def _lot(row: Row) -> bytes:
 
 
 def validation_families(labels: Iterable[tuple[str, str]]) -> set[str]:
-    """Of (family, label) pairs: a fifth of the families, more if those have mistakes of one kind only, at most half.
-
-    Their names decide which, so that a family stays on its side from one export to the next.
-    """
+    """Choose the validation families: a fifth, more if those have mistakes of one kind only, at most half."""
     found: dict[str, set[str]] = {}
     for family, label in labels:
         found.setdefault(family, set()).add(label)

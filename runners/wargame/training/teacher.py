@@ -23,7 +23,7 @@ WRONG_LABEL = "wrong_label"
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Who teaches. One who does not see the label is `blind`, and is checked against it all the same."""
+    """Identifies the teacher. One who does not see the label is `blind`, and is checked against it all the same."""
 
     model: str
     endpoint: str = ""
@@ -40,13 +40,13 @@ class Mistake:
     turns: tuple[str, ...]
 
     def messages(self, *, sees_label: bool) -> list[ChatMessage]:
-        """What the teacher is asked."""
+        """Return the teacher's prompt."""
         truth = {"label": self.label, "category": self.category} if sees_label else None
         return teacher_messages(self.turns, truth)
 
 
 def mistakes(store: Store, run: RunRow, teacher: Teacher) -> list[Mistake]:
-    """Every miss and false alarm that this teacher has not answered yet."""
+    """Return every miss and false alarm that this teacher has not answered yet."""
     rows = store.rows(
         "SELECT idx, label, category FROM round r WHERE run_id = ? AND outcome IN ('miss', 'false_alarm') AND NOT"
         " EXISTS (SELECT 1 FROM lesson l WHERE l.run_id = r.run_id AND l.idx = r.idx AND l.teacher = ?"
@@ -57,7 +57,7 @@ def mistakes(store: Store, run: RunRow, teacher: Teacher) -> list[Mistake]:
 
 
 async def teach(store: Store, run: RunRow, teacher: Teacher, asker: Asker, limits: Limits) -> Counter[str]:
-    """Ask about every mistake, all at once as far as the endpoint can take it; says what became of them."""
+    """Ask about every mistake, as many at once as the endpoint can take; return the counts of the outcomes."""
     counted: Counter[str] = Counter()
 
     async def learn(mistake: Mistake) -> None:
@@ -76,7 +76,7 @@ async def teach(store: Store, run: RunRow, teacher: Teacher, asker: Asker, limit
 
 
 def _chunks(found: Sequence[Mistake], size: int = 64) -> list[Sequence[Mistake]]:
-    """So many at once that an endpoint is busy, so few that none waits its whole time for a place."""
+    """Split the mistakes so that an endpoint is busy and no question waits its whole time for a place."""
     return [found[start : start + size] for start in range(0, len(found), size)]
 
 
