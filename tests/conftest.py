@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import allowed_skips
 import pytest
+import scratch
 from hypothesis import settings
 from installed import Installation, installation
 from virtual_time import VirtualTime, VirtualTimeLoop
@@ -12,6 +13,7 @@ from virtual_time import VirtualTime, VirtualTimeLoop
 # Nothing is asserted of how long anything takes: two cores are shared with whatever else runs.
 settings.register_profile("epad", deadline=None)
 settings.load_profile("epad")
+scratch.use()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -58,12 +58,13 @@ _ERRORS: dict[int, type[ClientError]] = {403: RefusedError, 404: UnknownNameErro
 class ControlClient:
     """Asks one daemon, with a new connection for each request."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, read_seconds: float = READ_SECONDS) -> None:
         self._path = path
+        self._read_seconds = read_seconds
 
     def get(self, target: str, query: Mapping[str, str] | None = None) -> Any:
         """Read something. Raises ClientError."""
-        return self._answer("GET", target + query_text(query or {}), b"", READ_SECONDS)
+        return self._answer("GET", target + query_text(query or {}), b"", self._read_seconds)
 
     def order(self, target: str, reason: str, **more: Any) -> Any:
         """Give an order, with what it takes beside its reason. Raises ClientError."""

@@ -1,14 +1,13 @@
-"""The OpenAPI document of the control API, made from its route table."""
+"""The OpenAPI document of the control API, made from the rows of the registry."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
+from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 from statemachine.phase import Phase
-
-MAX_REASON_CHARACTERS = 500
 
 _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer"}
@@ -18,28 +17,11 @@ _ANY_OBJECT = {"type": "object", "additionalProperties": True}
 _PHASE = {"type": "string", "enum": [phase.value for phase in Phase]}
 
 
-class Describable(Protocol):
-    """What the document tells of a route."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def summary(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def query(self) -> tuple[str, ...]: ...
-    @property
-    def body(self) -> str: ...
-
-
-def document(routes: Iterable[Describable], version: str) -> dict[str, Any]:
-    """Describe exactly these routes."""
+def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """Describe exactly these operations."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -52,28 +34,28 @@ def document(routes: Iterable[Describable], version: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Describable) -> dict[str, Any]:
-    names = re.findall(r"\{(\w+)\}", route.path)
+def _described(operation: Operation) -> dict[str, Any]:
+    names = re.findall(r"\{(\w+)\}", operation.path)
     parameters = [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names]
-    parameters += [{"name": name, "in": "query", "schema": QUERY[name]} for name in route.query]
+    parameters += [{"name": name, "in": "query", "schema": QUERY[name]} for name in operation.query]
+    kind = "application/x-ndjson" if operation.is_stream else "application/json"
+    method, words = operation.method.lower(), re.sub(r"[^a-z]+", "_", operation.path)
     described: dict[str, Any] = {
-        "summary": route.summary,
-        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z]+', '_', route.path)}".rstrip("_"),
+        "summary": operation.words,
+        "operationId": f"{method}{words}".rstrip("_"),
         "parameters": parameters,
         "responses": {
-            "200": {"description": route.summary, "content": _json(route.answer)},
-            "default": {"description": "Why it was not done.", "content": _json("Error")},
+            "200": {"description": operation.words, "content": _content(operation.answer, kind)},
+            "default": {"description": "Why it was not done.", "content": _content("Error")},
         },
     }
-    if route.method == "POST":
-        described["requestBody"] = {"required": True, "content": _json(route.body)}
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": _content(operation.body)}
     return described
 
 
-def _json(schema: str) -> dict[str, Any]:
-    if schema in _STREAMS:
-        return {"application/x-ndjson": {"schema": {"$ref": f"#/components/schemas/{_STREAMS[schema]}"}}}
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+def _content(schema: str, kind: str = "application/json") -> dict[str, Any]:
+    return {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -102,8 +84,6 @@ def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
 
 _SENTENCE = {"$ref": "#/components/schemas/Sentence"}
 
-_STREAMS = {"EventLines": "Event", "LogLines": "LogLine"}
-
 QUERY = {
     "since": {
         "type": "integer",
@@ -122,7 +102,7 @@ QUERY = {
 }
 
 SCHEMAS: dict[str, Any] = {
-    "Order": _order(),
+    "OrderBody": _order(),
     "BudgetOrder": _order(
         limits={"type": "object", "additionalProperties": {"type": ["number", "null"]}, "minProperties": 1}
     ),
@@ -191,7 +171,7 @@ SCHEMAS: dict[str, Any] = {
         ),
         trouble=_TEXT,
     ),
-    "Phase": _object(
+    "PhaseAnswer": _object(
         phase=_TEXT,
         since=_TEXT,
         sentence=_TEXT,

@@ -13,7 +13,8 @@ from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import usage as ctl_usage
-from epad.epactl.parser import Commands, Formatter, Parser, add_rehearsal
+from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_rehearsal
+from epad.operations.registry import Operation
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -36,6 +37,29 @@ environment:
 other words: status: ps, ls, list; explain: describe; logs: log; where there is a list: ls
 """
 
+GROUPS = {
+    "ledger": "The turn ledger.",
+    "key": "The gateway keys.",
+    "lifeboat": "The last resort.",
+    "checkpoint": "Checkpoints.",
+    "datastore": "Stores that other programs write.",
+}
+"""Commands that are only the first word of others."""
+
+RUN = {
+    Operation.UPGRADE: upgrade.upgrade,
+    Operation.SET_BUDGET: ctl_budget.change,
+    Operation.LIFEBOAT: orders.lifeboat_enter,
+    Operation.RELAUNCH: ctl_lifeboat.relaunch,
+}
+"""The orders that are more than a request."""
+
+OTHER_WORDS = {Operation.RELEASE: "start"}
+"""Orders that have a second word, under which people look for them."""
+
+REASONS = {Operation.RELOAD: "asked for"}
+"""The orders that need no reason of a person's."""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
@@ -51,18 +75,9 @@ def make_parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
-    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_subsystems, _add_daemon, _add_keys):
+    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage, _add_operations):
         add(commands)
-    for add in (
-        _add_budgets,
-        _add_usage,
-        _add_lifeboat,
-        _add_checkpoints,
-        _add_datastores,
-        _add_simulation,
-        _add_machine,
-        _add_shells,
-    ):
+    for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
         add(commands)
     return parser
 
@@ -87,7 +102,7 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 
 def _add_looks(commands: Commands) -> None:
     """How it is now."""
-    status = commands.add("status", daemon.status, "The phase, the subsystems, what is wrong.")
+    status = commands.ask(Operation.STATUS_READ, daemon.status)
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
     status.add_argument("--watch", action="store_true", help="again and again, until q is pressed")
@@ -108,7 +123,7 @@ def _add_looks(commands: Commands) -> None:
 
 def _add_reasons(commands: Commands) -> None:
     """Why it is so."""
-    phase = commands.add("phase", daemon.phase, "The phase and how it came about.")
+    phase = commands.ask(Operation.PHASE_READ, daemon.phase)
     how = phase.add_mutually_exclusive_group()
     how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     how.add_argument(
@@ -119,7 +134,7 @@ def _add_reasons(commands: Commands) -> None:
     )
     phase.add_argument("--reason", metavar="TEXT", type=arguments.reason, help="why --force; it is recorded")
     add_rehearsal(phase)
-    explain = commands.add("explain", daemon.explain, "Why: from finding to result.")
+    explain = commands.ask(Operation.EXPLAIN_READ, daemon.explain)
     explain.add_argument(
         "subject",
         metavar="SUBJECT",
@@ -130,12 +145,12 @@ def _add_reasons(commands: Commands) -> None:
     explain.add_argument(
         "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
     )
-    commands.add("recovery", ctl_lifeboat.recovery, "What a recovery does, did, and leaves to you.")
+    commands.ask(Operation.RECOVERY_READ, ctl_lifeboat.recovery)
 
 
 def _add_texts(commands: Commands) -> None:
     """What was said."""
-    events = commands.add("events", daemon.events, "What happened.")
+    events = commands.ask(Operation.EVENTS_READ, daemon.events)
     events.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
     )
@@ -154,8 +169,8 @@ def _add_texts(commands: Commands) -> None:
         default=20,
         help="the newest N (20), without --since",
     )
-    logs = commands.add("logs", daemon.logs, "What a subsystem has printed.")
-    logs.add_argument("name", metavar="NAME", type=arguments.name, help="the subsystem")
+    logs = commands.ask(Operation.LOGS_READ, daemon.logs)
+    add_name(logs, Operation.LOGS_READ)
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
     logs.add_argument(
         "-n",
@@ -173,7 +188,7 @@ def _add_texts(commands: Commands) -> None:
 
 
 def _add_ledger(commands: Commands) -> None:
-    ledger = commands.group("ledger", "The turn ledger.")
+    ledger = commands.group("ledger", GROUPS["ledger"])
     verify = ledger.add("verify", ctl_ledger.verify, "Check every record against signed heads.")
     how = verify.add_mutually_exclusive_group()
     how.add_argument(
@@ -191,7 +206,6 @@ def _add_ledger(commands: Commands) -> None:
     head = ledger.add("head", ctl_ledger.head, "The newest signed head.")
     prove = ledger.add("prove", ctl_ledger.prove, "A proof that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
-    ledger.order("accept-loss", orders.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, size, head, prove)
 
 
@@ -209,76 +223,72 @@ def _add_usage(commands: Commands) -> None:
     _add_state(usage)
 
 
-def _add_subsystems(commands: Commands) -> None:
-    """Orders about one subsystem."""
-    commands.order_about("quarantine", orders.quarantine, "Hold a subsystem.")
-    commands.order_about("release", orders.release, "Let a subsystem go.")
-    commands.order_about("pause", orders.pause, "Let a subsystem rest; nothing is wrong.")
-    commands.order_about("resume", orders.resume, "End a rest.")
-    commands.order_about("restart", orders.restart, "Stop a subsystem and start it anew.")
-    commands.order_about("stop", orders.stop, "Stop a subsystem, and keep it stopped.")
-    commands.order_about("start", orders.release, "Let a stopped subsystem run: as release.")
+def _add_operations(commands: Commands) -> None:
+    """Every operation that has a command and none yet: the orders, and what has only just come to the registry."""
+    for operation in Operation:
+        *group, name = operation.command.split() or [""]
+        if operation in commands.operations or not name or name.startswith("--"):
+            continue
+        level = commands.group(group[0], GROUPS.get(group[0], operation.words)) if group else commands
+        if operation.is_order:
+            run = RUN.get(operation) or orders.order_of(operation)
+            _add_more(operation, level.order(operation, run, reason=REASONS.get(operation, "")))
+            if other := OTHER_WORDS.get(operation):
+                level.order(operation, run, other, f"{operation.words} The same as {name}.")
+        else:
+            add_name(level.ask(operation, orders.question_of(operation)), operation)
 
 
-def _add_daemon(commands: Commands) -> None:
-    """Orders about the daemon as a whole."""
-    commands.order("upgrade", upgrade.upgrade, "Become what is installed now; subsystems run on.")
-    reload = commands.add("reload", orders.reload, "Read the configuration again.")
-    reload.add_argument(
-        "--reason", metavar="TEXT", type=arguments.reason, default="asked for", help="why; it is recorded"
-    )
-    add_rehearsal(reload)
+def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
+    """What an order takes beside its name and its reason."""
+    match operation:
+        case Operation.LIFEBOAT:
+            parser.add_argument("--yes", action="store_true", help="do not ask")
+        case Operation.RELAUNCH:
+            parser.add_argument(
+                "--from",
+                dest="source",
+                metavar="BUNDLE",
+                help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
+            )
+            _add_state(parser)
+        case Operation.SET_BUDGET:
+            parser.add_argument(
+                "limits",
+                metavar="LIMIT=VALUE",
+                nargs="+",
+                help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
+                "LIMIT=configured leaves it to the configuration again",
+            )
 
 
 def _add_keys(commands: Commands) -> None:
-    key = commands.group("key", "The gateway keys.")
+    key = commands.group("key", GROUPS["key"])
     _add_state(key.add("list", keys.show_list, "Which there are; never a key itself."))
-    key.order_about("rotate", orders.key_rotate, "Give a subsystem a new key.")
-    key.order_about("revoke", orders.key_revoke, "Take a subsystem's keys away.")
 
 
 def _add_budgets(commands: Commands) -> None:
-    budget = commands.add("budget", ctl_budget.show, "What may be spent, is spent, and is left; who set it.")
-    below = commands.below(budget)
+    budget = commands.ask(Operation.BUDGETS_READ, ctl_budget.show)
+    below = commands.below("budget", budget)
     shown = below.add("show", ctl_budget.show, "All limits, or those of one; `budget NAME` is the same.")
     shown.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
     )
     budget.otherwise = "show"
-    change = below.order_about(
-        "set", ctl_budget.change, "Change limits while all goes on.", "subsystem, group:NAME, or all"
-    )
-    change.add_argument(
-        "limits",
-        metavar="LIMIT=VALUE",
-        nargs="+",
-        help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
-        "LIMIT=configured leaves it to the configuration again",
-    )
 
 
 def _add_lifeboat(commands: Commands) -> None:
-    lifeboat = commands.group("lifeboat", "The last resort.")
-    enter = lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
-    enter.add_argument("--yes", action="store_true", help="do not ask")
-    relaunch = lifeboat.order("relaunch", ctl_lifeboat.relaunch, "Start everything again.")
-    relaunch.add_argument(
-        "--from",
-        dest="source",
-        metavar="BUNDLE",
-        help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
-    )
+    lifeboat = commands.group("lifeboat", GROUPS["lifeboat"])
     listing = lifeboat.add("list", ctl_lifeboat.list_boats, "What was saved: bundles and first tier.")
     inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "What is in one of them.")
     inspect.add_argument(
         "source", metavar="BUNDLE", type=arguments.name, help="a bundle's name or path, or `first-tier`"
     )
-    _add_state(relaunch, listing, inspect)
+    _add_state(listing, inspect)
 
 
 def _add_checkpoints(commands: Commands) -> None:
-    checkpoint = commands.group("checkpoint", "Checkpoints.")
-    checkpoint.order("create", orders.checkpoint_create, "Make one now.")
+    checkpoint = commands.group("checkpoint", GROUPS["checkpoint"])
     show = checkpoint.add("list", ctl_checkpoint.show_list, "What there is, the newest first.")
     verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read one back, to the last byte.")
     restore = checkpoint.add(
@@ -293,11 +303,6 @@ def _add_checkpoints(commands: Commands) -> None:
     restore.add_argument("--outside", action="store_true", help="what came from elsewhere than the state too")
     restore.add_argument("--yes", action="store_true", help="do not ask")
     _add_state(show, verify, restore)
-
-
-def _add_datastores(commands: Commands) -> None:
-    datastore = commands.group("datastore", "Stores that other programs write.")
-    datastore.order_about("accept", orders.datastore_accept, "Take one as it is for sound.", "datastore")
 
 
 def _add_simulation(commands: Commands) -> None:
@@ -340,7 +345,7 @@ def _add_machine(commands: Commands) -> None:
 
 def _add_shells(commands: Commands) -> None:
     completion = commands.add(
-        "completion", shell.completion_command(make_parser), "What a shell offers at Tab."
+        "completion", shell.completion, "Print the script by which a shell completes epactl's words at Tab."
     )
     completion.add_argument("shell", choices=shell.SHELLS, help="the shell")
     helped = commands.add("help", about.help_command(make_parser), "How a command is used.")

@@ -23,7 +23,10 @@ from epad.epactl.call import (
     UsageError,
 )
 from epad.epactl.command_line import make_parser
+from epad.epactl.commands import shell
 from epad.epactl.terminal import Terminal
+
+COMPLETE = "__complete"  # what the scripts of `epactl completion` ask with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +35,11 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == [COMPLETE]:
+        return shell.complete(make_parser(), words[1:], os.environ)
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = make_parser().parse_args(words)
     except SystemExit as stop:
         return int(stop.code or 0)
     terminal = Terminal(os.environ, arguments.output)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LADDER = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
 BAR_CELLS = 20
+NARROW_COLUMNS = 80  # the table and its bars need as many
 WARN_RATIO = 0.8
 _STATES = {"running": "green", "failed": "red", "hung": "red", "quarantined": "yellow", "throttled": "yellow"}
 
@@ -26,19 +27,64 @@ def screen(
 ) -> list[str]:
     """At most `size` (columns, rows) of it; what does not fit is left out from below, and said so."""
     columns, rows = size
-    lines = [_ladder(status, style), *_folded(_sentence(status), columns)]
-    lines += [_cut(line, columns) for line in anomaly_lines(status["anomalies"])]
-    lines += ["", _cut(_heads(), columns)]
-    lines += [_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]]
-    lines += _shared(status, columns, style)
-    lines += [_gpu(gpu, columns, style) for gpu in status["gpus"]]
-    foot = "q or Ctrl-C ends it"
+    make = _narrow if columns < NARROW_COLUMNS else _wide
+    lines = make(status, columns, style)
     room = rows - len(lines) - 3
     if room > 0:
         lines += ["", *(_cut(_event(event), columns) for event in events[-room:])]
     hidden = max(0, len(lines) - (rows - 1))
     lines = lines[: rows - 1]
-    return [*lines, style.paint(f"{foot}; {hidden} lines do not fit" if hidden else foot, "dim")]
+    return [
+        *lines,
+        style.paint(f"q ends it; {hidden} lines do not fit" if hidden else "q or Ctrl-C ends it", "dim"),
+    ]
+
+
+def _wide(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+    """Lay out one line for each thing."""
+    return [
+        _ladder(status, style),
+        *_folded(_sentence(status), columns),
+        *(_cut(line, columns) for line in anomaly_lines(status["anomalies"])),
+        "",
+        _cut(_heads(), columns),
+        *(_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]),
+        *_shared(status, columns, style),
+        *(_gpu(gpu, columns, style) for gpu in status["gpus"]),
+    ]
+
+
+def _narrow(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+    """Lay out each thing over as many lines as it takes: a terminal of 40 columns has no room for a table."""
+    phase = str(status["phase"])
+    lines = [style.paint(f"[{phase}]", _colour(phase)), *_folded(_sentence(status), columns)]
+    for line in anomaly_lines(status["anomalies"]):
+        lines += _folded(line.strip(), columns, indent="  ")
+    lines.append("")
+    for subsystem in status["subsystems"]:
+        lines += _narrow_subsystem(subsystem, columns, style)
+    shared = [
+        *_shared(status, NARROW_COLUMNS, PLAIN),
+        *(_gpu(gpu, NARROW_COLUMNS, PLAIN) for gpu in status["gpus"]),
+    ]
+    for line in shared:
+        lines += _folded(line, columns, indent="  ")
+    return lines
+
+
+def _narrow_subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> list[str]:
+    tokens = subsystem["tokens"].get("input", 0) + subsystem["tokens"].get("output", 0)
+    memory, held = subsystem.get("memory_bytes"), hold(subsystem["hold"])
+    _, budget = fullest(subsystem["budget"])
+    state = str(subsystem["state"])
+    facts = [f"for {duration(subsystem['state_seconds'])}", f"{limits.count(tokens)} tokens"]
+    facts += [] if memory is None else [f"{footprint.size(memory)}, CPU {footprint.cpu(subsystem)}"]
+    facts += [text for text in (budget, "" if held == "-" else held) if text]
+    head = _folded(f"{clean(subsystem['name'])} {clean(state)}", columns)
+    return [
+        *(style.paint(line, _STATES.get(state, "")) for line in head),
+        *_folded("  " + ", ".join(facts), columns, "  "),
+    ]
 
 
 def _ladder(status: dict[str, Any], style: Style) -> str:
@@ -46,25 +92,34 @@ def _ladder(status: dict[str, Any], style: Style) -> str:
     steps = []
     for phase in LADDER:
         here = status["phase"] == phase
-        colour = "green" if phase == "NORMAL" else "red" if phase == "LIFEBOAT" else "yellow"
-        steps.append(style.paint(f"[{phase}]", colour) if here else style.paint(phase.lower(), "dim"))
+        steps.append(style.paint(f"[{phase}]", _colour(phase)) if here else style.paint(phase.lower(), "dim"))
     return " > ".join(steps)
+
+
+def _colour(phase: str) -> str:
+    return "green" if phase == "NORMAL" else "red" if phase == "LIFEBOAT" else "yellow"
 
 
 def _sentence(status: dict[str, Any]) -> str:
     return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
 
 
-def _folded(text: str, columns: int) -> list[str]:
-    """Text over as many lines as it takes, so that its end, which says what to do, is not cut off."""
-    lines, line = [], ""
+def _folded(text: str, columns: int, indent: str = "") -> list[str]:
+    """Fold text over as many lines as it takes, so that its end, which says what to do, is not cut off.
+
+    A word longer than a line is broken; lines after the first begin with `indent`.
+    """
+    lines, line = [], text[: len(text) - len(text.lstrip())]
     for word in text.split():
-        if line and len(line) + 1 + len(word) > columns:
+        joined = f"{line} {word}" if line.strip() else f"{line}{word}"
+        if len(joined) > columns and line.strip():
             lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return [_cut(one, columns) for one in (*lines, line)]
+            joined = indent + word
+        while len(joined) > columns:
+            lines.append(joined[:columns])
+            joined = indent + joined[columns:]
+        line = joined
+    return [*lines, line]
 
 
 def _heads() -> str:

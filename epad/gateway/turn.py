@@ -17,12 +17,12 @@ from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.health import State
 from epad.gateway.money import FREE
-from epad.gateway.opening import ended, succeeded
+from epad.gateway.opening import is_under_way
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
-from epad.gateway.tally import Durations, Tally
+from epad.gateway.tally import Tally
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, UsageSource
@@ -162,11 +162,8 @@ class Turns:
         metrics.begins(metrics.turns, Outcome)
         metrics.upstream_states = tuple(State)
         self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
-        self._seconds = Durations(metrics.turn_seconds.labels)
-        self._added_seconds = Durations(lambda: metrics.gateway_seconds)
-        metrics.gathers(
-            *(each.add_up for each in (self._tokens, self._ended, self._seconds, self._added_seconds))
-        )
+        metrics.gathers(self._tokens.add_up, self._ended.add_up)
+        self._seconds, self._added_seconds = metrics.turn_seconds, metrics.gateway_seconds
 
     def wish(self, arrival: Arrival) -> Wish:
         """What a request would like to have."""
@@ -221,14 +218,13 @@ class Turns:
             reserved_microusd=turn.reservation.microusd,
             path=arrival.endpoint.path,
         )
-        # A future where there is one, since a task of its own costs more.
-        turn.opening = (
-            asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
-            if turn.reservation.microusd
-            else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
-        )
         try:
-            await ended(turn.opening)
+            if turn.reservation.microusd:
+                turn.opening = asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
+                await asyncio.shield(turn.opening)
+            else:
+                turn.opening = self._parts.ledger.open_turn(entry)
+                await turn.opening
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -361,12 +357,12 @@ class Turns:
         """
         entry, reserved_microusd = _entry(turn, charge), turn.reservation.microusd
         closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not succeeded(opening):
+        if reserved_microusd or not is_under_way(opening):
             closing = asyncio.create_task(
                 self._close_priced(opening, entry, reserved_microusd, charge.microusd)
             )
         else:
-            closing = asyncio.ensure_future(self._parts.ledger.close_turn(entry, lazily=True))
+            closing = self._parts.ledger.close_turn(entry, lazily=True)
         self._closing.add(closing)
         closing.add_done_callback(partial(self._closed, entry))
 

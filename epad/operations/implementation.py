@@ -15,11 +15,12 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.datastore.datastores import Datastores
-from epad.gate.permissions import ORDERS, Operation, Tier
+from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.gateway.errors import IdentityError
 from epad.incidents.report import IncidentReport
 from epad.ledger.errors import LedgerError
+from epad.operations.answers import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.protocol import (
@@ -30,6 +31,7 @@ from epad.operations.protocol import (
     UnknownIdError,
     UnknownSubsystemError,
 )
+from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError
 from epad.operations.status import StatusBoard
 from epad.response.preservation import NewestCheckpoint
@@ -108,16 +110,22 @@ class Orders:
     async def recovery(self) -> dict[str, Any]:
         return await self.board.recovery()
 
+    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> dict[str, Any]:
+        """Call the method of the operation's name, with what it is about and what its body has beside the reason."""
+        more = [getattr(body, field) for field in body.__struct_fields__ if field != "reason"]
+        carry_out: Callable[..., Awaitable[dict[str, Any]]] = getattr(self, operation)
+        return await carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)
+
     async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
-        self._note("quarantine", name, reason, by)
+        self._note(Operation.QUARANTINE, name, reason, by)
         return await self._hold(name, reason, by, None)
 
     async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
         if any(a.key == (OPERATOR, name) for a in self.decider.assessor.active):
             raise ConflictError(f"{name} is held by a person already; `epactl release {name}` first")
-        self._note("stop", name, reason, by)
+        self._note(Operation.STOP, name, reason, by)
         return await self._hold(name, reason, by, Rung.STOP)
 
     async def _hold(self, name: str, reason: str, by: str, rung: Rung | None) -> dict[str, Any]:
@@ -140,7 +148,7 @@ class Orders:
             raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
         if why := self.controller.stands_by:
             raise ConflictError(f"{name} is not restarted: {why}")
-        self._note("restart", name, reason, by)
+        self._note(Operation.RESTART, name, reason, by)
         self.decider.begin_afresh(name)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
@@ -149,7 +157,7 @@ class Orders:
         self._check(name)
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
-        self._note("release", name, reason, by)
+        self._note(Operation.RELEASE, name, reason, by)
         before = self.decider.reasons_to_hold().get(name, [])
         ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
         return self._released(name, before, self._answer(name, ended))
@@ -174,7 +182,7 @@ class Orders:
         self._check(name)
         if name in self.decider.paused:
             raise ConflictError(f"{name} is paused already; `epactl resume {name}` ends that")
-        self._note("pause", name, reason, by)
+        self._note(Operation.PAUSE, name, reason, by)
         return self._answer(
             name, await self._wait(self.controller.order(Paused(name, f"paused by {by}: {reason}")))
         )
@@ -183,11 +191,11 @@ class Orders:
         self._check(name)
         if name not in self.decider.paused:
             raise ConflictError(f"{name} is not paused; `epactl release {name}` ends a quarantine")
-        self._note("resume", name, reason, by)
+        self._note(Operation.RESUME, name, reason, by)
         return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
 
     async def reload(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("reload", HOST, reason, by)
+        self._note(Operation.RELOAD, HOST, reason, by)
         applying = asyncio.ensure_future(self.apply_configuration())
         await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
         if not applying.done():
@@ -226,12 +234,12 @@ class Orders:
 
     async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
-        self._note("rotate_key", name, reason, by)
+        self._note(Operation.ROTATE_KEY, name, reason, by)
         return await self._change_key(name, self.keys.rotate(name))
 
     async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
         self._check(name)
-        self._note("revoke_key", name, reason, by)
+        self._note(Operation.REVOKE_KEY, name, reason, by)
         return await self._change_key(name, self.keys.revoke(name))
 
     async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> dict[str, Any]:
@@ -241,10 +249,10 @@ class Orders:
             result, failed = str(error), True
         return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
 
-    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+    async def force_phase(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
         if why := self.decider.refusal(phase):
             raise ConflictError(f"{phase} cannot be forced: {why}")
-        self._note("force_phase", HOST, f"{phase}: {reason}", by)
+        self._note(Operation.FORCE_PHASE, HOST, f"{phase}: {reason}", by)
         source = self.decider.phase
         await self._wait(self.controller.order(Forced(phase, f"forced by {by}: {reason}")))
         # Between the question and the turn of the control loop something else may have happened.
@@ -255,19 +263,19 @@ class Orders:
     async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
-        self._note("lifeboat", HOST, reason, by)
+        self._note(Operation.LIFEBOAT, HOST, reason, by)
         await self._wait(self.controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
         return {"phase": self.decider.phase, "results": ["ordered; `epactl phase` follows it"]}
 
     async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
         if self.decider.phase is not Phase.LIFEBOAT:
             raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self.decider.phase}")
-        self._note("relaunch", HOST, reason, by)
+        self._note(Operation.RELAUNCH, HOST, reason, by)
         ended = await self._wait(self.controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
         return self._answer(HOST, ended)
 
     async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("checkpoint", HOST, reason, by)
+        self._note(Operation.CHECKPOINT, HOST, reason, by)
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
         ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
         answer, made = self._answer(HOST, ended), self.newest_checkpoint()
@@ -276,13 +284,13 @@ class Orders:
         return {**answer, "failed": not made.ok, "results": [made.sentence]}
 
     async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("upgrade", HOST, reason, by)
+        self._note(Operation.UPGRADE, HOST, reason, by)
         self.begin_again()
         results = ["the daemon begins again as what is installed now; what it supervises runs on"]
         return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
     async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("accept_loss", HOST, reason, by)
+        self._note(Operation.ACCEPT_LOSS, HOST, reason, by)
         try:
             given_up = await self.give_up_records(f"{reason} ({by})")
         except (DatabaseError, LedgerError) as error:
@@ -295,13 +303,13 @@ class Orders:
     async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
         if name not in self.datastores.names:
             raise UnknownDatastoreError(name, self.datastores.names)
-        self._note("accept_datastore", name, reason, by)
+        self._note(Operation.ACCEPT_DATASTORE, name, reason, by)
         self.datastores.accept(name)
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
         return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
 
-    def budgets(self) -> list[dict[str, Any]]:
-        return self.budget_orders.show()
+    def budgets(self) -> dict[str, Any]:
+        return {"budgets": self.budget_orders.show()}
 
     async def set_budget(
         self, scope: str, values: Mapping[str, float | None], reason: str, by: str
@@ -315,13 +323,13 @@ class Orders:
         except (ChangeRefusedError, DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
         self.event_log.emit(
-            EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results
+            EventKind.ORDER_GIVEN, scope, order=Operation.SET_BUDGET, reason=reason, by=by, results=results
         )
         return {"subsystem": scope, "phase": self.decider.phase, "failed": failed, "results": results}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.
-        if operation in ORDERS or not allowed:
+        if operation.is_order or not allowed:
             self.event_log.emit(
                 EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
             )
@@ -337,7 +345,7 @@ class Orders:
         if name not in self._names():
             raise UnknownSubsystemError(name, self._names())
 
-    def _note(self, order: str, target: str, reason: str, by: str) -> None:
+    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
         self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
 
     async def _wait(self, ordered: Any) -> list[OperationEnded] | None:

@@ -47,7 +47,7 @@ def _parse(text: str) -> Setting:
         raise SettingError(
             f"{text!r}: give it as table.key=value, as in probes.token_burn.identical_prompts=4"
         )
-    if not _can_be_tried(path):
+    if not can_be_tried(path):
         raise SettingError(
             f"{key.strip()}: a recording does not hold what this measures; it can answer for "
             "hysteresis, policy, containment, probes.token_burn, probes.cascade.blast_ratio and budgets in tokens "
@@ -67,7 +67,8 @@ def _amount(text: str) -> int | float | str:
         return text
 
 
-def _can_be_tried(path: tuple[str, ...]) -> bool:
+def can_be_tried(path: tuple[str, ...]) -> bool:
+    """Tell if a recording can answer for the setting at this path."""
     key = ".".join(path)
     if path[0] in {"subsystems", "groups"} and path[2:3] != ("budget",):
         return False

@@ -17,14 +17,31 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from epad.supervisor.regular_file import open_regular, require_one_name
 
-if TYPE_CHECKING:  # the pump is a process of its own and small: it loads neither msgspec nor structlog
+# The pump is a process of its own and small: it loads neither msgspec nor structlog, and neither typing (0.7 MiB)
+# nor dataclasses (1.7 MiB).
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Protocol
+
+    class Limits(Protocol):
+        """How much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
+
+        @property
+        def max_bytes(self) -> int: ...
+
+        @property
+        def keep(self) -> int: ...
+
+    class Told(Protocol):
+        """Whoever is told of lost output: a logger."""
+
+        def warning(self, event: str, **fields: Any) -> Any: ...
+
 
 TEND_SECONDS = 2.0
 # Room ahead of each file: at 100 lines of 100 bytes a second, 50 rounds of tending.
@@ -44,38 +61,22 @@ MARK = struct.Struct("<dQ")
 """When, in seconds of UTC, the file had how many bytes; one after the other in the file's index."""
 
 
-class Limits(Protocol):
-    """How much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
-
-    @property
-    def max_bytes(self) -> int: ...
-
-    @property
-    def keep(self) -> int: ...
-
-
-class Told(Protocol):
-    """Whoever is told of lost output: a logger."""
-
-    def warning(self, event: str, **fields: Any) -> Any: ...
-
-
-@dataclass(slots=True)
 class ChildLog:
     """One subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
     `dropped_bytes` counts what was lost before it was kept long enough to be read, `dropped_because` says why the last.
     """
 
-    path: Path
-    config: Limits
-    rotations: int = 0
-    dropped_bytes: int = 0
-    dropped_because: str = ""
-    _file: int = field(default=-1, repr=False)
-    _tended: int = field(default=-1, repr=False)
-    _marked: int = field(default=0, repr=False)
-    _appended: int = field(default=0, repr=False)
+    def __init__(self, path: Path, config: Limits) -> None:
+        self.path = path
+        self.config = config
+        self.rotations = 0
+        self.dropped_bytes = 0
+        self.dropped_because = ""
+        self._file = -1
+        self._tended = -1
+        self._marked = 0
+        self._appended = 0
 
     def former(self, number: int) -> Path:
         """Return the path of the former file of this number; 1 is the newest."""
@@ -265,9 +266,10 @@ class ChildLog:
                 index(former).unlink(missing_ok=True)
                 if file < 0 or self._reserve(file):
                     return
-        if file < 0:
+        size = 0 if file < 0 else os.fstat(file).st_size
+        if not size:  # it holds nothing that could make way
             return
-        self._drop(os.fstat(file).st_size, _NO_ROOM)
+        self._drop(size, _NO_ROOM)
         self._truncate(file)
         self._reserve(file)
 

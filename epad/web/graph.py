@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from epad.web.html import Html, tag
+from epad.web.html import Html, join, tag
 
 BOX_WIDTH, BOX_HEIGHT = 168, 44
 GAP_X, GAP_Y, MARGIN = 56, 16, 4
@@ -81,7 +81,14 @@ def dependency_graph(subsystems: Sequence[dict[str, Any]], victims: Collection[s
         height=height,
         role="group",
     )
-    return tag("div", svg, class_="graph", tabindex=0, role="group", aria_label="dependencies")
+    picture = tag("div", svg, class_="graph", tabindex=0, role="group", aria_label="dependencies")
+    return join(picture, _list(depends_on))
+
+
+def _list(depends_on: Mapping[str, Sequence[str]]) -> Html:
+    """Say the same as a list, which the style shows in place of a picture that is wider than a phone."""
+    lines = (f"{name} depends on {', '.join(others)}" for name, others in depends_on.items() if others)
+    return tag("ul", (tag("li", line) for line in lines), class_="dependencies")
 
 
 def _box(subsystem: dict[str, Any], place: Place, *, victim: bool) -> Html:
@@ -89,6 +96,7 @@ def _box(subsystem: dict[str, Any], place: Place, *, victim: bool) -> Html:
     shown = name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
     return tag(
         "a",
+        tag("title", name) if shown != name else None,
         tag("rect", x=place.x, y=place.y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=4),
         tag("text", shown, x=place.x + 12, y=place.y + 19, class_="name"),
         tag("text", f"{state}, victim" if victim else state, x=place.x + 12, y=place.y + 35, class_="state"),

@@ -9,12 +9,16 @@ from urllib.parse import quote
 
 from epad.formatting import amounts as limits
 from epad.formatting.text import duration
+from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 from epad.web.graph import dependency_graph
 from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag
 from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
 from epad.web.vram import gpu_list
+
+PAGE_ORDERS = (Operation.QUARANTINE, Operation.RELEASE)
+"""What can be ordered from the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,11 @@ def _orders(view: Detail) -> Html:
         command = tag("code", f"epactl quarantine {name} --reason …")
         return tag("p", "This page only shows. On the command line: ", command)
     fields = (
-        tag("label", "Reason", tag("input", name="reason", required=True, maxlength=500, autocomplete="off")),
+        tag(
+            "label",
+            "Reason",
+            tag("input", name="reason", required=True, maxlength=MAX_REASON_CHARACTERS, autocomplete="off"),
+        ),
         tag(
             "label",
             "Token, from ",
@@ -180,7 +188,5 @@ def _orders(view: Detail) -> Html:
             tag("input", name="token", type="password", required=True, autocomplete="off"),
         ),
     )
-    buttons = (
-        tag("button", order, name="order", value=order, type="submit") for order in ("quarantine", "release")
-    )
+    buttons = (tag("button", order, name="order", value=order, type="submit") for order in PAGE_ORDERS)
     return tag("form", fields, tag("p", buttons), method="post", action=f"/subsystems/{name}/orders")

@@ -13,13 +13,15 @@ import structlog
 from aiohttp import web
 
 from epad.configuration.schema import WebConfig
-from epad.gate.permissions import Operation, Tier, allow
+from epad.gate.permissions import Tier, allow
 from epad.listeners.aiohttp_site import Site, url
+from epad.operations.answers import OrderBody
 from epad.operations.protocol import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
+from epad.operations.registry import MAX_REASON_CHARACTERS
 from epad.runtime.descriptors import share
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
-from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page
+from epad.web.page import PAGE_ORDERS, Detail, Overview, detail_page, error_page, overview_main, overview_page
 from epad.web.reports import REPORT_POLICY, ReportError, Reports
 from epad.web.token import PageToken, make_token
 
@@ -192,16 +194,15 @@ class WebPage:
         wrong = guard.refuse_token(str(form.get("token", "")), self._token.value)
         if wrong:
             return _error(403, wrong)
-        orders = {"quarantine": Operation.QUARANTINE, "release": Operation.RELEASE}
-        operation, reason = orders.get(str(form.get("order"))), str(form.get("reason", "")).strip()[:500]
+        operation = next((order for order in PAGE_ORDERS if order == form.get("order")), None)
+        reason = str(form.get("reason", "")).strip()[:MAX_REASON_CHARACTERS]
         if operation is None or not reason:
-            return _error(400, "an order is quarantine or release, and gives its reason")
+            return _error(400, f"an order is {' or '.join(PAGE_ORDERS)}, and gives its reason")
         # Who has the token can read the daemon's own files, so the tier is its user's.
         decision = allow(Tier.OPERATOR, operation)
         await self._operations.audit(operation, Tier.OPERATOR, allowed=decision.allowed, peer=self._peer)
-        work = self._operations.quarantine if operation is Operation.QUARANTINE else self._operations.release
         try:
-            result = await work(name, reason, "the status page")
+            result = await self._operations.order(operation, name, OrderBody(reason), "the status page")
         except ConflictError as error:
             return _error(409, str(error))
         except UnknownSubsystemError:

@@ -22,6 +22,7 @@ from fake_operations import gpu, status, subsystem
 
 from epad.epactl import command_line, main, top
 from epad.epactl.commands import shell as ctl_shell
+from epad.epactl.commands import watch
 from epad.epactl.render import Style
 
 ROOT = Path(__file__).parents[2]
@@ -87,11 +88,54 @@ def test_a_screen_is_never_larger_than_the_terminal(size: tuple[int, int]) -> No
     ]
     lines = top.screen(answer, events, size)
     assert len(lines) <= size[1]
+    assert size[0] < 40 or max(map(len, lines)) <= size[0]
     if size[0] >= 80:
-        assert max(map(len, lines)) <= size[0]
         assert "[QUARANTINE]" in lines[0]
         assert "[||||||||||||||||||| ]" in "\n".join(lines)
     assert ("do not fit" in lines[-1]) == (size[1] < 24)
+
+
+def test_forty_columns_fold_and_cut_nothing() -> None:
+    """Names, reasons and budgets stand there in full, over as many lines as they take."""
+    name, reason = (
+        "an-agent-with-a-long-name-" + "x" * 40,
+        "it asked for /v1/chat/completions again and again",
+    )
+    one = subsystem(name, state="quarantined", hold={"rung": "freeze", "reason": "three refusals"})
+    anomaly = {
+        "probe": "token_burn",
+        "subsystem": name,
+        "severity": "critical",
+        "reason": reason,
+        "age_seconds": 1.0,
+    }
+    answer = status(subsystems=[one], gpus=[gpu("0")], anomalies=[anomaly], sentence=f"{reason}: release it")
+    lines = top.screen(answer, [], (40, 60))
+    assert max(map(len, lines)) <= 40
+    told = re.sub(r"\s", "", "".join(lines))
+    for text in (
+        name,
+        "quarantined",
+        f"{reason}: release it",
+        "freeze: three refusals",
+        "1500/6000 per minute",
+    ):
+        assert re.sub(r"\s", "", text) in told, text
+    assert "~" not in told
+
+
+@pytest.mark.parametrize(("rows", "shown", "last"), [(3, 3, "c"), (2, 2, "q ends it; 2 lines do not fit")])
+def test_what_does_not_fit_on_a_screen_is_counted(rows: int, shown: int, last: str) -> None:
+    """As `status --watch` shows it."""
+    lines = watch.fitted(["a", "b", "c"], (40, rows))
+    assert (len(lines), lines[-1]) == (shown, last)
+
+
+def test_a_folded_line_takes_the_rows_it_is_folded_over() -> None:
+    """Colours take none."""
+    assert watch.fitted(["x" * 81, "b", "c"], (40, 4)) == ["x" * 81, "q ends it; 2 lines do not fit"]
+    coloured = Style(colour=True).paint("x" * 40, "red")
+    assert watch.fitted([coloured, "b", "c"], (40, 3)) == [coloured, "b", "c"]
 
 
 def test_a_name_cannot_paint_the_screen() -> None:
@@ -130,35 +174,6 @@ async def test_top_gives_the_terminal_back(door: Door) -> None:
     assert termios.tcgetattr(secondary) == before
     os.close(primary)
     os.close(secondary)
-
-
-def test_every_word_of_the_parser_is_completed() -> None:
-    """Each command and option is in each shell's script."""
-    parser = command_line.make_parser()
-    words = {word for node in ctl_shell.nodes(parser) for word in (*node.words, *node.names)}
-    for shell in ctl_shell.SHELLS:
-        text = ctl_shell.completion(shell, parser)
-        for word in words:
-            bare = word.lstrip("-")
-            assert re.search(rf"(?<![\w]){re.escape(bare)}(?![\w])", text), (shell, word)
-
-
-def test_bash_offers_what_fits() -> None:
-    """Run by bash itself."""
-    script = ctl_shell.completion("bash", command_line.make_parser())
-    ask = 'COMP_WORDS=(epactl ledger ve); COMP_CWORD=2; _epactl; echo "${COMPREPLY[@]}"\n'
-    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["verify"]
-
-
-@pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
-def test_other_shells_can_read_theirs(shell: str, check: str, tmp_path: Path) -> None:
-    """By the shell's own syntax check."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    script = tmp_path / "completion"
-    script.write_text(ctl_shell.completion(shell, command_line.make_parser()))
-    subprocess.run([shell, check, script], check=True)
 
 
 def test_the_manual_tells_of_every_command_and_exit_status() -> None:

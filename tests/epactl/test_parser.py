@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gettext
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -185,29 +184,3 @@ def test_no_file_is_looked_for_to_make_the_command_line(monkeypatch: pytest.Monk
     monkeypatch.setattr(gettext, "find", lambda domain, *_rest, **_more: asked.append(domain))
     command_line.make_parser()
     assert asked == []
-
-
-def offered(typed: str) -> list[str]:
-    script = shell.completion("bash", command_line.make_parser())
-    words = typed.split(" ")
-    ask = f'COMP_WORDS=({" ".join(words)} ""); COMP_CWORD={len(words)}; _epactl; echo "${{COMPREPLY[@]}}"\n'
-    if words[-1]:
-        ask = f'COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _epactl; echo "${{COMPREPLY[@]}}"\n'
-    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
-def test_bash_completes_the_other_words_and_behind_them() -> None:
-    """Behind `help` stand the commands; behind an alias what stands behind its command."""
-    assert set(offered("epactl l")) == {"list", "ls", "log", "logs", "ledger", "lifeboat"}
-    assert offered("epactl ps --ch") == offered("epactl status --ch") == ["--check"]
-    assert offered("epactl help sta") == ["status", "start"]
-    assert "ls" in offered("epactl checkpoint l")
-
-
-def test_fish_offers_no_options_of_status_behind_the_list_of_something_else() -> None:
-    """`list` alone is status; `checkpoint list` is not."""
-    lines = shell.completion("fish", command_line.make_parser()).splitlines()
-    (check,) = [line for line in lines if " -l check " in line]
-    assert "__fish_seen_subcommand_from status ps ls list" in check
-    assert "not __fish_seen_subcommand_from checkpoint key lifeboat" in check

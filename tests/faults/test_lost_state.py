@@ -132,7 +132,7 @@ def past() -> Iterator[Past]:
 def laid(past: Past, target: str, harm: str) -> Iterator[tuple[Scene, State, Path | None]]:
     """That past, in a directory of its own; for `full` the target is on a small disk."""
     with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp")))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="epad-")))
         house, disk = Installation(directory), None
         if harm == FULL:
             house.state, disk = stack.enter_context(small_state(directory, target))

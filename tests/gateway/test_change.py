@@ -29,7 +29,7 @@ WRITER = SubsystemConfig(command=("true",))
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as one:
+    with tempfile.TemporaryDirectory(prefix="epad-") as one:
         yield Path(one)
 
 

@@ -255,7 +255,7 @@ async def test_stopping_ends_streams_properly_and_closes_every_turn(tmp_path: Pa
 async def test_an_upstream_on_a_unix_socket(tmp_path: Path) -> None:
     """Where only epad may reach the model server."""
     async with world(tmp_path) as w:
-        directory = Path(tempfile.mkdtemp(dir="/tmp"))
+        directory = Path(tempfile.mkdtemp())
         runner = web.ServerRunner(web.Server(w.stub.handle, access_log=None))
         await runner.setup()
         await web.UnixSite(runner, str(directory / "s")).start()

@@ -18,7 +18,7 @@ from runners.contract import Contract, keep_alive
 
 @pytest.fixture
 def supervisor() -> Iterator[tuple[socket.socket, str]]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "n.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.bind(path)

@@ -17,7 +17,7 @@ from epad.supervisor.cgroup import NoCgroupError, delegated
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="epad-"))
+    path = Path(tempfile.mkdtemp(prefix="epad-"))
     yield path
     shutil.rmtree(path)
 

@@ -20,6 +20,7 @@ from epad.supervisor.pump import LOCK, open_lock, take_over, try_lock
 
 MAX_BYTES = 65_536
 MOST = MAX_BYTES * 5 // 4
+HOME = Path(__file__).parents[2]
 
 
 def until(true: Callable[[], Any], what: str) -> None:
@@ -315,3 +316,13 @@ def test_what_is_configured_again_is_read_on_after_the_end_of_a_child(pumps: Pum
     until(lambda: "heard last" in pumps.text("other"), "the end of the first is noticed")
     pumps.child("print('of a new child')")
     until(lambda: "of a new child" in pumps.text(), "what is printed next")
+
+
+def test_it_loads_nothing_that_it_does_not_need() -> None:
+    """It stays as long as the children: each of these would be up to 2 MiB more, for as long."""
+    heavy = {"dataclasses", "inspect", "typing", "socket", "structlog", "msgspec", "asyncio", "site"}
+    script = f"import sys, epad.supervisor.pump; print(sorted({heavy} & sys.modules.keys()))"
+    ran = subprocess.run(
+        (sys.executable, "-S", "-c", script), capture_output=True, text=True, check=True, cwd=HOME
+    )
+    assert ran.stdout == "[]\n"

@@ -135,10 +135,10 @@ async def test_an_order_that_is_refused(
 async def test_a_conflict_is_told(site: Site, session: aiohttp.ClientSession) -> None:
     """What does not fit the phase is no fault of the page."""
 
-    async def conflict(*_: str) -> dict[str, object]:
+    async def conflict(*_: object) -> dict[str, object]:
         raise ConflictError("the daemon is in LIFEBOAT")
 
-    site.operations.quarantine = conflict  # type: ignore[method-assign,assignment]
+    site.operations.order = conflict  # type: ignore[method-assign,assignment]
     assert (await order(site, session))[0] == 409
 
 

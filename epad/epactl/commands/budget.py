@@ -7,6 +7,7 @@ from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
 from epad.formatting import amounts as limits
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ _HEADS = ("SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET BY")
 
 def show(call: Call) -> int:
     """`epactl budget [NAME]`. Raises UnknownNameError."""
-    rows, name = call.client.get("/v1/budgets")["budgets"], getattr(call.arguments, "name", None)
+    rows, name = (
+        call.client.get(Operation.BUDGETS_READ.path)["budgets"],
+        getattr(call.arguments, "name", None),
+    )
     if name is not None:
         rows = _of_scope(call, rows, name)
     call.terminal.show(rows, lines(rows, call.terminal.style))
@@ -32,7 +36,9 @@ def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[st
     chosen = [row for row in rows if row["scope"] == name]
     scopes = {row["scope"] for row in rows}
     if not chosen:
-        scopes |= {subsystem["name"] for subsystem in call.client.get("/v1/status")["subsystems"]}
+        scopes |= {
+            subsystem["name"] for subsystem in call.client.get(Operation.STATUS_READ.path)["subsystems"]
+        }
     if name not in scopes:
         from epad.formatting.nearest import fix  # noqa: PLC0415
 
@@ -74,7 +80,9 @@ def change(call: Call) -> int:
     scope, wanted = call.arguments.name, dict(_pair(text) for text in call.arguments.limits)
     if call.arguments.dry_run:
         return _rehearse(call, scope, wanted)
-    answer = call.client.order(f"/v1/budgets/{quote(scope)}", call.arguments.reason, limits=wanted)
+    answer = call.client.order(
+        Operation.SET_BUDGET.target(quote(scope)), call.arguments.reason, limits=wanted
+    )
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer["failed"] else EXIT_OK
 
@@ -83,7 +91,7 @@ def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
     """Say what would be set, or why it would be refused. Raises FailedError, ClientError."""
     from epad.operations.budget_changes import BudgetChangeError, check_limits  # noqa: PLC0415
 
-    rows = call.client.get("/v1/budgets")["budgets"]
+    rows = call.client.get(Operation.BUDGETS_READ.path)["budgets"]
     try:
         check_limits({name: value or 0 for name, value in wanted.items()})
     except BudgetChangeError as error:

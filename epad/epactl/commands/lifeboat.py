@@ -9,6 +9,7 @@ from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, state_of
 from epad.epactl.commands.orders import order
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FIRST_TIER = "first-tier"
 
 def recovery(call: Call) -> int:
     """`epactl recovery`."""
-    answer = call.client.get("/v1/recovery")
+    answer = call.client.get(Operation.RECOVERY_READ.path)
     call.terminal.show(answer, recovery_lines(answer))
     return EXIT_OK
 
@@ -70,7 +71,7 @@ def _plan_lines(plan: list[dict[str, Any]]) -> Iterator[str]:
 def relaunch(call: Call) -> int:
     """`epactl lifeboat relaunch --reason R [--from BUNDLE] [--state DIR]`."""
     if call.arguments.source is None:
-        return order(call, "/v1/relaunch")
+        return order(call, Operation.RELAUNCH)
     if call.arguments.state is None:
         raise UsageError("--from makes a state directory anew: say which with --state DIR")
     import os  # noqa: PLC0415

@@ -6,6 +6,7 @@ from epad.api.client import ClientError, UnknownNameError
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _path(text: str | None) -> Path | None:
 def _daemon(call: Call) -> dict[str, Any]:
     """What answers at the control socket; empty if nothing does."""
     try:
-        status: dict[str, Any] = call.client.get("/v1/status")
+        status: dict[str, Any] = call.client.get(Operation.STATUS_READ.path)
     except ClientError:
         return {}
     return status

@@ -6,51 +6,27 @@ from epad.api.client import quote
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError, unknown_subsystem
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def quarantine(call: Call) -> int:
-    """`epactl quarantine NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/quarantine")
+def order_of(operation: Operation) -> Callable[[Call], int]:
+    """Make the command of an order that needs nothing but its name and its reason."""
+    return lambda call: order(call, operation)
 
 
-def release(call: Call) -> int:
-    """`epactl release NAME [--reason R]`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/release")
+def question_of(operation: Operation) -> Callable[[Call], int]:
+    """Make the command of a question that has none of its own: it shows the answer as it is."""
 
+    def ask(call: Call) -> int:
+        answer = call.client.get(_target(call, operation))
+        call.terminal.show(answer, [clean(f"{name}: {value}") for name, value in answer.items()])
+        return EXIT_OK
 
-def pause(call: Call) -> int:
-    """`epactl pause NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/pause")
-
-
-def resume(call: Call) -> int:
-    """`epactl resume NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/resume")
-
-
-def restart(call: Call) -> int:
-    """`epactl restart NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/restart")
-
-
-def stop(call: Call) -> int:
-    """`epactl stop NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/stop")
-
-
-def reload(call: Call) -> int:
-    """`epactl reload --reason R`."""
-    return order(call, "/v1/reload")
-
-
-def key_rotate(call: Call) -> int:
-    """`epactl key rotate NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/rotate")
-
-
-def key_revoke(call: Call) -> int:
-    """`epactl key revoke NAME --reason R`."""
-    return order(call, f"/v1/subsystems/{quote(call.arguments.name)}/key/revoke")
+    return ask
 
 
 def lifeboat_enter(call: Call) -> int:
@@ -61,40 +37,30 @@ def lifeboat_enter(call: Call) -> int:
         if not call.terminal.confirm("This saves what is critical and stops every subsystem."):
             call.terminal.say("nothing was done")
             return EXIT_FAILED
-    return order(call, "/v1/lifeboat")
+    return order(call, Operation.LIFEBOAT)
 
 
-def checkpoint_create(call: Call) -> int:
-    """`epactl checkpoint create --reason R`."""
-    return order(call, "/v1/checkpoint")
-
-
-def ledger_accept_loss(call: Call) -> int:
-    """`epactl ledger accept-loss --reason R`."""
-    return order(call, "/v1/ledger/accept-loss")
-
-
-def datastore_accept(call: Call) -> int:
-    """`epactl datastore accept NAME --reason R`."""
-    return order(call, f"/v1/datastores/{quote(call.arguments.name)}/accept")
-
-
-def order(call: Call, target: str) -> int:
+def order(call: Call, operation: Operation) -> int:
     """Give an order with the reason on the command line, and show what came of it."""
     if getattr(call.arguments, "dry_run", False):
-        return _rehearse(call, target)
-    answer = call.client.order(target, call.arguments.reason)
+        return _rehearse(call, operation)
+    answer = call.client.order(_target(call, operation), call.arguments.reason)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
 
 
-def _rehearse(call: Call, target: str) -> int:
+def _target(call: Call, operation: Operation) -> str:
+    return operation.target(quote(call.arguments.name) if operation.about else "")
+
+
+def _rehearse(call: Call, operation: Operation) -> int:
     """Say what an order would be about, and give none. Raises UnknownNameError."""
-    name, status = getattr(call.arguments, "name", None), call.client.get("/v1/status")
-    asked = target.removeprefix("/v1/").replace("subsystems/", "")
+    status = call.client.get(Operation.STATUS_READ.path)
+    asked = _target(call, operation).removeprefix("/v1/").replace("subsystems/", "")
     answer = {"order": asked, "dry_run": True, "phase": status["phase"], "reason": call.arguments.reason}
     about = f"the phase is {status['phase']}"
-    if name is not None and target.startswith("/v1/subsystems/"):
+    if operation.about == "subsystem":
+        name = call.arguments.name
         chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
         if not chosen:
             raise unknown_subsystem(name, status)

@@ -1,4 +1,4 @@
-"""Completions and man pages, written from the parser itself: they cannot say anything else than it does."""
+"""`epactl completion`, `epactl man`, and the answer to Tab: written from the parser, so they cannot differ from it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 
 from epad import __version__
 from epad.epactl.call import EXIT_OK, Call
+from epad.epactl.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SHELLS = ("bash", "zsh", "fish")
-HELP = ("help",)
 Words = tuple[str, ...]
 
 
@@ -50,102 +50,6 @@ def below(all_nodes: list[Node], node: Node) -> list[Node]:
     """The commands that may follow a command."""
     depth = len(node.words)
     return [n for n in all_nodes if len(n.words) == depth + 1 and n.words[:depth] == node.words]
-
-
-def completion(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The completion script of a shell."""
-    write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
-    return write(list(nodes(parser)))
-
-
-def _last_words(node: Node) -> Words:
-    """A command's own name, and its aliases; aliases of groups there are none."""
-    return (*node.words[-1:], *node.aliases)
-
-
-def _following(all_nodes: list[Node], node: Node) -> list[str]:
-    """The commands that may stand behind one; behind `help`, those that it explains."""
-    above = all_nodes[0] if node.words == HELP else node
-    return [word for child in below(all_nodes, above) for word in _last_words(child)]
-
-
-def _cases(all_nodes: list[Node]) -> Iterator[tuple[str, str]]:
-    for node in all_nodes:
-        paths = [" ".join((*node.words[:-1], word)) for word in _last_words(node)] or [""]
-        yield "|".join(f'"{path}"' for path in paths), " ".join([*_following(all_nodes, node), *node.names])
-
-
-def _bash(all_nodes: list[Node]) -> str:
-    cases = "\n".join(f'    {paths}) offered="{offered}" ;;' for paths, offered in _cases(all_nodes))
-    return f"""# bash completion for epactl: eval "$(epactl completion bash)"
-_epactl() {{
-  local word path="" offered="" next
-  local current="${{COMP_WORDS[COMP_CWORD]}}"
-  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    next="${{path:+$path }}$word"
-    _epactl_offered "$next" && path="$next"
-  done
-  _epactl_offered "$path"
-  COMPREPLY=($(compgen -W "$offered" -- "$current"))
-}}
-_epactl_offered() {{
-  case "$1" in
-{cases}
-    *) return 1 ;;
-  esac
-}}
-complete -F _epactl epactl
-"""
-
-
-def _zsh(all_nodes: list[Node]) -> str:
-    # Its own emulation of bash's completion is part of zsh, and says the same in one place.
-    head = """#compdef epactl
-# zsh completion for epactl: eval "$(epactl completion zsh)"
-autoload -U +X bashcompinit && bashcompinit
-"""
-    return head + _bash(all_nodes).split("\n", 1)[1]
-
-
-def _fish(all_nodes: list[Node]) -> str:
-    lines = ["# fish completion for epactl: epactl completion fish | source", "complete -c epactl -f"]
-    for node in all_nodes:
-        condition = _fish_condition(all_nodes, node)
-        lines += [
-            f"complete -c epactl{condition} -a {word} -d {_fish_quoted(child.about)}"
-            for child in below(all_nodes, node)
-            for word in _last_words(child)
-        ]
-        if node.words == HELP:
-            lines.append(f"complete -c epactl{condition} -a '{' '.join(_following(all_nodes, node))}'")
-        for action in node.options:
-            names = "".join(
-                f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}"
-                for name in action.option_strings
-            )
-            takes = " -r" if action.nargs != 0 else ""
-            lines.append(f"complete -c epactl{condition}{names}{takes} -d {_fish_quoted(action.help or '')}")
-    return "\n".join(lines) + "\n"
-
-
-def _fish_condition(all_nodes: list[Node], node: Node) -> str:
-    """When what belongs to a command is offered: its words were typed, and none of those that follow it.
-
-    A word that other commands have below them (`list`) means this one only where those were not typed.
-    """
-    seen = [f"__fish_seen_subcommand_from {word}" for word in node.words[:-1]]
-    seen += [f"__fish_seen_subcommand_from {' '.join(last)}"] if (last := _last_words(node)) else []
-    not_seen = [] if node.words == HELP else _following(all_nodes, node)
-    if len(node.words) == 1:
-        inner = [n for n in all_nodes if len(n.words) > 1 and set(_last_words(n)) & set(last)]
-        not_seen += sorted({n.words[0] for n in inner})
-    unless = [f"not __fish_seen_subcommand_from {' '.join(not_seen)}"] if not_seen else []
-    when = "; and ".join([*seen, *unless])
-    return f" -n '{when}'" if when else ""
-
-
-def _fish_quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def man(parser: argparse.ArgumentParser) -> str:
@@ -192,14 +96,23 @@ def _roff(text: str) -> str:
     return f"\\&{escaped}" if escaped[:1] in {".", "'"} else escaped
 
 
-def completion_command(parser: Callable[[], argparse.ArgumentParser]) -> Callable[[Call], int]:
-    """`epactl completion SHELL`."""
+def completion(call: Call) -> int:
+    """Print the completion script of a shell: `epactl completion SHELL`."""
+    from epad.epactl.completion import SCRIPTS  # noqa: PLC0415 - only at Tab
 
-    def run(call: Call) -> int:
-        call.terminal.lines(completion(call.arguments.shell, parser()).splitlines())
-        return EXIT_OK
+    call.terminal.lines(SCRIPTS[call.arguments.shell].splitlines())
+    return EXIT_OK
 
-    return run
+
+def complete(parser: argparse.ArgumentParser, words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Answer a shell at Tab: a line for each word that may stand in place of the last."""
+    from epad.epactl.completion import offers  # noqa: PLC0415
+    from epad.epactl.completion_values import LiveValues, place_of  # noqa: PLC0415
+
+    terminal = Terminal(environment, "table")
+    values = LiveValues(Call(place_of(words), environment, terminal))
+    terminal.lines(f"{word}\t{about}" for word, about in offers(parser, words, values))
+    return EXIT_OK
 
 
 def man_command(parser: Callable[[], argparse.ArgumentParser]) -> Callable[[Call], int]:

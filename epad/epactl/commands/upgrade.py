@@ -6,6 +6,7 @@ import time
 
 from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl.call import EXIT_OK, Call
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ POLL_SECONDS = 0.05
 
 def upgrade(call: Call) -> int:
     """`epactl upgrade --reason R`: ordered, and waited for until the daemon answers again."""
-    before = call.client.get("/v1/status")
-    answer = call.client.order("/v1/upgrade", call.arguments.reason)
+    before = call.client.get(Operation.STATUS_READ.path)
+    answer = call.client.order(Operation.UPGRADE.path, call.arguments.reason)
     began = time.monotonic()
     after = _next(call, began)
     away = time.monotonic() - began
     while _pids(before).keys() - _pids(after).keys() and time.monotonic() - began < away + ADOPTION_SECONDS:
         time.sleep(POLL_SECONDS)
-        after = call.client.get("/v1/status")
+        after = call.client.get(Operation.STATUS_READ.path)
     kept = [name for name, pid in _pids(before).items() if _pids(after).get(name) == pid]
     versions = f"epad {before['version']} -> {after['version']}"
     line = f"{versions}: back after {away:.1f} s, {len(kept)} of {len(_pids(before))} processes run on"
@@ -41,7 +42,7 @@ def _next(call: Call, began: float) -> dict[str, Any]:
     """Wait for a daemon that has run for no longer than since the order. Raises NotRunningError."""
     while True:
         try:
-            status: dict[str, Any] = call.client.get("/v1/status")
+            status: dict[str, Any] = call.client.get(Operation.STATUS_READ.path)
         except (NotRunningError, UnreachableError):
             status = {"uptime_seconds": float("inf")}
         if status["uptime_seconds"] < time.monotonic() - began:

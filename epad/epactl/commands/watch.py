@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 
@@ -10,6 +11,7 @@ from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl import render
 from epad.epactl.call import EXIT_OK, Call, UsageError
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ EXIT_TIMEOUT = 12
 POLL_SECONDS = 0.5
 SHOWN_EVENTS = 50
 SMALLEST = (80, 24)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The screen of its own that less and vim use: what was on the terminal before comes back.
 _ENTER, _LEAVE, _HOME, _CLEAR_LINE, _CLEAR_BELOW = (
     "\x1b[?1049h\x1b[?25l",
@@ -36,8 +39,9 @@ def top(call: Call) -> int:
 
     def draw(size: tuple[int, int]) -> list[str]:
         client = call.client
-        status = client.get("/v1/status")
-        events = list(client.lines("/v1/events", {"since": str(-SHOWN_EVENTS), "limit": str(SHOWN_EVENTS)}))
+        status = client.get(Operation.STATUS_READ.path)
+        query = {"since": str(-SHOWN_EVENTS), "limit": str(SHOWN_EVENTS)}
+        events = list(client.lines(Operation.EVENTS_READ.path, query))
         return screen(status, events, size, call.terminal.style)
 
     return _stay(call, draw)
@@ -47,7 +51,7 @@ def watch(call: Call) -> int:
     """`epactl status --watch`."""
 
     def draw(_: tuple[int, int]) -> list[str]:
-        return render.status_lines(call.client.get("/v1/status"), call.terminal.style)
+        return render.status_lines(call.client.get(Operation.STATUS_READ.path), call.terminal.style)
 
     return _stay(call, draw)
 
@@ -56,7 +60,7 @@ def wait(call: Call) -> int:
     """`epactl status --wait PHASE [--timeout SECONDS]`."""
     deadline = time.monotonic() + call.arguments.timeout
     while True:
-        status = call.client.get("/v1/status")
+        status = call.client.get(Operation.STATUS_READ.path)
         if status["phase"] == call.arguments.wait:
             call.terminal.show(status, [f"{status['phase']}: {clean(status['sentence'])}"])
             return EXIT_OK
@@ -80,8 +84,24 @@ def _stay(call: Call, draw: Callable[[tuple[int, int]], list[str]]) -> int:
                 lines = draw(size)
             except (NotRunningError, UnreachableError) as error:
                 lines = [clean(error), "", "waiting for it; q or Ctrl-C ends this"]
-            screen.show(lines[: size[1]])
+            screen.show(fitted(lines, size))
     return EXIT_OK
+
+
+def fitted(lines: list[str], size: tuple[int, int]) -> list[str]:
+    """As many lines as a screen has room for; if some do not fit, the last says how many.
+
+    A line longer than the screen is wide is folded by the terminal, and takes as many rows.
+    """
+    columns, rows = size
+    taken = [max(1, -(-len(_COLOURS.sub("", line)) // max(1, columns))) for line in lines]
+    if sum(taken) <= rows:
+        return lines
+    room, kept = rows - 1, 0
+    while kept < len(lines) and taken[kept] <= room:
+        room -= taken[kept]
+        kept += 1
+    return [*lines[:kept], f"q ends it; {len(lines) - kept} lines do not fit"[:columns]]
 
 
 class _Screen:
