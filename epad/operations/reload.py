@@ -171,7 +171,7 @@ class Reloader:
         return self._config
 
     async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
-        """Apply a change that no file says. Raises SupervisorError, DatabaseError, LedgerError, and what it raises."""
+        """Apply a change that no file says. Raises what it raises, and what `reload` does but ConfigError."""
         async with self._lock:
             changes = self._changes_to(change(self._config))
             await self._bring(changes)
@@ -180,8 +180,8 @@ class Reloader:
     async def reload(self) -> list[str]:
         """Apply what has changed; a sentence for each kind of change.
 
-        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError,
-        LedgerError.
+        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then
+        the next does what is left of it, or undoes it where it asks for what was before.
         """
         async with self._lock:
             notify(*reloading())
