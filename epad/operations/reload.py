@@ -183,8 +183,8 @@ class Reloader:
     async def reload(self) -> list[str]:
         """Apply the changes; return a sentence for each kind of change.
 
-        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError,
-        LedgerError.
+        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then
+        the next does what is left of it, or undoes it where it asks for what was before.
         """
         async with self._lock:
             notify(*reloading())

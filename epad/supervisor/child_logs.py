@@ -266,9 +266,10 @@ class ChildLog:
                 index(former).unlink(missing_ok=True)
                 if file < 0 or self._reserve(file):
                     return
-        if file < 0:
+        size = 0 if file < 0 else os.fstat(file).st_size
+        if not size:  # it holds nothing that could make way
             return
-        self._drop(os.fstat(file).st_size, _NO_ROOM)
+        self._drop(size, _NO_ROOM)
         self._truncate(file)
         self._reserve(file)
 
