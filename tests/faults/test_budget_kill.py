@@ -137,7 +137,7 @@ def test_kill_9_mid_burst_and_a_second_burst_spend_no_more_than_the_budget(
         house.start()
 
         async def kill() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while model.begun < FIT:
                     await asyncio.sleep(0.005)
             house.kill()

@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import apsw
 import pytest
 
+from epad.inspection import resting
+from epad.inspection.baseline import newest_age_seconds
 from epad.inspection.inspect import Look, look
 from epad.inspection.resting import Patience, is_held_for_writing
 
@@ -98,15 +101,40 @@ MEMORY_CHANGES: list[Change] = [
 ]
 
 
+class Moments:
+    """The time of `epad.inspection.resting`, which passes only where it waits; a writer goes on at its moments."""
+
+    def __init__(self, change: Iterator[None], *moments: float) -> None:
+        self._change = change
+        self._moments = list(moments)
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        while self._moments and self._now >= self._moments[0]:
+            del self._moments[0]
+            next(self._change, None)
+
+    def age_of(self, path: Path) -> float:
+        """How old a file says that it is, without what has passed since the test began."""
+        age = newest_age_seconds(path)
+        return age if age > 30 else 0.0
+
+    def look(self, look_at: Callable[[], Look]) -> Look:
+        with (
+            mock.patch.object(resting, "time", self),
+            mock.patch.object(resting, "newest_age_seconds", self.age_of),
+        ):
+            return look_at()
+
+
 def caught(change: Iterator[None], then_after: float, look_at: Callable[[], Look]) -> Look:
     """Look while a program is in the middle of its work, which it ends a moment later."""
     next(change)
-    writer = threading.Timer(then_after, lambda: next(change, None))
-    writer.start()
-    try:
-        return look_at()
-    finally:
-        writer.join()
+    return Moments(change, then_after).look(look_at)
 
 
 @pytest.fixture
@@ -196,10 +224,7 @@ def test_a_file_moved_here_with_its_old_time_is_not_older_for_it(memory: Path, t
     assert see(path, tmp_path / "other").is_sound
     change = sync(path)
     path.unlink()
-    writer = threading.Timer(0.1, lambda: (next(change), time.sleep(0.1), next(change)))
-    writer.start()
-    seen = see(path, tmp_path / "other")
-    writer.join()
+    seen = Moments(change, 0.1, 0.2).look(lambda: see(path, tmp_path / "other"))
     assert (seen.faults, seen.error) == ((), "")
 
 
