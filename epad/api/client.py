@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import socket
 
+from epad import EpadError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,12 +26,8 @@ MAX_HEADERS = 100
 MAX_LINE_BYTES = 1024 * 1024
 
 
-class ClientError(Exception):
-    """Something was asked of the daemon and did not come to pass; `fix` says what to do."""
-
-    def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.fix = fix
+class ClientError(EpadError):
+    """Something was asked of the daemon and did not come to pass."""
 
 
 class NotRunningError(ClientError):

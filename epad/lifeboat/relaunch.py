@@ -22,6 +22,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from epad import EpadError
 from epad.checkpoint.bundle import Bundle, read_bundle
 from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
@@ -51,7 +52,7 @@ _INSERT_TRANSITION = (
 )
 
 
-class RelaunchError(Exception):
+class RelaunchError(EpadError):
     """Nothing was relaunched; the message says what stands in the way and what to do."""
 
 
