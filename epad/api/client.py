@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import socket
 
+from epad import EpadError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,12 +26,8 @@ MAX_HEADERS = 100
 MAX_LINE_BYTES = 1024 * 1024
 
 
-class ClientError(Exception):
-    """A request to the daemon has failed; `fix` names the remedy."""
-
-    def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.fix = fix
+class ClientError(EpadError):
+    """A request to the daemon has failed."""
 
 
 class NotRunningError(ClientError):

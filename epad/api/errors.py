@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from epad import EpadError
 from epad.formatting.nearest import fix
 from epad.operations.protocol import ConflictError, UnknownNameError
 
 MAX_BODY_BYTES = 64 * 1024
 
 
-class ApiError(Exception):
-    """A request cannot be answered: the HTTP status, a stable code, the fault and the fix."""
+class ApiError(EpadError):
+    """A request cannot be answered: with the HTTP status and a stable code."""
 
-    def __init__(self, status: int, code: str, message: str, fix: str) -> None:
-        super().__init__(message)
+    def __init__(self, status: int, code: str, what: str, fix: str) -> None:
+        super().__init__(what, fix)
         self.status = status
         self.code = code
-        self.fix = fix
 
     def response(self) -> web.Response:
-        error = {"code": self.code, "message": str(self), "fix": self.fix}
+        error = {"code": self.code, "message": self.what, "fix": self.fix}
         return web.json_response({"error": error}, status=self.status)
 
 

@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 from typing import Protocol
 
+from epad import EpadError
 from epad.configuration.directories import MAX_SOCKET_PATH_BYTES
 from epad.operations.protocol import Peer
 
@@ -22,7 +23,7 @@ _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no name for it
 _MAX_GROUP_BYTES = 1_024  # the most Python's getsockopt takes: 256 groups
 
 
-class ControlSocketError(Exception):
+class ControlSocketError(EpadError):
     """The control socket could not be made; the message names the path and the fix."""
 
 

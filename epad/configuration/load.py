@@ -21,6 +21,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from epad import EpadError
 from epad.configuration.checks import cross_check
 from epad.configuration.complaint import Complaint
 from epad.configuration.describe import describe, shown
@@ -58,7 +59,7 @@ class Problem:
         return f"{self.origin}: {self.key}: {self.text}" if self.key else f"{self.origin}: {self.text}"
 
 
-class ConfigError(Exception):
+class ConfigError(EpadError):
     """The configuration cannot be used. `problems` holds everything that is wrong with it."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

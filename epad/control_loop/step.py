@@ -8,6 +8,8 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
+from epad import EpadError
+
 
 class StepName(StrEnum):
     """Lists every step of a response. Each is idempotent: done twice is done once."""
@@ -109,5 +111,5 @@ class OperationEnded:
     failures: tuple[str, ...] = ()
 
 
-class StepFailedError(Exception):
+class StepFailedError(EpadError):
     """A step could not be done; the message names the thing, the place and the reason."""

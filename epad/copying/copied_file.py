@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from epad import EpadError
 from epad.copying.errors import NO_ROOM
 
 How = Literal["sqlite_backup", "copy", "copy_of_changing", "hard_link", "bytes", "none"]
@@ -43,11 +44,11 @@ class CopyReport(Struct, frozen=True):
     disk_full: bool = False
 
 
-class SourceError(Exception):
+class SourceError(EpadError):
     """The source could not be read: recorded, and the other sources go on."""
 
 
-class DestinationError(Exception):
+class DestinationError(EpadError):
     """The copy could not be written: no bundle can come of it."""
 
     def __init__(self, path: Path, reason: str, *, disk_full: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from epad import EpadError
+
 # EFBIG is RLIMIT_FSIZE, EDQUOT the user's quota: to the writer both are a full disk.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class CheckpointError(Exception):
+class CheckpointError(EpadError):
     """A bundle could not be made, read, verified or removed."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from epad import __version__
+from epad import EpadError, __version__
 
 if TYPE_CHECKING:
     from epad.configuration.schema import Config
@@ -157,10 +157,6 @@ def _try(config: Config, seconds: float, said: TextIO) -> bool:
     """Start each subsystem in a dry house, telling of each in a line of its own; True if none failed."""
     from epad.daemon.dry_run import trial  # noqa: PLC0415
     from epad.formatting.text import clean  # noqa: PLC0415
-    from epad.gateway.errors import GatewayError  # noqa: PLC0415
-    from epad.ledger.errors import LedgerError  # noqa: PLC0415
-    from epad.storage.database import DatabaseError  # noqa: PLC0415
-    from epad.supervisor.errors import SupervisorError  # noqa: PLC0415
 
     def say(tried: trial.Tried) -> None:
         print(f"{'FAILED' if tried.has_failed else 'ok':6} {tried.subsystem}: {clean(tried.text)}", file=said)
@@ -171,7 +167,7 @@ def _try(config: Config, seconds: float, said: TextIO) -> bool:
     print("each is tried in a house of its own, where a stub answers for every model:", file=said, flush=True)
     try:
         return trial.run(config, seconds, os.environ, say)
-    except (DatabaseError, GatewayError, LedgerError, SupervisorError) as error:
+    except EpadError as error:
         print(f"epad: {error}", file=sys.stderr)
         return False
 

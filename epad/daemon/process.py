@@ -18,20 +18,16 @@ from typing import Any
 import structlog
 import uvloop
 
-from epad import __version__
+from epad import EpadError, __version__
 from epad.answers.status import Status
-from epad.api.unix import ControlSocketError
 from epad.configuration.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.load import ConfigError, Loaded
 from epad.configuration.schema import Config
 from epad.daemon.composition import House
-from epad.daemon.state_format import NewerStateError, claim
+from epad.daemon.state_format import claim
 from epad.daemon.stores import open_stores
 from epad.daemon.upgrade import begin_again, is_restarted
-from epad.gateway.errors import GatewayError
-from epad.ledger.errors import LedgerError
-from epad.metrics.server import SurfaceError
 from epad.notifying.making import make_notifier, view_of
 from epad.operations.reload import ChangeRefusedError
 from epad.runtime.clock import SystemClock, boot_id
@@ -42,10 +38,7 @@ from epad.runtime.memory import give_large_blocks_back, share_one_heap
 from epad.runtime.systemd_notify import notify, reloading
 from epad.runtime.timers import sleep_to_beat
 from epad.runtime.watchdog import asking_for_time, feed, interval_seconds, watch_clock
-from epad.storage.database import DatabaseError
 from epad.storage.event_log import EventKind
-from epad.supervisor.errors import SupervisorError
-from epad.web.server import WebPageError
 
 YOUNG_OBJECTS = 20_000
 """After so many new objects the garbage collector looks for cycles among them. A turn in flight has some two hundred;
@@ -58,7 +51,7 @@ EXIT_LIFEBOAT = 69
 """Everything is saved and stopped, and [lifeboat] then = "exit": systemd must not start it again (EX_UNAVAILABLE)."""
 
 
-class StartError(Exception):
+class StartError(EpadError):
     """The daemon cannot start; the message names the thing, the place and the fix."""
 
 
@@ -87,17 +80,7 @@ def run(read: Callable[[], Loaded], state: Path | None, config_file: Path | None
             _claim(directories)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 status = runner.run(Daemon(config, read_config, directories, os.environ).run())
-    except (
-        StartError,
-        NewerStateError,
-        ControlSocketError,
-        DatabaseError,
-        GatewayError,
-        LedgerError,
-        SupervisorError,
-        SurfaceError,
-        WebPageError,
-    ) as error:
+    except EpadError as error:
         log.error("daemon.not_started", error=str(error), config=[str(path) for path in loaded.files])
         return EXIT_FAILED
     if status != BEGIN_AGAIN:
@@ -119,14 +102,15 @@ def _prepare(config: Config, state: Path | None) -> Directories:
     longest = directories.notify_socket("n" * 32)
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
         raise StartError(
-            f"{directories.runtime} is too long for a Unix socket (the path of {longest.name} would exceed "
-            f"{MAX_SOCKET_PATH_BYTES} bytes): set daemon.runtime_directory to a shorter one"
+            f"too long for a Unix socket (the path of {longest.name} would exceed {MAX_SOCKET_PATH_BYTES} bytes)",
+            "set daemon.runtime_directory to a shorter one",
+            where=str(directories.runtime),
         )
     try:
         directories.create()
     except OSError as error:
         raise StartError(
-            f"{error.filename}: {error.strerror}: choose another directory with --state"
+            str(error.strerror), "choose another directory with --state", where=str(error.filename)
         ) from error
     return directories
 
@@ -137,7 +121,7 @@ def _claim(directories: Directories) -> None:
         claim(directories.state, __version__)
     except OSError as error:
         raise StartError(
-            f"{error.filename}: {error.strerror}: choose another directory with --state"
+            str(error.strerror), "choose another directory with --state", where=str(error.filename)
         ) from error
 
 
@@ -278,7 +262,7 @@ class Daemon:
                 await house.reloader.reload()
             except (ConfigError, ChangeRefusedError):
                 pass  # it has been logged, with every place; what was in force still is
-            except (DatabaseError, LedgerError, SupervisorError):
+            except EpadError:
                 pass  # so has this, and the next reload takes up what it has left undone
 
     async def _start(self, house: House) -> None:

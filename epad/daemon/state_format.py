@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from epad import EpadError
 from epad.ledger.anchor import replace_file
 
 FORMAT = 3
@@ -15,7 +16,7 @@ FORMAT = 3
 _FILE = "format.json"
 
 
-class NewerStateError(Exception):
+class NewerStateError(EpadError):
     """The state directory was written by a newer epad, whose words this one does not know."""
 
 

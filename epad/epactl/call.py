@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from epad import EpadError
 from epad.api.client import ControlClient, NotRunningError, RefusedError, UnknownNameError
 
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ def unknown_subsystem(name: str, status: Mapping[str, Any]) -> UnknownNameError:
     )
 
 
-class UsageError(Exception):
+class UsageError(EpadError):
     """The command line asks for something that cannot be done that way."""
 
 

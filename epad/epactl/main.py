@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 
+from epad import EpadError
 from epad.api.client import ClientError, NotRunningError, RefusedError, UnknownNameError, UnreachableError
 from epad.epactl.call import (
     AS_WHOM,
@@ -58,28 +59,20 @@ def _run(call: Call) -> int:
     command: Callable[[Call], int] = call.arguments.run
     try:
         return command(call)
-    except UsageError as error:
-        call.terminal.say(str(error))
-        return EXIT_USAGE
-    except ClientError as error:
-        call.terminal.say(f"{error}; {error.fix}" if error.fix else str(error))
-        return exit_status(error)
     except BrokenPipeError:
         raise
-    except _of_files() as error:
+    except (OSError, EpadError) as error:
         call.terminal.progress("")
-        if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
+        if _is_forbidden(error):
             call.terminal.say(f"{_words(error)}; {AS_WHOM}")
             return EXIT_REFUSED
         call.terminal.say(_words(error))
-        return EXIT_UNKNOWN
+        return exit_status(error)
 
 
-def _of_files() -> tuple[type[Exception], ...]:
-    """Return the errors that reading a file may raise; imported only once an error was raised."""
-    from epad.copying.errors import CheckpointError  # noqa: PLC0415
-
-    return OSError, CheckpointError
+def _is_forbidden(error: Exception) -> bool:
+    """Whether this user may not read a file; what the daemon refuses has its own words."""
+    return not isinstance(error, ClientError) and isinstance(error.__cause__ or error, PermissionError)
 
 
 def _words(error: Exception) -> str:
@@ -89,17 +82,21 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-def exit_status(error: ClientError) -> int:
-    """Return the exit status for a kind of failure."""
+def exit_status(error: Exception) -> int:
+    """Return the exit status for a kind of failure; of a file, unknown."""
     match error:
+        case UsageError():
+            return EXIT_USAGE
         case NotRunningError():
             return EXIT_NOT_RUNNING
         case RefusedError():
             return EXIT_REFUSED
         case UnknownNameError() | UnreachableError():
             return EXIT_UNKNOWN
-        case _:
+        case ClientError():
             return EXIT_FAILED
+        case _:
+            return EXIT_UNKNOWN
 
 
 if __name__ == "__main__":

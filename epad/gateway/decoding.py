@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
+from epad import EpadError
+
 # The most that is unpacked at a time, however small it was packed.
 PIECE_BYTES = 256 << 10
 _MOST_CODINGS = 3
@@ -13,7 +15,7 @@ _GZIP = frozenset({"gzip", "x-gzip"})
 _KNOWN = _GZIP | {"deflate"}
 
 
-class DecodingError(Exception):
+class DecodingError(EpadError):
     """The body is not what its Content-Encoding says."""
 
 

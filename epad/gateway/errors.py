@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from epad import EpadError
 from probes.blame import Failure
 
 
-class GatewayError(Exception):
+class GatewayError(EpadError):
     """The gateway cannot do what it is asked."""
 
 

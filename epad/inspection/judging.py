@@ -8,13 +8,14 @@ from pathlib import Path
 import apsw
 from msgspec import Struct, field
 
+from epad import EpadError
 from epad.inspection.changes import compare
 from epad.inspection.memory_file import compare_memory, read_memory, tally_memory
 from epad.inspection.rules import Tally, tally_database
 from epad.inspection.structure import check_structure, open_copy, schema_flips
 
 
-class CannotJudgeError(Exception):
+class CannotJudgeError(EpadError):
     """The copy cannot be judged by this process. Nothing is said against it: unknown is not damaged."""
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from epad import EpadError
 from epad.install.files import File, is_untouched
 
 Run = Callable[[Sequence[str]], None]
 Tell = Callable[[str], None]
 
 
-class InstallError(Exception):
+class InstallError(EpadError):
     """The installation cannot go on; the message names the thing, the place and the fix."""
 
 

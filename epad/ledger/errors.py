@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from epad import EpadError
 
-class LedgerError(Exception):
+
+class LedgerError(EpadError):
     """The ledger did not take, give or check a record."""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from epad import EpadError
 from epad.checkpoint.bundle import Bundle, read_bundle
 from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
@@ -50,7 +51,7 @@ _INSERT_TRANSITION = (
 )
 
 
-class RelaunchError(Exception):
+class RelaunchError(EpadError):
     """Nothing was relaunched; the message names the obstacle and the fix."""
 
 

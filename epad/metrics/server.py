@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
+from epad import EpadError
 from epad.answers.status import Status
 from epad.listeners.aiohttp_site import Site, url
 from epad.listeners.browser_origin import refuse_name, refuse_site, without_port
@@ -19,7 +20,7 @@ _PART = 0.1
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class SurfaceError(Exception):
+class SurfaceError(EpadError):
     """The metrics address could not be listened on."""
 
 
@@ -54,7 +55,9 @@ class MetricsServer:
             address = await self._site.listen(self._listen)
         except OSError as error:
             raise SurfaceError(
-                f'metrics.listen = {self._listen!r}: {error.strerror}: choose another port, or "" for none'
+                str(error.strerror),
+                'choose another port, or "" for none',
+                where=f"metrics.listen = {self._listen!r}",
             ) from error
         self.url = url(address, "/metrics")
         return self.url

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from epad import EpadError
 from epad.notifying.incident import Gravity, Kind, Message
 from epad.notifying.redaction import redact
 
@@ -28,7 +29,7 @@ _TITLES = {
 }
 
 
-class DeliveryError(Exception):
+class DeliveryError(EpadError):
     """A message did not arrive; `is_final` if no later try will do better."""
 
     def __init__(self, reason: str, *, is_final: bool = False) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from msgspec import structs
 
+from epad import EpadError
 from epad.configuration.describe import describe
 from epad.configuration.money_checks import check_money
 from epad.configuration.schema import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
@@ -33,7 +34,7 @@ LIMITS = SharedBudgetConfig.__struct_fields__
 Number = int | float
 
 
-class BudgetChangeError(Exception):
+class BudgetChangeError(EpadError):
     """A limit cannot be changed so; the message names the limit and an acceptable value."""
 
 

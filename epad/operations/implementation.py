@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from epad import EpadError
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
@@ -20,9 +21,7 @@ from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Reques
 from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
-from epad.gateway.errors import IdentityError
 from epad.incidents.report import IncidentReport
-from epad.ledger.errors import LedgerError
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
@@ -38,10 +37,8 @@ from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError
 from epad.operations.status import StatusBoard
 from epad.response.preservation import NewestCheckpoint
-from epad.storage.database import DatabaseError
 from epad.storage.event_log import EventKind, EventLog
 from epad.supervisor.child_logs import ChildLog, LogKeeper
-from epad.supervisor.errors import SupervisorError
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung
@@ -212,7 +209,7 @@ class Orders:
             results, failed = ["nothing was changed", *map(str, error.problems)], True
         except ChangeRefusedError as error:
             results, failed = ["nothing was changed", str(error)], True
-        except (DatabaseError, LedgerError, SupervisorError) as error:
+        except EpadError as error:
             results, failed = [f"broken off: {error}"], True
         return self._result(results, failed=failed)
 
@@ -249,7 +246,7 @@ class Orders:
     async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> Result:
         try:
             result, failed = await change, False
-        except (DatabaseError, IdentityError, OSError) as error:
+        except (EpadError, OSError) as error:
             result, failed = str(error), True
         return self._result([result], name, failed=failed)
 
@@ -297,7 +294,7 @@ class Orders:
         self._note(Operation.ACCEPT_LOSS, HOST, reason, by)
         try:
             given_up = await self.give_up_records(f"{reason} ({by})")
-        except (DatabaseError, LedgerError) as error:
+        except EpadError as error:
             return self._result([str(error)], failed=True)
         results = ["no record of the ledger is missing"]
         if given_up:
@@ -324,7 +321,7 @@ class Orders:
             raise UnknownBudgetError(scope, error.known) from error
         except BudgetChangeError as error:
             raise ConflictError(str(error)) from error
-        except (ChangeRefusedError, DatabaseError, LedgerError, SupervisorError) as error:
+        except EpadError as error:
             results, failed = [f"broken off: {error}"], True
         self.event_log.emit(
             EventKind.ORDER_GIVEN, scope, order=Operation.SET_BUDGET, reason=reason, by=by, results=results

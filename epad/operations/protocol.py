@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from epad import EpadError
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
@@ -16,7 +17,7 @@ from epad.operations.bodies import OrderBody
 from epad.operations.registry import Operation
 
 
-class OperationError(Exception):
+class OperationError(EpadError):
     """The daemon could not carry out an operation."""
 
 

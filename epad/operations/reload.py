@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import structlog
 from msgspec import structs
 
+from epad import EpadError
 from epad.configuration.load import ConfigError
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import key_text
@@ -25,7 +26,7 @@ STARTING = frozenset({"command", "environment", "working_directory", "notifies"}
 FIXED = frozenset({"kind", "gateway", "user", "group"})
 
 
-class ChangeRefusedError(Exception):
+class ChangeRefusedError(EpadError):
     """A change cannot be put in force, and nothing of it has been; the message names the place."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from epad import EpadError
 from epad.simulate.record import Record
 from epad.simulate.replay import Move, Stamped
 from epad.storage.database import connect, fetch
@@ -15,7 +16,7 @@ from epad.storage.database import connect, fetch
 _COLUMNS = "SELECT utc, at, record FROM recording"
 
 
-class RecordingError(Exception):
+class RecordingError(EpadError):
     """There is no recording to replay; the message says where, and why."""
 
 

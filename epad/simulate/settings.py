@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from epad import EpadError
 from epad.configuration.checks import PROBES, cross_check
 from epad.configuration.schema import Config
 from epad.configuration.thresholds import token_burn_thresholds
@@ -31,7 +32,7 @@ REPLAYED = (
 Setting = tuple[tuple[str, ...], Any]
 
 
-class SettingError(Exception):
+class SettingError(EpadError):
     """A `--set` that cannot be tried; the message says which and why."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from epad import EpadError
 from epad.storage import page_checksums
 from epad.storage.open_file import OpenFiles, has_room
 
@@ -25,7 +26,7 @@ MINIMUM_SQLITE = (3, 51, 3)
 BUSY_MILLISECONDS = 2_000
 
 
-class DatabaseError(Exception):
+class DatabaseError(EpadError):
     """A database file could not be opened, read or written."""
 
 

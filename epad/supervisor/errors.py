@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from epad import EpadError
 
-class SupervisorError(Exception):
+
+class SupervisorError(EpadError):
     """The supervisor could not carry out an operation."""
 
 

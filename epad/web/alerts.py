@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 
+from epad import EpadError
 from epad.web.token import keep_token
 from probes.alerts import Alert
 
@@ -18,7 +19,7 @@ MAX_BODY_BYTES = 1 << 20
 TEXT_CHARACTERS = 300
 
 
-class AlertBodyError(Exception):
+class AlertBodyError(EpadError):
     """The body is no notification of Alertmanager's; the message says where."""
 
 

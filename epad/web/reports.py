@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from epad import EpadError
+
 REPORT_SUFFIX = ".html"
 # A work directory may hold anything; a report lies near its top.
 MAX_DEPTH = 3
@@ -21,7 +23,7 @@ REPORT_POLICY = (
 )
 
 
-class ReportError(Exception):
+class ReportError(EpadError):
     """There is no such report, or it cannot be shown."""
 
 

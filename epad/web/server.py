@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from epad import EpadError
 from epad.answers.decisions import Event
 from epad.configuration.schema import WebConfig
 from epad.gate.permissions import Tier, allow
@@ -39,7 +40,7 @@ _ASSETS = {"style.css": "text/css", "live.js": "text/javascript"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class WebPageError(Exception):
+class WebPageError(EpadError):
     """The page's address could not be listened on."""
 
 

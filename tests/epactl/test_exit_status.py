@@ -20,7 +20,9 @@ from epad.api.client import (
     UnreachableError,
 )
 from epad.epactl import call, command_line, main
+from epad.epactl.call import UsageError
 from epad.epactl.commands import simulate, watch
+from epad.ledger.errors import LedgerError
 from epad.operations.protocol import Peer
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/epactl.md").read_text()
@@ -48,9 +50,12 @@ def test_document_help_and_code_have_the_same() -> None:
         (RefusedError("x"), 5),
         (FailedError("x"), 1),
         (ClientError("x"), 1),
+        (UsageError("x"), 2),
+        (LedgerError("x"), 4),
+        (OSError("x"), 4),
     ],
 )
-def test_each_failure_has_its_status(error: ClientError, status: int) -> None:
+def test_each_failure_has_its_status(error: Exception, status: int) -> None:
     """As scripts tell them apart."""
     assert main.exit_status(error) == status
 
