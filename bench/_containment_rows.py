@@ -18,6 +18,7 @@ import _containment_excess  # noqa: F401
 import _containment_memory  # noqa: F401
 import _containment_others  # noqa: F401
 import _containment_trouble  # noqa: F401
+import _containment_unseen  # noqa: F401
 from _containment_honest import ROWS as HONEST
 from _containment_runaway import PLANTS, RUNAWAYS
 from _containment_world import Workload, play

@@ -43,6 +43,9 @@ LEAST_STUCK = 5
 LONG_TOKENS = 100
 """An answer of so many is not given twice to two different questions: a label, a vote, a refusal is shorter."""
 
+CIRCLE_TOKENS = 32
+"""Nor are two or three answers of so many given in turn, four times over, to questions that are all different."""
+
 WORD_TOKENS = 4
 """Fewer are a yes, a no, a label: those are honest answers to questions that differ in their numbers alone."""
 
@@ -108,6 +111,7 @@ class _Conversation(Struct, gc=False):
     answered_at: float = float("-inf")
     replies: tuple[bytes, ...] = ()
     telling: tuple[bool, ...] = ()
+    circling: tuple[bool, ...] = ()
     messages: int = 0
     stale: int = 0
     answered_state: bytes = b""
@@ -133,6 +137,10 @@ class _Conversation(Struct, gc=False):
         self.messages = event.messages
         return grown
 
+    def is_at_once(self, event: TurnAdmitted) -> bool:
+        """Whether it is asked as soon as the last answer is there: after a pause it may be a poll."""
+        return event.at - self.answered_at < AT_ONCE_SECONDS
+
     def least_telling(self, event: TurnAdmitted) -> int:
         """How many tokens an answer needs to say something for a loop, if it was given before.
 
@@ -144,7 +152,7 @@ class _Conversation(Struct, gc=False):
         again, numbered = event.last_message in self.questions, event.shape and event.shape in self.questions
         self.stuck = self.stuck + 1 if self._says_the_same(event) else 0
         self.questions = (*self.questions, event.last_message, event.shape)[-REMEMBERED_QUESTIONS:]
-        if event.at - self.answered_at >= AT_ONCE_SECONDS or not (again or numbered):
+        if not (self.is_at_once(event) and (again or numbered)):
             return LONG_TOKENS
         return 0 if again else WORD_TOKENS
 
@@ -155,10 +163,13 @@ class _Conversation(Struct, gc=False):
             return True
         return event.last in WAIT_FOR_NOTHING and before[:1] == (event.last_message,)
 
-    def answered(self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True) -> None:
+    def answered(
+        self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True, circling: bool = True
+    ) -> None:
         """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn.
 
-        That one was given before says something for a loop only if it is `telling`.
+        That one was given before says something for a loop only if it is `telling`; that several come in turn, if each
+        is `circling`.
         """
         if state == self.answered_state:
             return
@@ -169,6 +180,7 @@ class _Conversation(Struct, gc=False):
             self.stale += 1
         self.replies = (*self.replies, reply)[-REMEMBERED_REPLIES:]
         self.telling = (*self.telling, telling)[-REMEMBERED_REPLIES:]
+        self.circling = (*self.circling, circling)[-REMEMBERED_REPLIES:]
 
     def least(self, period: int, repeats: int) -> int:
         """How many answers make a loop of this period."""
@@ -184,7 +196,9 @@ class _Conversation(Struct, gc=False):
             length = self.least(period, repeats)
             if len(replies) < length or replies[-1] != replies[-1 - period]:
                 continue
-            last, repeated = replies[-length:], self.telling[period - length :]
+            # One answer again and again is no circle of two.
+            signs = self.telling if len(set(replies[-period:])) == 1 else self.circling
+            last, repeated = replies[-length:], signs[period - length :]
             if last[period:] == last[:-period] and all(repeated):
                 return period
         return 0
@@ -195,6 +209,7 @@ class _OpenTurn(Struct, frozen=True, gc=False):
     state: bytes
     grown: bool
     telling: int
+    circling: int
 
 
 class _Counts:
@@ -249,7 +264,8 @@ class ConversationHealth:
                 fault, event.at, turn=event.turn, conversation=event.conversation, messages=event.messages
             )
         telling = conversation.least_telling(event)
-        self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event), telling)
+        circling = min(telling, CIRCLE_TOKENS) if conversation.is_at_once(event) else telling
+        self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event), telling, circling)
 
     def refused(self, event: TurnRefused) -> None:
         """What was not said is not missing."""
@@ -263,8 +279,13 @@ class ConversationHealth:
         conversation = self._conversations.get(opened.key) if opened is not None else None
         if opened is None or conversation is None or not event.reply:
             return
-        telling = event.output_tokens >= opened.telling
-        conversation.answered(event.reply, opened.state, grown=opened.grown, telling=telling)
+        conversation.answered(
+            event.reply,
+            opened.state,
+            grown=opened.grown,
+            telling=event.output_tokens >= opened.telling,
+            circling=event.output_tokens >= opened.circling,
+        )
         conversation.answered_at = event.at
         looping = self._looping(event, opened.key[1], conversation)
         if looping is not None:

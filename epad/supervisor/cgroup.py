@@ -12,6 +12,7 @@ from epad.supervisor.errors import SupervisorError
 
 # systemd's word, since v251, that the subtree below is somebody else's to manage; the first is readable by all.
 _DELEGATION_MARKS = ("user.delegate", "trusted.delegate")
+_PASSED_ON = ("memory", "pids")
 
 
 class NoCgroupError(SupervisorError):
@@ -89,6 +90,15 @@ class Cgroup:
         """The maximum that the kernel holds it below, in bytes; 0 where there is none."""
         most = self._read("memory.max").strip()
         return int(most) if most.isdecimal() else 0
+
+    def pass_on(self) -> None:
+        """Let the groups directly below control memory and tasks of their own, where the kernel allows it.
+
+        It does not where there is no such controller, or where processes are in here themselves, but for the root.
+        """
+        for controller in _PASSED_ON:
+            with suppress(OSError):
+                self._write("cgroup.subtree_control", f"+{controller}")
 
     def limit_memory(self, max_bytes: int, high_bytes: int) -> bool:
         """Have the kernel hold it below these, 0 for none; False where there is no memory controller."""

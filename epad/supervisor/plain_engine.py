@@ -179,6 +179,10 @@ class PlainEngine:
             return None
         leaf = self._parent.leaf(leaf_name(launch.marks))
         try:
+            self._parent.create()
+            # A controller is here only if each group above passes it on.
+            Cgroup(self._parent.path.parent).pass_on()
+            self._parent.pass_on()
             leaf.create()
             leaf.thaw()  # one that was left frozen would keep the new process from its first step
             leaf.limit_memory(

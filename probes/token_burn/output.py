@@ -44,6 +44,9 @@ of eighteen to 0.030; a sentence that is said over and over, and has another wor
 
 _MARKUP_SHARE, _ROW_CHARACTERS = 0.005, 400
 
+BLOCK_LINES, BLOCK_CHARACTERS, BLOCKS = 6, 200, 20
+"""A block of so many lines and characters repeats that often, and no more; a row, a short form do so for longer."""
+
 PAGE_CHARACTERS, PAGES = 1_000, 3
 """Of a unit so long so many repeats are enough beyond `output_characters`, where `output_windows` are more."""
 
@@ -150,7 +153,10 @@ class LoopingOutput:
 
     def _allowed(self, unit: str) -> int:
         t = self._thresholds
-        return t.output_characters if is_prose(unit) else t.output_row_characters
+        if is_prose(unit):
+            return t.output_characters
+        is_block = len(unit) >= BLOCK_CHARACTERS and unit.count("\n") >= BLOCK_LINES
+        return min(t.output_row_characters, BLOCKS * len(unit)) if is_block else t.output_row_characters
 
     def _state(self, event: TurnStreamed, unit: str, count: int, limit: int, what: str) -> Verdict:
         # What the model said stays private: its length and number of letters are enough to know the kind.

@@ -51,7 +51,7 @@ GROWN_TURNS = 5
 
 ERRORS_APPENDED = 9
 """So often the same error comes back, whatever is tried: one that is worked on changes sooner; "ok" and "continue" come
-back more often in honest work."""
+back ten times as often in honest work, with other answers."""
 
 STILL_SECONDS = 90.0
 """So long after it was found, a loop that comes back late is one still: a throttle lets one request pass in 10 s."""

@@ -187,7 +187,7 @@ class TokenBurnThresholds:
     identical_prompts: int = 8
     duplicate_ratio: float = 0.66
     sampled_prompts: int = 200
-    appended_loops: int = 14
+    appended_loops: int = 100
     climb_seconds: float = 120.0
     retry_warn_ratio: float = 0.1
     retry_ratio: float = 0.3

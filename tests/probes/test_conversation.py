@@ -175,6 +175,31 @@ def test_answers_in_a_circle_are_stated_at_once(period: int, answers: int) -> No
     assert "other" in finding.reason
 
 
+@pytest.mark.parametrize(
+    ("period", "tokens", "pause", "is_found"),
+    [
+        (1, 40, 1.0, False),
+        (1, 100, 1.0, True),
+        (2, 31, 1.0, False),
+        (2, 32, 1.0, True),
+        (3, 32, 1.0, True),
+        (3, 99, 5.0, False),
+        (3, 100, 5.0, True),
+    ],
+)
+def test_answers_in_turn_to_new_questions_are_a_circle_sooner_than_one_answer(
+    period: int, tokens: int, pause: float, *, is_found: bool
+) -> None:
+    """One of forty tokens may be a refusal, and what is asked after a pause may be a poll."""
+    bench, messages = Bench(stale_turns=12), ["do it"]
+    for number in range(14):
+        reply = f"answer {number % period}"
+        bench.answer(bench.send(messages, last=Last.SAID), reply, tokens=tokens)
+        messages += [reply, f"{chr(97 + number)} is new"]
+        bench.clock.advance(pause)
+    assert bool(bench.pushed) is is_found
+
+
 def test_growing_without_a_new_answer_is_stated() -> None:
     """Eight turns with answers that were all given before, in no order at all."""
     bench = Bench()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_a_group_that_is_gone_reads_as_empty(tmp_path: Path) -> None:
         False,
     )
     gone.remove()
+
+
+def test_controllers_are_passed_on_one_by_one_and_what_is_not_to_be_had_is_no_error(tmp_path: Path) -> None:
+    """The kernel refuses a whole list for one that it lacks."""
+    written: list[str] = []
+
+    class Group(Cgroup):
+        def _write(self, name: str, value: str) -> None:
+            written.append(f"{name} {value}")
+            if value == "+memory":
+                raise OSError(errno.ENOENT, "no such controller")
+
+    Group(tmp_path).pass_on()
+    assert written == ["cgroup.subtree_control +memory", "cgroup.subtree_control +pids"]
 
 
 def test_what_lives_below_belongs_to_it(tmp_path: Path) -> None:

@@ -32,7 +32,11 @@ def obstacles(report: Report) -> list[str]:
     for role, kinds in sorted(report.votes.items()):
         valid, total = sum(kinds.get(k, 0) for k in ("attack", "benign", "abstain")), sum(kinds.values())
         if valid < VALID_SHARE * total:
-            found.append(f"{role}: {valid} of {total} votes valid; {VALID_SHARE:.0%} are needed")
+            why = ", ".join(f"{count} {reason}" for reason, count in report.no_votes.get(role, {}).items())
+            found.append(
+                f"{role}: {valid} of {total} votes valid; {VALID_SHARE:.0%} are needed; no vote: {why} "
+                "(`wargame doctor` asks each model once, and says what to change)"
+            )
     found += [f"INVALID CONTROL {fault}" for fault in report.evidence.control_faults]
     return found
 

@@ -28,6 +28,8 @@ class Report:
     bounds: tuple[Proportion, Proportion]
     roles: Mapping[str, Rates]
     votes: Mapping[str, Mapping[str, int]]
+    no_votes: Mapping[str, Mapping[str, int]]
+    """By role, why so many replies are no vote."""
     calls: Mapping[str, Mapping[str, int]]
     endings: Mapping[str, Mapping[str, int]]
     """By model, the reasons of answers that ended by something else than their own stop: none of them is a vote."""
@@ -90,6 +92,7 @@ class Report:
             "catch_if_unscored_were_catches": self.bounds[1].as_json(),
             "roles": {name: one.as_json() for name, one in self.roles.items()},
             "votes": {role: dict(kinds) for role, kinds in self.votes.items()},
+            "no_votes": {role: dict(reasons) for role, reasons in self.no_votes.items()},
             "calls": {model: dict(outcomes) for model, outcomes in self.calls.items()},
             "endings": {model: dict(reasons) for model, reasons in self.endings.items()},
             "prompt_tokens": self.tokens[0],
@@ -133,6 +136,13 @@ def build(store: Store, run: RunRow) -> Report:
         roles=_by_role(store, run),
         votes=_table(
             store.rows("SELECT role, kind, count(*) FROM vote WHERE run_id = ? GROUP BY role, kind", mine)
+        ),
+        no_votes=_table(
+            store.rows(
+                "SELECT role, detail, count(*) FROM vote WHERE run_id = ? AND kind IN ('invalid', 'error')"
+                " GROUP BY 1, 2 ORDER BY 3 DESC, 2",
+                mine,
+            )
         ),
         calls=_table(
             store.rows("SELECT model, outcome, count(*) FROM call WHERE run_id = ? GROUP BY 1, 2", mine)

@@ -175,6 +175,15 @@ def patient(workers: int, turns: int) -> list[Client]:
     return [worker(number) for number in range(workers)]
 
 
+def continued(message: str, name: str, *, last: Last = Last.SAID) -> Client:
+    """A conversation that goes on by the same word each time, and each answer is another: a novel, a row of files."""
+    for turn in range(95):
+        yield Ask(
+            f"{name}{turn}", f"part {turn}", tokens=300, prompt_tokens=500 + 320 * turn, conversation=name,
+            message=message, messages=2 * turn + 1, drawn=True, last=last,
+        )  # fmt: skip
+
+
 HONEST: dict[str, Callable[[], list[Client]]] = {
     "self-consistency, 40 draws one after the other": lambda: [draws(12, 40)],
     "self-consistency, 40 draws of one letter": lambda: [draws(12, 40, same=True, tokens=1)],
@@ -197,6 +206,10 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
     "labels, one text in six the same": lambda: [batch(600, 400, 7, hot=0.17)],
     "yes to every question of a conversation": lambda: [yes_and_no(300, lambda _: "yes")],
     "yes and no in turn": lambda: [yes_and_no(300, lambda turn: ("yes", "no")[turn % 2])],
+    "novels by the word continue": lambda: [continued("continue", f"c{n}") for n in range(3)],
+    "agents that write ninety-five files, each of which is ok": lambda: [
+        continued("ok", f"c{n}", last=Last.RESULT) for n in range(3)
+    ],
     "an agent that polls, 10 s": lambda: [polls(300, 10.0)],
     "an agent that polls, 5 s": lambda: [polls(300, 5.0)],
     "an agent that polls, 60 s": lambda: [polls(200, 60.0)],

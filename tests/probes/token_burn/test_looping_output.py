@@ -217,6 +217,16 @@ def test_of_a_page_fewer_repeats_are_enough(sentences: int, repeats: float) -> N
     assert (repeats - 1) * len(page) <= found <= (repeats + 1) * len(page) + 200
 
 
+@pytest.mark.parametrize(("lines", "found_at"), [(4, 12_000), (12, 20 * 12 * 28)])
+def test_a_block_of_code_repeats_twenty_times_and_a_few_rows_for_longer(lines: int, found_at: int) -> None:
+    """A form of four lines is printed a hundred times on purpose; twelve lines of code are not written twenty times."""
+    block = "".join(f"    self.{WORDS[n % len(WORDS)]:_<10} = {n:3}" + " " * 2 + "\n" for n in range(lines))
+    assert len(block) == lines * 28
+    found = found_after(block * 200, 24)
+    assert found is not None
+    assert found_at <= found <= found_at + len(block) + 200
+
+
 @given(st.text(alphabet=LETTERS + "\n", min_size=20, max_size=200), st.integers(1, 60))
 def test_what_counts_is_never_a_loop(line: str, piece: int) -> None:
     """Whatever the line is: its number is something new each time."""

@@ -108,7 +108,7 @@ RUNAWAYS: dict[str, tuple[Callable[[], list[Client]], int, str]] = {
     "five prompts in turn, nothing said": (lambda: [cycle(5, greedy=False)], 50, "duplicate_prompts"),
     "the same call, the same result": (lambda: [appending(same=True)], 8, "loop"),
     "the same call, a tool that takes 3 s": (lambda: [appending(same=True, pause=3.0)], 60, "appended_loop"),
-    "the same message, other answers": (lambda: [appending(same=False)], 14, "appended_loop"),
+    "the same message, other answers": (lambda: [appending(same=False)], 100, "appended_loop"),
     "the same error, other answers": (lambda: [appending(same=False, last=Last.ERROR)], 9, "appended_loop"),
     "the same call, the same error": (lambda: [appending(same=True, last=Last.ERROR)], 6, "loop"),
     "the same words, the same answer": (lambda: [appending(same=True, last=Last.SAID)], 6, "loop"),

@@ -89,7 +89,9 @@ async def test_one_bad_defender_is_seen_but_does_not_decide(tmp_path: Path, faul
     assert report.scored == 10
     assert set(report.votes[ROLES[0].name]) <= {"invalid", "error"}
     assert ROLES[0].name not in report.roles
-    assert any(ROLES[0].name in obstacle for obstacle in report.obstacles)
+    ((reason, count),) = report.no_votes[ROLES[0].name].items()
+    (obstacle,) = (text for text in report.obstacles if ROLES[0].name in text)
+    assert f"0 of 10 votes valid; 80% are needed; no vote: {count} {reason} (`wargame doctor`" in obstacle
 
 
 async def half_a_character(request: web.Request) -> web.Response:
