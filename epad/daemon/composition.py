@@ -5,7 +5,7 @@
 
 | stage | opens | before it |
 |---|---|---|
-| `start_gateway` | the gateway's listeners, once phase and holds are restored | the stores, with the budgets of the ledger |
+| `start_gateway` | the gateway's listeners, once phase and holds are restored | the stores, with their budgets |
 | lanes, controller | the responder's workers, the control loop | holds, so that no decision starts from nothing |
 | `start_surfaces` | metrics, page, control socket | the gateway's URL, which they show |
 | `start_subsystems` | holds, keys, processes, then the open operations | the gateway, since children ask it at once |
