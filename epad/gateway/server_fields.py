@@ -301,7 +301,7 @@ def written_instead(name: str) -> bytes | None:
 
 
 def why(server: Server, route: str, name: str) -> str:
-    """Return each field's effect at one kind of server; the generic one may be any, so its worst effect counts."""
+    """Describe a field's effect, as the end of a sentence begun by its name; a path is read by its last name."""
     carrier, _, last = name.rpartition(".")
     entry = _table(server.name, OPTIONS if carrier == OPTIONS else route).entries.get(last or name)
     if entry is None:
