@@ -19,7 +19,7 @@ _PHASE = {"type": "string", "enum": [phase.value for phase in Phase]}
 
 
 class Describable(Protocol):
-    """What the document tells of a route."""
+    """Gives the document the facts about a route."""
 
     @property
     def method(self) -> str: ...
@@ -87,7 +87,7 @@ def _with(known: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _order(**properties: Any) -> dict[str, Any]:
-    """The body of an order: why, and what else it takes."""
+    """Return the schema of an order's body: the reason, and its other fields."""
     reason = {"type": "string", "minLength": 1, "maxLength": MAX_REASON_CHARACTERS}
     return {**_object(reason=reason, **properties), "additionalProperties": False}
 

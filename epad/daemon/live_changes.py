@@ -1,7 +1,7 @@
-"""A reload, carried out on the parts of a house that runs.
+"""Carry a reload out on the parts of a running house.
 
-First what can be refused: new doors, keys, the addresses of the page and the metrics. Then budgets, before anybody can
-spend by them; then what every decision looks up; last the processes.
+First come the steps that can be refused: new listeners, keys, the addresses of the page and the metrics. Then budgets,
+before any request can spend by them; then the facts of every decision; last the processes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LiveChanges:
     world: WorldView
 
     async def apply(self, changes: Changes) -> None:
-        """Bring the house from its configuration to a changed one: nothing new is let in to what goes.
+        """Bring the house from its configuration to a changed one: leaving parts accept nothing new.
 
         Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, LedgerError.
         """
@@ -69,7 +69,7 @@ class LiveChanges:
         await self._bring_subsystems(changes)
 
     async def _make_ready(self, changes: Changes) -> ReadyChange:
-        """Do what can be refused. Raises ChangeRefusedError."""
+        """Do the steps that can be refused. Raises ChangeRefusedError."""
         config = changes.config
         try:
             ready = await self.gateway.changes.make_ready(config)
@@ -113,7 +113,7 @@ class LiveChanges:
         await self.gateway.changes.take(ready)
 
     async def _bring_subsystems(self, changes: Changes) -> None:
-        """Start, restart and stop what is to be."""
+        """Start, restart and stop subsystems as configured."""
         await self.keys.give_to_clients()
         holds = {name: self.decider.hold_for(name) for name in changes.added}
         for name, hold in holds.items():

@@ -1,4 +1,4 @@
-"""The one gate: who may do what, as a table in code. There is no way around it and no flag that opens it."""
+"""Decide if a caller may do an operation, by a table in code. There is no way around it and no flag that opens it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNMAPPED_UID = 65_534
 
 
 class Tier(StrEnum):
-    """Who is asking. It comes from the peer's credentials or the subsystem's key, and never changes."""
+    """Names the kind of a caller. It comes from the peer's credentials or the subsystem's key, and never changes."""
 
     OPERATOR = "operator"
     OBSERVER = "observer"
@@ -22,7 +22,7 @@ class Tier(StrEnum):
 
 
 class Operation(StrEnum):
-    """Everything that can be asked of the daemon."""
+    """Lists the daemon's operations."""
 
     STATUS_READ = "status_read"
     EVENTS_READ = "events_read"
@@ -52,7 +52,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate said, and the sentence that says why."""
+    """Holds the gate's answer, and the sentence with its reason."""
 
     allowed: bool
     reason: str

@@ -33,11 +33,11 @@ class Arrival(Struct, frozen=True):
 
     @property
     def asker(self) -> Asker:
-        """Who asks its upstream, and for which model."""
+        """Return the subsystem and the model for the upstream's limits."""
         return Asker(self.subsystem, self.ask.model)
 
     def admitted(self, turn: str, now: float, reserved_tokens: int, prompt_tokens: int) -> TurnAdmitted:
-        """What the probes are told when it is let through."""
+        """Build the event of an admitted turn for the probes."""
         history, sampling = self.ask.history, sampling_of(self.ask)
         return TurnAdmitted(
             subsystem=self.subsystem,

@@ -1,4 +1,4 @@
-"""Where the gateway listens: one door for everyone, and one of its own for each subsystem that has one.
+"""Listen for the gateway: at one address for everyone, and at one for each subsystem with its own.
 
 Whoever comes through a subsystem's own door is that subsystem, with or without a key: the kernel says which
 socket it was, and of a Unix socket who is at its other end.
@@ -77,7 +77,7 @@ def _uid(name: str, user: str) -> int | None:
 
 
 def _left_at(server: HttpServer, path: Path) -> socket.socket | None:
-    """The socket of the daemon before, if it is still what the path leads to."""
+    """Return the socket of the daemon before, if the path still leads to it."""
     left = server.handover.take(str(path))
     if left is not None and not path.is_socket():
         left.close()
@@ -107,8 +107,8 @@ def _bind(path: Path, uid: int | None) -> socket.socket:
 def _give(path: Path, uid: int) -> None:
     """Let one more user connect. Raises OSError.
 
-    A daemon without rights of its own may give nothing away, but it may name a user in the list of who may use what is
-    its own (acl(5)).
+    A daemon without special rights may give nothing away, but it may name a user in the access list of its own file
+    (acl(5)).
     """
     try:
         os.chown(path, uid, -1)

@@ -1,4 +1,4 @@
-"""What every turn is counted and timed by, gathered in plain numbers until somebody reads the metrics.
+"""Count and time turns in plain numbers until the metrics are read.
 
 A metric's own counter takes a lock, and its histogram looks through its buckets: 1 to 3 us, seven times in every turn.
 """
@@ -17,46 +17,46 @@ Labels = tuple[str, ...]
 
 
 class Counter(Protocol):
-    """One series of a counter."""
+    """Holds one series of a counter."""
 
     def inc(self, amount: float) -> None: ...
 
 
 class Histogram(Protocol):
-    """One series of a histogram."""
+    """Holds one series of a histogram."""
 
     def observe(self, amount: float) -> None: ...
 
 
 class Tally(defaultdict[Labels, float]):
-    """How much came of each series since the metric was read last; `add_up` puts it there."""
+    """Counts each series since the metric was last read; `add_up` puts the counts there."""
 
     def __init__(self, series: Callable[..., Counter]) -> None:
         super().__init__(int)
         self._series = series
 
     def add_up(self) -> None:
-        """Put into the metric what has come."""
+        """Put the counts into the metric."""
         for labels, amount in self.items():
             self._series(*labels).inc(amount)
         self.clear()
 
 
 class Durations:
-    """How long each took since the histogram was read last, in seconds."""
+    """Collects durations since the histogram was last read, in seconds."""
 
     def __init__(self, series: Callable[..., Histogram]) -> None:
         self._series = series
         self._waiting: list[tuple[Labels, float]] = []
 
     def add(self, labels: Labels, seconds: float) -> None:
-        """One more."""
+        """Add one more."""
         self._waiting.append((labels, seconds))
         if len(self._waiting) >= MOST_WAITING:
             self.add_up()
 
     def add_up(self) -> None:
-        """Put into the histogram what has come."""
+        """Put the durations into the histogram."""
         waiting, self._waiting = self._waiting, []
         series = {labels: self._series(*labels) for labels in {labels for labels, _ in waiting}}
         for labels, seconds in waiting:

@@ -1,4 +1,4 @@
-"""One turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
+"""Run one turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Arrival", "BrokenTurnError", "Turn", "Turns"]
 
 
 class BrokenTurnError(Exception):
-    """An admitted turn ended before its answer began; carries what the client is told."""
+    """An admitted turn ended before its answer began; carries the client's refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -90,7 +90,7 @@ class Turn:
         self.outcome, self.reason, self.failure = outcome, reason, failure
 
     def waited_seconds(self, now: float) -> float:
-        """How long nothing of its answer has come; 0 if some did."""
+        """Return how long no part of its answer has come; 0 if some did."""
         begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
         return 0.0 if begun else now - self.forwarded_at
 
@@ -110,12 +110,12 @@ class Turn:
         )
 
     def cost(self, charge: Charge) -> int:
-        """What a charge comes to, in micro-USD: nothing, if a free upstream served the turn."""
+        """Return the cost of a charge, in micro-USD: 0, if a free upstream served the turn."""
         price = self.arrival.price
         return 0 if price is FREE or self.arrival.upstream.served_by.free else charge.cost(price)
 
     def charge(self) -> Charge:
-        """What it costs as far as is known now."""
+        """Return its charge as far as is known now."""
         if not self.forwarded:
             return NOTHING
         if self.whole is not None:
@@ -126,7 +126,7 @@ class Turn:
 
     @property
     def absurd(self) -> str:
-        """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
+        """Name the upstream's absurd count, and its field; empty if there is none."""
         if self.whole is not None:
             return self.whole.absurd
         return self.meter.absurd if self.meter is not None else ""
@@ -169,7 +169,7 @@ class Turns:
         )
 
     def wish(self, arrival: Arrival) -> Wish:
-        """What a request would like to have."""
+        """Return the wish of a request."""
         ask = arrival.ask
         asked = ask.wish if ask.wish is not None else _unasked(arrival)
         tokens = self._limits.cap(asked)
@@ -245,7 +245,7 @@ class Turns:
         )
 
     def streamed(self, turn: Turn, meter: StreamMeter) -> str:
-        """Tell those who listen to streams what has come since the last time; say why to end it here, if so."""
+        """Give the stream's observers the new text; return the reason to end it here, if there is one."""
         pieces = meter.reply.take()
         if not pieces or self._listener is None:
             return ""
@@ -255,7 +255,7 @@ class Turns:
         return self._listener.streamed(event) or ""
 
     def settled(self, turn: Turn) -> Charge | None:
-        """What it costs, if that is decided already."""
+        """Return its charge, if that is decided already."""
         return self._charges.get(turn.id)
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
@@ -355,7 +355,7 @@ class Turns:
         return await self._parts.ledger.open_turn(entry)
 
     def _close(self, turn: Turn, opening: asyncio.Future[int], charge: Charge) -> None:
-        """Write how it ended; what cannot be written stays open, and counts in full at the next start.
+        """Record its end; one that cannot be written stays open, and counts in full at the next start.
 
         No one waits for it: whatever the same connection asks next is opened behind it, in the same commit.
         """
@@ -412,7 +412,7 @@ def _entry(turn: Turn, charge: Charge) -> CloseTurn:
 
 
 def _unasked(arrival: Arrival) -> int | None:
-    """What its server makes for a request without any cap, where that is known; a null asks for all that fits."""
+    """Return how much its server makes for a request without any cap, if known; a null asks for all that fits."""
     server, route = arrival.upstream.served_by.server, arrival.endpoint.path
     tokens = server.unasked.get(route)
     said = arrival.ask.fields.values
