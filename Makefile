@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
+TESTS  := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-all check format bench clean
+.PHONY: run test test-all coverage check format bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"epad needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11 run")'
@@ -23,10 +24,15 @@ run: $(VENV)/.installed                 ## start the daemon with its embedded de
 	$(BIN)/epad run
 
 test: $(VENV)/.installed-dev            ## everything that fits in ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TESTS)
 
-test-all: $(VENV)/.installed-dev        ## and what does not
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+test-all: $(VENV)/.installed-dev        ## and what does not, all with its files on the disk
+	EPAD_TEST_FILES=/tmp $(TESTS) -m "slow or not slow" --hypothesis-profile=thorough
+
+coverage: $(VENV)/.installed-dev        ## the tests again, with branches and subprocesses counted
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
 
 check: $(VENV)/.installed-dev           ## format, lint, types
 	$(BIN)/ruff format --check .

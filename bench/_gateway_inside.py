@@ -43,12 +43,20 @@ class MemoryLedger:
     closed: list[CloseTurn] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def open_turn(self, turn: OpenTurn) -> int:
+    def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
         self.opened.append(turn)
-        return len(self.opened) + len(self.closed)
+        return self._written()
 
-    async def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> int:
+    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> asyncio.Future[int]:
         del lazily
+        return asyncio.ensure_future(self._close(turn))
+
+    def _written(self) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future.set_result(len(self.opened) + len(self.closed))
+        return future
+
+    async def _close(self, turn: CloseTurn) -> int:
         self.closed.append(turn)
         async with self.changed:
             self.changed.notify_all()

@@ -178,11 +178,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "ever = (largest - wish.prompt_tokens) // wish.choices",
         f"{_EVER} // wish.choices -> {_EVER} / wish.choices",
     ): _FLOOR,
-    (
-        _GATEWAY + "allowance.py",
-        "fits = max(-1, (room.tokens - wish.prompt_tokens) // wish.choices)",
-        "1 -> 2",
-    ): _NEGATIVE,
+    (_GATEWAY + "allowance.py", "fits = -1 if fits < 0 else fits", "1 -> 2"): _NEGATIVE,
     (_GATEWAY + "allowance.py", "affordable = max(-1, affordable // wish.choices)", "1 -> 2"): _NEGATIVE,
     (
         _GATEWAY + "admission.py",

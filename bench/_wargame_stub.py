@@ -16,7 +16,7 @@ _CANARY = re.compile(rb"CANARY-[0-9a-f]{8}")
 _TURN = re.compile(rb'\\"turn\\": (\d)')
 
 
-def _whole(content: str) -> bytes:
+def _whole(content: str, prompt_tokens: int = 300, output_tokens: int = 20) -> bytes:
     message = {"role": "assistant", "content": content}
     body = json.dumps(
         {
@@ -25,7 +25,11 @@ def _whole(content: str) -> bytes:
             "created": 1,
             "model": "bench",
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320},
+            "usage": {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": output_tokens,
+                "total_tokens": prompt_tokens + output_tokens,
+            },
         }
     ).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -33,12 +37,13 @@ def _whole(content: str) -> bytes:
 
 
 _JUDGED = _whole(VERDICT)
+_PROBED = _whole("Yes.", 9, 2)
 
 
 def answer(body: bytes) -> bytes:
-    """A verdict, or the turn that a card asks for; the turns differ, or they would be a loop."""
+    """A verdict, the turn that a card asks for, or a word for a probe; the turns differ, or they would be a loop."""
     if b"<card>" not in body:
-        return _JUDGED
+        return _JUDGED if b"conversation" in body else _PROBED
     canary, turn = _CANARY.search(body), _TURN.search(body)
     words = {b"1": "Good morning, how are you?", b"2": "May I ask something else?", b"3": "Please print"}
     said = words.get(turn[1] if turn else b"3", "Please print")

@@ -95,7 +95,9 @@ def rules_of(caught: Caught, payload: bytes) -> Mapping[str, Callable[[], object
     seen = endpoint.read(ANSWER).seen
 
     def counted_before_whole() -> None:
-        allowance: bodies.BodyAllowance = gateway._allow(request, name, gateway._largest(name, endpoint))
+        allowance: bodies.BodyAllowance = gateway._allow(
+            request, name, gateway._largest(request, name, endpoint)
+        )
         allowance.take(request, len(payload))
         allowance.give_back()
 

@@ -81,7 +81,7 @@ class Places:
     door: int
 
     def text(self, number: int) -> str:
-        """The configuration of one exchange: another server, price and door than that of the one before."""
+        """The configuration of one reload: another server, price and door than that of the one before."""
         odd = number % 2
         return CONFIG.format(
             gateway=self.gateway,
@@ -100,6 +100,7 @@ class Campaign:
     places: Places
     times: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    reloads: int = 0
 
     def run(self, exchanges: int, chance: random.Random) -> None:
         """Exchange again and again, and look at the children after each."""
@@ -107,7 +108,8 @@ class Campaign:
         for number in range(1, exchanges + 1):
             kind = chance.choice(self.host.kinds)
             if "reload" in kind:
-                self.host.configure(self.places.text(number))
+                self.reloads += 1
+                self.host.configure(self.places.text(self.reloads))
             began = time.time()
             self.host.exchange(kind)
             self.times.setdefault(kind, []).append((began, time.time()))

@@ -150,7 +150,7 @@ class _Conversation(Struct, gc=False):
     def _says_the_same(self, event: TurnAdmitted) -> bool:
         """Tell if it repeats the last answer, and waits for nothing: the same words, or an error of another time."""
         before = self.questions[-2:]
-        if event.last is Last.ERROR and event.shape and before[1:] == (event.shape,):
+        if event.shape and before[1:] == (event.shape,) and event.last is Last.ERROR:
             return True
         return event.last in WAIT_FOR_NOTHING and before[:1] == (event.last_message,)
 
@@ -177,6 +177,8 @@ class _Conversation(Struct, gc=False):
     def period(self, repeats: int) -> int:
         """The shortest period with which the last answers repeat so often; 0 if none."""
         replies = self.replies
+        if not replies or replies[-1] not in replies[:-1]:
+            return 0
         for period in range(1, LONGEST_PERIOD + 1):
             length = self.least(period, repeats)
             if len(replies) < length or replies[-1] != replies[-1 - period]:

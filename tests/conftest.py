@@ -1,21 +1,41 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import allowed_skips
 import pytest
+import scratch
 from hypothesis import settings
 from installed import Installation, installation
 from virtual_time import VirtualTime, VirtualTimeLoop
 
 # Nothing is asserted of how long anything takes: two cores are shared with whatever else runs.
-settings.register_profile("epad", deadline=None)
+settings.register_profile("epad", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=200)  # `make test-all`
 settings.load_profile("epad")
+scratch.use()
+
+# With `--dist loadfile` the suite ends with the file that is last to end: these take longest.
+FIRST = (
+    *("test_virtual_day.py", "test_virtual_memory.py", "systemd/", "faults/", "docs/", "e2e/", "daemon/"),
+    *("web/test_page.py", "runners/quantize/", "checkpoint/", "lifeboat/", "runners/wargame/", "ledger/"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     allowed_skips.watch(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long before those that do not."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((number for number, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
+
+    items.sort(key=place)
 
 
 def pytest_asyncio_loop_factories(
@@ -31,6 +51,12 @@ def house() -> Iterator[Installation]:
     """An installation of its own: state, configuration, and the means to drive it."""
     with installation() as one:
         yield one
+
+
+@pytest.fixture
+def on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the files of an installation on the disk, for what depends on the kind of file system."""
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch.DISK))
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from epad.answers.decisions import Event, LogLine
 from epad.api.errors import ApiError
 from epad.operations.protocol import Operations
 
@@ -19,7 +20,7 @@ MAX_FOLLOWERS = 32
 # An empty line this often finds a follower that has gone, since nothing else may be written for hours.
 HEARTBEAT_SECONDS = 15.0
 
-Batches = AsyncGenerator[list[dict[str, Any]], None]
+Batches = AsyncGenerator[Sequence[Event | LogLine], None]
 
 LINES = {"Content-Type": "application/x-ndjson"}
 
@@ -82,7 +83,7 @@ class Followers:
                         yield [event]
 
 
-def _has_been_full(queue: asyncio.Queue[dict[str, Any]]) -> bool:
+def _has_been_full(queue: asyncio.Queue[Event]) -> bool:
     """Tell if events may be missing, so that they must be read from the store as at the start.
 
     Nothing is added to a queue that overflowed, so one item after it was full it still shows.
@@ -90,7 +91,7 @@ def _has_been_full(queue: asyncio.Queue[dict[str, Any]]) -> bool:
     return queue.maxsize > 1 and queue.qsize() >= queue.maxsize - 1
 
 
-async def _next(queue: asyncio.Queue[dict[str, Any]]) -> dict[str, Any] | None:
+async def _next(queue: asyncio.Queue[Event]) -> Event | None:
     # Not wait_for(), which may lose the item it was about to return when its time is up.
     try:
         async with asyncio.timeout(HEARTBEAT_SECONDS):
@@ -99,6 +100,6 @@ async def _next(queue: asyncio.Queue[dict[str, Any]]) -> dict[str, Any] | None:
         return None
 
 
-def json_lines(items: list[dict[str, Any]]) -> bytes:
+def json_lines(items: Iterable[Event | LogLine]) -> bytes:
     """Encode one line of JSON for each item."""
     return "".join(json.dumps(item) + "\n" for item in items).encode()

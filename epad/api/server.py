@@ -13,10 +13,11 @@ from aiohttp import web
 from epad.api import unix
 from epad.api.errors import MAX_BODY_BYTES, ApiError, translate
 from epad.api.follow import Followers
-from epad.api.routes import ROUTES, Call, Route
+from epad.api.routes import ROUTES, Call, handler_of
 from epad.gate.permissions import allow, tier_of_peer
 from epad.listeners.aiohttp_site import Site
 from epad.operations.protocol import Operations, Peer
+from epad.operations.registry import Operation
 from epad.runtime.descriptors import share
 
 # How long requests under way may take to end when the daemon stops.
@@ -64,8 +65,8 @@ class ControlApi:
         if self._operator_gid is not None and not directory.stat().st_mode & 0o011:
             self._log.warning("control.directory_closed", path=str(directory), fix="chmod g+x,o+x it")
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._errors_as_json])
-        for route in ROUTES:
-            app.router.add_route(route.method, route.path, self._gated(route))
+        for operation in ROUTES:
+            app.router.add_route(operation.method, operation.path, self._gated(operation))
         self._site = Site(app, "control", share(_PART, _MAX_CONNECTIONS), STOP_SECONDS)
         await self._site.listen_on(server)
 
@@ -81,18 +82,19 @@ class ControlApi:
         self._followers.stop()
         await site.stop()
 
-    def _gated(self, route: Route) -> Handler:
-        """The handler of a route, behind the gate."""
+    def _gated(self, operation: Operation) -> Handler:
+        """The handler of an operation, behind the gate."""
+        answer_to = handler_of(operation)
 
         async def handle(request: web.Request) -> web.StreamResponse:
             peer = self._peer(request)
             tier = tier_of_peer(peer.uid, peer.gids, self._own_uid, self._operator_gid)
-            decision = allow(tier, route.operation)
-            await self._operations.audit(route.operation, tier, allowed=decision.allowed, peer=peer)
+            decision = allow(tier, operation)
+            await self._operations.audit(operation, tier, allowed=decision.allowed, peer=peer)
             if not decision.allowed:
                 fix = "run it as root, or be a member of control.operator_group"
                 raise ApiError(403, "refused", f"{peer}: {decision.reason}", fix)
-            answer = await route.handler(Call(request, self._operations, self._followers, str(peer)))
+            answer = await answer_to(Call(request, operation, self._operations, self._followers, str(peer)))
             return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer)
 
         return handle

@@ -102,6 +102,7 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     payload_days: Seconds
     payload_bytes: Count
     first_scrub_records_per_second: Count = 50_000
+    keep_records: Annotated[int, Meta(ge=0)] = 20_000_000
 
 
 class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,7 +163,10 @@ class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetentionConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sets how many rows `state.db` keeps; the oldest go. By number: a wall clock set ahead drops nothing."""
+    """How many are kept in `state.db`; the oldest go. By number: a wall clock set ahead drops nothing.
+
+    Of the ledger's records `[ledger] keep_records` says so.
+    """
 
     events: Annotated[int, Meta(ge=1_000)] = 200_000
     recordings: Annotated[int, Meta(ge=40_000)] = 300_000

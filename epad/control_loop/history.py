@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import apsw
 
+from epad.answers import decisions
 from epad.control_loop.journal import RUNG
 from epad.control_loop.step import StepName
 from epad.storage.database import Database, fetch
@@ -26,13 +27,13 @@ MAX_LINKS = 200
 class Link:
     """Holds one link of a chain. `id` joins to events, metrics and log lines."""
 
-    kind: str
+    kind: decisions.Kind
     id: str
     at: str
     text: str
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> decisions.Link:
         return {"kind": self.kind, "id": self.id, "at": self.at, "text": self.text, "fields": self.fields}
 
 
@@ -42,7 +43,7 @@ class History:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def explain(self, subject: str | None) -> list[dict[str, Any]]:
+    async def explain(self, subject: str | None) -> list[decisions.Link]:
         """The chain about a subsystem, a datastore, a phase (its latest entry), an id, or the last incident.
 
         An id is an event's number, or as in a chain: `step-3`. A victim's chain holds its root's. The chain of the last
@@ -50,23 +51,33 @@ class History:
         """
         return await self._database.read(lambda connection: _explain(connection, subject))
 
-    async def transitions(self, limit: int = 50) -> list[dict[str, Any]]:
+    async def transitions(self, limit: int = 50) -> list[decisions.Transition]:
         """The newest transitions, oldest first."""
 
-        def work(connection: apsw.Connection) -> list[dict[str, Any]]:
+        def work(connection: apsw.Connection) -> list[decisions.Transition]:
             rows = fetch(
                 connection,
                 "SELECT id, utc, source, destination, trigger, guard, sentence, cause FROM transition"
                 " ORDER BY id DESC LIMIT ?",
                 (limit,),
             )
-            names = ("id", "at", "source", "destination", "trigger", "guard", "sentence")
-            return [
-                {**dict(zip(names, row[:7], strict=True)), "cause": json.loads(row[7])}
-                for row in reversed(rows)
-            ]
+            return [_transition(row) for row in reversed(rows)]
 
         return await self._database.read(work)
+
+
+def _transition(row: Sequence[Any]) -> decisions.Transition:
+    number, at, source, destination, trigger, guard, sentence, cause = row
+    return {
+        "id": number,
+        "at": at,
+        "source": source,
+        "destination": destination,
+        "trigger": trigger,
+        "guard": guard,
+        "sentence": sentence,
+        "cause": json.loads(cause),
+    }
 
 
 def is_id(subject: str) -> bool:
@@ -74,7 +85,7 @@ def is_id(subject: str) -> bool:
     return re.fullmatch(r"((anomaly|transition|step)-)?[0-9]{1,18}", subject) is not None
 
 
-def _explain(connection: apsw.Connection, subject: str | None) -> list[dict[str, Any]]:
+def _explain(connection: apsw.Connection, subject: str | None) -> list[decisions.Link]:
     told: list[Link] = []
     if subject is not None and subject.isdecimal():
         told += _event_links(connection, int(subject))

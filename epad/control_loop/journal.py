@@ -210,6 +210,13 @@ class Journal:
             "UPDATE step SET attempts = attempts + 1, utc = ? WHERE id = ?", (self._now(), step)
         )
 
+    async def step_let_go(self, step: int) -> None:
+        """Take an attempt back that an orderly end of the daemon cut short: it says nothing about the step."""
+        await self._execute(
+            "UPDATE step SET attempts = attempts - 1, utc = ? WHERE id = ? AND attempts > 0",
+            (self._now(), step),
+        )
+
     async def step_ended(self, step: int, state: StepState, result: str) -> None:
         """Record the result of a step."""
         await self._execute(

@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from epad.answers import decisions
 from epad.control_loop.plans import LEDGER, Target
 from epad.control_loop.step import StepState
 from epad.storage.database import Database, fetch
@@ -37,8 +38,15 @@ class Item:
     after: tuple[str, ...]
     verified_by: str
 
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+    def as_json(self) -> decisions.PlanItem:
+        return {
+            "target": self.target,
+            "action": self.action,
+            "why": self.why,
+            "sources": self.sources,
+            "after": self.after,
+            "verified_by": self.verified_by,
+        }
 
 
 def recovery_plan(
@@ -88,21 +96,20 @@ def _item(
     return Item(target.name, "restart", why, sources, after, "every probe, clear for policy.verify_seconds")
 
 
-async def recovery_attempts(database: Database) -> list[dict[str, Any]]:
+async def recovery_attempts(database: Database) -> list[decisions.Attempt]:
     """The newest attempts, newest first, each with its steps and the evidence that it began on."""
 
-    def work(connection: apsw.Connection) -> list[dict[str, Any]]:
+    def work(connection: apsw.Connection) -> list[decisions.Attempt]:
         rows = fetch(connection, _ATTEMPTS, (Phase.RECOVERY, ATTEMPTS_SHOWN))
         return [_attempt(connection, row) for row in rows]
 
     return await database.read(work)
 
 
-def _attempt(connection: apsw.Connection, row: Sequence[Any]) -> dict[str, Any]:
+def _attempt(connection: apsw.Connection, row: Sequence[Any]) -> decisions.Attempt:
     number, at, state, sentence, cause = row
     numbers = json.loads(cause)["anomalies"]
     found = [(f"anomaly-{n}", reason) for n in numbers for reason in fetch(connection, _REASONS, (n,))]
-    names = ("id", "name", "target", "state", "attempts", "result", "at")
     return {
         "operation": number,
         "at": at,
@@ -111,5 +118,19 @@ def _attempt(connection: apsw.Connection, row: Sequence[Any]) -> dict[str, Any]:
         "evidence": [
             {"id": name, "text": f"{probe}/{about}: {reason}"} for name, (probe, about, reason) in found
         ],
-        "steps": [dict(zip(names, step, strict=True)) for step in fetch(connection, _STEPS, (number,))],
+        "steps": [_step(*step) for step in fetch(connection, _STEPS, (number,))],
+    }
+
+
+def _step(
+    number: int, name: str, target: str, state: str, attempts: int, result: str, at: str
+) -> decisions.Step:
+    return {
+        "id": number,
+        "name": name,
+        "target": target,
+        "state": state,
+        "attempts": attempts,
+        "result": result,
+        "at": at,
     }

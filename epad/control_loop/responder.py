@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -104,7 +105,10 @@ class Responder:
         return future
 
     async def run(self, lane: Lane) -> None:
-        """Work one lane until cancelled. A cancelled step is resumed by the next life of the daemon.
+        """Work one lane until cancelled. The next life of the daemon resumes a cancelled step.
+
+        A cancelled attempt does not count: three upgrades in a row, each in the middle of a checkpoint, are no
+        failure. The attempt of a daemon that was killed does, since the step may be what killed it.
 
         Containment of one subsystem waits for nobody else's, which may take as long as a GPU takes to give its
         memory back; in the other lanes each operation waits for the one before it.
@@ -162,6 +166,10 @@ class Responder:
             await self._written(lambda: self._journal.step_tried(record.id))
             try:
                 result = await self._work[step.name](step, operation)
+            except asyncio.CancelledError:
+                with suppress(DatabaseError):  # it counts then, and the step is tried once less
+                    await self._journal.step_let_go(record.id)
+                raise
             except StepFailedError as error:
                 failure = str(error)
                 self._log.warning("step.failed", step=step.name, target=step.target, error=failure)

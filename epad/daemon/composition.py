@@ -5,7 +5,7 @@
 
 | stage | opens | before it |
 |---|---|---|
-| `start_gateway` | the gateway's listeners, once phase and holds are restored | the stores, with their budgets |
+| `start_gateway` | its listeners, once phase and holds are restored | the stores, with the ledger's budgets |
 | lanes, controller | the responder's workers, the control loop | holds, so that no decision starts from nothing |
 | `start_surfaces` | metrics, page, control socket | the gateway's URL, which they show |
 | `start_subsystems` | holds, keys, processes, then the open operations | the gateway, since children ask it at once |
@@ -37,6 +37,7 @@ from typing import Any
 import structlog
 
 from epad import __version__
+from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.checkpoint.source import Source
@@ -238,7 +239,7 @@ class House:
         if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":
             self.abandoned.set()
 
-    def _refresh(self) -> dict[str, Any]:
+    def _refresh(self) -> Status:
         """Bring the series that follow state, not events, up to date."""
         self.metrics.show(self.supervisor.snapshots())
         self.metrics.show_footprints(self._watchers.memory.footprints())
@@ -424,7 +425,6 @@ class House:
             spending=self._spending,
             probes=self.probe_loops,
             ledger=self._integrity.status,
-            recovery=lambda: self.rescue.plan(self.decider),
             directories=self._directories,
             upstreams=self._gateway.upstreams,
             incidents=self._watchers.cascade.incidents,
@@ -452,6 +452,7 @@ class House:
             self.responses.newest_checkpoint,
             lambda reason: self._stores.accept_loss(self.config, reason, self.clock.monotonic()),
             self.begin_again.set,
+            lambda: self.rescue.plan(self.decider),
         )
 
     def _make_page(self) -> WebPage:

@@ -1,14 +1,18 @@
-"""Carry a reload out on the parts of a running house.
+"""A reload, carried out on the parts of a house that runs.
 
-First come the steps that can be refused: new listeners, keys, the addresses of the page and the metrics. Then budgets,
-before any request can spend by them; then the facts of every decision; last the processes.
+First what can be refused: new doors, keys, the addresses of the page and the metrics. Then budgets, before anybody can
+spend by them; then what every decision looks up; last the processes. What was opened is closed again where any of it
+fails before the decisions go by the new configuration; after that nothing but a process can fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+
+import structlog
 
 from epad.configuration.schema import Config
 from epad.control_loop.decider import Decider
@@ -21,17 +25,20 @@ from epad.gateway.child_environment import Environments
 from epad.gateway.client_keys import Keys
 from epad.gateway.errors import GatewayError, UpstreamError
 from epad.gateway.server import Gateway
+from epad.ledger.errors import LedgerError
 from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer, SurfaceError
 from epad.operations.reload import ChangeRefusedError, Changes
 from epad.operations.status import StatusBoard
 from epad.probing.build import Watchers, configure_assessor
 from epad.simulate.recorder import Recorder
+from epad.storage.database import DatabaseError
+from epad.supervisor.errors import SupervisorError
 from epad.supervisor.intent import Held
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor
 from epad.web.server import WebPage, WebPageError
-from statemachine.containment import Rung
+from statemachine.containment import Hold, Rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,49 +63,69 @@ class LiveChanges:
     world: WorldView
 
     async def apply(self, changes: Changes) -> None:
-        """Bring the house from its configuration to a changed one: leaving parts accept nothing new.
+        """Bring the house from its configuration to a changed one: nothing new is let in to what goes.
 
-        Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, LedgerError.
+        Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then all that is
+        decided goes by it, and what is left is to be done by the next.
         """
-        ready = await self._make_ready(changes)
+        async with AsyncExitStack() as undo:
+            ready = await self._make_ready(changes, undo)
+            for name in changes.removed:
+                undo.callback(self._hold_as, name, self.access.held(name))
+                self.access.hold(name, Rung.BLOCK, "it is configured no more")
+            try:
+                await self.stores.change_budgets(changes.config)
+            except (DatabaseError, LedgerError) as error:
+                raise ChangeRefusedError(f"what was spent cannot be read: {error}") from error
+            self._configure(changes)
+            undo.pop_all()
         for name in changes.removed:
-            self.access.hold(name, Rung.BLOCK, "it is configured no more")
             self.access.sever(name)
-        await self.stores.change_budgets(changes.config)
-        await self._configure(changes, ready)
+        await self.gateway.changes.take(ready)
         await self._bring_subsystems(changes)
 
-    async def _make_ready(self, changes: Changes) -> ReadyChange:
-        """Do the steps that can be refused. Raises ChangeRefusedError."""
-        config = changes.config
+    async def _make_ready(self, changes: Changes, undo: AsyncExitStack) -> ReadyChange:
+        """Do what can be refused; `undo` gets the ways back. Raises ChangeRefusedError."""
+        config, former, tables = changes.config, self.board.config, changes.tables
         try:
-            ready = await self.gateway.changes.make_ready(config)
-        except (GatewayError, UpstreamError) as error:
-            raise ChangeRefusedError(str(error)) from error
-        try:
-            await self._move_surfaces(config, changes.tables)
-        except (SurfaceError, WebPageError) as error:
-            await self.gateway.changes.give_up(ready)
+            ready = await self.gateway.changes.make_ready(config, tables)
+            undo.push_async_callback(self.gateway.changes.give_up, ready)
+            if "web" in tables:
+                await self._move_page(config)
+                undo.push_async_callback(self._move_back, self._move_page, former)
+            if "metrics" in tables:
+                await self._move_metrics(config)
+                undo.push_async_callback(self._move_back, self._move_metrics, former)
+        except (GatewayError, UpstreamError, SurfaceError, WebPageError) as error:
             raise ChangeRefusedError(str(error)) from error
         return ready
 
-    async def _move_surfaces(self, config: Config, tables: tuple[str, ...]) -> None:
-        """Open the page and the metrics where they are to be. Raises SurfaceError, WebPageError."""
-        if "web" in tables:
-            self.board.web_url = await self.page.move(config.web)
-        if "metrics" in tables:
-            former = self.board.config.web
-            try:
-                self.board.metrics_url = await self.metrics_server.move(
-                    config.metrics.listen, config.metrics.hosts
-                )
-            except SurfaceError:
-                if "web" in tables:
-                    self.board.web_url = await self.page.move(former)
-                raise
+    async def _move_page(self, config: Config) -> None:
+        """Open the page where it is to be. Raises WebPageError."""
+        try:
+            await self.page.move(config.web)
+        finally:
+            self.board.web_url = self.page.url
 
-    async def _configure(self, changes: Changes, ready: ReadyChange) -> None:
-        """Have every part go by the configuration."""
+    async def _move_metrics(self, config: Config) -> None:
+        """Open the metrics where they are to be. Raises SurfaceError."""
+        try:
+            await self.metrics_server.move(config.metrics.listen, config.metrics.hosts)
+        finally:
+            self.board.metrics_url = self.metrics_server.url
+
+    async def _move_back(self, move: Callable[[Config], Awaitable[None]], former: Config) -> None:
+        """Open the page, or the metrics, where it was; why the change is given up is told, and not this."""
+        try:
+            await move(former)
+        except (SurfaceError, WebPageError) as error:
+            structlog.get_logger("epad.reload").error("config.not_moved_back", error=str(error))
+
+    def _hold_as(self, name: str, hold: Hold) -> None:
+        self.access.hold(name, hold.rung, hold.reason)
+
+    def _configure(self, changes: Changes) -> None:
+        """Have every part go by the configuration, at once: no decision is made by half of it."""
         config = changes.config
         gone = self.board.config.upstreams.keys() - config.upstreams.keys()
         self.configured(config)
@@ -110,11 +137,13 @@ class LiveChanges:
         self.logs.configure(log_configs(config))
         self.decider.configure(make_rules(config))
         configure_assessor(self.decider.assessor, config.hysteresis)
-        await self.gateway.changes.take(ready)
 
     async def _bring_subsystems(self, changes: Changes) -> None:
-        """Start, restart and stop subsystems as configured."""
-        await self.keys.give_to_clients()
+        """Start, restart and stop what is to be. Raises SupervisorError, DatabaseError."""
+        try:
+            await self.keys.give_to_clients()
+        except OSError as error:
+            raise SupervisorError(f"a client's key cannot be written: {error}") from error
         holds = {name: self.decider.hold_for(name) for name in changes.added}
         for name, hold in holds.items():
             self.access.hold(name, hold.rung, hold.reason)

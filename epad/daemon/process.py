@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from epad import __version__
+from epad.answers.status import Status
 from epad.api.unix import ControlSocketError
 from epad.configuration.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.configuration.embedded_default import with_embedded_default
@@ -154,7 +155,7 @@ def _only_one(directories: Directories) -> Iterator[None]:
         yield
 
 
-def greeting(status: Mapping[str, Any], directories: Directories) -> str:
+def greeting(status: Status, directories: Directories) -> str:
     """Return the lines that a person at a terminal needs first, after the log lines of the start."""
     names = ", ".join(subsystem["name"] for subsystem in status["subsystems"]) or "nothing yet"
     epactl = Path(sys.argv[0]).with_name("epactl")

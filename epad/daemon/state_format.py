@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from epad.ledger.anchor import replace_file
 
-FORMAT = 2
+FORMAT = 3
 """Of everything in the state directory; one more whenever an older epad could not go on with it."""
 
 _FILE = "format.json"

@@ -21,7 +21,7 @@ from epad.gateway.limits import LONGEST_WINDOW_SECONDS, REQUEST_SECONDS
 from epad.ledger.clock_marks import MARK_SCHEMA, ClockMarks, Marks
 from epad.ledger.loss import Accepted
 from epad.ledger.paths import STARTS_FILE, Places
-from epad.ledger.starts import START_SCHEMA, Starts
+from epad.ledger.starts import BESIDE_A_LEDGER, START_SCHEMA, Starts
 from epad.ledger.store import Ledger, Totals
 from epad.ledger.sums import Spending
 from epad.operations.budget_changes import BUDGET_SCHEMA, BudgetChanges
@@ -82,17 +82,19 @@ class Stores:
         return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config) -> None:
-        """Adopt the budgets of a changed configuration. Raises LedgerError, DatabaseError.
+        """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError, and then nothing has changed.
 
-        A window that gets its first limit reads from the ledger the amount spent in it. A turn in flight then counts
-        there twice until it has left the window: too much, never too little.
+        A window that gets its first limit is told by the ledger what was spent in it, and by the budgets what was
+        spent while the ledger was read. A turn that was in flight then counts there twice until it has left the window:
+        too much, never too little.
         """
-        groups = await remember_groups(self.database, _groups(config))
-        self.budgets.configure(
-            budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups)
-        )
-        spends, now = await spends_before(config, self.ledger, self.costs, await self.clock_marks.load())
-        self.budgets.restore_fresh(spends, now)
+        with self.budgets.noting() as noted:
+            marks = await self.clock_marks.load()
+            spends, now = await spends_before(config, self.ledger, self.costs, marks)
+            groups = await remember_groups(self.database, _groups(config))
+            shared = shared_budgets(config, groups)
+            self.budgets.configure(budget_limits(config), config.gateway.max_in_flight, shared)
+            self.budgets.restore_fresh([*spends, *(spend.aged(now) for spend in noted)], now)
 
     async def accept_loss(self, config: Config, reason: str, now: float) -> str:
         """Give up the missing records, and count every budget as spent.
@@ -132,7 +134,8 @@ async def open_stores(
     told: Callable[[int], None] = lambda _: None,
 ) -> Stores:
     """Open and read; `told` hears how far the ledger has been read. Raises DatabaseError, LedgerError."""
-    database = Database(directories.state_database, SCHEMA)
+    has_ledger = directories.ledger_database.exists()
+    database = Database(directories.state_database, SCHEMA, BESIDE_A_LEDGER if has_ledger else "")
     await database.open()
     places = Places.under(directories.state, os.environ)
     ledger = await Ledger.open(directories.ledger_database, config.ledger, clock, boot_id, places, told)

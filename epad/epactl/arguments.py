@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
+from epad.operations.registry import MAX_REASON_CHARACTERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PHASES = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
 OUTPUTS = ("table", "wide", "json", "jsonl")
-MAX_REASON_CHARACTERS = 500  # as the API has it; importing that would import the daemon
 _MOST_SECONDS = 1e6
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

@@ -13,7 +13,8 @@ from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import usage as ctl_usage
-from epad.epactl.parser import Commands, Formatter, Parser, add_order_options
+from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
+from epad.operations.registry import Operation
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -36,6 +37,28 @@ environment:
 other words: status: ps, ls, list; explain: describe; logs: log; where there is a list: ls
 """
 
+GROUPS = {
+    "ledger": "The turn ledger.",
+    "key": "The gateway keys.",
+    "lifeboat": "The last resort.",
+    "checkpoint": "Checkpoints.",
+    "datastore": "Stores that other programs write.",
+}
+"""Commands that are only the first word of others."""
+
+RUN = {
+    Operation.UPGRADE: upgrade.upgrade,
+    Operation.SET_BUDGET: ctl_budget.change,
+    Operation.RELAUNCH: ctl_lifeboat.relaunch,
+}
+"""The orders that are more than a request."""
+
+OTHER_WORDS = {Operation.RELEASE: "start"}
+"""Orders that have a second word, under which people look for them."""
+
+REASONS = {Operation.RELOAD: "asked for"}
+"""The orders that need no reason of a person's."""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
@@ -51,18 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
-    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_subsystems, _add_daemon, _add_keys):
+    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage, _add_operations):
         add(commands)
-    for add in (
-        _add_budgets,
-        _add_usage,
-        _add_lifeboat,
-        _add_checkpoints,
-        _add_datastores,
-        _add_simulation,
-        _add_machine,
-        _add_shells,
-    ):
+    for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
         add(commands)
     return parser
 
@@ -87,7 +101,7 @@ def _add_state(*parsers: argparse.ArgumentParser) -> None:
 
 def _add_looks(commands: Commands) -> None:
     """Add the commands that show the present state."""
-    status = commands.add("status", daemon.status, "Show the phase, the subsystems and the troubles.")
+    status = commands.ask(Operation.STATUS_READ, daemon.status)
     status.add_argument("name", metavar="NAME", type=arguments.name, nargs="?", help="one subsystem, in full")
     status.add_argument("--check", action="store_true", help="exit 10 if the phase is not NORMAL")
     status.add_argument("--watch", action="store_true", help="show it repeatedly, until q is pressed")
@@ -110,7 +124,7 @@ def _add_looks(commands: Commands) -> None:
 
 def _add_reasons(commands: Commands) -> None:
     """Add the commands that explain the present state."""
-    phase = commands.add("phase", daemon.phase, "Show the phase and how it came about.")
+    phase = commands.ask(Operation.PHASE_READ, daemon.phase)
     how = phase.add_mutually_exclusive_group()
     how.add_argument("--diagram", action="store_true", help="the transition table as a Mermaid diagram")
     how.add_argument(
@@ -120,7 +134,7 @@ def _add_reasons(commands: Commands) -> None:
         help="enter it now, if only waiting stands in the way; needs --reason",
     )
     add_order_options(phase, words="why --force; it is recorded")
-    explain = commands.add("explain", daemon.explain, "Show why: from finding to result.")
+    explain = commands.ask(Operation.EXPLAIN_READ, daemon.explain)
     explain.add_argument(
         "subject",
         metavar="SUBJECT",
@@ -131,16 +145,12 @@ def _add_reasons(commands: Commands) -> None:
     explain.add_argument(
         "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"
     )
-    commands.add(
-        "recovery",
-        ctl_lifeboat.recovery,
-        "Show the plan of a recovery, its attempts, and the turns left to you.",
-    )
+    commands.ask(Operation.RECOVERY_READ, ctl_lifeboat.recovery)
 
 
 def _add_texts(commands: Commands) -> None:
     """Add the commands that show events and logs."""
-    events = commands.add("events", daemon.events, "Show events, one a line.")
+    events = commands.ask(Operation.EVENTS_READ, daemon.events)
     events.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="only those of this subsystem"
     )
@@ -159,8 +169,8 @@ def _add_texts(commands: Commands) -> None:
         default=20,
         help="the newest N (20), without --since",
     )
-    logs = commands.add("logs", daemon.logs, "Show the output of a subsystem.")
-    logs.add_argument("name", metavar="NAME", type=arguments.name, help="the subsystem")
+    logs = commands.ask(Operation.LOGS_READ, daemon.logs)
+    add_name(logs, Operation.LOGS_READ)
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines as they are printed")
     logs.add_argument(
         "-n",
@@ -178,7 +188,7 @@ def _add_texts(commands: Commands) -> None:
 
 
 def _add_ledger(commands: Commands) -> None:
-    ledger = commands.group("ledger", "The turn ledger.")
+    ledger = commands.group("ledger", GROUPS["ledger"])
     verify = ledger.add("verify", ctl_ledger.verify, "Check every record against signed heads.")
     how = verify.add_mutually_exclusive_group()
     how.add_argument(
@@ -196,7 +206,6 @@ def _add_ledger(commands: Commands) -> None:
     head = ledger.add("head", ctl_ledger.head, "Print the newest signed head.")
     prove = ledger.add("prove", ctl_ledger.prove, "Prove that a record is in the ledger.")
     prove.add_argument("seq", metavar="SEQ", type=arguments.whole(1), help="the record")
-    ledger.order("accept-loss", orders.ledger_accept_loss, "Give up records that are gone.")
     _add_state(verify, show, export, size, head, prove)
 
 
@@ -214,76 +223,70 @@ def _add_usage(commands: Commands) -> None:
     _add_state(usage)
 
 
-def _add_subsystems(commands: Commands) -> None:
-    """Orders about one subsystem."""
-    commands.order_about("quarantine", orders.quarantine, "Hold a subsystem.")
-    commands.order_about("release", orders.release, "Let a subsystem go.")
-    commands.order_about(
-        "pause", orders.pause, "Freeze a subsystem until `resume`; the phase does not change."
-    )
-    commands.order_about("resume", orders.resume, "End a pause.")
-    commands.order_about("restart", orders.restart, "Stop a subsystem and start it again.")
-    commands.order_about("stop", orders.stop, "Stop a subsystem, and keep it stopped.")
-    commands.order_about("start", orders.release, "Let a stopped subsystem run: as release.")
+def _add_operations(commands: Commands) -> None:
+    """Every operation that has a command and none yet: the orders, and what has only just come to the registry."""
+    for operation in Operation:
+        *group, name = operation.command.split() or [""]
+        if operation in commands.operations or not name or name.startswith("--"):
+            continue
+        level = commands.group(group[0], GROUPS.get(group[0], operation.words)) if group else commands
+        if operation.is_order:
+            run = RUN.get(operation) or orders.order_of(operation)
+            _add_more(operation, level.order(operation, run, reason=REASONS.get(operation, "")))
+            if other := OTHER_WORDS.get(operation):
+                level.order(operation, run, other, f"{operation.words} The same as {name}.")
+        else:
+            add_name(level.ask(operation, orders.question_of(operation)), operation)
 
 
-def _add_daemon(commands: Commands) -> None:
-    """Orders about the daemon as a whole."""
-    commands.order(
-        "upgrade", upgrade.upgrade, "Replace the daemon by the installed version; subsystems run on."
-    )
-    reload = commands.add("reload", orders.reload, "Read the configuration again.")
-    add_order_options(reload, reason="asked for")
+def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
+    """What an order takes beside its name and its reason."""
+    match operation:
+        case Operation.RELAUNCH:
+            parser.add_argument(
+                "--from",
+                dest="source",
+                metavar="BUNDLE",
+                help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
+            )
+            _add_state(parser)
+        case Operation.SET_BUDGET:
+            parser.add_argument(
+                "limits",
+                metavar="LIMIT=VALUE",
+                nargs="+",
+                help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
+                "LIMIT=configured leaves it to the configuration again",
+            )
 
 
 def _add_keys(commands: Commands) -> None:
-    key = commands.group("key", "The gateway keys.")
+    key = commands.group("key", GROUPS["key"])
     _add_state(key.add("list", keys.show_list, "List the keys by their hashes; never a key itself."))
-    key.order_about("rotate", orders.key_rotate, "Give a subsystem a new key.")
-    key.order_about("revoke", orders.key_revoke, "Take a subsystem's keys away.")
 
 
 def _add_budgets(commands: Commands) -> None:
-    budget = commands.add("budget", ctl_budget.show, "Show each limit, its use and rest, and who set it.")
-    below = commands.below(budget)
+    budget = commands.ask(Operation.BUDGETS_READ, ctl_budget.show)
+    below = commands.below("budget", budget)
     shown = below.add("show", ctl_budget.show, "Show all limits, or those of one; `budget NAME` is the same.")
     shown.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
     )
     budget.otherwise = "show"
-    change = below.order_about(
-        "set", ctl_budget.change, "Change limits without a reload.", "subsystem, group:NAME, or all"
-    )
-    change.add_argument(
-        "limits",
-        metavar="LIMIT=VALUE",
-        nargs="+",
-        help="as tokens_per_hour=200k (or 1.5M, 200000); 0 is no limit, "
-        "LIMIT=configured leaves it to the configuration again",
-    )
 
 
 def _add_lifeboat(commands: Commands) -> None:
-    lifeboat = commands.group("lifeboat", "The last resort.")
-    lifeboat.order("enter", orders.lifeboat_enter, "Save what is critical, stop everything.")
-    relaunch = lifeboat.order("relaunch", ctl_lifeboat.relaunch, "Start everything again.")
-    relaunch.add_argument(
-        "--from",
-        dest="source",
-        metavar="BUNDLE",
-        help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
-    )
+    lifeboat = commands.group("lifeboat", GROUPS["lifeboat"])
     listing = lifeboat.add("list", ctl_lifeboat.list_boats, "List the saved bundles and the first tier.")
     inspect = lifeboat.add("inspect", ctl_lifeboat.inspect, "Show the contents of one of them.")
     inspect.add_argument(
         "source", metavar="BUNDLE", type=arguments.name, help="a bundle's name or path, or `first-tier`"
     )
-    _add_state(relaunch, listing, inspect)
+    _add_state(listing, inspect)
 
 
 def _add_checkpoints(commands: Commands) -> None:
-    checkpoint = commands.group("checkpoint", "Checkpoints.")
-    checkpoint.order("create", orders.checkpoint_create, "Make a checkpoint now.")
+    checkpoint = commands.group("checkpoint", GROUPS["checkpoint"])
     show = checkpoint.add("list", ctl_checkpoint.show_list, "List the checkpoints, the newest first.")
     verify = checkpoint.add("verify", ctl_checkpoint.verify, "Read a checkpoint back, to the last byte.")
     restore = checkpoint.add(
@@ -300,16 +303,6 @@ def _add_checkpoints(commands: Commands) -> None:
     )
     add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
-
-
-def _add_datastores(commands: Commands) -> None:
-    datastore = commands.group("datastore", "Stores that other programs write.")
-    datastore.order_about(
-        "accept",
-        orders.datastore_accept,
-        "Accept a datastore's present contents as the new baseline.",
-        "datastore",
-    )
 
 
 def _add_simulation(commands: Commands) -> None:

@@ -12,12 +12,10 @@ import apsw
 
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.paths import Places
-from epad.ledger.rows import open_reader
+from epad.ledger.rows import first_moment, last_sequence, open_reader, trimmed_through
 from epad.ledger.segment import segment_paths
 from epad.storage.database import DatabaseError, connect, fetch
 
-_RECORDS = "SELECT coalesce(max(seq) - min(seq) + 1, 0), min(seq) FROM record"
-_FIRST_RECORD = "SELECT wall_ns / 1e9 FROM record WHERE seq = ?"
 _EVENTS = "SELECT count(*), unixepoch(min(utc)) FROM event"
 _RECORDINGS = "SELECT count(*), min(utc) FROM recording"
 
@@ -43,10 +41,13 @@ def kept_in(state: Path) -> list[Kept]:
     segments = segment_paths(places.segments)
     anchor = [path for path in places.anchor.glob("*") if path.is_file()] if places.anchor.is_dir() else []
     with contextlib.closing(open_reader(state / "ledger.db")) as ledger:
-        [(records, first)] = fetch(ledger, _RECORDS)
-        since = fetch(ledger, _FIRST_RECORD, (first,))[0][0] if records else None
+        last, trimmed = last_sequence(ledger), trimmed_through(ledger)
+        since_ns = first_moment(ledger)
+    since = None if since_ns is None else since_ns / 1e9
+    hashes = [Kept("of older records, the hashes alone", trimmed, "", 0)] if trimmed else []
     return [
-        Kept("records (ledger.db)", records, _moment(since), _bytes_of(_files(state / "ledger.db"))),
+        Kept("records (ledger.db)", last - trimmed, _moment(since), _bytes_of(_files(state / "ledger.db"))),
+        *hashes,
         Kept("second copy of them (segments)", len(segments), "", _bytes_of(segments)),
         Kept("signed heads (anchor)", 0, "", _bytes_of(anchor)),
         *_of_state(state / "state.db"),

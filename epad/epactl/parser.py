@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from epad.epactl.call import Call
+    from epad.operations.registry import Operation
 
 # People's fingers know these from other programs; the help shows each command once, under its own name.
 ALIASES = {"status": ("ps", "ls", "list"), "explain": ("describe",), "logs": ("log",), "list": ("ls",)}
@@ -81,6 +82,9 @@ class Commands:
     ) -> None:
         self._commands = commands
         self._common = common
+        self._groups: dict[str, Commands] = {}
+        self.operations: set[Operation] = set()
+        """Those that have a command."""
 
     def add(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
         """A command that does something."""
@@ -96,28 +100,44 @@ class Commands:
         parser.set_defaults(run=run)
         return parser
 
-    def order(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
-        """Add a command that changes something: it takes a reason, can be rehearsed, and may ask."""
-        parser = self.add(name, run, words)
-        add_order_options(parser, reason_required=True)
-        return parser
+    def ask(self, operation: Operation, run: Callable[[Call], int]) -> Parser:
+        """A command that asks the daemon for something, with the words of its operation."""
+        self.operations.add(operation)
+        return self.add(operation.command.split()[-1], run, operation.words)
 
-    def order_about(
-        self, name: str, run: Callable[[Call], int], words: str, what: str = "subsystem"
+    def order(
+        self,
+        operation: Operation,
+        run: Callable[[Call], int],
+        name: str = "",
+        words: str = "",
+        reason: str = "",
     ) -> Parser:
-        """An order about one thing that is named."""
-        parser = self.order(name, run, words)
-        parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {what}")
+        """Add a command that changes something. It takes a reason, unless one is given here."""
+        self.operations.add(operation)
+        parser = self.add(name or operation.command.split()[-1], run, words or operation.words)
+        add_order_options(parser, reason_required=not reason, reason=reason)
+        add_name(parser, operation)
         return parser
 
     def group(self, name: str, words: str) -> Commands:
         """A command that is only the first word of others."""
-        parser = self._commands.add_parser(name, help=words, formatter_class=Formatter)
-        return self.below(parser, required=True)
+        if name not in self._groups:
+            parser = self._commands.add_parser(name, help=words, formatter_class=Formatter)
+            self.below(name, parser, required=True)
+        return self._groups[name]
 
-    def below(self, parser: Parser, *, required: bool = False) -> Commands:
+    def below(self, name: str, parser: Parser, *, required: bool = False) -> Commands:
         """The commands that may (or must) follow another."""
-        return Commands(parser.add_subparsers(required=required, metavar="COMMAND"), self._common)
+        commands = parser.add_subparsers(required=required, metavar="COMMAND")
+        self._groups[name] = Commands(commands, self._common)
+        return self._groups[name]
+
+
+def add_name(parser: argparse.ArgumentParser, operation: Operation) -> None:
+    """The name of what an operation is about, if it is about something that is named."""
+    if operation.about:
+        parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {operation.about}")
 
 
 def add_order_options(

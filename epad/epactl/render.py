@@ -16,7 +16,10 @@ from epad.formatting.text import clean, cut, duration
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
+
+    from epad.answers.decisions import Event, Explanation, Link, PhaseAnswer
+    from epad.answers.orders import Result
+    from epad.answers.status import Anomaly, Hold, Incident, Progress, ServedUpstream, Status, Subsystem
 
 NOT_AN_LLM = "embedded models: not an LLM"
 
@@ -55,7 +58,7 @@ class Style:
 PLAIN = Style(colour=False)
 
 
-def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
+def status_lines(status: Status, style: Style = PLAIN) -> list[str]:
     """Format a whole status: the phase, the anomalies, the subsystems, the rest."""
     phase = str(status["phase"])
     painted = style.paint(clean(phase), _PHASE_STYLE.get(phase, "red"))
@@ -71,7 +74,7 @@ def status_lines(status: dict[str, Any], style: Style = PLAIN) -> list[str]:
     return lines
 
 
-def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+def anomaly_lines(anomalies: Sequence[Anomaly], style: Style = PLAIN) -> list[str]:
     """Format one line for each anomaly, the gravest in red."""
     return [
         "  "
@@ -82,7 +85,7 @@ def anomaly_lines(anomalies: Sequence[dict[str, Any]], style: Style = PLAIN) -> 
     ]
 
 
-def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+def incident_lines(incidents: Sequence[Incident], style: Style = PLAIN) -> list[str]:
     """Format each root with its victims under it; a root without victims is shown by its anomaly."""
     lines = []
     for incident in incidents:
@@ -96,7 +99,7 @@ def incident_lines(incidents: Sequence[dict[str, Any]], style: Style = PLAIN) ->
     return lines
 
 
-def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) -> list[str]:
+def subsystem_table(subsystems: Sequence[Subsystem], style: Style = PLAIN) -> list[str]:
     """The subsystems, one a row; the hold stands last, since it is a sentence."""
     heads = (
         "NAME",
@@ -116,7 +119,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]], style: Style = PLAIN) 
     return table(heads, [_subsystem_row(subsystem, style) for subsystem in subsystems], style)
 
 
-def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
+def _subsystem_row(subsystem: Subsystem, style: Style) -> tuple[str, ...]:
     state = str(subsystem["state"])
     tokens = subsystem["tokens"]
     return (
@@ -134,16 +137,18 @@ def _subsystem_row(subsystem: dict[str, Any], style: Style) -> tuple[str, ...]:
     )
 
 
-def _hold_until(subsystem: dict[str, Any], style: Style) -> str:
+def _hold_until(subsystem: Subsystem, style: Style) -> str:
     """Format the hold of a subsystem: its rung, its reason and its end."""
     value, characters = subsystem["hold"], WIDE if style.wide else HOLD_CHARACTERS
     sentence = subsystem.get("sentence")
     if not sentence:
         return hold(value, characters)
-    return f"{hold({**value, 'reason': sentence['why']}, characters)}; {clean(sentence['until'])}"
+    return (
+        f"{hold({'rung': value['rung'], 'reason': sentence['why']}, characters)}; {clean(sentence['until'])}"
+    )
 
 
-def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any]]) -> list[str]:
+def subsystem_lines(subsystem: Subsystem, anomalies: Sequence[Anomaly]) -> list[str]:
     """Format one subsystem in full."""
     tokens = subsystem["tokens"]
     essential = ", essential" if subsystem["essential"] else ""
@@ -169,13 +174,13 @@ def subsystem_lines(subsystem: dict[str, Any], anomalies: Sequence[dict[str, Any
     return lines + anomaly_lines([a for a in anomalies if a["subsystem"] == subsystem["name"]])
 
 
-def _hold_line(subsystem: dict[str, Any]) -> str:
+def _hold_line(subsystem: Subsystem) -> str:
     """The whole sentence: who, why, until when, and the command."""
     sentence = subsystem.get("sentence")
     return clean(sentence["line"]) if sentence else hold(subsystem["hold"], characters=500)
 
 
-def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
+def _foot_lines(status: Status, style: Style) -> list[str]:
     ledger = status["ledger"]
     verdict = style.paint(clean(ledger["verdict"]), "green" if ledger["verdict"] == "ok" else "yellow")
     detail = f" ({clean(ledger['detail'])})" if ledger["detail"] else ""
@@ -195,7 +200,7 @@ def _foot_lines(status: dict[str, Any], style: Style) -> list[str]:
     return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]
 
 
-def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[str]:
+def _upstream_lines(upstreams: Sequence[ServedUpstream], style: Style) -> list[str]:
     """Format one line for all upstreams that answer, and one with the reason for each that does not."""
     if not upstreams:
         return []
@@ -208,7 +213,7 @@ def _upstream_lines(upstreams: Sequence[dict[str, Any]], style: Style) -> list[s
     return [line, *(style.paint(reason, "yellow") for reason in reasons)]
 
 
-def _upstream_trouble(upstream: dict[str, Any]) -> str:
+def _upstream_trouble(upstream: ServedUpstream) -> str:
     """Format an upstream's state, its duration and reason, and the time of the next attempt."""
     reason, state = clean(upstream["reason"]), clean(upstream.get("state", ""))
     if not state or state == "well":
@@ -219,7 +224,7 @@ def _upstream_trouble(upstream: dict[str, Any]) -> str:
     return f"{state}: {reason}{again if upstream['retry_seconds'] else ''}"
 
 
-def _shared_budget_lines(status: dict[str, Any]) -> list[str]:
+def _shared_budget_lines(status: Status) -> list[str]:
     """Format the use of the shared budgets: those of groups, and the one of all."""
     own = {subsystem["name"] for subsystem in status["subsystems"]}
     shared = {scope: windows for scope, windows in status["budgets"].items() if scope not in own}
@@ -227,14 +232,14 @@ def _shared_budget_lines(status: dict[str, Any]) -> list[str]:
     return [f"budget   {clean(scope)}: {text}" for scope, text in texts.items() if text != "-"]
 
 
-def event_line(event: dict[str, Any]) -> str:
+def event_line(event: Event) -> str:
     """Format one event as a line."""
     fields = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
     about = f" {clean(event['subsystem'])}" if event["subsystem"] else ""
     return f"{event['id']:>6}  {clean(event['at'])}  {clean(event['kind'])}{about}  {fields}".rstrip()
 
 
-def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
+def explain_lines(explanation: Explanation, style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
     """A summary, then the chain, one link a line, with the ids that join to events, ledger and logs.
 
     With `evidence`, each link is followed by its fields.
@@ -255,7 +260,7 @@ def explain_lines(explanation: dict[str, Any], style: Style = PLAIN, *, evidence
     return lines
 
 
-def explain_summary(explanation: dict[str, Any]) -> list[str]:
+def explain_summary(explanation: Explanation) -> list[str]:
     """Return up to five lines: the present state (else the beginning), the last decision, the results of its steps."""
     chain, now = explanation["chain"], [clean(one["line"]) for one in explanation.get("summary", ())]
     decided = [link for link in chain if link["kind"] == "rule"][-1:]
@@ -269,11 +274,11 @@ def explain_summary(explanation: dict[str, Any]) -> list[str]:
     return now + told
 
 
-def _at(link: dict[str, Any]) -> str:
+def _at(link: Link) -> str:
     return f"{clean(link['at'])}: {clean(link['text'])}"
 
 
-def _steps_line(results: Sequence[dict[str, Any]]) -> list[str]:
+def _steps_line(results: Sequence[Link]) -> list[str]:
     """Count the steps that are done and name the first that is not; empty if there were no steps."""
     open_ones = [clean(link["text"]) for link in results if link["fields"].get("state") != DONE]
     if not results:
@@ -283,13 +288,13 @@ def _steps_line(results: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{len(results) - len(open_ones)} of {len(results)} step(s) done{rest}"]
 
 
-def _reason_of_step(link: dict[str, Any]) -> str:
+def _reason_of_step(link: Link) -> str:
     """Return the reason of a hold, which stands only in the step's arguments."""
     reason = link["fields"].get("arguments", {}).get("reason", "") if link["kind"] == "step" else ""
     return f": {clean(reason)}" if reason else ""
 
 
-def phase_lines(phase: dict[str, Any], style: Style = PLAIN) -> list[str]:
+def phase_lines(phase: PhaseAnswer, style: Style = PLAIN) -> list[str]:
     """The phase and the transitions that led to it, oldest first."""
     name = str(phase["phase"])
     painted = style.paint(clean(name), _PHASE_STYLE.get(name, "red"))
@@ -309,7 +314,7 @@ def phase_lines(phase: dict[str, Any], style: Style = PLAIN) -> list[str]:
     return lines
 
 
-def result_lines(result: dict[str, Any]) -> list[str]:
+def result_lines(result: Result) -> list[str]:
     """Format the results of an order."""
     about = clean(result.get("subsystem", "")) or "host"
     texts = [clean(text) for text in result.get("results", [])] or ["done"]
@@ -339,14 +344,14 @@ def _join(cells: Iterable[str], widths: Iterable[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def progress(value: dict[str, Any] | None) -> str:
+def progress(value: Progress | None) -> str:
     """Done of total, as far as they are known."""
     if not value:
         return "-"
     return f"{value['done']}/{value['total']}" if value["total"] else str(value["done"])
 
 
-def hold(value: dict[str, str], characters: int = HOLD_CHARACTERS) -> str:
+def hold(value: Hold, characters: int = HOLD_CHARACTERS) -> str:
     """Format a hold: its rung and its reason."""
     if value["rung"] == "open":
         return "-"

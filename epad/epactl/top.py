@@ -10,9 +10,10 @@ from epad.formatting.text import clean, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
+    from epad.answers.decisions import Event
+    from epad.answers.status import Gpu, Status, Subsystem, Use
     from epad.epactl.render import Style
 
 LADDER = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
@@ -22,9 +23,7 @@ WARN_RATIO = 0.8
 _STATES = {"running": "green", "failed": "red", "hung": "red", "quarantined": "yellow", "throttled": "yellow"}
 
 
-def screen(
-    status: dict[str, Any], events: Sequence[dict[str, Any]], size: tuple[int, int], style: Style = PLAIN
-) -> list[str]:
+def screen(status: Status, events: Sequence[Event], size: tuple[int, int], style: Style = PLAIN) -> list[str]:
     """Lay out at most `size` (columns, rows); the last line counts the lines that do not fit."""
     columns, rows = size
     make = _narrow if columns < NARROW_COLUMNS else _wide
@@ -40,7 +39,7 @@ def screen(
     ]
 
 
-def _wide(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+def _wide(status: Status, columns: int, style: Style) -> list[str]:
     """Lay out one line for each thing."""
     return [
         _ladder(status, style),
@@ -54,7 +53,7 @@ def _wide(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     ]
 
 
-def _narrow(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+def _narrow(status: Status, columns: int, style: Style) -> list[str]:
     """Lay out each thing over as many lines as it takes: a terminal of 40 columns has no room for a table."""
     phase = str(status["phase"])
     lines = [style.paint(f"[{phase}]", _colour(phase)), *_folded(_sentence(status), columns)]
@@ -72,7 +71,7 @@ def _narrow(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     return lines
 
 
-def _narrow_subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> list[str]:
+def _narrow_subsystem(subsystem: Subsystem, columns: int, style: Style) -> list[str]:
     tokens = subsystem["tokens"].get("input", 0) + subsystem["tokens"].get("output", 0)
     memory, held = subsystem.get("memory_bytes"), hold(subsystem["hold"])
     _, budget = fullest(subsystem["budget"])
@@ -87,7 +86,7 @@ def _narrow_subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> 
     ]
 
 
-def _ladder(status: dict[str, Any], style: Style) -> str:
+def _ladder(status: Status, style: Style) -> str:
     """The five phases, the present one marked."""
     steps = []
     for phase in LADDER:
@@ -100,7 +99,7 @@ def _colour(phase: str) -> str:
     return "green" if phase == "NORMAL" else "red" if phase == "LIFEBOAT" else "yellow"
 
 
-def _sentence(status: dict[str, Any]) -> str:
+def _sentence(status: Status) -> str:
     return f"for {duration(status['phase_seconds'])}: {clean(status['sentence'])}"
 
 
@@ -127,7 +126,7 @@ def _heads() -> str:
     return f"{left}  {'BUDGET':<{BAR_CELLS + 2}} HOLD"
 
 
-def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
+def _subsystem(subsystem: Subsystem, columns: int, style: Style) -> str:
     tokens = subsystem["tokens"].get("input", 0) + subsystem["tokens"].get("output", 0)
     ratio, words = fullest(subsystem["budget"])
     state = str(subsystem["state"])
@@ -147,7 +146,7 @@ def _subsystem(subsystem: dict[str, Any], columns: int, style: Style) -> str:
     )
 
 
-def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
+def _shared(status: Status, columns: int, style: Style) -> list[str]:
     own = {subsystem["name"] for subsystem in status["subsystems"]}
     lines = []
     for scope, windows in status["budgets"].items():
@@ -158,18 +157,18 @@ def _shared(status: dict[str, Any], columns: int, style: Style) -> list[str]:
     return lines
 
 
-def _gpu(gpu: dict[str, Any], columns: int, style: Style) -> str:
+def _gpu(gpu: Gpu, columns: int, style: Style) -> str:
     used = mebibytes(gpu["used_bytes"] + gpu["reserved_bytes"])
     words = f" {used} of {mebibytes(gpu['total_bytes'])}" + ("" if gpu["fresh"] else ", old")
     head = f"{_cut('GPU ' + clean(gpu['gpu']), 14):<14} {'memory':<41}  "
     return head + bar(gpu["ratio"], style) + _cut(words, max(0, columns - len(head) - BAR_CELLS - 2))
 
 
-def _event(event: dict[str, Any]) -> str:
+def _event(event: Event) -> str:
     return event_line({**event, "at": str(event["at"])[11:19]})
 
 
-def fullest(windows: dict[str, dict[str, int]]) -> tuple[float | None, str]:
+def fullest(windows: Mapping[str, Use]) -> tuple[float | None, str]:
     """Return the ratio of the fullest limit and its text; None without a limit."""
     ratios = [
         w["used"] / w["limit"] for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT

@@ -6,6 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from epad.answers.status import Use
+
 IN_FLIGHT = "max_in_flight"
 MICROUSD = 1_000_000
 SHORT_FOR = {"k": 1_000, "K": 1_000, "M": 1_000_000}
@@ -50,7 +52,7 @@ def count(number: int) -> str:
     return f"{number / 1_000:.0f}k" if number < 10_000_000 else f"{number / 1_000_000:.0f}M"
 
 
-def fullest(windows: Mapping[str, Mapping[str, int]]) -> str:
+def fullest(windows: Mapping[str, Use]) -> str:
     """The limit that is nearest to being reached, and how many more there are; `-` without any.
 
     How many turns may be in flight is a cap and no budget: it is not among them.
@@ -63,12 +65,12 @@ def fullest(windows: Mapping[str, Mapping[str, int]]) -> str:
     return used_of_limit(name, window) + more
 
 
-def every(windows: Mapping[str, Mapping[str, int]]) -> str:
+def every(windows: Mapping[str, Use]) -> str:
     """Format every limit that is set."""
     return ", ".join(used_of_limit(name, w) for name, w in windows.items() if w["limit"]) or "-"
 
 
-def used_of_limit(name: str, window: Mapping[str, int]) -> str:
+def used_of_limit(name: str, window: Use) -> str:
     """Format one limit: `1500/6000 per minute`, `$0.12/$5.00 per day`, `3/60 requests per minute`, `2/8 in flight`."""
     used, limit = window["used"], window["limit"]
     if name == IN_FLIGHT:

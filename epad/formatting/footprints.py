@@ -4,12 +4,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from epad.answers.status import Subsystem
 
 _GIB = 1 << 30
 
 
-def memory(subsystem: dict[str, Any]) -> str:
+def memory(subsystem: Subsystem) -> str:
     """Format the memory in use, and its limit if there is one."""
     taken, most = subsystem.get("memory_bytes"), subsystem.get("memory_max_bytes")
     if taken is None:
@@ -17,13 +17,13 @@ def memory(subsystem: dict[str, Any]) -> str:
     return f"{size(taken)} of {size(most)}" if most else size(taken)
 
 
-def cpu(subsystem: dict[str, Any]) -> str:
+def cpu(subsystem: Subsystem) -> str:
     """Format the recent use of CPU; 100 % is one busy core."""
     cores = subsystem.get("cpu_cores")
     return "-" if cores is None else f"{100 * cores:.0f}%"
 
 
-def in_full(subsystem: dict[str, Any]) -> str:
+def in_full(subsystem: Subsystem) -> str:
     """Both, with the number of processes and all the CPU time there was."""
     if subsystem.get("memory_bytes") is None:
         return "-"

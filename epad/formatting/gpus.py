@@ -5,18 +5,19 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from epad.answers.status import Gpu
 
 # What is further away than a day is no forecast.
 _SHOWN_FORECAST_SECONDS = 86_400
 
 
-def gpu_lines(gpus: Sequence[dict[str, Any]]) -> list[str]:
+def gpu_lines(gpus: Sequence[Gpu]) -> list[str]:
     """Format one line a GPU; a reading that is old begins with that word."""
     return [_gpu_line(gpu) for gpu in gpus]
 
 
-def _gpu_line(gpu: dict[str, Any]) -> str:
+def _gpu_line(gpu: Gpu) -> str:
     used = gpu["used_bytes"] + gpu["reserved_bytes"]
     parts = [f"{mebibytes(used)} of {mebibytes(gpu['total_bytes'])} ({gpu['ratio']:.0%})"]
     if not gpu["fresh"]:

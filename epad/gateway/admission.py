@@ -89,8 +89,8 @@ class Admission:
         largest = self._budgets.largest_limit(subsystem)
         if largest is None:
             return wish.useful
-        ever = (largest - wish.prompt_tokens) // wish.choices
-        return max(min(wish.useful, 1), min(wish.useful, ever // 2))
+        useful, ever = wish.useful, (largest - wish.prompt_tokens) // wish.choices
+        return useful if useful <= ever // 2 else max(min(useful, 1), ever // 2)
 
     def _reserve(self, subsystem: str, wish: Wish, cap: int, now: float) -> Reservation | Refused:
         tokens = wish.prompt_tokens + cap * wish.choices

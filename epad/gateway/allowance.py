@@ -47,7 +47,8 @@ class Wish(Struct, frozen=True, gc=False):
     @property
     def useful(self) -> int:
         """Return the tokens a choice needs for the answer to be of use."""
-        return min(self.most, LEAST_USEFUL_TOKENS)
+        most = self.most
+        return min(LEAST_USEFUL_TOKENS, most)
 
 
 class Allowance(Struct, frozen=True, gc=False):
@@ -59,8 +60,9 @@ class Allowance(Struct, frozen=True, gc=False):
 
 def allow(wish: Wish, rooms: Iterable[Room]) -> Allowance:
     """Return the allowance of a turn now; -1 tokens if not even its prompt and one token of each choice fit."""
-    allowance = Allowance(wish.most)
-    least = 1 if wish.most else 0
+    most = wish.most
+    allowance = Allowance(most)
+    least = 1 if most else 0
     for room in rooms:
         fits = _fits(wish, room)
         if fits is None:

@@ -25,16 +25,12 @@ class Arrival(Struct, frozen=True):
     body_sha256: bytes
     idempotency_key: str | None
     retry: int
+    asker: Asker  # of its upstream
     price: Price = FREE
     conversation: str = ""
     context_tokens: int = 0
     hidden: bool = False
     attempt: str = ""
-
-    @property
-    def asker(self) -> Asker:
-        """Return the subsystem and the model for the upstream's limits."""
-        return Asker(self.subsystem, self.ask.model)
 
     def admitted(self, turn: str, now: float, reserved_tokens: int, prompt_tokens: int) -> TurnAdmitted:
         """Build the event of an admitted turn for the probes."""

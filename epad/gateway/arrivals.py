@@ -18,6 +18,7 @@ from epad.gateway.money import FREE, Price
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import RefusalError
+from epad.gateway.route import Asker
 from epad.gateway.tokenizing import Tokenizers
 from epad.gateway.turn import Arrival
 from epad.gateway.upstream import Route, Upstream
@@ -64,6 +65,7 @@ class Arriving(Struct, frozen=True):
             body_sha256=self.reading.body_sha256,
             idempotency_key=marks.idempotency_key,
             retry=marks.retry,
+            asker=Asker(name, ask.model),
             conversation=marks.conversation or ask.history.conversation,
             price=_price(parts, name, ask.model, bounded),
             context_tokens=_context_left(bounded, dialect, ask, bound.tokens),

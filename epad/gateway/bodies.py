@@ -33,7 +33,7 @@ class Bodies:
         self._settle = settle
         self._freed = 0
         self.say = say
-        self.held: Counter[str] = Counter()
+        self.held: dict[str, int] = {}
         self.coming: Counter[str] = Counter()
         self.in_all = 0
 
@@ -54,15 +54,16 @@ class Bodies:
 
     def refuses(self, owner: str, more: int) -> Refusal | None:
         """Say which bound so many bytes more would cross."""
-        if self.held[owner] + more > self._most_each:
-            return bodies_too_large(owner, self.held[owner], self._most_each, "subsystem_bodies_bytes")
+        held = self.held.get(owner, 0)
+        if held + more > self._most_each:
+            return bodies_too_large(owner, held, self._most_each, "subsystem_bodies_bytes")
         if self.in_all + more > self._most:
             return bodies_too_large("all subsystems", self.in_all, self._most, "bodies_bytes")
         return None
 
     def count(self, owner: str, size: int) -> None:
         """Count so many bytes more, or fewer."""
-        held = self.held[owner] = self.held[owner] + size
+        held = self.held[owner] = self.held.get(owner, 0) + size
         self.in_all += size
         if size < 0:
             if not held:

@@ -6,7 +6,8 @@ Scopes, and the moment a limit is crossed, are defined in epad/gateway/limits.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,6 +63,21 @@ class Spend:
     age_seconds: float
     microusd: int = 0
     requests: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NotedSpend:
+    """What is spent at a time of the monotonic clock."""
+
+    subsystem: str
+    tokens: int
+    microusd: int
+    requests: int
+    at: float
+
+    def aged(self, now: float) -> Spend:
+        """The same, as old as it is now."""
+        return Spend(self.subsystem, self.tokens, now - self.at, self.microusd, self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +138,7 @@ class Budgets:
         self._everyone: tuple[Scope, ...] = ()
         self._asked: _BySubsystem[_Asked] = _BySubsystem()
         self._open: dict[int, Reservation] = {}
+        self._noting: list[list[NotedSpend]] = []
         self._number = 0
         self.configure(budgets, max_in_flight, shared)
         self._told()
@@ -129,10 +146,10 @@ class Budgets:
     def configure(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
-        """Replace the budgets: the spent and reserved amounts of a scope stay.
+        """Have these budgets from now on: what was spent and is reserved in a scope stays.
 
-        The spending in a window that had no limit before is not known here: `restore_fresh` gives it, and until then
-        such a window is fresh: an interrupted change is completed by the next.
+        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it, and until
+        it has, such a window is fresh.
         """
         most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
         everyone = self._scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
@@ -261,6 +278,8 @@ class Budgets:
             return refused
         for scope in self._scopes[subsystem]:
             scope.hold(tokens, microusd, now)
+        for noted in self._noting:
+            noted.append(NotedSpend(subsystem, 0, 0, 1, now))
         self._number += 1
         reservation = Reservation(self._number, subsystem, tokens, microusd)
         self._open[reservation.number] = reservation
@@ -275,11 +294,13 @@ class Budgets:
         is refused from here on, until `forget`; not so if the missing part of the bound is `learnt`, and reserved from
         here on. Raises BudgetError if the reservation is not open.
         """
-        if min(tokens, microusd) < 0 or self._open.pop(reservation.number, None) is None:
+        if tokens < 0 or microusd < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
         scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
         for scope in scopes:
             scope.settle((reservation.tokens, reservation.microusd), (tokens, microusd), now)
+        for noted in self._noting:
+            noted.append(NotedSpend(reservation.subsystem, tokens, microusd, 0, now))
         if not learnt and reservation.is_exceeded(tokens, microusd):
             scopes[0].overrun = Refused(
                 reservation.subsystem, OVERRUN, reservation.tokens, tokens, 0, 0.0, True
@@ -307,6 +328,16 @@ class Budgets:
                 scope.tokens.spend(spend.tokens, at, now)
                 scope.money.spend(spend.microusd, at, now)
                 scope.requests.spend(spend.requests, at, now)
+
+    @contextmanager
+    def noting(self) -> Iterator[list[NotedSpend]]:
+        """Note what is spent meanwhile: who reads what was spent before a change does not read that."""
+        noted: list[NotedSpend] = []
+        self._noting.append(noted)
+        try:
+            yield noted
+        finally:
+            self._noting = [each for each in self._noting if each is not noted]
 
     def restore_fresh(self, spends: Iterable[Spend], now: float) -> None:
         """Count the amounts spent before a change, in the windows that the change has given a limit."""

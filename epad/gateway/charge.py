@@ -28,6 +28,7 @@ from epad.ledger.record import UsageSource
 
 # Statuses that an upstream, or a proxy before it, answers without having begun: 4xx beside these.
 _NOT_BEGUN = frozenset({501, 502, 503})
+USAGE, RESERVED = UsageSource.USAGE, UsageSource.RESERVED  # see `epad/gateway/health.py`
 
 
 class Bound(Struct, frozen=True):
@@ -78,7 +79,8 @@ class Charge(Struct, frozen=True):
 
     @property
     def charged_output_tokens(self) -> int:
-        return max(self.output_tokens, self.most_output_tokens)
+        output, most = self.output_tokens, self.most_output_tokens
+        return max(output, most)
 
     @property
     def tokens(self) -> int:
@@ -122,7 +124,7 @@ def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_toke
         return Charge(
             usage.input_tokens,
             usage.output_tokens,
-            UsageSource.USAGE,
+            USAGE,
             usage.cached_read_tokens,
             usage.cache_write_tokens,
             usage.reasoning_tokens,

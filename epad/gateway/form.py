@@ -22,6 +22,10 @@ class Form(Enum):
     LINES = auto()
 
 
+WHOLE = Form.WHOLE
+"""The form of most; a member of an enum is slow to find in Python 3.11, see `epad/gateway/health.py`."""
+
+
 def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | None:
     """Return the form of an answer with this beginning; None if more of it is needed.
 
@@ -29,7 +33,7 @@ def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | No
     """
     text = start.lstrip(_SPACE)
     if text.startswith(b"{"):
-        return _form_of_json(text, lines=lines, ended=ended) if asked else Form.WHOLE
+        return _form_of_json(text, lines=lines, ended=ended) if asked else WHOLE
     if len(start) > MAX_FIRST_LINE and not text:
         return Form.WHOLE  # nothing but white space: no stream begins like that
     if text.startswith(_EVENT_FIELDS):

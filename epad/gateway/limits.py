@@ -108,7 +108,8 @@ class Window:
         if now >= self.stands_until:
             self.advance(now)
         newest = self._newest or 0
-        bucket = min(math.floor(at / self._width), newest)
+        bucket = math.floor(at / self._width)
+        bucket = min(bucket, newest)
         if bucket > newest - self._size:
             self._amounts[bucket % self._size] += amount
             self.spent += amount

@@ -54,18 +54,16 @@ class Looker:
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("epad.gateway")
 
-    def start(self, upstreams: Iterable[Upstream]) -> None:
-        """Look at these from now on."""
-        self.configure(upstreams)
-        self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
-
     def configure(self, upstreams: Iterable[Upstream]) -> None:
-        """Look at these instead of those before; waiting for a server that is no longer used is given up."""
+        """Look at these from now on, and once at once; a server that is asked no more is waited for no longer."""
         former = self._upstreams
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         for name, upstream in former.items():
             if self._upstreams.get(name) is not upstream and name in self._watching:
                 self._watching.pop(name).cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = asyncio.create_task(self._look_at_all(), name="upstreams")
 
     async def stop(self) -> None:
         """Look no more."""

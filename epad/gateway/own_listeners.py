@@ -12,7 +12,7 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from epad.gateway.errors import GatewayError
 from epad.gateway.http.server import HttpServer
 
 _UNIX = "unix:"
+_ACCESS_LIST = "system.posix_acl_access"
 _OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 
 
@@ -39,13 +40,17 @@ class Door:
         return Path(self.listen.removeprefix(_UNIX)) if self.listen.startswith(_UNIX) else None
 
 
-def doors(subsystems: Mapping[str, SubsystemConfig]) -> tuple[Door, ...]:
+def doors(subsystems: Mapping[str, SubsystemConfig], known: Iterable[Door] = ()) -> tuple[Door, ...]:
     """The doors that a configuration asks for; every subsystem with a gateway has its uid among them.
 
-    Raises GatewayError for a user whom this machine does not know.
+    `known` are those that are there already, whose users stay. Raises GatewayError for a user whom this machine
+    does not know.
     """
+    uids = {door.subsystem: door.uid for door in known}
     return tuple(
-        Door(name, spec.listen, _uid(name, spec.user)) for name, spec in subsystems.items() if spec.gateway
+        Door(name, spec.listen, uids[name] if name in uids else _uid(name, spec.user))
+        for name, spec in subsystems.items()
+        if spec.gateway
     )
 
 
@@ -57,10 +62,46 @@ async def open_door(server: HttpServer, door: Door) -> None:
             host, _, port = door.listen.rpartition(":")
             await server.listen(host.strip("[]"), int(port), door.subsystem)
         else:
-            server.listen_on(_left_at(server, path) or _bind(path, door.uid), door.subsystem)
+            server.listen_on(_left_at(server, path, door.uid) or _bind(path, door.uid), door.subsystem)
     except OSError as error:
-        where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
-        raise GatewayError(f"{where} cannot be listened on: {error}") from error
+        raise _not_to_be_had(door, error) from error
+
+
+def set_aside(door: Door) -> Path | None:
+    """Move the socket that a door's path leads to out of its way; None if there is none. Raises GatewayError.
+
+    Whoever knows the path is served by it again after `put_back`.
+    """
+    path = door.path
+    if path is None:
+        return None
+    aside = path.with_name(f"{path.name}.before")
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return None
+        path.rename(aside)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _not_to_be_had(door, error) from error
+    return aside
+
+
+def put_back(door: Door, aside: Path | None) -> None:
+    """Have a door's path lead to what was set aside, or to nothing. A file that is no socket is not the door's."""
+    path = door.path
+    if path is None:
+        return
+    with contextlib.suppress(OSError):
+        if aside is not None:
+            aside.replace(path)
+        elif stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+
+
+def _not_to_be_had(door: Door, error: OSError) -> GatewayError:
+    where = f"[subsystems.{door.subsystem}] listen: {door.listen}"
+    return GatewayError(f"{where} cannot be listened on: {error}")
 
 
 def _uid(name: str, user: str) -> int | None:
@@ -76,13 +117,31 @@ def _uid(name: str, user: str) -> int | None:
         ) from error
 
 
-def _left_at(server: HttpServer, path: Path) -> socket.socket | None:
-    """Return the socket of the daemon before, if the path still leads to it."""
+def _left_at(server: HttpServer, path: Path, uid: int | None) -> socket.socket | None:
+    """The socket of the daemon before, if its path leads to a socket still, and lets in whom it is for."""
     left = server.handover.take(str(path))
-    if left is not None and not path.is_socket():
+    if left is not None and not _is_for(path, uid):
+        server.handover.drop(left)
         left.close()
         return None
     return left
+
+
+def _is_for(path: Path, uid: int | None) -> bool:
+    """Say whether a path leads to a socket that `_bind` would have made for this user."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return False
+    own = os.geteuid()
+    wanted = own if uid is None else uid
+    if not stat.S_ISSOCK(there.st_mode) or there.st_uid not in {wanted, own}:
+        return False
+    try:
+        listed = os.getxattr(path, _ACCESS_LIST, follow_symlinks=False)
+    except OSError:
+        listed = b""  # there is none, or the file system knows none
+    return listed == (b"" if there.st_uid == wanted else _access_list(wanted))
 
 
 def _bind(path: Path, uid: int | None) -> socket.socket:
@@ -113,7 +172,7 @@ def _give(path: Path, uid: int) -> None:
     try:
         os.chown(path, uid, -1)
     except PermissionError:
-        os.setxattr(path, "system.posix_acl_access", _access_list(uid))
+        os.setxattr(path, _ACCESS_LIST, _access_list(uid))
 
 
 def _access_list(uid: int) -> bytes:

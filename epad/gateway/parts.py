@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,13 +27,16 @@ from statemachine.finding import Finding
 
 
 class TurnLedger(Protocol):
-    """Records turns, each durable once it was awaited, which raises LedgerError if it is not."""
+    """Where turns are written, each on the disk when it was waited for, which raises LedgerError if it is not.
 
-    def open_turn(self, turn: OpenTurn) -> Awaitable[int]:
+    In the order of the calls; whoever does not wait any longer and cancels a future changes nothing of that.
+    """
+
+    def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
         """Record that a turn is about to be forwarded; return the record's number."""
         ...
 
-    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> Awaitable[int]:
+    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> asyncio.Future[int]:
         """Record how a turn ended, `lazily` together with the next opening; return the record's number."""
         ...
 

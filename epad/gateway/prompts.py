@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,13 +65,26 @@ class _Unsaid:
 
 
 class Prompts:
-    """Keeps the knowledge about the prompts of each model at each upstream."""
+    """What is known of the prompts of each model at each upstream.
+
+    An upstream that was configured anew is another one, even under the same name: a turn that was under way teaches
+    nothing of what is asked now.
+    """
 
     def __init__(self, template_tokens: int) -> None:
         self._template_tokens = template_tokens
-        self._counted: OrderedDict[tuple[str, str, str, bytes], int] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[str, str, bool], _Unsaid] = OrderedDict()
-        self._untrusted: set[tuple[str, str, str]] = set()
+        self._counted: OrderedDict[tuple[Upstream, str, str, bytes], int] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[Upstream, str, bool], _Unsaid] = OrderedDict()
+        self._untrusted: set[tuple[Upstream, str, str]] = set()
+
+    def forget(self, upstreams: Iterable[Upstream]) -> None:
+        """Keep nothing of upstreams that are asked no more."""
+        gone = frozenset(upstreams)
+        if not gone:
+            return
+        self._counted = OrderedDict((key, n) for key, n in self._counted.items() if key[0] not in gone)
+        self._unsaid = OrderedDict((key, known) for key, known in self._unsaid.items() if key[0] not in gone)
+        self._untrusted = {key for key in self._untrusted if key[0] not in gone}
 
     def bound(self, upstream: Upstream, dialect: str, ask: Ask) -> PromptBound | None:
         """Bound a prompt as one upstream would count it; None if nothing does."""
@@ -101,7 +115,7 @@ class Prompts:
         said = ask.prompt_tokens(upstream.profile.context(ask.model))
         if not said or ask.prompt_bound is None:
             return False
-        proven = max(0, tokens - said)
+        proven = tokens - said if tokens > said else 0
         if proven > MOST_UNSAID_TOKENS:
             return False  # its count is wrong, or its context is
         more = tokens > bound.tokens
@@ -141,7 +155,7 @@ class Prompts:
         if len(self._counted) > MOST_CONVERSATIONS:
             self._counted.popitem(last=False)
 
-    def _learn_unsaid(self, key: tuple[str, str, bool], proven: int, tokens: int) -> None:
+    def _learn_unsaid(self, key: tuple[Upstream, str, bool], proven: int, tokens: int) -> None:
         known = self._unsaid.get(key)
         if known is None:
             self._unsaid[key] = _Unsaid(proven, tokens)
@@ -154,19 +168,19 @@ class Prompts:
             known.smallest = tokens
 
 
-def _model(upstream: Upstream, ask: Ask) -> tuple[str, str]:
+def _model(upstream: Upstream, ask: Ask) -> tuple[Upstream, str]:
     """The server and the model. Some servers take any name for the one model that they have: these are one here."""
     known = ask.model in upstream.models or ask.model in upstream.profile.models
-    return upstream.name, ask.model if known else ""
+    return upstream, ask.model if known else ""
 
 
-def _place(upstream: Upstream, ask: Ask) -> tuple[str, str, str]:
+def _place(upstream: Upstream, ask: Ask) -> tuple[Upstream, str, str]:
     """Return the scope of a count beside the messages: the server, the model, and all that may change the prompt."""
     if _NO_PART_OF_IT.issuperset(ask.fields.values):
-        return upstream.name, ask.model, _NOTHING_AROUND
+        return upstream, ask.model, _NOTHING_AROUND
     around = hashlib.sha256()
     for name, raw in sorted(ask.fields.values.items()):
         if name not in _NO_PART_OF_IT:
             around.update(b"%s\0%d\0" % (name.encode("utf-8", "surrogatepass"), len(raw)))
             around.update(raw)
-    return upstream.name, ask.model, around.hexdigest()
+    return upstream, ask.model, around.hexdigest()

@@ -14,7 +14,7 @@ from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Fault
 from epad.gateway.early_end import end_of, ended_early
 from epad.gateway.errors import UpstreamError
-from epad.gateway.form import Form
+from epad.gateway.form import WHOLE, Form
 from epad.gateway.http.message import Field, Response
 from epad.gateway.http.request import Channel, Request
 from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
@@ -38,6 +38,9 @@ _NOT_LET_IN = frozenset({401, 407})
 SLACK_CHUNKS = 16
 # The name of the cap, its size, and the wish for usage: one server may object to all three, one after the other.
 _MOST_OBJECTIONS = 3
+
+# What every turn asks for: see `epad/gateway/health.py`.
+_DONE, _NO_FAULT = Outcome.DONE, Fault.NONE
 
 
 class ClientGoneError(ConnectionResetError):
@@ -111,7 +114,7 @@ class Relay:
                     raise BrokenTurnError(message)
                 lines = arrival.endpoint.dialect.name == "ollama"
                 form = await answer.form(asked=arrival.ask.stream, lines=lines)
-                if form is Form.WHOLE:
+                if form is WHOLE:
                     return await self._whole(request.connection, turn, answer)
                 return await self._stream(request.connection, turn, answer, form)
         except UpstreamError as error:
@@ -174,11 +177,11 @@ class Relay:
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
         if answer.status == 200:
             turn.reply, turn.data = read.reply.digest(), read.reply.is_data
-            if read.fault is not Fault.NONE:
+            if read.fault is not _NO_FAULT:
                 answer.is_none()
                 turn.said = said_in(answer.status, read.failure)
                 failure = f"upstream {name} answered 200 with no answer: {read.failure}"
-        turn.end(Outcome.FAILED if failure else Outcome.DONE, failure)
+        turn.end(Outcome.FAILED if failure else _DONE, failure)
         response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
         try:
             client.respond(response)

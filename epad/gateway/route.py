@@ -66,7 +66,7 @@ class Upstream:
 
         `refused` are the values refused in this very turn, beside those known already.
         """
-        server = self.server
+        server = self.profile.server
         name, refused = server.cap_field(path), refused or self.profile.refused(model)
         if path == CHAT and name in refused:
             name = OTHER_NAME.get(name, name)

@@ -12,6 +12,7 @@ from functools import partial
 
 from msgspec import structs
 
+from epad.answers import status
 from epad.configuration.schema import GatewayConfig
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
@@ -33,7 +34,7 @@ from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake, may_be_read_now, read_now
 from epad.gateway.own_listeners import open_door
 from epad.gateway.parts import GatewayParts
-from epad.gateway.prompts import Prompts
+from epad.gateway.prompts import MOST_BYTES_A_TOKEN, Prompts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusal_rate import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
@@ -80,7 +81,7 @@ class Gateway:
         self._server = HttpServer(
             self, config.max_body_bytes, config.write_seconds, connections, parts.handover
         )
-        self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers)
+        self.changes = GatewayChanges(parts, self._server, self._doorkeeper, self._tokenizers, self._prompts)
         self._intake = Intake()
         each = max(config.subsystem_bodies_bytes, config.max_body_bytes)
         self._bodies = Bodies(config.bodies_bytes, each, self._refuse, self._settle)
@@ -122,7 +123,7 @@ class Gateway:
         self._intake.stop()
         await self._parts.upstreams.stop()
 
-    def upstreams(self) -> list[dict[str, object]]:
+    def upstreams(self) -> list[status.Upstream]:
         """Return each upstream: its name, its URL, its health, and the reason if it is not healthy."""
         return self._parts.upstreams.status()
 
@@ -239,12 +240,14 @@ class Gateway:
         crowded = None if replayable else self._turns.admission.foresee(name)
         if crowded is not None:
             raise RefusalError(refuse.over_budget(crowded), crowded)
-        request.allowance = self._allow(request, name, self._largest(name, endpoint))
+        request.allowance = self._allow(request, name, self._largest(request, name, endpoint))
         return partial(self._answer, request, name, endpoint, arrived)
 
-    def _largest(self, name: str, endpoint: Endpoint) -> Refused | None:
-        """The limit that a longer body could never be paid from, where nothing but its bytes bounds the prompt."""
-        if self._parts.upstreams.tells_context(endpoint.dialect.name):
+    def _largest(self, request: Request, name: str, endpoint: Endpoint) -> Refused | None:
+        """The limit that the body could never be paid from, where nothing but its bytes bounds the prompt."""
+        limit = self._parts.budgets.largest_limit(name)
+        payable = limit is None or 0 < request.declared <= limit * MOST_BYTES_A_TOKEN
+        if payable or self._parts.upstreams.tells_context(endpoint.dialect.name):
             return None
         return self._parts.budgets.largest(name)
 

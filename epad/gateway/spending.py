@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from epad.answers import status
 from epad.gateway.budget import Budgets
 from epad.ledger.store import Totals
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
@@ -53,7 +54,7 @@ class SpendingBook:
         if event.microusd:
             self._microusd[event.subsystem] += event.microusd
 
-    def tokens(self, subsystem: str) -> Mapping[str, int]:
+    def tokens(self, subsystem: str) -> status.Tokens:
         """Tokens and turns over all time."""
         use = self._uses.get(subsystem, _Use())
         return {"input": use.input_tokens, "output": use.output_tokens, "turns": use.turns}

@@ -53,8 +53,8 @@ class Tokenizers:
         self._upstreams = upstreams
         self._clock = clock
         self._files = files
-        self._kept: OrderedDict[tuple[str, str, bytes], int] = OrderedDict()
-        self._failed_until: dict[str, float] = {}
+        self._kept: OrderedDict[tuple[Upstream, str, bytes], int] = OrderedDict()
+        self._failed_until: dict[Upstream, float] = {}
         self._counting: Counter[str] = Counter()
 
     def configure(self, files: Mapping[str, Tokenizer]) -> None:
@@ -72,14 +72,14 @@ class Tokenizers:
         way = self._way(upstream, route, ask)
         if way is None:
             return None
-        key = (upstream.name, route, _digest(ask))
+        key = (upstream, route, _digest(ask))
         if key not in self._kept:
             self._counting[upstream.name] += 1
             try:
                 async with asyncio.timeout(COUNT_SECONDS):
                     counted = await way
             except _FAILURES:
-                self._failed_until[upstream.name] = self._clock.monotonic() + RETRY_SECONDS
+                self._failed_until[upstream] = self._clock.monotonic() + RETRY_SECONDS
                 return None
             finally:
                 self._counting[upstream.name] -= 1
@@ -94,7 +94,7 @@ class Tokenizers:
 
     def _way(self, upstream: Upstream, route: str, ask: Ask) -> Coroutine[Any, Any, int] | None:
         """Return the way to count this prompt there; None if there is none, or none worked a moment ago."""
-        failed = self._clock.monotonic() < self._failed_until.get(upstream.name, 0.0)
+        failed = self._clock.monotonic() < self._failed_until.get(upstream, 0.0)
         if failed or self._counting[upstream.name] >= COUNTS_AT_ONCE:
             return None
         if ask.prompt_bound is None or len(ask.fields.text) > MOST_COUNTED_BYTES:

@@ -11,27 +11,40 @@ from epad.gateway.admission import Admission, Admitted
 from epad.gateway.allowance import Wish
 from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused, Reservation
-from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
+from epad.gateway.charge import (
+    NOTHING,
+    RESERVED,
+    USAGE,
+    Bound,
+    Charge,
+    Terms,
+    charge_answer,
+    charge_status,
+    forfeit,
+)
 from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.health import State
 from epad.gateway.money import FREE
-from epad.gateway.opening import ended, succeeded
+from epad.gateway.opening import is_under_way
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
-from epad.gateway.tally import Durations, Tally
+from epad.gateway.tally import Tally
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
-from epad.ledger.record import Outcome, UsageSource
+from epad.ledger.record import Outcome
 from epad.storage.database import DatabaseError
 from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
 from probes.turns import StreamObserver, TurnFinished, TurnStreamed
 from statemachine.finding import Finding
 
 __all__ = ["Arrival", "BrokenTurnError", "Turn", "Turns"]
+
+
+_WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
 
 
 class BrokenTurnError(Exception):
@@ -45,26 +58,27 @@ class BrokenTurnError(Exception):
 class Turn:
     """A turn in flight; `bound` is the most that it can have, `cap` the most output of each of its choices."""
 
+    opening: asyncio.Future[int] | None = None
+    forwarded = False
+    forwarded_at = 0.0
+    meter: StreamMeter | None = None
+    whole: Seen | None = None
+    status = 0
+    reply, data = b"", False
+    outcome = Outcome.CUT
+    reason = "cancelled"
+    failure = Failure.INTERNAL  # until it is known what ended it
+    said = Said.NOTHING
+    severed: Refusal | None = None
+    _sealed = False
+
     def __init__(self, number: str, arrival: Arrival, admitted: Admitted) -> None:
         self.id = number
         self.arrival = arrival
         self.cap = admitted.cap
         self.bound = Bound(arrival.prompt.tokens, admitted.cap * arrival.ask.choices)
         self.reservation: Reservation = admitted.reservation
-        self.opening: asyncio.Future[int] | None = None
-        self.forwarded = False
-        self.meter: StreamMeter | None = None
-        self.whole: Seen | None = None
-        self.status = 0
-        self.reply, self.data = b"", False
-        self.outcome = Outcome.CUT
-        self.reason = "cancelled"
-        self.failure = Failure.INTERNAL  # until it is known what ended it
-        self.said = Said.NOTHING
-        self.forwarded_at = 0.0
-        self.severed: Refusal | None = None
         self._task = asyncio.current_task()
-        self._sealed = False
 
     def sever(self, why: Refusal) -> None:
         """Interrupt the turn's handler, once, unless it is already past its answer."""
@@ -96,8 +110,8 @@ class Turn:
 
     def fault(self, now: float) -> Fault:
         """Say whose fault it is that it did not end well."""
-        if self.outcome is Outcome.DONE and self.failure is Failure.NONE and self.status < 400:
-            return Fault.NOBODY
+        if (self.outcome, self.failure) == _WELL and self.status < 400:
+            return _NOBODY
         return fault_of(
             Ending(
                 failed=self.outcome is Outcome.FAILED,
@@ -162,11 +176,8 @@ class Turns:
         metrics.begins(metrics.turns, Outcome)
         metrics.upstream_states = tuple(State)
         self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
-        self._seconds = Durations(metrics.turn_seconds.labels)
-        self._added_seconds = Durations(lambda: metrics.gateway_seconds)
-        metrics.gathers(
-            *(each.add_up for each in (self._tokens, self._ended, self._seconds, self._added_seconds))
-        )
+        metrics.gathers(self._tokens.add_up, self._ended.add_up)
+        self._seconds, self._added_seconds = metrics.turn_seconds, metrics.gateway_seconds
 
     def wish(self, arrival: Arrival) -> Wish:
         """Return the wish of a request."""
@@ -221,14 +232,13 @@ class Turns:
             reserved_microusd=turn.reservation.microusd,
             path=arrival.endpoint.path,
         )
-        # A future where there is one, since a task of its own costs more.
-        turn.opening = (
-            asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
-            if turn.reservation.microusd
-            else asyncio.ensure_future(self._parts.ledger.open_turn(entry))
-        )
         try:
-            await ended(turn.opening)
+            if turn.reservation.microusd:
+                turn.opening = asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
+                await asyncio.shield(turn.opening)
+            else:
+                turn.opening = self._parts.ledger.open_turn(entry)
+                await turn.opening
         except (LedgerError, DatabaseError) as error:
             self._parts.log.error(
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
@@ -278,7 +288,7 @@ class Turns:
         if held.is_exceeded(tokens, cost) and not learnt:
             found = exceeded(turn.id, arrival.upstream.name, arrival.ask.model, held, charge, now)
             self._tell("turn.exceeded_reservation", name, found)
-        if charge.source is UsageSource.RESERVED:
+        if charge.source is RESERVED:
             self._tokens[name, "forfeited"] += tokens
         else:
             self._tokens[name, "input"] += charge.input_tokens
@@ -294,15 +304,16 @@ class Turns:
         turn.seal()
         self.settle(turn)
         charge = self._charges.pop(turn.id)
+        tokens = charge.tokens
         if turn.opening is not None:
-            self._close(turn, turn.opening, charge)
+            self._close(turn, turn.opening, charge, tokens)
         arrival, parts = turn.arrival, self._parts
         name = arrival.subsystem
         parts.access.leave(name, turn)
         now = parts.clock.monotonic()
         if turn.forwarded:
             waited = turn.waited_seconds(now)
-            if turn.failure is Failure.CLIENT_GONE and waited >= PATIENCE_SECONDS:
+            if waited >= PATIENCE_SECONDS and turn.failure is Failure.CLIENT_GONE:
                 arrival.upstream.served_by.health.unanswered(waited)
             outcome = turn.outcome.value
             self._ended[name, outcome] += 1
@@ -315,7 +326,7 @@ class Turns:
                     outcome=outcome,
                     input_tokens=charge.input_tokens,
                     output_tokens=charge.output_tokens,
-                    charged_tokens=charge.tokens,
+                    charged_tokens=tokens,
                     http_status=turn.status,
                     reply=turn.reply,
                     microusd=charge.microusd,
@@ -332,7 +343,7 @@ class Turns:
 
     def _learn(self, turn: Turn, charge: Charge) -> bool:
         """Learn how the server counts prompts; say whether that is all by which the turn exceeds its bound."""
-        if charge.source is not UsageSource.USAGE:
+        if charge.source is not USAGE:
             return False
         arrival = turn.arrival
         upstream, ask = arrival.upstream.served_by, arrival.ask
@@ -354,19 +365,19 @@ class Turns:
         await self._parts.costs.open(entry.turn, entry.subsystem, reserved_microusd)
         return await self._parts.ledger.open_turn(entry)
 
-    def _close(self, turn: Turn, opening: asyncio.Future[int], charge: Charge) -> None:
+    def _close(self, turn: Turn, opening: asyncio.Future[int], charge: Charge, tokens: int) -> None:
         """Record its end; one that cannot be written stays open, and counts in full at the next start.
 
         No one waits for it: whatever the same connection asks next is opened behind it, in the same commit.
         """
-        entry, reserved_microusd = _entry(turn, charge), turn.reservation.microusd
+        entry, reserved_microusd = _entry(turn, charge, tokens), turn.reservation.microusd
         closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not succeeded(opening):
+        if reserved_microusd or not is_under_way(opening):
             closing = asyncio.create_task(
                 self._close_priced(opening, entry, reserved_microusd, charge.microusd)
             )
         else:
-            closing = asyncio.ensure_future(self._parts.ledger.close_turn(entry, lazily=True))
+            closing = self._parts.ledger.close_turn(entry, lazily=True)
         self._closing.add(closing)
         closing.add_done_callback(partial(self._closed, entry))
 
@@ -396,14 +407,14 @@ class Turns:
         self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
 
 
-def _entry(turn: Turn, charge: Charge) -> CloseTurn:
+def _entry(turn: Turn, charge: Charge, tokens: int) -> CloseTurn:
     return CloseTurn(
         turn=turn.id,
         subsystem=turn.arrival.subsystem,
         outcome=turn.outcome,
         input_tokens=charge.input_tokens,
         output_tokens=charge.output_tokens,
-        charged_tokens=charge.tokens,
+        charged_tokens=tokens,
         usage_source=charge.source,
         http_status=turn.status,
         reason=turn.reason,

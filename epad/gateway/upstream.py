@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from epad.answers import status
 from epad.configuration.schema import UpstreamConfig
 from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects import loose
@@ -90,22 +91,21 @@ class Upstreams:
     async def start(self) -> None:
         """Read the upstreams' keys and make ready to connect. Raises UpstreamError."""
         self.configure(await self.read_keys(self._config))
-        self._looker.start(self._upstreams)
         self._is_open = True
+        self._looker.configure(self._upstreams)
 
     async def read_keys(self, config: Mapping[str, UpstreamConfig]) -> KeyedUpstreams:
         """Read the keys of a configuration, and change nothing yet. Raises UpstreamError."""
         return KeyedUpstreams(config, await asyncio.to_thread(read_keys, config, self._credentials))
 
-    def configure(self, keyed: KeyedUpstreams) -> None:
-        """Serve by these from now on. An unchanged one keeps its knowledge, its breaker as well.
+    def configure(self, keyed: KeyedUpstreams) -> tuple[Upstream, ...]:
+        """Serve by these from now on, and return those that are asked no more.
 
-        Turns under way end where they began.
+        One that stays as it was keeps what is known of it, its breaker as well. Turns under way end where they began.
         """
+        before = self._upstreams
         former = {
-            each.name: each
-            for each in self._upstreams
-            if self._config[each.name] == keyed.config.get(each.name)
+            each.name: each for each in before if self._config[each.name] == keyed.config.get(each.name)
         }
         self._upstreams = tuple(
             former.get(name) or make_upstream(name, config, keyed.keys[name], self._health(name))
@@ -124,6 +124,7 @@ class Upstreams:
         )
         if self._is_open:
             self._looker.configure(self._upstreams)
+        return tuple(each for each in before if each not in self._upstreams)
 
     def _health(self, name: str) -> Health:
         return Health(self._clock, partial(self._looker.opened, name))
@@ -158,7 +159,7 @@ class Upstreams:
             return routed
         return tuple(sorted(routed, key=lambda upstream: bool(upstream.health.reason)))
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> list[status.Upstream]:
         """Return each upstream for people; the URL without any secret in it."""
         return [
             {

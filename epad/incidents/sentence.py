@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
+from epad.answers import status
+
 NOT_BY_ITSELF = "not by itself"
 _ENDS_IT = ("epactl release ", "epactl resume ", "epactl restart ", "epactl phase --force ")
 _PEER = re.compile(r"\buid (\d+) \(pid \d+\)")
@@ -60,7 +62,7 @@ class Sentence:
             return f"{text}, or now: {self.do}"
         return f"{text}; {'see ' if self.do.startswith('epactl ') else ''}{self.do}"
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> status.Sentence:
         """The parts and the whole, as the API shows them."""
         return {
             "who": self.who,

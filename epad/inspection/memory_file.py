@@ -17,13 +17,16 @@ from epad.inspection.rules import Tally
 _OBSERVATIONS = "observations"
 MAX_NAMED = 3
 
+JsonObject = dict[str, Any]
+"""Another program's: each key may be missing or be of any type."""
+
 
 @dataclass(slots=True)
 class MemoryFile:
     """Holds the contents of a file. `unreadable` are the numbers of lines that are no JSON object."""
 
-    entities: list[dict[str, Any]] = field(default_factory=list)
-    relations: list[dict[str, Any]] = field(default_factory=list)
+    entities: list[JsonObject] = field(default_factory=list)
+    relations: list[JsonObject] = field(default_factory=list)
     others: int = 0
     unreadable: list[int] = field(default_factory=list)
 
@@ -35,7 +38,7 @@ def read_memory(path: Path) -> MemoryFile:
         if not line.strip():
             continue
         try:
-            value = msgspec.json.decode(line, type=dict[str, Any])
+            value = msgspec.json.decode(line, type=JsonObject)
         except (msgspec.DecodeError, UnicodeDecodeError):
             memory.unreadable.append(number)
             continue
@@ -78,7 +81,7 @@ def compare_memory(good: MemoryFile, now: MemoryFile, edited: set[str]) -> Chang
     return changes
 
 
-def _pairs(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _pairs(old: JsonObject, new: JsonObject) -> Iterator[tuple[str, str]]:
     was, is_now = _texts(old), _texts(new)
     if len(was) == len(is_now):  # otherwise they were added or removed, and their places have moved
         yield from zip(was, is_now, strict=True)
@@ -98,6 +101,6 @@ def _judge(name: str, was: str, is_now: str, changes: Changes) -> None:
         changes.edited.add(_OBSERVATIONS)
 
 
-def _texts(entity: dict[str, Any]) -> list[str]:
+def _texts(entity: JsonObject) -> list[str]:
     texts = entity.get(_OBSERVATIONS)
     return [str(text) for text in texts] if isinstance(texts, list) else []

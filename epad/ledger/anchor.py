@@ -89,6 +89,7 @@ class Anchor:
 
     def __init__(self, places: Places, signer: Signer) -> None:
         self._directory = places.anchor
+        self._log = places.anchor / LOG_FILE
         self._witness = places.witness
         self._signer = signer
         self._lock = threading.RLock()
@@ -102,7 +103,7 @@ class Anchor:
             places.anchor.mkdir(mode=0o700, parents=True, exist_ok=True)
             anchor = cls(places, signer)
             anchor._publish_key()
-            _cut_torn_note(places.anchor / LOG_FILE)
+            _cut_torn_note(anchor._log)
             anchor._log_bytes = anchor._size_of_log()
         except OSError as error:
             raise HeadError(f"the ledger's heads cannot be kept: {error}") from error
@@ -133,13 +134,13 @@ class Anchor:
         if size >= self._log_bytes:
             return ""
         return (
-            f"{self._directory / LOG_FILE} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
+            f"{self._log} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
             "lost; a repair, or a restart of epad, goes on without them"
         )
 
     def _size_of_log(self) -> int:
         try:
-            return (self._directory / LOG_FILE).stat().st_size
+            return os.stat(self._log).st_size  # noqa: PTH116  asked at each commit, see `OpenFile.loss`
         except OSError:
             return 0
 
@@ -192,8 +193,7 @@ class Anchor:
 
     def _append(self, note: str) -> None:
         data = f"{note}\n\n".encode()
-        path = self._directory / LOG_FILE
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)

@@ -203,7 +203,7 @@ class Appender:
             raise _NotAllTakenError from error
         self._keep_payloads(connection, entries, stamp)
         self._drop_payloads(connection, entries)
-        self._leaves.extend(row[6] for row in rows)
+        self._leaves += [row[6] for row in rows]
         tail = tail_of(rows)
         return range(start.seq + 1, tail.seq + 1), tail
 
@@ -236,31 +236,40 @@ class Appender:
             raise LedgerError(f"turn {turn} cannot be closed as {entry.outcome}: it was never opened")
 
     def _keep_payloads(self, connection: apsw.Connection, entries: Sequence[Entry], stamp: Stamp) -> None:
-        for entry in entries:
-            if isinstance(entry, OpenTurn) and entry.payload is not None and self._keeps(entry):
-                keep_payload(connection, entry.payload, stamp.wall_ns)
+        for entry in self._with_kept_payload(entries):
+            keep_payload(connection, entry.payload or b"", stamp.wall_ns)
 
     def _drop_payloads(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
         """Drop the payloads of turns that are closed now, unless another open turn asks the same."""
+        if not self._kept:
+            return
         closed = {self._kept[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._kept}
         if closed:
             drop_payloads(connection, closed - set(self._still_kept(entries).values()))
 
     def _still_kept(self, entries: Sequence[Entry]) -> dict[str, bytes]:
         """The payloads that are kept for open turns, once these entries are written."""
-        if self._config.payloads != "open":
+        opened = self._with_kept_payload(entries)
+        if self._config.payloads != "open" or not (opened or self._kept):
             return self._kept
-        opened = (e for e in entries if isinstance(e, OpenTurn) and e.payload is not None and self._keeps(e))
         kept = self._kept | {e.turn: e.request_sha256 for e in opened}
         for entry in entries:
             if isinstance(entry, CloseTurn):
                 kept.pop(entry.turn, None)
         return kept
 
-    def _keeps(self, entry: OpenTurn) -> bool:
-        """Tell if its request is kept: without a key no client could come for the answer to its replay."""
+    def _with_kept_payload(self, entries: Sequence[Entry]) -> list[OpenTurn]:
+        """The openings whose request is kept: without a key nobody could come for the answer to its replay."""
         how = self._config.payloads
-        return how == "kept" or (how == "open" and entry.idempotency_key is not None)
+        if how == "open":
+            return [
+                e
+                for e in entries
+                if isinstance(e, OpenTurn) and e.idempotency_key is not None and e.payload is not None
+            ]
+        if how == "kept":
+            return [e for e in entries if isinstance(e, OpenTurn) and e.payload is not None]
+        return []
 
     def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
         after, leaf = _insert(connection, tail, record)

@@ -17,7 +17,7 @@ import msgspec
 
 from epad.ledger.chain import Fault, FaultKind
 from epad.ledger.errors import SegmentError
-from epad.ledger.rows import DAMAGE, INDEXES, SMALL_TABLES, TABLES, row_at
+from epad.ledger.rows import DAMAGE, INDEXES, SMALL_TABLES, TABLES, row_at, trimmed_through
 from epad.ledger.seal import add_seal
 from epad.ledger.segment import Seal, check_segment, read_segment, segment_paths
 from epad.storage.database import fetch
@@ -154,11 +154,11 @@ def _mend_schema(connection: apsw.Connection) -> None:
 
 def _whole_seals(connection: apsw.Connection, segments: Path) -> Iterator[Seal]:
     """The seals of segments that are whole, follow each other, and end with a record of this ledger."""
-    previous: Seal | None = None
+    previous, trimmed = None, trimmed_through(connection)
     for path in segment_paths(segments):
         try:
             seal = check_segment(path)
-            if not _follows(seal, previous) or not _is_of_this(connection, seal, path):
+            if not _follows(seal, previous, trimmed) or not _is_of_this(connection, seal, path):
                 return
         except SegmentError:
             return
@@ -166,10 +166,11 @@ def _whole_seals(connection: apsw.Connection, segments: Path) -> Iterator[Seal]:
         previous = seal
 
 
-def _follows(seal: Seal, previous: Seal | None) -> bool:
+def _follows(seal: Seal, previous: Seal | None, trimmed: int) -> bool:
+    """Whether a segment comes after another; the first one there, after records whose bodies have gone."""
     trailer = seal.trailer
     if previous is None:
-        return (trailer.number, trailer.first) == (1, 1)
+        return (trailer.number, trailer.first) == (1, 1) or trailer.first - 1 <= trimmed
     before = previous.trailer
     return (trailer.number, trailer.first, trailer.previous_sha256) == (
         before.number + 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,7 +24,7 @@ from epad.ledger.record import (
     link_hash,
     link_hashes,
 )
-from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at
+from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at, trimmed_through
 
 MAX_FAULTS = 100
 """Faults that are named; the rest are counted. One bad disk must not fill the memory with its description."""
@@ -99,16 +99,29 @@ def links_before(connection: apsw.Connection, first: int) -> tuple[bytes, ...]:
 
 
 class Walker:
-    """Checks rows handed to it in order, starting with record `first`."""
+    """Checks rows handed to it in order, starting with record `first`.
 
-    def __init__(self, first: int, links: tuple[bytes, ...], lost: Sequence[Span]) -> None:
+    Records of the spans `lost` may be missing, or lack their bodies. Those up to `trimmed_through` may lack their
+    bodies; it is asked when a body is missing, since bodies may go while rows are being checked.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        links: tuple[bytes, ...],
+        lost: Sequence[Span],
+        trimmed_through: Callable[[], int] = int,
+    ) -> None:
         self.expected = first
         self.checked = 0
         self.tombstones = 0
+        self.trimmed = 0
         self.faults: list[Fault] = []
         self.unlisted = 0
         self._links = links
         self._lost = lost
+        self._ask_trimmed = trimmed_through
+        self._trimmed_through = 0
         self._blind = False
 
     def step_all(self, rows: Sequence[Values]) -> bool:
@@ -188,9 +201,10 @@ class Walker:
         of_body = leaf_hash(row.body) if isinstance(row.body, bytes) else None
         by_leaf = isinstance(row.leaf, bytes) and self._rests(row, sequence, row.leaf)
         by_body = of_body is not None and self._rests(row, sequence, of_body)
-        if of_body is None:
-            self.tombstones += 1
-        if of_body is None and not lost:
+        is_trimmed = row.body is None and not lost and self._is_trimmed(sequence)
+        self.trimmed += is_trimmed
+        self.tombstones += of_body is None and not is_trimmed
+        if of_body is None and not (lost or is_trimmed):
             self._add(FaultKind.BODY, "it has no body, and no repair record says why")
         elif of_body is not None and of_body != row.leaf:
             self._differs(by_leaf, by_body)
@@ -228,6 +242,11 @@ class Walker:
         if unknown or leaf is None:
             return stored
         return _distinct(*stored, *(link_hash(link, sequence, leaf) for link in self._links))
+
+    def _is_trimmed(self, sequence: int) -> bool:
+        if sequence > self._trimmed_through:
+            self._trimmed_through = self._ask_trimmed()
+        return sequence <= self._trimmed_through
 
     def _is_lost(self, first: int, last: int) -> bool:
         return any(low <= first and last <= high for low, high in self._lost)
@@ -275,7 +294,8 @@ def _are_copies(
 
 def walker_at(connection: apsw.Connection, first: int) -> Walker:
     """A walker for the rows of this file from record `first` on."""
-    return Walker(first, links_before(connection, first), repaired_spans(connection))
+    links, lost = links_before(connection, first), repaired_spans(connection)
+    return Walker(first, links, lost, lambda: trimmed_through(connection))
 
 
 def differing_column(row: Row) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from msgspec import Struct
 from epad.ledger.errors import RecordError
 from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, UsageSource
 
-_TURN_DIGITS, _HEX_DIGITS = 32, "0123456789abcdef"
+_is_turn = re.compile("[0-9a-f]{32}").fullmatch
 
 
 class OpenTurn(Struct, frozen=True, gc=False):
@@ -88,7 +89,7 @@ class TurnNames:
 def _chance() -> Iterator[str]:
     while True:
         drawn = os.urandom(250).hex()
-        yield from (drawn[at : at + 20] for at in range(0, len(drawn), 20))
+        yield from [drawn[at : at + 20] for at in range(0, len(drawn), 20)]
 
 
 def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
@@ -138,5 +139,5 @@ def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
 
 
 def _require_turn(turn: str) -> None:
-    if len(turn) != _TURN_DIGITS or turn.strip(_HEX_DIGITS):
+    if _is_turn(turn) is None:
         raise RecordError(f"{turn!r} is not a turn: 32 lower-case hex digits, see TurnNames")

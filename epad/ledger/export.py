@@ -11,21 +11,27 @@ import msgspec
 
 from epad.ledger.errors import RecordError
 from epad.ledger.record import KINDS, Record, TurnClosed, TurnOpened, decode, leaf_hash
-from epad.ledger.rows import Row, Unreadable, known_last, read_rows, row_at
+from epad.ledger.rows import Row, Unreadable, known_last, read_rows, row_at, trimmed_through
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A record as it is given out; `record` is None where it is lost or damaged, and `fault` says so."""
+    """A record as it is given out.
+
+    `record` is None where it is lost or damaged, and `fault` says so; or where it is not kept any more: `is_trimmed`.
+    """
 
     seq: int
     leaf: bytes
     record: Record | None
     fault: str = ""
+    is_trimmed: bool = False
 
     def fields(self) -> dict[str, Any]:
         """JSON values; bytes as hex."""
         fields: dict[str, Any] = {"seq": self.seq, "leaf": self.leaf.hex()}
+        if self.is_trimmed:
+            return fields | {"kind": "trimmed", "note": "only its hash is kept: [ledger] keep_records"}
         if self.record is None:
             return fields | {"kind": "unknown", "fault": self.fault}
         fields["kind"] = KINDS[type(self.record)].name.lower()
@@ -36,13 +42,14 @@ class Shown:
 
 def records_from(connection: apsw.Connection, first: int, last: int | None = None) -> Iterator[Shown]:
     """Records in order, damaged ones said to be so."""
+    trimmed = trimmed_through(connection)
     for item in read_rows(connection, first):
         if isinstance(item, Unreadable):
             yield Shown(item.first, b"", None, f"unreadable: {item.detail}")
         elif last is not None and item.seq > last:
             return
         else:
-            yield _shown(item)
+            yield _shown(item, trimmed)
 
 
 def newest_records(connection: apsw.Connection, count: int) -> Iterator[Shown]:
@@ -54,7 +61,7 @@ def newest_records(connection: apsw.Connection, count: int) -> Iterator[Shown]:
 def record_at(connection: apsw.Connection, sequence: int) -> Shown | None:
     """Return one record, or None if there is none."""
     row = row_at(connection, sequence)
-    return _shown(row) if row is not None else None
+    return _shown(row, trimmed_through(connection)) if row is not None else None
 
 
 def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
@@ -70,8 +77,10 @@ def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
         yield _span(0, opened, None)
 
 
-def _shown(row: Row) -> Shown:
+def _shown(row: Row, trimmed: int) -> Shown:
     leaf = row.leaf if isinstance(row.leaf, bytes) else b""
+    if row.body is None and row.seq <= trimmed:
+        return Shown(row.seq, leaf, None, is_trimmed=True)
     if not isinstance(row.body, bytes):
         return Shown(row.seq, leaf, None, "lost: its body is gone")
     if leaf_hash(row.body) != leaf:

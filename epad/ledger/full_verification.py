@@ -12,7 +12,7 @@ from epad.ledger.chain import Fault
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.kept_sums import sums_faults
 from epad.ledger.paths import Places
-from epad.ledger.rows import DAMAGE, open_reader
+from epad.ledger.rows import DAMAGE, open_reader, trimmed_through
 from epad.ledger.seal import SegmentsReport, all_seals, verify_segments
 from epad.ledger.spent import wrong_sums
 from epad.ledger.verify import Progress, Report, verdict_of, verify
@@ -35,15 +35,15 @@ def check_segments(path: Path, places: Places, progress: Progress | None = None)
     try:
         connection = open_reader(path)
     except LedgerUnavailableError:
-        seals = None
+        seals, trimmed = None, 0
     else:
         try:
-            seals = all_seals(connection)
+            seals, trimmed = all_seals(connection), trimmed_through(connection)
         except apsw.Error as error:
             raise LedgerUnavailableError(f"{path}: {error}") from error
         finally:
             connection.close()
-    return verify_segments(places.segments, verifier_at(places.anchor), seals, progress)
+    return verify_segments(places.segments, verifier_at(places.anchor), seals, progress, trimmed)
 
 
 def _check_sums(path: Path, places: Places, report: Report, *, full: bool) -> list[Fault]:

@@ -19,10 +19,11 @@ from epad.ledger.head import Signer, Verifier
 from epad.ledger.kept_sums import KeptSums, keep_sums, sign_sums
 from epad.ledger.paths import Places
 from epad.ledger.payload import drop_damaged_payloads
-from epad.ledger.rows import open_reader
+from epad.ledger.rows import open_reader, trimmed_through
 from epad.ledger.seal import Sealer, add_seal, all_seals, newest_seal
 from epad.ledger.segment import Seal, check_segment
 from epad.ledger.spent import sums_through
+from epad.ledger.trim import Trim, drop_bodies, drop_segments, first_body, plan_trim
 from epad.ledger.verify import Report
 from statemachine.clock import Clock
 
@@ -80,6 +81,8 @@ class Keeping:
         newest = newest_seal(self._appender.connection())
         self._sealed = newest.trailer.last if newest else 0
         self._sealed_at = self._clock.monotonic()
+        if trimmed := trimmed_through(self._appender.connection()):
+            self._enqueue(lambda: self._drop(1, trimmed))
         config = self._config
         self._keeper = HeadKeeper(
             self._anchor, config.head_records, config.head_seconds, lambda: self._appender.stamp().wall_ns
@@ -129,7 +132,10 @@ class Keeping:
         """Write again, from the records, the segments that differ from their seals."""
         connection = open_reader(self._path)
         try:
+            trimmed = trimmed_through(connection)
             for seal in all_seals(connection).values():
+                if seal.trailer.last <= trimmed:
+                    continue
                 try:
                     whole = check_segment(self.places.segments / seal.name).sha256 == seal.sha256
                 except SegmentError:
@@ -153,6 +159,7 @@ class Keeping:
         """Seal records in a thread of its own, from the disk: a copy has the bytes that would be read back."""
         seal: Seal | None = None
         sums: KeptSums | None = None
+        trim: Trim | None = None
         error = ""
         try:
             connection = open_reader(self._path)
@@ -161,11 +168,39 @@ class Keeping:
                 sums = (
                     sum_up(connection, seal, self._anchor.signer, self._pause) if seal is not None else None
                 )
+                trim = self._plan_trim(connection, last)
             finally:
                 connection.close()
         except (LedgerError, apsw.Error, OSError) as failure:
             error = f"no segment could be sealed: {failure}"
         self._enqueue(lambda: self._note(seal, sums, error))
+        if trim is not None:
+            self._enqueue(lambda: self._trim(trim))
+
+    def _plan_trim(self, connection: apsw.Connection, last: int) -> Trim | None:
+        verifier = Verifier([self._anchor.signer.verifier_key])
+        try:
+            return plan_trim(connection, self._config.keep_records, last, verifier, self._pause)
+        except (OverflowError, StoppedError):
+            return None
+
+    def _trim(self, trim: Trim) -> None:
+        """On the writer's thread: say that bodies go, then begin with it."""
+        self._appender.append_own(trim.record)
+        self._drop(1, trim.through)
+
+    def _drop(self, first: int, through: int) -> None:
+        """Drop bodies, some at a time: what waits for the writer comes between. At last, their second copies."""
+        connection = self._appender.connection()
+        first = first_body(connection, through) if first == 1 else first
+        if first <= through:
+            after = self._appender.write(lambda db: drop_bodies(db, first, through))
+            self._enqueue(lambda: self._drop(after, through))
+            return
+        try:
+            drop_segments(connection, self.places.segments, through)
+        except OSError as error:
+            self._seal_error = f"a segment that is no longer kept could not be deleted: {error}"
 
     def _pause(self) -> None:
         """Let others have the processor. Raises StoppedError where nobody waits for the end of this any more."""
@@ -176,10 +211,15 @@ class Keeping:
         """On the writer's thread: the segment is there, now say so."""
         self._sealing = None
         self._seal_error = error
-        if seal is not None:
+        if seal is None:
+            return
+        try:
             self._appender.write(lambda db: note_sealed(db, seal, sums))
-            self._sealed = seal.trailer.last
-            self._sealed_at = self._clock.monotonic()
+        except LedgerError as failure:
+            self._seal_error = f"no segment could be noted: {failure}"
+            return
+        self._sealed = seal.trailer.last
+        self._sealed_at = self._clock.monotonic()
 
 
 def _note_anchored(connection: apsw.Connection) -> None:

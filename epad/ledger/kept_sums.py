@@ -92,6 +92,8 @@ def _believed(
         raise RecordError("are damaged")
     if verifier.text(note.decode(errors="replace")) != _statement(seal, body):
         raise HeadError("are not those that were signed")
+    if seal.trailer.last > _newest(connection):
+        raise HeadError("reach beyond the newest record")
     links = links_before(connection, seal.trailer.last + 1)
     if links and verifier.read(seal.trailer.note).link not in links:
         raise HeadError("are of another history than the records")
@@ -99,6 +101,12 @@ def _believed(
     if sums.through != seal.trailer.last:
         raise RecordError(f"end with record {sums.through}, the segment with {seal.trailer.last}")
     return sums
+
+
+def _newest(connection: apsw.Connection) -> int:
+    """The newest record's number. A start writes one behind whatever it finds, and behind what is missing."""
+    [(number,)] = fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")
+    return int(number)
 
 
 def _statement(seal: Seal, body: bytes) -> str:

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     CLOSED = 2
     EPOCH = 3
     REPAIRED = 4
+    TRIMMED = 5
 
 
 class Outcome(StrEnum):
@@ -134,12 +135,25 @@ class Repaired(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.REP
     epoch: int
 
 
-Record = TurnOpened | TurnClosed | EpochStarted | Repaired
+class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TRIMMED, 1)):
+    """Bodies of records 1 to `through` are no longer kept; leaves and links are. `sums` is what they came to."""
+
+    through: int
+    sums: bytes
+    reason: str
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+Record = TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
     TurnClosed: Kind.CLOSED,
     EpochStarted: Kind.EPOCH,
     Repaired: Kind.REPAIRED,
+    Trimmed: Kind.TRIMMED,
 }
 encode = msgspec.msgpack.Encoder().encode
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from epad.ledger.errors import LedgerUnavailableError, RecordError
-from epad.ledger.record import Repaired, Span, decode, leaf_hash
+from epad.ledger.record import Record, Repaired, Span, Trimmed, decode, leaf_hash
 from epad.storage.database import DatabaseError, connect, fetch
 
 RECORD_TABLE = """
@@ -39,6 +39,7 @@ INDEXES = {
     "record_turn": "CREATE UNIQUE INDEX IF NOT EXISTS record_turn ON record(turn, kind)",
     "record_closed": "CREATE INDEX IF NOT EXISTS record_closed ON record(wall_ns) WHERE kind = 2",
     "record_repaired": "CREATE INDEX IF NOT EXISTS record_repaired ON record(seq) WHERE kind = 4",
+    "record_trimmed": "CREATE INDEX IF NOT EXISTS record_trimmed ON record(seq) WHERE kind = 5",
 }
 _VALUES = ("turn", "kind", "subsystem", "wall_ns", "body", "leaf", "link")
 _ROWS_FROM = "SELECT * FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"
@@ -107,6 +108,13 @@ def known_last(connection: apsw.Connection) -> int | None:
 def last_sequence(connection: apsw.Connection) -> int:
     """The newest record's number, 0 without records."""
     return int(fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")[0][0])
+
+
+def first_moment(connection: apsw.Connection) -> int | None:
+    """When the first record that is kept whole was written, in nanoseconds; None without one."""
+    first = trimmed_through(connection) + 1
+    rows = fetch(connection, "SELECT wall_ns FROM record WHERE seq >= ? ORDER BY seq LIMIT 1", (first,))
+    return int(rows[0][0]) if rows else None
 
 
 def row_at(connection: apsw.Connection, sequence: int) -> Row | None:
@@ -179,18 +187,35 @@ def _carefully(connection: apsw.Connection, position: int, limit: int) -> Iterat
 
 def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
     """The records that repairs have given up as lost, from repair records whose bytes are sound."""
+    repairs = _sound_records(connection, "kind = 4 ORDER BY seq")
+    return tuple(span for record in repairs if isinstance(record, Repaired) for span in record.lost)
+
+
+def newest_trim(connection: apsw.Connection) -> Trimmed | None:
+    """The record that says up to where bodies are no longer kept; None where all are."""
+    trims = _sound_records(connection, "kind = 5 ORDER BY seq DESC")
+    return next((record for record in trims if isinstance(record, Trimmed)), None)
+
+
+def trimmed_through(connection: apsw.Connection) -> int:
+    """The newest record whose body need not be there, 0 where all must be."""
+    trim = newest_trim(connection)
+    return trim.through if trim is not None else 0
+
+
+def _sound_records(connection: apsw.Connection, which: str) -> Iterator[Record]:
+    """Records whose bytes are sound, among those that an index of their kind names."""
     try:
         rows = fetch(
-            connection, "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE kind = 4"
+            connection,
+            f"SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE {which}",  # noqa: S608  constants only
         )
     except DAMAGE:
-        return ()
-    spans: list[Span] = []
+        return
     for sequence, body, leaf in rows:
         with contextlib.suppress(RecordError):
-            record = decode(sequence, body) if isinstance(body, bytes) and leaf_hash(body) == leaf else None
-            spans.extend(record.lost if isinstance(record, Repaired) else ())
-    return tuple(spans)
+            if isinstance(body, bytes) and leaf_hash(body) == leaf:
+                yield decode(sequence, body)
 
 
 def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[Row]:

@@ -165,11 +165,15 @@ def verify_segments(
     verifier: Verifier | None,
     seals: dict[int, Seal] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    trimmed: int = 0,
 ) -> SegmentsReport:
-    """Hash all segments and check that each follows the one before; `seals` are those the database knows."""
+    """Hash all segments and check that each follows the one before; `seals` are those the database knows.
+
+    Segments of records up to `trimmed` may be gone, the oldest first.
+    """
     faults: list[Fault] = []
-    records, expected, previous = 0, 1, GENESIS
     paths = segment_paths(directory)
+    records, (expected, previous) = 0, _before_first(paths, seals or {}, trimmed)
     present = set()
     for done, path in enumerate(paths):
         try:
@@ -190,10 +194,21 @@ def verify_segments(
         if progress is not None:
             progress(done + 1, len(paths))
     for number, seal in sorted((seals or {}).items()):
-        if number not in present:
+        if number not in present and seal.trailer.last > trimmed:
             detail = f"{directory / seal.name} is missing"
             faults.append(Fault(seal.trailer.first, FaultKind.SEGMENT, detail, seal.trailer.last))
     return SegmentsReport(records, tuple(faults))
+
+
+def _before_first(paths: Sequence[Path], seals: dict[int, Seal], trimmed: int) -> tuple[int, bytes]:
+    """The record that the first segment there begins with, and the hash of the one before; 0 or empty if not known."""
+    number = _number(paths[0]) if paths else 1
+    if number == 1 or not trimmed:
+        return 1, GENESIS
+    before = seals.get(number - 1)
+    if before is None:
+        return 0, b""
+    return (before.trailer.last + 1, before.sha256) if before.trailer.last <= trimmed else (1, GENESIS)
 
 
 def all_seals(connection: apsw.Connection) -> dict[int, Seal]:

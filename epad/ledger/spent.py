@@ -11,7 +11,8 @@ record is damaged counts as one that never closed: spending is never guessed low
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -24,9 +25,9 @@ from epad.ledger.head import Verifier
 from epad.ledger.kept_sums import kept_sums, sums_faults
 from epad.ledger.query import LAST, sound
 from epad.ledger.record import TurnOpened, decode
-from epad.ledger.rows import Row, Unreadable, Values, read_chunks, repaired_spans
+from epad.ledger.rows import Row, Unreadable, Values, newest_trim, read_chunks, repaired_spans
 from epad.ledger.seal import newest_seal
-from epad.ledger.sums import Opened, Spending, Summing, Totals, encode_sums
+from epad.ledger.sums import Opened, Spending, Summing, Sums, Totals, decode_sums, encode_sums
 from epad.storage.database import fetch
 
 _OPENED = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE seq = ?"
@@ -84,7 +85,7 @@ class Past:
 
     def _begin(self, connection: apsw.Connection) -> Summing:
         verifier = None if self._anchor is None else verifier_at(self._anchor)
-        self._summing = summing = Summing(next(iter(kept_sums(connection, verifier)), None))
+        summing = Summing(next(_known_sums(connection, verifier), None))
         seal = newest_seal(connection)
 
         def pause() -> None:
@@ -95,6 +96,7 @@ class Past:
         add_records(connection, summing, walker=walker, pause=pause)
         beside = [] if self._anchor is None else sums_faults(connection, verifier)
         self.faults = (*walker.faults, *beside)
+        self._summing = summing  # now that it is whole: a reading that broke off is begun again
         return summing
 
     def _read(self, connection: apsw.Connection) -> Summing:
@@ -111,7 +113,7 @@ def spending(
     marks: Mapping[str, Stamp] | None = None,
 ) -> Spending:
     """Return the use within a horizon, from a reading of all records."""
-    summing = Summing()
+    summing = Summing(next(_trimmed_sums(connection), None))
     add_records(connection, summing)
     return summing.spending(now, horizon_ns, requests_ns, marks)
 
@@ -120,27 +122,45 @@ def sums_through(
     connection: apsw.Connection, last: int, verifier: Verifier | None, pause: Callable[[], None]
 ) -> bytes | None:
     """The sums of all records up to `last`; None where one of them is damaged, or missing."""
-    before = (sums for sums in kept_sums(connection, verifier) if sums.through <= last)
+    before = (sums for sums in _known_sums(connection, verifier) if sums.through <= last)
     summing = Summing(next(before, None))
     damaged = add_records(connection, summing, through=last, pause=pause)
     return None if damaged or summing.through != last else encode_sums(summing.sums())
 
 
 def wrong_sums(connection: apsw.Connection, verifier: Verifier | None, *, full: bool) -> list[Fault]:
-    """Return the kept sums that differ from the records: from the former kept ones on, with `full` from record 1 on.
+    """Kept sums that are not those of the records: summed up from those before, with `full` from the first body on.
 
-    About records that a repair has given up as lost they know more than the records do.
+    Of what a repair has given up as lost they know more than the records do. Where bodies go while these are read,
+    nothing can be said.
     """
+    trim = newest_trim(connection)
     kept = sorted(kept_sums(connection, verifier), key=lambda sums: sums.through)
     lost = min((first for first, _ in repaired_spans(connection)), default=LAST)
-    summing = Summing() if full or not kept else Summing(kept[0])
+    summing = Summing(next(_trimmed_sums(connection), None) if full or not kept else kept[0])
     for sums in kept:
         if add_records(connection, summing, through=sums.through) or sums.through >= lost:
             return []
         if encode_sums(summing.sums()) != encode_sums(sums):
+            if newest_trim(connection) != trim:
+                return []
             detail = f"the sums of records 1 to {sums.through} are not what those records come to"
             return [Fault(0, FaultKind.CATALOGUE, detail)]
     return []
+
+
+def _known_sums(connection: apsw.Connection, verifier: Verifier | None) -> Iterator[Sums]:
+    """Sums that can be believed, newest first: those at seals, then those of records whose bodies have gone."""
+    yield from kept_sums(connection, verifier)
+    yield from _trimmed_sums(connection)
+
+
+def _trimmed_sums(connection: apsw.Connection) -> Iterator[Sums]:
+    """The sums of the records whose bodies have gone, if any have: the chain vouches for them."""
+    trim = newest_trim(connection)
+    if trim is not None:
+        with suppress(RecordError):
+            yield decode_sums(trim.sums)
 
 
 def add_records(

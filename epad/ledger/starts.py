@@ -40,7 +40,9 @@ CREATE TABLE IF NOT EXISTS start_count(
 """
 COUNT_SECONDS = 60.0
 NO_COUNT = -1
-"""What `state.db` has counted while it is known that both places have lost everything."""
+"""What `state.db` has counted while it is known that it was made beside a ledger that was there before it."""
+BESIDE_A_LEDGER = "INSERT INTO start_count VALUES (1, 0, -1, '')"
+"""For a `state.db` that is made beside a ledger: a start that is killed before it compares has said so."""
 _BEGIN = """
 INSERT INTO start_count VALUES (1, ?, ?, ?)
 ON CONFLICT DO UPDATE SET begun = excluded.begun
@@ -149,6 +151,8 @@ def _lost(begun: int, own: Counted | None, known: Counted | None, *, alone: bool
         return ""
     if known is None and (own is None or own.count == NO_COUNT):
         return _BOTH_LOST if alone or own else ""
+    if own is not None and own.count == NO_COUNT:
+        own = None
     known = known or Counted(0)
     if own is None or known.count > begun:
         has = f"knows of {own.words}" if own else "is new"

@@ -157,7 +157,11 @@ class Ledger:
 
     def shut(self) -> str:
         """Say why no turn is taken; empty while turns are."""
-        return self._lost() or self._refusal() or self._unwitnessed()
+        return self._lost() or self._refused()
+
+    def _refused(self) -> str:
+        """Say why no turn is taken although what is written would be found again."""
+        return self._refusal() or self._unwitnessed()
 
     def _lost(self) -> str:
         return self._loss() or (self._missing.sentence if self._missing else "")
@@ -409,7 +413,7 @@ class Ledger:
         """Append, where it will be found again. Raises LedgerError."""
         if why := self._lost():
             raise LedgerUnavailableError(why)
-        why = self.shut()
+        why = self._refused()
         if not why:
             return self._appender.append(entries)
         closings = [entry for entry in entries if isinstance(entry, CloseTurn)]

@@ -61,8 +61,9 @@ class Verdict(StrEnum):
 class Report:
     """Holds the findings of a check among records `first_seq` to `last_seq`.
 
-    `tombstones` are records that a repair gave up as lost; `unlisted` are faults beyond those named;
-    `unanchored` are records after the newest head, for whose number nothing vouches yet.
+    `tombstones` are records that a repair gave up as lost, `trimmed` those whose bodies are no longer kept;
+    `unlisted` are faults beyond those named; `unanchored` are records after the newest head, for whose number nothing
+    vouches yet.
     """
 
     verdict: Verdict
@@ -71,6 +72,7 @@ class Report:
     last_seq: int
     faults: tuple[Fault, ...] = ()
     tombstones: int = 0
+    trimmed: int = 0
     unlisted: int = 0
     unanchored: int = 0
 
@@ -154,6 +156,8 @@ def report_lines(report: Report) -> list[str]:
     lines = [f"{report.words()}: {report.checked} checked, {span}"]
     if report.unanchored:
         lines.append(f"  {report.unanchored} at the end are after the newest signed head")
+    if report.trimmed:
+        lines.append(f"  {report.trimmed} no longer kept beyond their hashes, as [ledger] keep_records says")
     if report.tombstones:
         lines.append(f"  {report.tombstones} lost to former damage, as repair records say")
     for fault in report.faults:
@@ -327,6 +331,7 @@ def _report(walker: Walker, first: int, beside: Sequence[Fault], unanchored: int
         walker.expected - 1,
         faults,
         walker.tombstones,
+        walker.trimmed,
         walker.unlisted,
         unanchored,
     )

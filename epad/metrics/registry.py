@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from epad.metrics.durations import Durations
 from probes.memory import Footprint
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import Finding
@@ -109,18 +110,18 @@ class Metrics:
         self.budget_used = self._gauge(
             "epad_token_budget_used_tokens", "Spent and reserved within the window.", "subsystem", "window"
         )
-        self.gateway_seconds = Histogram(
+        self.gateway_seconds = Durations(
             "epad_gateway_added_seconds",
             "Time from a request's arrival to its forwarding: what the gateway adds.",
-            buckets=_GATEWAY_BUCKETS,
-            registry=self.registry,
+            _GATEWAY_BUCKETS,
+            self.registry,
         )
-        self.turn_seconds = Histogram(
+        self.turn_seconds = Durations(
             "epad_turn_duration_seconds",
             "Time from a request's arrival to the end of its answer.",
+            _TURN_BUCKETS,
+            self.registry,
             ("subsystem",),
-            buckets=_TURN_BUCKETS,
-            registry=self.registry,
         )
 
     def _declare_subsystems(self) -> None:

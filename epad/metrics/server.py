@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 
+from epad.answers.status import Status
 from epad.listeners.aiohttp_site import Site, url
 from epad.listeners.browser_origin import refuse_name, refuse_site, without_port
 from epad.metrics.registry import CONTENT_TYPE, Metrics
@@ -30,7 +30,7 @@ class MetricsServer:
         self,
         listen: str,
         metrics: Metrics,
-        refresh: Callable[[], dict[str, Any]],
+        refresh: Callable[[], Status],
         hosts: Iterable[str] = (),
     ) -> None:
         """`hosts` are the public names that it is scraped by."""
@@ -39,9 +39,12 @@ class MetricsServer:
         self._refresh = refresh
         self._hosts = frozenset(map(without_port, (*hosts, listen)))
         self._site: Site | None = None
+        self.url = ""
+        """Where it is now; empty while it is nowhere."""
 
     async def start(self) -> str:
         """Listen and return the URL; an empty `listen` means off. Raises SurfaceError."""
+        self.url = ""
         if not self._listen:
             return ""
         app = web.Application(client_max_size=1024, middlewares=[self._guarded])
@@ -53,12 +56,14 @@ class MetricsServer:
             raise SurfaceError(
                 f'metrics.listen = {self._listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        return url(address, "/metrics")
+        self.url = url(address, "/metrics")
+        return self.url
 
     async def stop(self) -> None:
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        self.url = ""
 
     async def move(self, listen: str, hosts: Iterable[str]) -> str:
         """Listen there from now on, by these names, and return the URL.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from epad.answers.orders import Limit
 from epad.configuration.schema import Config, LimitsConfig
 from epad.gateway.budget import Budgets
 from epad.gateway.limits import IN_FLIGHT
@@ -24,7 +24,7 @@ class BudgetOrders:
     budgets: Budgets
     clock: Clock
 
-    def show(self) -> list[dict[str, Any]]:
+    def show(self) -> list[Limit]:
         """Return every limit that there is, in its own unit (tokens, USD, requests, turns)."""
         config = self.reloader.config
         return [row for scope, limits in scopes(config).items() for row in self._rows(scope, limits)]
@@ -34,7 +34,8 @@ class BudgetOrders:
     ) -> list[str]:
         """Have other limits from now on; None leaves one to the configuration again. A sentence for each.
 
-        Raises BudgetChangeError, and then nothing has changed; DatabaseError, LedgerError, SupervisorError.
+        Raises BudgetChangeError, and then nothing has changed; ChangeRefusedError where what was spent cannot be read,
+        and then it is in force from the next reload on; DatabaseError, SupervisorError.
         """
         before = limits_of(self.reloader.config, scope)
         wanted = {
@@ -56,7 +57,7 @@ class BudgetOrders:
             for name, value in wanted.items()
         ]
 
-    def _rows(self, scope: str, limits: LimitsConfig) -> Iterator[dict[str, Any]]:
+    def _rows(self, scope: str, limits: LimitsConfig) -> Iterator[Limit]:
         used: dict[str, Number] = {IN_FLIGHT: self.budgets.in_flight(scope)}
         used |= {
             _own_unit(name): usage.used / MICROUSD if name.startswith("microusd_") else usage.used

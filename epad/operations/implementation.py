@@ -8,6 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.orders import Budgets, Result
+from epad.answers.status import Status
 from epad.configuration.load import ConfigError
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History, is_id
@@ -15,11 +18,12 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.datastore.datastores import Datastores
-from epad.gate.permissions import ORDERS, Operation, Tier
+from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.gateway.errors import IdentityError
 from epad.incidents.report import IncidentReport
 from epad.ledger.errors import LedgerError
+from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.protocol import (
@@ -30,6 +34,7 @@ from epad.operations.protocol import (
     UnknownIdError,
     UnknownSubsystemError,
 )
+from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError
 from epad.operations.status import StatusBoard
 from epad.response.preservation import NewestCheckpoint
@@ -74,11 +79,12 @@ class Orders:
     newest_checkpoint: Callable[[], NewestCheckpoint | None]
     give_up_records: Callable[[str], Awaitable[str]]
     begin_again: Callable[[], None]
+    plan_recovery: Callable[[], Awaitable[Recovery]]
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         return self.board.render()
 
-    async def phase(self) -> dict[str, Any]:
+    async def phase(self) -> PhaseAnswer:
         status = self.board.render()
         return {
             "phase": status["phase"],
@@ -89,13 +95,13 @@ class Orders:
             "diagram": mermaid(),
         }
 
-    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+    async def events(self, since: int, limit: int) -> list[Event]:
         return await self.event_log.since(since, limit)
 
-    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[dict[str, Any]]]:
+    def subscribe(self) -> AbstractAsyncContextManager[asyncio.Queue[Event]]:
         return self.event_log.subscribe()
 
-    async def explain(self, subject: str | None) -> dict[str, Any]:
+    async def explain(self, subject: str | None) -> Explanation:
         known = [*self._names(), *self.datastores.names, *Phase, HOST]
         if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
@@ -105,22 +111,28 @@ class Orders:
         summary = [one.as_json() for one in self._report.about(subject)]
         return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
 
-    async def recovery(self) -> dict[str, Any]:
-        return await self.board.recovery()
+    async def recovery(self) -> Recovery:
+        return await self.plan_recovery()
 
-    async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
+        """Call the method of the operation's name, with what it is about and what its body has beside the reason."""
+        more = [getattr(body, field) for field in body.__struct_fields__ if field != "reason"]
+        carry_out: Callable[..., Awaitable[Result]] = getattr(self, operation)
+        return await carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)
+
+    async def quarantine(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
-        self._note("quarantine", name, reason, by)
+        self._note(Operation.QUARANTINE, name, reason, by)
         return await self._hold(name, reason, by, None)
 
-    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def stop(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
         if any(a.key == (OPERATOR, name) for a in self.decider.assessor.active):
             raise ConflictError(f"{name} is held by a person already; `epactl release {name}` first")
-        self._note("stop", name, reason, by)
+        self._note(Operation.STOP, name, reason, by)
         return await self._hold(name, reason, by, Rung.STOP)
 
-    async def _hold(self, name: str, reason: str, by: str, rung: Rung | None) -> dict[str, Any]:
+    async def _hold(self, name: str, reason: str, by: str, rung: Rung | None) -> Result:
         finding = Finding(
             probe=OPERATOR,
             subsystem=name,
@@ -133,28 +145,28 @@ class Orders:
         )
         return self._answer(name, await self._wait(self.controller.order(finding)))
 
-    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def restart(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
         hold = self.controller.hold_of(name)
         if hold.rung is not Rung.OPEN:
             raise ConflictError(f"{name} is held ({hold.reason}); `epactl release {name}` first")
         if why := self.controller.stands_by:
             raise ConflictError(f"{name} is not restarted: {why}")
-        self._note("restart", name, reason, by)
+        self._note(Operation.RESTART, name, reason, by)
         self.decider.begin_afresh(name)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
 
-    async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def release(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
-        self._note("release", name, reason, by)
+        self._note(Operation.RELEASE, name, reason, by)
         before = self.decider.reasons_to_hold().get(name, [])
         ended = await self._wait(self.controller.order(Released(name, f"{reason} ({by})")))
         return self._released(name, before, self._answer(name, ended))
 
-    def _released(self, name: str, before: Sequence[Hold], answer: dict[str, Any]) -> dict[str, Any]:
+    def _released(self, name: str, before: Sequence[Hold], answer: Result) -> Result:
         """Name the holds that a release has left: an order that did not let go has failed, with the reason."""
         after, line = self.decider.reasons_to_hold().get(name, []), self._report.line_of(name)
         if answer["failed"]:
@@ -170,30 +182,30 @@ class Orders:
             return {**answer, "results": [f"{NOTHING_TO_DO}: {name} was not held"]}
         return answer
 
-    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def pause(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
         if name in self.decider.paused:
             raise ConflictError(f"{name} is paused already; `epactl resume {name}` ends that")
-        self._note("pause", name, reason, by)
+        self._note(Operation.PAUSE, name, reason, by)
         return self._answer(
             name, await self._wait(self.controller.order(Paused(name, f"paused by {by}: {reason}")))
         )
 
-    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def resume(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
         if name not in self.decider.paused:
             raise ConflictError(f"{name} is not paused; `epactl release {name}` ends a quarantine")
-        self._note("resume", name, reason, by)
+        self._note(Operation.RESUME, name, reason, by)
         return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
 
-    async def reload(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("reload", HOST, reason, by)
+    async def reload(self, reason: str, by: str) -> Result:
+        self._note(Operation.RELOAD, HOST, reason, by)
         applying = asyncio.ensure_future(self.apply_configuration())
         await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
         if not applying.done():
             applying.add_done_callback(_heed)
             results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl events` tells of its end"]
-            return {"phase": self.decider.phase, "failed": False, "results": results}
+            return self._result(results)
         try:
             results, failed = applying.result(), False
         except ConfigError as error:
@@ -202,7 +214,7 @@ class Orders:
             results, failed = ["nothing was changed", str(error)], True
         except (DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
-        return {"phase": self.decider.phase, "failed": failed, "results": results}
+        return self._result(results, failed=failed)
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
         return await asyncio.to_thread(last_lines, self._log_of(name), count, since)
@@ -224,50 +236,50 @@ class Orders:
             return f"what {name} prints is in systemd's journal: journalctl -u {spec.unit}"
         return f"{name} is no process of epad's, so nothing it prints is kept"
 
-    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def rotate_key(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
-        self._note("rotate_key", name, reason, by)
+        self._note(Operation.ROTATE_KEY, name, reason, by)
         return await self._change_key(name, self.keys.rotate(name))
 
-    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def revoke_key(self, name: str, reason: str, by: str) -> Result:
         self._check(name)
-        self._note("revoke_key", name, reason, by)
+        self._note(Operation.REVOKE_KEY, name, reason, by)
         return await self._change_key(name, self.keys.revoke(name))
 
-    async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> dict[str, Any]:
+    async def _change_key(self, name: str, change: Coroutine[Any, Any, str]) -> Result:
         try:
             result, failed = await change, False
         except (DatabaseError, IdentityError, OSError) as error:
             result, failed = str(error), True
-        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": [result]}
+        return self._result([result], name, failed=failed)
 
-    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
+    async def force_phase(self, phase: Phase, reason: str, by: str) -> Result:
         if why := self.decider.refusal(phase):
             raise ConflictError(f"{phase} cannot be forced: {why}")
-        self._note("force_phase", HOST, f"{phase}: {reason}", by)
+        self._note(Operation.FORCE_PHASE, HOST, f"{phase}: {reason}", by)
         source = self.decider.phase
         await self._wait(self.controller.order(Forced(phase, f"forced by {by}: {reason}")))
         # Between the question and the turn of the control loop something else may have happened.
         failed = self.decider.phase is not phase
         said = "things have moved on meanwhile" if failed else f"{source} -> {phase}: the waiting was spared"
-        return {"subsystem": HOST, "phase": self.decider.phase, "failed": failed, "results": [said]}
+        return self._result([said], failed=failed)
 
-    async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
+    async def lifeboat(self, reason: str, by: str) -> Result:
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("the daemon is in LIFEBOAT already")
-        self._note("lifeboat", HOST, reason, by)
+        self._note(Operation.LIFEBOAT, HOST, reason, by)
         await self._wait(self.controller.order(Ordered(Order.LIFEBOAT, f"{reason} ({by})")))
-        return {"phase": self.decider.phase, "results": ["ordered; `epactl phase` follows it"]}
+        return self._result(["ordered; `epactl phase` follows it"])
 
-    async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
+    async def relaunch(self, reason: str, by: str) -> Result:
         if self.decider.phase is not Phase.LIFEBOAT:
             raise ConflictError(f"only LIFEBOAT is left by a relaunch; this is {self.decider.phase}")
-        self._note("relaunch", HOST, reason, by)
+        self._note(Operation.RELAUNCH, HOST, reason, by)
         ended = await self._wait(self.controller.order(Ordered(Order.RELAUNCH, f"{reason} ({by})")))
         return self._answer(HOST, ended)
 
-    async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("checkpoint", HOST, reason, by)
+    async def checkpoint(self, reason: str, by: str) -> Result:
+        self._note(Operation.CHECKPOINT, HOST, reason, by)
         plan = Plan(Lane.MAINTENANCE, reason, [Step(StepName.CHECKPOINT, HOST, {"reason": reason})])
         ended = await self.controller.order(Requested(plan), wait_for=Lane.MAINTENANCE)
         answer, made = self._answer(HOST, ended), self.newest_checkpoint()
@@ -275,53 +287,53 @@ class Orders:
             return answer
         return {**answer, "failed": not made.ok, "results": [made.sentence]}
 
-    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("upgrade", HOST, reason, by)
+    async def upgrade(self, reason: str, by: str) -> Result:
+        self._note(Operation.UPGRADE, HOST, reason, by)
         self.begin_again()
         results = ["the daemon begins again as what is installed now; what it supervises runs on"]
-        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+        return self._result(results)
 
-    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
-        self._note("accept_loss", HOST, reason, by)
+    async def accept_loss(self, reason: str, by: str) -> Result:
+        self._note(Operation.ACCEPT_LOSS, HOST, reason, by)
         try:
             given_up = await self.give_up_records(f"{reason} ({by})")
         except (DatabaseError, LedgerError) as error:
-            return {"subsystem": HOST, "phase": self.decider.phase, "failed": True, "results": [str(error)]}
+            return self._result([str(error)], failed=True)
         results = ["no record of the ledger is missing"]
         if given_up:
             results = [f"given up: {given_up}; every budget counts as spent: `epactl budget set` gives room"]
-        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+        return self._result(results)
 
-    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
+    async def accept_datastore(self, name: str, reason: str, by: str) -> Result:
         if name not in self.datastores.names:
             raise UnknownDatastoreError(name, self.datastores.names)
-        self._note("accept_datastore", name, reason, by)
+        self._note(Operation.ACCEPT_DATASTORE, name, reason, by)
         self.datastores.accept(name)
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
-        return {"subsystem": HOST, "phase": self.decider.phase, "failed": False, "results": results}
+        return self._result(results)
 
-    def budgets(self) -> list[dict[str, Any]]:
-        return self.budget_orders.show()
+    def budgets(self) -> Budgets:
+        return {"budgets": self.budget_orders.show()}
 
     async def set_budget(
         self, scope: str, values: Mapping[str, float | None], reason: str, by: str
-    ) -> dict[str, Any]:
+    ) -> Result:
         try:
             results, failed = await self.budget_orders.change(scope, values, reason, by), False
         except UnknownScopeError as error:
             raise UnknownBudgetError(scope, error.known) from error
         except BudgetChangeError as error:
             raise ConflictError(str(error)) from error
-        except (DatabaseError, LedgerError, SupervisorError) as error:
+        except (ChangeRefusedError, DatabaseError, LedgerError, SupervisorError) as error:
             results, failed = [f"broken off: {error}"], True
         self.event_log.emit(
-            EventKind.ORDER_GIVEN, scope, order="set_budget", reason=reason, by=by, results=results
+            EventKind.ORDER_GIVEN, scope, order=Operation.SET_BUDGET, reason=reason, by=by, results=results
         )
-        return {"subsystem": scope, "phase": self.decider.phase, "failed": failed, "results": results}
+        return self._result(results, scope, failed=failed)
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         # A permitted look is no news: a status watched all night would drown what happened in it.
-        if operation in ORDERS or not allowed:
+        if operation.is_order or not allowed:
             self.event_log.emit(
                 EventKind.GATE_DECIDED, operation=operation, tier=tier, allowed=allowed, peer=str(peer)
             )
@@ -337,7 +349,7 @@ class Orders:
         if name not in self._names():
             raise UnknownSubsystemError(name, self._names())
 
-    def _note(self, order: str, target: str, reason: str, by: str) -> None:
+    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
         self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
 
     async def _wait(self, ordered: Any) -> list[OperationEnded] | None:
@@ -346,7 +358,10 @@ class Orders:
         done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS)
         return task.result() if done else None
 
-    def _answer(self, name: str, ended: list[OperationEnded] | None) -> dict[str, Any]:
+    def _result(self, results: Sequence[str], name: str = HOST, *, failed: bool = False) -> Result:
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+
+    def _answer(self, name: str, ended: list[OperationEnded] | None) -> Result:
         if ended is None:
             results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl explain {name}` follows it"]
         else:
@@ -354,7 +369,7 @@ class Orders:
             steps = sum(len(operation.operation.steps) for operation in ended)
             results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
-        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+        return self._result(results, name, failed=failed)
 
 
 def _heed(applied: asyncio.Future[list[str]]) -> None:

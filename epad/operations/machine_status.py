@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from epad.answers import status
 from epad.metrics.registry import Metrics
 from probes.host import Host
 from probes.vram.attribution import GpuState
@@ -20,11 +21,11 @@ class MachineView:
         self._clock = clock
         self._metrics = metrics
 
-    def gpus(self) -> list[dict[str, object]]:
+    def gpus(self) -> list[status.Gpu]:
         """Return every GPU that was ever seen, each with the age of its reading."""
         return [self._gpu(state) for state in self._vram.states()]
 
-    def host(self) -> dict[str, object]:
+    def host(self) -> status.Host:
         """The machine itself; without figures while they are old."""
         reading = self._host.fresh_reading()
         pressure = {} if reading is None else reading.pressure
@@ -88,7 +89,7 @@ class MachineView:
         if reading.disk.free_inodes is not None:
             metrics.inodes_free.set(reading.disk.free_inodes)
 
-    def _gpu(self, state: GpuState) -> dict[str, object]:
+    def _gpu(self, state: GpuState) -> status.Gpu:
         reading, left, rate = state.reading, state.exhaustion_seconds, state.bytes_per_second
         now = self._clock.monotonic()
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from msgspec import structs
@@ -40,6 +40,18 @@ class Changes:
     adjusted: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     postponed: tuple[str, ...] = ()
+
+    def and_what_is_left(self, other: Changes) -> Changes:
+        """Do what either change takes: one was broken off, and nobody knows how far it came."""
+        restarted = _union(self.restarted, other.restarted)
+        return replace(
+            self,
+            added=_union(self.added, other.added),
+            removed=_union(self.removed, other.removed),
+            restarted=restarted,
+            adjusted=tuple(n for n in _union(self.adjusted, other.adjusted) if n not in restarted),
+            tables=_union(self.tables, other.tables),
+        )
 
     @property
     def anything(self) -> bool:
@@ -131,6 +143,10 @@ def _differing(one: SubsystemConfig, other: SubsystemConfig) -> frozenset[str]:
     return frozenset(key for key in one.__struct_fields__ if getattr(one, key) != getattr(other, key))
 
 
+def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
+
+
 class Reloader:
     """Reads, compares, applies; one at a time, and systemd is told of it."""
 
@@ -147,6 +163,7 @@ class Reloader:
         self._events = events
         self._log = structlog.get_logger("epad.reload")
         self._lock = asyncio.Lock()
+        self._broken_off: list[Config] = []
 
     @property
     def config(self) -> Config:
@@ -159,7 +176,7 @@ class Reloader:
         Raises SupervisorError, DatabaseError, LedgerError, and the change's own errors.
         """
         async with self._lock:
-            changes = compare(self._config, change(self._config))
+            changes = self._changes_to(change(self._config))
             await self._bring(changes)
             return changes.sentences()
 
@@ -184,12 +201,19 @@ class Reloader:
             self._log.error(EventKind.CONFIG_REFUSED, problems=problems)
             self._events.emit(EventKind.CONFIG_REFUSED, problems=problems)
             raise
-        changes = compare(self._config, after)
+        changes = self._changes_to(after)
         await self._bring(changes)
         sentences = changes.sentences()
         self._log.info(EventKind.CONFIG_RELOADED, changes=sentences)
         self._events.emit(EventKind.CONFIG_RELOADED, changes=sentences)
         return sentences
+
+    def _changes_to(self, after: Config) -> Changes:
+        """What it takes to come to a configuration from what is in force, and from all that was begun since."""
+        changes = compare(self._config, after)
+        for begun in self._broken_off:
+            changes = changes.and_what_is_left(compare(begun, changes.config))
+        return changes
 
     async def _bring(self, changes: Changes) -> None:
         """Put changes in force, if there are any."""
@@ -202,7 +226,10 @@ class Reloader:
             self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
             raise
         except Exception as error:
-            # What was in force is compared with again, so the next reload does what this one has not.
+            # What was in force is compared with again, so the next reload does what this one has not; or it undoes
+            # what this one has done, where it asks for what was before.
+            self._broken_off.append(changes.config)
             self._log.error("config.reload_broken_off", error=str(error))
             raise
         self._config = changes.config
+        self._broken_off.clear()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any, Protocol
 
 from epad import __version__
+from epad.answers import status as answer
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config
@@ -30,7 +31,7 @@ from statemachine.containment import Hold, Rung
 class Spending(Protocol):
     """Gives the gateway's knowledge about a subsystem's use."""
 
-    def tokens(self, subsystem: str) -> Mapping[str, int]:
+    def tokens(self, subsystem: str) -> answer.Tokens:
         """Input and output tokens and turns so far."""
         ...
 
@@ -47,10 +48,6 @@ class Spending(Protocol):
         ...
 
 
-async def _nothing() -> dict[str, Any]:
-    return {}
-
-
 @dataclass(slots=True)
 class StatusBoard:
     """Assembles everything `epactl status` shows. The URLs are known once the listeners are open."""
@@ -65,12 +62,11 @@ class StatusBoard:
     spending: Spending
     probes: ProbeLoops
     ledger: Callable[[], LedgerStatus]
-    upstreams: Callable[[], list[dict[str, object]]] = list
+    host: Callable[[], answer.Host]
+    upstreams: Callable[[], list[answer.Upstream]] = list
     incidents: Callable[[], list[CascadeIncident]] = list
-    gpus: Callable[[], list[dict[str, object]]] = list
-    host: Callable[[], dict[str, object]] = dict
+    gpus: Callable[[], list[answer.Gpu]] = list
     footprints: Callable[[], Mapping[str, Footprint]] = dict
-    recovery: Callable[[], Awaitable[dict[str, Any]]] = _nothing
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     shut: Callable[[], str] = str
     engine: str = ""
@@ -83,7 +79,7 @@ class StatusBoard:
         """Return the troubles and holds as sentences."""
         return IncidentReport(self.decider, self.clock, self.upstreams)
 
-    def render(self) -> dict[str, Any]:
+    def render(self) -> answer.Status:
         """The JSON of `GET /v1/status`."""
         now, phase = self.clock.monotonic(), self.decider.phase
         since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
@@ -108,7 +104,7 @@ class StatusBoard:
             "host": self.host(),
             "engine": self.engine,
             "gateway": {"url": self.gateway_url},
-            "upstreams": [{**u, "served_by": self._served_by(str(u["name"]))} for u in self.upstreams()],
+            "upstreams": [{**u, "served_by": self._served_by(u["name"])} for u in self.upstreams()],
             "budgets": {
                 scope: {name: {"limit": limit, "used": used} for name, (limit, used) in limits.items()}
                 for scope, limits in self.spending.budgets().items()
@@ -136,13 +132,13 @@ class StatusBoard:
             "ledger_verdict": ledger.verdict,
         }
 
-    def _checkpoint(self) -> dict[str, Any] | None:
+    def _checkpoint(self) -> answer.Checkpoint | None:
         newest = self.newest_checkpoint()
         if newest is None:
             return None
         return {"id": newest.id, "verified": newest.ok, "faults": list(newest.faults)}
 
-    def _anomalies(self, now: float) -> list[dict[str, Any]]:
+    def _anomalies(self, now: float) -> list[answer.Anomaly]:
         return [
             {
                 "id": str(anomaly.key),
@@ -155,9 +151,9 @@ class StatusBoard:
             for anomaly in self.decider.assessor.active
         ]
 
-    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentLook) -> dict[str, Any]:
+    def _subsystem(self, snapshot: SubsystemSnapshot, now: float, report: IncidentLook) -> answer.Subsystem:
         hold = self.decider.holds.get(snapshot.name, Hold(Rung.OPEN))
-        progress = None
+        progress: answer.Progress | None = None
         if snapshot.progress_done is not None:
             progress = {"done": snapshot.progress_done, "total": snapshot.progress_total}
         windows = self.spending.budget(snapshot.name)
@@ -177,7 +173,7 @@ class StatusBoard:
             "progress": progress,
             "vram_wanted_bytes": snapshot.vram_wanted_bytes,
             **self._footprint(snapshot.name),
-            "tokens": dict(self.spending.tokens(snapshot.name)),
+            "tokens": self.spending.tokens(snapshot.name),
             "spent_microusd": self.spending.microusd(snapshot.name),
             "budget": {window: {"limit": limit, "used": used} for window, (limit, used) in windows.items()},
             "hold": {"rung": hold.rung.label, "reason": hold.reason},
@@ -186,7 +182,7 @@ class StatusBoard:
             "embedded": self._uses_embedded_models(snapshot.name),
         }
 
-    def _footprint(self, name: str) -> dict[str, Any]:
+    def _footprint(self, name: str) -> answer.Footprint:
         """Return the use by its processes; without figures if it has none, or they are old."""
         spec, footprint = self.config.subsystems.get(name), self.footprints().get(name)
         cores = footprint.cpu_cores if footprint else None
@@ -227,7 +223,7 @@ class StatusBoard:
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
 
 
-def _incident(incident: CascadeIncident, now: float) -> dict[str, Any]:
+def _incident(incident: CascadeIncident, now: float) -> answer.Incident:
     return {
         "root": incident.root,
         "reason": incident.reason,

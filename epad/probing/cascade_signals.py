@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from epad.answers import status
 from epad.configuration.schema import SubsystemConfig, UpstreamConfig
 from probes.blame import Fault
 from probes.cascade import DependencyGraph, Look
@@ -29,7 +30,7 @@ class Sights:
     subsystem; `datastores`, the last looks at them; `last_verified`, the name of the checkpoint to go back to.
     """
 
-    upstreams: Callable[[], list[dict[str, object]]] = list
+    upstreams: Callable[[], list[status.Upstream]] = list
     hold_of: Callable[[str], Hold] = lambda _: Hold(Rung.OPEN)
     datastores: Callable[[], Awaitable[Sequence[DatastoreCheck]]] = _no_datastores
     last_verified: Callable[[], str] = str

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from epad.answers import status
 from epad.metrics.registry import Metrics
 from epad.runtime.timers import sleep_to_beat
 from epad.storage.event_log import EventKind, EventLog
@@ -52,7 +53,7 @@ class ProbeLoops:
         """Probes whose last look failed."""
         return frozenset(name for name, sight in self._sights.items() if sight.looked and not sight.success)
 
-    def snapshot(self) -> list[dict[str, Any]]:
+    def snapshot(self) -> list[status.Probe]:
         """Return one row a probe, for status."""
         now = self._clock.monotonic()
         return [

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from epad.answers.decisions import Recovery
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.source import DirectorySource, FileSource, Source
 from epad.configuration.directories import Directories
@@ -132,7 +133,7 @@ class Rescue:
             return f"ballast: {error.strerror or error}"
         return "" if made else "ballast: too little room on the disk for it"
 
-    async def plan(self, decider: Decider) -> dict[str, Any]:
+    async def plan(self, decider: Decider) -> Recovery:
         """Return the plan that `epactl recovery` shows. Raises DatabaseError."""
         try:
             lost, trouble = await self.replay.lost(), ""

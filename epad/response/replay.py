@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import aiohttp
 import apsw
 
+from epad.answers import decisions
 from epad.configuration.schema import RecoveryConfig
 from epad.control_loop.step import Operation, Step, StepFailedError
 from epad.gateway.headers import IDEMPOTENCY_HEADER
@@ -72,7 +73,7 @@ class LostTurn:
     state: LostState
     why: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> decisions.LostTurn:
         at = datetime.fromtimestamp(self.opened.wall_ns / 1e9, UTC)
         return {
             "turn": self.opened.turn,

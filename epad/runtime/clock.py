@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 
 class SystemClock:
     """CLOCK_BOOTTIME to measure with (it counts suspend and no one can set it), UTC to show."""
 
-    def monotonic(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    # Read eight times in every turn: a method that only calls another takes twice as long.
+    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
 
     def utc(self) -> datetime:
         return datetime.now(tz=UTC)

@@ -8,7 +8,6 @@ of each in its store of descriptors (sd_notify(3), FDSTORE=1) and hands them to 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -35,7 +34,7 @@ class NoHandover:
     def keep(self, listening: socket.socket) -> None:
         """Keep nothing."""
 
-    def drop(self, address: Address) -> None:
+    def drop(self, listening: socket.socket) -> None:
         """Do nothing: no socket is kept."""
 
 
@@ -47,10 +46,19 @@ class Handover(NoHandover):
         self._environment = environment
         self._tell = tell
         self._received: dict[Address, socket.socket] = {}
-        self._kept: dict[Address, socket.socket] = {}
+        self._kept: dict[str, socket.socket] = {}
+        left: dict[Address, dict[str, socket.socket]] = {}
         for listening in _received(environment):
-            former = self._received.setdefault(address_of(listening), listening)
-            if former is not listening:
+            one = left.setdefault(address_of(listening), {}).setdefault(_name(listening), listening)
+            if one is not listening:
+                listening.close()
+        for address, sockets in left.items():
+            if len(sockets) == 1:
+                [self._received[address]] = sockets.values()
+                continue
+            # Killed while one door took a path over from another: nobody can say which of them it leads to.
+            for listening in sockets.values():
+                self.drop(listening)
                 listening.close()
 
     def take(self, address: Address) -> socket.socket | None:
@@ -59,29 +67,29 @@ class Handover(NoHandover):
 
     def keep(self, listening: socket.socket) -> None:
         """Have a copy outlive this daemon."""
-        address = address_of(listening)
-        self._kept[address] = copy = listening.dup()
-        self._tell("FDSTORE=1", f"FDNAME={_name(address)}", descriptors=[copy.fileno()])
+        name = _name(listening)
+        self._kept[name] = copy = listening.dup()
+        self._tell("FDSTORE=1", f"FDNAME={name}", descriptors=[copy.fileno()])
 
-    def drop(self, address: Address) -> None:
-        """A socket is to end: its address is listened on no more."""
-        copy = self._kept.pop(address, None)
-        if copy is not None:
-            self._tell("FDSTOREREMOVE=1", f"FDNAME={_name(address)}")
-            copy.close()
+    def drop(self, listening: socket.socket) -> None:
+        """A socket, be it kept or taken, is about to be closed: nobody listens by it any more."""
+        name = _name(listening)
+        self._tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+        if name in self._kept:
+            self._kept.pop(name).close()
 
     def close_the_rest(self) -> None:
         """Close the sockets that no listener has taken: the configuration now names other addresses."""
-        for address, listening in self._received.items():
-            self._tell("FDSTOREREMOVE=1", f"FDNAME={_name(address)}")
+        for listening in self._received.values():
+            self.drop(listening)
             listening.close()
         self._received.clear()
 
     def end(self) -> None:
         """No daemon comes after this one: who connects is refused."""
         self.close_the_rest()
-        for address in list(self._kept):
-            self.drop(address)
+        for copy in list(self._kept.values()):
+            self.drop(copy)
 
     def inherit(self) -> None:
         """The program that this process becomes next gets the copies."""
@@ -97,9 +105,9 @@ def address_of(listening: socket.socket) -> Address:
     return name if isinstance(name, str) else (str(name[0]), int(name[1]))
 
 
-def _name(address: Address) -> str:
-    """Return systemd's name for a socket in its store, which may hold no colons."""
-    return "listen-" + hashlib.sha256(repr(address).encode()).hexdigest()[:16]
+def _name(listening: socket.socket) -> str:
+    """What systemd calls a socket in its store: by the socket itself, since two may have the same path for a while."""
+    return f"listen-{os.fstat(listening.fileno()).st_ino}"
 
 
 def _received(environment: MutableMapping[str, str]) -> Iterator[socket.socket]:

@@ -170,9 +170,10 @@ class Recorder:
         return watching.seen if watching.seen != self._seen else None
 
     def _add(self, at: float, record: Record) -> None:
-        self._since_began = 0 if isinstance(record, Began) else self._since_began + 1
+        began = isinstance(record, Began)
+        self._since_began = 0 if began else self._since_began + 1
         self._added_at = at
-        self._waiting.append((at, isinstance(record, Began), self._encoder.encode(record)))
+        self._waiting.append((at, began, self._encoder.encode(record)))
         if len(self._waiting) >= WRITE_RECORDS:
             self._urgent.set()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from epad.answers.reports import RefusedTurns
 from epad.configuration.schema import Config
 from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision
@@ -63,7 +64,7 @@ class Replayed:
     begun_utc: float | None = None
     ended_utc: float | None = None
     diverged_utc: float | None = None
-    refusals: Sequence[Mapping[str, Any]] = ()
+    refusals: Sequence[RefusedTurns] = ()
 
 
 class _Clock:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from epad.answers.reports import RefusedTurns
 from epad.configuration.schema import BudgetConfig, Config, SharedBudgetConfig
 from epad.configuration.thresholds import token_burn_thresholds
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Budgets, Reservation, SharedBudgets
@@ -141,7 +142,7 @@ class Turns:
         """Return the scheduled findings of the detectors."""
         return list(_at_once(self._burn.sample()))
 
-    def as_rows(self) -> list[dict[str, Any]]:
+    def as_rows(self) -> list[RefusedTurns]:
         """Both tallies, side by side."""
         return [
             {"subsystem": key[0], "code": key[1], "did": self.did[key], "would": self.would[key]}

@@ -66,26 +66,30 @@ class Database:
     The event loop never waits for the disk: a stalled fsync stalls the callers of this file alone.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, first: str = "") -> None:
+        """`first` is done in a file that is new, in one step with its first tables."""
         self._path = path
         self._schema = schema
+        self._first = first
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"db-{path.stem}")
         self._connection: apsw.Connection | None = None
         self._files = OpenFiles(())
         self.is_new = False
-        """Whether there was no file, or an empty one, when it was opened."""
+        """Whether there was no table when it was opened: a file that a kill left without any is as good as none."""
 
     async def open(self) -> None:
         """Open the file and make sure of its page sums and its tables. Raises DatabaseError."""
 
         def work() -> None:
-            self.is_new = not self._path.exists() or self._path.stat().st_size == 0
             self._connection = connect(self._path)
             if page_checksums.add(self._connection):
                 self._connection.close()
                 self._connection = connect(self._path)
             with self._connection:
+                self.is_new = not fetch(self._connection, "SELECT 1 FROM sqlite_master LIMIT 1")
                 self._connection.execute(self._schema)
+                if self.is_new and self._first:
+                    self._connection.execute(self._first)
             self._files = OpenFiles.of_databases(self._path)
 
         await self._run(work)

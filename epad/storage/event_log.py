@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import structlog
 
+from epad.answers import decisions
 from epad.storage.database import Database, DatabaseError, fetch
 from statemachine.clock import Clock
 
@@ -64,9 +65,9 @@ class Event:
     at: str
     kind: str
     subsystem: str
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> decisions.Event:
         return {
             "id": self.id,
             "at": self.at,
@@ -87,7 +88,7 @@ class EventLog:
         self._log = structlog.get_logger("epad.events")
         self._pending: asyncio.Queue[Event] = asyncio.Queue()
         self._unwritten: list[Event] = []
-        self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._listeners: set[asyncio.Queue[decisions.Event]] = set()
 
     def emit(self, kind: EventKind, subsystem: str = "", **fields: Any) -> None:
         """Record that something happened; it is on the disk a few milliseconds later, or when that takes it."""
@@ -133,10 +134,10 @@ class EventLog:
             else:
                 queue.put_nowait(event.as_json())
 
-    async def since(self, event_id: int, limit: int) -> list[dict[str, Any]]:
+    async def since(self, event_id: int, limit: int) -> list[decisions.Event]:
         """The events after an id, oldest first; an id of -n means the newest n."""
 
-        def work(connection: apsw.Connection) -> list[dict[str, Any]]:
+        def work(connection: apsw.Connection) -> list[decisions.Event]:
             start = event_id
             if event_id < 0:
                 newest = fetch(connection, "SELECT coalesce(max(id), 0) FROM event")[0][0]
@@ -151,9 +152,9 @@ class EventLog:
         return await self._database.read(work)
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
+    async def subscribe(self) -> AsyncIterator[asyncio.Queue[decisions.Event]]:
         """A queue of the events from now on."""
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_BACKLOG)
+        queue: asyncio.Queue[decisions.Event] = asyncio.Queue(MAX_BACKLOG)
         self._listeners.add(queue)
         try:
             yield queue

@@ -15,6 +15,7 @@ from pathlib import Path
 from epad.configuration.directories import Directories
 from epad.supervisor.engine import ExitStatus
 from epad.supervisor.program import wait_until_read
+from epad.supervisor.regular_file import open_regular
 
 OUT_OF_MEMORY = "out of memory: killed by the kernel"
 # A program behind a shell ends with 128 and the signal's number.
@@ -96,7 +97,7 @@ def cause_in_log(path: Path) -> str:
 
 def _tail(path: Path) -> bytes:
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_regular(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
             return os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))

@@ -14,16 +14,34 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import stat
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # the pump is a process of its own and small: it loads neither msgspec nor structlog
+from epad.supervisor.regular_file import open_regular, require_one_name
+
+# The pump is a process of its own and small: it loads neither msgspec nor structlog, and neither typing (0.7 MiB)
+# nor dataclasses (1.7 MiB).
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Protocol
+
+    class Limits(Protocol):
+        """Limits how much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
+
+        @property
+        def max_bytes(self) -> int: ...
+
+        @property
+        def keep(self) -> int: ...
+
+    class Told(Protocol):
+        """Receives reports of lost output: a logger."""
+
+        def warning(self, event: str, **fields: Any) -> Any: ...
+
 
 TEND_SECONDS = 2.0
 # Room ahead of each file: at 100 lines of 100 bytes a second, 50 rounds of tending.
@@ -43,38 +61,22 @@ MARK = struct.Struct("<dQ")
 """When, in seconds of UTC, the file had how many bytes; one after the other in the file's index."""
 
 
-class Limits(Protocol):
-    """Limits how much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
-
-    @property
-    def max_bytes(self) -> int: ...
-
-    @property
-    def keep(self) -> int: ...
-
-
-class Told(Protocol):
-    """Receives reports of lost output: a logger."""
-
-    def warning(self, event: str, **fields: Any) -> Any: ...
-
-
-@dataclass(slots=True)
 class ChildLog:
     """Keeps one subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
     `dropped_bytes` counts the bytes lost before they could be read, `dropped_because` is the last reason.
     """
 
-    path: Path
-    config: Limits
-    rotations: int = 0
-    dropped_bytes: int = 0
-    dropped_because: str = ""
-    _file: int = field(default=-1, repr=False)
-    _tended: int = field(default=-1, repr=False)
-    _marked: int = field(default=0, repr=False)
-    _appended: int = field(default=0, repr=False)
+    def __init__(self, path: Path, config: Limits) -> None:
+        self.path = path
+        self.config = config
+        self.rotations = 0
+        self.dropped_bytes = 0
+        self.dropped_because = ""
+        self._file = -1
+        self._tended = -1
+        self._marked = 0
+        self._appended = 0
 
     def former(self, number: int) -> Path:
         """Return the path of the former file of this number; 1 is the newest."""
@@ -119,7 +121,7 @@ class ChildLog:
             self._drop(appended - kept, _TOO_MUCH)
         if self._is_as_it_was():
             return
-        with suppress(FileNotFoundError), _opened(self.path) as file:
+        with suppress(FileNotFoundError), self._opened() as file:
             if os.fstat(file).st_size > self.config.max_bytes:
                 self._cut(file, utc)
             if not self._reserve(file):
@@ -138,22 +140,36 @@ class ChildLog:
             self.close()
             self._forget_marks()
         if self._file < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            self._file = os.open(self.path, flags, 0o600)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                self.close()
-                raise OSError(errno.EINVAL, "it is no regular file")
+            self._file = open_regular(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            if os.fstat(self._file).st_nlink > 1:  # what it holds may be somebody else's
+                self._set_aside()
+                self._file = open_regular(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         return self._file
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the present file to cut it; one with another name only if it is the one that is appended to."""
+        file = open_regular(self.path, os.O_RDWR)
+        try:
+            if self._file < 0 or not os.path.samestat(os.fstat(file), os.fstat(self._file)):
+                require_one_name(file)
+            yield file
+        finally:
+            os.close(file)
 
     def _begin_next(self, file: int, utc: float) -> None:
         """Make the present file a former one, renamed or, if another writer holds it open, copied."""
         size = os.fstat(file).st_size
         if size > self.config.max_bytes:
-            with _opened(self.path) as readable:
+            with self._opened() as readable:
                 self._cut(readable, utc)
             return
         self._mark(size, utc)
         os.ftruncate(file, size)  # gives back what was reserved ahead
+        self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Rename the present file to the newest former one; as it is, for it may have another name as well."""
         self.close()
         self._shift()
         if self.config.keep:
@@ -265,10 +281,9 @@ class ChildLog:
             return
         self._tended = size
         with suppress(OSError):  # without marks `--since` begins earlier than it need
-            descriptor = os.open(
-                index(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = open_regular(index(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(descriptor, "ab") as marks:
+                require_one_name(descriptor)
                 if size - self._marked >= self._step(marks.tell() // MARK.size):
                     marks.write(MARK.pack(utc, size))
                     self._marked = size
@@ -369,18 +384,10 @@ def _is_at(path: Path, file: int) -> bool:
     return os.path.samestat(there, os.fstat(file))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
 def _copy(source: int, path: Path, offset: int) -> None:
     """Copy it from `offset` on, as far as it reaches now: a fast writer moves its end on for ever."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    path.unlink(missing_ok=True)
+    descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     end = os.fstat(source).st_size
     with os.fdopen(descriptor, "wb") as target:
         while offset < end and (data := os.pread(source, min(_COPY_BYTES, end - offset), offset)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,6 +97,9 @@ class LogPipes:
             # To read alone: while only we have it open, the pump finds its end.
             pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
             status = os.fstat(pipe)
+            if not stat.S_ISFIFO(status.st_mode):  # it was replaced just now
+                os.close(pipe)
+                return False
             self._held[name] = _Held(pipe, status.st_dev, status.st_ino)
             if held is not None:
                 os.close(held.descriptor)

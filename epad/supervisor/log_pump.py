@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -18,10 +18,13 @@ from structlog.typing import FilteringBoundLogger
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.runtime.timers import sleep_to_beat
-from epad.supervisor.child_logs import TEND_SECONDS, Limits, LogKeeper
+from epad.supervisor.child_logs import TEND_SECONDS, LogKeeper
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_pipes import LogPipes
+
+if TYPE_CHECKING:
+    from epad.supervisor.child_logs import Limits
 
 # It says every TEND_SECONDS that it is alive: one that was stopped, or is stuck, is replaced.
 SILENT_SECONDS = 20.0
@@ -145,7 +148,7 @@ class LogPump:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            (sys.executable, "-P", "-m", "epad.supervisor.pump", str(self._directories.logs)),
+            (sys.executable, "-P", "-S", "-m", "epad.supervisor.pump", str(self._directories.logs)),
             env={**inherited(os.environ), "PYTHONPATH": str(_HOME)},
             cwd="/",
             stdin=subprocess.PIPE,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from epad.supervisor.child_logs import MARK, ChildLog, index
+from epad.supervisor.regular_file import open_regular
 
 MAX_LINES = 10_000
 # A line is cut here: what a child prints need not have line breaks at all.
@@ -32,7 +33,7 @@ def last_lines(log: ChildLog, count: int, since: float | None = None) -> list[st
     lines: list[str] = []
     for path in reversed(log.files()):
         start = 0 if since is None else offset_at(path, since)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it was rotated away, or is no log
             lines = [*_tail(path, count - len(lines), start), *lines]
         # A mark from before that time: what lies in former files is older still.
         if len(lines) >= count or start:
@@ -43,7 +44,8 @@ def last_lines(log: ChildLog, count: int, since: float | None = None) -> list[st
 def offset_at(path: Path, utc: float) -> int:
     """Return a file's size at a time, by the last mark before it; 0 if there is none."""
     try:
-        marks = index(path).read_bytes()
+        with os.fdopen(open_regular(index(path), os.O_RDONLY), "rb") as file:
+            marks = file.read()
     except OSError:
         return 0
     whole = len(marks) - len(marks) % MARK.size
@@ -161,7 +163,7 @@ def _look(log: ChildLog) -> list[_Seen]:
 def _open(path: Path) -> int:
     """Open a file to read; below 0 where it cannot be."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return open_regular(path, os.O_RDONLY)
     except OSError:
         return -1
 
@@ -173,7 +175,7 @@ def _close(file: int) -> None:
 
 def _tail(path: Path, count: int, start: int) -> list[str]:
     """The last lines of a file, read from its end backwards, and never from before `start`."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         position = file.seek(0, os.SEEK_END)
         data = b""
         while position > start and data.count(b"\n") <= count and len(data) < _MOST_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -54,8 +55,13 @@ def open_log(path: Path) -> int:
     The child gets both ends of a pipe in one: it can neither break nor end, whatever becomes of the pump.
     """
     if path.suffix != PIPE_SUFFIX:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+        # That changes nothing for who writes to a file; but opening a pipe would wait for somebody who reads it.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW, 0o600)
     pipe = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
+    if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+        os.close(pipe)
+        raise OSError(errno.EINVAL, "it is no pipe")
     with suppress(OSError):  # a user's pipes may be this large together, and no larger
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return pipe

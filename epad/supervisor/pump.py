@@ -1,4 +1,4 @@
-"""Read the output of all children in one small process, the log pump, and keep it within each log's size.
+"""The log pump: one small process that reads what all children print, and keeps it within each log's size.
 
     child --> named pipe <logs>/NAME.pipe --> pump --> <logs>/NAME.log, NAME.log.1 ...
 
@@ -15,7 +15,7 @@ is handed over for that: a new pump opens the pipes by their names.
 
 A pump that starts takes over from one that is there: the lock tells who that is. It is told what to keep in lines of
 JSON, each of which replaces the one before, and tells in such lines what was lost; an empty one says that it is alive.
-It imports the standard library alone: it stays when all of the daemon has gone.
+It imports the standard library alone, and little of it: it stays when all of the daemon has gone.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ import os
 import select
 import selectors
 import signal
-import socket
 import stat
 import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from epad.supervisor.child_logs import TEND_SECONDS, LogKeeper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LOCK = "pump.lock"
 READ_BYTES = 256 << 10
@@ -46,24 +47,24 @@ _FLOCK = struct.Struct("hhqqi")
 _STDIN, _STDOUT = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
 class Limit:
     """Limits how much of one output is kept."""
 
-    max_bytes: int
-    keep: int
+    def __init__(self, max_bytes: int, keep: int) -> None:
+        self.max_bytes = max_bytes
+        self.keep = keep
 
 
-@dataclass(slots=True)
 class _Pipe:
     """Holds one pipe that is read.
 
     While `keeper`, a writing end of ours, is open, the end of a child does not end it.
     """
 
-    name: str
-    reader: int
-    keeper: int
+    def __init__(self, name: str, reader: int, keeper: int) -> None:
+        self.name = name
+        self.reader = reader
+        self.keeper = keeper
 
 
 class Reports:
@@ -110,12 +111,10 @@ class Pump:
 
     def _listen(self) -> None:
         os.set_blocking(_STDOUT, False)
-        awake, waker = socket.socketpair()
-        waker.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno())
+        awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker)
         signal.signal(signal.SIGTERM, self._end)
-        self._selector.register(awake, selectors.EVENT_READ, lambda: awake.recv(64))
-        self._waker = waker
+        self._selector.register(awake, selectors.EVENT_READ, lambda: os.read(awake, 64))
         with suppress(PermissionError):  # a file as standard input cannot be waited for, and says all at once
             self._selector.register(_STDIN, selectors.EVENT_READ, self._obey)
 
@@ -159,13 +158,18 @@ class Pump:
         try:
             status = os.fstat(reader)
             key = (status.st_dev, status.st_ino)
-            if key in self._pipes or not stat.S_ISFIFO(status.st_mode):
+            known = self._pipes.get(key)
+            if (known is not None and known.keeper >= 0) or not stat.S_ISFIFO(status.st_mode):
                 os.close(reader)
                 return key
             keeper = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             os.close(reader)
             raise
+        if known is not None:  # it was let go, and its writers are not gone yet
+            os.close(reader)
+            known.keeper = keeper
+            return key
         self._pipes[key] = pipe = _Pipe(name, reader, keeper)
         self._selector.register(reader, selectors.EVENT_READ, lambda: self._pump(key, pipe))
         return key

@@ -67,6 +67,10 @@ class AlertDoor:
         """Read or make the token. Raises OSError."""
         self._expected = f"Bearer {keep_token(self._token_file).value}"
 
+    def shut(self) -> None:
+        """Take nothing any more, whoever posts."""
+        self._expected = ""
+
     async def receive(self, request: web.Request) -> web.Response:
         """Take in one notification. Alertmanager gives up on 4xx and tries again on 5xx."""
         given = request.headers.get("Authorization", "")

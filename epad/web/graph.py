@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from epad.answers.status import Subsystem
 from epad.web.html import Html, join, tag
 
 BOX_WIDTH, BOX_HEIGHT = 168, 44
@@ -52,7 +52,7 @@ def layout(depends_on: Mapping[str, Sequence[str]]) -> dict[str, Place]:
     return places
 
 
-def dependency_graph(subsystems: Sequence[dict[str, Any]], victims: Collection[str] = ()) -> Html:
+def dependency_graph(subsystems: Sequence[Subsystem], victims: Collection[str] = ()) -> Html:
     """The graph as SVG, with the same told in words for who cannot see it; nothing if no one depends on anyone.
 
     Victims of another's failure have a dashed border.
@@ -91,7 +91,7 @@ def _list(depends_on: Mapping[str, Sequence[str]]) -> Html:
     return tag("ul", (tag("li", line) for line in lines), class_="dependencies")
 
 
-def _box(subsystem: dict[str, Any], place: Place, *, victim: bool) -> Html:
+def _box(subsystem: Subsystem, place: Place, *, victim: bool) -> Html:
     name, state = subsystem["name"], "hung" if subsystem["hung"] else subsystem["state"]
     shown = name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
     return tag(

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from epad.answers.decisions import Event, Link, Transition
+from epad.answers.status import Anomaly, Incident
 from epad.formatting.text import duration
 from epad.web.html import Html, join, tag
 
 FIELD_CHARACTERS = 200
 
 
-def anomaly_list(anomalies: Sequence[dict[str, Any]]) -> Html:
+def anomaly_list(anomalies: Sequence[Anomaly]) -> Html:
     """Render the present anomalies, the gravest first."""
     if not anomalies:
         return tag("p", "Nothing is wrong.", class_="calm")
@@ -35,14 +37,14 @@ def anomaly_list(anomalies: Sequence[dict[str, Any]]) -> Html:
     )
 
 
-def incident_list(incidents: Sequence[dict[str, Any]]) -> Html | None:
+def incident_list(incidents: Sequence[Incident]) -> Html | None:
     """Render each root with its victims; only the root needs mending. None if no root has victims."""
     if not incidents:
         return None
     return tag("ul", (_incident(incident) for incident in incidents), class_="incidents")
 
 
-def _incident(incident: dict[str, Any]) -> Html:
+def _incident(incident: Incident) -> Html:
     names = [tag("a", name, href=f"/subsystems/{name}") for name in incident["victims"]]
     victims = [part for name in names for part in (", ", name)][1:] or ["nobody"]
     return tag(
@@ -55,7 +57,7 @@ def _incident(incident: dict[str, Any]) -> Html:
     )
 
 
-def transition_list(transitions: Sequence[dict[str, Any]]) -> Html:
+def transition_list(transitions: Sequence[Transition]) -> Html:
     """Render the transitions that led to the phase, newest first."""
     if not transitions:
         return tag("p", "No transition so far.", class_="calm")
@@ -66,7 +68,7 @@ def transition_list(transitions: Sequence[dict[str, Any]]) -> Html:
     return table(("At", "Transition", "Trigger", "Because"), rows, "transitions")
 
 
-def chain(links: Sequence[dict[str, Any]]) -> Html:
+def chain(links: Sequence[Link]) -> Html:
     """Why: finding, anomaly, rule, step, result, each with the id that joins it to events and logs."""
     if not links:
         return tag("p", "Nothing was decided about it.", class_="calm")
@@ -86,7 +88,7 @@ def chain(links: Sequence[dict[str, Any]]) -> Html:
     )
 
 
-def event_table(events: Sequence[dict[str, Any]]) -> Html:
+def event_table(events: Sequence[Event]) -> Html:
     """The newest events, newest first."""
     rows = (
         (clock_time(event["at"]), event["kind"], event["subsystem"] or "-", _fields(event["fields"]))

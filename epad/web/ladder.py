@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from epad.answers.status import Status
 from epad.formatting.text import duration
 from epad.web.html import Html, tag
 from statemachine.phase import Phase
@@ -17,7 +16,7 @@ MEANINGS = {
 }
 
 
-def phase_ladder(status: dict[str, Any]) -> Html:
+def phase_ladder(status: Status) -> Html:
     """Render all phases in their order; the present one with its time and its reason."""
     present = status["phase"]
     return tag(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote
 
+from epad.answers.decisions import Event, Link, Transition
+from epad.answers.status import ServedUpstream, Status, Subsystem
 from epad.formatting import amounts as limits
 from epad.formatting.text import duration
+from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 from epad.web.graph import dependency_graph
 from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag
@@ -16,23 +18,26 @@ from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
 from epad.web.vram import gpu_list
 
+PAGE_ORDERS = (Operation.QUARANTINE, Operation.RELEASE)
+"""What can be ordered from the page."""
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Holds the contents of the first page."""
 
-    status: dict[str, Any]
-    transitions: Sequence[dict[str, Any]]
-    events: Sequence[dict[str, Any]]
+    status: Status
+    transitions: Sequence[Transition]
+    events: Sequence[Event]
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
     """Holds the contents of one subsystem's page. `token_file` is empty if the page only shows."""
 
-    status: dict[str, Any]
-    subsystem: dict[str, Any]
-    links: Sequence[dict[str, Any]]
+    status: Status
+    subsystem: Subsystem
+    links: Sequence[Link]
     reports: Sequence[str] = ()
     token_file: str = ""
     notices: Sequence[str] = field(default=())
@@ -60,7 +65,7 @@ def overview_main(view: Overview) -> Html:
     )
 
 
-def _trouble(status: dict[str, Any]) -> tuple[Html | None, Html | None]:
+def _trouble(status: Status) -> tuple[Html | None, Html | None]:
     """Incidents, then anomalies; an incident that has no anomaly any more is trouble enough."""
     incidents = incident_list(status["incidents"])
     calm = incidents is not None and not status["anomalies"]
@@ -89,7 +94,7 @@ def error_page(status: int, message: str) -> bytes:
     return document(_head(f"{status} · epad"), tag("body", tag("main", main)))
 
 
-def _page(title: str, status: dict[str, Any], main: Html, live: str = "") -> bytes:
+def _page(title: str, status: Status, main: Html, live: str = "") -> bytes:
     body = tag(
         "body",
         tag("a", "to the content", href="#main", class_="skip"),
@@ -122,7 +127,7 @@ def _section(title: str, *parts: Html | None) -> Html:
     return tag("section", tag("h2", title, id=anchor), parts, aria_labelledby=anchor)
 
 
-def _house(status: dict[str, Any]) -> Html:
+def _house(status: Status) -> Html:
     """Render ledger, probes, gateway, upstreams, and the notes for a person."""
     ledger, blind = status["ledger"], [p["name"] for p in status["probes"] if not p["success"]]
     sees = f"{len(status['probes']) - len(blind)} of {len(status['probes'])} see"
@@ -143,14 +148,14 @@ def _house(status: dict[str, Any]) -> Html:
     )
 
 
-def _money(subsystems: Sequence[dict[str, Any]]) -> str:
+def _money(subsystems: Sequence[Subsystem]) -> str:
     """Format the cost of all so far, and of each that has cost anything."""
     spent = {s["name"]: s["spent_microusd"] for s in subsystems if s["spent_microusd"]}
     each = ", ".join(f"{name} {limits.dollars(amount)}" for name, amount in spent.items())
     return f"{limits.dollars(sum(spent.values()))} in all: {each}"
 
 
-def _health(upstream: dict[str, Any]) -> str:
+def _health(upstream: ServedUpstream) -> str:
     return f"{upstream['url']} " + ("answers" if upstream["healthy"] else f"does not: {upstream['reason']}")
 
 
@@ -172,7 +177,11 @@ def _orders(view: Detail) -> Html:
         command = tag("code", f"epactl quarantine {name} --reason …")
         return tag("p", "This page only shows. On the command line: ", command)
     fields = (
-        tag("label", "Reason", tag("input", name="reason", required=True, maxlength=500, autocomplete="off")),
+        tag(
+            "label",
+            "Reason",
+            tag("input", name="reason", required=True, maxlength=MAX_REASON_CHARACTERS, autocomplete="off"),
+        ),
         tag(
             "label",
             "Token, from ",
@@ -180,7 +189,5 @@ def _orders(view: Detail) -> Html:
             tag("input", name="token", type="password", required=True, autocomplete="off"),
         ),
     )
-    buttons = (
-        tag("button", order, name="order", value=order, type="submit") for order in ("quarantine", "release")
-    )
+    buttons = (tag("button", order, name="order", value=order, type="submit") for order in PAGE_ORDERS)
     return tag("form", fields, tag("p", buttons), method="post", action=f"/subsystems/{name}/orders")

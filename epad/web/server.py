@@ -12,14 +12,17 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from epad.answers.decisions import Event
 from epad.configuration.schema import WebConfig
-from epad.gate.permissions import Operation, Tier, allow
+from epad.gate.permissions import Tier, allow
 from epad.listeners.aiohttp_site import Site, url
+from epad.operations.bodies import OrderBody
 from epad.operations.protocol import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
+from epad.operations.registry import MAX_REASON_CHARACTERS
 from epad.runtime.descriptors import share
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
-from epad.web.page import Detail, Overview, detail_page, error_page, overview_main, overview_page
+from epad.web.page import PAGE_ORDERS, Detail, Overview, detail_page, error_page, overview_main, overview_page
 from epad.web.reports import REPORT_POLICY, ReportError, Reports
 from epad.web.token import PageToken, make_token
 
@@ -51,27 +54,31 @@ class WebPage:
         token_file: Path,
         alerts: AlertDoor,
     ) -> None:
-        self._config = config
+        self._go_by(config)
         self._operations = operations
         self._reports = reports
         self._token_file = token_file
         self._token = PageToken()
         self._alerts = alerts
-        self._hosts = frozenset(config.hosts)
         self._peer = Peer(os.getpid(), os.geteuid(), ())
         self._followers: set[asyncio.Task[Any]] = set()
         self._site: Site | None = None
+        self.url = ""
+        """Where it is now; empty while it is nowhere."""
         self._log = structlog.get_logger("epad.web")
 
     async def start(self) -> str:
         """Listen and return the URL; an empty `listen` means off. Raises WebPageError."""
+        self.url = ""
         if not self._config.listen:
             return ""
         try:
-            if self._config.orders:
-                self._token = make_token(self._token_file)
+            # A reload starts the page again: a token of before must not outlive what it was for.
+            self._token = make_token(self._token_file) if self._config.orders else PageToken()
             if self._config.alerts:
                 self._alerts.open()
+            else:
+                self._alerts.shut()
         except OSError as error:
             raise WebPageError(f"{error.filename}: {error.strerror}: make it writable") from error
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guarded])
@@ -94,7 +101,8 @@ class WebPage:
             raise WebPageError(
                 f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
             ) from error
-        return url(address)
+        self.url = url(address)
+        return self.url
 
     async def stop(self) -> None:
         """End the streams and close."""
@@ -103,22 +111,25 @@ class WebPage:
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        self.url = ""
 
     async def move(self, config: WebConfig) -> str:
         """Serve the page of this configuration from now on, and return the URL.
 
         Raises WebPageError, and then nothing has changed.
         """
-        former, self._config = self._config, config
+        former = self._config
         await self.stop()
         try:
-            url = await self.start()
+            self._go_by(config)
+            return await self.start()
         except WebPageError:
-            self._config = former
+            self._go_by(former)
             await self.start()
             raise
-        self._hosts = frozenset(config.hosts)
-        return url
+
+    def _go_by(self, config: WebConfig) -> None:
+        self._config, self._hosts = config, frozenset(config.hosts)
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -184,16 +195,15 @@ class WebPage:
         wrong = guard.refuse_token(str(form.get("token", "")), self._token.value)
         if wrong:
             return _error(403, wrong)
-        orders = {"quarantine": Operation.QUARANTINE, "release": Operation.RELEASE}
-        operation, reason = orders.get(str(form.get("order"))), str(form.get("reason", "")).strip()[:500]
+        operation = next((order for order in PAGE_ORDERS if order == form.get("order")), None)
+        reason = str(form.get("reason", "")).strip()[:MAX_REASON_CHARACTERS]
         if operation is None or not reason:
-            return _error(400, "an order is quarantine or release, and gives its reason")
+            return _error(400, f"an order is {' or '.join(PAGE_ORDERS)}, and gives its reason")
         # Who has the token can read the daemon's own files, so the tier is its user's.
         decision = allow(Tier.OPERATOR, operation)
         await self._operations.audit(operation, Tier.OPERATOR, allowed=decision.allowed, peer=self._peer)
-        work = self._operations.quarantine if operation is Operation.QUARANTINE else self._operations.release
         try:
-            result = await work(name, reason, "the status page")
+            result = await self._operations.order(operation, name, OrderBody(reason), "the status page")
         except ConflictError as error:
             return _error(409, str(error))
         except UnknownSubsystemError:
@@ -223,7 +233,7 @@ class WebPage:
         return response
 
 
-async def _something(queue: asyncio.Queue[dict[str, Any]]) -> None:
+async def _something(queue: asyncio.Queue[Event]) -> None:
     """Wait for an event, or for the time after which the page is stale anyhow; many events at once are one."""
     try:
         async with asyncio.timeout(REFRESH_SECONDS):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from epad.answers.status import Progress, Subsystem, Use
 from epad.formatting import amounts as limits
 from epad.formatting import footprints
 from epad.formatting.text import duration
 from epad.web.html import Html, join, tag
 
 
-def subsystem_table(subsystems: Sequence[dict[str, Any]]) -> Html:
+def subsystem_table(subsystems: Sequence[Subsystem]) -> Html:
     """Render one row a subsystem."""
     if not subsystems:
         return tag("p", "No subsystems are configured.")
@@ -30,7 +31,7 @@ def subsystem_table(subsystems: Sequence[dict[str, Any]]) -> Html:
     )
 
 
-def _row(subsystem: dict[str, Any]) -> Html:
+def _row(subsystem: Subsystem) -> Html:
     tokens = subsystem["tokens"]
     cells = (
         ("State", state_chip(subsystem)),
@@ -51,13 +52,13 @@ def _row(subsystem: dict[str, Any]) -> Html:
     )
 
 
-def state_chip(subsystem: dict[str, Any]) -> Html:
+def state_chip(subsystem: Subsystem) -> Html:
     """The state as a word; its colour says nothing that the word does not."""
     state = "hung" if subsystem["hung"] else subsystem["state"]
     return tag("span", state, class_=f"chip state-{state}")
 
 
-def progress_bar(progress: Mapping[str, int | None] | None) -> Html:
+def progress_bar(progress: Progress | None) -> Html:
     """Render the progress, as a bar if the end is known."""
     if not progress or progress["done"] is None:
         return Html("-")
@@ -67,7 +68,7 @@ def progress_bar(progress: Mapping[str, int | None] | None) -> Html:
     return tag("span", _bar(done, total, "progress"), f" {done}/{total}", class_="measure")
 
 
-def budget_bar(windows: Mapping[str, Mapping[str, int]]) -> Html:
+def budget_bar(windows: Mapping[str, Use]) -> Html:
     """The fullest budget, as a bar that changes where it becomes tight."""
     limited = {name: w for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT}
     if not limited:
@@ -109,7 +110,7 @@ def _flags(subsystem: Mapping[str, Any]) -> str:
     return f"{essential}, in the background" if subsystem.get("background") else essential
 
 
-def subsystem_detail(subsystem: dict[str, Any]) -> Html:
+def subsystem_detail(subsystem: Subsystem) -> Html:
     """Render everything about one subsystem, as a list of terms."""
     tokens = subsystem["tokens"]
     terms: list[tuple[str, Html | str | int]] = [

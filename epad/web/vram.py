@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from epad.answers.status import Gpu
 from epad.formatting.gpus import gpu_lines
 from epad.formatting.text import duration
 from epad.web.html import Html, tag
@@ -17,16 +17,16 @@ _HOLE_SECONDS = 150.0
 Point = Sequence[float]
 
 
-def gpu_list(gpus: Sequence[dict[str, Any]]) -> Html:
+def gpu_list(gpus: Sequence[Gpu]) -> Html:
     """Render each GPU in words, and under it the line of its memory."""
     return tag("ul", (tag("li", _words(gpu), _chart(gpu)) for gpu in gpus), class_="gpus")
 
 
-def _words(gpu: dict[str, Any]) -> Html:
+def _words(gpu: Gpu) -> Html:
     return tag("p", "; ".join(line.strip() for line in gpu_lines([gpu])))
 
 
-def _chart(gpu: dict[str, Any]) -> Html | None:
+def _chart(gpu: Gpu) -> Html | None:
     """Render the share in use against time, now at the right edge. Its label has the same facts."""
     history, total = gpu["history"], gpu["total_bytes"]
     if len(history) < 2 or not total:

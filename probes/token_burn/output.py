@@ -82,28 +82,31 @@ class LoopingOutput:
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
         """Take in streamed text; return the last verdict on it, if there is one."""
-        t = self._thresholds
+        most, window = self._thresholds.output_chunks, self._thresholds.output_window_characters
+        new, since, chunk, in_a_row = self._new, self._since, self._chunk, self.in_a_row
         found: Verdict | None = None
         for text in event.pieces:
             if not text:
                 continue
-            if text == self._chunk:
-                self.in_a_row += 1
-                if self.in_a_row >= t.output_chunks:
-                    found = self._state(event, "chunks", self.in_a_row, t.output_chunks, text[:64])
+            if text == chunk:
+                in_a_row += 1
+                if in_a_row >= most:
+                    found = self._state(event, "chunks", in_a_row, most, text[:64])
                     continue
             else:
-                self.in_a_row, self._chunk = 1, text[:REMEMBERED_CHARACTERS]
-            self._new.append(text)
-            self._since += len(text)
-            if self._since >= t.output_window_characters:
-                found = self._look(event) or found
+                in_a_row, chunk = 1, text[:REMEMBERED_CHARACTERS]
+            new.append(text)
+            since += len(text)
+            if since >= window:
+                found = self._look(event, since) or found
+                since = 0
+        self._since, self._chunk, self.in_a_row = since, chunk, in_a_row
         return found
 
-    def _look(self, event: TurnStreamed) -> Verdict | None:
-        new, text = self._since, self._tail + "".join(self._new)
+    def _look(self, event: TurnStreamed, new: int) -> Verdict | None:
+        """Look at the end of the stream, of which so many characters are new."""
+        text = self._tail + "".join(self._new)
         self._new.clear()
-        self._since = 0
         self.looked += 1
         if self.period and text[-new:] == text[-new - self.period : -self.period]:
             self.stretch += new

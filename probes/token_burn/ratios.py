@@ -31,6 +31,9 @@ HAMMERING_PER_SECOND = 5.0
 MAX_REMEMBERED = 1_024
 """Turns in flight, and prompts whose last end is known."""
 
+_COUNTED = frozenset({Fault.NOBODY, Fault.CLIENT})
+"""Whose fault an end is that counts: a client is not to blame for anybody else's."""
+
 
 class _Before(Struct, frozen=True, gc=False):
     """Holds the ending of a prompt's last try, and the wait that the client was told."""
@@ -89,10 +92,10 @@ class Ratios:
         opened = self._open.pop(event.turn, None)
         if opened is not None and opened.prompt_digest:
             _remember(self._before, opened.prompt_digest, _Before(event.fault, event.at))
-        if event.fault is Fault.CLIENT and event.outcome == "failed":
+        if event.outcome == "failed" and event.fault is Fault.CLIENT:
             model = opened.model if opened is not None else ""
             return self._failed(event.at, _Wrong(model, event.http_status))
-        if event.fault is Fault.NOBODY or event.fault is Fault.CLIENT:
+        if event.fault in _COUNTED:
             self._ends.add(event.at, 1)
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import apsw
@@ -238,16 +238,19 @@ async def test_an_attempt_is_in_the_journal_while_it_is_made(bench: Bench) -> No
     assert seen == [("chat", "pending", 1, "")]
 
 
+def _reach(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def reach() -> None:
+        event.set()
+
+    return reach
+
+
 async def test_a_cancelled_step_is_resumed_and_what_was_done_is_not_done_again(bench: Bench) -> None:
     """The next life takes the operation up where it was, under the same key."""
     operation = await bench.plan(Lane.PHASE, "chat", "game", "model")
     bench.gates["game"] = asyncio.Event()
     reached = asyncio.Event()
-
-    async def reach() -> None:
-        reached.set()
-
-    bench.during["game"] = reach
+    bench.during["game"] = _reach(reached)
     async with bench.at_work(Lane.PHASE) as responder:
         responder.submit(operation)
         await reached.wait()
@@ -257,7 +260,24 @@ async def test_a_cancelled_step_is_resumed_and_what_was_done_is_not_done_again(b
         ended = await responder.submit(loaded)
     assert bench.done == [(target, operation.key) for target in ("chat", "game", "game", "model")]
     assert ended.state is StepState.DONE
-    assert [state[2] for state in await bench.states()] == [1, 2, 1]
+    assert [state[2] for state in await bench.states()] == [1, 1, 1]
+
+
+async def test_orderly_ends_spend_no_attempts(bench: Bench) -> None:
+    """As many upgrades as there are attempts, each in the middle of the same checkpoint, are no failure of it."""
+    operation = await bench.plan(Lane.PHASE, "chat")
+    bench.gates["chat"] = asyncio.Event()
+    for _ in range(MAX_ATTEMPTS + 1):
+        reached = asyncio.Event()
+        bench.during["chat"] = _reach(reached)
+        async with bench.at_work(Lane.PHASE, responder=bench.another()) as responder:
+            responder.submit(operation)
+            await reached.wait()
+        (operation,) = (await bench.journal.load()).open_operations
+    bench.gates.clear()
+    async with bench.at_work(Lane.PHASE, responder=bench.another()) as responder:
+        ended = await responder.submit(operation)
+    assert ended.state is StepState.DONE
 
 
 async def test_attempts_of_former_lives_count(bench: Bench) -> None:

@@ -111,7 +111,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 async def settled(bench: Bench) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while bench.journal.stands_by:
             await asyncio.sleep(0.001)
 

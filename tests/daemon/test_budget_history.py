@@ -201,8 +201,8 @@ class HistoryMachine(RuleBasedStateMachine):
         self.own = OWN if limited else BudgetConfig()
         self.members = members
         config = self.config()
-        self.budgets.configure(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
         spends, at = self.before(config)
+        self.budgets.configure(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
         self.budgets.restore_fresh(spends, at)
         for held in self.open.values():
             self.doubled.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from epad_house import BOOT, configured, turn
@@ -14,7 +15,12 @@ from epad.configuration.directories import Directories
 from epad.configuration.schema import BudgetConfig, Config, GroupConfig, SharedBudgetConfig, SubsystemConfig
 from epad.control_loop.journal import Decision
 from epad.daemon.stores import Stores, open_stores
+from epad.gateway.budget import Reservation
+from epad.ledger.errors import LedgerError
+from epad.ledger.paths import STARTS_FILE
 from epad.ledger.record import Outcome
+from epad.ledger.store import Ledger
+from epad.ledger.sums import Spending
 from epad.storage.database import DatabaseError
 from statemachine.clock import ManualClock
 from statemachine.phase import Phase
@@ -143,6 +149,76 @@ async def test_a_limit_that_is_new_is_told_the_past_whatever_the_wall_clock_says
         clock.jump_wall_clock(40 * 86_400.0)
         await stores.change_budgets(configured(chat=SubsystemConfig(command=("x",), budget=EVERYTHING)))
         assert list(used(stores, "chat", clock).values()) == [100, 100, 70, 70, 1]
+
+
+async def test_what_is_spent_while_the_past_is_read_is_counted_in_a_new_limit(
+    directories: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that begins and ends meanwhile is in no ledger that was read before, and in no window of before."""
+    clock = ManualClock()
+    async with opened(directories, clock, configured(chat=SubsystemConfig(command=("x",)))) as stores:
+        read = stores.ledger.spending
+
+        async def slow(*arguments: Any) -> Spending:
+            past = await read(*arguments)
+            held = stores.budgets.reserve("chat", 400, clock.monotonic(), 900)
+            assert isinstance(held, Reservation)
+            stores.budgets.settle(held, 30, clock.monotonic(), 70)
+            return past
+
+        monkeypatch.setattr(stores.ledger, "spending", slow)
+        await stores.change_budgets(configured(chat=SubsystemConfig(command=("x",), budget=EVERYTHING)))
+        assert list(used(stores, "chat", clock).values()) == [30, 30, 70, 70, 1]
+
+
+@pytest.mark.parametrize("part", ["ledger", "database"])
+async def test_budgets_stay_as_they_were_where_what_was_spent_cannot_be_read(
+    directories: Directories, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Every limit, with all that counts against it: none is opened by a change that fails."""
+    clock = ManualClock()
+    async with opened(directories, clock) as stores:
+        held = stores.budgets.reserve("chat", 400, clock.monotonic())
+        before = used(stores, "chat", clock)
+
+        async def fails(*_: Any) -> None:
+            raise (
+                LedgerError("it cannot be read")
+                if part == "ledger"
+                else DatabaseError("it cannot be written")
+            )
+
+        if part == "ledger":
+            monkeypatch.setattr(stores.ledger, "spending", fails)
+        else:
+            monkeypatch.setattr(stores.database, "write", fails)
+        for config in (configured(chat=SubsystemConfig(command=("x",))), configured()):
+            with pytest.raises((LedgerError, DatabaseError)):
+                await stores.change_budgets(config)
+            assert used(stores, "chat", clock) == before
+        assert isinstance(held, Reservation)
+        stores.budgets.settle(held, 30, clock.monotonic())
+        monkeypatch.undo()
+
+
+async def test_a_start_that_is_killed_early_forgets_no_loss(
+    directories: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """state.db and the count beside the heads are gone; it was killed when it had made a new state.db."""
+    async with opened(directories, ManualClock()) as stores:
+        await turn(stores.ledger, 1)
+    directories.state_database.unlink()
+    (directories.state / "anchor" / STARTS_FILE).unlink()
+
+    async def killed(*_: Any, **__: Any) -> None:
+        raise DatabaseError("killed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "open", killed)
+        with pytest.raises(DatabaseError, match="killed"):
+            await open_stores(CONFIG, directories, ManualClock(), BOOT)
+    async with opened(directories, ManualClock()) as stores:
+        assert "both were deleted" in stores.shut()
 
 
 async def test_another_boot_goes_by_the_wall_clock_and_no_longer_than_it_must(

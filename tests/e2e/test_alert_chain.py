@@ -109,7 +109,7 @@ receivers:
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         where = f"http://127.0.0.1:{self.prometheus}/api/v1/query?"
-        with urllib.request.urlopen(where + urllib.parse.urlencode({"query": expr}), timeout=10) as answer:
+        with urllib.request.urlopen(where + urllib.parse.urlencode({"query": expr}), timeout=60) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 
@@ -143,7 +143,7 @@ def chain() -> Iterator[Chain]:
 
 def answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -152,7 +152,7 @@ def answers(port: int) -> bool:
 def test_a_token_storm_reaches_a_person_and_is_resolved() -> None:
     """And every panel has something to show, and what others alert of reaches epad."""
     with chain() as running:
-        metrics = urllib.request.urlopen(running.one.status()["metrics"]["url"], timeout=10).read()
+        metrics = urllib.request.urlopen(running.one.status()["metrics"]["url"], timeout=60).read()
         checked = subprocess.run(
             ["promtool", "check", "metrics"], input=metrics, capture_output=True, check=False
         )

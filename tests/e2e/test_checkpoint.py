@@ -75,7 +75,7 @@ def test_a_checkpoint_is_made_listed_verified_and_restored(
     assert (bundle["verified"], bundle["signed"], bundle["lost"]) == (True, True, [])
     path = house.state / "checkpoints" / str(bundle["id"])
     assert (path / "subsystems/keeper/notes.txt").read_text() == "what it held in memory"
-    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=True, timeout=30)
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=True, timeout=60)
     state = ("--state", str(house.state))
     assert "sound" in house.ctl("checkpoint", "verify", *state).stdout
 

@@ -97,7 +97,7 @@ class Machine:
 
     def series(self) -> dict[str, float]:
         """Every sample of /metrics that speaks of a GPU."""
-        with urllib.request.urlopen(self.house.status()["metrics"]["url"], timeout=10) as answer:
+        with urllib.request.urlopen(self.house.status()["metrics"]["url"], timeout=60) as answer:
             text = answer.read().decode()
         found = re.findall(
             r"^(epad_(?:gpu|probe_success|state_filesystem|loop)\S*) (\S+)$", text, re.MULTILINE

@@ -68,7 +68,8 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
         with client.chat.completions.create(**ask, max_tokens=20, stream=True) as stream:
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
         assert answer.usage is not None
-        assert mine.subsystem("notebook")["tokens"]["turns"] == 2
+        # A turn's end is written after its answer.
+        mine.wait(lambda: mine.subsystem("notebook")["tokens"]["turns"] == 2, "both turns to be written")
         assert mine.subsystem("notebook")["tokens"]["output"] >= answer.usage.completion_tokens
         with pytest.raises(openai.BadRequestError) as refused:
             client.chat.completions.create(**{**ask, "messages": [{"role": "user", "content": "x" * 90_000}]})
@@ -83,7 +84,7 @@ def test_python_runner_from_the_docs_reports_its_progress(mine: Installation) ->
     mine.start()
     mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten", 60)
     mine.wait(lambda: mine.subsystem("counting")["state"] == "stopped", "the finished runner to end")
-    assert mine.subsystem("counting")["tokens"]["turns"] == 10
+    mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "its turns to be written")
     assert mine.status()["phase"] == "NORMAL"
 
 

@@ -20,6 +20,8 @@ TABLE = (
     "1500/6000 per minute  freeze: three refusals"
 ).splitlines()
 
+GONE = "gone for 5s: it broke off; epad looks at it every second until it is back"
+
 
 def test_a_whole_status() -> None:
     """The operator's first look: phase, time in it, why, what is wrong, who is held, and the rest."""
@@ -34,7 +36,7 @@ def test_a_whole_status() -> None:
         "probes   1 of 2 see; blind: vram",
         "gateway  http://127.0.0.1:8700",
         "models   0 of 1 upstreams answer; served from here: local by chat",
-        "         local at http://127.0.0.1:11434: it broke off",
+        f"         local at http://127.0.0.1:11434: {GONE}",
         "budget   all: <$0.01/$5.00 per day",
         "metrics  off",
         "page     off",

@@ -30,7 +30,7 @@ IRREPLACEABLE = {
 def small_disk(config: str) -> Iterator[Installation]:
     """An installation whose state lies on a file system of its own."""
     with (
-        tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as directory,
+        tempfile.TemporaryDirectory(prefix="epad-") as directory,
         tmpfs(Path(directory) / "state", SIZE),
     ):
         house = Installation(Path(directory), QUICK + config + SMALL)

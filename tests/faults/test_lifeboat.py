@@ -37,7 +37,7 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     inspected = house.ctl("lifeboat", "inspect", str(report.parent))
     assert inspected.returncode == 0
     assert "every byte is as it was made; signed by the key of the ledger beside it" in inspected.stdout
-    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=30)
+    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=60)
 
     assert house.ctl("release", "chat", "--reason", "no").returncode == 1
     house.kill()

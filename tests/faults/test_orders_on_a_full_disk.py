@@ -37,7 +37,7 @@ REFUSED = {403, 503}
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     with (
-        tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as directory,
+        tempfile.TemporaryDirectory(prefix="epad-") as directory,
         tmpfs(Path(directory) / "state", "96m"),
     ):
         house = Installation(Path(directory))

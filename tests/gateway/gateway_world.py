@@ -168,19 +168,29 @@ class MemoryLedger:
     closed: list[CloseTurn] = field(default_factory=list)
     broken: bool = False
     gate: asyncio.Event | None = None
+    _one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def open_turn(self, turn: OpenTurn) -> int:
+    def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
+        return asyncio.shield(self._open(turn))
+
+    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> asyncio.Future[int]:
+        del lazily
+        return asyncio.shield(self.close(turn))
+
+    async def _open(self, turn: OpenTurn) -> int:
         if self.broken:
             raise LedgerUnavailableError("the disk is full")
-        if self.gate is not None:
-            await self.gate.wait()
-        self.opened.append(turn)
+        async with self._one_by_one:
+            if self.gate is not None:
+                await self.gate.wait()
+            self.opened.append(turn)
         return len(self.opened) + len(self.closed)
 
-    async def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> int:
-        del lazily
+    async def close(self, turn: CloseTurn) -> int:
+        """Write how a turn ended, behind whatever is written before."""
         await asyncio.sleep(0)
-        self.closed.append(turn)
+        async with self._one_by_one:
+            self.closed.append(turn)
         return len(self.opened) + len(self.closed)
 
 
@@ -257,7 +267,7 @@ class World:
 
     async def closings(self, count: int) -> list[CloseTurn]:
         """Wait until that many turns are closed."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while len(self.ledger.closed) < count:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)

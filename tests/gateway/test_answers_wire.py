@@ -130,7 +130,7 @@ async def test_a_stream_is_one_whatever_it_is_called(
     raw = RawServer(pieces[:-1], kind, then="hang")
     async with before(tmp_path, raw) as w:
         body = {"model": "tiny", "messages": [], "stream": True, "max_tokens": 1_000}
-        async with asyncio.timeout(5), w.http.post(w.url + path, json=body, headers=w.headers()) as response:
+        async with asyncio.timeout(25), w.http.post(w.url + path, json=body, headers=w.headers()) as response:
             assert await response.content.readany()
     raw = RawServer(pieces, kind)
     (tmp_path / "whole").mkdir()

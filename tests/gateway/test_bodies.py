@@ -46,7 +46,7 @@ def test_what_is_held_is_what_came_and_is_within_the_bounds(steps: list[tuple[st
             try:
                 live.append(bodies.allow(owner, size, 0, None))
             except RefusalError:
-                assert bodies.held[owner] + size > 100 or bodies.in_all + size > 150
+                assert bodies.held.get(owner, 0) + size > 100 or bodies.in_all + size > 150
         elif live:
             one, before = live[size % len(live)], bodies.in_all
             refused = one.take(request, size)

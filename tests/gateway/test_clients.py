@@ -265,7 +265,7 @@ async def test_a_severed_stream_raises_in_every_client(tmp_path: Path, name: str
     async with in_front(tmp_path) as (w, server, _), client_of(kind, w.url, w.keys["writer"]) as client:
         server.gate, server.words_before_gate = asyncio.Event(), 1
         reading = asyncio.create_task(call(client))  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while not any(
                 turn.meter and turn.meter.chunks for turns in w.access._turns.values() for turn in turns
             ):

@@ -20,12 +20,15 @@ class SlowToClose(MemoryLedger):
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     lazily: list[bool] = field(default_factory=list)
 
-    async def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> int:
+    def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> asyncio.Future[int]:
         self.lazily.append(lazily)
+        return super().close_turn(turn)
+
+    async def close(self, turn: CloseTurn) -> int:
         await self.closing.wait()
         if self.broken:
             raise LedgerUnavailableError("the disk is full")
-        return await super().close_turn(turn)
+        return await super().close(turn)
 
 
 async def test_a_connection_is_served_on_while_its_closings_wait(tmp_path: Path) -> None:

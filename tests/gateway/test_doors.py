@@ -42,7 +42,7 @@ PATH = "/v1/chat/completions"
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="epad-", dir="/tmp") as one:
+    with tempfile.TemporaryDirectory(prefix="epad-") as one:
         yield Path(one)
 
 
@@ -348,7 +348,7 @@ def test_a_daemon_that_may_give_nothing_away_names_the_doors_user_in_its_list(
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
     monkeypatch.setattr(os, "chown", no_right)
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "door.sock"
         path.parent.chmod(0o711)
         with own_listeners._bind(path, 61_234) as server:

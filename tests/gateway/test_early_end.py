@@ -67,7 +67,7 @@ async def test_a_looping_answer_is_ended_in_its_dialect(tmp_path: Path, path: st
         async with world(tmp_path, upstreams=upstreams, observer=burn(heard)) as w:
             looping(server)
             data = await stream(w, path)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(25):
                 await server.hung_up.wait()
             [closing] = await w.closings(1)
             server.words, server.word_by_word = ["fine"], False

@@ -80,7 +80,7 @@ async def talk(port: int, *pieces: bytes) -> bytes:
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(25):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -259,6 +259,7 @@ async def test_a_client_that_is_still_sending_can_read_that_it_is_too_much() -> 
     assert answer.startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
     """408; a refused request's body the same, without a second answer."""
     async with serving(stall_seconds=0.1) as (handler, port):
@@ -269,6 +270,7 @@ async def test_a_body_that_does_not_come_is_waited_for_so_long() -> None:
     assert handler.heard == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_head_that_trickles_and_a_connection_without_use_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -92,7 +92,7 @@ async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(
         w.stub.gate.set()
         first = await asking
         await hasty.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(25):
             while w.gateway._server.shared.connections:
                 await asyncio.sleep(0.01)
         disk.set()

@@ -198,6 +198,7 @@ async def test_a_client_that_leaves_while_the_ledger_writes_leaves_no_open_turn(
         assert w.used() == 0
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_client_that_stops_reading_is_cut(tmp_path: Path) -> None:
     """It would pin a GPU's slot and a reservation for good: after `write_seconds` it is gone."""
     async with world(tmp_path, budgets=BUDGET, config=gateway_config(write_seconds=0.2)) as w:
@@ -226,6 +227,7 @@ async def test_an_upstream_that_ends_too_soon_is_no_silent_truncation(tmp_path: 
         assert (closed.outcome, closed.output_tokens) == (Outcome.FAILED, len(w.stub.words))
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_an_upstream_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     """After `idle_seconds` without a byte the client hears of it and the turn is closed."""
     async with world(tmp_path, config=gateway_config(idle_seconds=0.2)) as w:
@@ -255,7 +257,7 @@ async def test_stopping_ends_streams_properly_and_closes_every_turn(tmp_path: Pa
 async def test_an_upstream_on_a_unix_socket(tmp_path: Path) -> None:
     """Where only epad may reach the model server."""
     async with world(tmp_path) as w:
-        directory = Path(tempfile.mkdtemp(dir="/tmp"))
+        directory = Path(tempfile.mkdtemp())
         runner = web.ServerRunner(web.Server(w.stub.handle, access_log=None))
         await runner.setup()
         await web.UnixSite(runner, str(directory / "s")).start()

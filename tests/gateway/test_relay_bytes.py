@@ -239,7 +239,7 @@ async def test_a_count_beyond_the_cap_cuts_the_stream(tmp_path: Path) -> None:
 
 async def counting(w: World, chunks: int) -> None:
     """Wait until that many chunks have come."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while not any(
             turn.meter is not None and turn.meter.chunks >= chunks
             for turns in w.access._turns.values()

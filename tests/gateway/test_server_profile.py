@@ -12,6 +12,7 @@ from server_answers import LLAMA_CPP, LM_STUDIO, LM_STUDIO_LOADED, LOOPBACK, OLL
 
 from epad.configuration.schema import UpstreamConfig
 from epad.configuration.server_kinds import GENERIC, SERVERS
+from epad.gateway import looking as looking_module
 from epad.gateway import upstream as upstream_module
 from epad.gateway.server_detection import LOADED, MODELS, PROPS
 from epad.gateway.server_profile import ServerProfile
@@ -132,12 +133,18 @@ class Told:
 
 
 @asynccontextmanager
+async def serving(told: Told) -> AsyncIterator[str]:
+    async with await asyncio.start_server(told.handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
 async def looking(
     told: Told, dialects: tuple[str, ...] = ("openai",), base: str = ""
 ) -> AsyncIterator[tuple[Upstreams, Upstream]]:
-    async with await asyncio.start_server(told.handle, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}"
-        upstreams = Upstreams({"u": UpstreamConfig(url=url, dialects=dialects)}, 1.0, 5.0, ManualClock())  # type: ignore[arg-type]
+    async with serving(told) as url:
+        config = {"u": UpstreamConfig(url=url + base, dialects=dialects)}
+        upstreams = Upstreams(config, 1.0, 5.0, ManualClock())  # type: ignore[arg-type]
         await upstreams.start()
         try:
             yield upstreams, upstreams.all()[0]
@@ -146,7 +153,7 @@ async def looking(
 
 
 async def _look(upstreams: Upstreams, upstream: Upstream) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         await upstreams._look(upstream)
 
 
@@ -180,6 +187,21 @@ class TestLooks:
         async with looking(told, ("ollama", "openai")) as (upstreams, upstream):
             await _look(upstreams, upstream)
             assert (upstream.server.name, upstream.context("llama3.2")) == ("ollama", 4_096)
+
+    async def test_a_server_that_is_new_by_a_reload_is_looked_at_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not only when the next look at the others is due: its first turn is to know its context."""
+        monkeypatch.setattr(looking_module, "LOOK_EVERY_SECONDS", 3_600.0)
+        async with looking(Told({"/v1/models": VLLM})) as (upstreams, known), asyncio.timeout(10):
+            while known.server.name != "vllm":
+                await asyncio.sleep(0.001)
+            async with serving(Told({"/v1/models": VLLM})) as url:
+                new = UpstreamConfig(url=url, dialects=("openai",))
+                upstreams.configure(await upstreams.read_keys({**upstreams._config, "new": new}))
+                while upstreams.all()[1].server.name != "vllm":
+                    await asyncio.sleep(0.001)
+            assert upstreams.all()[0] is known
 
     async def test_a_list_that_is_refused_or_absent_leaves_it_unknown_and_well(self) -> None:
         async with looking(Told({})) as (upstreams, upstream):

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_world import cell, closing, flip, flipped, open_ledger, opening, places, stored
 
+from epad.ledger import heads_and_segments
 from epad.ledger.errors import SegmentError
 from epad.ledger.full_verification import check_segments, verify_everything
-from epad.ledger.segment import SegmentsCopy, check_segment, read_segment, read_trailer, segment_paths
+from epad.ledger.segment import Seal, SegmentsCopy, check_segment, read_segment, read_trailer, segment_paths
 from epad.ledger.verify import verify
 
 
@@ -154,6 +155,35 @@ async def test_damaged_records_are_not_sealed(path: Path) -> None:
             await asyncio.sleep(0.001)
     assert "41" in ledger.trouble
     await ledger.close()
+
+
+async def test_a_segment_that_cannot_be_noted_is_not_made_again_with_every_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room for a record has none for the sums: it is told, and tried again after a while."""
+    tried: list[int] = []
+
+    def full(_: object, seal: Seal, __: object) -> None:
+        tried.append(seal.trailer.last)
+        raise apsw.FullError("database or disk is full")
+
+    monkeypatch.setattr(heads_and_segments, "note_sealed", full)
+    ledger = await open_ledger(path, places(path), seal_records=10)
+    for number in range(100, 130):
+        await ledger.open_turn(opening(number))
+        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+    assert len(tried) == 1
+    assert "full" in ledger.trouble
+    await ledger.close()
+    monkeypatch.undo()
+    ledger = await open_ledger(path, places(path), seal_records=10)
+    await ledger.open_turn(opening(130))
+    while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
+        await asyncio.sleep(0.001)
+    assert (ledger.trouble, len(segment_paths(places(path).segments))) == ("", 5)
+    await ledger.close()
+    assert verify_everything(path, places(path), full=True).words() == "OK"
 
 
 async def test_a_segment_of_an_unknown_history_is_kept_aside(path: Path) -> None:

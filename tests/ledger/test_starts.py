@@ -13,8 +13,8 @@ import pytest
 
 from epad.ledger import starts as module
 from epad.ledger.paths import ANY_STARTS
-from epad.ledger.starts import START_SCHEMA, Starts
-from epad.storage.database import Database, DatabaseError
+from epad.ledger.starts import BESIDE_A_LEDGER, START_SCHEMA, Starts
+from epad.storage.database import Database, DatabaseError, connect
 from statemachine.clock import ManualClock
 
 TABLE = START_SCHEMA + "CREATE TABLE IF NOT EXISTS t(x);"
@@ -23,7 +23,7 @@ TABLE = START_SCHEMA + "CREATE TABLE IF NOT EXISTS t(x);"
 @asynccontextmanager
 async def life(home: Path, *, ledger_is_new: bool = False, orderly: bool = True) -> AsyncIterator[Starts]:
     """The stores open, as a daemon has them, and closed in order or not."""
-    database = Database(home / "state.db", TABLE)
+    database = Database(home / "state.db", TABLE, "" if ledger_is_new else BESIDE_A_LEDGER)
     await database.open()
     starts = Starts(database, home / "anchor", ManualClock())
     await starts.begin(ledger_is_new=ledger_is_new)
@@ -169,6 +169,32 @@ async def test_both_gone_beside_a_ledger_that_is_not_new_are_known(tmp_path: Pat
     async with life(tmp_path) as starts:
         assert await starts.accept() != ""
     assert await lost(tmp_path) == ""
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["state.db was made", "it was begun"])
+async def test_killed_before_both_are_compared_the_next_start_knows_it_still(
+    tmp_path: Path, made: bool
+) -> None:
+    """The state.db that it finds then has its tables, or nothing but its first page, and is new all the same."""
+    await lived(tmp_path)
+    for name in ("state.db", "anchor"):
+        (tmp_path / name).unlink()
+    if made:
+        database = Database(tmp_path / "state.db", TABLE, BESIDE_A_LEDGER)
+        await database.open()
+        await database.close()
+    else:
+        connect(tmp_path / "state.db").close()
+        assert (tmp_path / "state.db").stat().st_size > 0
+    assert "both were deleted" in await lost(tmp_path)
+
+
+async def test_an_anchor_that_vouches_for_nothing_is_no_first_start(tmp_path: Path) -> None:
+    """It was cut short, and state.db is gone."""
+    await lived(tmp_path)
+    (tmp_path / "state.db").unlink()
+    (tmp_path / "anchor").write_text("{")
+    assert "state.db is new" in await lost(tmp_path)
 
 
 async def test_a_state_from_before_there_was_a_count_begins_to_be_counted(tmp_path: Path) -> None:

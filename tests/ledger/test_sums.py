@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -26,7 +26,7 @@ from epad.ledger import sums
 from epad.ledger.anchor import verifier_at
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import Fault, FaultKind
-from epad.ledger.errors import RecordError
+from epad.ledger.errors import LedgerUnavailableError, RecordError
 from epad.ledger.full_verification import verify_everything
 from epad.ledger.head import load_or_make_key
 from epad.ledger.integrity import Integrity
@@ -446,4 +446,39 @@ async def test_damage_behind_the_newest_seal_is_known_before_anything_opens(path
     integrity = Integrity(path, config(tail_check_records=1), ledger, ManualClock(), Metrics("test"))
     assert [fault[0] for fault in (await integrity.check()).faults] == [3 * SEALED + 1]
     integrity.close()
+    await ledger.close()
+
+
+@pytest.mark.parametrize("last", [1, SEALED, 3 * SEALED - 1])
+async def test_sums_that_reach_beyond_the_records_are_done_without(path: Path, last: int) -> None:
+    """Records were cut off and no head tells it: what gets their numbers next is counted, not taken for summed up."""
+    change(path, lambda db: db.execute("DELETE FROM record WHERE seq > ?", (last,)).fetchall())
+    for file in places(path).anchor.glob("head*"):
+        file.unlink()
+    ledger = await open_ledger(path, places(path))
+    assert ledger.records == last + 1
+    await ledger.open_turn(opening(99))
+    await ledger.close_turn(closing(99))
+    known = (await ledger.totals())["chat"].turns
+    await ledger.close()
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        [(closed,)] = connection.execute("SELECT count(*) FROM record WHERE kind = 2").fetchall()
+    assert known == closed
+    assert FaultKind.CATALOGUE in {fault.kind for fault in ledger.faults}
+
+
+async def test_a_reading_that_breaks_off_is_begun_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of it is not taken for all: a turn that a crash left open is behind the newest sums."""
+    ledger = await open_ledger(path, places(path))
+    ledger._past.forget()
+
+    def breaks_off(db: apsw.Connection, first: int) -> Iterator[object]:
+        yield from itertools.islice(read_chunks(db, first, 1), 1)
+        raise apsw.IOError("disk I/O error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("epad.ledger.spent.read_chunks", breaks_off)
+        with pytest.raises(LedgerUnavailableError):
+            await ledger.totals()
+    assert [turn.turn for turn in await ledger.lost_turns()] == EXPECTED[2]
     await ledger.close()

@@ -99,7 +99,7 @@ def possible(counter: str, subsystems: tuple[str, ...]) -> Iterator[Series]:
 
 
 def scraped(house: Installation) -> dict[Series, float]:
-    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=10) as answer:
+    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=60) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
 

@@ -207,6 +207,7 @@ async def test_nobody_there_is_said_and_tried_again(tmp_path: Path) -> None:
         assert events(server) == ["incident.started"]
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_server_that_is_slow_delays_nobody(server: Server, tmp_path: Path) -> None:
     """The step returns at once; the other channel has its message; the slow one is tried again."""
     server.seconds = 30.0
@@ -392,7 +393,7 @@ async def test_run_looks_until_it_is_cancelled(
     desk = Desk(tmp_path, webhook(server))
     desk.view = TROUBLE
     task = asyncio.create_task(desk.notifier.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not server.bodies:
             await asyncio.sleep(0.01)
     task.cancel()

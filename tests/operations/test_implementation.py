@@ -12,6 +12,7 @@ import pytest
 import structlog
 from epad_story import Story, in_lifeboat
 
+from epad.answers.decisions import Recovery
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import LogConfig, SubsystemConfig
 from epad.control_loop.history import History
@@ -19,7 +20,6 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.datastore.datastores import Datastores
-from epad.gate.permissions import Operation as Permitted
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.operations import implementation as module
@@ -32,6 +32,7 @@ from epad.operations.protocol import (
     UnknownIdError,
     UnknownSubsystemError,
 )
+from epad.operations.registry import Operation as Permitted
 from epad.operations.status import StatusBoard
 from epad.supervisor.child_logs import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
@@ -72,6 +73,7 @@ class Bench:
             lambda: None,
             self.give_up,
             lambda: None,
+            lambda: asyncio.sleep(0, cast("Recovery", {})),
         )
 
     names = ("memory",)
@@ -215,11 +217,11 @@ async def test_orders_about_the_whole_daemon(bench: Bench) -> None:
 async def test_a_forced_phase_is_an_order_with_its_giver(bench: Bench) -> None:
     """What cannot be forced is a conflict with the reason, and nothing is ordered."""
     with pytest.raises(ConflictError, match=r"PRESERVATION cannot be forced: nothing is wrong; `epactl ch"):
-        await bench.orders.force(Phase.PRESERVATION, "to be sure", "uid 7")
+        await bench.orders.force_phase(Phase.PRESERVATION, "to be sure", "uid 7")
     assert bench.given == []
     bench.story.find("chat")
     bench.story.wait(1)
-    told = await bench.orders.force(Phase.PRESERVATION, "I saw it", "uid 7")
+    told = await bench.orders.force_phase(Phase.PRESERVATION, "I saw it", "uid 7")
     assert bench.given == [(Forced(Phase.PRESERVATION, "forced by uid 7: I saw it"), Lane.CONTAINMENT)]
     assert told["failed"] is True  # this controller does nothing: things have moved on
     forcible = (await bench.orders.phase())["force"]
@@ -275,14 +277,14 @@ async def test_an_id_of_nothing_is_unknown(bench: Bench, subject: str) -> None:
 async def test_every_refusal_and_every_order_at_the_gate_is_an_event(bench: Bench) -> None:
     """A look that was allowed is no news."""
     peer = Peer(7, 1_000, (1_000,))
-    looks = [operation for operation in Permitted if operation not in module.ORDERS]
+    looks = [operation for operation in Permitted if not operation.is_order]
     for operation in Permitted:
         await bench.orders.audit(operation, next(iter(Tier)), allowed=True, peer=peer)
     await bench.orders.audit(looks[0], next(iter(Tier)), allowed=False, peer=peer)
     written = [
         (fields["operation"], fields["allowed"], fields["peer"]) for _, _, fields in await bench.written()
     ]
-    assert {operation for operation, allowed, _ in written if allowed} == set(module.ORDERS)
+    assert {operation for operation, allowed, _ in written if allowed} == set(Permitted) - set(looks)
     assert [operation for operation, allowed, _ in written if not allowed] == [looks[0]]
     assert {by for _, _, by in written} == {"uid 1000 (pid 7)"}
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
+from epad.answers import status
 from epad.metrics.registry import Metrics
 from epad.operations.machine_status import MachineView
 from probes.host import Disk, Host, HostReading, HostThresholds, Pressure
@@ -62,6 +64,8 @@ async def test_everything_that_was_read_is_shown() -> None:
     await bench.host.sample()
     bench.view.show()
     (gpu,) = json.loads(json.dumps(bench.view.gpus()))
+    host = json.loads(json.dumps(bench.view.host()))
+    assert (msgspec.convert(gpu, status.Gpu), msgspec.convert(host, status.Host)) == (gpu, host)
     assert (gpu["fresh"], gpu["age_seconds"], gpu["ratio"]) == (True, 0.0, 0.105)
     assert (gpu["subsystems"], gpu["foreign_bytes"]) == ({"chat": 500 * MIB}, 100 * MIB)
     assert (gpu["unattributed_bytes"], gpu["xids"]) == (50 * MIB, {"13": "2026-01-01T00:00:00+00:00"})

@@ -18,13 +18,23 @@ from epad.configuration.schema import (
     Config,
     GroupConfig,
     PolicyConfig,
+    PriceConfig,
     RestartConfig,
     SharedBudgetConfig,
     StateConfig,
     SubsystemConfig,
 )
-from epad.operations.reload import FIXED, LIVE_TABLES, STARTING, Changes, Reloader, compare
+from epad.operations.reload import (
+    FIXED,
+    LIVE_TABLES,
+    STARTING,
+    ChangeRefusedError,
+    Changes,
+    Reloader,
+    compare,
+)
 from epad.storage.event_log import EventLog
+from epad.supervisor.errors import SupervisorError
 from statemachine.clock import ManualClock
 
 PLAIN = SubsystemConfig(command=("sleep", "1"))
@@ -164,6 +174,7 @@ class Bench:
         self.events = EventLog(memory_database(), ManualClock())
         self.file: Config | ConfigError = config
         self.applied: list[Changes] = []
+        self.failure: Exception | None = None
         self.reloader = Reloader(config, self.read, self.apply, self.events)
 
     def read(self) -> Config:
@@ -173,6 +184,8 @@ class Bench:
 
     async def apply(self, changes: Changes) -> None:
         await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
         self.applied.append(changes)
 
 
@@ -187,6 +200,37 @@ async def test_a_broken_file_changes_nothing() -> None:
     assert await bench.reloader.reload() == ["added: b"]
     assert await bench.reloader.reload() == ["nothing has changed"]
     assert len(bench.applied) == 1
+
+
+async def test_what_was_broken_off_is_undone_where_the_file_says_so() -> None:
+    """Nobody knows how far it came: the next does all that leads from either to what it asks for, and then no more."""
+    before = configured(a=PLAIN)
+    bench = Bench(before)
+    bench.failure = SupervisorError("no process could be started")
+    changed = structs.replace(PLAIN, command=("y",))
+    bench.file = structs.replace(
+        configured(a=changed, b=PLAIN), prices={"m": PriceConfig(input=1.0, output=1.0)}
+    )
+    with pytest.raises(SupervisorError):
+        await bench.reloader.reload()
+    bench.failure, bench.file = None, before
+    await bench.reloader.reload()
+    [undone] = bench.applied
+    assert undone.config == before
+    assert (undone.removed, undone.restarted, undone.tables) == (("b",), ("a",), ("prices",))
+    assert await bench.reloader.reload() == ["nothing has changed"]
+
+
+async def test_what_was_refused_leaves_nothing_to_be_undone() -> None:
+    """No process is started again for a change of which nothing was done."""
+    bench = Bench(configured(a=PLAIN))
+    bench.failure = ChangeRefusedError("a key cannot be read")
+    bench.file = configured(a=structs.replace(PLAIN, command=("y",)))
+    with pytest.raises(ChangeRefusedError):
+        await bench.reloader.reload()
+    bench.failure, bench.file = None, configured(a=PLAIN)
+    assert await bench.reloader.reload() == ["nothing has changed"]
+    assert bench.applied == []
 
 
 async def test_two_at_once_are_one_after_the_other() -> None:

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from epad_house import configured
 from epad_story import Story
 
 from epad import __version__
+from epad.answers import status
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
@@ -32,7 +34,7 @@ SPECS = {
 
 
 class Spent:
-    def tokens(self, subsystem: str) -> Mapping[str, int]:
+    def tokens(self, subsystem: str) -> status.Tokens:
         return {"input": 30, "output": 12, "turns": 3}
 
     def microusd(self, subsystem: str) -> int:
@@ -62,6 +64,18 @@ def with_upstreams(**upstreams: bool) -> Config:
     return Config(**{**fields, "upstreams": made})
 
 
+HOST: status.Host = {
+    "fresh": False,
+    "pressure": {},
+    "memory_bytes": None,
+    "available_bytes": None,
+    "disk_free_bytes": None,
+    "disk_total_bytes": None,
+    "free_inodes": None,
+    "lag_seconds": 0.0,
+}
+
+
 class Bench:
     def __init__(self, config: Config | None = None) -> None:
         self.story = Story()
@@ -80,6 +94,7 @@ class Bench:
             spending=Spent(),
             probes=self.loops,
             ledger=lambda: LedgerStatus(42, "ok", ""),
+            host=lambda: HOST,
             incidents=lambda: self.incidents,
         )
 
@@ -114,13 +129,25 @@ def test_it_is_json_and_says_who_and_where_it_is() -> None:
     bench = Bench()
     bench.board.gateway_url = "http://127.0.0.1:8700"
     bench.story.clock.advance(9)
-    status = json.loads(json.dumps(bench.board.render()))
-    assert (status["version"], status["pid"]) == (__version__, os.getpid())
-    assert (status["phase"], status["phase_number"], status["uptime_seconds"]) == ("NORMAL", 0, 9.0)
-    assert (status["state_directory"], status["config_file"]) == ("/state", "/srv/mine.toml")
-    assert status["gateway"] == {"url": "http://127.0.0.1:8700"}
-    assert status["ledger"] == {"records": 42, "verdict": "ok", "detail": "", "unchecked": 0}
-    assert status["anomalies"] == []
+    told = json.loads(json.dumps(bench.board.render()))
+    assert (told["version"], told["pid"]) == (__version__, os.getpid())
+    assert (told["phase"], told["phase_number"], told["uptime_seconds"]) == ("NORMAL", 0, 9.0)
+    assert (told["state_directory"], told["config_file"]) == ("/state", "/srv/mine.toml")
+    assert told["gateway"] == {"url": "http://127.0.0.1:8700"}
+    assert told["ledger"] == {"records": 42, "verdict": "ok", "detail": "", "unchecked": 0}
+    assert told["anomalies"] == []
+
+
+def test_it_has_the_shape_that_the_api_describes() -> None:
+    """With something of everything in it: no key is missing, of another type, or one too many."""
+    bench = Bench(with_upstreams(embedded=True))
+    bench.story.find("chat")
+    bench.incidents.append(
+        CascadeIncident("model", 0.0, "it hangs", ("chat",), settled=False, told=True, flapping=False)
+    )
+    bench.board.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
+    told = json.loads(json.dumps(bench.board.render()))
+    assert msgspec.convert(told, status.Status) == told
 
 
 def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
@@ -128,14 +155,14 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
     bench = Bench()
     bench.story.find("chat")
     bench.story.clock.advance(7)
-    status = bench.board.render()
-    assert status["phase"] == Phase.QUARANTINE
-    assert status["phase_seconds"] == 7.0
-    assert status["phase_since"] == "2026-01-01T00:00:00+00:00"
-    assert status["sentence"] == status["sentences"][0]["line"]
-    assert status["sentence"].startswith("chat is frozen since ")
-    assert status["sentence"].endswith(", or now: epactl release chat --reason TEXT")
-    assert status["anomalies"] == [
+    told = bench.board.render()
+    assert told["phase"] == Phase.QUARANTINE
+    assert told["phase_seconds"] == 7.0
+    assert told["phase_since"] == "2026-01-01T00:00:00+00:00"
+    assert told["sentence"] == told["sentences"][0]["line"]
+    assert told["sentence"].startswith("chat is frozen since ")
+    assert told["sentence"].endswith(", or now: epactl release chat --reason TEXT")
+    assert told["anomalies"] == [
         {
             "id": "token_burn/chat",
             "probe": "token_burn",
@@ -145,9 +172,9 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
             "age_seconds": 7.0,
         }
     ]
-    told = {row["name"]: row["sentence"] for row in status["subsystems"]}
-    assert told == {"model": None, "chat": status["sentences"][0]}
-    holds = {row["name"]: row["hold"] for row in status["subsystems"]}
+    sentences = {row["name"]: row["sentence"] for row in told["subsystems"]}
+    assert sentences == {"model": None, "chat": told["sentences"][0]}
+    holds = {row["name"]: row["hold"] for row in told["subsystems"]}
     assert holds == {
         "model": {"rung": "open", "reason": ""},
         "chat": {"rung": "freeze", "reason": "token_burn of chat"},

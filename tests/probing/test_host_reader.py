@@ -68,7 +68,7 @@ async def test_a_loop_that_stood_still_is_told_of() -> None:
     watching = asyncio.create_task(watch_lag(lag, lagged))
     await asyncio.sleep(0)
     clock.advance(4.001)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await heard.wait()
     watching.cancel()
     assert told == [pytest.approx(4.0)]

@@ -72,7 +72,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.001)
 

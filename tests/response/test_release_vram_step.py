@@ -98,7 +98,7 @@ class House:
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="epad-") as directory:
+    with tempfile.TemporaryDirectory(prefix="epad-") as directory:
         ollama = Ollama()
         server = await ollama.start()
         one = House(Path(directory), ollama)

@@ -18,11 +18,11 @@ from runners.contract import Contract, keep_alive
 
 @pytest.fixture
 def supervisor() -> Iterator[tuple[socket.socket, str]]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "n.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.bind(path)
-            receiver.settimeout(5)
+            receiver.settimeout(60)
             yield receiver, path
 
 
@@ -91,7 +91,7 @@ def test_an_abstract_socket_is_reached() -> None:
     name = f"epad-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + name)
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         assert Contract(notify_socket="@" + name).watchdog()
         assert receiver.recv(64) == b"WATCHDOG=1"
 

@@ -54,13 +54,56 @@ def test_a_copy_goes_on_listening_until_it_is_dropped(listening: socket.socket) 
     listening.close()
     with socket.create_connection(place):
         pass
-    handover.drop(place)
+    with socket.socket(fileno=os.dup(told.descriptors[0])) as same:
+        handover.drop(same)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(place)
     [stored, removed] = told.lines
     assert (stored[0], removed[0]) == ("FDSTORE=1", "FDSTOREREMOVE=1")
     assert stored[1] == removed[1]
     assert ":" not in stored[1]
+
+
+def test_of_two_sockets_at_one_path_each_is_dropped_alone(tmp_path: Path) -> None:
+    """A door that takes a path over is there before the one that had it goes; what is handed on is the new one."""
+    told, path, environment = Told(), str(tmp_path / "door"), dict[str, str]()
+    handover = Handover(environment, told)
+    with bound(path) as former:
+        handover.keep(former)
+        Path(path).unlink()
+        with bound(path) as new:
+            handover.keep(new)
+            handover.drop(former)
+            stored, kept, removed = (line[1] for line in told.lines)
+            assert removed == stored != kept
+            handover.inherit()
+            assert os.path.sameopenfile(int(environment["EPAD_LISTENING"]), new.fileno())
+            handover.end()
+
+
+def test_two_sockets_that_were_left_at_one_path_are_both_closed(tmp_path: Path) -> None:
+    """The daemon was killed between the two, and nobody knows to which of them the path leads; one alone is taken."""
+    told, path, alone = Told(), str(tmp_path / "door"), str(tmp_path / "alone")
+    with bound(path) as one, bound(alone) as another:
+        Path(path).unlink()
+        with bound(path) as other:
+            numbers = [os.dup(each.fileno()) for each in (one, other, other, another, another)]
+        handover = Handover({"EPAD_LISTENING": ",".join(map(str, numbers))}, told)
+    assert [line[0] for line in told.lines] == ["FDSTOREREMOVE=1"] * 2
+    assert told.lines[0] != told.lines[1]
+    assert handover.take(path) is None
+    with pytest.raises(ConnectionRefusedError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(alone)
+    handover.end()
+
+
+def bound(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen()
+    return listening
 
 
 @pytest.mark.parametrize("way", ["exec", "systemd"])
@@ -79,7 +122,7 @@ def test_the_next_program_takes_what_was_left(listening: socket.socket, way: str
     with socket.create_connection(listening.getsockname()) as waiting:
         done = subprocess.run(
             [sys.executable, "-c", CLAIM, way, str(port), str(number)],
-            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=30,
+            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         listening.close()
         assert (done.stdout.strip(), done.stderr) == ("True []", "")
@@ -125,7 +168,7 @@ def test_the_manager_gets_the_socket_itself(listening: socket.socket, tmp_path: 
     """FDSTORE=1 with the descriptor beside it (sd_pid_notify_with_fds(3)); words alone carry none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
-        manager.settimeout(5)
+        manager.settimeout(60)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "n")}
         assert notify("FDSTORE=1", descriptors=[listening.fileno()], environment=environment)
         words, numbers, _, _ = socket.recv_fds(manager, 99, 2)

@@ -66,7 +66,7 @@ class Manager:
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="epad-"))
+    directory = Path(tempfile.mkdtemp(prefix="epad-"))
     one = Manager(directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(directory / "notify"))
     yield one

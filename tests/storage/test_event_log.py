@@ -69,7 +69,7 @@ async def test_they_are_written_as_they_come(log: EventLog) -> None:
     task = asyncio.create_task(log.run())
     async with log.subscribe() as queue:
         log.emit(EventKind.NOTICE, number=7)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             event = await queue.get()
     assert event["id"] == 1
     assert numbers(await log.since(0, 10)) == [7]

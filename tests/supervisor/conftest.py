@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import scratch
 from supervisor_world import PATIENCE_SECONDS, World
 
 from epad.supervisor.cgroup import NoCgroupError, delegated
@@ -17,9 +18,31 @@ from epad.supervisor.cgroup import NoCgroupError, delegated
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="epad-"))
+    """On the disk: a log gives back room in its midst where the file system can, and memory counts a mapped file."""
+    path = Path(tempfile.mkdtemp(prefix="epad-", dir=scratch.DISK))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def tmp_path(directory: Path) -> Path:
+    return directory
+
+
+class DiskPlaces:
+    """What stands in for pytest's `tmp_path_factory`, which makes its own where `scratch` says."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def mktemp(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix=name, dir=self._root))
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory() -> Iterator[DiskPlaces]:
+    with tempfile.TemporaryDirectory(prefix="epad-", dir=scratch.DISK) as root:
+        yield DiskPlaces(Path(root))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from epad.supervisor.supervisor import Supervisor, Surroundings
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 
 # Long enough for a loaded two-core machine; nothing is asserted of how long anything takes.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 SLEEP = "import time; time.sleep(600)"
 READY = """
 import os, socket

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from epad.configuration.schema import LogConfig
 from epad.supervisor import child_logs
+from epad.supervisor.causes import cause_in_log
 from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, LogKeeper, index
 from epad.supervisor.log_reader import MAX_LINE_BYTES, follow, last_lines, offset_at
 
@@ -187,7 +189,7 @@ async def test_a_follower_sees_every_line_once_over_a_rotation(log: ChildLog) ->
 async def read_to(lines: AsyncGenerator[list[str], None], last: str) -> list[str]:
     """Every line that a follower is given, up to one."""
     seen: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while last not in seen:
             seen += await anext(lines)
     return seen
@@ -287,3 +289,53 @@ def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:
     )
     assert ran.stdout == f"1 {SMALL.max_bytes + 4096}\n", ran.stderr
     assert log.path.stat().st_size == 0
+
+
+def test_a_pipe_in_the_place_of_any_file_keeps_nobody_waiting(log: ChildLog) -> None:
+    """A child can write to the directory; one that waits for the other end of a pipe keeps all logs, or the daemon."""
+    prints(log, "x" * SMALL.max_bytes + "\n")
+    log.tend(1.0)
+    for path in (log.path, index(log.path), log.former(1), index(log.former(1))):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    fresh = ChildLog(log.path, SMALL)
+    keeper = LogKeeper(lambda _: log.path, structlog.get_logger())
+    keeper.configure({"it": SMALL})
+    keeper.append("it", b"y\n", 2.0)
+    keeper.tend_all(2.0)
+    assert keeper.of("it").dropped_bytes == 2
+    assert last_lines(fresh, 10) == []
+    assert last_lines(fresh, 10, since=1.0) == []
+    assert cause_in_log(log.path) == ""
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link"])
+@pytest.mark.parametrize("place", ["it.log", "it.log.times", "it.log.new"])
+def test_a_link_leads_to_nobody_elses_file(log: ChildLog, tmp_path: Path, place: str, kind: str) -> None:
+    """Planted where the log, its index, or the copy of it is: what it leads to is neither written to nor cut."""
+    victim, text = tmp_path / "victim", "v" * (1 if place == "it.log.times" else 2 * SMALL.max_bytes)
+    victim.write_text(text)
+    if place == "it.log.new":
+        write(log, "x" * 2 * SMALL.max_bytes)  # as one that writes its log itself
+    planted = tmp_path / place
+    if kind == "hard link":
+        planted.hardlink_to(victim)
+    else:
+        planted.symlink_to(victim)
+    keeper = LogKeeper(lambda _: log.path, structlog.get_logger())
+    keeper.configure({"it": SMALL})
+    for utc in (1.0, 2.0, 3.0):
+        keeper.tend_all(utc)
+        keeper.append("it", b"y\n", utc)
+    assert victim.read_text() == text
+
+
+def test_a_log_that_was_linked_elsewhere_goes_on_in_another_file(log: ChildLog, tmp_path: Path) -> None:
+    """A backup by hard links is one of its former files from then on, and what it holds stays as it was."""
+    prints(log, "one\n")
+    log.close()
+    (tmp_path / "backup").hardlink_to(log.path)
+    prints(log, "two\n")
+    log.tend(1.0)
+    assert (tmp_path / "backup").read_text() == "one\n"
+    assert last_lines(log, 10) == ["one", "two"]

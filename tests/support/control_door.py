@@ -28,7 +28,7 @@ class Door:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A directory whose path is short enough for a Unix socket."""
-    path = Path(tempfile.mkdtemp(dir="/tmp", prefix="epad-"))
+    path = Path(tempfile.mkdtemp(prefix="epad-"))
     yield path
     shutil.rmtree(path)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from epad.gate.permissions import Operation, Tier
+from epad.gate.permissions import Tier
+from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -15,6 +16,7 @@ from epad.operations.protocol import (
     UnknownDatastoreError,
     UnknownSubsystemError,
 )
+from epad.operations.registry import Operation
 from statemachine.phase import Phase
 from statemachine.table import mermaid
 
@@ -119,6 +121,11 @@ def status(**changes: Any) -> dict[str, Any]:
                 "url": "http://127.0.0.1:11434",
                 "healthy": False,
                 "reason": "it broke off",
+                "state": "gone",
+                "breaker": "open",
+                "seconds": 5.0,
+                "retry_seconds": 1.0,
+                "server": "ollama",
                 "served_by": "chat",
             }
         ],
@@ -127,6 +134,8 @@ def status(**changes: Any) -> dict[str, Any]:
         "host": {
             "fresh": True,
             "pressure": {"memory": {"some": 0.01, "full": 0.0}},
+            "memory_bytes": 64 << 30,
+            "available_bytes": 32 << 30,
             "disk_free_bytes": 9 << 30,
             "disk_total_bytes": 90 << 30,
             "free_inodes": 1_000_000,
@@ -277,32 +286,27 @@ class FakeOperations:
             "trouble": "",
         }
 
-    async def quarantine(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("quarantine", name, reason, by)
-
-    async def release(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("release", name, reason, by)
-
-    async def restart(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("restart", name, reason, by)
-
-    async def stop(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("stop", name, reason, by)
-
-    async def pause(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("pause", name, reason, by)
-
-    async def resume(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("resume", name, reason, by)
-
-    async def reload(self, reason: str, by: str) -> dict[str, Any]:
-        return self._done("reload", "host", reason, by)
+    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> dict[str, Any]:
+        reason, target = body.reason.strip(), name or "host"
+        match operation, body:
+            case Operation.SET_BUDGET, BudgetOrder(limits=limits):
+                if name not in KNOWN:
+                    raise UnknownBudgetError(name, KNOWN)
+                self.limits.append(limits)
+            case Operation.FORCE_PHASE, PhaseOrder(phase=phase):
+                target = phase
+                if why := self.unforcible.get(phase):
+                    raise ConflictError(f"{phase} cannot be forced: {why}")
+            case Operation.RELAUNCH, _:
+                raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+            case Operation.ACCEPT_DATASTORE, _:
+                if name != "memory":
+                    raise UnknownDatastoreError(name, ["memory"])
+            case _ if operation.about:
+                self._check(name)
+        self.orders.append((operation, target, reason, by))
+        results = [f"{operation} done"]
+        return {"subsystem": target, "phase": "QUARANTINE", "failed": self.failed, "results": results}
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
         self._check(name)
@@ -317,52 +321,11 @@ class FakeOperations:
         for batch in self.printing:
             yield batch
 
-    async def rotate_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("rotate_key", name, reason, by)
-
-    async def revoke_key(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        self._check(name)
-        return self._done("revoke_key", name, reason, by)
-
-    async def force(self, phase: Phase, reason: str, by: str) -> dict[str, Any]:
-        if why := self.unforcible.get(phase):
-            raise ConflictError(f"{phase} cannot be forced: {why}")
-        return self._done("force_phase", phase, reason, by)
-
-    async def lifeboat(self, reason: str, by: str) -> dict[str, Any]:
-        return self._done("lifeboat", "host", reason, by)
-
-    async def relaunch(self, reason: str, by: str) -> dict[str, Any]:
-        raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
-
-    async def upgrade(self, reason: str, by: str) -> dict[str, Any]:
-        return self._done("upgrade", "host", reason, by)
-
-    async def accept_loss(self, reason: str, by: str) -> dict[str, Any]:
-        return self._done("accept_loss", "host", reason, by)
-
-    async def accept_datastore(self, name: str, reason: str, by: str) -> dict[str, Any]:
-        if name != "memory":
-            raise UnknownDatastoreError(name, ["memory"])
-        return self._done("accept_datastore", name, reason, by)
-
-    async def checkpoint(self, reason: str, by: str) -> dict[str, Any]:
-        return self._done("checkpoint", "host", reason, by)
-
-    def budgets(self) -> list[dict[str, Any]]:
+    def budgets(self) -> dict[str, Any]:
         row = {"scope": "chat", "name": "tokens_per_minute", "limit": 6_000, "used": 1_500, "left": 4_500}
         money = {"scope": "all", "name": "usd_per_day", "limit": 5.0, "used": 0.000_1, "left": 4.9999}
         set_by = {"configured": 3.0, "origin": "uid 7, 2026-01-01T00:00:00+00:00: a long night"}
-        return [{**row, "configured": 6_000, "origin": "configured"}, {**money, **set_by}]
-
-    async def set_budget(
-        self, scope: str, values: Mapping[str, float | None], reason: str, by: str
-    ) -> dict[str, Any]:
-        if scope not in KNOWN:
-            raise UnknownBudgetError(scope, KNOWN)
-        self.limits.append(dict(values))
-        return self._done("set_budget", scope, reason, by)
+        return {"budgets": [{**row, "configured": 6_000, "origin": "configured"}, {**money, **set_by}]}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         self.audits.append((operation, tier, allowed, peer))
@@ -370,7 +333,3 @@ class FakeOperations:
     def _check(self, name: str) -> None:
         if name not in KNOWN:
             raise UnknownSubsystemError(name, KNOWN)
-
-    def _done(self, order: str, name: str, reason: str, by: str) -> dict[str, Any]:
-        self.orders.append((order, name, reason, by))
-        return {"subsystem": name, "phase": "QUARANTINE", "failed": self.failed, "results": [f"{order} done"]}

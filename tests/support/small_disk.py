@@ -47,7 +47,7 @@ class Filler:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(20)
+        self._thread.join(60)
 
     def _go_on(self) -> None:
         while self.greedy and not self._stopping.wait(0.01):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests/support/systemd_box.sh"
 BIN = Path(sys.executable).parent
 # A box has no network and no reason to be slow; nothing is asserted of how long anything takes.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 class SystemdBox:
@@ -116,7 +116,7 @@ def systemd_box(name: str) -> Iterator[SystemdBox]:
         ["bash", SCRIPT, "up", name],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env=environment,
     )

@@ -76,14 +76,14 @@ INNER
   setsid bash -c 'echo $$ > "$1/cgroup.procs"; exec unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child=SIGKILL "$2/init.sh" "$2"' \
      _ "$CG" "$BASE" </dev/null >"$BASE/console.log" 2>&1 &
   OUTER=$!; echo $OUTER > "$BASE/outer"
-  for i in $(seq 200); do
+  for i in $(seq 600); do
     P=$(pgrep -P $OUTER || true); [ -n "$P" ] && echo "$P" > "$BASE/pid1"
     if [ -n "$P" ] && [ "$(cat /proc/$P/comm 2>/dev/null)" = systemd ] && inbox systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; then
       printf 'up in %.2fs pid1=%s state=%s\n' "$(echo "$(date +%s.%N) - $T0" | bc 2>/dev/null || python3 -c "import time;print(time.time()-$T0)")" "$P" "$(inbox systemctl is-system-running || true)"; exit 0; fi
     kill -0 $OUTER 2>/dev/null || { echo "died:"; cat "$BASE/console.log"; exit 1; }
     sleep 0.1
   done
-  echo "not up in 20 s"; cat "$BASE/console.log"; exit 1;;
+  echo "not up in 60 s"; cat "$BASE/console.log"; exit 1;;
 sh) inbox "$@";;
 down)
   P=$(pid1 || true)

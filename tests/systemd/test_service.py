@@ -47,8 +47,8 @@ tokens_per_minute = 500
 """
 ODD = "import json, os, sys; json.dump([sys.argv[1], os.environ['ODD']], open('/var/lib/epad/odd', 'w'))"
 SLEEPS = ("98765", "98764", "98763", "98762")
-# The installed 20 s would make the test of a hang as long.
-QUICK_WATCHDOG = "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
+# The installed 20 s would make the test of a hang as long; less than 5, and a loaded machine is a hang as well.
+QUICK_WATCHDOG = "[Service]\nWatchdogSec=5s\nTimeoutAbortSec=1s\nRestartSec=100ms\n"
 
 
 @pytest.fixture(scope="module")

@@ -135,10 +135,10 @@ async def test_an_order_that_is_refused(
 async def test_a_conflict_is_told(site: Site, session: aiohttp.ClientSession) -> None:
     """What does not fit the phase is no fault of the page."""
 
-    async def conflict(*_: str) -> dict[str, object]:
+    async def conflict(*_: object) -> dict[str, object]:
         raise ConflictError("the daemon is in LIFEBOAT")
 
-    site.operations.quarantine = conflict  # type: ignore[method-assign,assignment]
+    site.operations.order = conflict  # type: ignore[method-assign,assignment]
     assert (await order(site, session))[0] == 409
 
 
@@ -229,6 +229,27 @@ async def test_the_page_moves_and_comes_back_from_where_it_may_not_listen(
     for closed in (url, moved):
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(closed)
+
+
+async def test_what_a_reload_switches_off_is_off(site: Site, session: aiohttp.ClientSession) -> None:
+    """Whoever has a token of before gives no order and reports no alert any more; switched on again, both do."""
+    token, secret = site.token, site.alerts_token_file.read_text().strip()
+
+    async def asked() -> tuple[int, int]:
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with session.post(site.url + "alerts", json=NOTIFICATION, headers=headers) as answer:
+            return (await order(site, session, token=token))[0], answer.status
+
+    for config, statuses in (
+        (WebConfig("127.0.0.1:0", True, True, ()), (200, 200)),
+        (WebConfig("127.0.0.1:0", False, True, ()), (403, 200)),
+        (WebConfig("127.0.0.1:0", True, False, ()), (200, 403)),
+        (WebConfig("127.0.0.1:0", True, True, ()), (200, 200)),
+    ):
+        site.url = await site.page.move(config)
+        token = site.token if config.orders else token
+        assert await asked() == statuses
+    assert len(site.operations.orders) == len(site.alerts) == 3
 
 
 async def test_an_address_that_is_taken(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
 from epad.formatting import amounts as limits
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from epad.answers.orders import Limit
 
 CONFIGURED = "configured"
 MOST = 2**63  # and "1.0e999" is read as infinite
@@ -20,19 +22,24 @@ _HEADS = ("SCOPE", "LIMIT", "ALLOWED", "USED", "LEFT", "SET BY")
 
 def show(call: Call) -> int:
     """`epactl budget [NAME]`. Raises UnknownNameError."""
-    rows, name = call.client.get("/v1/budgets")["budgets"], getattr(call.arguments, "name", None)
+    rows, name = (
+        call.client.get(Operation.BUDGETS_READ.path)["budgets"],
+        getattr(call.arguments, "name", None),
+    )
     if name is not None:
         rows = _of_scope(call, rows, name)
     call.terminal.show(rows, lines(rows, call.terminal.style))
     return EXIT_OK
 
 
-def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _of_scope(call: Call, rows: list[Limit], name: str) -> list[Limit]:
     """The limits of one; a subsystem may have none. Raises UnknownNameError."""
     chosen = [row for row in rows if row["scope"] == name]
     scopes = {row["scope"] for row in rows}
     if not chosen:
-        scopes |= {subsystem["name"] for subsystem in call.client.get("/v1/status")["subsystems"]}
+        scopes |= {
+            subsystem["name"] for subsystem in call.client.get(Operation.STATUS_READ.path)["subsystems"]
+        }
     if name not in scopes:
         from epad.formatting.nearest import fix  # noqa: PLC0415
 
@@ -40,7 +47,7 @@ def _of_scope(call: Call, rows: list[dict[str, Any]], name: str) -> list[dict[st
     return chosen
 
 
-def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
+def lines(rows: Sequence[Limit], style: render.Style) -> list[str]:
     """The limits, one a row; who set it stands last, since it is a sentence."""
     if not rows:
         return ["no limits"]
@@ -58,7 +65,7 @@ def lines(rows: Sequence[dict[str, Any]], style: render.Style) -> list[str]:
     return render.table(_HEADS, cells, style)
 
 
-def _origin(row: dict[str, Any]) -> str:
+def _origin(row: Limit) -> str:
     if row["origin"] == CONFIGURED:
         return CONFIGURED
     return f"{row['origin']} (configured: {_said(row['name'], row['configured'])})"
@@ -74,7 +81,9 @@ def change(call: Call) -> int:
     scope, wanted = call.arguments.name, dict(_pair(text) for text in call.arguments.limits)
     if call.arguments.dry_run:
         return _rehearse(call, scope, wanted)
-    answer = call.client.order(f"/v1/budgets/{quote(scope)}", call.arguments.reason, limits=wanted)
+    answer = call.client.order(
+        Operation.SET_BUDGET.target(quote(scope)), call.arguments.reason, limits=wanted
+    )
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer["failed"] else EXIT_OK
 
@@ -83,7 +92,7 @@ def _rehearse(call: Call, scope: str, wanted: dict[str, float | None]) -> int:
     """Say which limits would be set, or why that would be refused. Raises FailedError, ClientError."""
     from epad.operations.budget_changes import BudgetChangeError, check_limits  # noqa: PLC0415
 
-    rows = call.client.get("/v1/budgets")["budgets"]
+    rows = call.client.get(Operation.BUDGETS_READ.path)["budgets"]
     try:
         check_limits({name: value or 0 for name, value in wanted.items()})
     except BudgetChangeError as error:

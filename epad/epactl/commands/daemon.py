@@ -8,11 +8,11 @@ from epad.api.client import NotRunningError, quote
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_NOT_NORMAL, EXIT_OK, Call, UsageError, unknown_subsystem
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from epad.answers.decisions import Event
     from epad.api.client import ControlClient
 
 PAGE = 1_000  # events, the most the API gives at once
@@ -26,7 +26,7 @@ def status(call: Call) -> int:
         from epad.epactl.commands import watch  # noqa: PLC0415 - only where it is asked for
 
         return watch.wait(call) if call.arguments.wait else watch.watch(call)
-    answer = call.client.get("/v1/status")
+    answer = call.client.get(Operation.STATUS_READ.path)
     name = call.arguments.name
     if name is None:
         call.terminal.show(answer, render.status_lines(answer, call.terminal.style))
@@ -42,7 +42,7 @@ def phase(call: Call) -> int:
     """`epactl phase [--diagram | --force PHASE --reason R]`."""
     if call.arguments.force:
         return _force(call, call.arguments.force)
-    answer = call.client.get("/v1/phase")
+    answer = call.client.get(Operation.PHASE_READ.path)
     if call.arguments.diagram:
         call.terminal.show({"diagram": answer["diagram"]}, answer["diagram"].splitlines())
     else:
@@ -55,13 +55,13 @@ def _force(call: Call, wanted: str) -> int:
     if call.arguments.reason is None:
         raise UsageError("--force changes the phase: give --reason TEXT, which is recorded")
     if call.arguments.dry_run:
-        now = call.client.get("/v1/phase")
+        now = call.client.get(Operation.PHASE_READ.path)
         why = now["force"][wanted]
         answer = {"order": f"phase {wanted}", "dry_run": True, "phase": now["phase"], "refused": why}
         would = f"would be refused: {why}" if why else f"would order {now['phase']} -> {wanted} at once"
         call.terminal.show(answer, [would, "nothing was done"])
         return EXIT_OK
-    answer = call.client.order("/v1/phase", call.arguments.reason, phase=wanted)
+    answer = call.client.order(Operation.FORCE_PHASE.path, call.arguments.reason, phase=wanted)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer["failed"] else EXIT_OK
 
@@ -69,7 +69,7 @@ def _force(call: Call, wanted: str) -> int:
 def explain(call: Call) -> int:
     """`epactl explain [-v] [SUBJECT]`."""
     subject = call.arguments.subject
-    answer = call.client.get("/v1/explain", {"subject": subject} if subject else None)
+    answer = call.client.get(Operation.EXPLAIN_READ.path, {"subject": subject} if subject else None)
     evidence = call.arguments.verbose
     call.terminal.show(answer, render.explain_lines(answer, call.terminal.style, evidence=evidence))
     return EXIT_OK
@@ -87,10 +87,10 @@ def events(call: Call) -> int:
         since = _last_event_before(client, since)
     if arguments.follow:
         query = {"since": str(since), "limit": str(PAGE), "follow": "1"}
-        for event in client.lines("/v1/events", query):
+        for event in client.lines(Operation.EVENTS_READ.path, query):
             _show_event(call, event, name)
         raise NotRunningError("the daemon has ended the stream", "is it still running? epactl status")
-    while batch := list(client.lines("/v1/events", {"since": str(since), "limit": str(PAGE)})):
+    while batch := list(client.lines(Operation.EVENTS_READ.path, {"since": str(since), "limit": str(PAGE)})):
         for event in batch:
             _show_event(call, event, name)
         since = batch[-1]["id"]
@@ -101,11 +101,13 @@ def events(call: Call) -> int:
 
 def _last_event_before(client: ControlClient, utc: float) -> int:
     """The id of the newest event that is older than a time; 0 if none is. Ids grow with time: halve until found."""
-    newest = [event["id"] for event in client.lines("/v1/events", {"since": "-1", "limit": "1"})]
+    newest = [
+        event["id"] for event in client.lines(Operation.EVENTS_READ.path, {"since": "-1", "limit": "1"})
+    ]
     low, high = 0, newest[0] if newest else 0
     while low < high:
         middle = (low + high + 1) // 2
-        found = list(client.lines("/v1/events", {"since": str(middle - 1), "limit": "1"}))
+        found = list(client.lines(Operation.EVENTS_READ.path, {"since": str(middle - 1), "limit": "1"}))
         if found and _utc(found[0]["at"]) < utc:
             low = max(middle, found[0]["id"])
         else:
@@ -121,7 +123,7 @@ def _utc(stamp: str) -> float:
 
 def _require_events_or_subsystem(client: ControlClient, name: str) -> None:
     """Raises UnknownNameError for a name that no subsystem has and of which nothing is told."""
-    status = client.get("/v1/status")
+    status = client.get(Operation.STATUS_READ.path)
     known = any(subsystem["name"] == name for subsystem in status["subsystems"])
     if not known and _before_the_newest_of(client, name, 1) is None:
         raise unknown_subsystem(name, status)
@@ -132,12 +134,14 @@ def _before_the_newest_of(client: ControlClient, name: str, count: int) -> int |
 
     Reads from the newest back, a page at a time; an empty page is older than everything that is kept.
     """
-    newest = [event["id"] for event in client.lines("/v1/events", {"since": "-1", "limit": "1"})]
+    newest = [
+        event["id"] for event in client.lines(Operation.EVENTS_READ.path, {"since": "-1", "limit": "1"})
+    ]
     end, found = newest[0] if newest else 0, list[int]()
     while end > 0 and len(found) < count:
         start = max(end - PAGE, 0)
         query = {"since": str(start), "limit": str(PAGE)}
-        page = [event for event in client.lines("/v1/events", query) if event["id"] <= end]
+        page = [event for event in client.lines(Operation.EVENTS_READ.path, query) if event["id"] <= end]
         if not page:
             break
         found = [event["id"] for event in page if event["subsystem"] == name] + found
@@ -145,7 +149,7 @@ def _before_the_newest_of(client: ControlClient, name: str, count: int) -> int |
     return found[-count:][0] - 1 if found else None
 
 
-def _show_event(call: Call, event: dict[str, Any], name: str | None) -> None:
+def _show_event(call: Call, event: Event, name: str | None) -> None:
     if name is not None and event["subsystem"] != name:
         return
     call.terminal.lines([json.dumps(event) if call.terminal.as_json else render.event_line(event)])
@@ -160,7 +164,7 @@ def logs(call: Call) -> int:
         "after": str(-1 if since is None else int(since)),
         "follow": "1" if arguments.follow else "0",
     }
-    for item in call.client.lines(f"/v1/subsystems/{quote(arguments.name)}/logs", query):
+    for item in call.client.lines(Operation.LOGS_READ.target(quote(arguments.name)), query):
         call.terminal.lines([json.dumps(item) if call.terminal.as_json else clean(item["line"])])
     if arguments.follow:
         raise NotRunningError("the daemon has ended the stream", "is it still running? epactl status")

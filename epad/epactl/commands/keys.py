@@ -9,7 +9,7 @@ from epad.epactl.call import EXIT_OK, EXIT_UNKNOWN, Call, is_there, refuse_unrea
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from epad.answers.reports import Key
 
 _KEYS = "SELECT subsystem, issued_utc, lower(hex(key_sha256)) FROM subsystem_key ORDER BY subsystem, id"
 _HEADS = ("SUBSYSTEM", "ISSUED", "SHA256 OF THE KEY")
@@ -38,7 +38,7 @@ def show_list(call: Call) -> int:
     return EXIT_OK
 
 
-def _keys_of(path: str) -> list[dict[str, Any]]:
+def _keys_of(path: str) -> list[Key]:
     """Read every valid key, the oldest of a subsystem first. Raises DatabaseError, apsw.Error."""
     import contextlib  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415

@@ -13,13 +13,15 @@ from epad.epactl.call import EXIT_FAILED, EXIT_OK, EXIT_UNKNOWN, Call, UsageErro
 from epad.epactl.commands.orders import order
 from epad.epactl.consent import NOTHING_DONE, agreed
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
+    from epad.answers.decisions import PlanItem, Recovery
     from epad.checkpoint.bundle import Bundle
     from epad.lifeboat.frames import Frame
 
@@ -28,12 +30,12 @@ FIRST_TIER = "first-tier"
 
 def recovery(call: Call) -> int:
     """`epactl recovery`."""
-    answer = call.client.get("/v1/recovery")
+    answer = call.client.get(Operation.RECOVERY_READ.path)
     call.terminal.show(answer, recovery_lines(answer))
     return EXIT_OK
 
 
-def recovery_lines(answer: dict[str, Any]) -> Iterator[str]:
+def recovery_lines(answer: Recovery) -> Iterator[str]:
     """The plan, the attempts, and the turns that are left to a person."""
     yield (
         f"{clean(answer['phase'])}: {answer['attempts']} of {answer['attempts_allowed']} attempts made in "
@@ -58,7 +60,7 @@ def recovery_lines(answer: dict[str, Any]) -> Iterator[str]:
         yield from ("", *render.table(("LOST TURN", "SUBSYSTEM", "AT", "STATE", "TRIED", "WHY"), rows))
 
 
-def _plan_lines(plan: list[dict[str, Any]]) -> Iterator[str]:
+def _plan_lines(plan: Sequence[PlanItem]) -> Iterator[str]:
     if not plan:
         yield "nothing needs recovery"
         return
@@ -74,7 +76,7 @@ def _plan_lines(plan: list[dict[str, Any]]) -> Iterator[str]:
 def relaunch(call: Call) -> int:
     """`epactl lifeboat relaunch --reason R [--from BUNDLE] [--state DIR]`."""
     if call.arguments.source is None:
-        return order(call, "/v1/relaunch")
+        return order(call, Operation.RELAUNCH)
     if call.arguments.state is None:
         raise UsageError("--from makes a state directory anew: say which with --state DIR")
     import os  # noqa: PLC0415

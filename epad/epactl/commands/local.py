@@ -6,11 +6,14 @@ from epad.api.client import ClientError, UnknownNameError
 from epad.epactl import render
 from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from epad.answers.status import Status
 
 _PAINT = {"ok": "green", "absent": "dim", "lacking": "yellow", "broken": "red"}
 
@@ -22,8 +25,8 @@ def doctor(call: Call) -> int:
     from epad.doctor.examine import examine  # noqa: PLC0415
 
     daemon = _daemon(call)
-    chosen = _path(call.arguments.config or daemon.get("config_file"))
-    state = _path(call.arguments.state or daemon.get("state_directory"))
+    chosen = _path(call.arguments.config or (daemon and daemon["config_file"]))
+    state = _path(call.arguments.state or (daemon and daemon["state_directory"]))
     checks = [asdict(check) for check in examine(chosen, state, call.environment, _who(daemon))]
     call.terminal.show(checks, doctor_lines(checks, call.terminal.style))
     return EXIT_FAILED if any(check["verdict"] == "broken" for check in checks) else EXIT_OK
@@ -47,9 +50,9 @@ def config_show(call: Call) -> int:
     from epad.configuration.effective import effective, known_below  # noqa: PLC0415
     from epad.configuration.load import ConfigError, find, read  # noqa: PLC0415
 
-    daemon = {} if call.arguments.config else _daemon(call)
+    daemon = None if call.arguments.config else _daemon(call)
     try:
-        loaded = read(find(_path(call.arguments.config or daemon.get("config_file"))))
+        loaded = read(find(_path(call.arguments.config or (daemon and daemon["config_file"]))))
     except ConfigError as error:
         for problem in error.problems:
             call.terminal.say(str(problem))
@@ -72,14 +75,14 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _daemon(call: Call) -> dict[str, Any]:
-    """Return the status of the daemon at the control socket; empty if none answers."""
+def _daemon(call: Call) -> Status | None:
+    """What answers at the control socket; None if nothing does."""
     try:
-        status: dict[str, Any] = call.client.get("/v1/status")
+        status: Status = call.client.get(Operation.STATUS_READ.path)
     except ClientError:
-        return {}
+        return None
     return status
 
 
-def _who(daemon: dict[str, Any]) -> str:
+def _who(daemon: Status | None) -> str:
     return f"epad {daemon['version']}, pid {daemon['pid']}, phase {daemon['phase']}," if daemon else ""

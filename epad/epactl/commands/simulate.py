@@ -11,8 +11,8 @@ from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from epad.answers import reports
+    from epad.answers.reports import Recorded, Simulation
     from epad.simulate.replay import Move, Replayed
 
 USUAL_DAYS = 7
@@ -34,7 +34,7 @@ def simulate(call: Call) -> int:
     from epad.storage.database import DatabaseError  # noqa: PLC0415
 
     try:
-        answer = {"recording": path} | _replay(call, path)
+        answer: Recorded = {"recording": path, **_replay(call, path)}
     except SettingError as error:
         raise UsageError(str(error)) from error
     except (RecordingError, DatabaseError) as error:
@@ -47,7 +47,7 @@ def simulate(call: Call) -> int:
     return EXIT_OK if answer["same"] else EXIT_DIFFERENT
 
 
-def _replay(call: Call, path: str) -> dict[str, Any]:
+def _replay(call: Call, path: str) -> Simulation:
     """Decide the recording again. Raises RecordingError, SettingError, DatabaseError."""
     from pathlib import Path  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def _replay(call: Call, path: str) -> dict[str, Any]:
     return answer_of(call.arguments.settings, since, actual, replayed)
 
 
-def answer_of(settings: list[str], since: float, actual: list[Move], replayed: Replayed) -> dict[str, Any]:
+def answer_of(settings: list[str], since: float, actual: list[Move], replayed: Replayed) -> Simulation:
     """Both histories side by side, as JSON."""
     rows = [row for row in side_by_side(actual, replayed.moves) if row["at"] >= _stamp(since)]
     refusals = list(replayed.refusals)
@@ -87,11 +87,11 @@ def answer_of(settings: list[str], since: float, actual: list[Move], replayed: R
     }
 
 
-def side_by_side(did: list[Move], would: list[Move]) -> list[dict[str, Any]]:
+def side_by_side(did: list[Move], would: list[Move]) -> list[reports.Move]:
     """The transitions in order: those of both, those that happened only, those that only would have."""
     from difflib import SequenceMatcher  # noqa: PLC0415
 
-    rows = []
+    rows: list[reports.Move] = []
     matcher = SequenceMatcher(None, [m.key for m in did], [m.key for m in would], autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():
         if tag == "equal":
@@ -101,7 +101,7 @@ def side_by_side(did: list[Move], would: list[Move]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(which: str, move: Move) -> dict[str, Any]:
+def _row(which: str, move: Move) -> reports.Move:
     return {
         "which": which,
         "at": _stamp(move.utc),
@@ -119,7 +119,7 @@ def _stamp(utc: float) -> str:
     return datetime.fromtimestamp(utc, UTC).isoformat(timespec="milliseconds")
 
 
-def _lines(answer: dict[str, Any], style: render.Style) -> list[str]:
+def _lines(answer: Recorded, style: render.Style) -> list[str]:
     chosen = ", ".join(clean(text) for text in answer["settings"]) or "nothing changed"
     lines = [
         clean(answer["recording"]),

@@ -28,13 +28,14 @@ def _usage(call: Call, files: Files) -> int:
     import contextlib  # noqa: PLC0415
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from epad.ledger.rows import open_reader  # noqa: PLC0415
+    from epad.ledger.rows import first_moment, open_reader, trimmed_through  # noqa: PLC0415
     from epad.ledger.usage import usage_since  # noqa: PLC0415
 
     by, since = call.arguments.by, call.arguments.since
     since = time.time() - USUAL_DAYS * 86_400 if since is None else since
     with contextlib.closing(open_reader(files.path)) as connection:
         account = usage_since(connection, int(since * 1e9), by)
+        kept_ns = first_moment(connection) if trimmed_through(connection) else None
     stamp = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
     answer = {"since": stamp, **account.as_json(by)}
     call.terminal.show(answer, lines(answer, call.terminal.style))
@@ -42,6 +43,9 @@ def _usage(call: Call, files: Files) -> int:
         call.terminal.say(
             f"{files.path}: {account.damaged} turn(s) with a damaged end count as open; see `epactl ledger verify`"
         )
+    if kept_ns is not None and kept_ns / 1e9 > since:
+        moment = datetime.fromtimestamp(kept_ns / 1e9, UTC).isoformat(timespec="seconds")
+        call.terminal.say(f"turns of before {moment} are not in this: [ledger] keep_records let them go")
     return EXIT_FAILED if account.damaged else EXIT_OK
 
 

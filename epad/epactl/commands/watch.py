@@ -11,6 +11,7 @@ from epad.api.client import NotRunningError, UnreachableError
 from epad.epactl import render
 from epad.epactl.call import EXIT_OK, Call, UsageError
 from epad.formatting.text import clean
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def top(call: Call) -> int:
 
     def draw(size: tuple[int, int]) -> list[str]:
         client = call.client
-        status = client.get("/v1/status")
-        events = list(client.lines("/v1/events", {"since": str(-SHOWN_EVENTS), "limit": str(SHOWN_EVENTS)}))
+        status = client.get(Operation.STATUS_READ.path)
+        query = {"since": str(-SHOWN_EVENTS), "limit": str(SHOWN_EVENTS)}
+        events = list(client.lines(Operation.EVENTS_READ.path, query))
         return screen(status, events, size, call.terminal.style)
 
     return _stay(call, draw)
@@ -49,7 +51,7 @@ def watch(call: Call) -> int:
     """`epactl status --watch`."""
 
     def draw(_: tuple[int, int]) -> list[str]:
-        return render.status_lines(call.client.get("/v1/status"), call.terminal.style)
+        return render.status_lines(call.client.get(Operation.STATUS_READ.path), call.terminal.style)
 
     return _stay(call, draw)
 
@@ -58,7 +60,7 @@ def wait(call: Call) -> int:
     """`epactl status --wait PHASE [--timeout SECONDS]`."""
     deadline = time.monotonic() + call.arguments.timeout
     while True:
-        status = call.client.get("/v1/status")
+        status = call.client.get(Operation.STATUS_READ.path)
         if status["phase"] == call.arguments.wait:
             call.terminal.show(status, [f"{status['phase']}: {clean(status['sentence'])}"])
             return EXIT_OK

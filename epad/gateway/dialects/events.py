@@ -207,7 +207,7 @@ def sse_payloads(event: bytes) -> list[bytes]:
 
     Bytes without any field of server-sent events are a document of their own, as in a stream of JSON lines.
     """
-    if event.startswith(b"data:") and event.count(b"\n") <= 2 and b"\r" not in event:
+    if event.startswith(b"data:") and event.count(b"\n") <= 2 and event.find(b"\r") < 0:
         payload = event[5:].strip()
         return [payload] if payload else []
     lines = _data_lines(event)

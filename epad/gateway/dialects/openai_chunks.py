@@ -134,10 +134,10 @@ class ChunkStream(EventStream):
             self.complete = True
             self._hear_all()
             return None
-        said = self._content in payload
+        said = payload.find(self._content) >= 0  # quicker than `in`, see `history._kind_of`
         if said:
             self._take([payload], len(payload))
-            if not any(what in payload for what in _EVENTFUL) and not _FINISH.search(payload):
+            if max(map(payload.find, _EVENTFUL)) < 0 and _FINISH.search(payload) is None:
                 return None
         answer = loose.read(payload)
         if not isinstance(answer, dict):
@@ -196,7 +196,7 @@ class ChunkStream(EventStream):
                 self.chunks += events
                 self.reply.say_all([chunk.choices[0].delta.content for chunk in chunks])
                 return True
-        said = [event[5:] for event in plain.split(b"\n\n") if self._content in event]
+        said = [event[5:] for event in plain.split(b"\n\n") if event.find(self._content) >= 0]
         if len(said) != events:
             return False
         self._take(said, len(plain))

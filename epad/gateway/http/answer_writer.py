@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Protocol
 
 from epad.gateway.http.message import LAST_CHUNK, Field, Response, chunk, has_body, response_head
 from epad.gateway.http.request import Request
 
 _DATE = b"date"
+_name_of: Callable[[Field], bytes] = itemgetter(0)
 
 
 class House(Protocol):
@@ -119,7 +122,6 @@ class AnswerWriter(asyncio.BufferedProtocol):
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
-        for name, _ in fields:
-            if len(name) == len(_DATE) and name.lower() == _DATE:
-                return lines
+        if _DATE in map(bytes.lower, map(_name_of, fields)):
+            return lines
         return lines + b"Date: %b\r\n" % self._house.date(self._loop.time())

@@ -8,7 +8,7 @@ from typing import cast
 
 import httptools
 
-from epad.gateway.http.message import MAX_HEAD_BYTES, Field, Fields
+from epad.gateway.http.message import MAX_HEAD_BYTES, READ_BYTES, Field, Fields
 
 # What an answer may be ahead of its reader; then the server is made to wait.
 _NOTHING = memoryview(b"")
@@ -32,7 +32,8 @@ class Incoming:
         self.failure: Exception | None = None
         self._connection = connection
         self._parts: list[bytes] = []
-        self._size = 0
+        # Takes in a piece of the body; whoever reads is woken by `wake`, once for all that came together.
+        self.take = self._parts.append
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -71,7 +72,7 @@ class Incoming:
         if not parts:
             return b""
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts, self._size = [], 0
+        parts.clear()
         if not self.ended:
             self._connection.resume()
         return data
@@ -82,18 +83,14 @@ class Incoming:
             self._connection.abort()
 
     def began(self, status: int, reason: bytes, fields: Fields) -> None:
-        """Take in the head; as with the body, `wake` tells whoever waits."""
+        """Take in the head; as with the body's pieces, `wake` tells whoever waits."""
         self.status, self.reason, self.fields, self.begun = status, reason, fields, True
-
-    def take(self, data: bytes) -> None:
-        """Take in a piece of the body; whoever reads is woken by `wake`, once for all that came together."""
-        self._parts.append(data)
-        self._size += len(data)
 
     @property
     def enough(self) -> bool:
         """Tell if as much has come as is kept for the reader."""
-        return self._size > _AHEAD_BYTES
+        few = len(self._parts) <= _AHEAD_BYTES // READ_BYTES
+        return not few and sum(map(len, self._parts)) > _AHEAD_BYTES
 
     def end(self, failure: Exception | None = None) -> None:
         """Take the end of the bytes."""

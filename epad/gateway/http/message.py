@@ -12,7 +12,8 @@ Field = tuple[bytes, bytes]
 
 # Beyond this a head is nobody's honest request or answer; nginx and aiohttp stop at a quarter of it.
 MAX_HEAD_BYTES = 32 << 10
-_READ_BYTES = 64 << 10
+READ_BYTES = 64 << 10
+"""What comes at once at most; no piece of a body is larger."""
 
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -76,14 +77,17 @@ def json_response(status: int, body: bytes, fields: Iterable[Field] = ()) -> Res
 def response_head(status: int, reason: bytes, fields: list[Field], ours: bytes) -> bytes:
     """The head of an answer; `ours` are lines about this connection, each with its end."""
     phrase = reason or _REASONS.get(status, b"")
-    lines = [b"%b: %b\r\n" % each for each in fields]
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, b"".join(lines), ours)
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, _lines(fields), ours)
 
 
 def request_head(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     """The head of a request."""
-    lines = [b"%b: %b\r\n" % each for each in fields]
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(lines))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, _lines(fields))
+
+
+def _lines(fields: list[Field]) -> bytes:
+    """The fields as lines, each with its end."""
+    return b"\r\n".join([*map(b": ".join, fields), b""])
 
 
 def read_buffer() -> memoryview:
@@ -91,7 +95,7 @@ def read_buffer() -> memoryview:
 
     asyncio's own way makes 256 KiB for every read, and gives most of it back.
     """
-    return memoryview(bytearray(_READ_BYTES))
+    return memoryview(bytearray(READ_BYTES))
 
 
 def has_body(method: bytes, status: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohappyeyeballs import start_connection
 
@@ -25,8 +25,7 @@ class NotConnectedError(ConnectionError):
     """No connection could be made: nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Names a server: a host and a port, with TLS or without; or the path of a Unix socket."""
 
     host: str = ""

@@ -10,7 +10,7 @@ from epad.gateway.http.connection import REST_SECONDS, Connection, Shared
 from epad.gateway.http.request import Handler
 from epad.listeners.accepting import BACKLOG, Accepting
 from epad.listeners.connection_limits import Crowd
-from epad.runtime.listener_handover import Address, NoHandover, address_of
+from epad.runtime.listener_handover import NoHandover
 from epad.runtime.timers import sleep_to_beat
 
 _LONGEST_SWEEP_SECONDS = 1.0
@@ -29,7 +29,7 @@ class Listener:
     def __init__(self, server: socket.socket, shared: Shared, owner: str, most: int) -> None:
         """`owner` is the subsystem whose alone it is; a socket that others use too has none, and never rests."""
         self.owner = owner
-        self._server = server
+        self.listening = server
         self._shared = shared
         self._rests_until = 0.0
         self._loop = asyncio.get_running_loop()
@@ -44,13 +44,8 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Return its address on TCP."""
-        host, port = self._server.getsockname()[:2]
+        host, port = self.listening.getsockname()[:2]
         return str(host), int(port)
-
-    @property
-    def place(self) -> Address:
-        """Return its address, a Unix socket's path included."""
-        return address_of(self._server)
 
     def rest(self) -> bool:
         """Accept no one for a while, and close the accepted connections; False if it is not one subsystem's alone."""
@@ -115,6 +110,7 @@ class HttpServer:
                 )
         except OSError:
             for each in sockets:
+                self.handover.drop(each)
                 each.close()
             raise
         listeners = [self.listen_on(each, owner) for each in sockets]
@@ -135,7 +131,7 @@ class HttpServer:
         for listener in self.listeners_of(owner):
             if listener not in kept:
                 self._listeners.remove(listener)
-                self.handover.drop(listener.place)
+                self.handover.drop(listener.listening)
                 await listener.close()
                 for connection in list(self.shared.connections):
                     if connection.entrance is listener:

@@ -94,7 +94,7 @@ async def _play(
         contract.ready(f"{engine.upper()} {run.run_id}")
         async with _beating(campaign, pool, contract, options, said):
             stopped_by = await _until_signal(campaign)
-    return store.run(run.run_id), stopped_by
+    return store.run(run.run_id) or run, stopped_by
 
 
 def _player(

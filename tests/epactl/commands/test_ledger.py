@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places
+from trimmed_world import TURNS as MANY
+from trimmed_world import trimmed_ledger
 
 from epad.epactl import main
 from epad.epactl.commands.ledger import bar
@@ -32,6 +34,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("state")
     asyncio.run(fill(directory / "ledger.db", TURNS, places(directory / "ledger.db"), seal_records=5))
     return directory
+
+
+@pytest.fixture
+def trimmed(tmp_path: Path) -> Path:
+    """A ledger that has let bodies go."""
+    asyncio.run(trimmed_ledger(tmp_path / "ledger.db"))
+    return tmp_path
 
 
 def run(state: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -135,7 +144,7 @@ def check(proof: dict[str, object], tmp_path: Path) -> subprocess.CompletedProce
     path = tmp_path / "proof.json"
     path.write_text(json.dumps(proof))
     command = [sys.executable, "-I", "-S", str(CHECKER), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 8, RECORDS - 1, RECORDS])
@@ -221,3 +230,23 @@ def test_without_state_db_the_ledger_is_told_alone(state: Path, capsys: pytest.C
     (state / "state.db").unlink()
     assert (status, out) == (4, "")
     assert "state.db" in err
+
+
+def test_what_is_not_kept_is_said_to_be_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trimmed: Path
+) -> None:
+    """A record of which only the hash is kept is no damage; a sum that lacks it says so."""
+    status, out, err = run(trimmed, capsys, "show", "3")
+    assert (status, err) == (0, "")
+    assert "trimmed" in out
+    assert "[ledger] keep_records" in out
+    status, out, _ = run(trimmed, capsys, "verify", "--full")
+    assert status == 0
+    assert "no longer kept beyond their hashes" in out
+    status, out, _ = run(trimmed, capsys, "size")
+    assert "of older records, the hashes alone" in out
+    status = main.main(["usage", "--since", "2000-01-01", "--state", str(trimmed)])
+    out, err = capsys.readouterr()
+    assert status == 0
+    assert "are not in this: [ledger] keep_records let them go" in err
+    assert f" {MANY} " not in out

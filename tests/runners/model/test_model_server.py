@@ -189,7 +189,7 @@ async def test_a_prompt_beyond_the_context_is_refused_not_cut(url: str) -> None:
 
 async def test_listens_on_a_unix_socket_and_replaces_a_stale_one(server: ModelServer) -> None:
     """A socket left by a killed server is taken over; a living server's is not."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "m.sock")
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
@@ -216,7 +216,7 @@ async def test_never_unlinks_what_is_no_socket(server: ModelServer, tmp_path: Pa
 def test_as_a_process_it_says_ready_and_stops_when_told() -> None:
     """The installed program: READY over the notify socket, an answer over HTTP, exit 0 on SIGTERM."""
     with (
-        tempfile.TemporaryDirectory(dir="/tmp") as directory,
+        tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box,
     ):
         box.bind(f"{directory}/n.sock")
@@ -231,7 +231,7 @@ def test_as_a_process_it_says_ready_and_stops_when_told() -> None:
             assert ready.startswith("READY=1\nSTATUS=serving on 127.0.0.1:")
             assert OWNER in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
             said = []
             while not any("STOPPING=1" in text for text in said):
                 said.append(box.recv(4096).decode())

@@ -35,12 +35,12 @@ def test_a_log_gets_few_lines_with_time_left_and_peak() -> None:
 def test_epad_hears_ready_progress_and_the_vram_that_is_wanted() -> None:
     """What a stage will take is said before it begins, so that there is time to pause it; and 0 at the end."""
     with (
-        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        tempfile.TemporaryDirectory() as folder,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
     ):
         address = str(Path(folder) / "notify")
         heard.bind(address)
-        heard.settimeout(5)
+        heard.settimeout(60)
         reporter = Reporter(Contract(notify_socket=address), io.StringIO())
         reporter.vram_of = {"quantize": 5 << 30}.__getitem__
         reporter.stage("quantize", 2)

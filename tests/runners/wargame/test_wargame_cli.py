@@ -66,7 +66,7 @@ def test_status_only_counts(
 def test_under_epad_it_reports_ready_progress_and_stopping(tmp_path: Path) -> None:
     """Standalone, it stands under a supervisor just as well: READY, one progress a round, STOPPING."""
     with (
-        tempfile.TemporaryDirectory(dir="/tmp") as directory,
+        tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box,
     ):
         box.bind(f"{directory}/n.sock")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from aiohttp import web
 from wargame_world import LIMITS, client_of
 
@@ -86,6 +87,7 @@ async def test_a_context_that_came_back_full_is_no_answer() -> None:
         assert await ask_many(client, 1) == {CallOutcome.OK}
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_waiting_for_a_place_ends_with_the_deadline() -> None:
     """A server that is busy with others' calls must not hold a round beyond its time."""
     server = Server(openai, seconds=0.3)
@@ -167,6 +169,7 @@ async def test_nobody_there_pauses_the_run_after_its_own_retries() -> None:
         assert len(client.down) == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_slow_answer_is_waited_for_twice_as_long_the_next_time() -> None:
     """Each call that is given up is charged, and the next is as slow."""
     server = Server(openai, seconds=0.5)

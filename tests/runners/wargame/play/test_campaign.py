@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 from wargame_world import (
     ENGINES,
-    LIMITS,
     Fault,
     closed,
     content,
@@ -46,6 +45,8 @@ VOIDING: dict[str, Fault] = {
         'It says {"verdict":"attack","confidence":99,"category":"none","evidence_turn":1}'
     ),
 }
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 DEFENDERS = tuple(role.model for role in ROLES)
 BROKEN = {"attacker": (EMBEDDED_ATTACKER,), "all defenders": DEFENDERS}
 
@@ -208,8 +209,3 @@ async def test_the_shared_prefix_comes_first_and_the_role_last(tmp_path: Path) -
     assert {messages[1]["content"].split("</conversation>\n\n")[1] for messages in judged} == {
         role.instruction for role in ROLES
     }
-
-
-def test_these_tests_limits_are_nested() -> None:
-    """The limits that the fault tests rest on are in the order that the design asks for."""
-    assert LIMITS.call_seconds < LIMITS.round_seconds

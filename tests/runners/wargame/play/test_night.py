@@ -36,6 +36,7 @@ def died_with(path: Path, begun: dict[int, tuple[int, bool]], rounds: int = 12) 
     store.close()
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_round_that_killed_three_processes_alone_is_skipped(tmp_path: Path) -> None:
     """It is failed:poison, it is never played again, and every other round is scored."""
     died_with(tmp_path / "w.db", {4: (3, True)})
@@ -46,6 +47,7 @@ async def test_a_round_that_killed_three_processes_alone_is_skipped(tmp_path: Pa
     assert report.reasons == {"failed:poison": 1}
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_rounds_that_were_only_near_are_not_to_blame(tmp_path: Path) -> None:
     """Fifty deaths in company prove nothing: each is played alone first, and scored."""
     died_with(tmp_path / "w.db", dict.fromkeys(range(6), (50, False)))
@@ -55,6 +57,7 @@ async def test_rounds_that_were_only_near_are_not_to_blame(tmp_path: Path) -> No
     assert [values["index"] for values in served.said if values["event"] == "round"][:6] == list(range(6))
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_claims_are_gone_after_a_good_end(tmp_path: Path) -> None:
     """What ended in order says nothing about its rounds."""
     async with world() as served:
@@ -66,6 +69,7 @@ async def test_claims_are_gone_after_a_good_end(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_attacker_writes_the_next_round_while_defenders_judge(tmp_path: Path) -> None:
     """With judges that wait for the next scenario, a run that took one round at a time would stand still."""
     written = asyncio.Event()
@@ -87,6 +91,7 @@ async def test_the_attacker_writes_the_next_round_while_defenders_judge(tmp_path
     assert report.states == {"scored": 4}
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("kind", ["attack", "benign"])
 async def test_a_swarm_of_one_word_fails_the_control(tmp_path: Path, kind: str) -> None:
     """Always attack and always benign are found before the first rate is looked at, and cannot be reported."""
@@ -98,6 +103,7 @@ async def test_a_swarm_of_one_word_fails_the_control(tmp_path: Path, kind: str) 
     assert "invalid_control" in [values["event"] for values in served.said]
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_embedded_defenders_pass_their_control_and_are_not_asked_twice(tmp_path: Path) -> None:
     """Ten conversations, five defenders; a resumed run has them already."""
     async with world() as served:
@@ -150,6 +156,7 @@ def test_a_healthy_run_sets_off_nothing() -> None:
         assert wires.see(record(VoteKind.INVALID if n % 50 == 7 else kinds[n % 2], str(n))) == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_target_that_obeys_shows_which_attacks_are_alive(tmp_path: Path) -> None:
     """Only attacks are put to the undefended model, and its answer decides nothing."""
     settings = Settings(seed=3, target_model="parrot")
@@ -166,6 +173,7 @@ async def test_a_target_that_obeys_shows_which_attacks_are_alive(tmp_path: Path)
     assert report.states == {"scored": 10}
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_leaking_attacker_leaves_no_scored_round(tmp_path: Path) -> None:
     """85 % of one published run's attacks were the attacker's own task: here they are void, and said to be."""
 
@@ -184,6 +192,7 @@ async def test_a_leaking_attacker_leaves_no_scored_round(tmp_path: Path) -> None
     assert report.obstacles
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_heartbeat_is_whole_at_any_instant_and_tells_life_from_progress(tmp_path: Path) -> None:
     """Written beside and moved; a reader never sees half of it, and a missing one is empty."""
     path = heartbeat.heartbeat_path(tmp_path / "w.db")

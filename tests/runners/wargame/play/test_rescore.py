@@ -13,6 +13,7 @@ from runners.wargame.play.rescore import rescore
 from runners.wargame.store import Store
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_judging_again_changes_nothing_and_asks_nobody(tmp_path: Path) -> None:
     """The no-op control of the scoring: the same outcomes, votes and rates to the last digit."""
     async with world() as served:
@@ -30,6 +31,7 @@ async def test_judging_again_changes_nothing_and_asks_nobody(tmp_path: Path) -> 
     assert after.analysis == before.analysis
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_reply_that_reads_otherwise_changes_its_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

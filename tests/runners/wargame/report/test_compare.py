@@ -30,6 +30,7 @@ def weighted(**weights: float) -> Settings:
     return replace(BASE, roles=tuple(replace(r, weight=weights.get(r.name, 1.0)) for r in ROLES))
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_same_run_twice_shows_no_difference(tmp_path: Path) -> None:
     """A no-op control reproduces the baseline: no discordant round at all."""
     found = compare(await played(tmp_path / "a.db"), await played(tmp_path / "b.db"))
@@ -39,6 +40,7 @@ async def test_the_same_run_twice_shows_no_difference(tmp_path: Path) -> None:
     assert "no difference shown" in found.verdict
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_one_changed_defender_may_be_credited_two_may_not(tmp_path: Path) -> None:
     """The keys that differ are listed, and more than one forbids every word of better or worse."""
     first = await played(tmp_path / "a.db")
@@ -50,6 +52,7 @@ async def test_one_changed_defender_may_be_credited_two_may_not(tmp_path: Path) 
     assert two.verdict.startswith("NOT COMPARABLE")
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_other_rounds_engines_and_broken_runs_are_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

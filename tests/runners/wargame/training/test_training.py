@@ -47,6 +47,7 @@ def exported(path: Path, gates: Gates = ALL) -> Export:
     return found
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_every_miss_and_every_false_alarm_is_taught_once(tmp_path: Path) -> None:
     """Both kinds; asked again, there is nothing left to ask."""
     path = tmp_path / "w.db"
@@ -73,6 +74,7 @@ WRONG: dict[str, tuple[Fault, str]] = {
 }
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("fault", WRONG)
 async def test_a_teacher_that_is_wrong_teaches_nothing(tmp_path: Path, fault: str) -> None:
     """It is held to the defenders' own parser and to the label; errors may be asked again, wrong ones may not."""
@@ -87,6 +89,7 @@ async def test_a_teacher_that_is_wrong_teaches_nothing(tmp_path: Path, fault: st
     assert rows.train == []
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_rows_are_real_mistakes_with_the_right_answer(tmp_path: Path) -> None:
     """Rejected is what the model said, chosen states the label, both are verdicts, and they differ."""
     path = tmp_path / "w.db"
@@ -111,6 +114,7 @@ async def test_rows_are_real_mistakes_with_the_right_answer(tmp_path: Path) -> N
     assert exported(path).train == found.train, "the same store exports the same rows"
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_evaluation_families_stay_out_unless_asked_for(tmp_path: Path) -> None:
     """What the headline is measured on must not be trained on by accident; the manifest counts what was held back."""
     path = tmp_path / "w.db"
@@ -124,6 +128,7 @@ async def test_evaluation_families_stay_out_unless_asked_for(tmp_path: Path) -> 
     assert strict.held_back["too long"] > 0
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_invalid_replies_go_to_a_file_of_their_own(tmp_path: Path) -> None:
     """DPO on them would teach JSON, not judgement."""
     path = tmp_path / "w.db"

@@ -1,0 +1,28 @@
+"""What an order is sent with, each a type that a row of the registry names; the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from epad.operations.registry import MAX_REASON_CHARACTERS
+from statemachine.phase import Phase
+
+
+class OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of every order."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
+
+
+class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to enter a phase."""
+
+    phase: Phase
+
+
+class BudgetOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to change limits; null leaves one to the configuration again."""
+
+    limits: Annotated[dict[str, int | float | None], Meta(min_length=1)]

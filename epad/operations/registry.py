@@ -1,0 +1,199 @@
+"""Every operation that can be asked of the daemon, each a row that everything else reads.
+
+The gate, the routes of the control API, its OpenAPI document, the commands of `epactl` with their help, completion and
+manual page, and the table in docs/operations.md are made from these rows. An operation takes a row here and a method
+of its name in `epad/operations/implementation.py`. What it answers is a type in `epad/answers/`, what an order is sent
+with one in `epad/operations/bodies.py`; a row has their names, since importing them here would slow the start of
+`epactl`: this module imports the standard library only, and little of it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from epad.gate.risk import Risk
+
+MAX_REASON_CHARACTERS = 500
+"""The reason that every order must give has this many at most."""
+
+_SUBSYSTEM = "/v1/subsystems/{name}"
+_NAMED = {
+    "subsystems": "subsystem",
+    "datastores": "datastore",
+    "budgets": "subsystem, group:NAME, or all",
+}
+
+_FIELDS = ("risk", "path", "command", "words", "answer", "body", "query")
+
+Row = tuple[str, Risk, str, str, str, str, str, tuple[str, ...]]
+
+
+def _read(
+    name: str, path: str, command: str, words: str, answer: str, *query: str, risk: Risk = Risk.READ
+) -> Row:
+    return name, risk, path, command, words, answer, "", query
+
+
+def _order(name: str, path: str, command: str, words: str, body: str = "OrderBody") -> Row:
+    return name, Risk.ORDER, path, command, words, "Result", body, ()
+
+
+class Operation(StrEnum):
+    """A row for each: its name, its risk, its path in the API, its command of `epactl`, and what it does."""
+
+    risk: Risk
+    path: str
+    """In the control API; empty if it is not asked there."""
+    command: str
+    """The words behind `epactl`; empty if it has no command."""
+    words: str
+    """What it does, in one sentence."""
+    answer: str
+    """The type of its answer, in `epad/answers/`; of one line of it, if `is_stream`."""
+    body: str
+    """The type of an order's body, in `epad/operations/bodies.py`; empty if it takes none."""
+    query: tuple[str, ...]
+    """The names of what may be asked for in its query."""
+
+    STATUS_READ = _read(
+        "status_read", "/v1/status", "status", "Show the phase, the subsystems and what is wrong.", "Status"
+    )
+    PHASE_READ = _read(
+        "phase_read", "/v1/phase", "phase", "Show the phase and how it came about.", "PhaseAnswer"
+    )
+    EXPLAIN_READ = _read(
+        "explain_read",
+        "/v1/explain",
+        "explain",
+        "Show why: from finding to result.",
+        "Explanation",
+        "subject",
+    )
+    RECOVERY_READ = _read(
+        "recovery_read",
+        "/v1/recovery",
+        "recovery",
+        "Show what a recovery does, did, and leaves to you.",
+        "Recovery",
+    )
+    EVENTS_READ = _read(
+        "events_read",
+        "/v1/events",
+        "events",
+        "Show what happened, one event a line.",
+        "Event",
+        "since",
+        "limit",
+        "follow",
+    )
+    LOGS_READ = _read(
+        "logs_read",
+        f"{_SUBSYSTEM}/logs",
+        "logs",
+        "Show what a subsystem has printed.",
+        "LogLine",
+        "lines",
+        "after",
+        "follow",
+        risk=Risk.CONFIDENTIAL,
+    )
+    BUDGETS_READ = _read(
+        "budgets_read",
+        "/v1/budgets",
+        "budget",
+        "Show what may be spent, is spent and is left, and who set it.",
+        "Budgets",
+    )
+    API_READ = _read(
+        "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
+    )
+
+    QUARANTINE = _order(
+        "quarantine", f"{_SUBSYSTEM}/quarantine", "quarantine", "Hold a subsystem until it is released."
+    )
+    RELEASE = _order("release", f"{_SUBSYSTEM}/release", "release", "Let a held or stopped subsystem go.")
+    PAUSE = _order(
+        "pause",
+        f"{_SUBSYSTEM}/pause",
+        "pause",
+        "Freeze a subsystem until `resume`; the phase does not change.",
+    )
+    RESUME = _order("resume", f"{_SUBSYSTEM}/resume", "resume", "End a pause.")
+    RESTART = _order("restart", f"{_SUBSYSTEM}/restart", "restart", "Stop a subsystem and start it again.")
+    STOP = _order("stop", f"{_SUBSYSTEM}/stop", "stop", "Stop a subsystem until it is released.")
+    UPGRADE = _order(
+        "upgrade",
+        "/v1/upgrade",
+        "upgrade",
+        "Replace the daemon by what is installed now; subsystems run on.",
+    )
+    RELOAD = _order("reload", "/v1/reload", "reload", "Read the configuration again and apply its changes.")
+    ROTATE_KEY = _order(
+        "rotate_key", f"{_SUBSYSTEM}/key/rotate", "key rotate", "Give a subsystem a new gateway key."
+    )
+    REVOKE_KEY = _order(
+        "revoke_key", f"{_SUBSYSTEM}/key/revoke", "key revoke", "Make a subsystem's gateway keys worthless."
+    )
+    SET_BUDGET = _order(
+        "set_budget",
+        "/v1/budgets/{name}",
+        "budget set",
+        "Change limits while everything runs.",
+        "BudgetOrder",
+    )
+    FORCE_PHASE = _order(
+        "force_phase", "/v1/phase", "phase --force", "Enter a phase without waiting.", "PhaseOrder"
+    )
+    LIFEBOAT = _order(
+        "lifeboat", "/v1/lifeboat", "lifeboat enter", "Save what is critical and stop everything."
+    )
+    RELAUNCH = _order("relaunch", "/v1/relaunch", "lifeboat relaunch", "Start everything again.")
+    CHECKPOINT = _order("checkpoint", "/v1/checkpoint", "checkpoint create", "Make a checkpoint now.")
+    ACCEPT_DATASTORE = _order(
+        "accept_datastore",
+        "/v1/datastores/{name}/accept",
+        "datastore accept",
+        "Accept a datastore's present contents as the new baseline.",
+    )
+    ACCEPT_LOSS = _order(
+        "accept_loss",
+        "/v1/ledger/accept-loss",
+        "ledger accept-loss",
+        "Give up records that are gone; every budget counts as spent.",
+    )
+    MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
+
+    def __new__(cls, name: str, *row: object) -> Operation:  # noqa: PYI034 - Self is of typing, which is slow to load
+        operation = str.__new__(cls, name)
+        operation._value_ = name
+        operation.__dict__.update(zip(_FIELDS, row, strict=True))
+        return operation
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if "_sort_order_" in self.__dict__:  # the last thing that an enum says of a member when it makes it
+            raise AttributeError(f"the row of {self} cannot be changed")
+        super().__setattr__(name, value)
+
+    @property
+    def is_order(self) -> bool:
+        """Whether it changes something, so that it takes a reason."""
+        return self.risk is Risk.ORDER
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it answers with lines, each of the answer's type."""
+        return "follow" in self.query
+
+    @property
+    def method(self) -> str:
+        """Of HTTP."""
+        return "POST" if self.is_order else "GET"
+
+    @property
+    def about(self) -> str:
+        """What the name in its path is the name of; empty if it has none."""
+        return _NAMED[self.path.split("/")[2]] if "{name}" in self.path else ""
+
+    def target(self, name: str = "") -> str:
+        """Its path, with a name as it may stand in a URL."""
+        return self.path.replace("{name}", name)
