@@ -33,7 +33,7 @@ class Decision:
 
 
 class Gated(Protocol):
-    """An operation, as far as the gate knows it: its name is what it reads as."""
+    """The part of an operation that the gate knows; its name is its value."""
 
     @property
     def risk(self) -> Risk: ...

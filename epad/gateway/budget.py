@@ -67,7 +67,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class NotedSpend:
-    """What is spent at a time of the monotonic clock."""
+    """Holds an amount spent at a time of the monotonic clock."""
 
     subsystem: str
     tokens: int
@@ -146,10 +146,10 @@ class Budgets:
     def configure(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
-        """Have these budgets from now on: what was spent and is reserved in a scope stays.
+        """Replace the budgets: the spent and reserved amounts of a scope stay.
 
-        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it, and until
-        it has, such a window is fresh.
+        The spending in a window that had no limit before is not known here: `restore_fresh` gives it, and until then
+        such a window is fresh.
         """
         most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
         everyone = self._scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
@@ -331,7 +331,7 @@ class Budgets:
 
     @contextmanager
     def noting(self) -> Iterator[list[NotedSpend]]:
-        """Note what is spent meanwhile: who reads what was spent before a change does not read that."""
+        """Note the spending meanwhile: a reader of the ledger from before a change does not see it."""
         noted: list[NotedSpend] = []
         self._noting.append(noted)
         try:

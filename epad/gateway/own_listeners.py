@@ -88,7 +88,7 @@ def set_aside(door: Door) -> Path | None:
 
 
 def put_back(door: Door, aside: Path | None) -> None:
-    """Have a door's path lead to what was set aside, or to nothing. A file that is no socket is not the door's."""
+    """Lead a listener's path to the file set aside, or to nothing. A file that is no socket is not the listener's."""
     path = door.path
     if path is None:
         return

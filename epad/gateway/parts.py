@@ -27,7 +27,7 @@ from statemachine.finding import Finding
 
 
 class TurnLedger(Protocol):
-    """Where turns are written, each on the disk when it was waited for, which raises LedgerError if it is not.
+    """Records turns, each durable once it was awaited, which raises LedgerError if it is not.
 
     In the order of the calls; whoever does not wait any longer and cancels a future changes nothing of that.
     """

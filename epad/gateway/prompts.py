@@ -65,10 +65,10 @@ class _Unsaid:
 
 
 class Prompts:
-    """What is known of the prompts of each model at each upstream.
+    """Keeps the knowledge about the prompts of each model at each upstream.
 
-    An upstream that was configured anew is another one, even under the same name: a turn that was under way teaches
-    nothing of what is asked now.
+    A newly configured upstream is another one, even under the same name: a turn under way teaches nothing about later
+    requests.
     """
 
     def __init__(self, template_tokens: int) -> None:

@@ -187,7 +187,7 @@ class Gateway:
         return refuse.invalid_request(f"the request cannot be read: {fault.value}")
 
     async def _handle(self, request: Request, name: str, answering: Answering) -> Response | None:
-        """Answer a request, come what may."""
+        """Answer a request; an unexpected error is answered too."""
         try:
             return await answering()
         except RefusalError as error:

@@ -1,4 +1,4 @@
-"""What every turn is counted by, gathered in plain numbers until somebody reads the metrics.
+"""Count turns in plain numbers until the metrics are read.
 
 A metric's own counter takes a lock: 1 us, five times in every turn. Durations are `epad/metrics/durations.py`.
 """

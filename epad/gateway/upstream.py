@@ -99,9 +99,9 @@ class Upstreams:
         return KeyedUpstreams(config, await asyncio.to_thread(read_keys, config, self._credentials))
 
     def configure(self, keyed: KeyedUpstreams) -> tuple[Upstream, ...]:
-        """Serve by these from now on, and return those that are asked no more.
+        """Serve by these from now on, and return the removed ones.
 
-        One that stays as it was keeps what is known of it, its breaker as well. Turns under way end where they began.
+        An unchanged one keeps its knowledge, its breaker as well. Turns under way end where they began.
         """
         before = self._upstreams
         former = {

@@ -104,7 +104,7 @@ def _believed(
 
 
 def _newest(connection: apsw.Connection) -> int:
-    """The newest record's number. A start writes one behind whatever it finds, and behind what is missing."""
+    """Return the newest record's number. A start writes one behind any tail, and behind missing records."""
     [(number,)] = fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")
     return int(number)
 

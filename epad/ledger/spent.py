@@ -129,10 +129,12 @@ def sums_through(
 
 
 def wrong_sums(connection: apsw.Connection, verifier: Verifier | None, *, full: bool) -> list[Fault]:
-    """Kept sums that are not those of the records: summed up from those before, with `full` from the first body on.
+    """Return the kept sums that differ from the records, from the former ones on, or in `full`.
 
-    Of what a repair has given up as lost they know more than the records do. Where bodies go while these are read,
-    nothing can be said.
+    With `full` the records are summed up from the first body on.
+
+    About records that a repair has given up as lost they know more than the records do. If bodies are dropped during
+    the reading, nothing can be told.
     """
     trim = newest_trim(connection)
     kept = sorted(kept_sums(connection, verifier), key=lambda sums: sums.through)

@@ -160,7 +160,7 @@ class Ledger:
         return self._lost() or self._refused()
 
     def _refused(self) -> str:
-        """Say why no turn is taken although what is written would be found again."""
+        """Return why no turn is taken although written records would be found again."""
         return self._refusal() or self._unwitnessed()
 
     def _lost(self) -> str:

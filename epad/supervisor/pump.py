@@ -1,4 +1,4 @@
-"""The log pump: one small process that reads what all children print, and keeps it within each log's size.
+"""Read the output of all children in one small process, the log pump, and keep it within each log's size.
 
     child --> named pipe <logs>/NAME.pipe --> pump --> <logs>/NAME.log, NAME.log.1 ...
 
