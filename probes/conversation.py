@@ -1,10 +1,9 @@
-"""Conversation health: turns that went missing, came twice, or belong nowhere; and talk that goes round in circles.
+"""Judge conversations: turns that went missing, came twice, or belong nowhere; and talk that goes round in circles.
 
-A request carries its conversation with it, so each one can be held against what was seen of it before: it
-continues from the last state, from an earlier one (a branch), or from one that never passed here (a gap).
-These are told of, not acted upon: people edit, agents compact. Answers that repeat while the conversation
-grows are acted upon where that says something: a short answer to a new question is a "yes" like any other, and one to
-a question that was asked after a pause is a poll.
+A request carries its conversation with it, so each one can be compared with the earlier ones: it continues from the
+last state, from an earlier one (a branch), or from one that never passed here (a gap). These are reported, not acted
+upon: people edit, agents compact. Answers that repeat while the conversation grows are acted upon if that is telling: a
+short answer to a new question is a "yes" like any other, and one to a question that was asked after a pause is a poll.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ MAX_OPEN_TURNS = 4_096
 
 
 class Fault(StrEnum):
-    """What can be wrong with the order of a conversation."""
+    """Names the faults in the order of a conversation."""
 
     GAP = "gap"
     DUPLICATE = "duplicate"
@@ -69,7 +68,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConversationThresholds:
-    """When answers go round in circles. Raises BoundError for what could never be reached."""
+    """Sets the limits of answers that go round in circles. Raises BoundError for one that could never be reached."""
 
     interval_seconds: float = 10.0
     window_seconds: float = 600.0
@@ -118,7 +117,7 @@ class _Conversation(Struct, gc=False):
     stuck: int = 0
 
     def place(self, event: TurnAdmitted) -> Fault | None:
-        """Where a request stands to what was seen before; None if it continues from the last state, or is new."""
+        """Compare a request with the earlier ones; None if it continues from the last state, or is new."""
         if not self.states:
             return None
         head = event.history[-1]
@@ -142,7 +141,7 @@ class _Conversation(Struct, gc=False):
         return event.at - self.answered_at < AT_ONCE_SECONDS
 
     def least_telling(self, event: TurnAdmitted) -> int:
-        """How many tokens an answer needs to say something for a loop, if it was given before.
+        """Return how many tokens a repeated answer needs to be evidence of a loop.
 
         Any does where the question was asked before, at once after an answer, or is not known; where it was but for
         its numbers, any but a word; else only a long one.
@@ -157,7 +156,7 @@ class _Conversation(Struct, gc=False):
         return 0 if again else WORD_TOKENS
 
     def _says_the_same(self, event: TurnAdmitted) -> bool:
-        """Whether it hears what it heard before, and waits for nothing: the same words, or an error of another time."""
+        """Tell if it repeats the last answer, and waits for nothing: the same words, or an error of another time."""
         before = self.questions[-2:]
         if event.shape and before[1:] == (event.shape,) and event.last is Last.ERROR:
             return True
@@ -166,7 +165,7 @@ class _Conversation(Struct, gc=False):
     def answered(
         self, reply: bytes, state: bytes, *, grown: bool, telling: bool = True, circling: bool = True
     ) -> None:
-        """Take in an answer. Only a conversation that grows can stall; what was asked again is not one more turn.
+        """Take in an answer. Only a conversation that grows can stall; a repeated question is not one more turn.
 
         That one was given before says something for a loop only if it is `telling`; that several come in turn, if each
         is `circling`.
@@ -183,7 +182,7 @@ class _Conversation(Struct, gc=False):
         self.circling = (*self.circling, circling)[-REMEMBERED_REPLIES:]
 
     def least(self, period: int, repeats: int) -> int:
-        """How many answers make a loop of this period."""
+        """Return how many answers make a loop of this period."""
         least = LEAST_STUCK if period == 1 and self.stuck >= LEAST_STUCK - 1 else LEAST_LOOP
         return max(period * repeats, least)
 
@@ -268,7 +267,7 @@ class ConversationHealth:
         self._open[turn] = _OpenTurn(key, event.history[-1], conversation.follow(event), telling, circling)
 
     def refused(self, event: TurnRefused) -> None:
-        """What was not said is not missing."""
+        """Do nothing: a refused turn is not missing."""
 
     def finished(self, event: TurnFinished) -> None:
         turn = (event.subsystem, event.turn)

@@ -1,1 +1,1 @@
-"""What the daemon answers: the shape of each answer as JSON, for whoever makes it, reads it or describes it."""
+"""Define the daemon's answers: the JSON shape of each, for the code that makes, reads or describes it."""

@@ -1,4 +1,4 @@
-"""The answers that say what was decided and why: the phase, its history, the chain of reasons, recovery, events."""
+"""Define the answers about decisions: the phase, its history, the chain of reasons, recovery, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from epad.answers.status import Sentence
 
 
 class Transition(TypedDict):
-    """One move of the phase, and what it was decided on."""
+    """Holds one move of the phase, and its grounds."""
 
     id: int
     at: str
@@ -36,7 +36,7 @@ Kind = Literal["event", "finding", "anomaly", "rule", "step", "result"]
 
 
 class Link(TypedDict):
-    """One link of the chain from finding to result; its id joins to events, metrics and log lines."""
+    """Holds one link of the chain from finding to result; its id joins to events, metrics and log lines."""
 
     kind: Kind
     id: str
@@ -46,7 +46,7 @@ class Link(TypedDict):
 
 
 class Explanation(TypedDict):
-    """A summary of what is true now, and the chain of what was found, decided and done."""
+    """Holds a summary of the present state, and the chain of findings, decisions and steps."""
 
     subject: str
     summary: NotRequired[Sequence[Sentence]]
@@ -54,7 +54,7 @@ class Explanation(TypedDict):
 
 
 class Event(TypedDict):
-    """One thing that happened; ids in its fields join to the journal and the ledger."""
+    """Holds one event; ids in its fields join to the journal and the ledger."""
 
     id: int
     at: str
@@ -64,13 +64,13 @@ class Event(TypedDict):
 
 
 class LogLine(TypedDict):
-    """One line that a subsystem has printed."""
+    """Holds one line of a subsystem's output."""
 
     line: str
 
 
 class PlanItem(TypedDict):
-    """What a recovery does for one target."""
+    """Describes the work of a recovery on one target."""
 
     target: str
     action: str
@@ -88,7 +88,7 @@ class Reason(TypedDict):
 
 
 class Step(TypedDict):
-    """One step of a recovery."""
+    """Describes one step of a recovery."""
 
     id: int
     name: str
@@ -100,7 +100,7 @@ class Step(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One attempt at a recovery: what it began on, and what each step came to."""
+    """Holds one attempt at a recovery: its targets, and the result of each step."""
 
     operation: int
     at: str
@@ -111,7 +111,7 @@ class Attempt(TypedDict):
 
 
 class LostTurn(TypedDict):
-    """A turn that a previous run of the daemon left open, and what was tried for it."""
+    """Holds a turn that a previous run of the daemon left open, and its replays."""
 
     turn: str
     subsystem: str
@@ -125,7 +125,7 @@ class LostTurn(TypedDict):
 
 
 class Recovery(TypedDict):
-    """What a recovery would do now, what each attempt did, and the lost turns."""
+    """Holds the plan of a recovery as of now, the result of each attempt, and the lost turns."""
 
     phase: str
     attempts: int

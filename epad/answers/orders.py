@@ -1,4 +1,4 @@
-"""The answers to orders, to what was refused, and about the limits that can be set."""
+"""Define the answers to orders, to refusals, and about the limits that can be set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypedDict
 
 
 class Result(TypedDict):
-    """What came of an order, a sentence for each thing that was done; it is about a name, or the host."""
+    """Holds the results of an order, a sentence for each; it is about a name, or the host."""
 
     subsystem: str
     phase: str
@@ -16,7 +16,7 @@ class Result(TypedDict):
 
 
 class Refusal(TypedDict):
-    """Why something was not done: a code for programs, a sentence and what to do for people."""
+    """Gives the reason of a refusal: a code for programs, a sentence and the fix for people."""
 
     code: str
     message: str
@@ -24,13 +24,13 @@ class Refusal(TypedDict):
 
 
 class Error(TypedDict):
-    """The answer to what was not done."""
+    """Answers a request that was refused."""
 
     error: Refusal
 
 
 class Limit(TypedDict):
-    """One limit in its own unit: who set it, what is used, and what is left; null if it is no limit."""
+    """Holds one limit in its own unit: its origin, its use, and its rest; null if it is no limit."""
 
     scope: str
     name: str
@@ -42,6 +42,6 @@ class Limit(TypedDict):
 
 
 class Budgets(TypedDict):
-    """Every limit that there is."""
+    """Holds every limit that there is."""
 
     budgets: Sequence[Limit]

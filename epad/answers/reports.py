@@ -1,4 +1,4 @@
-"""What commands of `epactl` answer out of files, without the daemon."""
+"""Define the answers that commands of `epactl` make out of files, without the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Move(TypedDict):
 
 
 class RefusedTurns(TypedDict):
-    """How many turns of a subsystem were refused with a code, and how many would have been."""
+    """Counts the refusals of a subsystem's turns with a code, in the past and in the replay."""
 
     subsystem: str
     code: str
@@ -28,7 +28,7 @@ class RefusedTurns(TypedDict):
 
 
 class Simulation(TypedDict):
-    """What happened beside what would have happened under other settings."""
+    """Compares the past with its replay under other settings."""
 
     settings: Sequence[str]
     since: str

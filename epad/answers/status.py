@@ -13,7 +13,7 @@ from typing import NotRequired, TypedDict
 
 
 class Sentence(TypedDict):
-    """One trouble: who, what, since when, why, until when, what to do; and all of it in one line."""
+    """Holds one trouble: subject, verb, time, reason, end, command; and all of it in one line."""
 
     who: str
     what: str
@@ -43,7 +43,7 @@ class Anomaly(TypedDict):
 
 
 class Incident(TypedDict):
-    """A failure, and what fails because of it."""
+    """Holds a failure, and the failures it causes."""
 
     root: str
     reason: str
@@ -54,7 +54,7 @@ class Incident(TypedDict):
 
 
 class Progress(TypedDict):
-    """How far a subsystem says it is."""
+    """Holds a subsystem's own report of its progress."""
 
     done: int
     total: int | None
@@ -69,14 +69,14 @@ class Tokens(TypedDict):
 
 
 class Hold(TypedDict):
-    """How firmly a subsystem is held, and why."""
+    """Holds the rung of a hold, and its reason."""
 
     rung: str
     reason: str
 
 
 class Footprint(TypedDict):
-    """What the processes of a subsystem take; null where it has none, or the figures are old."""
+    """Holds the use by a subsystem's processes; null if it has none, or the figures are old."""
 
     memory_bytes: int | None
     memory_max_bytes: int
@@ -86,7 +86,7 @@ class Footprint(TypedDict):
 
 
 class Subsystem(Footprint):
-    """One subsystem: its state, its processes, and what it has used."""
+    """Holds one subsystem: its state, its processes, and its use."""
 
     name: str
     kind: str
@@ -190,13 +190,13 @@ class Checkpoint(TypedDict):
 
 
 class Place(TypedDict):
-    """Where something listens; empty if it does not."""
+    """Holds the address of a listener; empty if it is off."""
 
     url: str
 
 
 class Ledger(TypedDict):
-    """What the last check of the ledger found."""
+    """Holds the result of the ledger's last check."""
 
     records: int
     verdict: str
@@ -205,7 +205,7 @@ class Ledger(TypedDict):
 
 
 class Status(TypedDict):
-    """Everything, as of now."""
+    """Holds everything, as of now."""
 
     version: str
     pid: int

@@ -1,4 +1,4 @@
-"""The routes of the control socket: each operation of the registry that has a path, and what answers it."""
+"""Route the control socket: each operation of the registry with a path, and its handler."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """What is named in the path; empty if nothing is."""
+        """Return the name in the path; empty if there is none."""
         return self.request.match_info.get("name", "")
 
     async def body(self) -> OrderBody:
@@ -65,7 +65,7 @@ class Call:
 
 
 async def _read(call: Call) -> Answer:
-    """Ask for what the operation's name says, with what its query names."""
+    """Call the operation's method with the parameters of its query."""
     name, query = call.operation.removesuffix("_read"), call.request.query
     asked = getattr(call.operations, name)(*(query.get(key) or None for key in call.operation.query))
     answer: Answer = await asked if inspect.isawaitable(asked) else asked
@@ -123,7 +123,7 @@ ROUTES = tuple(operation for operation in Operation if operation.path)
 
 
 def handler_of(operation: Operation) -> Handler:
-    """What answers a request for an operation."""
+    """Return the handler of an operation's requests."""
     return HANDLERS.get(operation, _order if operation.is_order else _read)
 
 

@@ -146,7 +146,7 @@ def list_bundles(directory: Path) -> Inventory:
 async def prune(
     directory: Path, retention: Retention, disk: Disk | None = None, free_bytes: FreeBytes | None = None
 ) -> list[Path]:
-    """Remove what `doomed` chooses, unfinished ones older than the newest bundle, and more where room is short.
+    """Remove the bundles chosen by `doomed`, unfinished ones older than the newest bundle, and more if room is short.
 
     Returns the removed ones. Raises CheckpointError.
     """

@@ -163,7 +163,7 @@ class RecoveryConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetentionConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many are kept in `state.db`; the oldest go. By number: a wall clock set ahead drops nothing.
+    """Sets how many rows `state.db` keeps; the oldest go. By number: a wall clock set ahead drops nothing.
 
     Of the ledger's records `[ledger] keep_records` says so.
     """

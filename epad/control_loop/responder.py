@@ -17,7 +17,7 @@ count as failed, and a step that was under way is done again: that is why every 
 Cancellation (the daemon stops) may come at any await, and is not caught:
 
 - waiting for the operations before: nothing was begun;
-- between `step_tried` and the end of the work: one try is spent, the step stays PENDING;
+- within the work: the try is given back (`step_let_go`), unless the disk refuses that, and the step stays PENDING;
 - between the work and `step_ended`: the next run does the work again;
 - in `_written`: the statement was written or was not, and either is one of the states above.
 
@@ -105,13 +105,13 @@ class Responder:
         return future
 
     async def run(self, lane: Lane) -> None:
-        """Work one lane until cancelled. The next life of the daemon resumes a cancelled step.
+        """Work one lane until cancelled. The next run of the daemon resumes a cancelled step.
 
-        A cancelled attempt does not count: three upgrades in a row, each in the middle of a checkpoint, are no
-        failure. The attempt of a daemon that was killed does, since the step may be what killed it.
+        A cancelled attempt does not count: three upgrades in a row, each in the middle of a checkpoint, are no failure.
+        The attempt of a daemon that was killed does, since the step may have killed it.
 
-        Containment of one subsystem waits for nobody else's, which may take as long as a GPU takes to give its
-        memory back; in the other lanes each operation waits for the one before it.
+        Containment of one subsystem waits for no other's, which may take as long as a GPU takes to give its memory
+        back; in the other lanes each operation waits for the one before it.
         """
         last: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:

@@ -1,8 +1,8 @@
-"""A reload, carried out on the parts of a house that runs.
+"""Carry a reload out on the parts of a running house.
 
-First what can be refused: new doors, keys, the addresses of the page and the metrics. Then budgets, before anybody can
-spend by them; then what every decision looks up; last the processes. What was opened is closed again where any of it
-fails before the decisions go by the new configuration; after that nothing but a process can fail.
+First come the steps that can be refused: new listeners, keys, the addresses of the page and the metrics. Then budgets,
+before any request can spend by them; then the facts of every decision; last the processes. Opened parts are closed
+again if any of it fails before decisions follow the new configuration; after that only a process can fail.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class LiveChanges:
     world: WorldView
 
     async def apply(self, changes: Changes) -> None:
-        """Bring the house from its configuration to a changed one: nothing new is let in to what goes.
+        """Bring the house from its configuration to a changed one: leaving parts accept nothing new.
 
-        Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then all that is
-        decided goes by it, and what is left is to be done by the next.
+        Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then all decisions
+        follow it, and the next reload does the rest.
         """
         async with AsyncExitStack() as undo:
             ready = await self._make_ready(changes, undo)
@@ -85,7 +85,7 @@ class LiveChanges:
         await self._bring_subsystems(changes)
 
     async def _make_ready(self, changes: Changes, undo: AsyncExitStack) -> ReadyChange:
-        """Do what can be refused; `undo` gets the ways back. Raises ChangeRefusedError."""
+        """Do the steps that can be refused; `undo` gets the ways back. Raises ChangeRefusedError."""
         config, former, tables = changes.config, self.board.config, changes.tables
         try:
             ready = await self.gateway.changes.make_ready(config, tables)
@@ -139,7 +139,7 @@ class LiveChanges:
         configure_assessor(self.decider.assessor, config.hysteresis)
 
     async def _bring_subsystems(self, changes: Changes) -> None:
-        """Start, restart and stop what is to be. Raises SupervisorError, DatabaseError."""
+        """Start, restart and stop subsystems as configured. Raises SupervisorError, DatabaseError."""
         try:
             await self.keys.give_to_clients()
         except OSError as error:

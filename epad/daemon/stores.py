@@ -82,11 +82,13 @@ class Stores:
         return BudgetOrders(self.budget_changes, reloader, self.budgets, clock)
 
     async def change_budgets(self, config: Config) -> None:
-        """Have the budgets of a changed configuration. Raises LedgerError, DatabaseError, and then nothing has changed.
+        """Adopt the budgets of a changed configuration.
 
-        A window that gets its first limit is told by the ledger what was spent in it, and by the budgets what was
-        spent while the ledger was read. A turn that was in flight then counts there twice until it has left the window:
-        too much, never too little.
+        Raises LedgerError, DatabaseError, and then nothing has changed.
+
+        A window that gets its first limit reads its spending from the ledger, and from the budgets the spending while
+        the ledger was read. A turn that was in flight then counts there twice until it has left the window: too much,
+        never too little.
         """
         with self.budgets.noting() as noted:
             marks = await self.clock_marks.load()

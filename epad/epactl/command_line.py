@@ -224,7 +224,7 @@ def _add_usage(commands: Commands) -> None:
 
 
 def _add_operations(commands: Commands) -> None:
-    """Every operation that has a command and none yet: the orders, and what has only just come to the registry."""
+    """Add every operation with a command that is not there yet: the orders, and new rows of the registry."""
     for operation in Operation:
         *group, name = operation.command.split() or [""]
         if operation in commands.operations or not name or name.startswith("--"):
@@ -240,7 +240,7 @@ def _add_operations(commands: Commands) -> None:
 
 
 def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
-    """What an order takes beside its name and its reason."""
+    """Add the options of an order beside its name and its reason."""
     match operation:
         case Operation.RELAUNCH:
             parser.add_argument(

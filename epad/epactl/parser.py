@@ -135,7 +135,7 @@ class Commands:
 
 
 def add_name(parser: argparse.ArgumentParser, operation: Operation) -> None:
-    """The name of what an operation is about, if it is about something that is named."""
+    """Add the name of an operation's subject, if it has a named one."""
     if operation.about:
         parser.add_argument("name", metavar="NAME", type=arguments.name, help=f"the {operation.about}")
 

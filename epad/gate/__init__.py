@@ -1,1 +1,1 @@
-"""Who may do what: the tiers of callers and the table of operations."""
+"""Hold the tiers of callers and their permissions."""

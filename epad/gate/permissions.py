@@ -1,4 +1,4 @@
-"""The one gate: who may do what, as a table in code. There is no way around it and no flag that opens it."""
+"""Decide if a caller may do an operation, by a table in code. There is no way around it and no flag that opens it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNMAPPED_UID = 65_534
 
 
 class Tier(StrEnum):
-    """Who is asking. It comes from the peer's credentials or the subsystem's key, and never changes."""
+    """Names the kind of a caller. It comes from the peer's credentials or the subsystem's key, and never changes."""
 
     OPERATOR = "operator"
     OBSERVER = "observer"
@@ -26,14 +26,14 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate said, and the sentence that says why."""
+    """Holds the gate's answer, and the sentence with its reason."""
 
     allowed: bool
     reason: str
 
 
 class Gated(Protocol):
-    """An operation, as far as the gate knows it: its name is what it reads as."""
+    """The part of an operation that the gate knows; its name is its value."""
 
     @property
     def risk(self) -> Risk: ...

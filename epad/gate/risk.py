@@ -1,4 +1,4 @@
-"""What an operation may do to others: the one thing that the gate knows of it."""
+"""Grade the harm an operation may do: the one fact about it that the gate knows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which subsystems the gateway is open to now, and the hand that severs the turns of one it is not.
+"""Decide which subsystems the gateway is open to now, and cut the turns of one it is closed to.
 
-What is held here is rebuilt by the daemon from its journal at every start; nothing is decided by memory alone.
+The daemon rebuilds the holds from its journal at every start; nothing is decided by memory alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Letting a turn in: how much it may have, what is reserved for it, and how long it waits for that."""
+"""Admit a turn: how much it may have, the reservation for it, and the wait for that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from statemachine.clock import Clock
 
 
 class Admitted(Struct, frozen=True):
-    """What is reserved for a turn, and the cap of each of its choices; `cut_by` is the scope that left no more."""
+    """Holds a turn's reservation, and the cap of each of its choices; `cut_by` is the scope that left no more."""
 
     reservation: Reservation
     cap: int
@@ -59,7 +59,7 @@ class Admission:
         return None if refused is None or self._waiting.worth(refused) else refused
 
     def settled(self) -> None:
-        """A turn gave back what it did not use: whoever waits for that goes on."""
+        """Wake the waiting turns after one has given back its unused part."""
         self._waiting.changed()
 
     def close(self, error: RefusalError) -> None:
@@ -85,7 +85,7 @@ class Admission:
         return Admitted(reservation, cap, allowance.scope)
 
     def _useful(self, subsystem: str, wish: Wish) -> int:
-        """What is worth waiting for: never more than half of what the budgets could give at their best."""
+        """Return the output worth waiting for: never more than half of the most that the budgets could give."""
         largest = self._budgets.largest_limit(subsystem)
         if largest is None:
             return wish.useful

@@ -1,8 +1,8 @@
-"""How much output a turn may have: the smallest of what it wishes, what its budgets leave, what its context leaves.
+"""Compute the output a turn may have: the smallest of its wish, the rest of its budgets, and the rest of its context.
 
-A client that names a cap gets it as far as it fits. One that names none gets its part of what is left, since others
-are to run beside it. Nobody is refused who could be given less; but an answer of a few tokens helps nobody either, so
-while waiting may bring more, less than `LEAST_USEFUL_TOKENS` is not taken. Pure.
+A client that names a cap gets it as far as it fits. One that names none gets its part of the rest, since others are to
+run beside it. A turn that could get less is not refused; but an answer of a few tokens helps no one either, so while
+waiting may bring more, less than `LEAST_USEFUL_TOKENS` is not taken. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEAST_USEFUL_TOKENS = 256
 
 
 class Room(Struct, frozen=True, gc=False):
-    """What one scope has left, and among how many turns that may have to be shared; None is no limit."""
+    """Holds the rest of one scope, and the number of turns that may have to share it; None is no limit."""
 
     scope: str
     tokens: int | None
@@ -27,9 +27,9 @@ class Room(Struct, frozen=True, gc=False):
 
 
 class Wish(Struct, frozen=True, gc=False):
-    """What a turn would like: output tokens for each of its choices, the client's own word or the default.
+    """Holds the output tokens wanted for each choice, the client's own number or the default.
 
-    `context_tokens` is what the model's context leaves for one choice, 0 where that is not known.
+    `context_tokens` is the rest of the model's context for one choice, 0 if that is not known.
     """
 
     prompt_tokens: int
@@ -46,7 +46,7 @@ class Wish(Struct, frozen=True, gc=False):
 
     @property
     def useful(self) -> int:
-        """What a choice must have for the answer to be of use."""
+        """Return the tokens a choice needs for the answer to be of use."""
         most = self.most
         return min(LEAST_USEFUL_TOKENS, most)
 
@@ -59,7 +59,7 @@ class Allowance(Struct, frozen=True, gc=False):
 
 
 def allow(wish: Wish, rooms: Iterable[Room]) -> Allowance:
-    """Say what a turn may have now; -1 tokens if not even its prompt and one token of each choice fit."""
+    """Return the allowance of a turn now; -1 tokens if not even its prompt and one token of each choice fit."""
     most = wish.most
     allowance = Allowance(most)
     least = 1 if most else 0
@@ -77,7 +77,7 @@ def allow(wish: Wish, rooms: Iterable[Room]) -> Allowance:
 
 
 def _fits(wish: Wish, room: Room) -> int | None:
-    """How many tokens each choice could have in this scope at most; -1 if the prompt alone is too much."""
+    """Return the most tokens each choice could have in this scope; -1 if the prompt alone is too much."""
     fits: int | None = None
     if room.tokens is not None:
         fits = (room.tokens - wish.prompt_tokens) // wish.choices

@@ -1,4 +1,4 @@
-"""What an upstream answers: whether it is events or one body, unpacked where it is packed, and read as it comes."""
+"""Read an upstream's answer as it comes: events or one body, unpacked if it is compressed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
 
 
 class Answer:
-    """What an upstream answers, before its body is read. Leaving it unread closes the connection."""
+    """Holds an upstream's answer before its body is read. Leaving it unread closes the connection."""
 
     def __init__(self, upstream: str, health: Health, incoming: Incoming) -> None:
         self._upstream = upstream
@@ -56,16 +56,16 @@ class Answer:
             self.succeeded()
 
     def close(self) -> None:
-        """Hang up, which is what tells vLLM and Ollama to stop; after the end of the body it does nothing."""
+        """Hang up, which tells vLLM and Ollama to stop; after the end of the body it does nothing."""
         self._incoming.close()
 
     @property
     def readable(self) -> bool:
-        """Whether it is not compressed, or can be unpacked here."""
+        """Tell if it is not compressed, or can be unpacked here."""
         return not self.codings or self._decoder is not None
 
     def put_back(self, data: bytes) -> None:
-        """Have what was read of the body read once more."""
+        """Return read bytes of the body, so that they are read once more."""
         self._start = data + self._start
 
     def succeeded(self) -> None:
@@ -79,9 +79,9 @@ class Answer:
         self.judged = True
 
     async def form(self, *, asked: bool, lines: bool) -> Form:
-        """Say whether events or lines follow one another, or it is one whole body. Raises UpstreamError.
+        """Tell if events or lines follow one another, or it is one whole body. Raises UpstreamError.
 
-        What was `asked` for as a stream is known by its first bytes, since many servers call it something else.
+        A stream that was `asked` for is known by its first bytes, since many servers give it another type.
         """
         kind = (self._incoming.fields.get("content-type") or "").lower()
         if kind.startswith(_EVENTS) or (lines and kind.startswith(_LINES)):
@@ -101,29 +101,32 @@ class Answer:
 
     @property
     def head(self) -> Fields:
-        """All header fields."""
+        """Return all header fields."""
         return self._incoming.fields
 
     @property
     def ended(self) -> bool:
-        """Whether all of the body has come, and come whole; what was not read yet is still to be had."""
+        """Tell if the whole body has come; its unread part can still be read."""
         whole = self._decoder is None or self._decoder.whole
         return self._incoming.ended and whole and not self._start
 
     @property
     def ready(self) -> bool:
-        """Whether more of the body is there already."""
+        """Tell if more of the body is there already."""
         return bool(self._start) or self._incoming.ready
 
     def arrived(self) -> bytes:
-        """What of the body is there without a wait; empty where nothing is, or it has to be unpacked first."""
+        """Return the part of the body that is there without a wait; empty if none is, or it must be unpacked first."""
         if self._start:
             start, self._start = self._start, b""
             return start
         return self._incoming.arrived() if self._decoder is None else b""
 
     async def more(self) -> bytes:
-        """The next of the body that comes; empty at its end. What has come is `arrived`. Raises UpstreamError."""
+        """Return the next part of the body; empty at its end.
+
+        Parts that have come are `arrived`. Raises UpstreamError.
+        """
         if self._start:
             return self.arrived()
         try:

@@ -33,7 +33,7 @@ class Arrival(Struct, frozen=True):
     attempt: str = ""
 
     def admitted(self, turn: str, now: float, reserved_tokens: int, prompt_tokens: int) -> TurnAdmitted:
-        """What the probes are told when it is let through."""
+        """Build the event of an admitted turn for the probes."""
         history, sampling = self.ask.history, sampling_of(self.ask)
         return TurnAdmitted(
             subsystem=self.subsystem,

@@ -1,4 +1,4 @@
-"""A request's way to its upstream: which model, which servers, what its fields mean there, and how large it can be."""
+"""Route a request to its upstream: its model, the servers, the effect of its fields there, and its largest size."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Arriving(Struct, frozen=True):
 def may_be_measured(
     arrival: Arrival, wish: Wish, parts: GatewayParts, prompts: Prompts, tokenizers: Tokenizers
 ) -> bool:
-    """Say whether a tokenizer could count the prompt, and its bytes are in the way of what it wishes."""
+    """Tell if a tokenizer could count the prompt, and the prompt's bytes limit the wish."""
     if len(arrival.upstream.candidates) != 1 or arrival.prompt.by == "tokenizer":
         return False
     [upstream] = arrival.upstream.candidates
@@ -165,7 +165,7 @@ def _bounded(
 
 
 def _price(parts: GatewayParts, name: str, model: str, candidates: Iterable[Upstream]) -> Price:
-    """What the model's tokens cost. Raises RefusalError where that is unknown and matters."""
+    """Return the price of the model's tokens. Raises RefusalError if it is unknown and matters."""
     if all([upstream.free for upstream in candidates]):  # noqa: C419  as a generator it takes three times as long
         return FREE
     price = parts.prices.of(model)
@@ -183,7 +183,7 @@ def _with_least_output(ask: Ask, upstreams: Iterable[Upstream], dialect: str) ->
 
 
 def _rewritten(ask: Ask, upstreams: Iterable[Upstream], endpoint: Endpoint) -> Ask:
-    """The request without what its client need not be refused for, at whichever of these it ends."""
+    """Return the request without the fields that may be dropped instead of refused, at any of these servers."""
     edits: dict[str, bytes] = {}
     if REWRITABLE.isdisjoint(ask.fields.values):
         return ask
@@ -193,9 +193,9 @@ def _rewritten(ask: Ask, upstreams: Iterable[Upstream], endpoint: Endpoint) -> A
 
 
 def _context_left(upstreams: Iterable[Upstream], dialect: str, ask: Ask, prompt_tokens: int) -> int:
-    """The longest answer that a model can give, on whichever of these gives least; 0 where it is not known.
+    """Return the longest answer of a model, on the server that gives least; 0 if it is not known.
 
-    To some servers a cap beyond what the context leaves is an error, so there the prompt is taken off.
+    Some servers reject a cap beyond the rest of the context, so there the prompt is subtracted.
     """
     left = []
     for each in upstreams:
@@ -210,10 +210,10 @@ def _context_left(upstreams: Iterable[Upstream], dialect: str, ask: Ask, prompt_
 
 
 def _beside(context: int, ask: Ask, prompt_tokens: int) -> int:
-    """What a context leaves beside a prompt of which only a bound is known.
+    """Return the rest of a context beside a prompt of which only a bound is known.
 
-    A cap of the client's own is cut no further than the longest tokens there are would have it: it knows its model.
-    Where the bound leaves nothing, half of it does: tokens of two bytes are rare, and what is refused is asked again.
+    A client's own cap is cut no further than the longest tokens there are would require: it knows its model. If the
+    bound leaves nothing, half of it is used: tokens of two bytes are rare, and a refused request is asked again.
     """
     each = -(-prompt_tokens // ask.prompts)
     if ask.wish is not None:

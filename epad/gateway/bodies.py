@@ -1,7 +1,7 @@
-"""What the bodies of requests take up, counted by subsystem from their first byte on, and how much that may be.
+"""Count the bytes of requests' bodies by subsystem, from the first byte on, and limit them.
 
-A body is nobody's turn until it is whole: no budget and no cap of turns in flight has seen it yet. So what has come of
-it counts here, until the request is answered or its connection gone.
+A body belongs to no turn until it is whole: no budget and no cap of turns in flight has seen it yet. So its received
+part counts here, until the request is answered or its connection gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Say = Callable[[Request, str, RefusalError], Response]
 
 
 class Bodies:
-    """How much there is of them, and whose."""
+    """Counts the bytes of bodies, by owner."""
 
     def __init__(self, most: int, most_each: int, say: Say, settle: Callable[[], None]) -> None:
         """`most` bytes of all, `most_each` of one subsystem; `settle` is called when a burst is over."""
@@ -38,10 +38,10 @@ class Bodies:
         self.in_all = 0
 
     def allow(self, owner: str, declared: int, places: int, largest: Refused | None) -> BodyAllowance:
-        """Let a body come. `places` is how many turns its owner may have in flight; 0: as many as it likes.
+        """Let a body come. `places` is how many turns its owner may have in flight; 0: any number.
 
-        `largest` refuses what is longer than what it allows could ever pay, be it counted by the server's own
-        tokenizer. Raises RefusalError.
+        `largest` refuses a body too long for any allowance, even as counted by the server's own tokenizer. Raises
+        RefusalError.
         """
         if largest is not None and declared > largest.allowed * MOST_BYTES_A_TOKEN:
             raise RefusalError(*_never(largest, declared))
@@ -62,7 +62,7 @@ class Bodies:
         return None
 
     def count(self, owner: str, size: int) -> None:
-        """So many bytes more, or fewer."""
+        """Count so many bytes more, or fewer."""
         held = self.held[owner] = self.held.get(owner, 0) + size
         self.in_all += size
         if size < 0:
@@ -75,7 +75,7 @@ class Bodies:
 
 
 class BodyAllowance:
-    """One request's part of it."""
+    """Holds one request's part of it."""
 
     def __init__(self, bodies: Bodies, owner: str, largest: Refused | None) -> None:
         self._bodies = bodies
@@ -85,7 +85,7 @@ class BodyAllowance:
         self._coming = True
 
     def take(self, request: Request, size: int) -> Response | None:
-        """So many bytes more have come: say no if those are too many."""
+        """Count so many bytes more; refuse if those are too many."""
         over = self._bodies.refuses(self._owner, size)
         if over is not None:
             return self._bodies.say(request, self._owner, RefusalError(over))
@@ -96,7 +96,7 @@ class BodyAllowance:
         return None
 
     def whole(self) -> None:
-        """All of it has come."""
+        """Take the end of the body."""
         if self._coming:
             self._coming = False
             self._bodies.coming[self._owner] -= 1

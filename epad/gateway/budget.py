@@ -1,7 +1,7 @@
-"""What each subsystem may still spend: its own limits, its group's and everyone's, checked and held in one step.
+"""Keep each subsystem's budgets: its own limits, its group's and everyone's, checked and reserved in one step.
 
-Pure and synchronous: between the check and the reservation nothing awaits, so a limit is exact under any
-concurrency. What a scope is, and when a limit is crossed, stands in epad/gateway/limits.py.
+Pure and synchronous: between the check and the reservation nothing awaits, so a limit is exact under any concurrency.
+Scopes, and the moment a limit is crossed, are defined in epad/gateway/limits.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GROUP_PREFIX = "group:"
 
 
 class Reservation(Struct, frozen=True):
-    """What is held for one turn until it is settled."""
+    """Holds the reservation of one turn until it is settled."""
 
     number: int
     subsystem: str
@@ -50,13 +50,13 @@ class Reservation(Struct, frozen=True):
     microusd: int = 0
 
     def is_exceeded(self, tokens: int, microusd: int) -> bool:
-        """Say whether a spend is more than what is held, in either amount."""
+        """Tell if a spend is more than the reservation, in either amount."""
         return tokens > self.tokens or microusd > self.microusd
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What was spent before a restart, and how long ago; below 0 is now."""
+    """Holds an amount spent before a restart, and its age; below 0 is now."""
 
     subsystem: str
     tokens: int
@@ -67,7 +67,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class NotedSpend:
-    """What is spent at a time of the monotonic clock."""
+    """Holds an amount spent at a time of the monotonic clock."""
 
     subsystem: str
     tokens: int
@@ -82,9 +82,9 @@ class NotedSpend:
 
 @dataclass(frozen=True, slots=True)
 class SharedBudgets:
-    """The budgets above a subsystem's own: each group's, and which group a subsystem is in; everyone's.
+    """Holds the budgets above a subsystem's own: each group's, the group of each subsystem, and everyone's.
 
-    `group_of` may name subsystems that are configured no more: what they have spent counts for their group still.
+    `group_of` may name subsystems that are no longer configured: their spending still counts for their group.
     """
 
     groups: Mapping[str, SharedBudgetConfig]
@@ -97,7 +97,7 @@ NOTHING_SHARED = SharedBudgets({}, {}, SharedBudgetConfig())
 
 
 class _Asked(Struct, frozen=True):
-    """What is asked of a subsystem's budgets in every turn and changes only with the configuration."""
+    """Holds the questions to a subsystem's budgets in every turn that change only with the configuration."""
 
     scopes: tuple[str, ...]
     places: int
@@ -126,7 +126,7 @@ class _BySubsystem(dict[str, T]):
 
 
 class Budgets:
-    """Every budget there is; one owner, one counter."""
+    """Holds every budget there is; one owner, one counter."""
 
     def __init__(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
@@ -146,10 +146,10 @@ class Budgets:
     def configure(
         self, budgets: Mapping[str, BudgetConfig], max_in_flight: int, shared: SharedBudgets = NOTHING_SHARED
     ) -> None:
-        """Have these budgets from now on: what was spent and is reserved in a scope stays.
+        """Replace the budgets: the spent and reserved amounts of a scope stay.
 
-        What was spent in a window that had no limit before is not known here: `restore_fresh` tells it, and until
-        it has, such a window is fresh.
+        The spending in a window that had no limit before is not known here: `restore_fresh` gives it, and until then
+        such a window is fresh.
         """
         most = min(max_in_flight, shared.everyone.max_in_flight or max_in_flight)
         everyone = self._scope(GLOBAL_SCOPE, structs.replace(shared.everyone, max_in_flight=most))
@@ -195,12 +195,12 @@ class Budgets:
 
     @property
     def subsystems(self) -> tuple[str, ...]:
-        """Every subsystem with a budget."""
+        """Return every subsystem with a budget."""
         return tuple(self._scopes)
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Every scope: everyone's, the groups', the subsystems' own."""
+        """Return every scope: everyone's, the groups', the subsystems' own."""
         return tuple(self._all)
 
     def foresee(self, subsystem: str, now: float) -> Refused | None:
@@ -223,7 +223,7 @@ class Budgets:
         return None
 
     def rooms(self, subsystem: str, now: float, *, queued: bool = False) -> list[Room]:
-        """What each limited scope of a subsystem has left; `queued` if the turn in question waits already."""
+        """Return the rest of each limited scope of a subsystem; `queued` if the turn in question waits already."""
         rooms = []
         for scope in self._scopes[subsystem]:
             if not scope.limited:
@@ -253,7 +253,7 @@ class Budgets:
         return known is not None and known.in_flight > 0
 
     def largest(self, subsystem: str) -> Refused | None:
-        """The smallest limit of tokens that applies, as the refusal of what is larger; None if there is none."""
+        """Return the smallest applicable limit of tokens, as the refusal of a larger request; None if there is none."""
         meter = self._asked[subsystem].largest
         return None if meter is None else meter.smallest
 
@@ -263,7 +263,7 @@ class Budgets:
         return None if meter is None else meter.smallest_limit
 
     def places(self, subsystem: str) -> int:
-        """How many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""
+        """Return how many turns the subsystem may have in flight by its own budget; 0: no cap of its own."""
         return self._asked[subsystem].places
 
     def reserve(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Reservation | Refused:
@@ -288,11 +288,11 @@ class Budgets:
     def settle(
         self, reservation: Reservation, tokens: int, now: float, microusd: int = 0, *, learnt: bool = False
     ) -> int:
-        """Replace the reservation by what was spent, all of it; return by how many tokens that exceeds it.
+        """Replace the reservation by the spent amount, all of it; return by how many tokens that exceeds it.
 
-        A spend above its reservation, in either amount, means that the bound is wrong for this upstream: the
-        subsystem is refused from here on, until `forget`; not so where what the bound lacked is `learnt`, and
-        reserved from here on. Raises BudgetError if the reservation is not open.
+        A spend above its reservation, in either amount, means that the bound is wrong for this upstream: the subsystem
+        is refused from here on, until `forget`; not so if the missing part of the bound is `learnt`, and reserved from
+        here on. Raises BudgetError if the reservation is not open.
         """
         if tokens < 0 or microusd < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
@@ -308,7 +308,7 @@ class Budgets:
         return max(0, tokens - reservation.tokens)
 
     def in_flight(self, scope: str) -> int:
-        """How many turns of a scope are not settled. Raises BudgetError."""
+        """Return how many turns of a scope are not settled. Raises BudgetError."""
         return self._known(scope).in_flight
 
     def overrun(self, subsystem: str) -> Refused | None:
@@ -321,7 +321,7 @@ class Budgets:
             self._scopes[subsystem][0].overrun = None
 
     def restore(self, spends: Iterable[Spend], now: float) -> None:
-        """Count what was spent before a restart, at its age."""
+        """Count the amounts spent before a restart, each at its age."""
         for spend in spends:
             at = now - spend.age_seconds
             for scope in self._counted_for(spend.subsystem):
@@ -331,7 +331,7 @@ class Budgets:
 
     @contextmanager
     def noting(self) -> Iterator[list[NotedSpend]]:
-        """Note what is spent meanwhile: who reads what was spent before a change does not read that."""
+        """Note the spending meanwhile: a reader of the ledger from before a change does not see it."""
         noted: list[NotedSpend] = []
         self._noting.append(noted)
         try:
@@ -340,7 +340,7 @@ class Budgets:
             self._noting = [each for each in self._noting if each is not noted]
 
     def restore_fresh(self, spends: Iterable[Spend], now: float) -> None:
-        """Count what was spent before a change, in the windows that the change has given a limit."""
+        """Count the amounts spent before a change, in the windows that the change has given a limit."""
         for spend in spends:
             at = now - spend.age_seconds
             for scope in self._counted_for(spend.subsystem):
@@ -362,7 +362,7 @@ class Budgets:
             scope.told()
 
     def snapshot(self, scope: str, now: float) -> dict[str, Usage]:
-        """Report a scope's limits by name, and what is spent or reserved against each."""
+        """Report a scope's limits by name, and the amount spent or reserved against each."""
         return self._known(scope).usage(now)
 
     def _known(self, scope: str) -> Scope:

@@ -1,4 +1,4 @@
-"""What is looked up and not generated: the models on offer, those in memory, and what one of them is.
+"""Look up models without generating: those on offer, those in memory, and the details of one.
 
 A look-up is no turn: no model runs for it, so it is neither budgeted nor kept in the ledger.
 """
@@ -45,7 +45,7 @@ class Reply:
 
 
 class Lookup(Protocol):
-    """A route that reads from the model servers what they are."""
+    """Describes a route that only reads from the model servers."""
 
     method: str
 
@@ -62,7 +62,7 @@ class Lookup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """One upstream's list: as it came, and what of it is asked of that upstream rather than of one before it."""
+    """Holds one upstream's list as it came, and the entries that are routed there and not to one before it."""
 
     body: bytes
     entries: list[Entry]
@@ -70,7 +70,7 @@ class _Listed:
 
 
 class ModelList:
-    """GET of a list of models: every upstream's own, cut down to what is routed there."""
+    """Answers GET of a list of models: every upstream's own, cut down to the models routed there."""
 
     method = "GET"
 
@@ -146,7 +146,7 @@ class ModelEntry:
 
 
 class ModelCard:
-    """POST /api/show: what a model is, from the upstream that serves it, as it came."""
+    """Answers POST /api/show: a model's details as they came from the upstream that serves it."""
 
     method = "POST"
     path = "/api/show"
@@ -201,7 +201,7 @@ def _unknown(upstreams: Upstreams, model: str, dialect: Dialect) -> refuse.Refus
 
 
 def _in_words_of(dialect: str, entry: Entry) -> Entry:
-    """The entry; one that a local server gives in OpenAI's words, with what Anthropic's clients read."""
+    """Return the entry; one in OpenAI's words from a local server gets the fields that Anthropic's clients read."""
     if dialect != "anthropic" or "type" in entry:
         return entry
     created = entry.get("created")

@@ -1,7 +1,7 @@
-"""What a reload changes of a gateway that runs: its upstreams, its prices, and subsystems' own doors.
+"""Apply a reload to a running gateway: its upstreams, its prices, and subsystems' own listeners.
 
-A change is made ready first: keys are read, tokenizers loaded, new doors opened. What can fail fails there, and then
-nothing has changed.
+A change is made ready first: keys are read, tokenizers loaded, new listeners opened. A step that can fail fails there,
+and then nothing has changed.
 """
 
 from __future__ import annotations

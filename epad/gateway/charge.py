@@ -1,20 +1,20 @@
-"""What a turn costs.
+"""Compute a turn's charge.
 
-- What an upstream says of its own usage is believed only upward. A count is final if it stands in a whole answer, or
-  comes with or after the last text of a stream that came to its end; and is above 0 if any text came, and not below
-  an earlier count of the same stream. A count of 0 beside text is no count.
-- With a final count, that is charged. It is raised by the largest of the earlier counts, by a total that is more than
-  its parts (reasoning beside the output), and for the other choices where the server counts one of `n`: by the bytes
-  of text that each other choice has, of which a token takes one or more, each at most its cap, and all at most what
-  was reserved. A total alone is charged at the dearest.
-- Without one, the most that it can have been is charged. Of a stream of a server that shows all it makes, that is the
-  bytes of what came, at least its chunks, at most what was reserved. Else all the output that was reserved is: the
-  server may have thought unseen, or nobody knows. An input that was not counted, or with 0 where text came, is its
-  bound. Counts that came are the least in every case, even beyond what was reserved.
+- An upstream's own usage is believed only upward. A count is final if it stands in a whole answer, or comes with or
+  after the last text of a stream that came to its end; and is above 0 if any text came, and not below an earlier
+  count of the same stream. A count of 0 beside text is no count.
+- A final count is charged. It is raised by the largest of the earlier counts, by a total that exceeds its parts
+  (reasoning beside the output), and for the other choices if the server counts one of `n`: by the bytes of text of
+  each other choice, of which a token takes one or more, each at most its cap, and all at most the reservation. A
+  total alone is charged at the dearest.
+- Without one, the most that is possible is charged. For a stream of a server that shows all it makes, that is the
+  bytes received, at least its chunks, at most the reservation. Else all of the reserved output is: the server may
+  have thought unseen, or it is not known. An input that was not counted, or with 0 where text came, is its bound.
+  Counts that came are the least in every case, even beyond the reservation.
 - A stream that ran over its cap uncounted costs no less than its chunks (`epad.gateway.relay`).
-- An answer that is none (an error with status 200, a stream whose first event is one) costs nothing, unless it counts
+- An error in place of an answer (with status 200, or as a stream's first event) costs nothing, unless it counts
   something itself. So does a refusal of the upstream's (4xx) and a failure before it began (501 to 503).
-- A number that cannot be a count costs all that was reserved, and is told.
+- A number that cannot be a count costs the whole reservation, and is reported.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Bound(Struct, frozen=True):
 
 
 class Terms(Struct, frozen=True):
-    """What bounds a turn's cost, and what is known of who answers it.
+    """Holds the bounds of a turn's cost, and the knowledge about its server.
 
     `cap` bounds the output of each of the `choices`; `hides_choices`: some of them may never be shown (best_of).
     `counts_all`: the usage is of all choices, and so of all `prompts`.
@@ -59,11 +59,11 @@ class Terms(Struct, frozen=True):
 
 
 class Charge(Struct, frozen=True):
-    """The tokens a turn is charged with, and where the numbers come from.
+    """Holds the tokens a turn is charged with, and the source of the numbers.
 
-    `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too. Where ours
-    is the only count of the output, it is an estimate, and what is charged is the most that it can have been.
-    `unsplit`: how many of the tokens were input is not known.
+    `input_tokens` has the cached ones in it and `output_tokens` those of reasoning: they are tokens too. If ours is the
+    only count of the output, it is an estimate, and the charge is the most that is possible. `unsplit`: the number of
+    input tokens among them is not known.
     """
 
     input_tokens: int
@@ -87,7 +87,7 @@ class Charge(Struct, frozen=True):
         return self.input_tokens + self.charged_output_tokens
 
     def cost(self, price: Price) -> int:
-        """What it costs, in micro-USD: where the upstream gave no count of its own, at the dearest rate."""
+        """Return its cost, in micro-USD: without a count of the upstream's own, at the dearest rate."""
         if self.unsplit:
             return max(price.at_most(self.tokens, 0), price.at_most(0, self.tokens))
         if self.source is not UsageSource.USAGE:
@@ -109,15 +109,15 @@ NOTHING = Charge(0, 0, UsageSource.COUNTED)
 
 
 def forfeit(bound: Bound) -> Charge:
-    """Charge the whole reservation: what was spent is not known, and it was at most this."""
+    """Charge the whole reservation: the spent amount is not known, and it was at most this."""
     return Charge(bound.input_tokens, bound.output_tokens, UsageSource.RESERVED)
 
 
 def charge_stream(usage: TokenUsage | None, chunks: int, bound: Bound, most_tokens: int = 0) -> Charge:
-    """Charge by the upstream's counts, as far as it gave any; what it did not count of the output, its chunks do.
+    """Charge by the upstream's counts, as far as it gave any; chunks count the uncounted output.
 
-    But with speculative decoding a chunk has several tokens: charged is `most_tokens`, or what was reserved where
-    that is less.
+    But with speculative decoding a chunk has several tokens: charged is `most_tokens`, or the reservation if that is
+    less.
     """
     usage = usage or TokenUsage()
     if usage.input_tokens is not None and usage.output_tokens is not None:
@@ -182,7 +182,7 @@ def _charge_final(seen: Seen, terms: Terms) -> Charge:
 
 
 def _charge_most(seen: Seen, terms: Terms) -> Charge:
-    """Charge the most that an answer without a final count can have cost; what was counted of it is the least."""
+    """Charge the most that an answer without a final count can have cost; its counted part is the least."""
     usage, bound = _of_a_prompt(seen.usage or TokenUsage(), seen), terms.bound
     counted = max(usage.output_tokens or 0, (seen.total_tokens or 0) - bound.input_tokens)
     if not seen.streamed and counted <= bound.output_tokens:

@@ -1,4 +1,4 @@
-"""What a child finds in its environment: the gateway's address and a key of its own, in every dialect's words."""
+"""Build a child's environment: the gateway's address and a key of its own, in every dialect's words."""
 
 from __future__ import annotations
 

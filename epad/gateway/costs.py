@@ -1,11 +1,11 @@
-"""What priced turns cost, in `state.db`: each turn's most before it is forwarded, its cost when it has ended.
+"""Keep the costs of priced turns in `state.db`: a turn's most before it is forwarded, its cost after its end.
 
-A turn without its cost is in flight, or a crash left it open: it counts at its most. Turns of models that cost
-nothing have no row here, so for local models nothing is written twice.
+A turn without its cost is in flight, or a crash left it open: it counts at its most. Turns of models that cost nothing
+have no row here, so for local models nothing is written twice.
 
 A row is dated by the boot's clock too, since its age must not change with the wall clock: see epad/ledger/timeline.py.
-What is older than a minute is summed up by slots of that clock, as the ledger's sums are (epad/ledger/sums.py), so that
-a start reads as much after a month of turns as after an hour.
+Rows older than a minute are summed up by slots of that clock, as the ledger's sums are (epad/ledger/sums.py), so that a
+start reads as much after a month of turns as after an hour.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ _NO_WINDOW_SECONDS = 2 * LONGEST_WINDOW_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a turn cost, or what all turns of a subsystem together did that no window reaches (`wall_ns` 0)."""
+    """Holds a turn's cost, or the sum of a subsystem's turns that no window reaches (`wall_ns` 0)."""
 
     subsystem: str
     wall_ns: int
@@ -121,10 +121,7 @@ class CostBook:
         self._closed = 0
 
     async def settle_left_open(self) -> None:
-        """Charge what a crash left open at its most, as spent now: the last life ended before, but not when it opened.
-
-        First of all at a start, when nothing is in flight. Brings a file of before to its form. Raises DatabaseError.
-        """
+        """Charge turns that a crash left open at their most, as spent now; the real time is not known."""
         now = self._now()
 
         def work(connection: apsw.Connection) -> None:
@@ -138,7 +135,7 @@ class CostBook:
         await self._database.write(work)
 
     async def load(self, timeline: Timeline | None = None) -> list[Cost]:
-        """Everything spent so far, each at its age; what has left the longest window is summed up.
+        """Return everything spent so far, each at its age; costs beyond the longest window are summed up.
 
         The timeline knows of former boots; without one they are dated by the wall clock. Raises DatabaseError.
         """
@@ -155,7 +152,7 @@ class CostBook:
         return await self._database.write(work)
 
     async def totals(self) -> Mapping[str, int]:
-        """What each subsystem has cost so far, in micro-USD. Raises DatabaseError."""
+        """Return each subsystem's cost so far, in micro-USD. Raises DatabaseError."""
         return dict(await self._database.read(lambda connection: fetch(connection, _TOTALS)))
 
     async def open(self, turn: str, subsystem: str, reserved_microusd: int) -> None:
@@ -166,7 +163,7 @@ class CostBook:
         await self._database.write(lambda connection: connection.execute(statement, row).fetchall())
 
     async def close(self, turn: str, charged_microusd: int) -> None:
-        """Record what it cost, at the time of its settling as the windows count it. Raises DatabaseError."""
+        """Record a turn's cost, at the time of its settling as the windows count it. Raises DatabaseError."""
         now = self._now()
         row = (charged_microusd, now.wall_ns, now.boot_id, now.monotonic_ns, turn)
         self._closed += 1
@@ -185,7 +182,7 @@ class CostBook:
 
 
 def _fold(connection: apsw.Connection, now: Stamp) -> None:
-    """Sum up what this boot has closed, as far as no window tells it apart any more."""
+    """Sum up the turns that this boot has closed, as far as no window tells them apart any more."""
     for (narrow, until), (wide, _) in itertools.pairwise(LEVELS):
         width_ns, before_ns = wide * SECOND_NS, now.monotonic_ns - until * SECOND_NS
         if narrow == LEVELS[0][0]:
@@ -223,7 +220,7 @@ def _turns(connection: apsw.Connection, ages: Timeline, boot_id: str) -> list[Co
 
 
 def _slots(connection: apsw.Connection, ages: Timeline) -> list[Cost]:
-    """What is summed up, each slot at the age of its newest turn; what has left the longest window goes to the rest."""
+    """Return the sums, each slot at the age of its newest turn; slots beyond the longest window join the rest."""
     costs, past, sums = [], [], Counter[str]()
     for subsystem, boot, width_ns, number, wall_ns, monotonic_ns, microusd in fetch(connection, _SLOT_ROWS):
         age_ns = ages.age_ns(Stamp(wall_ns, boot, monotonic_ns, 0))

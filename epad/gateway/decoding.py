@@ -16,7 +16,7 @@ _KNOWN = _GZIP | {"deflate"}
 
 
 class DecodingError(EpadError):
-    """The body is not what its Content-Encoding says."""
+    """The body does not fit its Content-Encoding."""
 
 
 class Decoder:
@@ -27,11 +27,11 @@ class Decoder:
 
     @property
     def whole(self) -> bool:
-        """Whether all of the body has come and been taken; an empty body is whole."""
+        """Tell if all of the body has come and been taken; an empty body is whole."""
         return all(stage.whole for stage in self._stages)
 
     def give(self, data: bytes) -> None:
-        """Take what came."""
+        """Take bytes that came."""
         self._stages[0].give(data)
 
     def take(self) -> bytes:
@@ -49,7 +49,7 @@ class Decoder:
 
 
 class _Stage:
-    """One coding."""
+    """Undoes one coding."""
 
     def __init__(self, coding: str) -> None:
         self._gzip = coding in _GZIP

@@ -9,7 +9,7 @@ from epad.gateway.refusal import Refusal
 
 
 def ended_early(why: str) -> Refusal:
-    """What ends it. The client sees none of it as an error: `end_of` says it in its dialect."""
+    """Return the refusal that ends it. The client sees no error: `end_of` ends the answer in its dialect."""
     return Refusal(200, CODE, CODE, why)
 
 

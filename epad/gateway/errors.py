@@ -1,4 +1,4 @@
-"""What may go wrong in the gateway."""
+"""Define the errors of the gateway."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from probes.blame import Failure
 
 
 class GatewayError(EpadError):
-    """The gateway cannot do what it is asked."""
+    """The gateway cannot carry out an operation."""
 
 
 class IdentityError(GatewayError):

@@ -1,4 +1,4 @@
-"""What of a request's fields is refused: what a hard budget cannot bear at the server that is to be asked. Pure."""
+"""Decide which of a request's fields a hard budget cannot bear at the server to be asked. Pure."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Asking(Struct, frozen=True, gc=False):
 
 
 class Judged(Struct, frozen=True, gc=False):
-    """Why a request is refused, empty if it is not; else what its fields mean for its bounds.
+    """Says why a request is refused, empty if it is not; else the effect of its fields on its bounds.
 
-    `hidden`: part of the answer is not shown, so that what was seen of it bounds nothing. `unbounded`: part of the
-    prompt is not in the body.
+    `hidden`: part of the answer is not shown, so that the seen part bounds nothing. `unbounded`: part of the prompt is
+    not in the body.
     """
 
     refusal: str = ""
@@ -76,7 +76,7 @@ def judge(
 
 
 def _is_counted(ask: Ask, name: str) -> bool:
-    """Say whether what is reserved is for as many answers as a field asks for; on most routes it is for one."""
+    """Tell if the reservation covers as many answers as a field asks for; on most routes it covers one."""
     if ask.fields.raw(name).isdigit():
         return int(ask.fields.raw(name)) <= ask.choices
     return "." not in name and not ask.fields.has(name)

@@ -1,4 +1,4 @@
-"""What an answer is, whatever its Content-Type calls it: one whole body, events, or lines that follow one another."""
+"""Tell the form of an answer under any Content-Type: one whole body, events, or lines that follow one another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIECES = (b'"delta"', b'.chunk"')
 
 
 class Form(Enum):
-    """How an answer comes."""
+    """Names the form of an answer."""
 
     WHOLE = auto()
     EVENTS = auto()
@@ -27,7 +27,7 @@ WHOLE = Form.WHOLE
 
 
 def form_of(start: bytes, *, asked: bool, lines: bool, ended: bool) -> Form | None:
-    """Say what begins like this; None if more of it is needed to say so.
+    """Return the form of an answer with this beginning; None if more of it is needed.
 
     `asked`: a stream was asked for; `lines`: the route's streams are JSON lines, so that the first is passed at once.
     """

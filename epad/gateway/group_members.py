@@ -1,4 +1,4 @@
-"""Which group a subsystem was in when it was configured last: what it has spent still counts for that group.
+"""Remember the group of each subsystem when it was last configured: its spending still counts for that group.
 
 The ledger names the subsystem of a turn, not its group. Without this, a member that is taken out of the configuration
 would take its spending out of the group's budget at the next start.

@@ -1,4 +1,4 @@
-"""What a client says of its request beside the request itself."""
+"""Read the marks that a client puts into a request's headers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def retry_count(headers: Headers) -> int:
 
 
 class Marks(Struct, frozen=True, gc=False):
-    """All of these of one request."""
+    """Holds all marks of one request."""
 
     idempotency_key: str | None = None
     conversation: str | None = None
@@ -67,7 +67,7 @@ _UNMARKED = Marks()
 
 
 def marks(fields: Fields) -> Marks:
-    """What a request is marked with; most are with nothing. Raises RequestError."""
+    """Return a request's marks; most have none. Raises RequestError."""
     if not fields.has_any(_MARKS):
         return _UNMARKED
     return Marks(idempotency_key(fields), conversation(fields), attempt(fields), retry_count(fields))

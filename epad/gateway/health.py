@@ -1,4 +1,4 @@
-"""Whether an upstream is fit to be asked: by how it answered turns, and by what epad finds when it looks itself.
+"""Judge an upstream's health: by its answers to turns, and by epad's own looks.
 
 | state     | begins with                                                            | ends with              |
 |-----------|------------------------------------------------------------------------|------------------------|
@@ -46,7 +46,7 @@ _MOST_LIMITS = 64
 
 
 class State(StrEnum):
-    """What an upstream is; all but the first and the last keep turns away."""
+    """Names the state of an upstream; all but the first and the last keep turns away."""
 
     WELL = "well"
     GONE = "gone"
@@ -64,7 +64,7 @@ _WELL = State.WELL
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at an upstream found; `reason` is empty where it is well."""
+    """Holds the result of a look at an upstream; `reason` is empty if it is well."""
 
     state: State = State.WELL
     reason: str = ""
@@ -86,7 +86,7 @@ _FINE = Look()
 
 
 class Health:
-    """One upstream's. `opened` is called whenever the breaker opens, so that somebody looks."""
+    """Judges one upstream. `opened` is called whenever the breaker opens, so that a look follows."""
 
     def __init__(self, clock: Clock, opened: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
@@ -106,12 +106,12 @@ class Health:
 
     @property
     def is_open(self) -> bool:
-        """Whether the breaker keeps turns away."""
+        """Tell if the breaker keeps turns away."""
         return self._state is not _WELL
 
     @property
     def state(self) -> State:
-        """What it is now."""
+        """Return its present state."""
         if self.is_open:
             return self._state
         if self._look.reason:
@@ -120,29 +120,29 @@ class Health:
 
     @property
     def since(self) -> float:
-        """When the breaker opened or closed last."""
+        """Return when the breaker opened or closed last."""
         return self._since
 
     @property
     def reason(self) -> str:
-        """Why it is not healthy; empty if it is. A limit is no illness."""
+        """Return why it is not healthy; empty if it is. A limit is no illness."""
         if self.is_open:
             return f"breaker open: {self._why}" if self._state is State.FAILING else self._why
         return self._look.reason
 
     @property
     def why(self) -> str:
-        """What the last failure said, or the last look."""
+        """Return the text of the last failure, or of the last look."""
         return self._why if self.is_open else self._look.reason
 
     @property
     def limit(self) -> str:
-        """What a server that limits says; empty if none holds."""
+        """Return the text of a server's limit; empty if none holds."""
         limit = self._limiting()
         return limit.reason if limit is not None else ""
 
     def seconds_until_asked(self, model: str = "", who: str = "") -> float:
-        """How long somebody's turns for a model are kept away from it; 0 if one may go there now."""
+        """Return how long a subsystem's turns for a model are kept away from it; 0 if one may go there now."""
         if self._state is _WELL and not self._limits:
             return 0.0
         wait = 0.0
@@ -152,14 +152,14 @@ class Health:
         return max(0.0, wait, self.seconds_limited(model))
 
     def seconds_closed(self) -> float:
-        """How long no turn at all goes there, as far as is known: its breaker's time, or its longest limit's."""
+        """Return how long no turn at all goes there, as far as is known: its breaker's time, or its longest limit's."""
         if self.is_open:
             return self.seconds_until_asked()
         limit = self._limiting()
         return limit.until - self._clock.monotonic() if limit is not None else 0.0
 
     def seconds_limited(self, model: str) -> float:
-        """How long the server itself told a model's turns to wait."""
+        """Return how long the server itself told a model's turns to wait."""
         limit = self._limits.get(model)
         return max(0.0, limit.until - self._clock.monotonic()) if limit is not None else 0.0
 

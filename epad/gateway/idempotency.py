@@ -1,7 +1,7 @@
-"""Answers kept under their Idempotency-Key: a turn that was paid for is given again, not asked again.
+"""Keep answers under their Idempotency-Key: a paid turn is given again, not asked again.
 
-What is bounded: an answer is kept for [gateway] idempotency_seconds, all of them together take at most
-idempotency_bytes (the oldest go first), and one that alone is larger than an eighth of that is not kept.
+The bounds: an answer is kept for [gateway] idempotency_seconds, all of them together take at most idempotency_bytes
+(the oldest go first), and a single one larger than an eighth of that is not kept.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ WHERE subsystem = ? AND key = ? AND wall_ns >= ?
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who asks for what under which key. Keys of two subsystems have nothing to do with each other."""
+    """Identifies a request by subsystem and key. Keys of two subsystems have nothing to do with each other."""
 
     subsystem: str
     key: str
@@ -208,7 +208,7 @@ class Copier:
 
 
 class _CopyingMeter:
-    """A meter that keeps a copy of what it lets through."""
+    """Meters an answer, and keeps a copy of the forwarded bytes."""
 
     def __init__(self, meter: StreamMeter, copied: list[bytes]) -> None:
         self._meter = meter

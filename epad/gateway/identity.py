@@ -1,4 +1,4 @@
-"""Who is asking: a bearer key per subsystem, of which only the hash is kept."""
+"""Identify the client: a bearer key per subsystem, of which only the hash is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One token of a model, to see that it can be had: the shortest turn there is, in the dialect of who serves it."""
+"""Ask a model for one token, to check that it answers: the shortest turn there is, in its server's dialect."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Reading a request's body where that holds nobody up: on the event loop if it is quick, else beside it.
+"""Read a request's body without holding up others: on the event loop if it is quick, else in a thread.
 
-One thread is enough, and two would be worse: whoever reads holds the interpreter for up to 40 ms at a time (one
-pass of a decoder over 32 MiB), and between two passes the loop should be the next, not another reader. That no pass
-takes longer is what `dialects/shape.py` sees to.
+One thread is enough, and two would be worse: a reader holds the interpreter for up to 40 ms at a time (one pass of a
+decoder over 32 MiB), and between two passes the loop should be the next, not another reader. `dialects/shape.py`
+ensures that no pass takes longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from epad.gateway.http.request import Request
 
 
 class Reading(Struct, frozen=True):
-    """What a request asks, and its body's SHA-256."""
+    """Holds a request as it was read, and its body's SHA-256."""
 
     ask: Ask
     body_sha256: bytes

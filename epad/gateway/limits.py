@@ -1,8 +1,8 @@
-"""One scope of a budget: its windows, its caps, and which of them a reservation would cross.
+"""Count one scope of a budget: its windows, its caps, and the limits that a reservation would cross.
 
-A reservation counts in full until it is settled, however long that takes; a settled turn counts from the
-moment of its settling. What is spent at any time in a window is therefore covered either by a settlement in
-that window or by a reservation still open at its end, and no window, wherever it is laid, exceeds its limit.
+A reservation counts in full until it is settled, however long that takes; a settled turn counts from the moment of its
+settling. Any spending in a window is therefore covered either by a settlement in that window or by a reservation still
+open at its end, and no window, at any place, exceeds its limit.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LONGEST_WINDOW_SECONDS = max(shape.seconds for shape in WINDOWS if math.isfinite
 
 
 class Refused(Struct, frozen=True, gc=False):
-    """Why a reservation was not made. `permanent` means that no waiting helps: the request is too large."""
+    """Says why a reservation was not made. `permanent` means that no waiting helps: the request is too large."""
 
     scope: str
     limit: str
@@ -67,14 +67,14 @@ class Refused(Struct, frozen=True, gc=False):
 
 
 class Usage(NamedTuple):
-    """How much of a limit is spent or reserved; a limit of 0 is none."""
+    """Holds the spent or reserved part of a limit; a limit of 0 is none."""
 
     limit: int
     used: int
 
 
 class Window:
-    """What was spent within the last `shape.seconds`, never less than the truth, in constant memory."""
+    """Sums the amounts spent within the last `shape.seconds`, never less than the truth, in constant memory."""
 
     def __init__(self, shape: WindowShape) -> None:
         self.shape = shape
@@ -88,7 +88,7 @@ class Window:
         self.stands_until = -math.inf
 
     def advance(self, now: float) -> None:
-        """Forget what is older than the window. Time that goes backwards is taken as standing still."""
+        """Forget amounts older than the window. Time that goes backwards is taken as standing still."""
         if now < self.stands_until:
             return
         bucket = math.floor(now / self._width)
@@ -104,7 +104,7 @@ class Window:
         self.stands_until = (bucket + 1) * self._width
 
     def add(self, amount: int, at: float, now: float) -> None:
-        """Count what was spent at `at`; what is older than the window is not counted."""
+        """Count an amount spent at `at`; one older than the window is not counted."""
         if now >= self.stands_until:
             self.advance(now)
         newest = self._newest or 0
@@ -128,7 +128,7 @@ class Window:
 
 
 class Sum:
-    """What was spent in all: nothing ever leaves it."""
+    """Sums all amounts ever spent: nothing leaves it."""
 
     stands_until = math.inf
 
@@ -140,18 +140,18 @@ class Sum:
         """Time changes nothing."""
 
     def add(self, amount: int, at: float, now: float) -> None:
-        """Count what was spent."""
+        """Count a spent amount."""
         del at, now
         self.spent += amount
 
     def seconds_until_freed(self, amount: int, now: float) -> float | None:
-        """Waiting frees what open reservations give back, and nothing else."""
+        """Return None: waiting frees only the unused parts of open reservations."""
         del now
         return math.inf if amount <= self.spent else None
 
 
 class Meter:
-    """One kind of amount in a scope: what is reserved of it, and its limited windows."""
+    """Counts one kind of amount in a scope: its reserved part, and its limited windows."""
 
     def __init__(self, scope: str, limits: dict[WindowShape, int]) -> None:
         self.reserved = 0
@@ -175,12 +175,12 @@ class Meter:
         self._fresh = frozenset(window.shape for window, _ in self._limited) - former
 
     def told(self) -> None:
-        """What was spent before has been counted in every window."""
+        """Note that the former spending has been counted in every window."""
         self._fresh = frozenset()
 
     @property
     def smallest(self) -> Refused | None:
-        """The smallest limit, as the refusal of an amount that is larger; what is used may have been used before."""
+        """Return the smallest limit, as the refusal of a larger amount; the used part may be from before."""
         if not self._limited:
             return None
         window, limit = min(self._limited, key=itemgetter(1))
@@ -188,7 +188,7 @@ class Meter:
         return Refused(self._scope, window.shape.limit, limit, used, 0, 0.0, True)
 
     def left(self, now: float) -> int | None:
-        """How much may be reserved before a limit is reached; None where there is none."""
+        """Return how much may be reserved before a limit is reached; None if there is none."""
         least: int | None = None
         for window, limit in self._limited:
             if now >= window.stands_until:
@@ -231,24 +231,24 @@ class Meter:
         return longest
 
     def settle(self, reserved: int, spent: int, now: float) -> None:
-        """Replace a reservation by what was spent."""
+        """Replace a reservation by the spent amount."""
         self.reserved -= reserved
         for window, _ in self._limited:
             window.add(spent, now, now)
 
     def spend(self, amount: int, at: float, now: float) -> None:
-        """Count what was spent at `at`."""
+        """Count an amount spent at `at`."""
         for window, _ in self._limited:
             window.add(amount, at, now)
 
     def spent_before(self, amount: int, at: float, now: float) -> None:
-        """Count in the fresh windows alone what was spent before they were there."""
+        """Count, in the fresh windows alone, an amount spent before they were there."""
         for window, _ in self._limited:
             if window.shape in self._fresh:
                 window.add(amount, at, now)
 
     def usage(self, now: float) -> dict[str, Usage]:
-        """Report every limit, and what is spent or reserved against it."""
+        """Report every limit, and the amount spent or reserved against it."""
         usages = {}
         for window, limit in self._limited:
             window.advance(now)
@@ -257,7 +257,7 @@ class Meter:
 
 
 class Parallel:
-    """How many turns of a scope were under way at once, of late: as many are to be expected again."""
+    """Tracks how many turns of a scope ran at once, of late: as many are to be expected again."""
 
     def __init__(self) -> None:
         self.known = False
@@ -265,23 +265,23 @@ class Parallel:
         self._seen_at = -math.inf
 
     def began(self, under_way: int, now: float) -> None:
-        """One more is under way."""
+        """Count one more running turn."""
         if under_way >= self._most or now - self._seen_at >= PARALLEL_SECONDS:
             self._most, self._seen_at = under_way, now
 
     def ended(self) -> None:
-        """One has come to its end: from now on it is known how this scope asks."""
+        """Count the end of a turn: from now on the scope's habit is known."""
         self.known = True
 
     def expected(self, others: int) -> int:
-        """How many more may come while so many others are under way, this one among them."""
+        """Return how many more may come while so many others run, this one among them."""
         if not self.known or self._most <= others:
             return 1 if self.known and not others else UNKNOWN_PARALLEL
         return self._most - others
 
 
 class Scope:
-    """One set of limits and what counts against it: a subsystem's own, its group's, or everyone's."""
+    """Holds one set of limits and the amounts that count against it: a subsystem's own, its group's, or everyone's."""
 
     def __init__(self, name: str, limits: BudgetConfig | SharedBudgetConfig) -> None:
         self.name = name
@@ -295,7 +295,7 @@ class Scope:
         self.change(limits)
 
     def change(self, limits: BudgetConfig | SharedBudgetConfig) -> None:
-        """Have these limits from now on; what was spent and is reserved stays."""
+        """Replace the limits; the spent and reserved amounts stay."""
         self._max_in_flight = limits.max_in_flight
         self.tokens.change({shape: _limit(limits, shape) for shape in WINDOWS})
         self.money.change({shape: _limit(limits, shape) for shape in MONEY_WINDOWS})
@@ -305,11 +305,11 @@ class Scope:
 
     @property
     def max_in_flight(self) -> int:
-        """How many turns at once; 0: any number."""
+        """Return how many turns at once; 0: any number."""
         return self._max_in_flight
 
     def told(self) -> None:
-        """What was spent before has been counted."""
+        """Note that the former spending has been counted."""
         for meter in (self.tokens, self.money, self.requests):
             meter.told()
 
@@ -354,7 +354,7 @@ class Scope:
         self.parallel.began(self.in_flight + self.waiting, now)
 
     def settle(self, held: tuple[int, int], spent: tuple[int, int], now: float) -> None:
-        """Replace a reservation, in tokens and micro-USD, by what was spent."""
+        """Replace a reservation, in tokens and micro-USD, by the spent amount."""
         self.in_flight -= 1
         self.parallel.ended()
         self.tokens.settle(held[0], spent[0], now)

@@ -39,12 +39,12 @@ Starting = Callable[[str], bool]
 
 
 def nothing_starts(_: str) -> bool:
-    """Nothing that serves a model is epad's own."""
+    """Return False: no model server is epad's own."""
     return False
 
 
 class Looker:
-    """Says when to look: `look` is what is done every few seconds, `watch` what is done while a breaker is open."""
+    """Times the looks: `look` is done every few seconds, `watch` while a breaker is open."""
 
     def __init__(self, look: LookAt, watch: LookAt) -> None:
         self._look = look
@@ -85,7 +85,7 @@ class Looker:
             )
 
     async def _look_at_all(self) -> None:
-        """Look at every upstream again and again; a look that fails is what it is for, and ends nothing."""
+        """Look at every upstream again and again; a failing look is a result, and ends nothing."""
         while True:
             unwatched = [each for each in self._upstreams.values() if not each.health.is_open]
             await asyncio.gather(*(self._look(upstream) for upstream in unwatched))
@@ -115,13 +115,13 @@ class Looker:
 
 
 def health_path(upstream: Upstream) -> str:
-    """Where a server says whether it is ready; of an unknown kind it is tried where most have it."""
+    """Return the path of a server's readiness; for an unknown kind, the usual one."""
     server = upstream.server
     return HEALTH if server is GENERIC else server.health_path
 
 
 def look_of(upstream: Upstream, path: str, status: int, body: bytes) -> Look:
-    """What an answer to a look says; 404 comes from a server that is there, and of turns, turns will tell."""
+    """Judge the answer to a look; 404 comes from a server that is there, and turns will show the rest."""
     if status in KEY_STATUSES:
         # A health route that is closed says nothing of the key that turns are asked with.
         return Look() if path == HEALTH else Look(State.REJECTING, refused_key(upstream.name, upstream.key))

@@ -1,4 +1,4 @@
-"""What tokens cost, in whole micro-USD. Rounding is always up, and a reservation is at the dearest rate.
+"""Compute the cost of tokens, in whole micro-USD. Rounding is always up, and a reservation is at the dearest rate.
 
 USD per million tokens is micro-USD per token, so a rate is kept as micro-USD per million tokens, an integer.
 """
@@ -22,7 +22,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens by what they cost: `input` has no cached ones in it, `output` no reasoning.
+    """Counts tokens by their rates: `input` has no cached ones in it, `output` no reasoning.
 
     `cache_write_hour` are written to a cache that is kept for an hour; they are not among `cache_write`.
     """
@@ -37,7 +37,7 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One model's rates, in micro-USD per million tokens."""
+    """Holds one model's rates, in micro-USD per million tokens."""
 
     input: int
     output: int
@@ -48,7 +48,7 @@ class Price:
     """For writes that are kept for an hour; None: as `cache_write`."""
 
     def cost(self, count: TokenCount) -> int:
-        """What these tokens cost, in micro-USD."""
+        """Return the cost of these tokens, in micro-USD."""
         return _up(
             count.input * self.input
             + count.output * self.output
@@ -130,10 +130,10 @@ def _price(config: PriceConfig) -> Price:
 
 
 def _hour_usd(config: PriceConfig) -> float:
-    """The rate of one-hour cache writes, in USD.
+    """Return the rate of one-hour cache writes, in USD.
 
-    Left out beside a rate for cache writes it is what Anthropic asks, twice `input`, and no less than that rate: the
-    price of a write that is kept longer is never guessed low. Without either, cache writes cost as input, all of them.
+    Left out beside a rate for cache writes it is Anthropic's, twice `input`, and no less than that rate: the price of a
+    write that is kept longer is never guessed low. Without either, all cache writes cost as input.
     """
     if config.cache_write_hour is not None:
         return config.cache_write_hour
@@ -143,7 +143,7 @@ def _hour_usd(config: PriceConfig) -> float:
 
 
 def _literal(pattern: str) -> int:
-    """How many characters of a pattern say something."""
+    """Return how many literal characters a pattern has."""
     return len(re.sub(r"\[[^\]]*\]|[*?]", "", pattern))
 
 

@@ -1,8 +1,8 @@
-"""What a server objects to in a request, where it is something that epad wrote into it: then it is asked again.
+"""Find a server's objection to a value that epad wrote into a request, which is then sent again without it.
 
-A refusal of 400 or 422 has cost nothing. What a client wrote itself is its own affair, and so is the refusal. Many
-servers send back what they refuse, so a client can have words of its own in a refusal: what one says is believed for
-the turn alone, and remembered for others only once the server has taken the request that was changed by it.
+A refusal of 400 or 422 has cost nothing. A client's own values are its own affair, and so is their refusal. Many
+servers send back the value they refuse, so a client can have words of its own in a refusal: a refusal is believed for
+its turn alone, and remembered for others only once the server has taken the changed request.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _CAP_WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many tokens a server says that a model has at most: of an answer, or of its whole context."""
+    """Holds a server's own limit of a model's tokens: of an answer, or of its whole context."""
 
     tokens: int
     of_context: bool

@@ -1,4 +1,4 @@
-"""Whether a turn was opened in the ledger, or is going to be."""
+"""Track if a turn was opened in the ledger, or is going to be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found when an upstream counts more than was possible, or what no turn can have."""
+"""State a finding when an upstream counts more tokens than were possible, or than any turn can have."""
 
 from __future__ import annotations
 

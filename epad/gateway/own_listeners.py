@@ -1,4 +1,4 @@
-"""Where the gateway listens: one door for everyone, and one of its own for each subsystem that has one.
+"""Listen for the gateway: at one address for everyone, and at one for each subsystem with its own.
 
 Whoever comes through a subsystem's own door is that subsystem, with or without a key: the kernel says which
 socket it was, and of a Unix socket who is at its other end.
@@ -88,7 +88,7 @@ def set_aside(door: Door) -> Path | None:
 
 
 def put_back(door: Door, aside: Path | None) -> None:
-    """Have a door's path lead to what was set aside, or to nothing. A file that is no socket is not the door's."""
+    """Lead a listener's path to the file set aside, or to nothing. A file that is no socket is not the listener's."""
     path = door.path
     if path is None:
         return
@@ -166,8 +166,8 @@ def _bind(path: Path, uid: int | None) -> socket.socket:
 def _give(path: Path, uid: int) -> None:
     """Let one more user connect. Raises OSError.
 
-    A daemon without rights of its own may give nothing away, but it may name a user in the list of who may use what is
-    its own (acl(5)).
+    A daemon without special rights may give nothing away, but it may name a user in the access list of its own file
+    (acl(5)).
     """
     try:
         os.chown(path, uid, -1)

@@ -1,4 +1,4 @@
-"""What a gateway is put together from."""
+"""Hold the parts of a gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from statemachine.finding import Finding
 
 
 class TurnLedger(Protocol):
-    """Where turns are written, each on the disk when it was waited for, which raises LedgerError if it is not.
+    """Records turns, each durable once it was awaited, which raises LedgerError if it is not.
 
     In the order of the calls; whoever does not wait any longer and cancels a future changes nothing of that.
     """
@@ -42,14 +42,14 @@ class TurnLedger(Protocol):
 
 
 class TurnCosts(Protocol):
-    """Where the cost of priced turns is written, on the disk when a call returns. Both raise DatabaseError."""
+    """Records the cost of priced turns, durable when a call returns. Both raise DatabaseError."""
 
     async def open(self, turn: str, subsystem: str, reserved_microusd: int) -> None:
         """Record the most that a turn can cost, before it is forwarded."""
         ...
 
     async def close(self, turn: str, charged_microusd: int) -> None:
-        """Record what it cost."""
+        """Record its cost."""
         ...
 
 

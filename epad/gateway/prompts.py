@@ -1,8 +1,8 @@
-"""The most tokens a prompt can have: by its bytes, by what its server counted before, or by the server's tokenizer.
+"""Bound the tokens of a prompt: by its bytes, by its server's former counts, or by the server's tokenizer.
 
-A byte-level tokenizer makes no more tokens than there are bytes, but five times fewer is usual. What a server counted
-for the beginning of a conversation is exact, and holds for the next request of the same conversation: a chat template
-ends every message with a token of its own, so what comes after a message changes no token of it. What a server puts
+A byte-level tokenizer makes no more tokens than there are bytes, but five times fewer is usual. A server's count for
+the beginning of a conversation is exact, and holds for the next request of the same conversation: a chat template ends
+every message with a token of its own, so text after a message changes no token of it. The text that a server puts
 before a prompt by itself (a system prompt of the model's, words about tools) is in no body: it is learnt from the first
 usage that shows it, and reserved from then on.
 """
@@ -42,7 +42,7 @@ MOST_BYTES_A_TOKEN = 24
 
 
 class PromptBound(Struct, frozen=True, gc=False):
-    """How many tokens a prompt has at most, and by what: its bytes, a count of its beginning, or a tokenizer."""
+    """Holds the most tokens a prompt has, and the source: its bytes, a count of its beginning, or a tokenizer."""
 
     tokens: int
     by: Literal["bytes", "history", "tokenizer"] = "bytes"
@@ -50,14 +50,14 @@ class PromptBound(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Unsaid:
-    """What a server puts before the prompts of a model, between what is `proven` and the `smallest` count of any."""
+    """Holds the size of a server's own text before a model's prompts: `proven`, and at most the `smallest` count."""
 
     proven: int = 0
     smallest: int = 0
 
     @property
     def most(self) -> int:
-        """As much as is likely at most; a prompt of dense text has a count that says little of it."""
+        """Return the likely most; the count of a prompt of dense text tells little of it."""
         if not self.proven:
             return 0
         guessed = max(_MOST_TIMES_PROVEN * self.proven, self.proven + _LEAST_GUESSED)
@@ -65,10 +65,10 @@ class _Unsaid:
 
 
 class Prompts:
-    """What is known of the prompts of each model at each upstream.
+    """Keeps the knowledge about the prompts of each model at each upstream.
 
-    An upstream that was configured anew is another one, even under the same name: a turn that was under way teaches
-    nothing of what is asked now.
+    A newly configured upstream is another one, even under the same name: a turn under way teaches nothing about later
+    requests.
     """
 
     def __init__(self, template_tokens: int) -> None:
@@ -100,18 +100,18 @@ class Prompts:
         return PromptBound(tokens)
 
     def unsaid(self, upstream: Upstream, dialect: str, ask: Ask) -> int:
-        """What the server puts before a prompt by itself, at most, as far as is known."""
+        """Return the most that the server puts before a prompt by itself, as far as is known."""
         tools = ask.fields.has("tools")
         published = upstream.server_for(dialect).tool_preamble(ask.model) if tools else 0
         learnt = self._unsaid.get((*_model(upstream, ask), tools))
         return max(published, learnt.most) if learnt is not None and learnt.proven else published
 
     def trusts(self, upstream: Upstream, ask: Ask, by: str) -> bool:
-        """Say whether what bounds a model's prompts, other than their bytes, has never been found too low."""
+        """Tell if a model's bounds other than the prompts' bytes have never been found too low."""
         return (*_model(upstream, ask), by) not in self._untrusted
 
     def counted(self, upstream: Upstream, ask: Ask, bound: PromptBound, tokens: int) -> bool:
-        """Learn from the server's own count of a prompt; say whether what its bound lacked is known from now on."""
+        """Learn from the server's own count of a prompt; tell if the missing part of its bound is known from now on."""
         said = ask.prompt_tokens(upstream.profile.context(ask.model))
         if not said or ask.prompt_bound is None:
             return False
@@ -175,7 +175,7 @@ def _model(upstream: Upstream, ask: Ask) -> tuple[Upstream, str]:
 
 
 def _place(upstream: Upstream, ask: Ask) -> tuple[Upstream, str, str]:
-    """What a count holds for beside the messages: the server, the model, and all that may change the prompt."""
+    """Return the scope of a count beside the messages: the server, the model, and all that may change the prompt."""
     if _NO_PART_OF_IT.issuperset(ask.fields.values):
         return upstream, ask.model, _NOTHING_AROUND
     around = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""How the gateway says no: one table, and the constructors that fill it in.
+"""Define the gateway's refusals: one table, and the constructors that fill it in.
 
-Statuses are chosen by what clients do with them (measured: openai 1.x to 3.x repeat 408, 409, 429 and 5xx
-three times, and nothing else): a refusal that no waiting helps with is one of 400, 401, 402, 403, 404, 413.
+Statuses are chosen by the clients' reactions to them (measured: openai 1.x to 3.x repeat 408, 409, 429 and 5xx three
+times, and nothing else): a refusal that no waiting helps with is one of 400, 401, 402, 403, 404, 413.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DOWN_CODES = {"loading": "upstream_loading", "rejecting": "upstream_rejects_key
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request turned away: what the client is told, in no dialect yet."""
+    """Holds a refusal of a request, in no dialect yet."""
 
     status: int
     type: str
@@ -186,13 +186,13 @@ def unknown_model(model: str, dialect: str, patterns: Iterable[str]) -> Refusal:
 
 
 def quarantined(name: str, rung: Rung, reason: str, line: str = "") -> Refusal:
-    """A subsystem held at BLOCK or above. `line` says also until when, and what ends it."""
+    """Refuse a subsystem held at BLOCK or above. `line` names also the end of the hold, and the command for it."""
     message = line or f"{name} is quarantined ({rung.label}): {reason}. `epactl release {name}` opens it"
     return Refusal(403, "permission_error", "subsystem_quarantined", message)
 
 
 def throttled(name: str, reason: str, wait_seconds: float, line: str = "") -> Refusal:
-    """A subsystem held at THROTTLE that came too soon. `line` says also until when, and what ends it."""
+    """Refuse a subsystem held at THROTTLE that came too soon. `line` names also the end of the hold."""
     message = line or f"{name} is throttled: {reason}"
     return Refusal(
         429,
@@ -205,7 +205,7 @@ def throttled(name: str, reason: str, wait_seconds: float, line: str = "") -> Re
 
 
 def closed(code: str, reason: str) -> Refusal:
-    """The gateway is shut to this subsystem because of the phase, not because of what it did."""
+    """Refuse a subsystem because of the phase, not because of its own behaviour."""
     return Refusal(403, "permission_error", code, reason)
 
 
@@ -344,7 +344,7 @@ def _in_words(refused: Refused) -> str:
 
 
 def unit_of(limit: str) -> str:
-    """What a limit counts: tokens, microusd or requests."""
+    """Return the unit of a limit: tokens, microusd or requests."""
     if limit in {IN_FLIGHT, REQUESTS}:
         return "requests"
     return "microusd" if limit.startswith("microusd_") else "tokens"

@@ -48,7 +48,7 @@ class ClientGoneError(ConnectionResetError):
 
 
 class _Lessons:
-    """What one turn learns from its upstream's refusals of what epad wrote by itself."""
+    """Remembers one turn's lessons from its upstream's refusals of values that epad wrote."""
 
     def __init__(self) -> None:
         self.teacher: Upstream | None = None
@@ -58,7 +58,7 @@ class _Lessons:
         self._limits: tuple[Limit, ...] = ()
 
     def heed(self, turn: Turn, body: bytes) -> bool:
-        """Take a refusal to heart, if it is of what epad wrote by itself; say whether it was."""
+        """Learn from a refusal of a value that epad wrote; tell if it was one."""
         arrival = turn.arrival
         upstream, ask, path = arrival.upstream.served_by, arrival.ask, arrival.endpoint.path
         if upstream is not self.teacher:
@@ -80,7 +80,7 @@ class _Lessons:
         return bool(fresh)
 
     def remember(self, turn: Turn) -> None:
-        """Have the turns to come begin with what was learnt: the request that was changed by it has been taken."""
+        """Apply the lessons to later turns: the server has taken the changed request."""
         upstream, model = turn.arrival.upstream.served_by, turn.arrival.ask.model
         if upstream is not self.teacher:
             return
@@ -130,14 +130,14 @@ class Relay:
             raise BrokenTurnError(severed) from None
 
     def _told(self, turn: Turn, error: UpstreamError) -> Refusal:
-        """What the client is told of an upstream that failed, or that is not asked since it fails."""
+        """Return the client's refusal for an upstream that failed, or that is not asked since it fails."""
         down = self._upstreams.down(turn.arrival.upstream, turn.arrival.asker)
         if error.failure is Failure.NOT_ASKED and down is not None:
             return upstream_unavailable(down)
         return upstream_failed(str(error))
 
     async def _ask(self, request: Request, turn: Turn) -> Answer:
-        """Ask the upstream; once more where it objects to what epad wrote into the request. Raises UpstreamError."""
+        """Ask the upstream; once more if it objects to a value that epad wrote. Raises UpstreamError."""
         lessons: _Lessons | None = None
         arrival, target = turn.arrival, _target(request, turn)
         while True:
@@ -230,9 +230,9 @@ class Relay:
     async def _pump(
         self, client: Channel, turn: Turn, answer: Answer, meter: StreamMeter
     ) -> tuple[Refusal | None, bytes]:
-        """Copy events until the upstream ends; say what to tell the client if that was too early.
+        """Copy events until the upstream ends; return the client's refusal if that was too early.
 
-        What came together with the end of the answer is returned, to go out together with it.
+        The bytes that came together with the end of the answer are returned, to go out together with it.
         """
         overrun, rest = False, b""
         while data := answer.arrived() or await answer.more():
@@ -316,7 +316,7 @@ def _start_of(body: bytes) -> str:
 
 
 def _stopped(turn: Turn, why: str) -> Refusal:
-    """What ends a stream that its server goes on with: a detector's reason, or else that it overruns."""
+    """Return the refusal that ends a stream whose server goes on: a detector's reason, or an overrun."""
     if why:
         turn.end(Outcome.CUT, why)
         return ended_early(why)

@@ -1,4 +1,4 @@
-"""How long a server tells a client to wait."""
+"""Read how long a server tells a client to wait."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from epad.gateway.server_profile import ServerProfile
 
 @dataclass(slots=True, eq=False)
 class Upstream:
-    """A configured model server; `profile` is what is known of it by now, `fields` what else it may be asked with.
+    """Holds a configured model server; `profile` is its present knowledge, `fields` the fields it may be asked with.
 
     `subsystem` is the one that serves it, empty if that is none of epad's.
     """
@@ -45,7 +45,7 @@ class Upstream:
         return self.profile.server
 
     def context(self, model: str) -> int:
-        """How many tokens a model holds here, prompt and answer together; 0 if that is not known."""
+        """Return a model's context here, prompt and answer together; 0 if that is not known."""
         return self.profile.context(model)
 
     def serves(self, model: str, dialect: str) -> bool:
@@ -62,9 +62,9 @@ class Upstream:
         return self.profile.for_dialect(dialect)
 
     def habits(self, path: str, model: str, refused: frozenset[str] = frozenset()) -> Habits:
-        """How it takes what epad writes into a request to this route, for this model.
+        """Return which values written by epad it takes in a request to this route, for this model.
 
-        `refused` is what it does not take as one turn has just learnt, beside what is known already.
+        `refused` are the values refused in this very turn, beside those known already.
         """
         server = self.profile.server
         name, refused = server.cap_field(path), refused or self.profile.refused(model)
@@ -74,7 +74,7 @@ class Upstream:
         return Habits((name, *server.caps(path)), asks_usage, server.zero_cap_means_none)
 
     def target(self, path: str) -> bytes:
-        """Where a route lies; a base that ends in /v1, as OpenAI clients are given it, is what /v1 lies in."""
+        """Return the target of a route; a base that ends in /v1, as OpenAI clients are given it, is the one of /v1."""
         if not self.prefix.endswith("/v1"):
             return (self.prefix + path).encode()
         return (self.prefix.removesuffix("/v1") + path).encode()
@@ -89,12 +89,12 @@ class Route:
 
     @property
     def name(self) -> str:
-        """Of the upstream that is asked."""
+        """Return the name of the upstream that is asked."""
         return self.served_by.name
 
 
 class Asker(Struct, frozen=True, gc=False):
-    """Who asks, and for which model: a server's limit holds for one model, and one's failures for nobody else."""
+    """Names the subsystem and the model: a server's limit holds for one model, and a client's failures for no other."""
 
     name: str = ""
     model: str = ""

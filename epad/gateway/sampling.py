@@ -1,4 +1,4 @@
-"""What in a request draws another answer to the same prompt, as a digest: it tells samples of a prompt from a loop."""
+"""Digest the parts of a request that vary the answer to one prompt: it tells samples of a prompt from a loop."""
 
 from __future__ import annotations
 

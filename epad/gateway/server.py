@@ -1,4 +1,4 @@
-"""The gateway's HTTP side: who asks, may they, what do they ask; then the turn takes its course."""
+"""Serve the gateway's HTTP side: identify the client, admit it, read its request; then the turn takes its course."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Gateway:
         return address
 
     async def stop(self) -> None:
-        """Sever what is in flight, each in its dialect; return when every turn is closed in the ledger."""
+        """Cut the turns in flight, each in its dialect; return when every turn is closed in the ledger."""
         self._stopping = True
         self._turns.admission.close(RefusalError(refuse.STOPPING))
         self._parts.access.sever(None, refuse.STOPPING)
@@ -124,11 +124,11 @@ class Gateway:
         await self._parts.upstreams.stop()
 
     def upstreams(self) -> list[status.Upstream]:
-        """Each upstream: its name, its URL, whether it is healthy, and why not."""
+        """Return each upstream: its name, its URL, its health, and the reason if it is not healthy."""
         return self._parts.upstreams.status()
 
     def spent(self, subsystem: str) -> dict[str, Usage]:
-        """The subsystem's limits by name, and what is spent or reserved against each."""
+        """Return the subsystem's limits by name, and the amount spent or reserved against each."""
         return self._parts.budgets.snapshot(subsystem, self._parts.clock.monotonic())
 
     def observe_budgets(self) -> None:
@@ -145,7 +145,7 @@ class Gateway:
                 metrics.budget_used.labels(name, limit).set(usage.used)
 
     def receive(self, request: Request) -> Response | Answering:
-        """Decide on a request by its head: say no before its body is read, or say what is to answer it."""
+        """Decide on a request by its head: refuse it before its body is read, or return its handler."""
         name = ""
         try:
             if self._routes.greets(request.method, request.path):
@@ -170,7 +170,7 @@ class Gateway:
         return Response(200, name + b" is running", [(b"Content-Type", b"text/plain; charset=utf-8")])
 
     def fault(self, request: Request | None, fault: Fault) -> Response:
-        """Say what is wrong with a request that was not read to its end."""
+        """Answer a request that could not be read to its end."""
         refusal = self._refusal_of(fault)
         if request is None:
             return _render(self._routes.dialect("", Fields([])), refusal)
@@ -187,7 +187,7 @@ class Gateway:
         return refuse.invalid_request(f"the request cannot be read: {fault.value}")
 
     async def _handle(self, request: Request, name: str, answering: Answering) -> Response | None:
-        """Answer a request, come what may."""
+        """Answer a request; an unexpected error is answered too."""
         try:
             return await answering()
         except RefusalError as error:
@@ -220,7 +220,7 @@ class Gateway:
         return name
 
     def _admit(self, request: Request, name: str) -> Answering:
-        """See what is to answer a request that begins like this. Raises RefusalError."""
+        """Return the handler of a request with this head. Raises RefusalError."""
         arrived = self._parts.clock.monotonic()
         if self._stopping:
             raise RefusalError(refuse.STOPPING)
@@ -255,7 +255,7 @@ class Gateway:
         return self._bodies.allow(name, request.declared, self._parts.budgets.places(name), largest)
 
     def _settle(self) -> None:
-        """A burst of bodies is over: what they took up is given back a little later, once for many."""
+        """Give the memory of a burst of bodies back, a little later and once for many."""
         if not self._settling:
             self._settling = True
             asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._trim)
@@ -356,7 +356,7 @@ class Gateway:
             raise BrokenTurnError(severed) from None
 
     async def _look_up(self, request: Request, lookup: Lookup) -> Response:
-        """Answer what costs nothing. Raises RefusalError."""
+        """Answer a request that costs nothing. Raises RefusalError."""
         if request.size > _LOOKED_UP_BYTES:
             raise RefusalError(
                 refuse.invalid_request(f"at most {_LOOKED_UP_BYTES:,} bytes are asked with here")
@@ -411,7 +411,7 @@ def _own_names(config: GatewayConfig) -> frozenset[str]:
 
 
 def _cannot_listen(listen: str, error: OSError) -> str:
-    """Why the gateway cannot listen, and what to do about it."""
+    """Say why the gateway cannot listen, and the fix."""
     where = f"[gateway] listen: {listen} cannot be listened on: "
     if error.errno == errno.EADDRINUSE:
         port = listen.rpartition(":")[2]

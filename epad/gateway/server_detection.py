@@ -1,7 +1,7 @@
-"""Tell which kind of model server an upstream is, and how much its models hold, from what it answers.
+"""Tell the kind of an upstream's model server, and its models' context lengths, from its answers.
 
-What is not sure is not told: of a server that is not known nothing is believed that would make a turn cheaper, so a
-wrong guess is worse than none.
+An uncertain kind is not told: an unknown server is assumed to have no trait that would make a turn cheaper, so a wrong
+guess is worse than none.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Head(Protocol):
 
 
 class _Model(Struct):
-    """One entry of a list, as far as it says what serves it and how much it holds; each server has some of these."""
+    """Holds one entry of a list, as far as it names its server and context length; each server has some of these."""
 
     id: Any = None
     name: Any = None
@@ -108,7 +108,7 @@ _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def detect(url: str, head: Head | None = None, path: str = "", body: bytes = b"") -> Server | None:
-    """Tell a server by its address, by the head of an answer, or by what it answers on `path`; None if none tells."""
+    """Tell a server by its address, by the head of an answer, or by its answer on `path`; None if none tells."""
     if head is not None and any(head.get(name) is not None for name in _PROXY_HEADS):
         return GENERIC  # whatever it answers, others make it
     return detect_by_address(url) or detect_by_head(head) or _detect_by_body(head, path, _read(body))
@@ -203,7 +203,7 @@ def _is_digest(value: object) -> bool:
 
 
 def contexts(path: str, body: bytes) -> dict[str, int]:
-    """How many tokens each model holds, prompt and answer together, as it is loaded; under "" where it is for any."""
+    """Return each model's loaded context, prompt and answer together; under "" if it applies to any."""
     answer = _read(body)
     if answer is None:
         return {}
@@ -225,7 +225,7 @@ def models_listed(path: str, body: bytes) -> tuple[str, ...]:
 
 
 def context_in(held: dict[str, int], model: str) -> int | None:
-    """How many tokens one model holds, of those of `contexts`; None if it is not said. Clients leave out `:latest`."""
+    """Return one model's context, from those of `contexts`; None if it is not given. Clients leave out `:latest`."""
     return held.get(model) or held.get(f"{model}:latest") or held.get("") or None
 
 
@@ -248,7 +248,10 @@ def _contexts(path: str, answer: _Answer) -> Iterator[tuple[str, int]]:
 
 
 def _listed(models: list[_Model]) -> Iterator[tuple[str, int]]:
-    """By each server's own word for it. An adapter holds what its base does; llama.cpp takes any name for its own."""
+    """Yield each model's length by its server's own field.
+
+    An adapter has its base's; llama.cpp takes any name for its own.
+    """
     held = {str(model.id): _held(model) for model in models}
     for model in models:
         yield str(model.id), _held(model) or held.get(str(model.parent), 0)
@@ -269,7 +272,7 @@ def _held(model: _Model) -> int:
 
 
 def _shown(answer: _Answer) -> int:
-    """What Ollama loads a model with: `num_ctx` of its own, else no more than it was trained with."""
+    """Return the context that Ollama loads a model with: its own `num_ctx`, else no more than it was trained with."""
     for line in str(answer.parameters or "").splitlines():
         word, _, value = line.strip().partition(" ")
         if word == "num_ctx" and value.strip().isdecimal():

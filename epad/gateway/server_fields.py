@@ -1,7 +1,7 @@
-"""Sort a request's fields by what they do at one kind of server: bound the output, multiply it, cost another price.
+"""Sort a request's fields by their effect at one kind of server: bound the output, multiply it, change the price.
 
-The names come from two data files beside this one: `server_fields.toml`, which docs/server_fields.py derives from what
-each server publishes, and `field_kinds.toml`, which says what each of them does, and why.
+The names come from two data files beside this one: `server_fields.toml`, which docs/server_fields.py derives from each
+server's published fields, and `field_kinds.toml`, which gives the effect of each, and the evidence.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Kind(StrEnum):
-    """What a field does."""
+    """Names the effect of a field."""
 
     PLAIN = "plain"
     HIDES = "hides"
@@ -62,10 +62,10 @@ class Kind(StrEnum):
 
 
 class Fields(Struct, frozen=True):
-    """A request's fields that are not plain, by what they do; each in the order in which it came.
+    """Holds a request's fields that are not plain, by their effect; each in the order in which it came.
 
-    `lookalikes` are names that Go's JSON takes for one of these: `Max_Tokens`, or `max_toKens` with a Kelvin sign.
-    With what stands in `hides` asked for, what was seen of a broken stream does not bound what was made.
+    `lookalikes` are names that Go's JSON takes for one of these: `Max_Tokens`, or `max_toKens` with a Kelvin sign. With
+    a field of `hides`, the seen part of a broken stream does not bound the made part.
     """
 
     caps: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Fields(Struct, frozen=True):
     lookalikes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything that metering has to look at."""
+        """Tell if there is anything that metering has to look at."""
         return self is not NOTHING
 
     def refused(self) -> tuple[str, ...]:
@@ -109,11 +109,11 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def closeness(self) -> int:
-        """How much of where it holds an entry says: the one that says most counts."""
+        """Return how specific an entry's scope is: the most specific one counts."""
         return bool(self.servers) + bool(self.routes)
 
     def holds(self, server: str, route: str) -> bool:
-        """Say whether it holds there. What is bad at one kind of server is taken for bad at one that is not known."""
+        """Tell if it applies there. A field that is bad at one kind of server counts as bad at an unknown one."""
         worse = server == GENERIC.name and self.kind is not Kind.PLAIN
         there = not self.servers or server in self.servers or worse
         return there and (not self.routes or route in self.routes)
@@ -126,7 +126,7 @@ class _Table(Struct, frozen=True):
     usual: frozenset[str]
 
     def kind(self, name: str) -> Kind:
-        """What a field that is not plain does."""
+        """Return the effect of a field that is not plain."""
         entry = self.entries.get(name)
         if entry is not None:
             return entry.kind
@@ -160,8 +160,8 @@ def screen(
 ) -> Fields:
     """Sort fields, leave out those whose value changes nothing, and look into those that hold others.
 
-    What stands in another is named by its path, as in `options.num_ctx`. `context` is how much the model holds as it is
-    loaded, 0 if that is not known: a wish for no more than that asks for nothing new.
+    A nested field is named by its path, as in `options.num_ctx`. `context` is the model's loaded context, 0 if that is
+    not known: a wish for no more than that asks for nothing new.
     """
     found: _Found = {}
     written = frozenset({"", f"{OPTIONS}."} if route in _WRITING_OPTIONS else {""})
@@ -170,7 +170,7 @@ def screen(
 
 
 class _Screening(Struct, frozen=True):
-    """What holds for the whole of one request; `written` are the places into which epad writes its caps."""
+    """Holds the facts about the whole of one request; `written` are the places into which epad writes its caps."""
 
     server: Server
     allowed: frozenset[str]
@@ -178,7 +178,7 @@ class _Screening(Struct, frozen=True):
     written: frozenset[str]
 
     def is_written(self, path: str) -> bool:
-        """Say whether epad's own value takes the place of what stands there: elsewhere some server may read that."""
+        """Tell if epad's own value replaces the one there: elsewhere some server may read that."""
         return path in self.written
 
 
@@ -205,7 +205,7 @@ def _screen(request: _Screening, route: str, values: Mapping[str, Raw], path: st
 
 
 def _look_into(request: _Screening, route: str, carrier: str, raw: Raw, path: str, found: _Found) -> Kind:
-    """Sort what stands in one field that holds others; what it is itself, if it cannot be looked into."""
+    """Sort the fields inside one that holds others; return its own effect, if it cannot be looked into."""
     if bytes(raw) in _NOTHING_SAID:
         return Kind.PLAIN
     try:
@@ -225,7 +225,7 @@ def _fields(found: _Found) -> Fields:
 
 
 def is_harmless(server: Server, route: str, name: str, raw: Raw | bytes, context: int = 0) -> bool:
-    """Say whether a field changes nothing with this value, whatever its kind: null, or what is the case without it."""
+    """Tell if a field changes nothing with this value, for any kind: null, or the default."""
     text = bytes(raw)
     if text == b"null":
         return True
@@ -292,7 +292,7 @@ def runs_at_client(route: str, tool: str) -> bool:
 
 
 def written_instead(name: str) -> bytes | None:
-    """What may be written over a value that a budget cannot bear, so that its client need not be refused.
+    """Return a substitute for a value that a budget cannot bear, so that its client need not be refused.
 
     Zed keeps every model for ever (`keep_alive: -1`); null is the server's own time. A model that is wanted in memory
     is then loaded for that long, and one that is not wanted goes after it.
@@ -301,7 +301,7 @@ def written_instead(name: str) -> bytes | None:
 
 
 def why(server: Server, route: str, name: str) -> str:
-    """Say what a field does, as the end of a sentence that begins with its name; a path is read by its last name."""
+    """Describe a field's effect, as the end of a sentence begun by its name; a path is read by its last name."""
     carrier, _, last = name.rpartition(".")
     entry = _table(server.name, OPTIONS if carrier == OPTIONS else route).entries.get(last or name)
     if entry is None:
@@ -334,7 +334,7 @@ def _entries() -> tuple[_Entry, ...]:
 
 @cache
 def _table(server: str, route: str) -> _Table:
-    """What each field does at one kind of server. A generic one may be any of them: there the worst reading counts."""
+    """Return each field's effect at one kind of server; a generic one may be any, so there the worst counts."""
     chosen: dict[str, _Entry] = {}
     for entry in _entries():
         if not entry.holds(server, route):

@@ -1,4 +1,4 @@
-"""What is known of one upstream's server by now: which kind it is, and how much its models hold."""
+"""Keep the knowledge about one upstream's server: its kind, and its models' context lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_TOLD = 256
 
 @dataclass(frozen=True, slots=True)
 class _Refusals:
-    """What a model's server does not take, of what epad writes, and how much it said that it gives at most."""
+    """Holds the values written by epad that a model's server refuses, and the largest answer it states."""
 
     names: frozenset[str] = frozenset()
     context: int = 0
@@ -26,7 +26,7 @@ _NO_REFUSALS = _Refusals()
 
 
 class ServerProfile:
-    """One upstream's. A kind that the configuration names stays; one that was told by answers changes with them."""
+    """Keeps the knowledge about one upstream. A configured kind stays; a detected one changes with the answers."""
 
     def __init__(self, url: str, named: str = "", context_tokens: int = 0) -> None:
         self._url = "" if url.startswith("unix:") else url
@@ -42,13 +42,13 @@ class ServerProfile:
         self.server = self._named or server_detection.detect_by_address(self._url) or GENERIC
 
     def for_dialect(self, dialect: str) -> Server:
-        """The kind as a request in one dialect takes it: what speaks Ollama's, and says no more, is Ollama."""
+        """Return the kind for a request in one dialect: an unknown server that speaks Ollama's is Ollama."""
         return OLLAMA if self.server is GENERIC and dialect == "ollama" else self.server
 
     def context(self, model: str) -> int:
-        """How many tokens a model holds, prompt and answer together; 0 if that is not known.
+        """Return a model's context, prompt and answer together; 0 if that is not known.
 
-        What the configuration says is a bound: of the two the smaller counts.
+        The configured value is a bound: of the two the smaller counts.
         """
         context = self._contexts.get(model)
         if context is None:
@@ -65,7 +65,7 @@ class ServerProfile:
         return self._most
 
     def looked(self, path: str, status: int, head: Head, body: bytes) -> None:
-        """Take in what a look got. An answer that tells nothing may be another server's: then nothing is known."""
+        """Take in the answer to a look. One that tells nothing may be another server's: then nothing is known."""
         if status != 200:
             return
         if self._named is None and path in {server_detection.MODELS, server_detection.TAGS}:
@@ -81,10 +81,7 @@ class ServerProfile:
             }
 
     def told(self, model: str, names: frozenset[str], limits: tuple[Limit, ...] = ()) -> None:
-        """Take in what refusals of its server said of a model, and what proved right when it was asked again.
-
-        It bounds no prompt: a server may let one prompt be larger than it lets another answer be.
-        """
+        """Take in the refusals of a model's server, and the values that proved right on the second try."""
         known = self._refusals.pop(model, _NO_REFUSALS)  # so that it becomes the last to be forgotten
         context = next((limit.tokens for limit in limits if limit.of_context), known.context)
         output = next((limit.tokens for limit in limits if not limit.of_context), known.output)
@@ -93,7 +90,7 @@ class ServerProfile:
             del self._refusals[next(iter(self._refusals))]
 
     def refused(self, model: str) -> frozenset[str]:
-        """What a model's server does not take, of what epad writes into requests."""
+        """Return the values written by epad that a model's server refuses."""
         return self._refusals.get(model, _NO_REFUSALS).names
 
     def most_output(self, model: str) -> int:
@@ -101,11 +98,11 @@ class ServerProfile:
         return self._refusals.get(model, _NO_REFUSALS).output
 
     def room(self, model: str) -> int:
-        """How much a model holds, as far as the cap of an answer goes: a refusal tells it where nothing else does."""
+        """Return the room for a model's answer: a refusal tells it if nothing else does."""
         return self.context(model) or self._refusals.get(model, _NO_REFUSALS).context
 
     def forget_refusals(self) -> None:
-        """Whatever was refused may be taken from now on."""
+        """Forget the refusals: any value may be taken from now on."""
         self._refusals.clear()
 
     def answered(self, head: Head) -> None:
@@ -116,7 +113,7 @@ class ServerProfile:
             self._change(server_detection.detect(self._url, head) or GENERIC, head)
 
     def more_to_read(self) -> str:
-        """What is to be read beside the list of models, to learn how much they hold; empty if that said it."""
+        """Return the path to read beside the list of models for their context lengths; empty if that gave them."""
         if not self.server.context_paths or any(self._held.get(MODELS, {}).values()):
             return ""
         return self.server.context_paths[0]

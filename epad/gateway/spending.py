@@ -1,4 +1,4 @@
-"""What each subsystem has used: totals over all time, and the budget windows as of now."""
+"""Count each subsystem's use: totals over all time, and the budget windows as of now."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SpendingBook:
         self._microusd = Counter(microusd)
 
     def admitted(self, event: TurnAdmitted) -> None:
-        """Nothing is used before it is finished."""
+        """Do nothing: nothing is used before it is finished."""
 
     def refused(self, event: TurnRefused) -> None:
         """A refusal costs nothing."""
@@ -60,7 +60,7 @@ class SpendingBook:
         return {"input": use.input_tokens, "output": use.output_tokens, "turns": use.turns}
 
     def microusd(self, subsystem: str) -> int:
-        """What it has cost over all time, by the price table of each time."""
+        """Return the cost over all time, by the price table of each time."""
         return self._microusd[subsystem]
 
     def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""What every turn is counted by, gathered in plain numbers until somebody reads the metrics.
+"""Count turns in plain numbers until the metrics are read.
 
 A metric's own counter takes a lock: 1 us, five times in every turn. Durations are `epad/metrics/durations.py`.
 """
@@ -14,20 +14,20 @@ Labels = tuple[str, ...]
 
 
 class Counter(Protocol):
-    """One series of a counter."""
+    """Holds one series of a counter."""
 
     def inc(self, amount: float) -> None: ...
 
 
 class Tally(defaultdict[Labels, float]):
-    """How much came of each series since the metric was read last; `add_up` puts it there."""
+    """Counts each series since the metric was last read; `add_up` puts the counts there."""
 
     def __init__(self, series: Callable[..., Counter]) -> None:
         super().__init__(int)
         self._series = series
 
     def add_up(self) -> None:
-        """Put into the metric what has come."""
+        """Put the counts into the metric."""
         for labels, amount in self.items():
             self._series(*labels).inc(amount)
         self.clear()

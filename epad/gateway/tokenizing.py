@@ -40,7 +40,7 @@ _FAILURES = (UpstreamError, TimeoutError, msgspec.MsgspecError, KeyError, TypeEr
 
 
 class Tokenizer(Protocol):
-    """What the tokenizers library makes of a tokenizer.json."""
+    """The part of the tokenizers library's object for a tokenizer.json that is used."""
 
     def encode(self, sequence: str, add_special_tokens: bool = True) -> Any: ...
 
@@ -58,7 +58,7 @@ class Tokenizers:
         self._counting: Counter[str] = Counter()
 
     def configure(self, files: Mapping[str, Tokenizer]) -> None:
-        """Count by these from now on; what was counted before may have been counted by others."""
+        """Count by these from now on; former counts may be by others."""
         self._files = files
         self._kept.clear()
         self._failed_until.clear()
@@ -93,7 +93,7 @@ class Tokenizers:
         return self._kept[key]
 
     def _way(self, upstream: Upstream, route: str, ask: Ask) -> Coroutine[Any, Any, int] | None:
-        """How this prompt is counted there; None if nobody can, or could a moment ago."""
+        """Return the way to count this prompt there; None if there is none, or none worked a moment ago."""
         failed = self._clock.monotonic() < self._failed_until.get(upstream, 0.0)
         if failed or self._counting[upstream.name] >= COUNTS_AT_ONCE:
             return None
@@ -106,7 +106,7 @@ class Tokenizers:
 
 
 def load_tokenizers(upstreams: Mapping[str, UpstreamConfig]) -> dict[str, Tokenizer]:
-    """Read each upstream's tokenizer.json. Raises GatewayError naming the upstream, and what to do."""
+    """Read each upstream's tokenizer.json. Raises GatewayError naming the upstream, and the fix."""
     loaded: dict[str, Tokenizer] = {}
     for name, config in upstreams.items():
         if not config.tokenizer:
@@ -124,7 +124,7 @@ def load_tokenizers(upstreams: Mapping[str, UpstreamConfig]) -> dict[str, Tokeni
 
 
 class _Asker:
-    """One upstream, asked for a count."""
+    """Asks one upstream for a count."""
 
     def __init__(self, upstreams: Upstreams, upstream: Upstream) -> None:
         self._upstreams = upstreams
@@ -165,7 +165,7 @@ _SERVERS: dict[tuple[str, str], Callable[[_Asker, Ask], Coroutine[Any, Any, int]
 
 
 def _count_texts(tokenizer: Tokenizer, ask: Ask) -> int:
-    """Every text of a request through the tokenizer, and what a template puts around each message."""
+    """Count every text of a request by the tokenizer, and a template's text around each message."""
     values = [
         msgspec.json.decode(ask.fields.values[name])
         for name in ("system", "instructions", "messages", "input", "prompt", "suffix")

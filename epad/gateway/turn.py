@@ -1,4 +1,4 @@
-"""One turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
+"""Run one turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
 
 
 class BrokenTurnError(Exception):
-    """An admitted turn ended before its answer began; carries what the client is told."""
+    """An admitted turn ended before its answer began; carries the client's refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
@@ -104,7 +104,7 @@ class Turn:
         self.outcome, self.reason, self.failure = outcome, reason, failure
 
     def waited_seconds(self, now: float) -> float:
-        """How long nothing of its answer has come; 0 if some did."""
+        """Return how long no part of its answer has come; 0 if some did."""
         begun = self.whole is not None or (self.meter is not None and self.meter.chunks > 0)
         return 0.0 if begun else now - self.forwarded_at
 
@@ -124,12 +124,12 @@ class Turn:
         )
 
     def cost(self, charge: Charge) -> int:
-        """What a charge comes to, in micro-USD: nothing, if a free upstream served the turn."""
+        """Return the cost of a charge, in micro-USD: 0, if a free upstream served the turn."""
         price = self.arrival.price
         return 0 if price is FREE or self.arrival.upstream.served_by.free else charge.cost(price)
 
     def charge(self) -> Charge:
-        """What it costs as far as is known now."""
+        """Return its charge as far as is known now."""
         if not self.forwarded:
             return NOTHING
         if self.whole is not None:
@@ -140,7 +140,7 @@ class Turn:
 
     @property
     def absurd(self) -> str:
-        """What the upstream counted that cannot be a count, and in which field; empty if nothing is."""
+        """Name the upstream's absurd count, and its field; empty if there is none."""
         if self.whole is not None:
             return self.whole.absurd
         return self.meter.absurd if self.meter is not None else ""
@@ -180,7 +180,7 @@ class Turns:
         self._seconds, self._added_seconds = metrics.turn_seconds, metrics.gateway_seconds
 
     def wish(self, arrival: Arrival) -> Wish:
-        """What a request would like to have."""
+        """Return the wish of a request."""
         ask = arrival.ask
         asked = ask.wish if ask.wish is not None else _unasked(arrival)
         tokens = self._limits.cap(asked)
@@ -255,7 +255,7 @@ class Turns:
         )
 
     def streamed(self, turn: Turn, meter: StreamMeter) -> str:
-        """Tell those who listen to streams what has come since the last time; say why to end it here, if so."""
+        """Give the stream's observers the new text; return the reason to end it here, if there is one."""
         pieces = meter.reply.take()
         if not pieces or self._listener is None:
             return ""
@@ -265,7 +265,7 @@ class Turns:
         return self._listener.streamed(event) or ""
 
     def settled(self, turn: Turn) -> Charge | None:
-        """What it costs, if that is decided already."""
+        """Return its charge, if that is decided already."""
         return self._charges.get(turn.id)
 
     def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
@@ -366,7 +366,7 @@ class Turns:
         return await self._parts.ledger.open_turn(entry)
 
     def _close(self, turn: Turn, opening: asyncio.Future[int], charge: Charge, tokens: int) -> None:
-        """Write how it ended; what cannot be written stays open, and counts in full at the next start.
+        """Record its end; one that cannot be written stays open, and counts in full at the next start.
 
         No one waits for it: whatever the same connection asks next is opened behind it, in the same commit.
         """
@@ -423,7 +423,7 @@ def _entry(turn: Turn, charge: Charge, tokens: int) -> CloseTurn:
 
 
 def _unasked(arrival: Arrival) -> int | None:
-    """What its server makes for a request without any cap, where that is known; a null asks for all that fits."""
+    """Return how much its server makes for a request without any cap, if known; a null asks for all that fits."""
     server, route = arrival.upstream.served_by.server, arrival.endpoint.path
     tokens = server.unasked.get(route)
     said = arrival.ask.fields.values

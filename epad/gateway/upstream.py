@@ -99,9 +99,9 @@ class Upstreams:
         return KeyedUpstreams(config, await asyncio.to_thread(read_keys, config, self._credentials))
 
     def configure(self, keyed: KeyedUpstreams) -> tuple[Upstream, ...]:
-        """Serve by these from now on, and return those that are asked no more.
+        """Serve by these from now on, and return the removed ones.
 
-        One that stays as it was keeps what is known of it, its breaker as well. Turns under way end where they began.
+        An unchanged one keeps its knowledge, its breaker as well. Turns under way end where they began.
         """
         before = self._upstreams
         former = {
@@ -143,7 +143,7 @@ class Upstreams:
         return next((upstream for upstream in self._upstreams if upstream.serves(model, dialect)), None)
 
     def routes(self, model: str, dialect: str) -> tuple[Upstream, ...]:
-        """Every upstream that serves a model: the healthy ones first, each kind in the configured order.
+        """Return every upstream that serves a model: the healthy ones first, each kind in the configured order.
 
         Where one names the model, those that merely take everything do not: `models = ["llama*"]` beats none.
         """
@@ -160,7 +160,7 @@ class Upstreams:
         return tuple(sorted(routed, key=lambda upstream: bool(upstream.health.reason)))
 
     def status(self) -> list[status.Upstream]:
-        """Each upstream as people see it; the URL without whatever secret may be in it."""
+        """Return each upstream for people; the URL without any secret in it."""
         return [
             {
                 "name": upstream.name,
@@ -177,7 +177,7 @@ class Upstreams:
         ]
 
     def all(self) -> tuple[Upstream, ...]:
-        """Every upstream, in the configured order."""
+        """Return every upstream, in the configured order."""
         return self._upstreams
 
     def models(self, dialect: str) -> list[str]:
@@ -191,7 +191,7 @@ class Upstreams:
         return sorted(names)
 
     def of(self, dialect: str) -> tuple[Upstream, ...]:
-        """Every upstream that speaks a dialect."""
+        """Return every upstream that speaks a dialect."""
         speaking = self._speaking.get(dialect)
         if speaking is None:
             speaking = tuple(upstream for upstream in self._upstreams if dialect in upstream.dialects)
@@ -273,7 +273,7 @@ class Upstreams:
         return answer
 
     def _unanswered(self, upstream: Upstream, error: UpstreamError, asker: Asker) -> None:
-        """Remember that nothing came; what this machine lacks says nothing of the upstream."""
+        """Remember that nothing came; a shortage on this machine tells nothing about the upstream."""
         look = self._not_seen(upstream, error)
         if look is None:
             return
@@ -283,7 +283,7 @@ class Upstreams:
             upstream.health.gone(look.reason, asker.name, starting=look.state is State.LOADING)
 
     async def _judge(self, upstream: Upstream, answer: Answer, asker: Asker) -> None:
-        """Remember what a refusal, or a failure, says of its upstream. Raises UpstreamError."""
+        """Remember the lesson of a refusal, or a failure, about its upstream. Raises UpstreamError."""
         status, health = answer.status, upstream.health
         try:
             said = await _said(answer) if status in _TELLING and answer.readable else Said.NOTHING
@@ -338,7 +338,7 @@ class Upstreams:
             upstream.health.looked(look)
 
     async def _look_on(self, upstream: Upstream, path: str, seconds: float = _LOOK_SECONDS) -> Look | None:
-        """Learn what one answer tells of a server; None if this machine is not able to ask."""
+        """Learn from one answer of a server; None if this machine is not able to ask."""
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._request(b"GET", upstream, path)
@@ -352,7 +352,7 @@ class Upstreams:
         return look_of(upstream, path, answer.status, body)
 
     def _not_seen(self, upstream: Upstream, error: UpstreamError) -> Look | None:
-        """What a request without an answer says: of a server that is starting, that it is not there yet."""
+        """Judge a request without an answer: a server that is starting is not there yet."""
         if error.failure is Failure.HOST_SHORT:
             return None
         if error.failure is not Failure.NOT_CONNECTED:
@@ -414,7 +414,7 @@ def _why_unconnected(error: NotConnectedError) -> Failure:
 
 
 async def _said(answer: Answer) -> Said:
-    """Read what a refusal says, and leave it to be read again. Raises UpstreamError."""
+    """Read a refusal's text, and leave it to be read again. Raises UpstreamError."""
     body = await answer.read()
     answer.put_back(body)
     value = loose.read(body) if len(body) <= _READ_BYTES else None

@@ -18,7 +18,7 @@ ANTHROPIC_VERSION: Field = (b"anthropic-version", b"2023-06-01")
 
 
 def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) -> dict[str, str]:
-    """Every upstream's key, empty where it has none. Raises UpstreamError."""
+    """Return every upstream's key, empty if it has none. Raises UpstreamError."""
     return {name: _read_key(name, upstream, credentials) for name, upstream in config.items()}
 
 
@@ -50,7 +50,7 @@ def refused_key(name: str, key: str) -> str:
 
 
 def _read_key(name: str, upstream: UpstreamConfig, credentials: Path | None) -> str:
-    """An upstream's key, from a file or from what systemd hands over. Raises UpstreamError."""
+    """Return an upstream's key, from a file or from systemd's credentials. Raises UpstreamError."""
     credential = upstream.api_key_credential
     if credential and credentials is None:
         raise UpstreamError(

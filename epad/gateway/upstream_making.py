@@ -29,7 +29,7 @@ class KeyedUpstreams:
 
 
 def make_upstream(name: str, config: UpstreamConfig, key: str, health: Health) -> Upstream:
-    """Make an upstream of which nothing is known yet but what is configured."""
+    """Make an upstream without any knowledge but its configuration."""
     scheme, _, rest = config.url.partition(":")
     base = "http://localhost" if scheme == _UNIX else config.url.rstrip("/")
     url = URL(base, encoded=True)
@@ -65,7 +65,7 @@ def without_secrets(url: str) -> str:
 
 
 def _own_fields(url: URL, key: str) -> tuple[Field, ...]:
-    """What every request to an upstream has: whom it is for, and who asks if its URL says so and no key does."""
+    """Return the fields of every request to an upstream: its host, and credentials from its URL if it has no key."""
     host = (b"Host", url.authority.rpartition("@")[2].encode())
     if url.user is None or key:
         return (host,)

@@ -1,8 +1,8 @@
-"""Requests that wait for room in a budget, in the order in which they came.
+"""Queue the requests that wait for room in a budget, in the order in which they came.
 
-What waits is asked for again whenever a turn has given back what it did not use, and when a window is due to free
-something. One that cannot go on holds up those behind it in the same scope, and nobody else. A request that is
-given up, by its client or for its time, leaves the queue.
+A waiting request is tried again whenever a turn has given back its unused part, and when a window is due to free room.
+One that cannot go on holds up those behind it in the same scope, and no others. A request that is given up, by its
+client or for its time, leaves the queue.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class _Waiter(Generic[T]):
 
 
 class Waiting(Generic[T]):
-    """The queue. `attempt(last, queued)` reserves, or says which limit is in the way.
+    """Queues requests. `attempt(last, queued)` reserves, or names the limit in the way.
 
-    `last` takes whatever there is; `queued` says that the turn is counted among those that wait.
-    `undo` gives back what was reserved for a request whose client went away at that moment.
+    `last` takes all the room there is; `queued` tells that the turn is counted among those that wait. `undo` gives the
+    reservation back if the client went away at that moment.
     """
 
     def __init__(self, budgets: Budgets, seconds: float, undo: Callable[[T], None]) -> None:
@@ -54,7 +54,7 @@ class Waiting(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, subsystem: str, attempt: Attempt[T]) -> T | Refused:
-        """Reserve, now or within the time that a request waits. Raises what `attempt` raises."""
+        """Reserve, now or within the time that a request waits. Raises the errors of `attempt`."""
         scopes = self._budgets.scopes_of(subsystem)
         ahead = self._blocked_by(scopes)
         got = attempt(False, False) if ahead is None else ahead
@@ -66,7 +66,7 @@ class Waiting(Generic[T]):
 
     @property
     def anybody(self) -> bool:
-        """Whether anybody waits."""
+        """Tell if any request waits."""
         return bool(self._queue)
 
     def changed(self) -> None:

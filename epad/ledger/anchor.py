@@ -26,7 +26,7 @@ LOG_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """What an anchor says: every head that can be believed, oldest first, and what was wrong with others."""
+    """Holds the contents of an anchor: every believable head, oldest first, and the faults of others."""
 
     known: tuple[Head, ...] = ()
     faults: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Heads:
 
 
 def verifier_at(anchor: Path) -> Verifier | None:
-    """Whom to believe; None without keys."""
+    """Return the verifier of the anchor's keys; None without keys."""
     try:
         return Verifier((anchor / KEYS_FILE).read_text().split())
     except (OSError, HeadError, UnicodeDecodeError):
@@ -97,7 +97,7 @@ class Anchor:
 
     @classmethod
     def open(cls, places: Places) -> Anchor:
-        """Make what is missing. Raises HeadError."""
+        """Make the missing files. Raises HeadError."""
         try:
             signer = load_or_make_key(places.key)
             places.anchor.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class Anchor:
         return anchor
 
     def read(self, log_bytes: int | None = LOG_TAIL_BYTES) -> Heads:
-        """What was written before. Raises HeadError."""
+        """Read the heads written before. Raises HeadError."""
         try:
             return self._with_witness(read_heads(self._directory, log_bytes))
         except OSError as error:
@@ -168,7 +168,7 @@ class Anchor:
         return self._signer
 
     def mend(self) -> None:
-        """Put damaged files aside and write again what can still be believed. Raises HeadError."""
+        """Put damaged files aside and write the believable heads again. Raises HeadError."""
         with self._lock:
             known = self.read(log_bytes=None).known
             try:
@@ -203,7 +203,7 @@ class Anchor:
 
 
 class HeadKeeper:
-    """Writes heads of what was committed, in a thread of its own: no turn waits for its fsync.
+    """Writes heads of committed records, in a thread of its own: no turn waits for its fsync.
 
     A head follows when `head_records` have come since the last, or `head_seconds` after the first of them. One that
     could not be written is tried again every `head_seconds`, whether records come or not; `error` says why meanwhile.
@@ -280,7 +280,7 @@ class HeadKeeper:
 
 
 def _cut_torn_note(path: Path) -> None:
-    """Drop what a crash left of a note, so that the next one stands alone. A note has some 300 bytes."""
+    """Drop a note torn by a crash, so that the next one stands alone. A note has some 300 bytes."""
     if not path.exists():
         return
     size = path.stat().st_size

@@ -51,7 +51,7 @@ _HARMLESS = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, 
 
 
 class _NotAllTakenError(Exception):
-    """Of a batch not every record can be taken; nothing of it was."""
+    """A batch has a record that cannot be taken; none of it was."""
 
 
 Make = Callable[[Stamp], Record]
@@ -117,11 +117,11 @@ class Appender:
         self.frontier, self.withheld = grown.frontier, grown.why_not
 
     def withhold(self, why: str) -> None:
-        """Let no head be signed from now on: what is written goes on, what it rests on is in dispute."""
+        """Sign no more heads: writing goes on, but the records before are in dispute."""
         self.frontier, self.withheld = None, why
 
     def forget_heads(self, heads: Heads) -> None:
-        """Go by these heads from now on: what was damaged of them has been put aside."""
+        """Use these heads from now on: the damaged ones have been put aside."""
         self._heads = heads
 
     def append(self, entries: Sequence[Entry]) -> list[int | LedgerError]:
@@ -210,7 +210,7 @@ class Appender:
     def _append_singly(
         self, connection: apsw.Connection, tail: Tail, entries: Sequence[Entry]
     ) -> tuple[list[int | LedgerError], Tail]:
-        """Insert one by one, so that what cannot be taken harms only itself."""
+        """Insert one by one, so that an unusable record harms only itself."""
         results: list[int | LedgerError] = []
         stamp, opened_now = self.stamp(), set[str]()
         for entry in entries:
@@ -240,7 +240,7 @@ class Appender:
             keep_payload(connection, entry.payload or b"", stamp.wall_ns)
 
     def _drop_payloads(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
-        """What was kept for turns that are closed now goes, unless another open turn asks the same."""
+        """Drop the payloads of turns that are closed now, unless another open turn asks the same."""
         if not self._kept:
             return
         closed = {self._kept[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._kept}
@@ -313,7 +313,7 @@ class Appender:
         return connection
 
     def _check_promises(self, connection: apsw.Connection) -> None:
-        """Read the tail back: what was acknowledged must be there; what was not may be, and then counts."""
+        """Read the tail back: acknowledged records must be there; others may be, and then count."""
         tail, _ = _read_tail(connection)
         if self.tail.seq and self.tail.link not in links_before(connection, self.tail.seq + 1):
             raise LedgerUnavailableError(
@@ -374,13 +374,13 @@ def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> tuple[Ta
 
 
 def _after_heads(tail: Tail, heads: Heads) -> Tail:
-    """Where to go on: behind what was signed. What is missing in between stays a gap that can be restored."""
+    """Return the tail behind the signed records. Missing ones in between stay a gap that can be restored."""
     newest = heads.newest
     return Tail(newest.size, newest.link) if newest is not None and newest.size > tail.seq else tail
 
 
 def _without_digest(entry: Entry) -> Entry:
-    """The entry without a trace of what was asked."""
+    """Return the entry without a trace of the request."""
     return replace(entry, request_sha256=bytes(HASH_BYTES)) if isinstance(entry, OpenTurn) else entry
 
 

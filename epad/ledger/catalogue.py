@@ -167,7 +167,7 @@ def _whole_seals(connection: apsw.Connection, segments: Path) -> Iterator[Seal]:
 
 
 def _follows(seal: Seal, previous: Seal | None, trimmed: int) -> bool:
-    """Whether a segment comes after another; the first one there, after records whose bodies have gone."""
+    """Tell if a segment comes after another; the first one there comes after records whose bodies have gone."""
     trailer = seal.trailer
     if previous is None:
         return (trailer.number, trailer.first) == (1, 1) or trailer.first - 1 <= trimmed

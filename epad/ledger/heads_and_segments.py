@@ -190,7 +190,10 @@ class Keeping:
         self._drop(1, trim.through)
 
     def _drop(self, first: int, through: int) -> None:
-        """Drop bodies, some at a time: what waits for the writer comes between. At last, their second copies."""
+        """Drop bodies, some at a time, so that waiting work of the writer comes between.
+
+        At last, drop their second copies.
+        """
         connection = self._appender.connection()
         first = first_body(connection, through) if first == 1 else first
         if first <= through:

@@ -1,6 +1,6 @@
-"""The sums at a seal as the ledger keeps them: bound to the segment by its hash, and signed.
+"""Keep the sums at a seal: bound to the segment by its hash, and signed.
 
-Those of the newest two seals are kept. Whatever of them cannot be believed is done without: what it summed up is read.
+Those of the newest two seals are kept. Sums that cannot be believed are not used: their records are read instead.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def keep_sums(connection: apsw.Connection, kept: KeptSums) -> None:
 
 
 def kept_sums(connection: apsw.Connection, verifier: Verifier | None) -> list[Sums]:
-    """Those that can be believed, newest first."""
+    """Return the believable ones, newest first."""
     return [sums for _, sums, _ in _read(connection, verifier) if sums is not None]
 
 
 def sums_faults(connection: apsw.Connection, verifier: Verifier | None) -> list[Fault]:
-    """Those that cannot be believed; without a key nothing can be said of them."""
+    """Return the unbelievable ones; without a key none can be judged."""
     if verifier is None:
         return []
     return [
@@ -65,7 +65,7 @@ def sums_faults(connection: apsw.Connection, verifier: Verifier | None) -> list[
 def _read(
     connection: apsw.Connection, verifier: Verifier | None
 ) -> Sequence[tuple[object, Sums | None, str]]:
-    """Each kept, newest first: its segment's number, and either what it says or why it is not believed."""
+    """Yield each kept one, newest first: its segment's number, and its sums or the reason not to believe it."""
     try:
         rows = fetch(connection, _ROWS)
     except (apsw.SQLError, *DAMAGE):  # a ledger from before there were any, or a damaged page
@@ -104,7 +104,7 @@ def _believed(
 
 
 def _newest(connection: apsw.Connection) -> int:
-    """The newest record's number. A start writes one behind whatever it finds, and behind what is missing."""
+    """Return the newest record's number. A start writes one behind any tail, and behind missing records."""
     [(number,)] = fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")
     return int(number)
 

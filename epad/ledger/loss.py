@@ -36,7 +36,7 @@ class Missing(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """Records that a person has given up, and when; it has the clocks of a record.
+    """Records given up by a person, and the time; it has the clocks of a record.
 
     Anything given up beside records is named by `what` (see `epad/ledger/starts.py`); without any records they are 0 to
     0.

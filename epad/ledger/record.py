@@ -136,7 +136,7 @@ class Repaired(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.REP
 
 
 class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TRIMMED, 1)):
-    """Bodies of records 1 to `through` are no longer kept; leaves and links are. `sums` is what they came to."""
+    """Records that bodies of records 1 to `through` are no longer kept; leaves and links are. `sums` is their sum."""
 
     through: int
     sums: bytes

@@ -111,7 +111,7 @@ def last_sequence(connection: apsw.Connection) -> int:
 
 
 def first_moment(connection: apsw.Connection) -> int | None:
-    """When the first record that is kept whole was written, in nanoseconds; None without one."""
+    """Return the time of the first record that is kept whole, in nanoseconds; None without one."""
     first = trimmed_through(connection) + 1
     rows = fetch(connection, "SELECT wall_ns FROM record WHERE seq >= ? ORDER BY seq LIMIT 1", (first,))
     return int(rows[0][0]) if rows else None

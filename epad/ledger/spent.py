@@ -1,4 +1,4 @@
-"""What was spent in former lives and in this one, each at its age: how the budgets begin after a restart.
+"""Sum up the spending of former runs and of this one, each at its age, for the budgets after a restart.
 
 A closed turn counts by its charge, from its closing on. A turn without a closing record counts by all that was
 reserved for it, from the moment on at which its life of the daemon had ended: until then tokens may have been made for
@@ -35,10 +35,10 @@ _CLOSED = "SELECT 1 FROM record WHERE turn = ? AND kind = 2"
 
 
 class Past:
-    """What the records say of former lives and of this one; each record is read once, however often this is asked.
+    """Sums up the records of former runs and of this one; each record is read once, however often this is asked.
 
-    What is read at first, from the newest seal on, is checked as well: `faults` are what was found. `told` is called
-    now and then meanwhile, with the newest record that has been read.
+    The first reading, from the newest seal on, checks them as well: `faults` are the findings. `told` is called now and
+    then meanwhile, with the newest record that has been read.
     """
 
     def __init__(self, anchor: Path | None, told: Callable[[int], None] = lambda _: None) -> None:
@@ -49,7 +49,7 @@ class Past:
         self._lock = threading.Lock()
 
     def begin(self, connection: apsw.Connection) -> None:
-        """Read the newest sums and what is behind them."""
+        """Read the newest sums and the records behind them."""
         with self._lock:
             self._begin(connection)
 
@@ -59,7 +59,7 @@ class Past:
             self._summing = None
 
     def totals(self, connection: apsw.Connection) -> dict[str, Totals]:
-        """All closed turns summed up by subsystem."""
+        """Return the sums of all closed turns by subsystem."""
         with self._lock:
             return self._read(connection).totals()
 
@@ -71,7 +71,7 @@ class Past:
         requests_ns: int,
         marks: Mapping[str, Stamp] | None = None,
     ) -> Spending:
-        """What was used within a horizon; requests within `requests_ns`."""
+        """Return the use within a horizon; requests within `requests_ns`."""
         with self._lock:
             return self._read(connection).spending(now, horizon_ns, requests_ns, marks)
 
@@ -112,7 +112,7 @@ def spending(
     requests_ns: int,
     marks: Mapping[str, Stamp] | None = None,
 ) -> Spending:
-    """What was used within a horizon, from a reading of all records."""
+    """Return the use within a horizon, from a reading of all records."""
     summing = Summing(next(_trimmed_sums(connection), None))
     add_records(connection, summing)
     return summing.spending(now, horizon_ns, requests_ns, marks)
@@ -129,10 +129,12 @@ def sums_through(
 
 
 def wrong_sums(connection: apsw.Connection, verifier: Verifier | None, *, full: bool) -> list[Fault]:
-    """Kept sums that are not those of the records: summed up from those before, with `full` from the first body on.
+    """Return the kept sums that differ from the records, from the former ones on, or in `full`.
 
-    Of what a repair has given up as lost they know more than the records do. Where bodies go while these are read,
-    nothing can be said.
+    With `full` the records are summed up from the first body on.
+
+    About records that a repair has given up as lost they know more than the records do. If bodies are dropped during
+    the reading, nothing can be told.
     """
     trim = newest_trim(connection)
     kept = sorted(kept_sums(connection, verifier), key=lambda sums: sums.through)
@@ -171,7 +173,7 @@ def add_records(
     walker: Walker | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> int:
-    """Add what comes after what was added, up to record `through`, and check it with `walker`; how many are damaged.
+    """Add the following records, up to `through`, and check them with `walker`; return how many are damaged.
 
     `pause` is called now and then, to let others have the processor.
     """

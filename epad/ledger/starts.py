@@ -1,4 +1,4 @@
-"""How often the stores were opened and closed in order, counted in `state.db` and beside the ledger's heads.
+"""Count how often the stores were opened and closed in order, in `state.db` and beside the ledger's heads.
 
 A `state.db` that was deleted, or put back from an older copy, has forgotten holds, revoked keys and money spent, and
 looks well. But it knows of fewer openings than the anchor does; an older anchor of fewer than `state.db`. Then no turn
@@ -77,7 +77,7 @@ class Starts:
 
     @property
     def sentence(self) -> str:
-        """Say what is lost and what to do, in one line; empty while nothing is."""
+        """Describe the loss and the fix, in one line; empty while there is none."""
         if not self.lost:
             return ""
         return (
@@ -99,7 +99,7 @@ class Starts:
             await self._database.write(lambda db: db.execute(_BEGIN, (0, NO_COUNT, "")).fetchall())
 
     async def accept(self) -> str:
-        """Give up what is lost, on a person's word; what that was. Raises DatabaseError."""
+        """Give up the loss, on a person's word; return its description. Raises DatabaseError."""
         lost = self.lost
         if lost:
             await asyncio.shield(self._count_one())
@@ -177,7 +177,7 @@ _BOTH_LOST = (
 
 
 def _read_own(connection: apsw.Connection) -> tuple[int, Counted | None]:
-    """What `state.db` has begun and what it has counted."""
+    """Return the begun and the counted start of `state.db`."""
     rows = fetch(connection, "SELECT begun, counted, utc FROM start_count")
     if not rows:
         return 0, None

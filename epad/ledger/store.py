@@ -84,11 +84,10 @@ class Ledger:
         places: Places | None = None,
         told: Callable[[int], None] = lambda _: None,
     ) -> Ledger:
-        """Open or make the file and start an epoch; heads and segments are kept where `places` says.
+        """Open or make the file and start an epoch; heads and segments are kept in `places`.
 
-        What is behind the newest seal is read, and checked: `faults` says what was found. `told` is called meanwhile,
-        in another thread, with the newest record that has been read.
-        Raises LedgerUnavailableError, HeadError.
+        Records behind the newest seal are read, and checked: `faults` has the findings. `told` is called meanwhile, in
+        another thread, with the newest record that has been read. Raises LedgerUnavailableError, HeadError.
         """
         anchor = None if places is None else await asyncio.to_thread(Anchor.open, places)
         heads = None if anchor is None else await asyncio.to_thread(anchor.read)
@@ -111,7 +110,7 @@ class Ledger:
 
     @property
     def commits(self) -> int:
-        """How many transactions have reached the disk; stands still only while nothing is `waiting`."""
+        """Return how many transactions have reached the disk; stands still only while nothing is `waiting`."""
         return self._commits
 
     @property
@@ -126,26 +125,26 @@ class Ledger:
 
     @property
     def faults(self) -> Sequence[Fault]:
-        """What was found when the ledger was opened."""
+        """Return the faults found when the ledger was opened."""
         return self._past.faults
 
     @property
     def places(self) -> Places | None:
-        """Where heads and segments are kept, if they are."""
+        """Return the places of heads and segments, if they are kept."""
         return self._keeping.places if self._keeping else None
 
     @property
     def trouble(self) -> str:
-        """Why no heads or segments are being kept; empty while they are, and where none are wanted."""
+        """Return why no heads or segments are being kept; empty while they are, and if none are wanted."""
         return self._keeping.trouble if self._keeping else ""
 
     @property
     def epoch(self) -> int:
-        """Which opening of the file this is, counted from 1."""
+        """Return the number of this opening of the file, counted from 1."""
         return self._appender.epoch
 
     def guard(self, loss: Callable[[], str], refusal: Callable[[], str] = str) -> None:
-        """Take no record while `loss` says that what is written would not be found again; no turn while `refusal` does.
+        """Refuse records while `loss` gives a reason why they would not be found again, and turns while `refusal` does.
 
         Each says why. A turn that is open may still be closed under a `refusal`.
         """
@@ -161,7 +160,7 @@ class Ledger:
         return self._lost() or self._refused()
 
     def _refused(self) -> str:
-        """Say why no turn is taken although what is written would be found again."""
+        """Return why no turn is taken although written records would be found again."""
         return self._refusal() or self._unwitnessed()
 
     def _lost(self) -> str:
@@ -177,7 +176,10 @@ class Ledger:
         )
 
     async def accept_loss(self, reason: str, what: str = "") -> Missing | None:
-        """Give up what is missing, and `what` beside it, on a person's word; which records. Raises LedgerError."""
+        """Give up the missing records, and `what` beside them, on a person's word; return the records.
+
+        Raises LedgerError.
+        """
         stamp = self._appender.stamp()
         if self._losses is None:
             return None
@@ -187,7 +189,7 @@ class Ledger:
         return given_up
 
     async def accepted_losses(self) -> Sequence[Accepted]:
-        """What was ever given up, oldest first. Raises LedgerError."""
+        """Return everything that was ever given up, oldest first. Raises LedgerError."""
         return () if self._losses is None else await asyncio.to_thread(self._losses.accepted)
 
     def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
@@ -213,20 +215,20 @@ class Ledger:
         return await self._read(lambda connection: self._past.lost_turns(connection, self.epoch))
 
     async def spending_since(self, wall_ns: int) -> list[Spend]:
-        """What was spent since then: charged by closed turns, reserved by those that never closed."""
+        """Return the spending since then: charged by closed turns, reserved by those that never closed."""
         return await self._read(lambda connection: query.spending_since(connection, wall_ns))
 
     async def spending(
         self, horizon_ns: int, requests_ns: int, marks: Mapping[str, Stamp] | None = None
     ) -> Spending:
-        """What was used within the horizon, each at its age, which no step of the wall clock changes."""
+        """Return the use within the horizon, each at its age, which no step of the wall clock changes."""
         now = self._appender.stamp()
         return await self._read(
             lambda connection: self._past.spending(connection, now, horizon_ns, requests_ns, marks)
         )
 
     async def totals(self) -> dict[str, Totals]:
-        """All closed turns summed up by subsystem; each record is read once, however often this is asked."""
+        """Return the sums of closed turns by subsystem; each record is read once, however often this is asked."""
         return await self._read(self._past.totals)
 
     async def put_payload(self, payload: bytes) -> bytes:
@@ -254,7 +256,7 @@ class Ledger:
         return await self._call(lambda: self._appender.write(lambda db: prune_payloads(db, before, limit)))
 
     async def repair(self, report: Report, sources: Sequence[Path]) -> RepairOutcome:
-        """Put right what `report` names, from the segments and these copies of the file.
+        """Repair the faults in `report`, from the segments and these copies of the file.
 
         Raises LedgerUnavailableError.
         """
@@ -272,7 +274,7 @@ class Ledger:
         return outcome
 
     async def close(self) -> None:
-        """Write what waits, end the epoch in order and close the file."""
+        """Write the waiting records, end the epoch in order and close the file."""
         if self._closed:
             return
         self._closed = True
@@ -298,7 +300,7 @@ class Ledger:
         return future
 
     def _hand_over_soon(self) -> None:
-        """Have what is gathered handed over when the loop has heard everyone who speaks in this turn of it."""
+        """Hand the gathered records over once the loop has heard every caller of this turn of it."""
         if not self._handing_over:
             self._handing_over = True
             self._loop.call_soon(self._hand_over)
@@ -333,7 +335,7 @@ class Ledger:
             self._keeping.begin(self._enqueue_note)
 
     def _look_for_missing(self) -> None:
-        """On the writer's thread: whether what was missing is back."""
+        """Check, on the writer's thread, if the missing records are back."""
         self._missing = self._losses.missing(self._appender.connection()) if self._losses else None
 
     def _end(self) -> None:
@@ -385,7 +387,7 @@ class Ledger:
             self._keeping.committed()
 
     def _take(self) -> tuple[Batch, Call | None]:
-        """Wait for work; then take what is there, up to a call or a full batch."""
+        """Wait for work; then take it, up to a call or a full batch."""
         batch = Batch()
         item = self._queue.get()
         with contextlib.suppress(Empty):

@@ -1,9 +1,9 @@
-"""Keeping the ledger within a number of records: bodies of the oldest go, what vouches for them stays.
+"""Keep the ledger within a number of records: the oldest bodies go, their hashes stay.
 
 A body goes with its second copy, a segment at a time, and only once three things are on the disk: the sums of all
-records up to it, in a record of the kind `Trimmed` (rule: what was spent is never forgotten); the seal behind it;
-and both of the sums that a start reads. Its leaf and link stay, 64 bytes: every link still follows from the one
-before, every head's root can still be derived, and a proof of inclusion still holds.
+records up to it, in a record of the kind `Trimmed` (rule: spending is never forgotten); the seal behind it; and both of
+the sums that a start reads. Its leaf and link stay, 64 bytes: every link still follows from the one before, every
+head's root can still be derived, and a proof of inclusion still holds.
 
 | a crash comes | the next start finds | and does |
 |---|---|---|
@@ -11,8 +11,8 @@ before, every head's root can still be derived, and a proof of inclusion still h
 | between the record and the last body | bodies that may be missing and are there | drops them |
 | before a segment is deleted | a segment that may be missing and is there | deletes it |
 
-Rows are deleted and written anew, smaller, instead of being updated: SQLite gives a page back only when deleting
-leaves it empty, and what comes later is written into the pages given back. The file stops growing.
+Rows are deleted and written again, smaller, instead of being updated: SQLite gives a page back only when deleting
+leaves it empty, and later rows go into the pages given back. The file stops growing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HASHES_ALONE = "INSERT INTO record VALUES (?, NULL, 0, NULL, 0, NULL, ?, ?)"
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Bodies of records up to `through` are to go; `sums` is what these records come to."""
+    """Plans to drop the bodies of records up to `through`; `sums` is the sum of these records."""
 
     through: int
     sums: bytes

@@ -52,7 +52,7 @@ _INSERT_TRANSITION = (
 
 
 class RelaunchError(EpadError):
-    """Nothing was relaunched; the message names the obstacle and the fix."""
+    """The relaunch was refused; the message names the obstacle and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How long things took: a histogram that costs the turn which it counts next to nothing.
+"""Measure durations in a histogram that costs a turn next to nothing.
 
 The library's own histogram takes a lock twice and looks through its buckets one by one: 3 us, twice in every turn.
 This one is for one thread, which is the event loop's.
@@ -47,7 +47,7 @@ class Durations(Collector):
         self._sums[values] = 0.0
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Say what it is, without its series: for the registry, which has no name twice."""
+        """Describe it without its series, for the registry, which has no name twice."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:

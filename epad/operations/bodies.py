@@ -1,4 +1,4 @@
-"""What an order is sent with, each a type that a row of the registry names; the OpenAPI document is made from them."""
+"""Define the bodies of orders, each a type that a row of the registry names; the OpenAPI document is made from them."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ class BudgetOrders:
     async def change(
         self, scope: str, values: Mapping[str, Number | None], reason: str, by: str
     ) -> list[str]:
-        """Have other limits from now on; None leaves one to the configuration again. A sentence for each.
+        """Set other limits from now on; None leaves one to the configuration again. Returns a sentence for each.
 
-        Raises BudgetChangeError, and then nothing has changed; ChangeRefusedError where what was spent cannot be read,
-        and then it is in force from the next reload on; DatabaseError, SupervisorError.
+        Raises BudgetChangeError, and then nothing has changed; ChangeRefusedError if the former spending cannot be
+        read, and then it is in force from the next reload on; DatabaseError, SupervisorError.
         """
         before = limits_of(self.reloader.config, scope)
         wanted = {

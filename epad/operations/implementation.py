@@ -112,7 +112,7 @@ class Orders:
         return await self.plan_recovery()
 
     async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
-        """Call the method of the operation's name, with what it is about and what its body has beside the reason."""
+        """Call the method of the operation's name, with its subject and the fields of its body beside the reason."""
         more = [getattr(body, field) for field in body.__struct_fields__ if field != "reason"]
         carry_out: Callable[..., Awaitable[Result]] = getattr(self, operation)
         return await carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)

@@ -78,7 +78,7 @@ class Peer:
 
 
 class Operations(Protocol):
-    """What the daemon can be asked. Each answer is the JSON of the API."""
+    """Carries out the daemon's operations. Each answer is the JSON of the API."""
 
     def status(self) -> Status:
         """Phase, anomalies, subsystems, probes and notices as of now."""
@@ -120,7 +120,7 @@ class Operations(Protocol):
         ...
 
     async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
-        """Carry out an order about what `name` names, if it is about something.
+        """Carry out an order about its named subject, if it has one.
 
         Raises UnknownNameError for a name that nothing has, ConflictError where it does not fit the present state.
         """

@@ -1,10 +1,10 @@
-"""Every operation that can be asked of the daemon, each a row that everything else reads.
+"""List every operation of the daemon, each a row that everything else reads.
 
 The gate, the routes of the control API, its OpenAPI document, the commands of `epactl` with their help, completion and
-manual page, and the table in docs/operations.md are made from these rows. An operation takes a row here and a method
-of its name in `epad/operations/implementation.py`. What it answers is a type in `epad/answers/`, what an order is sent
-with one in `epad/operations/bodies.py`; a row has their names, since importing them here would slow the start of
-`epactl`: this module imports the standard library only, and little of it.
+manual page, and the table in docs/operations.md are made from these rows. An operation takes a row here and a method of
+its name in `epad/operations/implementation.py`. Its answer is a type in `epad/answers/`, an order's body one in
+`epad/operations/bodies.py`; a row has their names, since importing them here would slow the start of `epactl`: this
+module imports the standard library only, and little of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _order(name: str, path: str, command: str, words: str, body: str = "OrderBod
 
 
 class Operation(StrEnum):
-    """A row for each: its name, its risk, its path in the API, its command of `epactl`, and what it does."""
+    """Lists a row for each operation: its name, risk, path in the API, command of `epactl`, and words."""
 
     risk: Risk
     path: str
@@ -176,22 +176,22 @@ class Operation(StrEnum):
 
     @property
     def is_order(self) -> bool:
-        """Whether it changes something, so that it takes a reason."""
+        """Tell if it changes something, so that it takes a reason."""
         return self.risk is Risk.ORDER
 
     @property
     def is_stream(self) -> bool:
-        """Whether it answers with lines, each of the answer's type."""
+        """Tell if it answers with lines, each of the answer's type."""
         return "follow" in self.query
 
     @property
     def method(self) -> str:
-        """Of HTTP."""
+        """Return its HTTP method."""
         return "POST" if self.is_order else "GET"
 
     @property
     def about(self) -> str:
-        """What the name in its path is the name of; empty if it has none."""
+        """Return the kind of thing that the name in its path names; empty if it has none."""
         return _NAMED[self.path.split("/")[2]] if "{name}" in self.path else ""
 
     def target(self, name: str = "") -> str:

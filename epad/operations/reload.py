@@ -43,7 +43,7 @@ class Changes:
     postponed: tuple[str, ...] = ()
 
     def and_what_is_left(self, other: Changes) -> Changes:
-        """Do what either change takes: one was broken off, and nobody knows how far it came."""
+        """Join two changes: one was interrupted, and its progress is not known."""
         restarted = _union(self.restarted, other.restarted)
         return replace(
             self,
@@ -210,7 +210,7 @@ class Reloader:
         return sentences
 
     def _changes_to(self, after: Config) -> Changes:
-        """What it takes to come to a configuration from what is in force, and from all that was begun since."""
+        """Return the changes to a configuration from the one in force, and from all that was begun since."""
         changes = compare(self._config, after)
         for begun in self._broken_off:
             changes = changes.and_what_is_left(compare(begun, changes.config))

@@ -106,7 +106,7 @@ def address_of(listening: socket.socket) -> Address:
 
 
 def _name(listening: socket.socket) -> str:
-    """What systemd calls a socket in its store: by the socket itself, since two may have the same path for a while."""
+    """Return systemd's name for a socket in its store: by the socket itself, since two may share a path for a while."""
     return f"listen-{os.fstat(listening.fileno()).st_ino}"
 
 

@@ -1,12 +1,12 @@
-"""The files that children's output is kept in: each within its size, with room ahead when the disk is full.
+"""Keep children's output in files: each within its size, with room ahead when the disk is full.
 
-A child writes into a named pipe, and the log pump (`pump.py`) appends what comes out of it here. It rotates before a
-file would outgrow its size, so the limit holds at any rate, and a full disk costs output and blocks nobody: the oldest
-makes way. Space is reserved ahead of each file, so that the newest lines can be kept even then.
+A child writes into a named pipe, and the log pump (`pump.py`) appends the pipe's bytes here. It rotates before a file
+would outgrow its size, so the limit holds at any rate, and a full disk costs output and blocks no one: the oldest makes
+way. Space is reserved ahead of each file, so that the newest lines can be kept even then.
 
-A file may have another writer: a child that an epad before 0.2 has started, or that was started while no pipe could
-be made, holds the file open itself, in append mode. Such a file is cut between two looks: what it holds is copied away
-and the file truncated, which an appending writer does not notice.
+A file may have another writer: a child that an epad before 0.2 has started, or that was started while no pipe could be
+made, holds the file open itself, in append mode. Such a file is cut between two looks: its contents are copied away and
+the file truncated, which an appending writer does not notice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Limits(Protocol):
-        """How much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
+        """Limits how much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
 
         @property
         def max_bytes(self) -> int: ...
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         def keep(self) -> int: ...
 
     class Told(Protocol):
-        """Whoever is told of lost output: a logger."""
+        """Receives reports of lost output: a logger."""
 
         def warning(self, event: str, **fields: Any) -> Any: ...
 
@@ -62,9 +62,9 @@ MARK = struct.Struct("<dQ")
 
 
 class ChildLog:
-    """One subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
+    """Keeps one subsystem's log: `path`, and its former files `path.1` (the newest) to `path.KEEP`.
 
-    `dropped_bytes` counts what was lost before it was kept long enough to be read, `dropped_because` says why the last.
+    `dropped_bytes` counts the bytes lost before they could be read, `dropped_because` is the last reason.
     """
 
     def __init__(self, path: Path, config: Limits) -> None:
@@ -88,9 +88,9 @@ class ChildLog:
         return [path for path in (*map(self.former, numbers), self.path) if path.exists()]
 
     def append(self, data: bytes, utc: float) -> None:
-        """Keep what was printed; rotate before the file outgrows its size, at the end of a line if there is one.
+        """Append output; rotate before the file outgrows its size, at the end of a line if there is one.
 
-        On a full disk the oldest output makes way, and what still finds no room is dropped. Raises OSError where the
+        On a full disk the oldest output makes way, and output without room even then is dropped. Raises OSError if the
         file cannot be opened or written to for another reason.
         """
         self._appended += len(data)
@@ -114,7 +114,7 @@ class ChildLog:
                 made_way = True
 
     def tend(self, utc: float) -> None:
-        """Cut what another writer has let grow, keep room ahead, note the size. Raises OSError."""
+        """Cut a file that another writer has let grow, keep room ahead, note the size. Raises OSError."""
         kept = (self.config.keep + 1) * self.config.max_bytes
         appended, self._appended = self._appended, 0
         if appended > kept:
@@ -182,7 +182,7 @@ class ChildLog:
         self._began_anew()
 
     def _is_as_it_was(self) -> bool:
-        """Whether there is nothing to do, by one look from outside: most logs lie still for hours."""
+        """Tell if there is nothing to do, by one look from outside: most logs lie still for hours."""
         try:
             status = os.lstat(self.path)
         except OSError:
@@ -190,12 +190,12 @@ class ChildLog:
         return status.st_size == self._tended and _room(status) >= self._reserved(status.st_size) // 2
 
     def _reserved(self, size: int) -> int:
-        """How much is reserved ahead of a file of this size; a full one has a little more than it may grow by."""
+        """Return how much is reserved ahead of a file of this size; a full one has a little more than its limit."""
         most = self.config.max_bytes
         return min(RESERVE_BYTES, max(most - size, most // 8))
 
     def _cut(self, file: int, utc: float) -> None:
-        """Copy the end of what another writer has written to a former file, and truncate.
+        """Copy the end of another writer's output to a former file, and truncate.
 
         Where there is no room for a copy, all of it is dropped.
         """
@@ -257,7 +257,7 @@ class ChildLog:
         return _allocate(file, status.st_size + wanted) or room >= wanted // 4
 
     def _make_way(self, file: int) -> None:
-        """Give up former files, the oldest first, and in the end what the present one holds."""
+        """Give up former files, the oldest first, and in the end the present one's contents."""
         for number in range(self.config.keep, 0, -1):
             former = self.former(number)
             if former.exists():
@@ -290,13 +290,13 @@ class ChildLog:
                     self._marked = size
 
     def _step(self, marks: int) -> int:
-        """How much a file with so many marks grows by until the next: a trickle's index would outgrow its log."""
+        """Return the growth of a file between two marks: a trickle's index would outgrow its log."""
         most = max(_FEWEST_MARKS, self.config.max_bytes // _BYTES_PER_MARK)
         return 0 if marks < most else self.config.max_bytes // most
 
 
 class LogKeeper:
-    """Keeps every log there is; a log that cannot be kept is told of once, and what is lost once in a while."""
+    """Keeps every log there is; a log that cannot be kept is reported once, and lost output once in a while."""
 
     def __init__(self, path_of: Callable[[str], Path], log: Told) -> None:
         self._path_of = path_of
@@ -322,7 +322,7 @@ class LogKeeper:
         return self._logs[name]
 
     def append(self, name: str, data: bytes, utc: float) -> None:
-        """Keep what a subsystem has printed, or count it as lost. Raises KeyError for one that has no log."""
+        """Append a subsystem's output, or count it as lost. Raises KeyError for one that has no log."""
         log = self._logs[name]
         try:
             log.append(data, utc)
@@ -334,7 +334,7 @@ class LogKeeper:
             self._faults.pop((name, "append"), None)
 
     def tend_all(self, utc: float) -> None:
-        """Tend every log, and tell what was lost since it was told last."""
+        """Tend every log, and report the output lost since the last report."""
         for name, log in list(self._logs.items()):
             try:
                 log.tend(utc)
@@ -397,7 +397,7 @@ def _copy(source: int, path: Path, offset: int) -> None:
 
 
 def _room(status: os.stat_result) -> int:
-    """How many bytes can be appended before the file system has to find more."""
+    """Return how many bytes can be appended before the file system has to find more."""
     return status.st_blocks * _BLOCK_BYTES - status.st_size
 
 

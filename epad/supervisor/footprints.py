@@ -187,7 +187,7 @@ class FootprintReader:
         sessions: Mapping[int, str],
         names: set[str],
     ) -> str:
-        """Whose a process is; empty for a stranger's. What is found on the way up is remembered in `owners`."""
+        """Return the owner of a process; empty for a stranger's. Findings on the way up are remembered in `owners`."""
         way: list[int] = []
         owner = ""
         at: _Process | None = process
@@ -251,7 +251,7 @@ class FootprintReader:
         return size
 
     def _proportional(self, pids: Iterable[int]) -> int | None:
-        """What they take together, each shared page once; None where the kernel does not tell us."""
+        """Return their memory together, each shared page once; None if the kernel does not report it."""
         total = 0
         for pid in pids:
             text = self._text(f"{pid}/smaps_rollup")

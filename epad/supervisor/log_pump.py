@@ -1,4 +1,4 @@
-"""The daemon's side of the log pump: keeps one running, tells it what to keep, and logs what it reports."""
+"""Run the log pump for the daemon: keep one running, give it the limits, and log its reports."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ class LogPump:
             self._wanted.set()
 
     def output(self, name: str) -> Path:
-        """Return what a subsystem is to print into: its pipe, made anew if it was deleted; else its log itself."""
+        """Return the path of a subsystem's output: its pipe, made again if it was deleted; else its log itself."""
         if name in self._limits and not self._pipes.has(name):
             self.tell()
         return self._directories.log_pipe(name) if self._pipes.has(name) else self._directories.log(name)
 
     def tell(self) -> None:
-        """Make the pipes that are missing, and let the pump know what has changed."""
+        """Make the missing pipes, and give the pump the changes."""
         changed = self._pipes.have(self._limits.keys())
         changed = self._pipes.look_for_lost(self._workloads()) or changed
         orders = {
@@ -111,7 +111,7 @@ class LogPump:
             looking.cancel()
 
     async def finish(self) -> None:
-        """Let the pump end, now that the children have: what they have printed last is in their logs then."""
+        """Let the pump end, since the children have ended: their last output is in their logs then."""
         self._is_finishing = True
         if self._stdin is not None:
             self._stdin.close()
@@ -158,7 +158,7 @@ class LogPump:
         )
 
     async def _hear(self, process: subprocess.Popen[bytes]) -> str:
-        """Let it know what to keep, and tell what it reports, until it ends; return why it is to be replaced."""
+        """Give it the limits, and log its reports, until it ends; return why it is to be replaced."""
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
         heard, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
         self._stdin, _ = await loop.connect_write_pipe(asyncio.Protocol, process.stdin)
@@ -179,7 +179,7 @@ class LogPump:
         return "it has ended"
 
     def _tell_of(self, report: object) -> None:
-        """Log what the pump has reported. Raises ValueError for what it never reports."""
+        """Log a report of the pump. Raises ValueError for one that it never makes."""
         match report:
             case {"event": str(event), **fields}:
                 self._log.warning(event, **{str(name): value for name, value in fields.items()})

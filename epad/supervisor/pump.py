@@ -1,4 +1,4 @@
-"""The log pump: one small process that reads what all children print, and keeps it within each log's size.
+"""Read the output of all children in one small process, the log pump, and keep it within each log's size.
 
     child --> named pipe <logs>/NAME.pipe --> pump --> <logs>/NAME.log, NAME.log.1 ...
 
@@ -48,7 +48,7 @@ _STDIN, _STDOUT = 0, 1
 
 
 class Limit:
-    """How much of one output is kept."""
+    """Limits how much of one output is kept."""
 
     def __init__(self, max_bytes: int, keep: int) -> None:
         self.max_bytes = max_bytes
@@ -56,7 +56,10 @@ class Limit:
 
 
 class _Pipe:
-    """One pipe that is read. While `keeper`, a writing end of ours, is open, the end of a child does not end it."""
+    """Holds one pipe that is read.
+
+    While `keeper`, a writing end of ours, is open, the end of a child does not end it.
+    """
 
     def __init__(self, name: str, reader: int, keeper: int) -> None:
         self.name = name
@@ -65,7 +68,7 @@ class _Pipe:
 
 
 class Reports:
-    """Tells the daemon, if there is one that listens: what it does not take is not told."""
+    """Reports to the daemon, if there is one that listens: a report it does not take is dropped."""
 
     def warning(self, event: str, **fields: Any) -> None:
         """Tell of lost output."""
@@ -144,7 +147,7 @@ class Pump:
         self._configure_keeper()
 
     def _configure_keeper(self) -> None:
-        """Keep the logs of what is configured, and of what is not any more but still has a writer."""
+        """Keep the configured logs, and the others that still have a writer."""
         leaving = {pipe.name for pipe in self._pipes.values()} - self._limits.keys()
         known = {name: self._keeper.of(name).config for name in leaving}
         self._keeper.configure({**known, **self._limits})

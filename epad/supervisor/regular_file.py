@@ -25,6 +25,6 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def require_one_name(file: int) -> None:
-    """Raise OSError for a file with another name: what is done to it would be done to somebody else's."""
+    """Refuse a file with a second name, by OSError: a change to it would change another's file."""
     if os.fstat(file).st_nlink > 1:
         raise OSError(errno.EMLINK, "it has another name as well")

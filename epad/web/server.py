@@ -1,4 +1,4 @@
-"""The status page's HTTP side: who asks is guarded, what they see is rendered, what changes is told."""
+"""Serve the status page: guard requests, render the pages, stream the changes."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ class WebPage:
         self.url = ""
 
     async def move(self, config: WebConfig) -> str:
-        """Be the page of this configuration from now on, and return the URL.
+        """Serve the page of this configuration from now on, and return the URL.
 
-        Raises WebPageError, and then it is what it was.
+        Raises WebPageError, and then nothing has changed.
         """
         former = self._config
         await self.stop()

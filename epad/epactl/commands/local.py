@@ -76,7 +76,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _daemon(call: Call) -> Status | None:
-    """What answers at the control socket; None if nothing does."""
+    """Return the status of the daemon at the control socket; None if none answers."""
     try:
         status: Status = call.client.get(Operation.STATUS_READ.path)
     except ClientError:

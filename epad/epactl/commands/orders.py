@@ -39,7 +39,7 @@ def question_of(operation: Operation) -> Callable[[Call], int]:
 
 
 def order(call: Call, operation: Operation) -> int:
-    """Give an order with the reason on the command line, and show what came of it; ask first if it is dangerous."""
+    """Give an order with the reason of the command line, and show its result; ask first if it is dangerous."""
     if call.arguments.dry_run:
         return rehearse(call, operation)
     deed = DANGEROUS.get(operation)

@@ -1,4 +1,4 @@
-"""What metering reads of Anthropic's answers, plain and as server-sent events."""
+"""Read the metered parts of Anthropic's answers, plain and as server-sent events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SILENT = frozenset({"ping", "content_block_stop", "message_stop"})
 
 
 class _Added(Struct, forbid_unknown_fields=True):
-    """What is added to a block."""
+    """Holds an addition to a block."""
 
     type: str = ""
     text: str | None = None
@@ -78,7 +78,7 @@ class Anthropic:
 
 
 class MessageAnswers:
-    """How a message is read."""
+    """Reads a message."""
 
     dialect: Anthropic
 
@@ -112,7 +112,7 @@ class MessageAnswers:
 
 
 class CountAnswers:
-    """How a count of tokens is read: it costs nothing, and says nothing."""
+    """Reads a count of tokens, which costs nothing and has no text."""
 
     dialect: Anthropic
 

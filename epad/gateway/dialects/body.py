@@ -1,4 +1,4 @@
-"""Reading JSON requests without touching what is not ours: what is written goes between the bytes that came."""
+"""Read JSON requests without touching foreign parts: epad's values go between the bytes that came."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class JsonObject(Struct, frozen=True):
 
     @property
     def spans(self) -> Mapping[str, Span]:
-        """Where each value lies."""
+        """Return the place of each value."""
         return _spans(self.text, self.values) or {}
 
     def has(self, name: str) -> bool:
@@ -60,16 +60,16 @@ class JsonObject(Struct, frozen=True):
         return bytes(self.values.get(name, _NULL))
 
     def begins(self, name: str) -> bytes:
-        """The first byte of a field's value, which says what kind it is; that of null if it is absent."""
+        """Return the first byte of a field's value, which tells its kind; that of null if it is absent."""
         return first_byte(self.values.get(name, _NULL))
 
     def read(self, name: str, kind: type[T]) -> T | None:
-        """One field's value; None if it is absent or null. Raises RequestError naming the field."""
+        """Return one field's value; None if it is absent or null. Raises RequestError naming the field."""
         raw = self.values.get(name)
         return None if raw is None or raw == _NULL else decode(raw, name, kind)
 
     def entries(self, name: str, kind: type[list[T]]) -> list[T] | None:
-        """One field's list of objects, as `read_entries` reads it; None if it is absent or null."""
+        """Return one field's list of objects, as `read_entries` reads it; None if it is absent or null."""
         raw = self.values.get(name)
         return None if raw is None or raw == _NULL else read_entries(raw, name, kind)
 
@@ -103,7 +103,7 @@ class JsonObject(Struct, frozen=True):
 
 
 def first_byte(raw: Raw) -> bytes:
-    """What says which kind of value it is, without a copy of all of it."""
+    """Return the byte that tells the kind of a value, without a copy of all of it."""
     return bytes(memoryview(raw)[:1])
 
 
@@ -133,8 +133,8 @@ def read_object(text: bytes, ours: frozenset[str], what: str = "the body") -> Js
 def read_entries(raw: Raw | bytes, name: str, kind: type[list[T]]) -> list[T]:
     """Read a list of objects. Raises RequestError naming the field, or the key that some server takes for another.
 
-    The objects' type forbids what it does not know, and knows what is usual beside what metering rests on: only
-    those that have something else are looked at key by key.
+    The objects' type forbids unknown keys, and knows the usual ones beside those that metering needs: only objects with
+    another key are looked at key by key.
     """
     try:
         read = _read(raw, kind)
@@ -182,7 +182,7 @@ def decode(raw: Raw | bytes, name: str, kind: type[T]) -> T:
 
 
 def read_answer(body: bytes, kind: type[T]) -> T | None:
-    """An upstream's JSON, as far as it is what was expected."""
+    """Return an upstream's JSON, as far as it has the expected form."""
     try:
         return _read(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -207,7 +207,7 @@ def read_model(fields: JsonObject) -> str:
 
 
 def read_choices(fields: JsonObject, *names: str) -> int:
-    """How many answers are asked for. Raises RequestError."""
+    """Return how many answers are asked for. Raises RequestError."""
     choices, values = 1, fields.values
     if values.keys().isdisjoint(names):
         return choices
@@ -220,11 +220,11 @@ def read_choices(fields: JsonObject, *names: str) -> int:
 
 
 def prompt_bound(fields: JsonObject, template_tokens: int) -> int:
-    """The most tokens a prompt of text can have.
+    """Return the most tokens a prompt of text can have.
 
-    A byte-level BPE never makes more tokens than bytes, and all of the prompt is in the body, escaped or not.
-    What a chat template puts around each message (2 to 8 tokens) is fewer than the bytes of the JSON around
-    it (26 or more); `template_tokens` covers its preamble, and once more the one for tools.
+    A byte-level BPE never makes more tokens than bytes, and all of the prompt is in the body, escaped or not. The
+    tokens of a chat template around each message (2 to 8) are fewer than the bytes of the JSON around it (26 or more);
+    `template_tokens` covers its preamble, and once more the one for tools.
     """
     return len(fields.text) + template_tokens * (2 if "tools" in fields.values and fields.has("tools") else 1)
 
@@ -240,10 +240,10 @@ def prompt_digest(fields: JsonObject, *names: str) -> bytes:
 
 
 def has_each_once(text: bytes, values: Mapping[str, Raw]) -> bool:
-    """Say whether an object has no other fields than these, that is, none of them twice.
+    """Tell if an object has no other fields than these, that is, none of them twice.
 
-    What is written out again as most clients write it, and is the same then, has not: to look where each value lies
-    takes five times as long.
+    An object that is equal when written out again as most clients write it has none: looking for the place of each
+    value takes five times as long.
     """
     return _is_written_as_usual(text, values) or _spans(text, values) is not None
 
@@ -260,7 +260,7 @@ def _is_written_as_usual(text: bytes, values: Mapping[str, Raw]) -> bool:
 
 
 def _spans(text: bytes, values: Mapping[str, Raw]) -> dict[str, Span] | None:
-    """Where each value lies; None if there are more fields than values, that is, one of them twice.
+    """Return the place of each value; None if there are more fields than values, that is, one of them twice.
 
     The values are in the order of the fields. Where one is there twice, something other than the end follows them.
     """

@@ -30,7 +30,7 @@ def read_caps(fields: JsonObject) -> dict[str, int]:
 
 
 def wish_of(given: Mapping[str, int]) -> int | None:
-    """How much a request asks for: the most that any of its caps names; None where that means no limit."""
+    """Return the wish of a request: the most that any of its caps names; None if that means no limit."""
     wish = max(given.values(), default=0)
     return wish if wish > 0 else None
 

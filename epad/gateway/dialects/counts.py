@@ -1,8 +1,8 @@
-"""Reading what a server says of its own usage: each number for itself, in whichever place its dialect has it.
+"""Read a server's own usage: each number for itself, in any place its dialect may have it.
 
-A count is a whole number of 0 or more, an integral float too. What is none is as if it were missing, and a detail of
-another shape costs that detail alone. A number that no context comes near, or a negative one, is absurd: the turn it
-belongs to is charged its reservation, and someone is told.
+A count is a whole number of 0 or more, an integral float too. Any other value counts as missing, and a detail of
+another shape costs that detail alone. A number that no context comes near, or a negative one, is absurd: its turn is
+charged its reservation, and a finding is stated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
 class Counts(Struct, frozen=True):
-    """The numbers as they came; None where none was given. `beside`: what is cached is not among the input."""
+    """Holds the numbers as they came; None if none was given. `beside`: cached tokens are not among the input."""
 
     input: int | None = None
     output: int | None = None
@@ -68,8 +68,8 @@ class Counts(Struct, frozen=True):
     def usage(self) -> TokenUsage:
         """Return the same in epad's words.
 
-        A total that is more than its parts has what was reasoned beside the output in it; a missing part is what the
-        other leaves of the total. Without a total, reasoning that is more than the output is no part of it.
+        A total that exceeds its parts has reasoning beside the output in it; a missing part is the other's rest of the
+        total. Without a total, reasoning that exceeds the output is no part of it.
         """
         read, written, hour = self.cached_read or 0, self.cache_write or 0, self.cache_write_hour or 0
         written = max(written, hour)
@@ -101,7 +101,7 @@ class Counts(Struct, frozen=True):
 
     @property
     def says_something(self) -> bool:
-        """Whether any number above 0 is there."""
+        """Tell if any number above 0 is there."""
         return bool(self.input or self.output or self.total or self.cached_read or self.cache_write)
 
 
@@ -129,7 +129,7 @@ def openai_counts(usage: object) -> Counts | None:
 
 
 def anthropic_counts(usage: object) -> Counts | None:
-    """Read `usage` as Anthropic has it: what was read from a cache or written to one stands beside the input."""
+    """Read `usage` as Anthropic has it: tokens read from a cache or written to one stand beside the input."""
     if not isinstance(usage, dict):
         return None
     by_time = as_dict(usage.get("cache_creation"))

@@ -1,4 +1,4 @@
-"""What every dialect is, and the values that requests and answers are reduced to."""
+"""Define the dialects, and the values that requests and answers are reduced to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Tokens = Annotated[int, Meta(ge=0)]
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """What `[gateway]` says about a request's output, and about the prompt beside its own bytes."""
+    """Holds the limits of `[gateway]` on a request's output, and on the prompt beside its own bytes."""
 
     default_tokens: int
     max_tokens: int
@@ -32,7 +32,7 @@ class OutputLimits:
 
 
 class Habits(Struct, frozen=True, gc=False):
-    """How an upstream takes what epad writes into a request.
+    """Says which values written by epad an upstream takes.
 
     `caps` are the fields that cap an answer there, the first of them is the one to write; `usage_option` says
     whether it takes `stream_options`; `zero_is_none` whether a cap of 0 means no output, and not output without end.
@@ -44,13 +44,13 @@ class Habits(Struct, frozen=True, gc=False):
 
 
 class Ask(Struct, frozen=True):
-    """A request, as far as metering needs; `fields` is the body as it came.
+    """Holds a request, as far as metering needs; `fields` is the body as it came.
 
-    `model` is empty where none is named. `prompt_bound` is None where the body's bytes say nothing about the prompt's
-    tokens: images, audio, search. `wish` is the output asked for in each choice, None where there is no cap or one
-    that means no limit; 0 asks for the prompt alone. What `generates` nothing has no output in any case. A request
-    may hold several prompts, each of which fills a context of its own; `context_wish` is the context that the
-    request itself asks the server for. `caps` are those that the body names, where they have been read already.
+    `model` is empty if none is named. `prompt_bound` is None if the body's bytes tell nothing about the prompt's
+    tokens: images, audio, search. `wish` is the output asked for in each choice, None if there is no cap or one that
+    means no limit; 0 asks for the prompt alone. A request that `generates` nothing has no output in any case. A request
+    may hold several prompts, each of which fills a context of its own; `context_wish` is the context that the request
+    itself asks the server for. `caps` are those that the body names, if they have been read already.
     """
 
     model: str
@@ -87,7 +87,7 @@ class StreamMeter(Protocol):
     reply: Reply
 
     def feed(self, data: bytes) -> bytes:
-        """Take what came; return what goes on to the client."""
+        """Take bytes that came; return those that go on to the client."""
         ...
 
     def most_tokens(self) -> int:
@@ -100,15 +100,15 @@ class StreamMeter(Protocol):
 
     @property
     def absurd(self) -> str:
-        """What was counted that cannot be a count, and in which field; empty if nothing was."""
+        """Name the absurd count and its field; empty if there was none."""
         ...
 
     def seen(self) -> Seen:
-        """What has come so far, as far as its cost goes."""
+        """Return the answer so far, as far as its cost goes."""
         ...
 
     def finish(self) -> bytes:
-        """The upstream has ended: return what is left."""
+        """Take the upstream's end; return the remaining bytes."""
         ...
 
     def cut(self, refusal: Refusal) -> bytes:
@@ -121,7 +121,7 @@ class StreamMeter(Protocol):
 
 
 class Endpoint(Protocol):
-    """One metered route of a dialect."""
+    """Describes one metered route of a dialect."""
 
     @property
     def dialect(self) -> Dialect: ...
@@ -146,7 +146,7 @@ class Endpoint(Protocol):
         ...
 
     def reply(self, body: bytes) -> Reply:
-        """What is said in a whole answer."""
+        """Return the text of a whole answer."""
         ...
 
     def meter(self, ask: Ask) -> StreamMeter:

@@ -1,8 +1,7 @@
-"""How an answer is ended by epad although its server would go on: as each dialect ends one that reached its cap.
+"""End an answer although its server would go on: in the form of each dialect's reached cap.
 
-Clients know that end: they keep what was said, and see that it is not the whole. Why it was is said in a field of
-epad's own beside the dialect's; libraries keep fields that they do not know. A fault of the request or the server it
-is not, so it is no error.
+Clients know that end: they keep the text, and see that it is incomplete. The reason is in a field of epad's own beside
+the dialect's; libraries keep unknown fields. It is no fault of the request or the server, so it is no error.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def told(event: loose.JsonDict, why: str) -> loose.JsonDict:
 
 
 def openai_chunk(last: bytes) -> loose.JsonDict:
-    """What every chunk of a stream begins with, out of the last bytes that came of it."""
+    """Return the common beginning of a stream's chunks, from its last bytes."""
     for event in reversed(last.split(b"\n\n")):
         for payload in sse_payloads(event + b"\n\n"):
             chunk = loose.read(payload)

@@ -1,4 +1,4 @@
-"""Cutting a stream into whole events, so that what is forwarded always ends between two of them."""
+"""Cut a stream into whole events, so that the forwarded part always ends between two of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERROR_EVENT = re.compile(rb"(?:^|\n|\r)event: ?error[ \t]*(?:\r|\n|$)")
 
 
 class EventSplitter:
-    """Keeps the unfinished end of what came until the rest of it comes."""
+    """Keeps the unfinished end of the bytes until the rest of it comes."""
 
     def __init__(self, boundary: re.Pattern[bytes], max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._boundary = boundary
@@ -52,11 +52,11 @@ class EventSplitter:
 
     @property
     def pending(self) -> bool:
-        """Whether an event has begun to come."""
+        """Tell if an event has begun to come."""
         return bool(self._pending)
 
     def rest(self) -> bytes:
-        """What never became a whole event."""
+        """Return the bytes that never became a whole event."""
         rest, self._pending, self._searched = self._pending, b"", 0
         return rest
 
@@ -119,11 +119,11 @@ class EventStream:
 
     @property
     def absurd(self) -> str:
-        """What was counted that cannot be a count; empty if nothing was."""
+        """Name the absurd count; empty if there was none."""
         return self._counts.absurd if self._counts is not None else ""
 
     def seen(self) -> Seen:
-        """Sum up what came so far."""
+        """Sum up the answer so far."""
         said, usage, counts = self._said_bytes(), self.usage, self._counts
         total = None
         if (
@@ -148,7 +148,7 @@ class EventStream:
         )
 
     def _pass(self, event: bytes) -> bytes:
-        """Take note of an event; return what the client gets of it."""
+        """Take note of an event; return the client's part of it."""
         raise NotImplementedError
 
     def _has_ended(self) -> bool:
@@ -156,7 +156,7 @@ class EventStream:
         return self.complete
 
     def _choice_bytes(self) -> tuple[int, ...]:
-        """How many bytes each choice has."""
+        """Return how many bytes each choice has."""
         return (self.reply.size,)
 
     def _said_bytes(self) -> int:
@@ -180,7 +180,7 @@ class EventStream:
         self._counted_at = said
 
     def _count_begun(self, counts: Counts | None) -> None:
-        """Take over the count of what an answer begins with: of the output it is none yet, though no less came."""
+        """Take over the count at an answer's beginning: it covers no output yet, though no less came."""
         if counts is not None:
             self._begun_output = counts.output or 0
             self._count(structs.replace(counts, output=None, total=None, reasoning=None))
@@ -194,7 +194,7 @@ class EventStream:
         return nothing and (self.failed or self._strange)
 
     def _weigh(self, text: bytes) -> None:
-        """Bound what cannot be read by its bytes, which only text can be."""
+        """Bound unreadable text by its bytes."""
         self._unread_bytes += len(text)
         try:
             text.decode()
@@ -203,9 +203,9 @@ class EventStream:
 
 
 def sse_payloads(event: bytes) -> list[bytes]:
-    """The JSON documents of an event: one, or as many as a server has put there that sets no blank line between.
+    """Return the JSON documents of an event: one, or several from a server that sets no blank line between.
 
-    What has no field of server-sent events at all is a document of its own, as in a stream of JSON lines.
+    Bytes without any field of server-sent events are a document of their own, as in a stream of JSON lines.
     """
     if event.startswith(b"data:") and event.count(b"\n") <= 2 and event.find(b"\r") < 0:
         payload = event[5:].strip()

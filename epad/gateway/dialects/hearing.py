@@ -1,4 +1,4 @@
-"""Hearing what is said in a message of any shape: slow, for what the typed structs do not expect.
+"""Read the text of a message of any shape: slow, for shapes that the typed structs do not expect.
 
 Nothing that might be text goes unheard. A key that is not known is weighed: its bytes count, but nobody listens to
 them, and they are no part of the reply's digest.
@@ -107,7 +107,7 @@ def _is_call(kind: str) -> bool:
 
 
 def _said_twice(part: JsonDict) -> frozenset[str]:
-    """Return the keys that repeat what another key of the same message has: vLLM and OpenRouter say thoughts twice."""
+    """Return the keys that repeat another key of the same message: vLLM and OpenRouter give thoughts twice."""
     reasoning = part.get("reasoning")
     if not isinstance(reasoning, str) or not reasoning:
         return frozenset()

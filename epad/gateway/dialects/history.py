@@ -1,4 +1,4 @@
-"""What a request carries of its conversation, as digests: they say what is the same, and nothing of what it is."""
+"""Digest the conversation in a request: digests tell equal parts, and nothing of their text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Speaker(Struct):
 
 
 class History(Struct, frozen=True):
-    """The messages of a request; the fields mean what those of `TurnAdmitted` do.
+    """Holds the messages of a request; the fields mean those of `TurnAdmitted`.
 
     `sizes` are the bytes of the messages up to the one that each digest stands for, `shape` is of the last message.
     """
@@ -139,7 +139,7 @@ def _digest(text: bytes) -> bytes:
 
 
 def _kind_of(ends: bytes) -> Last:
-    """What a message is, by its two ends."""
+    """Classify a message by its two ends."""
     # `in` raises a TypeError first where both are bytes, and forgets it again: half a microsecond each.
     lowered = ends.lower()
     for complaint in _COMPLAINTS:
@@ -152,7 +152,7 @@ def _kind_of(ends: bytes) -> Last:
 
 
 def _unnumbered(ends: bytes) -> bytes:
-    """The two ends of a message without its numbers, times and ids: what is left of a prompt that counts.
+    """Return the two ends of a message without its numbers, times and ids: the constant part of a prompt that counts.
 
     Nor with the stops at its end: a prompt that is padded with them stays the same.
     """

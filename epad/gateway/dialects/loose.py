@@ -1,4 +1,4 @@
-"""Reading somebody else's JSON field by field: what is odd costs that detail, never the message."""
+"""Read foreign JSON field by field: an odd part costs that detail, never the message."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ JsonDict = dict[str, Any]
 def read(text: bytes) -> Any:
     """Return the JSON value as plain objects; None if it is none.
 
-    What the strict parser does not take (NaN and Infinity, half a surrogate pair, bytes that are not UTF-8) is read
-    once more by the standard library's, as far as it is small.
+    Text that the strict parser refuses (NaN and Infinity, half a surrogate pair, bytes that are not UTF-8) is read once
+    more by the standard library's, if it is small.
     """
     value = read_answer(text, Any)
     if value is not None or len(text) > _MAX_SECOND_READING or text.strip() == b"null":
@@ -63,7 +63,7 @@ def size_of(value: object) -> int:
 
 
 def error_text(value: object) -> str:
-    """Return what an error says, in one short line; empty if it is none."""
+    """Return the text of an error, in one short line; empty if it is none."""
     if not value:
         return ""
     said = as_dict(value).get("message") or value
@@ -72,7 +72,7 @@ def error_text(value: object) -> str:
 
 
 def failure_of(answer: JsonDict) -> str:
-    """Return what an object says that is an error in any of the usual shapes; empty if it is none.
+    """Return the text of an object that is an error in any of the usual shapes; empty if it is none.
 
     OpenAI, Ollama: `error`; Anthropic: `type`; vLLM: `object`; responses: `status`.
     """
@@ -87,7 +87,7 @@ def failure_of(answer: JsonDict) -> str:
 
 
 def what_it_says(value: object) -> str:
-    """Return what an object says that is no answer: FastAPI's `detail`, others' `message` and `msg`, or its start."""
+    """Return the text of an object that is no answer: FastAPI's `detail`, others' `message` and `msg`, or its start."""
     answer = as_dict(value)
     for name in ("error", "detail", "message", "msg", "errors"):
         if answer.get(name):

@@ -36,7 +36,7 @@ class _Shown(Struct, forbid_unknown_fields=True):
 
 
 class _Generating(LineAnswers):
-    """What chat and generate share: the cap among the options, and the counts in the last line."""
+    """Shares the parts of chat and generate: the cap among the options, and the counts in the last line."""
 
     def __init__(self, dialect: Ollama, limits: OutputLimits) -> None:
         self.dialect = dialect
@@ -94,7 +94,7 @@ class Generate(_Generating):
 
 
 class _Vectors(VectorAnswers):
-    """What both routes of vectors share: they have no output, and their bodies are never changed."""
+    """Shares the parts of both routes of vectors: no output, and bodies that are never changed."""
 
     def __init__(self, dialect: Ollama, limits: OutputLimits) -> None:
         self.dialect = dialect
@@ -133,7 +133,7 @@ class Embed(_Vectors):
 
 
 class Embeddings(_Vectors):
-    """POST /api/embeddings, the route before `embed`: one prompt, one vector, and no count of what it cost."""
+    """Serves POST /api/embeddings, the route before `embed`: one prompt, one vector, and no count of its cost."""
 
     path = "/api/embeddings"
 

@@ -1,4 +1,4 @@
-"""What metering reads of Ollama's answers, plain and as one JSON object a line."""
+"""Read the metered parts of Ollama's answers, plain and as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Ollama:
 
 
 class LineAnswers:
-    """How what was generated is read."""
+    """Reads generated text."""
 
     dialect: Ollama
 
@@ -93,7 +93,7 @@ class LineAnswers:
 
 
 class VectorAnswers:
-    """How an answer of vectors is read: it has no output."""
+    """Reads an answer of vectors, which has no output."""
 
     dialect: Ollama
 
@@ -202,7 +202,7 @@ def _counts(answer: loose.JsonDict) -> Counts | None:
 
 
 def _hear(answer: loose.JsonDict, reply: Reply) -> None:
-    """Take in what an answer says, or one line of it."""
+    """Take in an answer, or one line of it."""
     for name in ("message", "thinking", "response"):
         hear(answer.get(name), reply, thought=name == "thinking")
     if not loose.failure_of(answer):

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and what the requests of its routes have in common."""
+"""Serve OpenAI's chat completions, and share the common parts of its routes' requests."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _refuse_server_tools(fields: JsonObject) -> None:
 
 
 def wants_usage(fields: JsonObject) -> bool:
-    """Whether the client asks for a stream's usage. Raises RequestError."""
+    """Tell if the client asks for a stream's usage. Raises RequestError."""
     options = fields.child("stream_options", _STREAM_OPTIONS)
     return options is not None and bool(options.read("include_usage", bool))
 

@@ -1,4 +1,4 @@
-"""What metering reads of OpenAI's answers: chat, completions and vectors."""
+"""Read the metered parts of OpenAI's answers: chat, completions and vectors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OpenAI:
 
 
 class ChatAnswers:
-    """How a chat's answer is read, and a completion's."""
+    """Reads the answer of a chat, and of a completion."""
 
     dialect: OpenAI
     content = b'"delta"'
@@ -60,13 +60,13 @@ class ChatAnswers:
 
 
 class CompletionAnswers(ChatAnswers):
-    """How a completion's answer is read."""
+    """Reads a completion's answer."""
 
     content = b'"text"'
 
 
 class EmbeddingAnswers:
-    """How an answer of vectors is read: it has no output."""
+    """Reads an answer of vectors, which has no output."""
 
     dialect: OpenAI
 
@@ -124,7 +124,7 @@ def read_choices(body: bytes) -> Whole:
 
 
 def _seen_vectors(usage: object) -> Seen:
-    """What vectors cost: there is no output, unless somebody counts one."""
+    """Return the cost of vectors: no output, unless the server counts one."""
     counts = openai_counts(usage)
     if counts is not None and counts.output is None:
         counts = msgspec.structs.replace(counts, output=0)

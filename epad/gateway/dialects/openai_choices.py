@@ -1,4 +1,4 @@
-"""What a choice of OpenAI's answers says: typed where it is as most servers write it, else field by field."""
+"""Read a choice of OpenAI's answers: typed if it is in the usual form, else field by field."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Call(Struct, forbid_unknown_fields=True):
 
 
 class Said(Struct, forbid_unknown_fields=True):
-    """A message, or a piece of one, as most servers write it; vLLM and DeepSeek call what is thought by two names."""
+    """Holds a message, or a piece of one, in the usual form; vLLM and DeepSeek have two names for thoughts."""
 
     content: str | None = None
     role: Raw = NULL
@@ -53,7 +53,7 @@ class Said(Struct, forbid_unknown_fields=True):
 
 
 class Choice(Struct, forbid_unknown_fields=True):
-    """One of the answers to a prompt, or a piece of it."""
+    """Holds one of the answers to a prompt, or a piece of it."""
 
     index: int = 0
     delta: Said | None = None
@@ -95,13 +95,13 @@ class _PlainChoice(Struct, forbid_unknown_fields=True):
 
 
 class PlainChunk(Struct):
-    """A chunk in which nothing but the content of the first choice is said: what nearly all are."""
+    """Holds a chunk with nothing but content of the first choice, as nearly all are."""
 
     choices: tuple[_PlainChoice]
 
 
 class Choices(Struct):
-    """What is said in an answer, or in one chunk of it."""
+    """Collects the text of an answer, or of one chunk of it."""
 
     choices: list[Choice] | None = None
 
@@ -114,11 +114,11 @@ class Hearing:
         self.others: dict[int, Reply] = {}
 
     def choice_bytes(self) -> tuple[int, ...]:
-        """How many bytes each choice has."""
+        """Return how many bytes each choice has."""
         return (self.reply.size, *(other.size for other in self.others.values()))
 
     def hear(self, answer: Choices) -> None:
-        """Take in what the typed structs could read."""
+        """Take in an answer that the typed structs could read."""
         for choice in answer.choices or ():
             reply = self._other(choice.index) if choice.index else self.reply
             if choice.text:
@@ -130,7 +130,7 @@ class Hearing:
                 reply.take()  # only the first is listened to
 
     def hear_loosely(self, answer: loose.JsonDict) -> None:
-        """Take in an answer of any shape, field by field; what stands beside `choices` too, if it can be text."""
+        """Take in an answer of any shape, field by field; text beside `choices` too."""
         choices = answer.get("choices")
         if choices is not None and not isinstance(choices, list):
             self.reply.weigh(loose.size_of(choices) if choices else 0)

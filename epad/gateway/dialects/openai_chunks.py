@@ -35,8 +35,8 @@ _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage"})
 class ChunkStream(EventStream):
     """Reads server-sent chunks; takes out the usage that only epad asked for.
 
-    Where the client did not ask for it, a chunk that ends a choice is held back until the next event: what the server
-    put into the chunk of usage beside the usage (`timings`, `system_fingerprint`) belongs into it then.
+    If the client did not ask for it, a chunk that ends a choice is held back until the next event: it then gets the
+    fields that the server put beside the usage (`timings`, `system_fingerprint`).
     """
 
     def __init__(self, dialect: Dialect, content: bytes, *, keep_usage: bool, choices: int = 1) -> None:
@@ -129,7 +129,7 @@ class ChunkStream(EventStream):
         return released + event
 
     def _note(self, payload: bytes) -> loose.JsonDict | None:
-        """Take note of a chunk; return it if there is more in it than what is said."""
+        """Take note of a chunk; return it if there is more in it than text."""
         if payload == _DONE:
             self.complete = True
             self._hear_all()
@@ -161,7 +161,7 @@ class ChunkStream(EventStream):
         return answer
 
     def _merged(self, payload: bytes, answer: loose.JsonDict) -> bytes:
-        """Return the chunk that was held back, with what stands beside the usage that only epad had asked for."""
+        """Return the held-back chunk, with the fields beside the usage that only epad had asked for."""
         held, self._held = self._held, b""
         if not held or all(name in _ENVELOPE or value is None for name, value in answer.items()):
             return held
@@ -203,7 +203,7 @@ class ChunkStream(EventStream):
         return True
 
     def _take(self, payloads: list[bytes], size: int) -> None:
-        """Count chunks; what they say is read later, together with others."""
+        """Count chunks; their text is read later, together with others."""
         self.chunks += len(payloads)
         self._unheard += payloads
         self._unheard_bytes += size
@@ -240,7 +240,7 @@ class ChunkStream(EventStream):
 
 
 def _plain_until(data: bytes) -> int:
-    """Where the last whole event ends before the first that has more in it than what is said."""
+    """Return the end of the last whole event before the first with more in it than text."""
     end = len(data)
     for mark in _NOT_PLAIN:
         found = data.find(mark, 0, end)

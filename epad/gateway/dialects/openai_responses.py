@@ -91,7 +91,7 @@ class Responses(ResponseAnswers):
 
 
 def _refuse_what_cannot_be_metered(fields: JsonObject) -> None:
-    """Raise RequestError for what spends where no answer of ours would show it, or more than any bound."""
+    """Refuse fields that spend without any sign in our answers, or beyond any bound. Raises RequestError."""
     if fields.read("background", bool):
         raise RequestError("background: the answer comes after the turn, so its tokens could not be counted")
     if fields.has("context_management"):

@@ -90,7 +90,7 @@ class Embeddings(EmbeddingAnswers):
 
 
 def _prompts(fields: JsonObject, name: str) -> int:
-    """How many prompts there are: a text, a list of them, a list of token ids, or a list of such lists.
+    """Return how many prompts there are: a text, a list of them, a list of token ids, or a list of such lists.
 
     Raises RequestError.
     """

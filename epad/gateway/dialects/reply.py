@@ -1,4 +1,4 @@
-"""What an assistant says, as it comes: the text for those who listen, and a digest of it all."""
+"""Collect an assistant's text as it comes: the text for observers, and a digest of it all."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Reply:
         self._said, self._space = True, text[-1].isspace()
 
     def think(self, text: str | None) -> None:
-        """Take in text that is no part of what is said, though it may loop as well."""
+        """Take in text that is no part of the answer, though it may loop as well."""
         if text:
             self._pieces.append(text)
 
     def weigh(self, size: int) -> None:
-        """Count the bytes of what cannot be heard, so that they bound its tokens."""
+        """Count unreadable bytes, so that they bound the tokens."""
         self._taken_bytes += size
 
     def call(self, name: str | None = None, arguments: str | bytes = "") -> None:
@@ -101,11 +101,11 @@ class Reply:
 
     @property
     def size(self) -> int:
-        """How many bytes all that came has: of what is said, of thoughts and calls."""
+        """Return how many bytes came: of the answer, of thoughts and calls."""
         return self._taken_bytes + _size(self._pieces)
 
     def digest(self) -> bytes:
-        """Identify what was said; empty if it was nothing."""
+        """Return the identity of the answer; empty if there was none."""
         self._hash()
         if not (self._said or self._called):
             return b""

@@ -1,4 +1,4 @@
-"""What metering reads of OpenAI's responses, plain and as typed server-sent events."""
+"""Read the metered parts of OpenAI's responses, plain and as typed server-sent events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Delta(Struct):
 
 
 class ResponseAnswers:
-    """How a response is read."""
+    """Reads a response."""
 
     dialect: OpenAI
 
@@ -95,7 +95,7 @@ class ResponseStream(EventStream):
         )
 
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
-        """The event that ends a response which has reached its cap; what was said has come in pieces."""
+        """Return the event that ends a response which has reached its cap; its text has come in pieces."""
         usage = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         usage["total_tokens"] = input_tokens + output_tokens
         response: loose.JsonDict = {
@@ -156,7 +156,7 @@ class ResponseStream(EventStream):
             self._weigh(payload)
 
     def _hear_whole(self, answer: loose.JsonDict) -> None:
-        """Weigh what came whole, for servers that send it in no pieces."""
+        """Weigh text that came whole, for servers that send no pieces."""
         whole = Reply()
         if "item" in answer:
             hear(answer["item"], whole)
@@ -167,7 +167,7 @@ class ResponseStream(EventStream):
             self._text_bytes += whole.size
 
     def _end(self, response: loose.JsonDict) -> None:
-        """Take the whole response for what was said: what came in pieces is told, and no part of the digest."""
+        """Take the whole response for the text: pieces have been counted, and are no part of the digest."""
         self.complete = True
         self.failed = self.failed or bool(loose.failure_of(response))
         if response.get("output"):

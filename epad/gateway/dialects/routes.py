@@ -1,4 +1,4 @@
-"""Every route there is: which dialect speaks it, whether it is metered, looked up, or refused."""
+"""List every route: its dialect, and whether it is metered, looked up, or refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Routes:
         self._metered = [f"POST {path}" for path in self._endpoints]
 
     def dialect(self, path: str, headers: Headers) -> Dialect:
-        """Who is asking, going by the route: in whose words a refusal is told."""
+        """Return the client's dialect, by the route: a refusal is given in its words."""
         path = _with_version(path)
         endpoint = self._endpoints.get(path)
         if endpoint is not None:
@@ -80,7 +80,7 @@ class Routes:
         return method in {"GET", "HEAD"} and path == "/"
 
     def lookup(self, method: str, path: str, headers: Headers) -> Lookup | None:
-        """The route that only reads what the model servers have, if it is one."""
+        """Return the route that only reads from the model servers, if it is one."""
         method, path = "GET" if method == "HEAD" else method, _with_version(path)
         if method != "GET" or not path.startswith("/v1/models"):
             return self._lookups.get((method, path))
@@ -92,7 +92,7 @@ class Routes:
         return self._lookups.get((method, path))
 
     def refusal(self, method: str, path: str) -> Refusal:
-        """Why a route that is neither is refused, for good."""
+        """Return the permanent refusal of a route that is neither."""
         path = _with_version(path)
         managing = path in _MANAGEMENT or path.startswith(_MANAGEMENT_PREFIXES)
         if managing or (method == "DELETE" and path.startswith(_MODEL_PREFIX)):

@@ -1,4 +1,4 @@
-"""What was seen of an answer, as far as its cost goes: the values that every dialect's answers are reduced to."""
+"""Hold an answer as far as its cost goes: the values that every dialect's answers are reduced to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epad.gateway.dialects.usage import TokenUsage
 
 
 class Fault(Enum):
-    """What is wrong with a whole answer of status 200. `NO_ANSWER`: an error stands in its place."""
+    """Names the fault of a whole answer of status 200. `NO_ANSWER`: an error is in its place."""
 
     NONE = auto()
     NO_ANSWER = auto()
@@ -22,13 +22,13 @@ class Fault(Enum):
 
 
 class Seen(Struct, frozen=True):
-    """What was seen of an answer, whole or as far as it came.
+    """Holds the seen part of an answer, whole or so far.
 
     `usage` is the largest of each count that came, None if none did; it is `final` if it is of the whole answer.
-    `total_tokens` is a count of all tokens together, where the server gives no other. `choice_bytes` are the bytes
-    of text of each choice that was seen, `unread_bytes` those of what could not be read; they bound the tokens unless
-    not even that is so (`bounded`). `nothing_came`: the upstream failed before any of the answer came. `absurd` names
-    the number that cannot be a count, and its field.
+    `total_tokens` is a count of all tokens together, if the server gives no other. `choice_bytes` are the bytes of text
+    of each seen choice, `unread_bytes` those of unreadable text; they bound the tokens unless not even that is so
+    (`bounded`). `nothing_came`: the upstream failed before any of the answer came. `absurd` names the number that
+    cannot be a count, and its field.
     """
 
     usage: TokenUsage | None = None
@@ -44,18 +44,18 @@ class Seen(Struct, frozen=True):
 
     @property
     def said_bytes(self) -> int:
-        """How many bytes came, of all choices."""
+        """Return how many bytes came, of all choices."""
         return sum(self.choice_bytes) + self.unread_bytes
 
     @property
     def counts_something(self) -> bool:
-        """Whether the upstream counted any token at all."""
+        """Tell if the upstream counted any token at all."""
         usage = self.usage
         return bool(self.total_tokens or (usage is not None and (usage.input_tokens or usage.output_tokens)))
 
 
 class Whole(Struct, frozen=True):
-    """A whole answer as it was read; `failure` is what an error in its place says."""
+    """Holds a whole answer as it was read; `failure` is the text of an error in its place."""
 
     seen: Seen
     reply: Reply
@@ -66,7 +66,7 @@ class Whole(Struct, frozen=True):
 def seen_whole(
     counts: Counts | None, choice_bytes: tuple[int, ...], *, ended: bool = True, nothing_came: bool = False
 ) -> Seen:
-    """Put together what was seen of an answer in one piece, whose count is final if it ended and said enough."""
+    """Build the seen part of an answer in one piece; its count is final if it ended and is complete."""
     if counts is None:
         return Seen(choice_bytes=choice_bytes, nothing_came=nothing_came)
     usage = counts.usage()
@@ -105,7 +105,7 @@ def no_answer(
     reply: Reply | None = None,
     choice_bytes: tuple[int, ...] = (),
 ) -> Whole:
-    """An object that is an error, or has none of an answer's fields; it may count what it cost all the same."""
+    """Build the result of an object that is an error, or has no field of an answer; it may still count its cost."""
     seen = seen_whole(counts, choice_bytes, nothing_came=nothing_came)
     said = loose.failure_of(answer) or loose.what_it_says(answer)
     return Whole(seen, reply or Reply(), Fault.NO_ANSWER, said)

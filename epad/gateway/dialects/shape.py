@@ -1,7 +1,7 @@
-"""How much structure a body has, counted before a decoder makes an object of each piece of it.
+"""Count a body's structure before a decoder makes an object of each piece of it.
 
-A decoder holds the interpreter while it works: a body of 11 million empty objects stopped everybody for half a
-minute, whichever thread read it. What is in strings does not count, since it stays the bytes that it is.
+A decoder holds the interpreter while it works: a body of 11 million empty objects stopped everybody for half a minute,
+in any thread. Text in strings does not count, since it stays bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WHITE = b" \t\n\r"
 
 
 class Shape(NamedTuple):
-    """What there is: objects and lists, keys, values beside each other, strings, and whether a key is far too long."""
+    """Counts objects and lists, keys, values beside each other, strings, and tells if a key is far too long."""
 
     branches: int
     fields: int
@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
     @property
     def excess(self) -> str:
-        """What there is too much of; empty if there is nothing."""
+        """Name the excessive count; empty if there is none."""
         for count, most, name in (
             (self.branches, MAX_BRANCHES, "objects and lists"),
             (self.fields, MAX_FIELDS, "keys"),
@@ -72,7 +72,7 @@ def refuse_shape(body: bytes, what: str) -> None:
 
 
 def measure(body: bytes) -> Shape:
-    """Count until the end, or until there is too much. Of what is no JSON, the counts say nothing."""
+    """Count until the end, or until there is too much. For anything but JSON, the counts mean nothing."""
     scan, at = _Scan(), 0
     while at < len(body) and not scan.shape.excess:
         window = body[at : at + _WINDOW_BYTES]
@@ -87,7 +87,7 @@ def measure(body: bytes) -> Shape:
 
 
 class _Scan:
-    """Where a scan is: within a string or not, and whether that is, or was just now, a long one."""
+    """Holds the place of a scan: within a string or not, and if that is, or was just now, a long one."""
 
     def __init__(self) -> None:
         self.shape = Shape(0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What a turn used, as an upstream counts it: the same value whatever the dialect."""
+"""Hold a turn's usage, as an upstream counts it: the same value in any dialect."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _name_of: Callable[[Field], bytes] = itemgetter(0)
 
 
 class House(Protocol):
-    """What an answer says of the server that it comes from."""
+    """Holds the server's fields of an answer."""
 
     stopping: bool
 
@@ -84,11 +84,11 @@ class AnswerWriter(asyncio.BufferedProtocol):
 
     @property
     def stalled(self) -> bool:
-        """Whether the client reads more slowly than it is written to."""
+        """Tell if the client reads more slowly than it is written to."""
         return self._paused
 
     async def drain(self) -> None:
-        """Wait until the client has read most of what was written."""
+        """Wait until the client has read most of the written bytes."""
         if self._paused:
             self._drained = self._loop.create_future()
             await self._drained
@@ -103,10 +103,10 @@ class AnswerWriter(asyncio.BufferedProtocol):
         self._written()
 
     def _written(self) -> None:
-        """The client has read most of what was written."""
+        """Resume the writers: the client has read most of the written bytes."""
 
     def _stop_draining(self) -> None:
-        """Whoever waits for the client to read need not: it is gone."""
+        """Release those who wait for the client to read: it is gone."""
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client disconnected"))
 
@@ -116,7 +116,7 @@ class AnswerWriter(asyncio.BufferedProtocol):
         return self._current, self._transport
 
     def _own_lines(self, request: Request, fields: list[Field]) -> bytes:
-        """What is said for this connection alone, and the date where nobody gave one."""
+        """Return the fields for this connection alone, and the date if none was given."""
         lines = b""
         if self._closing or self._house.stopping:
             lines = b"Connection: close\r\n"

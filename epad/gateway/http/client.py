@@ -38,7 +38,7 @@ class Incoming:
 
     @property
     def ready(self) -> bool:
-        """Whether `read` would not wait."""
+        """Tell if `read` would not wait."""
         return bool(self._parts) or self.ended or self.failure is not None
 
     async def head(self) -> Incoming:
@@ -56,7 +56,7 @@ class Incoming:
         return self
 
     async def read(self) -> bytes:
-        """What has come since the last time; empty at the end. Raises ConnectionError, TimeoutError."""
+        """Return the bytes since the last time; empty at the end. Raises ConnectionError, TimeoutError."""
         while not self._parts:
             if self.failure is not None:
                 raise self.failure
@@ -67,7 +67,7 @@ class Incoming:
         return self.arrived()
 
     def arrived(self) -> bytes:
-        """What has come since the last time, without a wait; empty if nothing has."""
+        """Return the bytes since the last time, without a wait; empty if there are none."""
         parts = self._parts
         if not parts:
             return b""
@@ -88,23 +88,23 @@ class Incoming:
 
     @property
     def enough(self) -> bool:
-        """Whether as much has come as is kept for the reader."""
+        """Tell if as much has come as is kept for the reader."""
         few = len(self._parts) <= _AHEAD_BYTES // READ_BYTES
         return not few and sum(map(len, self._parts)) > _AHEAD_BYTES
 
     def end(self, failure: Exception | None = None) -> None:
-        """Nothing more comes."""
+        """Take the end of the bytes."""
         self.ended, self.failure = failure is None, failure
         self.wake()
 
     def wake(self) -> None:
-        """Let whoever waits look at what has come."""
+        """Let the waiting reader look at the bytes that have come."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
 class ClientConnection(asyncio.BufferedProtocol):
-    """One to a server. `freed` is called whenever it could take another request."""
+    """Holds one connection to a server. `freed` is called whenever it could take another request."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it waits for its server."""
+        """Tell if it waits for its server."""
         return self._incoming is not None and not self._held
 
     def send(self, head: bytes, body: bytes = b"") -> Incoming:
@@ -180,7 +180,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Hang up, which is what tells a model server to stop."""
+        """Hang up, which tells a model server to stop."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -51,7 +51,7 @@ class Entrance(Protocol):
 
 @dataclass(slots=True)
 class Shared:
-    """What a server's connections have in common."""
+    """Holds the parts that a server's connections share."""
 
     handler: Handler
     max_body_bytes: int
@@ -70,7 +70,7 @@ class Shared:
 
 
 class Connection(AnswerWriter):
-    """One client's. Requests that come before the one in hand is answered wait, and are read no further."""
+    """Serves one client. Requests that come before the one in hand is answered wait, and are read no further."""
 
     def __init__(self, shared: Shared, entrance: Entrance) -> None:
         super().__init__(shared)
@@ -100,14 +100,14 @@ class Connection(AnswerWriter):
 
     @property
     def local_address(self) -> str:
-        """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
+        """Return our socket that it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
         if self._local is None:
             self._local = local_address(self._transport)
         return self._local
 
     @property
     def peer_uid(self) -> int | None:
-        """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+        """Return the uid at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
         return peer_uid(self._transport)
 
     @property
@@ -116,7 +116,7 @@ class Connection(AnswerWriter):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is in hand."""
+        """Tell if a request is in hand."""
         return self._current is not None
 
     def as_protocol(self) -> asyncio.BaseProtocol:
@@ -142,7 +142,7 @@ class Connection(AnswerWriter):
     # Its end.
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost."""
+        """Close at once; unsent bytes are lost."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -362,7 +362,7 @@ class Connection(AnswerWriter):
         self._begin(request)
 
     def _fail(self, request: Request, fault: Fault) -> None:
-        """Say what is wrong, and hear no more."""
+        """Answer with the fault, and read no more."""
         if self._gone:
             return
         if not request.refused:
@@ -370,7 +370,7 @@ class Connection(AnswerWriter):
         self._hang_up()
 
     def _refuse(self, request: Request, response: Response) -> None:
-        """Say no to a request whose body is still coming, free what has come, and hear no more."""
+        """Refuse a request whose body is still coming, free its bytes, and read no more."""
         request.refused = response.close = True
         request.let_go()
         self.respond(response)

@@ -1,4 +1,4 @@
-"""What HTTP sends: fields as the bytes they came in, a request, an answer, and the head before either's body."""
+"""Define HTTP's messages: fields as the bytes they came in, a request, an answer, and the head before either's body."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _lines(fields: list[Field]) -> bytes:
 
 
 def read_buffer() -> memoryview:
-    """What connections read into, one after the other: each has parsed it before the next one reads.
+    """Return the buffer that connections read into, in turn: each has parsed it before the next one reads.
 
     asyncio's own way makes 256 KiB for every read, and gives most of it back.
     """

@@ -1,4 +1,4 @@
-"""Who is at the two ends of a connection."""
+"""Identify the two ends of a connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def local_address(transport: asyncio.Transport | None) -> str:
-    """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
+    """Return our socket that it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
     if transport is None:
         return ""
     name = transport.get_extra_info("sockname")
@@ -21,7 +21,7 @@ def local_address(transport: asyncio.Transport | None) -> str:
 
 
 def peer_uid(transport: asyncio.Transport | None) -> int | None:
-    """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+    """Return the uid at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
     peer = transport and transport.get_extra_info("socket")
     if not peer or peer.family != socket.AF_UNIX:
         return None

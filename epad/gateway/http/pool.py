@@ -26,7 +26,7 @@ class NotConnectedError(ConnectionError):
 
 
 class Origin(NamedTuple):
-    """Where a server is: a host and a port, with TLS or without; or the path of a Unix socket."""
+    """Names a server: a host and a port, with TLS or without; or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0
@@ -141,7 +141,7 @@ class Pool:
             idle.remove(connection)
 
     async def _sweep(self) -> None:
-        """Give up servers that are silent, and close what is idle: one timer for all of them."""
+        """Give up servers that are silent, and close idle connections: one timer for all of them."""
         loop = asyncio.get_running_loop()
         while True:
             await sleep_to_beat(self._sweep_seconds)

@@ -19,7 +19,7 @@ _SLASHES = re.compile("//+")
 
 
 class Fault(Enum):
-    """What may be wrong with a request before there is one."""
+    """Names the faults of a request before there is one."""
 
     TOO_LARGE = "its body is too large"
     TOO_SLOW = "its body did not arrive in time"
@@ -31,14 +31,14 @@ Answering = Callable[[], Coroutine[None, None, Response | None]]
 
 
 class Allowance(Protocol):
-    """What a request's body may take up, and what it takes up now."""
+    """Limits the bytes of a request's body, and counts the present ones."""
 
     def take(self, request: Request, size: int) -> Response | None:
-        """So many bytes more have come: say no if those are too many, after which nothing of the body is kept."""
+        """Count so many more bytes; refuse if those are too many, after which nothing of the body is kept."""
         ...
 
     def whole(self) -> None:
-        """All of it has come."""
+        """Take the end of the body."""
         ...
 
     def give_back(self) -> None:
@@ -60,14 +60,14 @@ UNCOUNTED = _Uncounted()
 
 
 class Handler(Protocol):
-    """Who answers."""
+    """Answers requests."""
 
     def receive(self, request: Request) -> Response | Answering:
-        """Decide on a request by its head alone: say no, or say what is to answer it."""
+        """Decide on a request by its head alone: refuse it, or return its handler."""
         ...
 
     def fault(self, request: Request | None, fault: Fault) -> Response:
-        """Say what is wrong with a request; None where not even the head of it could be read."""
+        """Answer a faulty request; None if not even its head could be read."""
         ...
 
 
@@ -84,17 +84,17 @@ class Channel(Protocol):
 
     @property
     def local_address(self) -> str:
-        """Which of our sockets it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
+        """Return our socket that it came in by: HOST:PORT, or unix:PATH; empty once it is gone."""
         ...
 
     @property
     def peer_uid(self) -> int | None:
-        """Who is at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
+        """Return the uid at the other end of a Unix socket, as the kernel vouches for it; None on TCP."""
         ...
 
     @property
     def stalled(self) -> bool:
-        """Whether the client reads more slowly than it is written to."""
+        """Tell if the client reads more slowly than it is written to."""
         ...
 
     def respond(self, response: Response) -> None:
@@ -118,7 +118,7 @@ class Channel(Protocol):
         ...
 
     async def drain(self) -> None:
-        """Wait until the client has read most of what was written."""
+        """Wait until the client has read most of the written bytes."""
         ...
 
     def rest(self) -> None:
@@ -158,14 +158,14 @@ class Request:
 
     @property
     def body(self) -> bytes:
-        """All of it."""
+        """Return all of it."""
         if len(self._parts) != 1:
             self._parts = [b"".join(self._parts)]
         return self._parts[0]
 
     @property
     def is_small(self) -> bool:
-        """Whether its body is put together in no time."""
+        """Tell if its body is put together in no time."""
         return self.size <= _BLOCK_BYTES
 
     def head_without_offer(self) -> bytes:
@@ -197,7 +197,7 @@ class Request:
 
 @lru_cache(64)
 def _path_of(path: bytes) -> str:
-    """What a path says, in one spelling; few are asked for, again and again."""
+    """Return a path in one spelling; few are asked for, again and again."""
     text = path.decode("utf-8", "surrogateescape")
     return _one_spelling(unquote(text) if "%" in text else text)
 

@@ -19,7 +19,7 @@ _OWN_PART = 8
 
 
 class Listener:
-    """One socket, which may rest, and be one subsystem's alone.
+    """Holds one socket, which may rest, and be one subsystem's alone.
 
     A subsystem with a socket of its own that hammers although it is refused is let in at a bounded rate: its
     connections are closed, and the socket accepts nothing for a while. It is not closed: another program could
@@ -43,12 +43,12 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens on TCP."""
+        """Return its address on TCP."""
         host, port = self.listening.getsockname()[:2]
         return str(host), int(port)
 
     def rest(self) -> bool:
-        """Let nobody in for a while, and close what was let in before; False where it is not one subsystem's alone."""
+        """Accept no one for a while, and close the accepted connections; False if it is not one subsystem's alone."""
         if not self.owner:
             return False
         self._rests_until = self._loop.time() + REST_SECONDS
@@ -58,7 +58,7 @@ class Listener:
         return True
 
     def left(self, connection: Connection) -> None:
-        """One that came in by it is gone."""
+        """Count the end of one of its connections."""
         self._accepting.crowd.leave(connection)
 
     async def close(self) -> None:
@@ -84,9 +84,9 @@ class HttpServer:
         max_connections: int = 4_096,
         handover: NoHandover | None = None,
     ) -> None:
-        """`stall_seconds` is how long a client may take to send a body, or to read what was written to it.
+        """Keep the limits. `stall_seconds` is how long a client may take to send a body, or to read an answer.
 
-        `max_connections` is what each listener has at once. `handover` knows the sockets of the daemon before.
+        `max_connections` is for each listener at once. `handover` knows the sockets of the daemon before.
         """
         self.shared = Shared(handler, max_body_bytes, stall_seconds)
         self._max_connections = max_connections
@@ -142,7 +142,7 @@ class HttpServer:
         return [listener for listener in self._listeners if listener.owner == owner]
 
     async def stop(self, seconds: float) -> None:
-        """Listen no more, give what is in hand so long, interrupt the rest, and close every connection."""
+        """Stop listening, give the requests in hand so long, interrupt the rest, and close every connection."""
         self.shared.stopping = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -163,7 +163,7 @@ class HttpServer:
             await asyncio.wait({sweeping})
 
     async def _sweep(self) -> None:
-        """Close what is past its deadline: one timer for all, where one for each took 4 us a request."""
+        """Close the connections past their deadline: one timer for all, where one for each took 4 us a request."""
         loop = asyncio.get_running_loop()
         while True:
             await sleep_to_beat(self._sweep_seconds)
