@@ -56,7 +56,8 @@ class Epad(_Base):
         head = '[daemon]\nengine = "plain"\n[gateway]\nlisten = "127.0.0.1:0"\n[metrics]\nlisten = "127.0.0.1:0"\n'
         # Killed by the dozen, children are a cascade, and epad would freeze the rest: not what is measured here.
         head += (
-            "[probes.cascade]\nwindow_seconds = 0.01\nsettle_seconds = 0.0\ncrashes = 256\nsubsystems = 256\n"
+            "[probes.cascade]\nwindow_seconds = 0.01\nsettle_seconds = 0.0\ncrashes = 256\nrow_crashes = 256\n"
+            "subsystems = 256\n"
         )
         # A delay of zero is not to be had: a millisecond is the shortest back-off, and the budget is not to be spent.
         limits = "intensity = 1000, failures_in_a_row = 0"
