@@ -5,7 +5,6 @@ A command imports more only where it cannot do without (those of `ledger`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -49,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
+        import contextlib  # noqa: PLC0415 - it would take a millisecond of every command
+
         # The reader has gone; without this, the interpreter complains once more when it flushes at exit.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
