@@ -29,7 +29,7 @@ from probes.conversation import ConversationHealth, ConversationThresholds
 from probes.progress import Progress, ProgressThresholds
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
-from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
+from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
 from statemachine.rung import Rung
@@ -59,9 +59,9 @@ class Talk:
     def bytes8(self) -> bytes:
         return self.rng.getrandbits(64).to_bytes(8, "big")
 
-    def say(self, message: bytes = b"") -> None:
+    def say(self, message: bytes = b"", kind: Last = Last.UNKNOWN) -> None:
         """Append an answer and a message, or only the first message."""
-        self.last = message or self.bytes8()
+        self.last, self.kind = message or self.bytes8(), kind
         for _ in range(2 if self.history else 1):
             self.history.append(self.bytes8())
 
@@ -94,6 +94,7 @@ class Talk:
                 self.name,
                 len(self.history),
                 tuple(self.history[-16:]),
+                last=self.kind,
             )
         )
         texts = (
@@ -214,7 +215,7 @@ def growing(agent: Agent, at: float, seconds: float) -> Log:
     log: Log = []
     talk, end, prompt = agent.talk(log), at + seconds, 2_000
     while at < end:
-        talk.say(b"error: no such file")
+        talk.say(b"error: no such file", Last.ERROR)
         at = talk.turn(at, 4.0, min(12_000, prompt)) + 0.2
         prompt += 300
     return log
