@@ -1,28 +1,19 @@
 """Work out the decision that follows from a change, without carrying it out.
 
-The decider holds the inputs of the policy and turns them into decisions. It does no I/O and has no await, so nothing
-interrupts it: the controller (`loop.py`) writes a decision to the journal, and only then acts on it.
+It does no I/O and has no await, so nothing interrupts it: the controller (`loop.py`) journals a decision, then acts.
 
 | state | changed by | after a restart |
 |---|---|---|
 | the machine (phase) | `move`, once the row is in the journal | from the journal |
 | anomalies (`assessor`) | `absorb`; a recovery or a relaunch clears | from the journal |
-| incident (persist step, attempts, parked ones) | `absorb`, `next_decision` | from its note; `_resolve` settles it |
-| paused ones | `absorb`, by a person's order | from its note in the journal |
+| incident, paused ones | `absorb`, `next_decision` | from their notes; `_resolve` settles the incident |
 | holds | `next_decision`, from the ladder of containment | worked out again |
-| a forced move, `recovering` | `absorb`, `next_decision` | gone |
 
-Invariants: a decision takes at most one row of the table. Holds are those of the ladder at the last decision, never
-merged with former ones. A decision can be repeated from its recorded stimulus and world (`epad/simulate/`), so the
-clock and the world are handed in, and configuration comes as `Rules`.
-
-Incident and holds change before the journal has the decision; the controller does not take another stimulus until it
-has. A crash before it is written: the stimulus is lost with its decision, and the probes find the trouble again. A
-crash after: `restore` takes the phase, anomalies and notes up, and the steps are in the journal as an open operation.
-
-Rejected: a library's asynchronous state machine, which loses requests (`statemachine/machine.py`); deciding in the
-probes, since two findings at once would act twice; holds in the journal, since they would have to be merged with a
-changed configuration.
+Invariants: a decision takes at most one row of the table. Holds are those of the ladder at the last decision. A
+decision can be repeated from its recorded stimulus and world, so the clock, the world and `Rules` are handed in. A
+crash before the journal has a decision loses it with its stimulus, and the probes find the trouble again; after it,
+`restore` takes phase, anomalies and notes up. Rejected: a library's asynchronous machine, which loses requests
+(`statemachine/machine.py`).
 """
 
 from __future__ import annotations

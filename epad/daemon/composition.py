@@ -1,29 +1,9 @@
 """Compose the daemon: make every part, hand it its dependencies, and open and close all in order.
 
-`House.__init__` makes the parts, each after those it is given. It opens nothing and has no await. `Daemon._start`
-(`process.py`) then calls the stages, with the loops between them:
-
-| stage | opens | before it |
-|---|---|---|
-| `start_gateway` | its listeners, once phase and holds are restored | the stores, with the ledger's budgets |
-| lanes, controller | the responder's workers, the control loop | holds, so that no decision starts from nothing |
-| `start_surfaces` | metrics, page, control socket | the gateway's URL, which they show |
-| `start_subsystems` | holds, keys, processes, then the open operations | the gateway, since children ask it at once |
-| probes, schedule | loops that find and that work by the clock | subsystems, which they look at |
-
-Closing goes the other way: `stop_doors` lets nothing new in, `close` writes events and recordings and closes the
-stores.
-
-Invariants: a subsystem has its hold before it is adopted or spawned. Every open turn of the last run counts in its
-budget before a request is served. Parts know each other only by what they were given here; no other room imports this
-one.
-
-A crash between two stages leaves processes running, and the next start adopts them; the kernel closes the listeners.
-An exception or a cancellation within a stage is not caught here: `Daemon.run` leaves the house, and the children as
-they are. A decision that comes before `start_subsystems` is kept by the controller until the responder is attached.
-
-Rejected: a container that finds dependencies by their type, since the order would not be visible; parts that make
-their own dependencies, since tests could not replace the clock and the disk.
+`House.__init__` makes the parts, each after those it is given; it opens nothing and has no await. `Daemon._start`
+(`process.py`) then calls the stages: `start_gateway` (phase and holds restored, then listeners), lanes and controller,
+`start_surfaces`, `start_subsystems` (holds, keys, processes, open operations), probes. A subsystem has its hold before
+it is adopted or spawned. After a crash, the next start adopts the processes.
 """
 
 from __future__ import annotations
