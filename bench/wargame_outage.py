@@ -177,9 +177,9 @@ def watch(house: Installation, server: Server, rounds: int, outage: float) -> Se
             server.start()
             started, seen.outage_seconds = time.monotonic(), time.monotonic() - killed
             at_return = played_so_far
-            print(f"{now - began:.0f} s: the server is back", flush=True)
+            print(f"{started - began:.0f} s: the server is back", flush=True)
         elif started and seen.back_after is None and played_so_far > at_return:
-            seen.back_after = now - started
+            seen.back_after = time.monotonic() - started
         seen.look(house)
         time.sleep(LOOK_SECONDS)
     seen.seconds = time.monotonic() - began
