@@ -116,7 +116,10 @@ def test_the_lifeboat_is_entered_on_a_full_disk(scene: Scene) -> None:
     with full(house):
         seconds = order(house, "lifeboat", "enter", "--yes")
         house.wait_phase("LIFEBOAT")
-        assert {house.subsystem(name)["state"] for name in ("target", "other")} == {"stopped"}
+        house.wait(
+            lambda: {house.subsystem(name)["state"] for name in ("target", "other")} == {"stopped"},
+            "the subsystems to be stopped",
+        )
         assert scene.ask() in REFUSED
     print(f"\nlifeboat: answered in {seconds:.2f} s")
     house.wait(lambda: not says_why(house), "the journal to be written")
