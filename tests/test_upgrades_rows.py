@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import sys
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
@@ -50,11 +50,11 @@ class FakeHost:
         return self._root / path.removeprefix("/")
 
     def keep(self, opened: set[str], closed: set[str]) -> None:
-        with contextlib.closing(sqlite3.connect(self.file(f"{self.state}/ledger.db"))) as database:
+        path = self.file(f"{self.state}/ledger.db")
+        with contextlib.closing(apsw.Connection(str(path))) as database, database:
             database.execute("CREATE TABLE record(turn TEXT, kind INTEGER)")
             rows = [(turn, 1) for turn in opened] + [(turn, 2) for turn in closed] + [(None, 0)]
             database.executemany("INSERT INTO record VALUES (?, ?)", rows)
-            database.commit()
 
 
 class Chance:

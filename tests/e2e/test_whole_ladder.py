@@ -86,7 +86,7 @@ def test_hopeless_recovery_ends_in_the_lifeboat_and_a_relaunch_elsewhere_brings_
         for heading in ("Timeline", "What was found", "What was tried", "What is saved", "What is lost"):
             assert f"## {heading}" in report
         assert house.stop() == 0
-        order = ("lifeboat", "relaunch", "--from", boat["path"], "--state", str(other.state))
+        order = ("lifeboat", "relaunch", "--from", boat["path"], "--state", str(other.state), "--yes")
         done = house.ctl(*order, "--reason", "another disk")
         assert done.returncode == 0, done.stdout + done.stderr
         other.start()

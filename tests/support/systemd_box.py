@@ -33,7 +33,10 @@ class SystemdBox:
     def run(self, *command: str | Path, check: bool = True) -> str:
         """Run a command inside as root; what it printed."""
         done = self._do(command)
-        assert not check or done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
+        if check and done.returncode:
+            raise AssertionError(
+                f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.journal()}"
+            )
         return done.stdout
 
     def status(self, *command: str | Path) -> int:
