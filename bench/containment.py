@@ -3,7 +3,7 @@
 `python bench/containment.py [--quick] [--json FILE] [--only=WORD] [--no-old]`. Each row is played by the real daemon
 (gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server. What is played stands
 in `_containment_{honest,daily,trouble,runaway,excess}.py`; what an oracle would do, in `_containment_runaway.py`.
-The same rows are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
+The rows that there were before the rooms moved are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
 and real incidents have; no real model answers here.
 """
 
@@ -29,6 +29,8 @@ from _containment_rows import HONEST, PLANTS, RUNAWAYS  # noqa: E402
 from _containment_runaway import DETECTOR  # noqa: E402
 
 OLD = "0965478"
+OLD_ROWS = "0929843"
+"""The last commit whose rows and scripted servers know the rooms of OLD; a row that came later has no old column."""
 WORKERS = 2
 QUICK_SHARE = 0.15
 QUICK_EVERY = 4
@@ -53,11 +55,11 @@ def upper_bound(failures: int, trials: int) -> float:
 
 
 def play(names: Sequence[str], share: float, code: Path) -> dict[str, Seen]:
-    """Play rows in processes of their own, with the `epad` that lies in `code`."""
+    """Play rows in processes of their own, with the `epad` and the rows that lie in `code`."""
     seen: dict[str, Seen] = {}
 
     def work(some: Sequence[str]) -> None:
-        command = [sys.executable, str(ROOT / "bench" / "_containment_rows.py"), str(share), *some]
+        command = [sys.executable, str(code / "bench" / "_containment_rows.py"), str(share), *some]
         environment = {**os.environ, "PYTHONPATH": str(code)}
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as child:
             assert child.stdout is not None
@@ -72,16 +74,30 @@ def play(names: Sequence[str], share: float, code: Path) -> dict[str, Seen]:
     return {name: seen.get(name, {"error": "its process ended"}) for name in names}
 
 
-def old_code(directory: Path) -> Path:
-    """Lay out the code of the former commit."""
-    archive = subprocess.run(
-        ["git", "archive", OLD, "epad", "probes", "statemachine", "runners"],
-        cwd=ROOT,
+def play_old(names: Sequence[str], share: float, directory: Path) -> dict[str, Seen]:
+    """Play by the former code those rows that its time knew. Raises RuntimeError if not one of them was played."""
+    for commit, parts in (
+        (OLD, ("epad", "probes", "statemachine", "runners")),
+        (OLD_ROWS, ("bench", "tests/support")),
+    ):
+        archive = subprocess.run(
+            ["git", "archive", commit, *parts], cwd=ROOT, check=True, capture_output=True
+        )
+        subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
+    script = "import json, _containment_rows as rows; print(json.dumps([*rows.HONEST, *rows.RUNAWAYS]))"
+    known = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=directory / "bench",
+        env={**os.environ, "PYTHONPATH": f"{directory}:{directory / 'bench'}"},
         check=True,
         capture_output=True,
+        text=True,
     )
-    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
-    return directory
+    there = set(json.loads(known.stdout))
+    seen = play([name for name in names if name in there], share, directory)
+    if seen and all(one.get("error") for one in seen.values()):
+        raise RuntimeError(f"no row could be played by {OLD}: {next(iter(seen.values()))['error']}")
+    return seen
 
 
 def is_clean(name: str, seen: Seen) -> bool:
@@ -169,9 +185,8 @@ def measure(*, quick: bool) -> Sequence[Row]:
     old: dict[str, Seen] = {}
     if "--no-old" not in _OPTIONS:
         with tempfile.TemporaryDirectory() as directory:
-            code = old_code(Path(directory))
             names = [*honest_names, *runaway_names]
-            old = play(names[::QUICK_EVERY] if quick else names, share, code)
+            old = play_old(names[::QUICK_EVERY] if quick else names, share, Path(directory))
     honest = {name: now[name] for name in honest_names}
     runaways = {name: now[name] for name in runaway_names}
     _print(honest, runaways, old)
@@ -182,6 +197,7 @@ def measure(*, quick: bool) -> Sequence[Row]:
 def _honest_rows(honest: Mapping[str, Seen], old: Mapping[str, Seen], command: str) -> list[Row]:
     held = [name for name, seen in honest.items() if not is_clean(name, seen)]
     before = [name for name, seen in old.items() if name in HONEST and not is_clean(name, seen)]
+    of_old = f"{len(before)} of {sum(name in HONEST for name in old)}"
     outside = sum(seen.get("outside_asked", 0) for seen in honest.values())
     refused = sum(
         seen.get("outside_refused", 0) + len(seen.get("outsiders_held", [])) for seen in honest.values()
@@ -193,7 +209,7 @@ def _honest_rows(honest: Mapping[str, Seen], old: Mapping[str, Seen], command: s
     n = len(honest)
     return [
         Row("honest workloads held", len(held), "workloads", "0", not held,
-            {"old": len(before), "upper 95 % bound": f"{upper_bound(len(held), max(n, 1)):.1%} of workloads",
+            {"old": of_old, "upper 95 % bound": f"{upper_bound(len(held), max(n, 1)):.1%} of workloads",
              "requests": asked, "which": "; ".join(held)}, n, command),
         Row("bystanders refused or held", refused, "requests", "0", refused == 0,
             {"upper 95 % bound": f"{upper_bound(refused, max(outside, 1)):.3%} of requests"}, outside, command),
