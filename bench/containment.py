@@ -3,8 +3,8 @@
 `python bench/containment.py [--quick] [--json FILE] [--only=WORD] [--no-old]`. Each row is played by the real daemon
 (gateway, probes, assessor, decider, supervisor) in virtual time, against a scripted model server. What is played stands
 in `_containment_{honest,daily,trouble,runaway,excess}.py`; what an oracle would do, in `_containment_runaway.py`.
-The rows that there were before the rooms moved are played by the code of OLD in a second column. Workloads are synthetic, of shapes that real packages
-and real incidents have; no real model answers here.
+The rows that there were before the rooms moved are played by the code of OLD in a second column. Workloads
+are synthetic, of shapes that real packages and real incidents have; no real model answers here.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -127,12 +128,18 @@ async def killed_daemon(world: World, *words: str) -> set[int]:
     # What it shows is in its memory; a kill spares what it has written.
     records = ProcessRecords(world.database, world.boot_id)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await records.load())["finished"].stage is not Stage.FINISHED:
+        while not _is_written(await records.load()):
             await asyncio.sleep(0.01)
     for word in words:
         await daemon.say(word)
     await daemon.kill()
     return world.living()
+
+
+def _is_written(records: Mapping[str, ProcessRecord]) -> bool:
+    """Tell if the file has the pid of each that runs, and the end of the one that has ended."""
+    has_pids = all(name in records and records[name].pid for name in ("ready", "family", "plain"))
+    return has_pids and "finished" in records and records["finished"].stage is Stage.FINISHED
 
 
 def pids(supervisor: Supervisor) -> dict[str, int | None]:
