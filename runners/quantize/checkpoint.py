@@ -61,7 +61,7 @@ class Checkpoint:
             config = json.loads(config_file.read_bytes())
         except ValueError as error:
             raise CheckpointError(f"{config_file}: not JSON ({error})") from error
-        shards = sorted(folder.glob("*.safetensors"))
+        shards = weight_files(folder)
         if not shards:
             raise CheckpointError(f"{folder}: no *.safetensors here; convert the model to safetensors first")
         return cls(folder, config, {t.name: t for shard in shards for t in _header(shard)})
@@ -94,12 +94,37 @@ class Checkpoint:
 
     def model_digest(self) -> str:
         """Return SHA-256 over configuration and shards: the identity of the weights, under any folder name."""
-        files = [self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))]
+        files = [self.folder / "config.json", *weight_files(self.folder)]
         return _digest_of(files)
 
     def tokenizer_digest(self) -> str:
         """SHA-256 over the tokenizer's files."""
         return _digest_of([path for name in TOKENIZER_FILES if (path := self.folder / name).is_file()])
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files of the model: those that its index names, or the one that needs none, as transformers has it.
+
+    Mistral's folders hold the weights a second time, under other names (`consolidated.safetensors`), and a folder may
+    have an adapter's (llama.cpp #8807): these are left alone. Without an index and a `model.safetensors`, as in our own
+    exports, every file counts. Raises CheckpointError for an index that cannot be read, or names a missing file.
+    """
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        named = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        files = [folder / name for name in named]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: no index of shards ({error!r}); fetch it again") from error
+    for name, file in zip(named, files, strict=True):
+        if Path(name).name != name:
+            raise CheckpointError(f"{index}: {name} is not in this folder; fetch the index again")
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing, though {index.name} names it; fetch it")
+    return files
 
 
 def _header(shard: Path) -> list[TensorShape]:
