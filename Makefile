@@ -23,7 +23,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 run: $(VENV)/.installed                 ## start the daemon with its embedded default
 	$(BIN)/epad run
 
-test: $(VENV)/.installed-dev            ## everything that fits in ten minutes on two cores
+test: $(VENV)/.installed-dev            ## everything but what is slow: about 13 minutes on two cores
 	$(TESTS)
 
 test-all: $(VENV)/.installed-dev        ## and what does not, all with its files on the disk
