@@ -12,7 +12,7 @@ head's root can still be derived, and a proof of inclusion still holds.
 | before a segment is deleted | a segment that may be missing and is there | deletes it |
 
 Rows are deleted and written again, smaller, instead of being updated: SQLite gives a page back only when deleting
-leaves it empty, and later rows go into the pages given back. The file stops growing.
+leaves it empty, and later rows go into the pages given back. The file grows by the hashes alone.
 """
 
 from __future__ import annotations
