@@ -12,6 +12,7 @@ from epad.api.client import ClientError, ControlClient
 from epad.epactl import completion
 from epad.epactl.arguments import PHASES
 from epad.epactl.call import UsageError, find_socket, state_of
+from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class LiveValues:
         return ControlClient(socket, PATIENCE_SECONDS).get(target)
 
     def _subsystems(self, _given: Sequence[str]) -> Iterator[Offer]:
-        for subsystem in self._get("/v1/status")["subsystems"]:
+        for subsystem in self._get(Operation.STATUS_READ.path)["subsystems"]:
             yield subsystem["name"], subsystem["state"]
 
     def _datastores(self, _given: Sequence[str]) -> Iterator[Offer]:
@@ -82,7 +83,7 @@ class LiveValues:
         yield from self(completion.DATASTORE, given)
 
     def _scopes(self, given: Sequence[str]) -> Iterator[Offer]:
-        rows = self._get("/v1/budgets")["budgets"]
+        rows = self._get(Operation.BUDGETS_READ.path)["budgets"]
         named = dict(self._subsystems(given))
         yield from ((name, "subsystem") for name in named)
         yield from (
@@ -94,7 +95,7 @@ class LiveValues:
         from epad.operations.budget_changes import LIMITS  # noqa: PLC0415 - 100 ms, and only here
 
         named = {word.partition("=")[0] for word in given}
-        now = _limits_of(self._get("/v1/budgets")["budgets"], given[0])
+        now = _limits_of(self._get(Operation.BUDGETS_READ.path)["budgets"], given[0])
         yield from ((f"{limit}=", now.get(limit, "no limit")) for limit in LIMITS if limit not in named)
 
     def _checkpoints(self, _given: Sequence[str]) -> Iterator[Offer]:
@@ -136,7 +137,7 @@ class LiveValues:
         from epad.configuration.load import ConfigError, find, read  # noqa: PLC0415
 
         try:
-            file = self._get("/v1/status").get("config_file")
+            file = self._get(Operation.STATUS_READ.path).get("config_file")
         except ClientError:
             file = None
         try:
