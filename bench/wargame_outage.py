@@ -1,13 +1,9 @@
-r"""A wargame through epad's gateway whose model server is gone for a minute in the middle: nobody is held, it goes on.
+"""A wargame through epad's gateway whose model server is gone for a minute in the middle: nobody is held, it goes on.
 
 `python bench/wargame_outage.py [--quick] [--json FILE]` plays 60 rounds as a subsystem of a real daemon. Halfway the
 model server is killed, and started again 60 s later (5 s in a quick run). Nobody orders anything meanwhile.
-The server is bench/_wargame_stub.py, or a real one:
-
-    EPAD_REAL_SERVE='transformers serve MODEL --port 18081' EPAD_REAL_OPENAI_URL=http://127.0.0.1:18081/v1 \
-        EPAD_REAL_MODEL=MODEL python bench/wargame_outage.py
-
-The scenarios are the grammar's, so that every call is a defender's. SmolLM2-135M on two busy cores takes half an hour.
+The server is as `_model_server.py` says. The scenarios are the grammar's, so that every call is
+a defender's. SmolLM2-135M on two busy cores takes an hour.
 """
 
 from __future__ import annotations
@@ -15,22 +11,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
 from _harness import Row, run  # noqa: E402
+from _model_server import Server, the_server  # noqa: E402
 from installed import Installation, installation  # noqa: E402
 
 from runners.wargame.locking import StoreError  # noqa: E402
@@ -41,7 +33,6 @@ ROUNDS, OUTAGE_SECONDS = 60, 60.0
 QUICK_ROUNDS, QUICK_OUTAGE_SECONDS = 24, 5.0
 LONGEST_SECONDS = 2 * 3_600.0
 LOOK_SECONDS = 1.0
-STUB_MILLISECONDS = 400
 STUB_PACE_SECONDS = 1.0
 COMMAND = "python bench/wargame_outage.py"
 WARGAME = """
@@ -75,33 +66,6 @@ round_seconds = 600
 
 
 @dataclass
-class Server:
-    """A model server that can be killed and started again, with all that belongs to it."""
-
-    command: Sequence[str]
-    url: str
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it listens."""
-        self.process = subprocess.Popen(
-            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        where = urlsplit(self.url)
-        for _ in range(1_200):
-            with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port), 1.0):
-                return
-            time.sleep(0.1)
-        raise SystemExit(f"no model server at {self.url}")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
-            self.process = None
-
-
-@dataclass
 class Seen:
     """What was seen of the daemon and the wargame while it played."""
 
@@ -119,17 +83,6 @@ class Seen:
             if one["hold"]["rung"] != "open":
                 self.holds.append(f"{one['name']}: {one['hold']['rung']} ({one['hold']['reason']})")
         self.sentences[str(status["sentence"]).partition(" since ")[0]] += 1
-
-
-def the_server() -> tuple[Server, str]:
-    """The real server that the environment names, or the stub; and the model."""
-    url, serve = os.environ.get("EPAD_REAL_OPENAI_URL", ""), os.environ.get("EPAD_REAL_SERVE", "")
-    if url and serve:
-        return Server(shlex.split(serve), url), os.environ["EPAD_REAL_MODEL"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    stub = [sys.executable, str(ROOT / "bench/_wargame_stub.py"), str(port), str(STUB_MILLISECONDS)]
-    return Server(stub, f"http://127.0.0.1:{port}/v1"), "bench"
 
 
 @contextlib.contextmanager
