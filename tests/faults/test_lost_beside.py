@@ -39,6 +39,8 @@ from epad.ledger.paths import witness_of
 from epad.ledger.segment import segment_paths
 from epad.storage.state_lock import LOCK_FILE
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the fixture too
+
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 LEDGER_LOG, JOURNAL_LOG = LOGS = (f"{LEDGER}-wal", f"{JOURNAL}-wal")
 INDEXES = (f"{LEDGER}-shm", f"{JOURNAL}-shm")

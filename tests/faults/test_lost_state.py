@@ -42,6 +42,8 @@ from turn_scene import Scene, Stub, configured, model_server
 
 from epad.ledger.paths import witness_of
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the fixture too; each starts four daemons
+
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 CELLS = [(target, harm) for target in TARGETS for harm in HARMS]
 EVERY_RUN = {
