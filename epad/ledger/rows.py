@@ -107,7 +107,7 @@ def open_reader(path: Path) -> apsw.Connection:
     try:
         connection.pragma("schema_version")
     except DAMAGE as error:
-        if isinstance(error, apsw.IOError) and error.extendedresult not in _UNREADABLE_BYTES:
+        if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) not in _UNREADABLE_BYTES:
             connection.close()
             why = f"SQLite cannot prepare to read it: {in_words(path, error)}"
             raise LedgerUnavailableError(why) from error
