@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ from epad.runtime.systemd_notify import notify, reloading
 from epad.runtime.timers import sleep_to_beat
 from epad.runtime.watchdog import asking_for_time, feed, interval_seconds, watch_clock
 from epad.storage.event_log import EventKind
+from epad.storage.state_lock import locked
 
 YOUNG_OBJECTS = 20_000
 """After so many new objects the garbage collector looks for cycles among them. A turn in flight has some two hundred;
@@ -128,13 +128,12 @@ def _claim(directories: Directories) -> None:
 @contextmanager
 def _only_one(directories: Directories) -> Iterator[None]:
     """Hold the lock that keeps a second daemon away from the same state."""
-    path = directories.state / "daemon.lock"
-    with path.open("a") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(directories.state))
+        except BlockingIOError as error:
             raise StartError(
-                f"{path} is held: another epad runs on this state; stop it, or choose another with --state"
+                f"{directories.state} is held: another epad runs on this state; stop it, or choose another with --state"
             ) from error
         yield
 

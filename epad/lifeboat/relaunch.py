@@ -7,7 +7,6 @@ contents are put aside, not removed; the journal gets the order, and the daemon'
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -36,6 +35,7 @@ from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.contents import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
 from epad.storage.database import DatabaseError, connect, fetch
+from epad.storage.state_lock import locked
 from statemachine.phase import Phase
 from statemachine.situation import Order
 from statemachine.table import Trigger
@@ -162,14 +162,10 @@ def _frames_of(path: Path) -> list[Frame]:
 @contextlib.contextmanager
 def _daemon_kept_out(state: Path) -> Iterator[None]:
     """Raises RelaunchError while a daemon has this state."""
-    lock = state / "daemon.lock"
-    if not lock.exists():
-        yield
-        return
-    with lock.open("a") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(state, make=False))
+        except BlockingIOError as error:
             raise RelaunchError(f"an epad runs on {state}: stop it, or leave out --from") from error
         yield
 

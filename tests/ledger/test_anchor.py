@@ -245,7 +245,7 @@ async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_men
     assert re.search(f"{log} was cut from [0-9]+ to 100 bytes", ledger.shut())
     with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
         await ledger.open_turn(opening(51))
-    await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
+    await ledger._writer.call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
     assert ledger.shut() == ""
     await ledger.open_turn(opening(52))
     await ledger.close()

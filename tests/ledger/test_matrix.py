@@ -312,7 +312,7 @@ async def clean_run(path: Path, run: int) -> None:
         report = scrubber.check()
         assert report.verdict.is_sound, report
     if run % 4 == 3:  # as if killed: what is written stays, nothing is closed
-        await ledger._call(ledger._appender.drop)
+        await ledger._writer.call(ledger._appender.drop)
         ledger._keeping._appender.frontier = None  # type: ignore[union-attr]
     await ledger.close()
     report = verify_everything(path, places(path), full=run % 3 == 0)

@@ -30,7 +30,7 @@ import epad.probing.build
 from epad.configuration.directories import Directories
 from epad.configuration.load import load
 from epad.daemon.composition import House
-from epad.ledger.store import Ledger
+from epad.ledger.writer import Writer
 from epad.probing.build import Watchers
 from epad.supervisor.intent import Settings
 from epad.supervisor.log_pump import LogPump
@@ -154,7 +154,7 @@ async def virtual_daemon(
             (epad.daemon.composition, "choose", lambda *_: engine),
             (Watchers, "all", _without_machine(Watchers.all, {"memory"} if memory is not None else set())),
             (LogPump, "run", _rests),
-            (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
+            (Writer, "_enqueue", calls.counting(Writer._enqueue)),
         ):
             stack.enter_context(mock.patch.object(target, name, new))
         if memory is not None:
@@ -214,19 +214,14 @@ class _LedgerCalls:
         self._calls = 0
 
     def waiting(self) -> bool:
-        return self._calls > 0 or any(_handed_over(house._stores.ledger) for house in self._houses)
+        return self._calls > 0 or any(house._stores.ledger._writer.handed_over > 0 for house in self._houses)
 
     def counting(self, enqueue: Any) -> Any:
-        async def counted(ledger: Ledger, call: Any) -> Any:
+        async def counted(writer: Writer, call: Any) -> Any:
             self._calls += 1
             try:
-                return await enqueue(ledger, call)
+                return await enqueue(writer, call)
             finally:
                 self._calls -= 1
 
         return counted
-
-
-def _handed_over(ledger: Ledger) -> bool:
-    """Whether the writer has records in hand; those gathered beside it wait for a timer of the loop."""
-    return ledger.waiting > len(ledger._gathered.entries)
