@@ -36,7 +36,7 @@ from epad.gateway.http.request import Request
 from epad.gateway.intake import read_now
 from epad.gateway.sampling import sampling_of
 from epad.gateway.server import Gateway
-from epad.gateway.turn import Turn
+from epad.gateway.turn import FORWARDED, Turn
 from epad.ledger.entry import OpenTurn
 
 _BATCH_SECONDS = 0.003
@@ -109,7 +109,7 @@ def rules_of(caught: Caught, payload: bytes) -> Mapping[str, Callable[[], object
 
     def answer_read() -> None:
         turn.whole = seen
-        turn.status, turn.forwarded = 200, True
+        turn.status, turn.state = 200, FORWARDED
         turn.charge()
 
     def opened() -> OpenTurn:

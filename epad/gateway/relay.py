@@ -25,7 +25,8 @@ from epad.gateway.refusal import (
     upstream_failed,
     upstream_unavailable,
 )
-from epad.gateway.turn import BrokenTurnError, Turn, Turns
+from epad.gateway.turn import BrokenTurnError, Turn
+from epad.gateway.turns import Turns
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.gateway.upstream_key import refused_key
 from epad.ledger.record import Outcome, UsageSource
@@ -271,9 +272,8 @@ class Relay:
 
     def _settle(self, turn: Turn, meter: StreamMeter) -> Charge:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
-        settled = self._turns.settled(turn)
-        if settled is not None:
-            return settled
+        if turn.charged is not None:
+            return turn.charged
         charge = turn.charge()
         if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))

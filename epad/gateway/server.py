@@ -17,6 +17,7 @@ from epad.configuration.schema import GatewayConfig
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.allowance import Wish
+from epad.gateway.arrival import Arrival
 from epad.gateway.arrivals import Arriving, may_be_measured, measured
 from epad.gateway.authenticator import Doorkeeper
 from epad.gateway.bodies import Bodies, BodyAllowance
@@ -40,7 +41,8 @@ from epad.gateway.refusal_rate import Hammering, Rendered
 from epad.gateway.relay import Relay, turn_field
 from epad.gateway.tally import Tally
 from epad.gateway.tokenizing import Tokenizers
-from epad.gateway.turn import Arrival, BrokenTurnError, Turn, Turns
+from epad.gateway.turn import BrokenTurnError, Turn
+from epad.gateway.turns import Turns
 from epad.ledger.record import Outcome
 from epad.listeners.browser_origin import without_port
 from epad.runtime.descriptors import share
