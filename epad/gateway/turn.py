@@ -54,6 +54,7 @@ from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Seen
 from epad.gateway.errors import StateError
+from epad.gateway.http.message import Field
 from epad.gateway.money import FREE
 from epad.gateway.refusal import Refusal
 from epad.ledger.record import Outcome
@@ -101,6 +102,7 @@ TABLE: Mapping[TurnState, Mapping[TurnEvent, TurnState]] = {
 _COSTING = frozenset({FORWARDED, SEVERED, SEALED})
 _INTERRUPTED = frozenset({CALLED_OFF, SEVERED})
 
+TURN_HEADER = b"x-epad-turn"
 _WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
 
 
@@ -110,14 +112,6 @@ def next_state(state: TurnState, event: TurnEvent) -> TurnState:
         return TABLE[state][event]
     except KeyError:
         raise StateError(f"a turn that is {state} takes no {event}") from None
-
-
-class BrokenTurnError(Exception):
-    """An admitted turn ended before its answer began; carries the client's refusal."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
 
 
 class Turn:
@@ -173,7 +167,14 @@ class Turn:
             return None
         self._task.uncancel()
         self.seal()
+        if self.severed is not None:
+            self.end(Outcome.CUT, self.severed.message, Failure.SEVERED)
         return self.severed
+
+    def note_client_gone(self) -> None:
+        """Note, on a cancellation that no `sever` made, that the client has left; a complete answer stays complete."""
+        if self.severed is None and self.outcome is not Outcome.DONE:
+            self.end(Outcome.CUT, "the client disconnected", Failure.CLIENT_GONE)
 
     def finish(self) -> None:
         """Note that it is over."""
@@ -242,3 +243,17 @@ class Turn:
             hides_choices(ask.fields),
             ask.prompts,
         )
+
+
+class BrokenTurnError(Exception):
+    """An admitted turn ended before its answer began; carries the client's refusal."""
+
+    def __init__(self, turn: Turn, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.turn = turn
+        self.refusal = refusal
+
+
+def turn_field(turn: Turn) -> Field:
+    """The header field that says which turn an answer belongs to."""
+    return TURN_HEADER, turn.id.encode()

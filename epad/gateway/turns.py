@@ -20,7 +20,7 @@ from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, RefusalError, over_budget, upstream_unavailable
 from epad.gateway.tally import Tally
-from epad.gateway.turn import Turn
+from epad.gateway.turn import BrokenTurnError, Turn
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome
@@ -86,7 +86,7 @@ class Turns:
         return turn
 
     async def open(self, turn: Turn) -> None:
-        """Record the turn durably. Raises RefusalError if the ledger does not take it."""
+        """Record the turn durably. Raises RefusalError if it is not taken, BrokenTurnError if it is severed."""
         arrival = turn.arrival
         entry = OpenTurn(
             turn=turn.id,
@@ -116,6 +116,11 @@ class Turns:
                 "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
             )
             raise RefusalError(LEDGER_UNAVAILABLE, prompt_digest=arrival.ask.prompt_digest) from error
+        except asyncio.CancelledError:
+            severed = turn.was_severed()
+            if severed is None:
+                raise
+            raise BrokenTurnError(turn, severed) from None
 
     def forward(self, turn: Turn) -> None:
         """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
