@@ -32,7 +32,7 @@ async def remembering(directory: Path) -> AsyncIterator[World]:
     await database.open()
     async with world(directory, budgets=BUDGETS) as w:
         answers = Answers(database, gateway_config(), w.clock)
-        w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, answers=answers)
+        w.put(answers=answers)
         yield w
     await database.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,7 @@ async def burst(w: World, asks: list[tuple[str, str, bytes]]) -> list[int]:
 
 def extended(w: World, **parts: object) -> None:
     """Give a running gateway other parts."""
-    w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, **parts)
+    w.put(**parts)
     w.gateway._turns.admission = Admission(w.gateway._parts.budgets, w.access, w.clock, 0.0)
 
 

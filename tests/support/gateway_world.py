@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,11 @@ class World:
             while len(self.ledger.closed) < count:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)
+
+    def put(self, **parts: Any) -> None:
+        """Have the gateway work with other parts."""
+        gateway = self.gateway
+        gateway._parts = gateway.path.parts = gateway._turns._parts = replace(gateway._parts, **parts)
 
     def used(self, name: str = "writer") -> int:
         """Tokens spent or reserved in the minute."""
