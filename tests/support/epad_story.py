@@ -191,7 +191,7 @@ class Story:
 
     def tell(self, stimulus: Stimulus = None) -> Phase:
         """Let the controller take in one stimulus, as its loop does."""
-        at_once(self.controller._turn(stimulus))
+        at_once(self.controller.run_cycle(stimulus))
         return self.phase
 
     def find(
