@@ -14,11 +14,12 @@ import structlog
 
 from epad.control_loop.announcements import Announcements
 from epad.control_loop.cycle_recorder import CycleRecorder, NoRecorder
-from epad.control_loop.decider import Decider, World
+from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision, Journal
 from epad.control_loop.responder import Responder
 from epad.control_loop.step import Lane, Operation, OperationEnded
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
+from epad.control_loop.world_protocol import World
 from epad.metrics.registry import Metrics
 from epad.runtime.timers import beat_after
 from epad.storage.database import DatabaseError

@@ -32,7 +32,7 @@ def dependency_layers(subsystems: Mapping[str, SubsystemConfig]) -> list[list[st
 
 
 class WorldView:
-    """Implements `epad.control_loop.decider.World` over the real rooms."""
+    """Implements `epad.control_loop.world_protocol.World` over the real rooms."""
 
     def __init__(
         self,
