@@ -18,7 +18,7 @@ crash before the journal has a decision loses it with its stimulus, and the prob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -53,6 +53,8 @@ from statemachine.situation import Persist, Situation
 from statemachine.table import Row, Trigger
 
 PAUSED_NOTE = "paused"
+# Phases one stimulus may move through before the loop looks at the next one.
+MAX_MOVES = 5
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
 
 Asked = tuple[
@@ -275,6 +277,20 @@ class Decider:
 
     def _waits_for_a_person(self, key: AnomalyKey) -> bool:
         return waits_for_a_person(key, self._incident.parked, self._world.damaged)
+
+    def decisions(
+        self, changes: Sequence[Change], requested: Sequence[Plan] = ()
+    ) -> Iterator[tuple[Decision, Situation]]:
+        """Work out one decision after another until none follows; each transition is to be taken before the next."""
+        for _ in range(MAX_MOVES):
+            situation = self.situation()
+            decision = self.next_decision(changes, situation, requested)
+            if decision is None:
+                return
+            yield decision, situation
+            if decision.row is None:
+                return
+            changes, requested = [], []
 
     def next_decision(
         self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()

@@ -2,6 +2,10 @@
 
 One consumer, one queue. `Controller.run_cycle` is the path: it takes in one stimulus, lets the decider work out what
 follows, writes that to the journal, and only then announces it and acts. The walk of it is in docs/design.md.
+
+It has one await, `_commit`. A crash or a cancellation there: the decision is in the journal or it is not. If it is, the
+next daemon begins its steps; if it is not, the probes find the trouble again. What the decider has decided meanwhile is
+in memory alone, and ends with the process. No other stimulus is taken in while a decision is being written.
 """
 
 from __future__ import annotations
@@ -30,8 +34,6 @@ from statemachine.containment import Hold, Rung
 from statemachine.finding import Finding
 from statemachine.phase import Phase
 
-# Phases one stimulus may move through before the loop looks at the next one.
-MAX_MOVES = 5
 # How long to wait before a decision that could not be written is tried again; nothing is forwarded meanwhile.
 RETRY_SECONDS = 1.0
 # One of so many ticks is looked at while nothing is wrong: a look at 100 subsystems takes a millisecond.
@@ -156,12 +158,8 @@ class Controller:
         if self._is_to_be_decided(stimulus, changes, tick_seconds):
             watching.look()
             requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
-            for _ in range(MAX_MOVES):
-                # The table: at most one transition follows, with its plans.
-                situation = self._decider.situation()
-                decision = self._decider.next_decision(changes, situation, requested)
-                if decision is None:
-                    break
+            # The table: at most one transition a decision, with its plans.
+            for decision, situation in self._decider.decisions(changes, requested):
                 # The journal: nothing below happens before it is written.
                 holds = dict(self._decider.holds)
                 operations = await self._commit(decision)
@@ -173,10 +171,8 @@ class Controller:
                 # The response steps: begun here, and their ends come in as stimuli.
                 begun += [(operation.lane, self._submit(operation)) for operation in operations]
                 watching.decided = True
-                if decision.row is None:
-                    break
-                watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
-                changes, requested = [], []
+                if decision.row is not None:
+                    watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
         self._recorder.end(watching)
         return begun
 
