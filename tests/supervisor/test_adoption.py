@@ -16,7 +16,8 @@ from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, sna
 from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SpawnError
 from epad.supervisor.plain_engine import PlainEngine
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung

@@ -21,7 +21,8 @@ from epad.supervisor.engine_choice import CHILDREN, state_tag
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.orphans import LeftBehind, read_journal
 from epad.supervisor.process_tree import end
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 
 BOOT = boot_id()
 TABLE = ProcessTable(BOOT)
