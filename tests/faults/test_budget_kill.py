@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 
 def body(number: int) -> bytes:
@@ -141,7 +142,7 @@ def test_kill_9_mid_burst_and_a_second_burst_spend_no_more_than_the_budget(
         house.start()
 
         async def kill() -> None:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while model.begun < FIT:
                     await asyncio.sleep(0.005)
             house.kill()

@@ -88,7 +88,6 @@ def test_a_few_kills_at_random_moments(rounds: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_hundred_kills_at_random_moments() -> None:
     """The same, long enough to hit what a few miss."""
     kills(100, seed=random.randrange(1 << 30))

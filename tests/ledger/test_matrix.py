@@ -327,7 +327,6 @@ async def test_clean_runs_raise_no_alarm(tmp_path: Path, runs: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_a_thousand_clean_runs_raise_no_alarm(tmp_path: Path) -> None:
     """Likewise, for as long as a ledger is restarted in three years."""
     for run in range(1_000):
