@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from patience import PATIENCE_SECONDS
 from virtual_daemon import VirtualDaemon, virtual_daemon
 from virtual_memory import GIB, MIB, Course, VirtualMemory
 from virtual_time import VirtualTime
@@ -137,7 +138,7 @@ async def _grave(daemon: VirtualDaemon, subsystem: str, probe: str, unit: str) -
     daemon.house._joints.push(
         Finding(probe, subsystem, Severity.CRITICAL, now, "a test", unit=unit, hard=True)
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while daemon.phase is not Phase.PRESERVATION:
             await asyncio.sleep(0.1)
     await asyncio.sleep(1.0)

@@ -196,7 +196,6 @@ def files(monkeypatch: pytest.MonkeyPatch) -> CrashFiles:
     return files
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("deaths", [1, pytest.param(len(Death), marks=pytest.mark.slow)])
 def test_the_writer_killed_anywhere_loses_nothing_that_it_acknowledged(
     tmp_path: Path, files: CrashFiles, deaths: int

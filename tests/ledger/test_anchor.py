@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
+from patience import PATIENCE_SECONDS
 
 from epad.ledger.anchor import Anchor, read_heads
 from epad.ledger.errors import HeadError, LedgerUnavailableError
@@ -252,6 +253,6 @@ async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_men
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.005)

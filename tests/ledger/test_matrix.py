@@ -319,14 +319,14 @@ async def clean_run(path: Path, run: int) -> None:
     assert report.verdict.is_sound, report
 
 
-async def test_a_hundred_clean_runs_raise_no_alarm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", [15, pytest.param(100, marks=pytest.mark.long)])
+async def test_clean_runs_raise_no_alarm(tmp_path: Path, runs: int) -> None:
     """Openings, turns, seals, crashes and checks, one after another in the same files: never a fault."""
-    for run in range(100):
+    for run in range(runs):
         await clean_run(tmp_path / "ledger.db", run)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_a_thousand_clean_runs_raise_no_alarm(tmp_path: Path) -> None:
     """Likewise, for as long as a ledger is restarted in three years."""
     for run in range(1_000):

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, snapshot, until
+from patience import PATIENCE_SECONDS
+from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
 from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SpawnError

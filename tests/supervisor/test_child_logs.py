@@ -15,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import LogConfig
 from epad.supervisor import child_logs
@@ -190,7 +191,7 @@ async def test_a_follower_sees_every_line_once_over_a_rotation(log: ChildLog) ->
 async def read_to(lines: AsyncGenerator[list[str], None], last: str) -> list[str]:
     """Every line that a follower is given, up to one."""
     seen: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while last not in seen:
             seen += await anext(lines)
     return seen

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from supervisor_world import PATIENCE_SECONDS, World
+from patience import PATIENCE_SECONDS
+from supervisor_world import World
 
 from epad.runtime.clock import boot_id
 from epad.supervisor import orphans
