@@ -8,8 +8,8 @@ import shlex
 from typing import Any
 
 import pytest
+from document_blocks import ROOT
 
-from docs.blocks import ROOT
 from epad.epactl.command_line import make_parser
 from epad.epactl.commands.shell import below, nodes
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from epad.gateway.budget import Budgets
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
+from epad.gateway.turn import Turn
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
@@ -250,6 +252,14 @@ class World:
     url: str
     keys: dict[str, str]
     http: aiohttp.ClientSession
+
+    def in_flight(self) -> list[Turn]:
+        """The turns that a hold would cut."""
+        found = []
+        for turn in chain.from_iterable(self.access._turns.values()):
+            assert isinstance(turn, Turn)
+            found.append(turn)
+        return found
 
     def headers(self, name: str = "writer") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[name]}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -13,6 +14,7 @@ from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
+from epad.storage.database import fetch
 from statemachine.clock import ManualClock
 
 BOOT = "6f1b8f52-2f0e-4b2e-9d3c-0c9f2f7d8a11"
@@ -104,11 +106,10 @@ async def fill(
     await ledger.close()
 
 
-def stored(path: Path, sequence: int) -> tuple[object, ...]:
+def stored(path: Path, sequence: int) -> tuple[Any, ...]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    row = connection.execute("SELECT * FROM record WHERE seq = ?", (sequence,)).fetchone()
+    [row] = fetch(connection, "SELECT * FROM record WHERE seq = ?", (sequence,))
     connection.close()
-    assert row is not None
     return row
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class SickServer:
                 else:
                     self._answer("well" if server.looks_well else server.how, {"object": "list", "data": []})
 
-            def _answer(self, how: str, well: dict[str, object]) -> None:
+            def _answer(self, how: str, well: Mapping[str, object]) -> None:
                 if how == "hang":
                     server._well.wait(60)
                     self.close_connection = True  # as of a process that was killed for it
@@ -107,7 +108,7 @@ class SickServer:
                 else:
                     self._send(int(how), {"error": {"message": "no", "type": "x"}})
 
-            def _send(self, status: int, body: dict[str, object]) -> None:
+            def _send(self, status: int, body: Mapping[str, object]) -> None:
                 data = json.dumps(body).encode()
                 self.send_response(status)
                 if status == 429:

@@ -63,6 +63,10 @@ class StillError(BaseException):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Jumps to the next timer instead of waiting for it. `limit_seconds` are real."""
 
+    _default_executor: (
+        ThreadPoolExecutor | None
+    )  # asyncio's own, which `shutdown_default_executor` shuts down
+
     def __init__(self, limit_seconds: float = LIMIT_SECONDS) -> None:
         self.limit_seconds = limit_seconds
         self.jumps = 0
@@ -134,7 +138,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             super().run_forever()
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  # chosen by the platform
+class _Selector(selectors.DefaultSelector):
     """Looks at the sockets, and moves time where it was to wait."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
