@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -349,7 +350,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
-def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list, chance) -> None:
+def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list[Any], chance) -> None:
     """Ask, settle, give up and let time pass at will: the windows hold, and at the end everything is free again."""
 
     async def live() -> None:

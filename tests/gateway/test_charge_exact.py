@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
@@ -32,11 +34,11 @@ PRICE = Price(
 )  # fmt: skip
 
 
-def stream(usage: TokenUsage | None = None, **more: object) -> Seen:
+def stream(usage: TokenUsage | None = None, **more: Any) -> Seen:
     return Seen(usage, **{"streamed": True, "chunks": 4, "choice_bytes": (30,), **more})
 
 
-def whole(output: int | None, **more: object) -> Seen:
+def whole(output: int | None, **more: Any) -> Seen:
     return Seen(TokenUsage(90, output), **{"final": True, "choice_bytes": (30,), **more})
 
 

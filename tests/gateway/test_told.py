@@ -15,7 +15,7 @@ from model_server import model_server
 from msgspec import structs
 from virtual_time import VirtualTime
 
-from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, DialectName, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.money import Prices
 from probes.blame import Fault
@@ -25,7 +25,7 @@ from probes.turns import TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
 
-DIALECTS = ("openai", "ollama", "anthropic")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama", "anthropic")
 TALKS = ("/v1/chat/completions", "/v1/messages", "/api/chat")
 
 

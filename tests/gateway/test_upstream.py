@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_world import StubUpstream, serving, world
@@ -74,7 +75,7 @@ def test_failures_of_an_hour_ago_and_failed_looks_open_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 30)), max_size=80))
-def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list) -> None:
+def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list[Any]) -> None:
     """Whatever comes, an open breaker had half of ten failures, and asks again within its time."""
     clock = ManualClock()
     health, history = Health(clock), []

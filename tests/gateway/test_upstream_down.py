@@ -16,7 +16,7 @@ from gateway_world import StubUpstream, World, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.configuration.schema import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, DialectName, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import State
 from epad.gateway.http.message import Fields
@@ -30,7 +30,7 @@ from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
-DIALECTS = ("openai", "ollama")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama")
 
 
 class Moody(StubUpstream):
