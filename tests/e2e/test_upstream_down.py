@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import time
+from functools import partial
 
 import pytest
 from installed import QUICK, Installation, installation
@@ -74,7 +75,7 @@ def test_a_sick_upstream_holds_nobody_and_comes_back_by_itself(kind: str, *, loo
                 assert all(each["retry_after"] for each in refusals if "upstream vllm" in str(each["said"]))
             back = server.recover()
             for name in AGENTS:
-                house.wait(lambda name=name: served_after(house, name, back), "an answer", PATIENCE_SECONDS)
+                house.wait(partial(served_after, house, name, back), "an answer", PATIENCE_SECONDS)
             print(kind, looks_well, {name: round(served_after(house, name, back)[0], 2) for name in AGENTS})
             time.sleep(3)
             status = house.status()
@@ -174,7 +175,7 @@ def test_a_model_server_of_epads_own_that_loads_is_left_alone() -> None:
         assert "has just begun" in house.status()["upstreams"][0]["reason"]
         for name in AGENTS:
             house.wait(
-                lambda name=name: served_after(house, name, began),
+                partial(served_after, house, name, began),
                 "an answer",
                 OUTAGE_SECONDS + PATIENCE_SECONDS,
             )
