@@ -285,7 +285,7 @@ class TestContext:
 
 async def _looked(w: World) -> None:
     for upstream in w.gateway._parts.upstreams.all():
-        await w.gateway._parts.upstreams._look_on(upstream, "/v1/models")
+        await w.gateway._parts.upstreams._check._look_on(upstream, "/v1/models", 5.0)
 
 
 class TestModels:

@@ -15,7 +15,7 @@ from msgspec import structs
 from epad.configuration.load import load
 from epad.configuration.schema import LedgerConfig, RecoveryConfig
 from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
-from epad.gateway.relay import TURN_HEADER
+from epad.gateway.turn import TURN_HEADER
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.store import Ledger

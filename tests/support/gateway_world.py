@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, GatewayConfig, UpstreamConfig
 from epad.gateway.access import Access
@@ -277,10 +278,15 @@ class World:
 
     async def closings(self, count: int) -> list[CloseTurn]:
         """Wait until that many turns are closed."""
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.ledger.closed) < count:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)
+
+    def put(self, **parts: Any) -> None:
+        """Have the gateway work with other parts."""
+        gateway = self.gateway
+        gateway._parts = gateway.path.parts = gateway._turns._parts = replace(gateway._parts, **parts)
 
     def used(self, name: str = "writer") -> int:
         """Tokens spent or reserved in the minute."""
