@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -77,8 +78,8 @@ class Place:
         self.rounds.write_text("")
         self.segment.unlink()
 
-    def restore(self, **options: object) -> Restored:
-        return restore(self.bundle, state=self.state, now=NOW, **options)  # type: ignore[arg-type]
+    def restore(self, **options: Any) -> Restored:
+        return restore(self.bundle, state=self.state, now=NOW, **options)
 
     def is_whole(self) -> bool:
         connection = apsw.Connection(str(self.database), flags=apsw.SQLITE_OPEN_READONLY)

@@ -46,7 +46,7 @@ def configure(house: Installation, server: SickServer) -> None:
 def served_after(house: Installation, name: str, at: float) -> list[float]:
     """How long after a moment each answer came that was an answer."""
     answers = asked(house.directory / f"{name}.log")
-    return [float(each["ended"]) - at for each in answers if each["status"] == 200]  # type: ignore[arg-type]
+    return [float(each["ended"]) - at for each in answers if each["status"] == 200]
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_limit_is_asked_again_when_it_said_so_and_not_before() -> None:
             configure(house, server)
             house.start()
             house.wait(lambda: len(asked(house.directory / "one.log")) >= 12, "twelve questions")
-            seconds = time.time() - float(asked(house.directory / "one.log")[0]["at"])  # type: ignore[arg-type]
+            seconds = time.time() - float(asked(house.directory / "one.log")[0]["at"])
             assert server.turns <= 2 + seconds / LIMIT_SECONDS * 2
             waits = [str(each["retry_after"]) for each in asked(house.directory / "one.log")]
             assert {wait for wait in waits if wait != "None"} <= {"1", "2", "3"}

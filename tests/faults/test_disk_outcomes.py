@@ -174,7 +174,7 @@ async def test_a_ledger_on_a_full_disk_is_not_repaired_and_not_worse_and_then_it
     copy.write_bytes(path.read_bytes())
     flip(path, stored(path, 9)[5])  # its body
     ledger = await Ledger.open(path, config(), ManualClock(), "boot", places(path))
-    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, copy), tmp_path / "checkpoints")  # type: ignore[arg-type]
+    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, copy), tmp_path / "checkpoints")  # type: ignore[arg-type]  # one step alone
     step, operation = Step(StepName.REPAIR_LEDGER, "ledger"), Operation(1, "k", Lane.PHASE, "a test", ())
     with Filler(disk):
         with pytest.raises(StepFailedError, match="disk is full"):
@@ -217,7 +217,7 @@ async def test_a_ledger_whose_disk_fails_is_not_repaired_and_not_worse_and_then_
     flip(path, stored(path, 9)[5])  # its body
     clock = ManualClock()
     ledger = await Ledger.open(path, config(), clock, "boot", places(path))
-    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, *copies), tmp_path)  # type: ignore[arg-type]
+    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, *copies), tmp_path)  # type: ignore[arg-type]  # one step alone
     step, operation = Step(StepName.REPAIR_LEDGER, "ledger"), Operation(1, "k", Lane.PHASE, "a test", ())
     with no_writes(), pytest.raises(StepFailedError, match=r"ledger\.db: disk I/O error"):
         await recovery.repair_ledger(step, operation)

@@ -198,7 +198,7 @@ async def test_a_refusal_for_money_is_told_in_money(tmp_path: Path) -> None:
     }
     listener = Listener()
     async with world(tmp_path, budgets=budgets, observer=listener) as w:
-        w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=5.0)})  # type: ignore[misc]
+        w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=5.0)})  # type: ignore[misc]  # as a reload
         assert isinstance(w.gateway._parts.prices, Prices)
         status, body = 200, b""
         while status == 200:

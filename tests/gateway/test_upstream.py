@@ -153,7 +153,7 @@ async def test_a_free_upstream_that_serves_costs_nothing_though_the_next_would_h
         budgets = {"writer": BudgetConfig(usd_per_day=1.0)}
         async with world(tmp_path, upstreams=upstreams, budgets=budgets) as w:
             assert (await w.chat())[0] == 403
-            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]
+            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]  # as a reload
             assert isinstance(w.gateway._parts.prices, Prices)
             assert (await w.chat())[0] == 200
             assert w.gateway.spent("writer")["microusd_per_day"].used == 0

@@ -368,7 +368,7 @@ async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_pat
 
     async with serving(stub) as base:
         config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
-        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]
+        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]  # `emit` alone is called
         async with world(tmp_path, upstreams=config, observer=fanout) as w:
             for number in range(30):
                 for name in ("writer", "reader"):

@@ -11,7 +11,18 @@ from typing import Any
 
 import apsw
 import pytest
-from ledger_world import cell, closing, fill, flipped, open_ledger, opening, places, stored
+from ledger_world import (
+    cell,
+    closing,
+    fill,
+    flipped,
+    keeping_of,
+    open_ledger,
+    opening,
+    places,
+    sealed,
+    stored,
+)
 
 from epad.ledger.full_verification import verify_everything
 from epad.ledger.record import columns_of, decode, encode, leaf_hash, link_hash
@@ -68,8 +79,7 @@ async def make(path: Path) -> None:
         for number in range(first, first + TURNS):
             await ledger.open_turn(opening(number))
             await ledger.close_turn(closing(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.002)
+        await sealed(ledger)
         await ledger.close()
 
 
@@ -315,7 +325,7 @@ async def clean_run(path: Path, run: int) -> None:
         assert report.verdict.is_sound, report
     if run % 4 == 3:  # as if killed: what is written stays, nothing is closed
         await ledger._writer.call(ledger._appender.drop)
-        ledger._keeping._appender.frontier = None  # type: ignore[union-attr]
+        keeping_of(ledger)._appender.frontier = None
     await ledger.close()
     report = verify_everything(path, places(path), full=run % 3 == 0)
     assert report.verdict.is_sound, report

@@ -114,7 +114,7 @@ class History(RecordedTurns):
             )
 
 
-def counted(used: list[Used], now: float) -> dict[str, object]:
+def counted(used: list[Used], now: float) -> dict[str, int]:
     """What every window comes to."""
     budgets = Budgets({name: BudgetConfig(**UNLIMITED) for name in "ab"}, 99)
     budgets.restore(
@@ -150,7 +150,7 @@ def check(events: list[tuple[object, ...]]) -> None:
     left, right = counted(by_sums, history.clock.monotonic()), counted(all_read, history.clock.monotonic())
     if history.clock.boots == 1:
         assert left == right
-    assert all(left[key] >= right[key] for key in right)  # type: ignore[operator]
+    assert all(left[key] >= right[key] for key in right)
     assert {key: left[key] for key in left if "in_all" in key} == {
         key: right[key] for key in right if "in_all" in key
     }

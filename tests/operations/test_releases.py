@@ -204,7 +204,7 @@ async def test_what_loops_on_is_let_go_and_held_again() -> None:
         desk.story.find("chat")
         return ended
 
-    desk.order = order  # type: ignore[method-assign]
+    desk.order = order  # type: ignore[method-assign]  # what happens meanwhile
     answer = await desk.release("chat")
     assert (answer["failed"], desk.is_held("chat")) == (False, True)
     assert answer["results"][1].startswith("let go, and held again since: chat is frozen since")

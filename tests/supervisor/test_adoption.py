@@ -120,7 +120,7 @@ class Daemon:
     async def end(self) -> None:
         await self.process.wait()
         self._stdin.close()
-        self.process._transport.close()  # type: ignore[attr-defined]
+        self.process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
 
 
 async def killed_daemon(world: World, *words: str) -> set[int]:
@@ -242,7 +242,7 @@ async def test_a_death_between_spawn_and_record_doubles_nothing(world: World) ->
         if record.stage is Stage.SPAWNING:
             await records.write(record)
 
-    dying._processes["it"]._room.records.write = no_more  # type: ignore[method-assign]
+    dying._processes["it"]._room.records.write = no_more  # type: ignore[method-assign]  # as if it died there
     await dying.start()
     await dying.detach()
     await until(lambda: len(world.living()) == 1)

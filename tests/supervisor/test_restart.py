@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,10 +61,10 @@ def ending(
     ],
 )
 def test_each_policy_says_what_each_ending_means(
-    policy: str, how: Ending, decision: Decision, reason: str
+    policy: Literal["always", "on-failure", "never"], how: Ending, decision: Decision, reason: str
 ) -> None:
     """Every pair of policy and ending has its row."""
-    config = RestartConfig(policy=policy)  # type: ignore[arg-type]
+    config = RestartConfig(policy=policy)
     verdict = decide(config, History(), how, 0.0)
     assert (verdict.decision, verdict.reason) == (decision, reason)
 

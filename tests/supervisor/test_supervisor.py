@@ -432,7 +432,7 @@ async def test_an_environment_that_cannot_be_had_is_a_failed_start(world: World)
     async def broken(name: str) -> dict[str, str]:
         raise OSError("the key file is gone")
 
-    world.environment = broken  # type: ignore[method-assign]
+    world.environment = broken  # type: ignore[method-assign]  # the key cannot be had
     rule = RestartConfig(intensity=1, backoff_seconds=0.001)
     supervisor = world.supervisor({"it": program(SLEEP, restart=rule)})
     await supervisor.start()

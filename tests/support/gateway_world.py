@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import structlog
@@ -34,6 +34,12 @@ from statemachine.clock import ManualClock
 DEFAULT_OUTPUT_TOKENS = 100
 MAX_OUTPUT_TOKENS = 1_000
 TEMPLATE_TOKENS = 16
+
+
+class Serves(Protocol):
+    """A stub of a model server."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
 
 
 class StubUpstream:
@@ -294,7 +300,7 @@ class World:
 
 
 @asynccontextmanager
-async def serving(stub: StubUpstream) -> AsyncIterator[str]:
+async def serving(stub: Serves) -> AsyncIterator[str]:
     """Serve a stub on a free port."""
     server = web.Server(stub.handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)

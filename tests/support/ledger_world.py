@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import apsw
 
 from epad.configuration.schema import LedgerConfig
 from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
@@ -40,7 +42,7 @@ print(flipped)
 
 def config(**changes: float | str) -> LedgerConfig:
     """The ledger's configuration, small enough to reach its limits."""
-    values: dict[str, float | str] = {
+    values: dict[str, Any] = {
         "batch_turns": 256,
         "waiting_turns": 4096,
         "tail_check_records": 1000,
@@ -53,7 +55,19 @@ def config(**changes: float | str) -> LedgerConfig:
         "payload_days": 30.0,
         "payload_bytes": 1 << 30,
     }
-    return LedgerConfig(**(values | changes))  # type: ignore[arg-type]
+    return LedgerConfig(**(values | changes))
+
+
+def keeping_of(ledger: Ledger) -> Keeping:
+    """Its heads and segments, which a ledger has that was opened with places for them."""
+    assert ledger._keeping is not None
+    return ledger._keeping
+
+
+async def sealed(ledger: Ledger) -> None:
+    """Wait until nothing is being sealed."""
+    while keeping_of(ledger)._sealing is not None:
+        await asyncio.sleep(0.001)
 
 
 async def open_ledger(path: Path, places: Places | None = None, **changes: float | str) -> Ledger:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 AGENT = """
 import json, os, random, sys, time, urllib.error, urllib.request
@@ -121,6 +122,6 @@ class SickServer:
         return Handler
 
 
-def asked(log: Path) -> list[dict[str, object]]:
+def asked(log: Path) -> list[dict[str, Any]]:
     """Every question of an agent and what became of it."""
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

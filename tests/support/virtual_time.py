@@ -109,7 +109,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # the base is typed for every kind of executor
         self, executor: ThreadPoolExecutor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()  # type: ignore[attr-defined]  # of the base loop, which its stubs lack
         if executor is None:
             executor = self._default_executor = self._default_executor or ThreadPoolExecutor(
                 thread_name_prefix="asyncio"
