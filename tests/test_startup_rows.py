@@ -43,7 +43,7 @@ def not_met(planted: list[startup.Size]) -> set[int]:
     return {number for number, row in enumerate(rows(planted)) if row.met is not True}
 
 
-def each_start(**changes: Callable[[int, Any], float]) -> Callable[[startup.Size], startup.Size]:
+def each_start(**changes: Callable[[int, Any], float | None]) -> Callable[[startup.Size], startup.Size]:
     """Change what was measured of each start, given the number of turns."""
 
     def change(size: startup.Size) -> startup.Size:

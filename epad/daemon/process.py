@@ -23,7 +23,9 @@ from epad.configuration.directories import MAX_SOCKET_PATH_BYTES, Directories, r
 from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.load import ConfigError, Loaded
 from epad.configuration.schema import Config
-from epad.daemon.composition import House
+from epad.daemon.composition import compose
+from epad.daemon.lifecycle import House
+from epad.daemon.parts import Given
 from epad.daemon.state_format import claim
 from epad.daemon.stores import open_stores
 from epad.daemon.upgrade import begin_again, is_restarted
@@ -237,14 +239,16 @@ class Daemon:
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot, reading.read)
         in_force = stores.budget_changes.applied
-        house = House(
-            in_force(self._config),
-            lambda: in_force(self._read()),
-            self._directories,
-            stores,
-            clock,
-            boot,
-            self._handover,
+        house = compose(
+            Given(
+                config=in_force(self._config),
+                read=lambda: in_force(self._read()),
+                directories=self._directories,
+                stores=stores,
+                clock=clock,
+                boot_id=boot,
+                handover=self._handover,
+            )
         )
         self._spawn("clock marks", stores.clock_marks.run())
         self._spawn("starts", stores.starts.run())

@@ -26,8 +26,7 @@ from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.checkpoint.verify import bundle_faults
-from epad.control_loop.decider import INCIDENT_NOTE
-from epad.control_loop.incident import Incident
+from epad.control_loop.incident import INCIDENT_NOTE, Incident
 from epad.copying.copied_file import DestinationError, sealed
 from epad.copying.errors import CheckpointError
 from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of

@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,9 @@ import epad.daemon.process
 import epad.probing.build
 from epad.configuration.directories import Directories
 from epad.configuration.load import load
-from epad.daemon.composition import House
+from epad.daemon.composition import compose
+from epad.daemon.lifecycle import House
+from epad.daemon.parts import Given
 from epad.ledger.writer import Writer
 from epad.probing.build import Watchers
 from epad.supervisor.intent import Settings
@@ -116,7 +118,7 @@ class VirtualDaemon:
 
     async def restart(self, name: str) -> None:
         """Start a process anew, as `epactl restart` does."""
-        await self.house._orders.restart(name, "by hand", "a test")
+        await self.house._surfaces.orders.restart(name, "by hand", "a test")
 
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
@@ -150,7 +152,7 @@ async def virtual_daemon(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         for target, name, new in (
-            (epad.daemon.process, "House", _remembering(houses)),
+            (epad.daemon.process, "compose", _remembering(houses)),
             (epad.daemon.composition, "choose", lambda *_: engine),
             (Watchers, "all", _without_machine(Watchers.all, {"memory"} if memory is not None else set())),
             (LogPump, "run", _rests),
@@ -187,13 +189,12 @@ async def virtual_daemon(
             await running
 
 
-def _remembering(houses: list[House]) -> type[House]:
-    class Remembered(House):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            houses.append(self)
+def _remembering(houses: list[House]) -> Callable[[Given], House]:
+    def remembered(given: Given) -> House:
+        houses.append(compose(given))
+        return houses[-1]
 
-    return Remembered
+    return remembered
 
 
 def _without_machine(every: Any, played: set[str]) -> Any:
