@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-import epad.ledger.loss
+from epad.ledger.anchor import replace_file
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.loss import Losses, Missing
@@ -103,7 +103,6 @@ def test_a_kill_between_the_two_notes_loses_neither(
     tmp_path: Path, records: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of them has it, and the next write makes them one again."""
-    replace_file = epad.ledger.loss.replace_file
     of(tmp_path).note(5, 8)
 
     def killed(path: Path, data: bytes) -> None:
@@ -111,7 +110,7 @@ def test_a_kill_between_the_two_notes_loses_neither(
             raise OSError(errno.EIO, "killed")
         replace_file(path, data)
 
-    monkeypatch.setattr(epad.ledger.loss, "replace_file", killed)
+    monkeypatch.setattr("epad.ledger.loss.replace_file", killed)
     with pytest.raises(LedgerUnavailableError, match="killed"):
         of(tmp_path).accept("the disk died", STAMP)
     assert of(tmp_path).missing(records) is None

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import apsw
+import ledger_world
 import msgspec
 import pytest
 from ledger_world import BOOT, closing, config, fill, open_ledger, opening, places, stored, turn_id
@@ -395,7 +396,7 @@ def killed_mid_burst(path: Path, first: int, lines: int) -> list[int]:
         "-c",
         CHILD,
         str(path),
-        f"{Path(__file__).parent}:{Path(__file__).parents[2]}",
+        f"{Path(ledger_world.__file__).parent}:{Path(__file__).parents[2]}",
         str(first),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
