@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+import epad.ledger.loss
 from epad.ledger.anchor import replace_file
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
@@ -110,7 +111,7 @@ def test_a_kill_between_the_two_notes_loses_neither(
             raise OSError(errno.EIO, "killed")
         replace_file(path, data)
 
-    monkeypatch.setattr("epad.ledger.loss.replace_file", killed)
+    monkeypatch.setattr(epad.ledger.loss, "replace_file", killed)
     with pytest.raises(LedgerUnavailableError, match="killed"):
         of(tmp_path).accept("the disk died", STAMP)
     assert of(tmp_path).missing(records) is None
