@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from installed import BIN, QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 from docs.blocks import ROOT, Block, blocks
 from epad.configuration.load import load
@@ -59,7 +60,6 @@ def home() -> Iterator[Installation]:
         house.stop()
 
 
-@pytest.mark.timeout(200)
 def test_consoles(home: Installation) -> None:
     """Each command is typed in order; after a loop was begun, in the quarantine that follows."""
     for block in blocks("console"):
@@ -68,7 +68,7 @@ def test_consoles(home: Installation) -> None:
                 _write_configuration(block, home.directory)
             _type(command, home, block)
             if command.startswith("touch") and "loop" in command:
-                home.wait_phase("QUARANTINE", 60)
+                home.wait_phase("QUARANTINE")
 
 
 def _write_configuration(block: Block, directory: Path) -> None:
@@ -93,7 +93,7 @@ def _type(command: str, home: Installation, block: Block) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, (str(block), command, done.stdout, done.stderr)
@@ -111,7 +111,6 @@ def _with_models(house: Installation, name: str, command: list[str]) -> str:
     )
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "block",
     [b for b in [*blocks("python"), *blocks("sh")] if "PROGRESS" in b.text or "contract" in b.text],
@@ -130,7 +129,7 @@ def test_runners(block: Block) -> None:
         command = [sys.executable if not tools else "sh", str(program)]
         house.config.write_text(_with_models(house, "counter", command))
         house.start()
-        house.wait(lambda: (house.subsystem("counter")["progress"] or {}).get("done") == 10, "ten of ten", 60)
+        house.wait(lambda: (house.subsystem("counter")["progress"] or {}).get("done") == 10, "ten of ten")
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("python") if "contract" not in b.text], ids=str)
@@ -144,7 +143,7 @@ def test_clients(block: Block, tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

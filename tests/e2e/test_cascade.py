@@ -33,7 +33,7 @@ def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Insta
     house.kill()
     house.start()
     turns = {name: house.subsystem(name)["tokens"]["turns"] for name in VICTIMS}
-    house.wait(lambda: working(house, since=turns), "both to work again by themselves", 60)
+    house.wait(lambda: working(house, since=turns), "both to work again by themselves")
     house.wait_phase("NORMAL")
     # A machine under load may show the writer as not ready again yet: it must pass by itself, and raise nothing.
     house.wait(lambda: house.status()["incidents"] == [], "no incident")

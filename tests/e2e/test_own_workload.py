@@ -82,7 +82,7 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
 def test_python_runner_from_the_docs_reports_its_progress(mine: Installation) -> None:
     """What the contract's page shows is what works."""
     mine.start()
-    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten", 60)
+    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten")
     mine.wait(lambda: mine.subsystem("counting")["state"] == "stopped", "the finished runner to end")
     mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "its turns to be written")
     assert mine.status()["phase"] == "NORMAL"
@@ -105,5 +105,5 @@ def test_shell_runner_from_the_docs_reports_its_progress(mine: Installation) -> 
     )
     assert checked.returncode == 0, checked.stderr
     mine.start()
-    mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "ten turns", 60)
-    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten", 60)
+    mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "ten turns")
+    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten")

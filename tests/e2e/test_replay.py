@@ -12,6 +12,7 @@ import httpx
 import pytest
 from gateway_load import CONFIG, Books, Upstream
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 QUESTIONS = ("one", "two", "three")
 
@@ -34,7 +35,7 @@ def ask(house: Installation, question: str, key: str | None = None) -> str:
     headers = {"Authorization": f"Bearer {token}"} | ({"Idempotency-Key": key} if key else {})
     body = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": question}]}
     url = f"{house.status()['gateway']['url']}/v1/chat/completions"
-    answer = httpx.post(url, json=body, headers=headers, timeout=60)
+    answer = httpx.post(url, json=body, headers=headers, timeout=PATIENCE_SECONDS)
     answer.raise_for_status()
     return str(answer.headers["x-epad-turn"])
 
@@ -48,7 +49,7 @@ def asking(house: Installation, upstream: Upstream, **keys: str | None) -> Itera
         house.wait(lambda: set(keys) <= set(upstream.asked), "the upstream to be asked")
         yield
         for one in asked:
-            assert isinstance(one.exception(timeout=60), httpx.HTTPError)
+            assert isinstance(one.exception(timeout=PATIENCE_SECONDS), httpx.HTTPError)
 
 
 def lost(house: Installation) -> list[dict[str, Any]]:

@@ -190,7 +190,6 @@ def check(classes: dict[str, Class], trials: int, clean_runs: int) -> None:
     assert not any(missed.values()), missed
 
 
-@pytest.mark.timeout(600)
 def test_a_flipped_bit_is_found_in_all_that_epad_writes(classes: dict[str, Class]) -> None:
     """Per class: nothing missed, no false alarm."""
     check(classes, trials=150, clean_runs=50)

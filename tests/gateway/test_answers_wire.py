@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from gateway_world import gateway_config
+from patience import PATIENCE_SECONDS
 from raw_bytes import CHAT, JSON, NDJSON, SSE, RawServer, before, chunks, cost_of, end, event, message, piece
 
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers
@@ -129,7 +130,10 @@ async def test_a_stream_is_one_whatever_it_is_called(
     raw = RawServer(pieces[:-1], kind, then="hang")
     async with before(tmp_path, raw) as w:
         body = {"model": "tiny", "messages": [], "stream": True, "max_tokens": 1_000}
-        async with asyncio.timeout(25), w.http.post(w.url + path, json=body, headers=w.headers()) as response:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            w.http.post(w.url + path, json=body, headers=w.headers()) as response,
+        ):
             assert await response.content.readany()
     raw = RawServer(pieces, kind)
     (tmp_path / "whole").mkdir()

@@ -18,6 +18,7 @@ import openai
 import pytest
 from gateway_world import World, world
 from model_server import TEXT, TOOL, ModelServer, model_server
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.ledger.record import Outcome
@@ -265,7 +266,7 @@ async def test_a_severed_stream_raises_in_every_client(tmp_path: Path, name: str
     async with in_front(tmp_path) as (w, server, _), client_of(kind, w.url, w.keys["writer"]) as client:
         server.gate, server.words_before_gate = asyncio.Event(), 1
         reading = asyncio.create_task(call(client))  # type: ignore[arg-type]
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not any(
                 turn.meter and turn.meter.chunks for turns in w.access._turns.values() for turn in turns
             ):
@@ -306,7 +307,10 @@ def old_openai(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = directory / "bin" / "python"
     try:
         subprocess.run(
-            [python, "-m", "pip", "install", "-q", "openai<2"], check=True, capture_output=True, timeout=100
+            [python, "-m", "pip", "install", "-q", "openai<2"],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
         )
     except (subprocess.SubprocessError, OSError):
         pytest.skip("openai 1.x cannot be installed here")

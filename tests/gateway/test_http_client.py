@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from patience import PATIENCE_SECONDS
 
 from epad.gateway.http import pool as http_pool
 from epad.gateway.http.client import Incoming
@@ -71,7 +72,7 @@ async def whole(incoming: Incoming) -> bytes:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.001)
 

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from gateway_world import World, gateway_config, world
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers, Claim, KeptAnswer, KeyReusedError
@@ -92,7 +93,7 @@ async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(
         w.stub.gate.set()
         first = await asking
         await hasty.close()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while w.gateway._server.shared.connections:
                 await asyncio.sleep(0.01)
         disk.set()

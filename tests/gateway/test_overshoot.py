@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, world
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig
 
@@ -27,7 +28,7 @@ async def burst(w: World, path: str, body: bytes) -> list[int]:
             return response.status
 
     asking = [asyncio.create_task(ask()) for _ in range(REQUESTS)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(w.stub.requests) + len(w.recorder.refusals) < REQUESTS:
             await asyncio.sleep(0.005)
     w.stub.gate.set()

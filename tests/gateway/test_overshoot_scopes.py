@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, gateway_config, world
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, PriceConfig, SharedBudgetConfig, UpstreamConfig
 from epad.gateway.admission import Admission
@@ -39,7 +40,7 @@ async def burst(w: World, asks: list[tuple[str, str, bytes]]) -> list[int]:
             return response.status
 
     asking = [asyncio.create_task(ask(*each)) for each in asks]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(w.stub.requests) + len(w.recorder.refusals) < len(asks):
             await asyncio.sleep(0.005)
     w.stub.gate.set()
@@ -181,7 +182,7 @@ async def test_a_spent_budget_is_refused_before_the_body_is_read(tmp_path: Path)
         writer.write(
             f"POST {OPENAI} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 9999\r\n\r\n".encode()
         )
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await reader.readline()).startswith(b"HTTP/1.1 429")
         writer.close()
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from patience import PATIENCE_SECONDS
 from server_answers import LLAMA_CPP, LM_STUDIO, LM_STUDIO_LOADED, LOOPBACK, OLLAMA_TAGS, SGLANG, VLLM
 
 from epad.configuration.schema import UpstreamConfig
@@ -153,7 +154,7 @@ async def looking(
 
 
 async def _look(upstreams: Upstreams, upstream: Upstream) -> None:
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await upstreams._check.look(upstream)
 
 
@@ -193,7 +194,10 @@ class TestLooks:
     ) -> None:
         """Not only when the next look at the others is due: its first turn is to know its context."""
         monkeypatch.setattr(looking_module, "LOOK_EVERY_SECONDS", 3_600.0)
-        async with looking(Told({"/v1/models": VLLM})) as (upstreams, known), asyncio.timeout(10):
+        async with (
+            looking(Told({"/v1/models": VLLM})) as (upstreams, known),
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
             while known.server.name != "vllm":
                 await asyncio.sleep(0.001)
             async with serving(Told({"/v1/models": VLLM})) as url:

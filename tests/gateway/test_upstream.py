@@ -10,6 +10,7 @@ import pytest
 from gateway_world import StubUpstream, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import UpstreamError
@@ -130,7 +131,7 @@ async def test_what_an_upstream_may_have_begun_is_not_made_twice(tmp_path: Path)
         }
         async with world(tmp_path, upstreams=upstreams) as w:
             broken = w.gateway._parts.upstreams.of("openai")[0]
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not broken.health.reason:
                     await asyncio.sleep(0.001)
             broken.health.looked("")  # what a look finds is not the matter here
@@ -183,7 +184,7 @@ async def test_a_look_finds_an_upstream_that_is_down_before_a_turn_does() -> Non
         }
         upstreams = Upstreams(config, 1.0, 1.0, ManualClock())
         await upstreams.start()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not upstreams.status()[0]["reason"]:
                 await asyncio.sleep(0.01)
         assert [each.name for each in upstreams.routes("m", "openai")] == ["alive", "dead"]

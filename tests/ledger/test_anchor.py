@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
+from patience import PATIENCE_SECONDS
 
 from epad.ledger.anchor import Anchor, read_heads
 from epad.ledger.errors import HeadError, LedgerUnavailableError
@@ -245,13 +246,13 @@ async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_men
     assert re.search(f"{log} was cut from [0-9]+ to 100 bytes", ledger.shut())
     with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
         await ledger.open_turn(opening(51))
-    await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
+    await ledger._writer.call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
     assert ledger.shut() == ""
     await ledger.open_turn(opening(52))
     await ledger.close()
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.005)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import apsw
@@ -185,6 +186,25 @@ async def test_a_segment_that_cannot_be_noted_is_not_made_again_with_every_commi
     assert ledger._keeping._sealed >= 50  # type: ignore[union-attr]
     await ledger.close()
     assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
+async def test_a_segment_for_which_no_thread_is_left_holds_no_turn_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of processes is reached: turns go on, it is told, and tried again after a while."""
+    ledger = await open_ledger(path, places(path), seal_records=10)
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "ledger-seal":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    for number in range(100, 115):
+        await ledger.open_turn(opening(number))
+    assert "can't start new thread" in ledger.trouble
+    await ledger.close()
 
 
 async def test_a_segment_of_an_unknown_history_is_kept_aside(path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 
 from epad.control_loop.responder import STEP_RESULTS
@@ -99,7 +100,7 @@ def possible(counter: str, subsystems: tuple[str, ...]) -> Iterator[Series]:
 
 
 def scraped(house: Installation) -> dict[Series, float]:
-    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=60) as answer:
+    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=PATIENCE_SECONDS) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
 

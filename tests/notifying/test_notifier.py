@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 
 from epad.notifying import outbox
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook
@@ -393,7 +394,7 @@ async def test_run_looks_until_it_is_cancelled(
     desk = Desk(tmp_path, webhook(server))
     desk.view = TROUBLE
     task = asyncio.create_task(desk.notifier.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not server.bodies:
             await asyncio.sleep(0.01)
     task.cancel()

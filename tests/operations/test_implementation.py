@@ -34,7 +34,7 @@ from epad.operations.protocol import (
 )
 from epad.operations.registry import Operation as Permitted
 from epad.operations.status import StatusBoard
-from epad.supervisor.child_logs import LogKeeper
+from epad.supervisor.log_keeper import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
 from statemachine.phase import Phase

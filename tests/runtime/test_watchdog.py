@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from patience import PATIENCE_SECONDS
 from virtual_time import VirtualTime
 
 from epad.runtime import watchdog as module
@@ -98,7 +99,7 @@ class Daemon:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         task = asyncio.create_task(feed(0.001, self.cycles, self.commits))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.looks < 5:
                 await asyncio.sleep(0.001)
         yield
@@ -140,7 +141,7 @@ async def test_it_is_fed_again_when_things_move_again(manager: Manager, logs: Lo
     async with daemon.watched():
         manager.pings()
         daemon.ledger = "idle"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not manager.pings():
                 await asyncio.sleep(0.001)
 
@@ -163,7 +164,7 @@ async def test_a_wall_clock_that_was_set_is_said_once_and_its_slew_is_not(
 
     async def let_it_look() -> None:
         wanted = looks + 3
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while looks < wanted:
                 await asyncio.sleep(0.001)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from patience import PATIENCE_SECONDS
 
 from epad.storage import event_log as module
 from epad.storage.database import Database
@@ -69,7 +70,7 @@ async def test_they_are_written_as_they_come(log: EventLog) -> None:
     task = asyncio.create_task(log.run())
     async with log.subscribe() as queue:
         log.emit(EventKind.NOTICE, number=7)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             event = await queue.get()
     assert event["id"] == 1
     assert numbers(await log.since(0, 10)) == [7]

@@ -11,12 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from supervisor_world import PATIENCE_SECONDS, READY, SLEEP, World, program, snapshot, until
+from patience import PATIENCE_SECONDS
+from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
 from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.errors import SpawnError
 from epad.supervisor.plain_engine import PlainEngine
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung

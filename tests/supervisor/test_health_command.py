@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from supervisor_world import PATIENCE_SECONDS, until
+from patience import PATIENCE_SECONDS
+from supervisor_world import until
 
 from epad.runtime.clock import boot_id
 from epad.supervisor import health_command

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from supervisor_world import PATIENCE_SECONDS, World
+from patience import PATIENCE_SECONDS
+from supervisor_world import World
 
 from epad.runtime.clock import boot_id
 from epad.supervisor import orphans
@@ -21,7 +22,8 @@ from epad.supervisor.engine_choice import CHILDREN, state_tag
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.orphans import LeftBehind, read_journal
 from epad.supervisor.process_tree import end
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 
 BOOT = boot_id()
 TABLE = ProcessTable(BOOT)

@@ -466,3 +466,27 @@ async def test_stopping_ends_an_interpreter_that_is_still_starting(world: World)
     await supervisor.start()
     await supervisor.stop_all()
     assert world.living() == set()
+
+
+async def test_a_stop_that_broke_is_finished_by_the_next_step(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine failed once, in the middle: the record says that it is being stopped, and so it is."""
+    supervisor = world.supervisor({"it": program(SLEEP)})
+    await supervisor.start()
+    await until(lambda: is_in(supervisor, SubsystemState.RUNNING))
+    old = pid_of(supervisor)
+    with monkeypatch.context() as broken:
+
+        async def breaks(*_: object) -> None:
+            raise SupervisorError("the engine is at fault")
+
+        broken.setattr(world.engine, "stop", breaks)
+        with pytest.raises(SupervisorError, match="at fault"):
+            await supervisor.restart("it")
+    assert pid_of(supervisor) == old
+    await supervisor.hold("it", Rung.OPEN, "nothing has changed")
+    await until(lambda: is_in(supervisor, SubsystemState.RUNNING))
+    assert pid_of(supervisor) != old
+    assert proc_state(world, old) == "gone"
+    await supervisor.stop_all()

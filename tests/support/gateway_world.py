@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, GatewayConfig, UpstreamConfig
 from epad.gateway.access import Access
@@ -267,7 +268,7 @@ class World:
 
     async def closings(self, count: int) -> list[CloseTurn]:
         """Wait until that many turns are closed."""
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.ledger.closed) < count:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)

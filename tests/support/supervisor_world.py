@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.directories import Directories
 from epad.configuration.schema import RestartConfig, SubsystemConfig
@@ -24,7 +25,6 @@ from epad.supervisor.supervisor import Supervisor, Surroundings
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 
 # Long enough for a loaded two-core machine; nothing is asserted of how long anything takes.
-PATIENCE_SECONDS = 60.0
 SLEEP = "import time; time.sleep(600)"
 READY = """
 import os, socket
