@@ -43,7 +43,7 @@ def not_met(planted: list[startup.Size]) -> set[int]:
     return {number for number, row in enumerate(rows(planted)) if row.met is not True}
 
 
-def each_start(**changes: Callable[[int, Any], float]) -> Callable[[startup.Size], startup.Size]:
+def each_start(**changes: Callable[[int, Any], float | None]) -> Callable[[startup.Size], startup.Size]:
     """Change what was measured of each start, given the number of turns."""
 
     def change(size: startup.Size) -> startup.Size:
@@ -73,6 +73,16 @@ PLANTS: dict[str, tuple[Callable[[startup.Size], startup.Size], set[int]]] = {
     "each open turn stays in memory": (
         each_start(
             rss_mib=lambda turns, mib: mib + turns * 4e-4, pss_mib=lambda turns, mib: mib + turns * 4e-4
+        ),
+        {RSS, PSS},
+    ),
+    "the check keeps what it has read": (
+        lambda size: replace(
+            size,
+            starts=[
+                *size.starts[:-1],
+                replace(size.starts[-1], rss_mib=74.0 + size.turns * 4e-4, pss_mib=56.0 + size.turns * 4e-4),
+            ],
         ),
         {RSS, PSS},
     ),

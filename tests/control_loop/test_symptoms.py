@@ -8,6 +8,7 @@ from epad_story import ToyWorld, finding
 from epad.control_loop.symptoms import SYMPTOMS, is_excused, taken_back
 from statemachine.assessor import Anomaly
 from statemachine.clock import ManualClock
+from statemachine.containment import Containable
 from statemachine.finding import HOST, AnomalyKey
 
 
@@ -40,7 +41,7 @@ def test_nothing_is_asked_while_nothing_is_wrong() -> None:
     """A hundred findings a second come through here."""
 
     class Busy(ToyWorld):
-        def containables(self) -> list:  # type: ignore[type-arg]
+        def containables(self) -> list[Containable]:
             raise AssertionError("asked")
 
     assert [*taken_back([], Busy())] == []

@@ -271,7 +271,7 @@ async def knock(url: str, *lines: str) -> tuple[int, str]:
     return int(answer.split()[1]), code
 
 
-STRANGE = (
+STRANGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("strange_host", ("Host: evil.example",)),
     ("strange_host", ("Host: 127.0.0.1.evil.example:8700",)),
     ("strange_host", ("Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin")),
@@ -279,7 +279,7 @@ STRANGE = (
     ("strange_site", ("Host: localhost", "Sec-Fetch-Site: cross-site")),
     ("strange_site", ("Host: localhost", "Origin: null")),
 )
-HONEST = (
+HONEST: tuple[tuple[str, ...], ...] = (
     ("Host: localhost",), ("Host: 127.0.0.1:1",), ("Host: epad:8700",), ("Host: host.docker.internal",), (),
     ("Host: localhost", "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"),
     ("Host: gpu.example.org",),

@@ -11,7 +11,7 @@ import pytest
 from patience import PATIENCE_SECONDS
 from server_answers import LLAMA_CPP, LM_STUDIO, LM_STUDIO_LOADED, LOOPBACK, OLLAMA_TAGS, SGLANG, VLLM
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.configuration.server_kinds import GENERIC, SERVERS
 from epad.gateway import health_check
 from epad.gateway import looking as looking_module
@@ -141,11 +141,11 @@ async def serving(told: Told) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def looking(
-    told: Told, dialects: tuple[str, ...] = ("openai",), base: str = ""
+    told: Told, dialects: tuple[DialectName, ...] = ("openai",), base: str = ""
 ) -> AsyncIterator[tuple[Upstreams, Upstream]]:
     async with serving(told) as url:
         config = {"u": UpstreamConfig(url=url + base, dialects=dialects)}
-        upstreams = Upstreams(config, 1.0, 5.0, ManualClock())  # type: ignore[arg-type]
+        upstreams = Upstreams(config, 1.0, 5.0, ManualClock())
         await upstreams.start()
         try:
             yield upstreams, upstreams.all()[0]

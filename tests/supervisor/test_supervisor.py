@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Container
+from functools import partial
 
 import msgspec
 import pytest
@@ -43,6 +45,10 @@ def pid_of(supervisor: Supervisor, name: str = "it") -> int:
 def proc_state(world: World, pid: int) -> str:
     stat = world.table.stat(pid)
     return stat.state if stat else "gone"
+
+
+def _is_one_of(world: World, pid: int, states: Container[str]) -> bool:
+    return proc_state(world, pid) in states
 
 
 async def test_a_subsystem_starts_becomes_ready_and_tells(world: World) -> None:
@@ -288,7 +294,7 @@ async def test_the_ladder_of_holds(world: World) -> None:
         for _ in range(2):
             await supervisor.hold("it", rung, "a test")
             assert is_in(supervisor, state)
-            await until(lambda of_process=of_process: proc_state(world, pid) in of_process)
+            await until(partial(_is_one_of, world, pid, of_process))
     assert world.living() == set()
     await supervisor.hold("it", Rung.OPEN, "")
     assert pid_of(supervisor) != pid
@@ -426,7 +432,7 @@ async def test_an_environment_that_cannot_be_had_is_a_failed_start(world: World)
     async def broken(name: str) -> dict[str, str]:
         raise OSError("the key file is gone")
 
-    world.environment = broken  # type: ignore[method-assign]
+    world.environment = broken  # type: ignore[method-assign]  # the key cannot be had
     rule = RestartConfig(intensity=1, backoff_seconds=0.001)
     supervisor = world.supervisor({"it": program(SLEEP, restart=rule)})
     await supervisor.start()

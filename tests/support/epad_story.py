@@ -57,7 +57,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waited for something")
 
 
-class MemoryDatabase:
+class MemoryDatabase(Database):
     """A database without a file or a thread, whose calls never wait."""
 
     def __init__(self, schema: str) -> None:
@@ -66,7 +66,8 @@ class MemoryDatabase:
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._errors(), self.connection:
-            return work(self.connection)
+            result = work(self.connection)
+        return result
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._errors():
@@ -81,7 +82,7 @@ class MemoryDatabase:
 
 
 def memory_database(schema: str = JOURNAL_SCHEMA + EVENT_SCHEMA) -> Database:
-    return cast("Database", MemoryDatabase(schema))
+    return MemoryDatabase(schema)
 
 
 @dataclass
