@@ -125,9 +125,12 @@ def test_a_walk_names_what_is_there(name: str) -> None:
     assert list(faults(FOUND[name])) == []
 
 
-def test_the_control_path_is_walked() -> None:
+@pytest.mark.parametrize(
+    ("walk", "path"), [("request path", "RequestPath.receive"), ("control path", "Controller.run_cycle")]
+)
+def test_both_paths_are_walked(walk: str, path: str) -> None:
     """A document without walks proves nothing, and one without a path in bold little."""
-    assert [one.function for one in FOUND["control path"] if one.is_path] == ["Controller.run_cycle"]
+    assert [one.function for one in FOUND[walk] if one.is_path] == [path]
 
 
 PLANTED = """

@@ -53,10 +53,10 @@ from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, ch
 from epad.gateway.dialects.caps import hides_choices
 from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Seen
-from epad.gateway.errors import StateError
 from epad.gateway.http.message import Field
 from epad.gateway.money import FREE
 from epad.gateway.refusal import Refusal
+from epad.gateway.state_table import state_table
 from epad.ledger.record import Outcome
 from probes.blame import Ending, Failure, Fault, Said, fault_of
 
@@ -89,29 +89,25 @@ RESERVED, OPENING, FORWARDED, CALLED_OFF, SEVERED, UNSENT, SEALED, ENDED = TurnS
 OPEN, FORWARD, SEVER, SEAL, FINISH = TurnEvent
 
 # A handler that calls its own turn off is interrupted at its next await only, so it may open and forward it first.
-TABLE: Mapping[TurnState, Mapping[TurnEvent, TurnState]] = {
-    RESERVED: {OPEN: OPENING, SEVER: CALLED_OFF, SEAL: UNSENT},
-    OPENING: {FORWARD: FORWARDED, SEVER: CALLED_OFF, SEAL: UNSENT},
-    FORWARDED: {SEVER: SEVERED, SEAL: SEALED},
-    CALLED_OFF: {OPEN: CALLED_OFF, FORWARD: SEVERED, SEVER: CALLED_OFF, SEAL: UNSENT},
-    SEVERED: {SEVER: SEVERED, SEAL: SEALED},
-    UNSENT: {SEVER: UNSENT, SEAL: UNSENT, FINISH: ENDED},
-    SEALED: {SEVER: SEALED, SEAL: SEALED, FINISH: ENDED},
-    ENDED: {SEVER: ENDED},
-}
-_COSTING = frozenset({FORWARDED, SEVERED, SEALED})
+TABLE: Mapping[TurnState, Mapping[TurnEvent, TurnState]] = state_table(
+    "a turn",
+    {
+        RESERVED: {OPEN: OPENING, SEVER: CALLED_OFF, SEAL: UNSENT},
+        OPENING: {FORWARD: FORWARDED, SEVER: CALLED_OFF, SEAL: UNSENT},
+        FORWARDED: {SEVER: SEVERED, SEAL: SEALED},
+        CALLED_OFF: {OPEN: CALLED_OFF, FORWARD: SEVERED, SEVER: CALLED_OFF, SEAL: UNSENT},
+        SEVERED: {SEVER: SEVERED, SEAL: SEALED},
+        UNSENT: {SEVER: UNSENT, SEAL: UNSENT, FINISH: ENDED},
+        SEALED: {SEVER: SEALED, SEAL: SEALED, FINISH: ENDED},
+        ENDED: {SEVER: ENDED},
+    },
+)
+WAS_FORWARDED = frozenset({FORWARDED, SEVERED, SEALED})
+"""Those of a turn for which the upstream may have worked."""
 _INTERRUPTED = frozenset({CALLED_OFF, SEVERED})
 
 TURN_HEADER = b"x-epad-turn"
 _WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
-
-
-def next_state(state: TurnState, event: TurnEvent) -> TurnState:
-    """Return the state that an event leads to. Raises StateError if the table has no row for the pair."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        raise StateError(f"a turn that is {state} takes no {event}") from None
 
 
 class Turn:
@@ -142,16 +138,16 @@ class Turn:
     def opened(self, opening: asyncio.Future[int]) -> None:
         """Note that the ledger has been given its opening."""
         self.opening = opening
-        self.state = next_state(self.state, OPEN)
+        self.state = TABLE[self.state][OPEN]
 
     def forward(self, now: float) -> None:
         """Note that the upstream may be working from now on."""
         self.forwarded_at = now
-        self.state = next_state(self.state, FORWARD)
+        self.state = TABLE[self.state][FORWARD]
 
     def sever(self, why: Refusal) -> None:
         """Interrupt the turn's handler, once, unless it is already past its answer."""
-        before, self.state = self.state, next_state(self.state, SEVER)
+        before, self.state = self.state, TABLE[self.state][SEVER]
         if self._task is None or self.state is before:
             return
         self.severed = why
@@ -159,7 +155,7 @@ class Turn:
 
     def seal(self) -> None:
         """Let nothing interrupt it from here on: to sever a complete answer would only spoil it."""
-        self.state = next_state(self.state, SEAL)
+        self.state = TABLE[self.state][SEAL]
 
     def was_severed(self) -> Refusal | None:
         """Tell, on cancellation, if `sever` did it and why; then the handler goes on, to end the answer properly."""
@@ -178,12 +174,7 @@ class Turn:
 
     def finish(self) -> None:
         """Note that it is over."""
-        self.state = next_state(self.state, FINISH)
-
-    @property
-    def was_forwarded(self) -> bool:
-        """Tell if the upstream may have worked for it, until it has ended."""
-        return self.state in _COSTING
+        self.state = TABLE[self.state][FINISH]
 
     def end(self, outcome: Outcome, reason: str = "", failure: Failure = Failure.NONE) -> None:
         """Note how it went."""
@@ -216,7 +207,7 @@ class Turn:
 
     def charge(self) -> Charge:
         """Return its charge as far as is known now."""
-        if not self.was_forwarded:
+        if self.state not in WAS_FORWARDED:
             return NOTHING
         if self.whole is not None:
             return charge_status(self.whole, self.status, self._terms())

@@ -20,7 +20,7 @@ from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
 from epad.gateway.refusal import LEDGER_UNAVAILABLE, RefusalError, over_budget, upstream_unavailable
 from epad.gateway.tally import Tally
-from epad.gateway.turn import BrokenTurnError, Turn
+from epad.gateway.turn import WAS_FORWARDED, BrokenTurnError, Turn
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome
@@ -182,7 +182,7 @@ class Turns:
         name = arrival.subsystem
         parts.access.leave(name, turn)
         now = parts.clock.monotonic()
-        if turn.was_forwarded:
+        if turn.state in WAS_FORWARDED:
             waited = turn.waited_seconds(now)
             if waited >= PATIENCE_SECONDS and turn.failure is Failure.CLIENT_GONE:
                 arrival.upstream.served_by.health.unanswered(waited)

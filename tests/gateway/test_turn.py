@@ -15,6 +15,7 @@ from epad.gateway.admission import Admitted
 from epad.gateway.budget import Reservation
 from epad.gateway.errors import StateError
 from epad.gateway.refusal import STOPPING
+from epad.gateway.state_table import state_table
 from epad.gateway.turn import TABLE, Turn, TurnEvent, TurnState
 
 # Written out once more: whoever changes a row says so here as well. A dot is a pair that is refused.
@@ -148,7 +149,7 @@ async def test_a_planted_row_is_found(
 ) -> None:
     """By the walk, and by the law that it breaks."""
     planted = {**TABLE, TurnState(state): {**TABLE[TurnState(state)], TurnEvent(event): TurnState(to)}}
-    monkeypatch.setattr(turn_module, "TABLE", planted)
+    monkeypatch.setattr(turn_module, "TABLE", state_table("a turn", planted))
     assert any(found.startswith(f"{state} x {event}") for found in walk())
     assert fault in broken_laws(planted)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Protocol
 
-from epad.gateway.http.connection_state import END, IDLE, RESPOND, START, ConnectionState, next_state
+from epad.gateway.http.connection_state import END, IDLE, RESPOND, START, TABLE, ConnectionState
 from epad.gateway.http.message import LAST_CHUNK, Field, Response, chunk, has_body, response_head
 from epad.gateway.http.request import Request
 
@@ -45,7 +45,7 @@ class AnswerWriter(asyncio.BufferedProtocol):
     def respond(self, response: Response) -> None:
         """Write a whole answer, in one piece. Raises StateError if another one has begun."""
         request, transport = self._writing()
-        self.state = next_state(self.state, RESPOND)
+        self.state = TABLE[self.state][RESPOND]
         if response.close:
             self._closing = True
         body = response.body if has_body(request.method.encode(), response.status) else b""
@@ -56,7 +56,7 @@ class AnswerWriter(asyncio.BufferedProtocol):
     def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
         """Begin an answer that comes in pieces; its head goes out with the first of them, or by `flush`."""
         request, _ = self._writing()
-        self.state = next_state(self.state, START)
+        self.state = TABLE[self.state][START]
         framing = b"Transfer-Encoding: chunked\r\n" if request.http11 else b""
         if not request.http11:
             self._closing = True
@@ -78,7 +78,7 @@ class AnswerWriter(asyncio.BufferedProtocol):
     def end(self, data: bytes = b"") -> None:
         """Write the last piece."""
         request, transport = self._writing()
-        self.state = next_state(self.state, END)
+        self.state = TABLE[self.state][END]
         head, self._head = self._head, b""
         transport.write(head + (chunk(data) + LAST_CHUNK if request.http11 else data))
 

@@ -29,8 +29,8 @@ from epad.gateway.http.connection_state import (
     READING,
     REFUSED,
     RETURN,
+    TABLE,
     WHOLE,
-    next_state,
 )
 from epad.gateway.http.message import MAX_HEAD_BYTES, Response, read_buffer
 from epad.gateway.http.peer import local_address, peer_uid
@@ -155,7 +155,7 @@ class Connection(AnswerWriter, RequestReader):
         """Close at once; unsent bytes are lost."""
         if self._transport is not None:
             self._transport.abort()
-        self.state = next_state(self.state, CLOSE)
+        self.state = TABLE[self.state][CLOSE]
 
     def close_when_idle(self) -> None:
         """Close after the answer in hand, or now."""
@@ -183,7 +183,7 @@ class Connection(AnswerWriter, RequestReader):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
-        self.state = next_state(self.state, CLOSE)
+        self.state = TABLE[self.state][CLOSE]
         self._shared.connections.discard(self)
         self.entrance.left(self)
         self._stop_draining()
@@ -230,7 +230,8 @@ class Connection(AnswerWriter, RequestReader):
 
     @property
     def _is_deaf(self) -> bool:
-        return self.state is LINGERING or self._gone
+        transport = self._transport
+        return transport is None or self.state is LINGERING or transport.is_closing()
 
     def _head_came(self, request: Request) -> None:
         if self.state is IDLE and not self._waiting:
@@ -258,7 +259,7 @@ class Connection(AnswerWriter, RequestReader):
 
     def _begin(self, request: Request) -> None:
         self._current = request
-        self.state = next_state(self.state, BEGIN)
+        self.state = TABLE[self.state][BEGIN]
         if not request.keep_alive or self._shared.stopping:
             self._closing = True
         if max(request.size, request.declared) > self._shared.max_body_bytes:
@@ -288,7 +289,7 @@ class Connection(AnswerWriter, RequestReader):
     def _whole(self, request: Request) -> None:
         # Taken out of the request, which it refers to: a ring of two would wait for the garbage collector.
         answering, request.answering = request.answering, None
-        self.state = next_state(self.state, WHOLE)
+        self.state = TABLE[self.state][WHOLE]
         if answering is None:
             self._finished()
             return
@@ -307,7 +308,7 @@ class Connection(AnswerWriter, RequestReader):
         finally:
             self.task = None
             if self.state is ANSWERED:
-                self.state = next_state(self.state, RETURN)
+                self.state = TABLE[self.state][RETURN]
             else:
                 self.abort()
             self._finished()
@@ -320,7 +321,7 @@ class Connection(AnswerWriter, RequestReader):
         if self._paused:
             self.deadline = self._loop.time() + self._shared.stall_seconds
             return
-        self.state = next_state(self.state, READ)
+        self.state = TABLE[self.state][READ]
         self._let_go()
         self.since = self._loop.time()
         if self._closing or self._shared.stopping:
@@ -363,7 +364,7 @@ class Connection(AnswerWriter, RequestReader):
             return
         if self._current is None:
             request = self._current = Request(self, b"GET", b"*", [])
-            self.state = next_state(self.state, BEGIN)
+            self.state = TABLE[self.state][BEGIN]
             response = self._shared.handler.fault(None, Fault.MALFORMED)
             response.close = request.refused = True
             self.respond(response)
@@ -375,9 +376,9 @@ class Connection(AnswerWriter, RequestReader):
         if transport is None or self._is_deaf:
             return
         if self._current is not None and not self._current.complete and transport.can_write_eof():
-            self.state = next_state(self.state, LINGER)
+            self.state = TABLE[self.state][LINGER]
             transport.write_eof()
         else:
-            self.state = next_state(self.state, CLOSE)
+            self.state = TABLE[self.state][CLOSE]
             transport.close()
         self.deadline = self._loop.time() + LINGER_SECONDS

@@ -1,4 +1,4 @@
-"""The states of a client's connection, and what each event makes of them: a table, and one function that reads it.
+"""The states of a client's connection, and what each event makes of them: a table.
 
 An exchange is a request and its answer. `Connection` moves the state as requests come and handlers end, the
 `AnswerWriter` below it as an answer is written; a pair that has no row is refused.
@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum, auto
 
-from epad.gateway.errors import StateError
+from epad.gateway.state_table import state_table
 
 
 class ConnectionState(StrEnum):
@@ -80,27 +80,22 @@ class ConnectionEvent(StrEnum):
 IDLE, READING, REFUSED, ANSWERING, STREAMING, ANSWERED, UNREAD, LINGERING, CLOSED = ConnectionState
 BEGIN, WHOLE, RESPOND, START, END, RETURN, READ, LINGER, CLOSE = ConnectionEvent
 
-TABLE: Mapping[ConnectionState, Mapping[ConnectionEvent, ConnectionState]] = {
-    IDLE: {BEGIN: READING, CLOSE: CLOSED},
-    READING: {WHOLE: ANSWERING, RESPOND: REFUSED, CLOSE: CLOSED},
-    REFUSED: {WHOLE: UNREAD, READ: IDLE, LINGER: LINGERING, CLOSE: CLOSED},
-    ANSWERING: {RESPOND: ANSWERED, START: STREAMING, CLOSE: CLOSED},
-    STREAMING: {END: ANSWERED, CLOSE: CLOSED},
-    ANSWERED: {RETURN: UNREAD, CLOSE: CLOSED},
-    UNREAD: {READ: IDLE, CLOSE: CLOSED},
-    LINGERING: {READ: LINGERING, CLOSE: CLOSED},
-    # The parser may be in the middle of a buffer that has the end of a body as well.
-    CLOSED: {WHOLE: CLOSED, CLOSE: CLOSED},
-}
+TABLE: Mapping[ConnectionState, Mapping[ConnectionEvent, ConnectionState]] = state_table(
+    "a connection",
+    {
+        IDLE: {BEGIN: READING, CLOSE: CLOSED},
+        READING: {WHOLE: ANSWERING, RESPOND: REFUSED, CLOSE: CLOSED},
+        REFUSED: {WHOLE: UNREAD, READ: IDLE, LINGER: LINGERING, CLOSE: CLOSED},
+        ANSWERING: {RESPOND: ANSWERED, START: STREAMING, CLOSE: CLOSED},
+        STREAMING: {END: ANSWERED, CLOSE: CLOSED},
+        ANSWERED: {RETURN: UNREAD, CLOSE: CLOSED},
+        UNREAD: {READ: IDLE, CLOSE: CLOSED},
+        LINGERING: {READ: LINGERING, CLOSE: CLOSED},
+        # The parser may be in the middle of a buffer that has the end of a body as well.
+        CLOSED: {WHOLE: CLOSED, CLOSE: CLOSED},
+    },
+)
 HAS_ALL = frozenset({ANSWERING, STREAMING, ANSWERED, UNREAD})
 """Those in which the request in hand is whole."""
 IS_TOLD = frozenset({REFUSED, UNREAD, LINGERING})
 """Those in which its answer is written, and no handler runs."""
-
-
-def next_state(state: ConnectionState, event: ConnectionEvent) -> ConnectionState:
-    """Return the state that an event leads to. Raises StateError if the table has no row for the pair."""
-    try:
-        return TABLE[state][event]
-    except KeyError:
-        raise StateError(f"a connection that is {state} takes no {event}") from None
