@@ -76,6 +76,16 @@ PLANTS: dict[str, tuple[Callable[[startup.Size], startup.Size], set[int]]] = {
         ),
         {RSS, PSS},
     ),
+    "the check keeps what it has read": (
+        lambda size: replace(
+            size,
+            starts=[
+                *size.starts[:-1],
+                replace(size.starts[-1], rss_mib=74.0 + size.turns * 4e-4, pss_mib=56.0 + size.turns * 4e-4),
+            ],
+        ),
+        {RSS, PSS},
+    ),
     "the check never ends": (
         each_start(verified=lambda _, verified: math.inf if verified else verified),
         {READY_4, READY_5, READY_6, VERIFIED},

@@ -47,7 +47,7 @@ class Announcements:
             self._metrics.anomalies.labels(*anomaly.key).set(1)
 
     def stimulus(self, stimulus: Stimulus) -> None:
-        """Count a finding; announce, once a while, one of a detector that only reports."""
+        """Show the number of a finding; announce, once in a while, one of a detector that only reports."""
         if not isinstance(stimulus, Finding):
             return
         self._metrics.record(stimulus)

@@ -149,7 +149,7 @@ class Controller:
 
     async def run_cycle(self, stimulus: Stimulus, tick_seconds: float = 0.0) -> list[Ending]:
         """Take one stimulus along the control path, and return the operations that were begun for it."""
-        # The finding: counted, and kept for a replay.
+        # The finding: its number is shown, and it is kept for a replay.
         self._announce.stimulus(stimulus)
         watching = self._recorder.begin(stimulus, self._decider, self._world)
         # The Assessor: anomalies are raised and cleared.

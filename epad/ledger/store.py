@@ -85,7 +85,7 @@ class Ledger:
         self._writer = Writer(path, config, self._written, self._committed)
         self._loss: Callable[[], str] = str
         self._refusal: Callable[[], str] = str
-        self._losses = Losses(keeping.places.losses) if keeping else None
+        self._losses = Losses(keeping.places.losses, keeping.places.losses_copy) if keeping else None
         self._missing: Missing | None = None
         self._past = past
 

@@ -17,7 +17,7 @@ from epad.supervisor.causes import OomKills
 from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
-from epad.supervisor.stage import Stage
+from epad.supervisor.stage import HAS_PROCESS, Stage
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.containment import Rung
@@ -106,6 +106,34 @@ def next_step(intent: Intent, stage: Stage, *, may_spawn: bool) -> Step:
             return Step.SPAWN
         case _:
             return Step.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a process has reported of itself, or no longer reports."""
+
+    ready: bool = False
+    hung: bool = False
+    restarted: bool = False
+
+
+def shown_state(stage: Stage, facts: Facts, held: Held | None, *, is_ended: bool) -> SubsystemState:
+    """Name the state of a subsystem for people: an end for good goes before a hold, and a hold before the rest."""
+    if stage is Stage.FAILED:
+        return SubsystemState.FAILED
+    if stage is Stage.FINISHED or is_ended:
+        return SubsystemState.STOPPED
+    own = _own_state(stage, facts)
+    return held_state(held, own) if held else own
+
+
+def _own_state(stage: Stage, facts: Facts) -> SubsystemState:
+    """Name its state without any hold."""
+    if facts.hung:
+        return SubsystemState.HUNG
+    if stage in HAS_PROCESS and facts.ready:
+        return SubsystemState.RUNNING
+    return SubsystemState.RECOVERING if facts.restarted else SubsystemState.STARTING
 
 
 def held_state(held: Held, otherwise: SubsystemState) -> SubsystemState:

@@ -37,7 +37,7 @@ from epad.supervisor.engine import Child, Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.footprints import Workload
 from epad.supervisor.identity import ProcessIdentity
-from epad.supervisor.intent import Held, Intent, Room, Step, held_state, next_step
+from epad.supervisor.intent import Facts, Held, Intent, Room, Step, next_step, shown_state
 from epad.supervisor.notify import Notification, NotifySocket
 from epad.supervisor.process import Process
 from epad.supervisor.records import ProcessRecord
@@ -330,21 +330,9 @@ class ProcessSubsystem:
         return self._held is not None and self._held.rung is Rung.RELEASE_VRAM
 
     def _state(self) -> SubsystemState:
-        stage = self._process.stage
-        if stage is Stage.FAILED:
-            return SubsystemState.FAILED
-        if stage is Stage.FINISHED or self._ending is Intent.DOWN:
-            return SubsystemState.STOPPED
-        own = self._own_state()
-        return held_state(self._held, own) if self._held else own
-
-    def _own_state(self) -> SubsystemState:
-        """Return its state without any hold."""
-        if self._process.hung:
-            return SubsystemState.HUNG
-        if self._process.is_ready:
-            return SubsystemState.RUNNING
-        return SubsystemState.RECOVERING if self._process.record.restarts else SubsystemState.STARTING
+        process = self._process
+        facts = Facts(process.report.ready, bool(process.hung), bool(process.record.restarts))
+        return shown_state(process.stage, facts, self._held, is_ended=self._ending is Intent.DOWN)
 
     def _note(self) -> None:
         """Record its present state; called after every change."""

@@ -65,6 +65,9 @@ def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     path.write_text("c2hvcnQ=\n")
     with pytest.raises(HeadError, match="no Ed25519 key"):
         load_or_make_key(path)
+    path.write_text("c2hvcnQ")  # what is cut is not even base64
+    with pytest.raises(HeadError, match=f"{path}: no Ed25519 key .*; restore it"):
+        load_or_make_key(path)
 
 
 def test_systemd_may_hand_the_key_in(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Daemon:
 
     @classmethod
     async def start(cls, world: World) -> Daemon:
-        path = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
+        path = os.pathsep.join(str(each) for each in (HERE, HERE.parent / "support", HERE.parent.parent))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from epad.supervisor.intent import Held, Intent, Step, held_state, next_step
+from epad.supervisor.intent import Facts, Held, Intent, Step, held_state, next_step, shown_state
 from epad.supervisor.stage import HAS_PROCESS, Event, Stage, after
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
@@ -80,3 +80,34 @@ def test_leaving_touches_nothing() -> None:
 def test_a_hold_names_the_state(held: Held, own: SubsystemState, shown: SubsystemState) -> None:
     """What people are shown is the hold, where there is one."""
     assert held_state(held, own) is shown
+
+
+HOLDS = (
+    None,
+    Held(),
+    Held(Rung.THROTTLE),
+    Held(Rung.FREEZE),
+    Held(Rung.FREEZE, paused=True),
+    Held(Rung.STOP),
+)
+FACTS = [Facts(*each) for each in product([True, False], repeat=3)]
+
+
+@pytest.mark.parametrize(("stage", "held"), list(product(Stage, HOLDS)))
+def test_every_stage_is_shown_under_every_hold(stage: Stage, held: Held | None) -> None:
+    """What has ended for good is shown as that, what is held as held, and the rest by its own reports."""
+    for facts, is_ended in product(FACTS, [True, False]):
+        shown = shown_state(stage, facts, held, is_ended=is_ended)
+        if stage is Stage.FAILED:
+            assert shown is SubsystemState.FAILED
+        elif stage is Stage.FINISHED or is_ended or (held and held.rung is Rung.STOP):
+            assert shown is SubsystemState.STOPPED
+        elif held and held.rung is Rung.FREEZE:
+            assert shown is (SubsystemState.PAUSED if held.paused else SubsystemState.QUARANTINED)
+        elif facts.hung:
+            assert shown is SubsystemState.HUNG
+        elif facts.ready and stage in HAS_PROCESS:
+            throttled = held is not None and held.rung is Rung.THROTTLE
+            assert shown is (SubsystemState.THROTTLED if throttled else SubsystemState.RUNNING)
+        else:
+            assert shown is (SubsystemState.RECOVERING if facts.restarted else SubsystemState.STARTING)
