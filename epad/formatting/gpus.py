@@ -28,7 +28,7 @@ def _gpu_line(gpu: Gpu) -> str:
     if gpu["unattributed_bytes"]:
         parts.append(f"nobody's {mebibytes(gpu['unattributed_bytes'])}")
     if gpu["exhaustion_seconds"] is not None and gpu["exhaustion_seconds"] < _SHOWN_FORECAST_SECONDS:
-        parts.append(f"full in {gpu['exhaustion_seconds']}s at this rate")
+        parts.append(f"full in {gpu['exhaustion_seconds']:.0f}s at this rate")
     parts += [f"Xid {number} at {at}" for number, at in gpu["xids"].items()]
     return f"GPU {gpu['gpu']} {gpu['name']}: {', '.join(parts)}"
 

@@ -21,6 +21,7 @@ from control_door import Door
 from fake_operations import gpu, status, subsystem
 
 from epad.answers.decisions import Event
+from epad.answers.status import Anomaly
 from epad.epactl import command_line, main, top
 from epad.epactl.commands import shell as ctl_shell
 from epad.epactl.commands import watch
@@ -103,7 +104,8 @@ def test_forty_columns_fold_and_cut_nothing() -> None:
         "it asked for /v1/chat/completions again and again",
     )
     one = subsystem(name, state="quarantined", hold={"rung": "freeze", "reason": "three refusals"})
-    anomaly = {
+    anomaly: Anomaly = {
+        "id": f"token_burn/{name}",
         "probe": "token_burn",
         "subsystem": name,
         "severity": "critical",
