@@ -27,7 +27,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertThresholds:
+class AlertsSettings:
     """`forget_seconds` without a repetition ends an alert whose resolution was lost.
 
     `severities` maps an alert's severity label to a severity; a label that is not in it counts as a warning.
@@ -50,9 +50,9 @@ class Alerts:
     name = "alerts"
 
     def __init__(
-        self, thresholds: AlertThresholds, *, subsystems: Callable[[], Collection[str]], clock: Clock
+        self, settings: AlertsSettings, *, subsystems: Callable[[], Collection[str]], clock: Clock
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._subsystems = subsystems
         self._clock = clock
         self._firing: dict[str, _Firing] = {}
@@ -60,7 +60,7 @@ class Alerts:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def receive(self, alerts: Sequence[Alert]) -> int:
         """Take in one notification; say how many of its alerts count. Later notifications win."""
@@ -80,7 +80,7 @@ class Alerts:
     async def sample(self) -> Sequence[Finding]:
         """Return one finding for each subsystem with alerts, the gravest; one OK after the last alert ended."""
         now = self._clock.monotonic()
-        oldest = now - self._thresholds.forget_seconds
+        oldest = now - self._settings.forget_seconds
         self._firing = {key: one for key, one in self._firing.items() if one.heard_at > oldest}
         by_subsystem: dict[str, list[Alert]] = {}
         for one in self._firing.values():
@@ -108,4 +108,4 @@ class Alerts:
         )
 
     def _severity(self, alert: Alert) -> Severity:
-        return self._thresholds.severities.get(alert.severity, Severity.WARNING)
+        return self._settings.severities.get(alert.severity, Severity.WARNING)

@@ -64,40 +64,40 @@ class Bound:
             keys += [edge] if isinstance(edge, str) else edge.keys if isinstance(edge, Derived) else ()
         return tuple(keys)
 
-    def holds(self, thresholds: object) -> bool:
+    def holds(self, settings: object) -> bool:
         """Say whether the field is within; a NaN never is."""
-        value: float = getattr(thresholds, self.key)
+        value: float = getattr(settings, self.key)
         return (
-            (self.above is None or value > edge_of(self.above, thresholds))
-            and (self.least is None or value >= edge_of(self.least, thresholds))
-            and (self.below is None or value < edge_of(self.below, thresholds))
-            and (self.most is None or value <= edge_of(self.most, thresholds))
+            (self.above is None or value > edge_of(self.above, settings))
+            and (self.least is None or value >= edge_of(self.least, settings))
+            and (self.below is None or value < edge_of(self.below, settings))
+            and (self.most is None or value <= edge_of(self.most, settings))
         )
 
-    def in_words(self, thresholds: object) -> str:
+    def in_words(self, settings: object) -> str:
         """Describe the allowed range of the field, with the reason."""
         why = f": {self.why}" if self.why else ""
         if self.least is not None and self.most is not None:
-            least, most = _named(self.least, thresholds), _named(self.most, thresholds)
+            least, most = _named(self.least, settings), _named(self.most, settings)
             return f"must be from {least} to {most}{why}"
         edges = {"above": self.above, "at least": self.least, "below": self.below, "at most": self.most}
         parts = [
-            "finite" if edge == math.inf else f"{word} {_named(edge, thresholds)}"
+            "finite" if edge == math.inf else f"{word} {_named(edge, settings)}"
             for word, edge in edges.items()
             if edge is not None
         ]
         return f"must be {' and '.join(parts)}{why}"
 
 
-def check(probe: str, thresholds: object, bounds: Sequence[Bound], under: KeyPath = ()) -> None:
+def check(probe: str, settings: object, bounds: Sequence[Bound], under: KeyPath = ()) -> None:
     """Raise BoundError for the first bound that is not met; those of a number alone come first.
 
     `under` is where the fields stand in the probe's table, if not in the table itself.
     """
     for bound in sorted(bounds, key=lambda bound: bool(bound.others)):
-        if not bound.holds(thresholds):
-            value, others = getattr(thresholds, bound.key), [(*under, key) for key in bound.others]
-            raise BoundError(probe, (*under, bound.key), value, bound.in_words(thresholds), others)
+        if not bound.holds(settings):
+            value, others = getattr(settings, bound.key), [(*under, key) for key in bound.others]
+            raise BoundError(probe, (*under, bound.key), value, bound.in_words(settings), others)
 
 
 def check_rung(probe: str, key: KeyPath, label: str) -> None:
@@ -109,11 +109,11 @@ def check_rung(probe: str, key: KeyPath, label: str) -> None:
         raise BoundError(probe, key, label, f"must be a rung: {labels}") from error
 
 
-def edge_of(edge: Edge, thresholds: object) -> float:
+def edge_of(edge: Edge, settings: object) -> float:
     """Return the number that an edge comes to."""
     if isinstance(edge, Derived):
-        return edge.of(thresholds)
-    number: float = getattr(thresholds, edge) if isinstance(edge, str) else edge
+        return edge.of(settings)
+    number: float = getattr(settings, edge) if isinstance(edge, str) else edge
     return number
 
 
@@ -122,8 +122,8 @@ def spoken(value: float | str) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _named(edge: Edge, thresholds: object) -> str:
-    number = spoken(edge_of(edge, thresholds))
+def _named(edge: Edge, settings: object) -> str:
+    number = spoken(edge_of(edge, settings))
     if isinstance(edge, str):
         return f"{edge} ({number})"
     return f"{edge.words} ({number})" if isinstance(edge, Derived) else number

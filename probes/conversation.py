@@ -67,7 +67,7 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationThresholds:
+class ConversationSettings:
     """Sets the limits of answers that go round in circles. Raises BoundError for one that could never be reached."""
 
     interval_seconds: float = 10.0
@@ -232,8 +232,8 @@ class ConversationHealth:
     Requests without a conversation (completions, embeddings) are none of its business.
     """
 
-    def __init__(self, thresholds: ConversationThresholds, *, clock: Clock, push: Push) -> None:
-        self._thresholds = thresholds
+    def __init__(self, settings: ConversationSettings, *, clock: Clock, push: Push) -> None:
+        self._settings = settings
         self._clock = clock
         self._push = push
         self._conversations: OrderedDict[tuple[str, str], _Conversation] = OrderedDict()
@@ -246,7 +246,7 @@ class ConversationHealth:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
         turn = (event.subsystem, event.turn)
@@ -303,18 +303,18 @@ class ConversationHealth:
     def _conversation(self, key: tuple[str, str]) -> _Conversation:
         conversation = self._conversations.pop(key, None) or _Conversation()
         self._conversations[key] = conversation
-        if len(self._conversations) > self._thresholds.max_conversations:
+        if len(self._conversations) > self._settings.max_conversations:
             self._conversations.popitem(last=False)
         return conversation
 
     def _of(self, subsystem: str) -> _Counts:
         counts = self._counts.get(subsystem)
         if counts is None:
-            counts = self._counts[subsystem] = _Counts(self._thresholds.window_seconds)
+            counts = self._counts[subsystem] = _Counts(self._settings.window_seconds)
         return counts
 
     def _looping(self, event: TurnFinished, name: str, conversation: _Conversation) -> Finding | None:
-        t = self._thresholds
+        t = self._settings
         period = conversation.period(t.loop_repeats)
         if period:
             times = -(-conversation.least(period, t.loop_repeats) // period)
@@ -348,7 +348,7 @@ class ConversationHealth:
 
     def _judge(self, subsystem: str, counts: _Counts, now: float) -> Finding:
         totals = counts.totals(now)
-        seconds = self._thresholds.window_seconds
+        seconds = self._settings.window_seconds
         if not totals:
             return Finding(NAME, subsystem, Severity.OK, now, f"nothing amiss for {seconds:.0f} s")
         told = ", ".join(f"{count} {fault}{'s' if count > 1 else ''}" for fault, count in totals.items())

@@ -35,7 +35,7 @@ def never_void(_: float, __: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgressThresholds:
+class ProgressSettings:
     """Sets the limits beyond which burning tokens without progress is a stall."""
 
     interval_seconds: float = 10.0
@@ -73,13 +73,13 @@ class Progress:
 
     def __init__(
         self,
-        thresholds: ProgressThresholds,
+        settings: ProgressSettings,
         *,
         snapshots: Snapshots,
         clock: Clock,
         void: Void = never_void,
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._snapshots = snapshots
         self._clock = clock
         self._void = void
@@ -92,7 +92,7 @@ class Progress:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
         """Do nothing: no token has been burnt yet."""
@@ -154,7 +154,7 @@ class Progress:
 
     def _stalled(self, track: _Track, now: float) -> bool:
         """Idle time is no stall: it counts from the first tokens burnt since the last progress."""
-        limits = self._thresholds
+        limits = self._settings
         if track.burning_since is None or track.burned_at is None:
             return False
         burns_on = now - track.burned_at < limits.stall_seconds
@@ -168,7 +168,7 @@ class Progress:
             "tokens": track.tokens,
             "unmoved_seconds": round(now - track.at, 3),
         }
-        limit = self._thresholds.min_tokens
+        limit = self._settings.min_tokens
         return Finding(
             NAME,
             name,

@@ -21,7 +21,7 @@ class BurnWindowConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenBurnConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sets the limits of spending: the thresholds of `probes.token_burn.TokenBurnThresholds`."""
+    """Sets the limits of spending: the thresholds of `probes.token_burn.TokenBurnSettings`."""
 
     interval_seconds: Seconds
     window_seconds: Seconds

@@ -19,59 +19,59 @@ from epad.configuration.probe_schema import (
     VramConfig,
 )
 from epad.configuration.schema import HysteresisConfig
-from probes.alerts import AlertThresholds
+from probes.alerts import AlertsSettings
 from probes.bounds import BoundError
-from probes.cascade import CascadeThresholds
-from probes.conversation import ConversationThresholds
-from probes.host import HostThresholds
-from probes.memory import MemoryThresholds
-from probes.progress import ProgressThresholds
-from probes.token_burn import BurnWindow, TokenBurnThresholds
-from probes.vram import VramThresholds
+from probes.cascade import CascadeSettings
+from probes.conversation import ConversationSettings
+from probes.host import HostSettings
+from probes.memory import MemorySettings
+from probes.progress import ProgressSettings
+from probes.token_burn import BurnWindow, TokenBurnSettings
+from probes.vram import VramSettings
 from statemachine.assessor import Hysteresis
 from statemachine.finding import Severity
 
 
-def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnThresholds:
+def token_burn_thresholds(config: TokenBurnConfig) -> TokenBurnSettings:
     """The thresholds of every detector. Raises BoundError for one that could never be reached."""
     burn = {name: BurnWindow(**_fields(window)) for name, window in config.burn.items()}
-    return TokenBurnThresholds(**{**_settings(config), "burn": burn})
+    return TokenBurnSettings(**{**_settings(config), "burn": burn})
 
 
-def conversation_thresholds(config: ConversationConfig) -> ConversationThresholds:
+def conversation_thresholds(config: ConversationConfig) -> ConversationSettings:
     """Raises BoundError."""
-    return ConversationThresholds(**_settings(config))
+    return ConversationSettings(**_settings(config))
 
 
-def progress_thresholds(config: ProgressConfig) -> ProgressThresholds:
+def progress_thresholds(config: ProgressConfig) -> ProgressSettings:
     """Raises BoundError."""
-    return ProgressThresholds(**_settings(config))
+    return ProgressSettings(**_settings(config))
 
 
-def cascade_thresholds(config: CascadeConfig) -> CascadeThresholds:
+def cascade_thresholds(config: CascadeConfig) -> CascadeSettings:
     """Raises BoundError."""
-    return CascadeThresholds(**_settings(config))
+    return CascadeSettings(**_settings(config))
 
 
-def vram_thresholds(config: VramConfig) -> VramThresholds:
+def vram_thresholds(config: VramConfig) -> VramSettings:
     """Return every threshold but the places of the devices. Raises BoundError."""
-    return VramThresholds(**{name: value for name, value in _settings(config).items() if name != "root"})
+    return VramSettings(**{name: value for name, value in _settings(config).items() if name != "root"})
 
 
-def host_thresholds(config: HostConfig) -> HostThresholds:
+def host_thresholds(config: HostConfig) -> HostSettings:
     """Raises BoundError."""
-    return HostThresholds(**_settings(config))
+    return HostSettings(**_settings(config))
 
 
-def memory_thresholds(config: MemoryConfig) -> MemoryThresholds:
+def memory_thresholds(config: MemoryConfig) -> MemorySettings:
     """Raises BoundError."""
-    return MemoryThresholds(**_settings(config))
+    return MemorySettings(**_settings(config))
 
 
-def alert_thresholds(config: AlertsConfig) -> AlertThresholds:
+def alert_thresholds(config: AlertsConfig) -> AlertsSettings:
     """With each severity as a finding has it."""
     severities = {label: Severity[name.upper()] for label, name in config.severities.items()}
-    return AlertThresholds(config.interval_seconds, config.forget_seconds, severities)
+    return AlertsSettings(config.interval_seconds, config.forget_seconds, severities)
 
 
 def hysteresis(config: HysteresisConfig) -> Hysteresis:

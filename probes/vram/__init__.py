@@ -11,7 +11,7 @@ NAME = "vram"
 
 
 @dataclass(frozen=True, slots=True)
-class VramThresholds:
+class VramSettings:
     """Sets how full a GPU may be, how fast it may fill, and how long a driver call may take. Raises BoundError."""
 
     interval_seconds: float = 5.0

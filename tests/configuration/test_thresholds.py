@@ -15,7 +15,7 @@ from epad.configuration.load import ConfigError, load
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.thresholds import MAKERS
 from probes.bounds import Bound, edge_of, spoken
-from probes.token_burn.thresholds import MAX_BURN_WINDOWS, burn_bounds
+from probes.token_burn.settings import MAX_BURN_WINDOWS, burn_bounds
 
 SHIPPED = load().probes
 LOW = {"gt", "ge", "above", "least"}

@@ -13,7 +13,7 @@ from model_server import ModelServer, model_server
 
 from epad.configuration.schema import UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -28,7 +28,7 @@ WORDS = 600
 
 def burn(heard: list[Finding]) -> TokenBurn:
     return TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
+        TokenBurnSettings(), budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
     )
 
 

@@ -24,8 +24,8 @@ from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.probing.fan_out import TurnFanout
 from probes.blame import Failure, Fault
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth, ConversationSettings
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
@@ -352,10 +352,8 @@ async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_pat
     """Two clients that retry each question twice, as OpenAI's library does; afterwards they go on."""
     heard: list[Finding] = []
     clock = ManualClock()
-    burn = TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
-    )
-    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    burn = TokenBurn(TokenBurnSettings(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append)
+    talk = ConversationHealth(ConversationSettings(), clock=clock, push=heard.append)
     stub = Moody(status)
 
     async def ask(w: World, name: str, number: int, retry: int) -> int:

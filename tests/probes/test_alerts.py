@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probes.alerts import MAX_FIRING, Alert, Alerts, AlertThresholds
+from probes.alerts import MAX_FIRING, Alert, Alerts, AlertsSettings
 from statemachine.clock import ManualClock
 from statemachine.finding import HOST, Severity
 
@@ -15,7 +15,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.probe = Alerts(
-            AlertThresholds(5.0, 3_600.0, SEVERITIES), subsystems=lambda: {"chat"}, clock=self.clock
+            AlertsSettings(5.0, 3_600.0, SEVERITIES), subsystems=lambda: {"chat"}, clock=self.clock
         )
 
     async def said(self) -> list[tuple[str, Severity]]:

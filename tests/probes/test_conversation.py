@@ -17,7 +17,7 @@ from probes.conversation import (
     MAX_OPEN_TURNS,
     REMEMBERED_REPLIES,
     ConversationHealth,
-    ConversationThresholds,
+    ConversationSettings,
     _Conversation,
 )
 from probes.turns import MAX_HISTORY_DIGESTS, Last, TurnAdmitted, TurnFinished, TurnRefused
@@ -33,7 +33,7 @@ class Bench:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
         self.probe = ConversationHealth(
-            ConversationThresholds(**thresholds), clock=self.clock, push=self.pushed.append
+            ConversationSettings(**thresholds), clock=self.clock, push=self.pushed.append
         )
         self.turns = 0
 
@@ -321,4 +321,4 @@ def test_memory_is_bounded() -> None:
 def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value: Any) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=rf"probes\.conversation\.{key}"):
-        ConversationThresholds(**{key: value})
+        ConversationSettings(**{key: value})

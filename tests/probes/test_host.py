@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.host import NO_PRESSURE, Disk, Host, HostReading, HostThresholds, Pressure
+from probes.host import NO_PRESSURE, Disk, Host, HostReading, HostSettings, Pressure
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
 from statemachine.clock import ManualClock
@@ -30,7 +30,7 @@ class Bench:
         self.blamed = ""
         self.error: OSError | None = None
         self.host = Host(
-            HostThresholds(), read=self.read, lag=self.lag, clock=self.clock, blamed=lambda: self.blamed
+            HostSettings(), read=self.read, lag=self.lag, clock=self.clock, blamed=lambda: self.blamed
         )
 
     async def read(self) -> HostReading:
@@ -238,4 +238,4 @@ async def test_a_directory_that_cannot_be_looked_at_is_unknown() -> None:
 def test_marks_in_the_wrong_order_are_refused(values: dict[str, float]) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=f"probes.host.{next(iter(values))}"):
-        HostThresholds(**values)
+        HostSettings(**values)

@@ -13,7 +13,7 @@ from probes.memory import (
     Memory,
     MemoryLimits,
     MemoryReading,
-    MemoryThresholds,
+    MemorySettings,
 )
 from probes.probe import ProbeError
 from statemachine.assessor import Anomaly, Assessor, Hysteresis
@@ -39,7 +39,7 @@ class Machine:
         self.host_is_known = True
         self.error: OSError | None = None
         self.probe = Memory(
-            MemoryThresholds(),
+            MemorySettings(),
             read=self.read,
             limits=lambda name: self.limits.get(name, MemoryLimits()),
             clock=self.clock,
@@ -259,7 +259,7 @@ async def test_it_looks_seldom_while_nothing_is_near() -> None:
     machine = Machine()
     machine.courses["it"] = flat(3 * GIB)
     await machine.run(100)
-    assert machine.probe.interval_seconds == MemoryThresholds().interval_seconds
+    assert machine.probe.interval_seconds == MemorySettings().interval_seconds
     machine.courses["it"] = lambda at: 3 * GIB + (at - 100) * 2 * GIB
     await machine.run(15)
     assert machine.probe.interval_seconds == URGENT_SECONDS
@@ -294,4 +294,4 @@ async def test_what_cannot_be_read_is_unknown_and_soon_not_shown() -> None:
 def test_a_threshold_that_cannot_be_is_refused(values: dict[str, float]) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=f"probes.memory.{next(iter(values))}"):
-        MemoryThresholds(**values)  # type: ignore[arg-type]
+        MemorySettings(**values)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from probes.all_clear import OKS_SAID, AllClear
-from probes.progress import Progress, ProgressThresholds
+from probes.progress import Progress, ProgressSettings
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
@@ -23,7 +23,7 @@ class Bench:
         )
         self.lagged = False
         self.probe = Progress(
-            ProgressThresholds(),
+            ProgressSettings(),
             snapshots=lambda: [self.snapshot],
             clock=self.clock,
             void=lambda since, until: self.lagged,
@@ -208,7 +208,7 @@ async def test_memory_is_bounded() -> None:
     """100,000 turns of unknown and vanished subsystems leave nothing behind."""
     clock, names = ManualClock(), ["a"]
     probe = Progress(
-        ProgressThresholds(),
+        ProgressSettings(),
         snapshots=lambda: [
             SubsystemSnapshot(n, "client", SubsystemState.RUNNING, False, 0.0, progress_done=1) for n in names
         ],
@@ -248,4 +248,4 @@ def test_what_burns_nothing_changes_nothing() -> None:
 def test_thresholds_must_be_above_zero(key: str) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=f"probes.progress.{key}"):
-        ProgressThresholds(**{key: 0})
+        ProgressSettings(**{key: 0})

@@ -17,7 +17,7 @@ from probes.token_burn import (
     Detector,
     SubsystemBudget,
     TokenBurn,
-    TokenBurnThresholds,
+    TokenBurnSettings,
 )
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.assessor import Anomaly, Assessor, Hysteresis, Raised
@@ -32,16 +32,14 @@ RULE = Hysteresis(raise_after=3, out_of=5, clear_after_seconds=120)
 class Bench:
     """A probe with a clock of its own, a budget of 1000, and an assessor that hears all it says."""
 
-    def __init__(
-        self, thresholds: TokenBurnThresholds | None = None, budget: int = 1000, day: int = 0
-    ) -> None:
+    def __init__(self, thresholds: TokenBurnSettings | None = None, budget: int = 1000, day: int = 0) -> None:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
         self.raised: list[Raised] = []
         self.assessor = Assessor({"token_burn": RULE, "token_rate": Hysteresis(1, 1)})
         self.turns = 0
         self.probe = TokenBurn(
-            thresholds or TokenBurnThresholds(),
+            thresholds or TokenBurnSettings(),
             budget=lambda _: SubsystemBudget(budget, day),
             clock=self.clock,
             push=self.push,
@@ -410,7 +408,7 @@ def test_a_detector_says_the_same_once_a_second() -> None:
 
 async def test_a_turn_that_does_not_end_is_found_by_a_sample() -> None:
     """Nothing happens, and that is what is wrong."""
-    bench = Bench(TokenBurnThresholds(oldest_seconds=100))
+    bench = Bench(TokenBurnSettings(oldest_seconds=100))
     turn = bench.admit(b"p")
     assert [f.severity for f in await bench.sample()] == [Severity.OK]
     bench.clock.advance(101)
@@ -443,7 +441,7 @@ def test_refusals_at_the_cap_count_only_against_whose_cap_it_is() -> None:
 
 async def test_a_warning_is_shown_and_holds_nobody() -> None:
     """One retry in five is worth a look; the sample says so where the burn itself is calm."""
-    bench = Bench(TokenBurnThresholds(cusum_warn=0.5, cusum_act=50.0, cusum_history_minutes=10))
+    bench = Bench(TokenBurnSettings(cusum_warn=0.5, cusum_act=50.0, cusum_history_minutes=10))
     for minute in range(14):
         bench.admit(reserved=1_000 if minute < 13 else 1_500)
         bench.clock.advance(60)
@@ -457,7 +455,7 @@ def test_rungs_are_as_configured() -> None:
     """What is set to open is told of and holds nobody."""
     rungs = {Detector.IDENTICAL_PROMPTS.value: "open"}
     burn = {"only": BurnWindow(300.0, 0.03, "stop")}
-    bench = Bench(TokenBurnThresholds(rungs=rungs, burn=burn), day=100)
+    bench = Bench(TokenBurnSettings(rungs=rungs, burn=burn), day=100)
     for _ in range(10):
         bench.ask(b"p", tokens=1)
     found = {str(f.evidence["detector"]): (f.probe, f.rung) for f in bench.pushed if f.bad}
@@ -502,7 +500,7 @@ def test_the_footprint_would_show_a_leak() -> None:
 def test_memory_is_bounded_under_a_hundred_thousand_events() -> None:
     """What half of them left behind, the other half adds nothing to: every second turn stays in flight."""
     probe = TokenBurn(
-        TokenBurnThresholds(),
+        TokenBurnSettings(),
         budget=lambda _: SubsystemBudget(1000, 1000),
         clock=ManualClock(),
         push=lambda _: None,

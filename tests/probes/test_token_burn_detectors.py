@@ -14,16 +14,16 @@ from probes.token_burn.burn import MIN_TURNS, BurnRate
 from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
 from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
 from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
-from probes.token_burn.thresholds import (
+from probes.token_burn.settings import (
     BurnWindow,
-    TokenBurnThresholds,
+    TokenBurnSettings,
 )
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
-DEFAULT = TokenBurnThresholds()
+DEFAULT = TokenBurnSettings()
 
 
 def admitted(

@@ -6,8 +6,8 @@ from typing import cast
 
 from epad.probing.fan_out import TurnFanout
 from epad.storage.event_log import EventLog
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth, ConversationSettings
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
@@ -16,10 +16,8 @@ from statemachine.finding import Finding
 def test_chunks_reach_those_that_listen_to_streams_and_nobody_else() -> None:
     """A probe without an ear for chunks is not asked; the others hear every one."""
     clock, heard = ManualClock(), list[Finding]()
-    burn = TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
-    )
-    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    burn = TokenBurn(TokenBurnSettings(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append)
+    talk = ConversationHealth(ConversationSettings(), clock=clock, push=heard.append)
     assert isinstance(burn, StreamObserver)
     assert not isinstance(talk, StreamObserver)
     fanout = TurnFanout([talk, burn], cast("EventLog", None), clock)

@@ -19,7 +19,7 @@ from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.systemd_bus import SYSTEM_BUS
 from epad.supervisor.systemd_manager import Manager
 from epad.supervisor.unit_subsystem import UnitFacts, UnitStep, UnitSubsystem, unit_step
-from probes.cascade import Cascade, CascadeThresholds
+from probes.cascade import Cascade, CascadeSettings
 from probes.subsystems import SubsystemState
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -210,7 +210,7 @@ async def test_a_loop_that_systemd_keeps_up_is_told_and_held_within_the_hour(
 ) -> None:
     """`Restart=always`: it does not matter how the runs end, how long they last, and whether a look falls between."""
     clock, pushed = ManualClock(), list[Finding]()
-    probe = Cascade(CascadeThresholds(), clock=clock, push=pushed.append)
+    probe = Cascade(CascadeSettings(), clock=clock, push=pushed.append)
     manager = Looping()
     manager.found["ExecMainStartTimestampMonotonic"] = int(clock.monotonic() * 1e6)
     unit = unit_of(world, manager)

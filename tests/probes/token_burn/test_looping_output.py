@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.token_burn import TokenBurnThresholds
+from probes.token_burn import TokenBurnSettings
 from probes.token_burn.output import LoopingOutput, is_prose
-from probes.token_burn.thresholds import REMEMBERED_CHARACTERS
+from probes.token_burn.settings import REMEMBERED_CHARACTERS
 from probes.turns import TurnStreamed
 
-DEFAULT = TokenBurnThresholds()
+DEFAULT = TokenBurnSettings()
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,."
 
 

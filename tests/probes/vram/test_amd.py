@@ -11,7 +11,7 @@ import pytest
 from fake_gpus import FakeAmd
 
 from probes.probe import ProbeError
-from probes.vram import GpuProcess, VramThresholds
+from probes.vram import GpuProcess, VramSettings
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.amd_worker import processes, read
 from probes.vram.probe import Vram
@@ -229,7 +229,7 @@ class Machine:
         self.source = AmdGpus(self.prober, self.clock, lambda: any(cards(amd.root)))
         self.told: list[str] = []
         self.probe = Vram(
-            VramThresholds(),
+            VramSettings(),
             sources=[self.source],
             owner_of={13: "server"}.get,
             clock=self.clock,

@@ -14,7 +14,7 @@ _SHARE_OF_THE_WINDOW = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class CascadeThresholds:
+class CascadeSettings:
     """Holds the numbers of the probe. Raises BoundError for one that could never be reached.
 
     `crashes` of one subsystem within `window_seconds` are a loop, however long it lives in between: it is told.

@@ -178,7 +178,7 @@ def burn_bounds(interval_seconds: float) -> tuple[Bound, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenBurnThresholds:
+class TokenBurnSettings:
     """Holds every detector's thresholds. Raises BoundError for one that can never be reached, or always is."""
 
     interval_seconds: float = 5.0

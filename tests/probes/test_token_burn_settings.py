@@ -10,14 +10,14 @@ import pytest
 from epad.configuration.load import load
 from epad.configuration.probe_schema import TokenBurnConfig
 from epad.configuration.thresholds import token_burn_thresholds
-from probes.token_burn import DETECTORS, BurnWindow, Detector, TokenBurnThresholds
-from probes.token_burn.thresholds import BURN_WINDOWS, RUNGS
+from probes.token_burn import DETECTORS, BurnWindow, Detector, TokenBurnSettings
+from probes.token_burn.settings import BURN_WINDOWS, RUNGS
 
 
 def test_the_shipped_configuration_is_the_default() -> None:
     """The reasons stand in default.toml, and the numbers are the same in both places."""
     shipped = token_burn_thresholds(load().probes.token_burn)
-    assert shipped == TokenBurnThresholds(burn=dict(BURN_WINDOWS), rungs=dict(RUNGS))
+    assert shipped == TokenBurnSettings(burn=dict(BURN_WINDOWS), rungs=dict(RUNGS))
     assert set(shipped.rungs) == DETECTORS - {Detector.BURN_RATE.value}
 
 
@@ -65,7 +65,7 @@ def test_the_shipped_configuration_is_the_default() -> None:
 def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value: Any) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=rf"probes\.token_burn\.{key}"):
-        TokenBurnThresholds(**{key: value})
+        TokenBurnSettings(**{key: value})
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value:
 def test_a_burn_window_that_cannot_be_met_or_left_is_refused(window: BurnWindow, key: str) -> None:
     """A share that even spending reaches is no runaway's; a whole day's budget is the hard limit's."""
     with pytest.raises(ValueError, match=rf"probes\.token_burn\.burn\.mine\.{key}"):
-        TokenBurnThresholds(burn={"mine": window})
+        TokenBurnSettings(burn={"mine": window})
 
 
 def test_there_are_only_so_many_burn_windows() -> None:
     """Each costs something at every event."""
     windows = {f"w{n}": BurnWindow(300.0, 0.03, "freeze") for n in range(7)}
     with pytest.raises(ValueError, match=r"probes\.token_burn\.burn \(7 windows\) must be at most 6"):
-        TokenBurnThresholds(burn=windows)
+        TokenBurnSettings(burn=windows)
 
 
 def test_a_configuration_can_change_one_key_of_a_window() -> None:
