@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from probes.settings import EnforcedSettings
 from statemachine.clock import Clock
-from statemachine.finding import HOST, Finding, Severity
+from statemachine.finding import HOST, Finding, Severity, SeverityName
+from statemachine.value_types import Seconds
 
 # Our own alerts come back by the same way; taken as findings, a quarantine would keep itself alive for ever.
 OWN_PREFIX = "Epad"
@@ -26,16 +28,11 @@ class Alert:
     summary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertsSettings:
-    """`forget_seconds` without a repetition ends an alert whose resolution was lost.
+class AlertsSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Maps the severity labels of Alertmanager's alerts to severities."""
 
-    `severities` maps an alert's severity label to a severity; a label that is not in it counts as a warning.
-    """
-
-    interval_seconds: float
-    forget_seconds: float
-    severities: Mapping[str, Severity]
+    forget_seconds: Seconds  # without a repetition an alert ends whose resolution was lost
+    severities: dict[str, SeverityName]  # a label that is not in it counts as a warning
 
 
 @dataclass(slots=True)
@@ -108,4 +105,4 @@ class Alerts:
         )
 
     def _severity(self, alert: Alert) -> Severity:
-        return self._settings.severities.get(alert.severity, Severity.WARNING)
+        return Severity.labelled(self._settings.severities.get(alert.severity, "warning"))

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from probes.bounds import Bound, check, check_rung
+from probes.bounds import Bound
 from probes.probe import Push
+from probes.settings import EnforcedSettings
 from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.containment import Rung
 from statemachine.finding import Finding, Severity
+from statemachine.rung import RungName
+from statemachine.value_types import WHY, Count, Seconds
 
 NAME = "conversation"
 LOOPS = frozenset({"loop", "stale"})
@@ -57,6 +59,9 @@ MAX_OPEN_TURNS = 4_096
 """Turns whose answer is awaited; the gateway lets far fewer be in flight, so what is above was lost."""
 
 
+_NO_MORE = f"of {REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more"
+
+
 class Fault(StrEnum):
     """Names the faults in the order of a conversation."""
 
@@ -66,37 +71,25 @@ class Fault(StrEnum):
     BRANCH = "branch"
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationSettings:
-    """Sets the limits of answers that go round in circles. Raises BoundError for one that could never be reached."""
+class ConversationSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of a conversation that is unwell, or goes round in a loop."""
 
-    interval_seconds: float = 10.0
-    window_seconds: float = 600.0
-    loop_repeats: int = 4
-    stale_turns: int = 8
-    max_conversations: int = 4_096
-    rung: str = "throttle"
+    window_seconds: Seconds
+    loop_repeats: Annotated[int, Meta(ge=2, le=REMEMBERED_REPLIES // LONGEST_PERIOD, extra={WHY: _NO_MORE})]
+    stale_turns: Annotated[
+        int, Meta(ge=2, le=REMEMBERED_REPLIES, extra={WHY: "no more answers are remembered"})
+    ]
+    max_conversations: Count
+    rung: RungName
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound(
             "window_seconds",
             least="interval_seconds",
             why="a fault between two samples would never be told of",
         ),
-        Bound(
-            "loop_repeats",
-            least=2,
-            most=REMEMBERED_REPLIES // LONGEST_PERIOD,
-            why=f"of {REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more",
-        ),
-        Bound("stale_turns", least=2, most=REMEMBERED_REPLIES, why="no more answers are remembered"),
-        Bound("max_conversations", least=1),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
-        check_rung(NAME, ("rung",), self.rung)
+    DETECTORS: ClassVar[frozenset[str]] = LOOPS
 
 
 class _Conversation(Struct, gc=False):

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from probes.bounds import Bound, check
+from probes.bounds import Bound
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
+from probes.settings import EnforcedSettings
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
+from statemachine.value_types import Count, Ratio, Seconds
 
 NAME = "host"
 NO_PRESSURE = (
@@ -20,30 +22,30 @@ NO_PRESSURE = (
 _NOTHING_LEFT = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """Sets the marks of the machine's trouble. Raises BoundError for marks in the wrong order."""
+class HostSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of trouble of the machine itself, or of the daemon on it.
 
-    interval_seconds: float = 5.0
-    memory_warn_ratio: float = 0.2
-    memory_limit_ratio: float = 0.6
-    io_warn_ratio: float = 0.6
-    cpu_warn_ratio: float = 0.95
-    disk_warn_ratio: float = 0.10
-    disk_warn_bytes: int = 5 << 30
-    disk_limit_ratio: float = 0.05
-    disk_limit_bytes: int = 2 << 30
-    disk_critical_ratio: float = 0.02
-    disk_critical_bytes: int = 512 << 20
-    inodes_warn_ratio: float = 0.10
-    inodes_limit_ratio: float = 0.03
-    lag_seconds: float = 1.0
-    lag_settle_seconds: float = 10.0
-    available_warn_ratio: float = 0.05
-    available_warn_bytes: int = 1 << 30
+    Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
+    """
+
+    memory_warn_ratio: Ratio
+    memory_limit_ratio: Ratio
+    io_warn_ratio: Ratio
+    cpu_warn_ratio: Ratio
+    disk_warn_ratio: Ratio
+    disk_warn_bytes: Count
+    disk_limit_ratio: Ratio
+    disk_limit_bytes: Count
+    disk_critical_ratio: Ratio
+    disk_critical_bytes: Count
+    inodes_warn_ratio: Ratio
+    inodes_limit_ratio: Ratio
+    lag_seconds: Seconds
+    lag_settle_seconds: Seconds
+    available_warn_ratio: Ratio
+    available_warn_bytes: Count
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound("memory_warn_ratio", most="memory_limit_ratio"),
         Bound("disk_limit_ratio", most="disk_warn_ratio"),
         Bound("disk_limit_bytes", most="disk_warn_bytes"),
@@ -51,9 +53,6 @@ class HostSettings:
         Bound("disk_critical_bytes", most="disk_limit_bytes"),
         Bound("inodes_limit_ratio", most="inodes_warn_ratio"),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from probes.all_clear import AllClear
-from probes.bounds import TWO_INTERVALS, Bound, check
+from probes.bounds import TWO_INTERVALS, Bound
 from probes.probe import ProbeError
+from probes.settings import EnforcedSettings
 from probes.vram.growth import Growth
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
+from statemachine.value_types import Count, Ratio, Seconds
 
 NAME = "memory"
 URGENT_SECONDS = 1.0
@@ -39,25 +41,19 @@ _HARD_SHARE = 0.5
 _CRITICAL_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class MemorySettings:
-    """Holds the numbers of the probe. Raises BoundError for one that could never be reached."""
+class MemorySettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of memory: of one subsystem, and of the machine's last reserve."""
 
-    interval_seconds: float = 10.0
-    growth_window_seconds: float = 120.0
-    exhaustion_seconds: float = 600.0
-    warn_ratio: float = 0.9
-    high_seconds: float = 60.0
-    available_limit_ratio: float = 0.05
-    available_limit_bytes: int = 1 << 30
+    growth_window_seconds: Seconds
+    exhaustion_seconds: Seconds
+    warn_ratio: Ratio
+    high_seconds: Seconds
+    available_limit_ratio: Ratio
+    available_limit_bytes: Count
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound("growth_window_seconds", least=TWO_INTERVALS, why="one look shows no growth"),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
 
     def floor_bytes(self, total_bytes: int) -> int:
         """Return the memory the machine must keep free: the smaller of both marks, as for the disk."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from probes.all_clear import AllClear
-from probes.bounds import Bound, check
+from probes.settings import EnforcedSettings
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
+from statemachine.value_types import Count, Seconds
 
 NAME = "progress"
 
@@ -34,22 +34,11 @@ def never_void(_: float, __: float) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressSettings:
-    """Sets the limits beyond which burning tokens without progress is a stall."""
+class ProgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of burning tokens without progress."""
 
-    interval_seconds: float = 10.0
-    stall_seconds: float = 600.0
-    min_tokens: int = 2000
-
-    BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
-        Bound("stall_seconds", above=0),
-        Bound("min_tokens", least=1),
-    )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
+    stall_seconds: Seconds
+    min_tokens: Count
 
 
 @dataclass(slots=True)

@@ -11,22 +11,20 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from epad.configuration.notify_schema import NotifyConfig
-from epad.configuration.probe_schema import Enforce, ProbesConfig
+from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.sizes import Size
 from epad.configuration.value_types import (
     Address,
     CheckAddress,
     CheckUrl,
-    Count,
     Dollars,
     Limit,
     Listener,
-    Name,
-    Ratio,
-    RungName,
-    Seconds,
 )
-from statemachine.assessor import LONGEST_MEMORY
+from statemachine.assessor import Hysteresis
+from statemachine.enforcement import Enforce
+from statemachine.rung import RungName
+from statemachine.value_types import Count, Name, Ratio, Seconds
 
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,16 +113,6 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     recovery_limit_seconds: Seconds
     recoveries_per_hour: Count
     attempts_per_subsystem: Count
-
-
-class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The rule of `statemachine.assessor.Hysteresis` for one probe."""
-
-    raise_after: Annotated[int, Meta(ge=0, le=LONGEST_MEMORY)]
-    out_of: Annotated[int, Meta(ge=1, le=LONGEST_MEMORY)]
-    clear_after_seconds: Seconds
-    flap_window_seconds: Seconds
-    flap_hold_max_seconds: Seconds
 
 
 class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -371,7 +359,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewayConfig
     ledger: LedgerConfig
     policy: PolicyConfig
-    hysteresis: dict[Name, HysteresisConfig]
+    hysteresis: dict[Name, Hysteresis]
     containment: dict[Name, RungName]
     probes: ProbesConfig
     release_vram: ReleaseVramConfig

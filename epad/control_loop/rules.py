@@ -34,9 +34,7 @@ def make_rules(config: Config) -> Rules:
 
 def make_enforcement(config: Config) -> Enforcement:
     """Return the detectors that only report: by probe, and the exceptions of subsystems."""
-    tables = (
-        getattr(getattr(config.probes, probe), "enforce", {}) for probe in config.probes.__struct_fields__
-    )
+    tables = (settings.enforced() for settings in config.probes.by_name().values())
     observed = {name for table in tables for name, how in table.items() if how == OBSERVE}
     own = {
         name: {detector: how == OBSERVE for detector, how in spec.enforce.items()}

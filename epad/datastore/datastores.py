@@ -8,14 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from epad.configuration.probe_schema import DatastoreProbeConfig
 from epad.configuration.schema import DatastoreConfig
 from epad.copying.child import ChildError, ask_child
 from epad.copying.errors import CheckpointError
 from epad.datastore.restore import Answer, last_restored
 from epad.inspection.inspect import ACCEPT, Look
 from epad.metrics.registry import Metrics
-from probes.datastore import DatastoreCheck
+from probes.datastore import DatastoreCheck, DatastoreSettings
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
@@ -45,7 +44,7 @@ class Datastores:
         self,
         stores: Mapping[str, DatastoreConfig],
         homes: Path,
-        config: DatastoreProbeConfig,
+        config: DatastoreSettings,
         clock: Clock,
         metrics: Metrics,
     ) -> None:

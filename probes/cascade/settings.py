@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from probes.bounds import Bound, Derived, check
+from msgspec import Meta
+
+from probes.bounds import Bound, Derived
 from probes.cascade.crashes import MAX_REMEMBERED, Row
 from probes.cascade.node import LookRule
+from probes.settings import EnforcedSettings
+from statemachine.value_types import WHY, Count, Seconds, Share
 
 _SHARE_OF_THE_WINDOW = 0.75
 """Of an hour: the third of three lives of 15 to 20 minutes ends within it."""
 
+_Looks = Annotated[int, Meta(ge=1, le=LookRule().flap_looks)]
 
-@dataclass(frozen=True, slots=True)
-class CascadeSettings:
-    """Holds the numbers of the probe. Raises BoundError for one that could never be reached.
 
-    `crashes` of one subsystem within `window_seconds` are a loop, however long it lives in between: it is told.
-    Nothing comes of starting it again, so it is held, if they came within `burst_seconds` (or the window, where that
-    is shorter); or if a row of runs, none of which lasted for half a window, goes on: for `row_crashes`, or for three
-    quarters of a window, and then with lives that are alike or one crash more. For as long as a burst, too, crashes of
-    several subsystems count as having happened together. `blast_ratio` is the share of the subsystems that one
-    incident may take along before it is critical.
-    """
+class CascadeSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets how many crashes are too many, and when a failed subsystem is the root of others' failing."""
 
-    interval_seconds: float = 1.0
-    window_seconds: float = 3_600.0
-    burst_seconds: float = 60.0
-    crashes: int = 3
-    subsystems: int = 2
-    settle_seconds: float = 3.0
-    bad_looks: int = 2
-    of_looks: int = 3
-    good_looks: int = 3
-    blast_ratio: float = 0.67
-    row_crashes: int = 5
+    # `crashes` of one subsystem within `window_seconds` are a loop, however long it lives in between: it is told.
+    # Nothing comes of starting it again, so it is held, if they came within `burst_seconds` (or the window, where
+    # that is shorter); or if a row of runs, none of which lasted for half a window, goes on: for `row_crashes`, or
+    # for three quarters of a window, and then with lives that are alike or one crash more. For as long as a burst,
+    # too, crashes of several subsystems count as having happened together. `blast_ratio` is the share of the
+    # subsystems that one incident may take along before it is critical.
+    window_seconds: Seconds
+    crashes: Annotated[
+        int, Meta(ge=1, le=MAX_REMEMBERED, extra={WHY: "no more crashes of one subsystem are remembered"})
+    ]
+    subsystems: Annotated[int, Meta(ge=2, extra={WHY: "one alone is no cascade"})]
+    settle_seconds: Annotated[float, Meta(ge=0)]
+    bad_looks: Count
+    of_looks: _Looks
+    good_looks: _Looks
+    blast_ratio: Share
+    burst_seconds: Seconds
+    row_crashes: Count
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
-        Bound("window_seconds", above=0),
-        Bound("burst_seconds", above=0),
-        Bound("crashes", least=1, most=MAX_REMEMBERED, why="no more crashes of one subsystem are remembered"),
         Bound("row_crashes", least="crashes", why="what is not told yet cannot go on"),
-        Bound("subsystems", least=2, why="one alone is no cascade"),
         Bound(
             "settle_seconds",
-            least=0,
             below=Derived(
                 "burst_seconds and window_seconds",
                 lambda t: min(t.burst_seconds, t.window_seconds),
@@ -54,14 +51,8 @@ class CascadeSettings:
             ),
             why="no crash counts as one of several for longer",
         ),
-        Bound("of_looks", least=1, most=LookRule().flap_looks),
-        Bound("good_looks", least=1, most=LookRule().flap_looks),
-        Bound("bad_looks", least=1, most="of_looks"),
-        Bound("blast_ratio", above=0, most=1),
+        Bound("bad_looks", most="of_looks"),
     )
-
-    def __post_init__(self) -> None:
-        check("cascade", self, self.BOUNDS)
 
     @property
     def together_seconds(self) -> float:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from gateway_world import World, world
 from model_server import ModelServer, model_server
+from shipped_settings import PROBES
 
 from epad.configuration.schema import UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
+from probes.token_burn import SubsystemBudget, TokenBurn
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -28,7 +29,7 @@ WORDS = 600
 
 def burn(heard: list[Finding]) -> TokenBurn:
     return TokenBurn(
-        TokenBurnSettings(), budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
+        PROBES.token_burn, budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from shipped_settings import PROBES, hysteresis, refused
 
 from probes.memory import (
     URGENT_SECONDS,
@@ -13,10 +14,9 @@ from probes.memory import (
     Memory,
     MemoryLimits,
     MemoryReading,
-    MemorySettings,
 )
 from probes.probe import ProbeError
-from statemachine.assessor import Anomaly, Assessor, Hysteresis
+from statemachine.assessor import Anomaly, Assessor
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -39,12 +39,12 @@ class Machine:
         self.host_is_known = True
         self.error: OSError | None = None
         self.probe = Memory(
-            MemorySettings(),
+            PROBES.memory,
             read=self.read,
             limits=lambda name: self.limits.get(name, MemoryLimits()),
             clock=self.clock,
         )
-        self.assessor = Assessor({"memory": Hysteresis(raise_after=2, out_of=3)})
+        self.assessor = Assessor({"memory": hysteresis(raise_after=2, out_of=3)}, hysteresis())
         self.findings: list[Finding] = []
 
     @property
@@ -259,7 +259,7 @@ async def test_it_looks_seldom_while_nothing_is_near() -> None:
     machine = Machine()
     machine.courses["it"] = flat(3 * GIB)
     await machine.run(100)
-    assert machine.probe.interval_seconds == MemorySettings().interval_seconds
+    assert machine.probe.interval_seconds == PROBES.memory.interval_seconds
     machine.courses["it"] = lambda at: 3 * GIB + (at - 100) * 2 * GIB
     await machine.run(15)
     assert machine.probe.interval_seconds == URGENT_SECONDS
@@ -293,5 +293,4 @@ async def test_what_cannot_be_read_is_unknown_and_soon_not_shown() -> None:
 @pytest.mark.parametrize("values", [{"interval_seconds": 0}, {"growth_window_seconds": 15}])
 def test_a_threshold_that_cannot_be_is_refused(values: dict[str, float]) -> None:
     """The error names the key."""
-    with pytest.raises(ValueError, match=f"probes.memory.{next(iter(values))}"):
-        MemorySettings(**values)  # type: ignore[arg-type]
+    assert next(iter(values)) in refused(PROBES.memory, **values)

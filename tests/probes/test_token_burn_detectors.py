@@ -8,6 +8,7 @@ from collections import deque
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import PROBES
 
 from probes.blame import Fault
 from probes.token_burn.burn import MIN_TURNS, BurnRate
@@ -16,14 +17,13 @@ from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
 from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
 from probes.token_burn.settings import (
     BurnWindow,
-    TokenBurnSettings,
 )
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
-DEFAULT = TokenBurnSettings()
+DEFAULT = PROBES.token_burn
 
 
 def admitted(

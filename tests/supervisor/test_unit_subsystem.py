@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from shipped_settings import PROBES
 from supervisor_world import World
 
 from epad.configuration.schema import SubsystemConfig
@@ -19,7 +20,7 @@ from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.systemd_bus import SYSTEM_BUS
 from epad.supervisor.systemd_manager import Manager
 from epad.supervisor.unit_subsystem import UnitFacts, UnitStep, UnitSubsystem, unit_step
-from probes.cascade import Cascade, CascadeSettings
+from probes.cascade import Cascade
 from probes.subsystems import SubsystemState
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -210,7 +211,7 @@ async def test_a_loop_that_systemd_keeps_up_is_told_and_held_within_the_hour(
 ) -> None:
     """`Restart=always`: it does not matter how the runs end, how long they last, and whether a look falls between."""
     clock, pushed = ManualClock(), list[Finding]()
-    probe = Cascade(CascadeSettings(), clock=clock, push=pushed.append)
+    probe = Cascade(PROBES.cascade, clock=clock, push=pushed.append)
     manager = Looping()
     manager.found["ExecMainStartTimestampMonotonic"] = int(clock.monotonic() * 1e6)
     unit = unit_of(world, manager)

@@ -23,10 +23,12 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from shipped_settings import PROBES
+
 from epad.configuration.load import load
 from epad.control_loop.rules import make_enforcement
-from probes.conversation import ConversationHealth, ConversationSettings
-from probes.progress import Progress, ProgressSettings
+from probes.conversation import ConversationHealth
+from probes.progress import Progress
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
@@ -373,13 +375,13 @@ class Day:
             name: SubsystemBudget(0, 2 * agent.used, IN_FLIGHT) for name, agent in self._agents.items()
         }
         self._burn = TokenBurn(
-            thresholds or TokenBurnSettings(),
+            thresholds or PROBES.token_burn,
             budget=budgets.__getitem__,
             clock=self.clock,
             push=self._heard,
         )
-        self._talk = ConversationHealth(ConversationSettings(), clock=self.clock, push=self._heard)
-        self._progress = Progress(ProgressSettings(), snapshots=self._snapshots, clock=self.clock)
+        self._talk = ConversationHealth(PROBES.conversation, clock=self.clock, push=self._heard)
+        self._progress = Progress(PROBES.progress, snapshots=self._snapshots, clock=self.clock)
         self._done = dict.fromkeys(self._agents, 0)
         self._held: dict[str, int] = {}
         self._running: dict[str, _Running] = {}

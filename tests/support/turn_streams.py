@@ -12,10 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shipped_settings import PROBES
+
 from epad.configuration.load import load
 from epad.control_loop.rules import make_enforcement
 from probes.blame import Fault
-from probes.conversation import ConversationHealth, ConversationSettings
+from probes.conversation import ConversationHealth
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
@@ -98,14 +100,14 @@ class Players:
         self.clock = ManualClock(0.0)
         self.heard = Heard()
         self.burn = TokenBurn(
-            thresholds or TokenBurnSettings(),
+            thresholds or PROBES.token_burn,
             budget=lambda _: SubsystemBudget(**budget),
             clock=self.clock,
             push=self._push,
             progressed_at=lambda _: self.progress(),
         )
         self.progress: Callable[[], float] = lambda: float("-inf")
-        self.talk = ConversationHealth(ConversationSettings(), clock=self.clock, push=self._push)
+        self.talk = ConversationHealth(PROBES.conversation, clock=self.clock, push=self._push)
         self._ids = itertools.count(1)
         self._numbers = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
