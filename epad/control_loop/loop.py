@@ -15,6 +15,7 @@ import structlog
 from epad.control_loop.cycle_recorder import CycleRecorder, NoRecorder, Watching
 from epad.control_loop.decider import Decider, World
 from epad.control_loop.journal import Decision, Journal
+from epad.control_loop.metrics import ANOMALIES, PHASE, PHASE_ENTERED, TRANSITIONS, show_finding
 from epad.control_loop.responder import Responder
 from epad.control_loop.step import Lane, Operation, OperationEnded
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
@@ -110,7 +111,7 @@ class Controller:
         self._early.clear()
         self._show_phase()
         for anomaly in self._decider.assessor.active:
-            self._metrics.anomalies.labels(*anomaly.key).set(1)
+            self._metrics.of(ANOMALIES).labels(*anomaly.key).set(1)
 
     def push(self, finding: Finding) -> None:
         """Take in a finding; never waits."""
@@ -157,7 +158,7 @@ class Controller:
         A finding that changed nothing is not a reason to decide anew: it would come ten times a second.
         """
         if isinstance(stimulus, Finding):
-            self._metrics.record(stimulus)
+            show_finding(self._metrics, stimulus)
             self._announce_observed(self._decider.judged(stimulus))
         watching = self._recorder.begin(stimulus, self._decider, self._world)
         begun = await self._decide(stimulus, watching, tick_seconds)
@@ -237,7 +238,7 @@ class Controller:
     def _announce_phase(self, row: Row) -> None:
         self.sentence = _with_troubles(row.sentence, self._decider)
         self._show_phase()
-        self._metrics.transitions.labels(row.source, row.destination, row.trigger).inc()
+        self._metrics.of(TRANSITIONS).labels(row.source, row.destination, row.trigger).inc()
         fields = {
             "source": row.source,
             "destination": row.destination,
@@ -250,8 +251,8 @@ class Controller:
 
     def _show_phase(self) -> None:
         for phase in Phase:
-            self._metrics.phase.labels(phase).set(phase is self._decider.phase)
-        self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
+            self._metrics.of(PHASE).labels(phase).set(phase is self._decider.phase)
+        self._metrics.of(PHASE_ENTERED).set(self._clock.utc().timestamp() - self._decider.phase_seconds)
 
     def _announce_observed(self, finding: Finding) -> None:
         """Announce, once a while, a finding of a detector that only reports."""
@@ -269,7 +270,7 @@ class Controller:
     def _announce_change(self, change: Change) -> None:
         anomaly = change.anomaly
         raised = isinstance(change, Raised)
-        self._metrics.anomalies.labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
+        self._metrics.of(ANOMALIES).labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
         reason = anomaly.finding.reason if isinstance(change, Raised) else change.reason
         kind = EventKind.ANOMALY_RAISED if raised else EventKind.ANOMALY_CLEARED
         fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}

@@ -33,6 +33,7 @@ from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, S
 from epad.control_loop.stimulus import Requested
 from epad.control_loop.world import WorldView
 from epad.daemon.live_changes import LiveChanges
+from epad.daemon.metrics import BUILD_INFO, CLOCK_JUMPS, FAMILIES, LOOP_LAGS
 from epad.daemon.scheduled_jobs import Chores, checkpoint_finding
 from epad.daemon.stores import Stores
 from epad.datastore.datastores import Datastores
@@ -41,6 +42,7 @@ from epad.gateway.child_environment import Environments
 from epad.gateway.client_keys import Keys
 from epad.gateway.idempotency import Answers
 from epad.gateway.inference_check import OneToken
+from epad.gateway.metrics import show_upstreams
 from epad.gateway.money import Prices
 from epad.gateway.own_listeners import doors
 from epad.gateway.parts import GatewayParts
@@ -60,6 +62,7 @@ from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
 from epad.probing.host_reader import watch_lag
 from epad.probing.loops import ProbeLoops
+from epad.probing.metrics import FootprintSeries
 from epad.response.datastore import restores_begun
 from epad.response.last_resort import Lent
 from epad.response.step_table import Hands, Responses
@@ -72,6 +75,7 @@ from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
+from epad.supervisor.metrics import show_snapshots
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
@@ -106,7 +110,8 @@ class House:
         self._boot_id = boot_id
         self.abandoned = asyncio.Event()
         self.begin_again = asyncio.Event()
-        self.metrics = Metrics(__version__, config.subsystems)
+        self.metrics = Metrics(FAMILIES, config.subsystems)
+        self.metrics.of(BUILD_INFO).labels(__version__).set(1)
         self.events = EventLog(stores.database, clock, config.retention.events)
         self._history = History(stores.database)
         self._environments = Environments(config.subsystems, stores.identities)
@@ -141,6 +146,7 @@ class House:
             self._push,
             self.events,
         )
+        self._footprints = FootprintSeries(self.metrics)
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
         self.recorder = Recorder(stores.database, clock, boot_id, config.retention.recordings)
@@ -185,7 +191,7 @@ class House:
     def clock_jumped(self, seconds: float) -> None:
         """Somebody set the wall clock: say so, and let wall-clock jobs look again."""
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
-        self.metrics.clock_jumps.inc()
+        self.metrics.of(CLOCK_JUMPS).inc()
         self._watchers.host.clock_jumped(seconds)
         self._stores.clock_marks.jumped()
         self.schedule.wakeup()
@@ -195,7 +201,7 @@ class House:
         return watch_lag(self._watchers.lag, self._lagged)
 
     def _lagged(self, seconds: float) -> None:
-        self.metrics.loop_lags.inc()
+        self.metrics.of(LOOP_LAGS).inc()
         self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
 
     def ledger_commits(self) -> int | None:
@@ -221,10 +227,10 @@ class House:
 
     def _refresh(self) -> Status:
         """Bring the series that follow state, not events, up to date."""
-        self.metrics.show(self.supervisor.snapshots())
-        self.metrics.show_footprints(self._watchers.memory.footprints())
+        show_snapshots(self.metrics, self.supervisor.snapshots())
+        self._footprints.show(self._watchers.memory.footprints())
         self._gateway.observe_budgets()
-        self.metrics.show_upstreams(self._upstreams.status())
+        show_upstreams(self.metrics, self._upstreams.status())
         self._machine.show()
         self.board.report.observe(self.metrics)
         return self.board.render()

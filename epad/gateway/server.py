@@ -32,6 +32,7 @@ from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake, may_be_read_now, read_now
+from epad.gateway.metrics import BUDGET_LIMIT, BUDGET_USED, IN_FLIGHT, REFUSALS
 from epad.gateway.own_listeners import open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import MOST_BYTES_A_TOKEN, Prompts
@@ -75,7 +76,7 @@ class Gateway:
         )
         self._hammering = Hammering(config.refusals_before_rest)
         self._rendered = Rendered()
-        self._refusals = Tally(parts.metrics.refusals.labels)
+        self._refusals = Tally(parts.metrics.of(REFUSALS).labels)
         parts.metrics.gathers(self._refusals.add_up)
         connections = share(_CONNECTIONS_PART, config.max_connections)
         self._server = HttpServer(
@@ -134,15 +135,16 @@ class Gateway:
     def observe_budgets(self) -> None:
         """Bring the budget series up to date, for a scrape. Those of a limit that is no more are taken away."""
         budgets, metrics = self._parts.budgets, self._parts.metrics
-        for gauge in (metrics.in_flight, metrics.budget_limit, metrics.budget_used):
+        in_flight, limits, used = metrics.of(IN_FLIGHT), metrics.of(BUDGET_LIMIT), metrics.of(BUDGET_USED)
+        for gauge in (in_flight, limits, used):
             gauge.clear()
         for name in budgets.subsystems:
-            metrics.in_flight.labels(name).set(budgets.in_flight(name))
+            in_flight.labels(name).set(budgets.in_flight(name))
             for limit, usage in self.spent(name).items():
                 if not limit.startswith("tokens_"):
                     continue  # these series count tokens; money and requests are in the status
-                metrics.budget_limit.labels(name, limit).set(usage.limit)
-                metrics.budget_used.labels(name, limit).set(usage.used)
+                limits.labels(name, limit).set(usage.limit)
+                used.labels(name, limit).set(usage.used)
 
     def receive(self, request: Request) -> Response | Answering:
         """Decide on a request by its head: refuse it before its body is read, or return its handler."""

@@ -41,7 +41,7 @@ class Bench:
         self.restore = Answer()
         self.order = RestoreOrder("key", home / "checkpoints", self._stop)
         stores = {"a": DatastoreConfig("/a"), "b": DatastoreConfig("/b", subsystem="chat", restore=True)}
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.stores = Datastores(stores, home, config, self.clock, self.metrics)
 
     async def _ask(self, module: str, path: str, *arguments: str, **__: object) -> Look | Answer:
@@ -209,7 +209,7 @@ async def test_what_was_restored_is_said_as_long_as_the_damaged_file_is_there(
     specs = {"memory": DatastoreConfig(str(store.path), subsystem="chat", restore=True)}
 
     async def another_life() -> Datastores:
-        stores = Datastores(specs, homes, config, ManualClock(), Metrics("test"))
+        stores = Datastores(specs, homes, config, ManualClock(), Metrics())
         await stores.check()
         await stores.settle()
         return stores
@@ -241,7 +241,7 @@ async def test_a_real_look_in_a_real_child(make_store: Callable[..., Store], tmp
         tmp_path / "homes",
         config,
         ManualClock(),
-        Metrics("test"),
+        Metrics(),
     )
     assert not (await stores.check())[0].is_looked_at
     await stores.settle()

@@ -31,7 +31,7 @@ class Bench:
         self.path = path
         self.ledger = ledger
         self.clock = ManualClock()
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.integrity = Integrity(path, shipped().ledger, ledger, self.clock, self.metrics)
 
     def series(self, name: str) -> float | None:

@@ -32,7 +32,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 @pytest.fixture
 def integrity(ledger: Ledger, tmp_path: Path):
-    one = Integrity(tmp_path / "ledger.db", config(), ledger, ManualClock(), Metrics("test"))
+    one = Integrity(tmp_path / "ledger.db", config(), ledger, ManualClock(), Metrics())
     yield one
     one.close()
 

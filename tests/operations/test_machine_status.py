@@ -37,7 +37,7 @@ class Bench:
         )
         lag = LoopLag(beat_seconds=0.25, lag_seconds=1.0, settle_seconds=10.0, clock=self.clock)
         self.host = Host(PROBES.host, read=self.read_host, lag=lag, clock=self.clock)
-        self.metrics = Metrics("1")
+        self.metrics = Metrics()
         self.view = MachineView(self.vram, self.host, self.clock, self.metrics)
 
     async def read(self) -> GpuSample:

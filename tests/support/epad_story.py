@@ -178,7 +178,7 @@ class Story:
         assessor = make_assessor(shipped().hysteresis)
         self.decider = Decider(self.rules, assessor, self.world, self.clock, BOOT)
         self.events = EventLog(self.database, self.clock)
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.controller = Controller(
             self.decider, self.journal, self.world, self.clock, self.events, self.metrics
         )
