@@ -24,6 +24,7 @@ from epad.configuration.value_types import (
 from statemachine.assessor import Hysteresis
 from statemachine.enforcement import Enforce
 from statemachine.rung import RungName
+from statemachine.situation import Limits
 from statemachine.value_types import Count, Name, Ratio, Seconds
 
 
@@ -101,18 +102,6 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     payload_bytes: Count
     first_scrub_records_per_second: Count = 50_000
     keep_records: Annotated[int, Meta(ge=0)] = 20_000_000
-
-
-class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The thresholds of `statemachine.situation.Limits`."""
-
-    dwell_seconds: Seconds
-    quarantine_limit_seconds: Seconds
-    verify_seconds: Seconds
-    recovery_attempts: Count
-    recovery_limit_seconds: Seconds
-    recoveries_per_hour: Count
-    attempts_per_subsystem: Count
 
 
 class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -358,7 +347,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     web: WebConfig
     gateway: GatewayConfig
     ledger: LedgerConfig
-    policy: PolicyConfig
+    policy: Limits
     hysteresis: dict[Name, Hysteresis]
     containment: dict[Name, RungName]
     probes: ProbesConfig

@@ -6,26 +6,15 @@ from epad.configuration.schema import Config
 from epad.control_loop.decider import Rules
 from statemachine.containment import Rung
 from statemachine.enforcement import Enforcement
-from statemachine.situation import Limits
 
 OBSERVE = "observe"
 
 
 def make_rules(config: Config) -> Rules:
     """Limits, the rung that each probe calls for, and how much may be touched at once."""
-    policy = config.policy
-    limits = Limits(
-        dwell_seconds=policy.dwell_seconds,
-        quarantine_limit_seconds=policy.quarantine_limit_seconds,
-        verify_seconds=policy.verify_seconds,
-        recovery_attempts=policy.recovery_attempts,
-        recovery_limit_seconds=policy.recovery_limit_seconds,
-        recoveries_per_hour=policy.recoveries_per_hour,
-    )
-    rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
+    rungs = {probe: Rung.labelled(name) for probe, name in config.containment.items()}
     return Rules(
-        limits,
-        policy.attempts_per_subsystem,
+        config.policy,
         rungs,
         config.probes.cascade.blast_ratio,
         make_enforcement(config),

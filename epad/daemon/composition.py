@@ -16,7 +16,6 @@ from typing import Any
 
 import structlog
 
-from epad import __version__
 from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
@@ -33,7 +32,7 @@ from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, S
 from epad.control_loop.stimulus import Requested
 from epad.control_loop.world import WorldView
 from epad.daemon.live_changes import LiveChanges
-from epad.daemon.metrics import BUILD_INFO, CLOCK_JUMPS, FAMILIES, LOOP_LAGS
+from epad.daemon.metrics import CLOCK_JUMPS, LOOP_LAGS, make_metrics
 from epad.daemon.scheduled_jobs import Chores, checkpoint_finding
 from epad.daemon.stores import Stores
 from epad.datastore.datastores import Datastores
@@ -42,7 +41,6 @@ from epad.gateway.child_environment import Environments
 from epad.gateway.client_keys import Keys
 from epad.gateway.idempotency import Answers
 from epad.gateway.inference_check import OneToken
-from epad.gateway.metrics import show_upstreams
 from epad.gateway.money import Prices
 from epad.gateway.own_listeners import doors
 from epad.gateway.parts import GatewayParts
@@ -51,7 +49,6 @@ from epad.gateway.spending import SpendingBook
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
-from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer
 from epad.operations.implementation import Orders
 from epad.operations.machine_status import MachineView
@@ -62,7 +59,7 @@ from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
 from epad.probing.host_reader import watch_lag
 from epad.probing.loops import ProbeLoops
-from epad.probing.metrics import FootprintSeries
+from epad.probing.metrics import SubsystemSeries
 from epad.response.datastore import restores_begun
 from epad.response.last_resort import Lent
 from epad.response.step_table import Hands, Responses
@@ -75,7 +72,6 @@ from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
-from epad.supervisor.metrics import show_snapshots
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
@@ -110,8 +106,7 @@ class House:
         self._boot_id = boot_id
         self.abandoned = asyncio.Event()
         self.begin_again = asyncio.Event()
-        self.metrics = Metrics(FAMILIES, config.subsystems)
-        self.metrics.of(BUILD_INFO).labels(__version__).set(1)
+        self.metrics = make_metrics(config.subsystems)
         self.events = EventLog(stores.database, clock, config.retention.events)
         self._history = History(stores.database)
         self._environments = Environments(config.subsystems, stores.identities)
@@ -146,7 +141,9 @@ class House:
             self._push,
             self.events,
         )
-        self._footprints = FootprintSeries(self.metrics)
+        self._subsystems = SubsystemSeries(
+            self.metrics, self.supervisor.snapshots, self._watchers.memory.footprints
+        )
         self._exits = ExitFanout(self._watchers.cascade, self.events, self.metrics)
         self.probe_loops = ProbeLoops(self._watchers.all(), self._push, clock, self.events, self.metrics)
         self.recorder = Recorder(stores.database, clock, boot_id, config.retention.recordings)
@@ -227,10 +224,8 @@ class House:
 
     def _refresh(self) -> Status:
         """Bring the series that follow state, not events, up to date."""
-        show_snapshots(self.metrics, self.supervisor.snapshots())
-        self._footprints.show(self._watchers.memory.footprints())
-        self._gateway.observe_budgets()
-        show_upstreams(self.metrics, self._upstreams.status())
+        self._subsystems.show()
+        self._gateway.show_series()
         self._machine.show()
         self.board.report.observe(self.metrics)
         return self.board.render()

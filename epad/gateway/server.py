@@ -32,7 +32,7 @@ from epad.gateway.http.server import HttpServer
 from epad.gateway.idempotency import Answers, Claim, Copier, KeyReusedError
 from epad.gateway.identity import presents_key
 from epad.gateway.intake import Intake, may_be_read_now, read_now
-from epad.gateway.metrics import BUDGET_LIMIT, BUDGET_USED, IN_FLIGHT, REFUSALS
+from epad.gateway.metrics import BUDGET_LIMIT, BUDGET_USED, IN_FLIGHT, REFUSALS, show_upstreams
 from epad.gateway.own_listeners import open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import MOST_BYTES_A_TOKEN, Prompts
@@ -132,8 +132,9 @@ class Gateway:
         """Return the subsystem's limits by name, and the amount spent or reserved against each."""
         return self._parts.budgets.snapshot(subsystem, self._parts.clock.monotonic())
 
-    def observe_budgets(self) -> None:
-        """Bring the budget series up to date, for a scrape. Those of a limit that is no more are taken away."""
+    def show_series(self) -> None:
+        """Bring the series of budgets and upstreams up to date, for a scrape; what is no more has none."""
+        show_upstreams(self._parts.metrics, self.upstreams())
         budgets, metrics = self._parts.budgets, self._parts.metrics
         in_flight, limits, used = metrics.of(IN_FLIGHT), metrics.of(BUDGET_LIMIT), metrics.of(BUDGET_USED)
         for gauge in (in_flight, limits, used):

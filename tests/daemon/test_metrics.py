@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from rooms import ROOT
 
-from epad.daemon.metrics import BUILD_INFO, FAMILIES
-from epad.metrics.registry import Metrics
+from epad import __version__
+from epad.daemon.metrics import FAMILIES, make_metrics
 
 KINDS = {"gauge", "counter", "durations"}
 
@@ -60,9 +60,9 @@ def test_a_planted_family_is_found() -> None:
 
 def test_the_version_is_a_label_of_its_own_series() -> None:
     """Joined to others where one needs it."""
-    metrics = Metrics(FAMILIES)
-    metrics.of(BUILD_INFO).labels("1.2.3").set(1)
-    assert metrics.registry.get_sample_value("epad_build_info", {"version": "1.2.3"}) == 1
+    metrics = make_metrics(["chat"])
+    assert metrics.registry.get_sample_value("epad_build_info", {"version": __version__}) == 1
+    assert metrics.registry.get_sample_value("epad_subsystem_exits_total", {"subsystem": "chat"}) == 0
 
 
 def test_nobody_makes_series_but_the_registry() -> None:

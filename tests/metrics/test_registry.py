@@ -14,9 +14,7 @@ from epad.gateway.metrics import TOKENS
 from epad.ledger.metrics import ENTRIES
 from epad.metrics.family import counter, durations, gauge
 from epad.metrics.registry import Metrics
-from epad.probing.metrics import MEMORY, RESTARTS
-from epad.supervisor.metrics import PROGRESS, show_snapshots
-from probes.subsystems import SubsystemSnapshot, SubsystemState
+from epad.probing.metrics import MEMORY, PROGRESS, RESTARTS, STATE
 
 # https://prometheus.io/docs/practices/naming: one prefix, base units, plural, last.
 BASE_UNITS = {"seconds", "bytes", "ratio", "tokens"}
@@ -38,9 +36,6 @@ LABELS = {"version", "phase", "source", "destination", "trigger", "probe", "subs
 LABELS |= {"datastore", "kind", "outcome", "code", "window", "state", "gpu"}
 # What the driver and the kernel name: cards, their errors (a few hundred numbers), and three resources.
 LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
-
-
-SNAPSHOT = SubsystemSnapshot("chat", "process", SubsystemState.RUNNING, essential=False, since=0.0)
 
 
 @pytest.fixture
@@ -136,7 +131,7 @@ def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_conf
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) == 0
     assert value("epad_subsystem_exits_total", {"subsystem": "game"}) == 0
     for name in ("chat", "game"):
-        assert value("epad_turns_total", {"subsystem": name, "outcome": "incomplete"}) == 0
+        assert value("epad_turns_total", {"subsystem": name, "outcome": "failed"}) == 0
 
 
 def test_what_is_counted_first_and_shown_later_begins_with_the_others() -> None:
@@ -151,7 +146,7 @@ def test_who_is_configured_no_more_leaves_nothing_but_its_counts() -> None:
     for name in ("chat", "game"):
         for family in (PROGRESS, TOKEN_BURN, MEMORY):
             metrics.of(family).labels(name).set(1)
-    show_snapshots(metrics, [SNAPSHOT])
+    metrics.of(STATE).labels("chat", "running").set(1)
     metrics.of(RESTARTS).labels("chat").inc()
     metrics.forget("chat")
     left = {

@@ -7,6 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from blank_answer import blank
+
+from epad.answers import status as answer
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -26,6 +29,7 @@ KNOWN = ("chat", "wargame")
 def subsystem(name: str, **changes: Any) -> dict[str, Any]:
     """One subsystem of a status, running well unless told otherwise."""
     return {
+        **blank(answer.Subsystem),
         "name": name,
         "kind": "process",
         "state": "running",
@@ -59,6 +63,7 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
 def gpu(name: str, **changes: Any) -> dict[str, Any]:
     """One GPU of a status, half full unless told otherwise."""
     return {
+        **blank(answer.Gpu),
         "gpu": name,
         "vendor": "nvidia",
         "name": "NVIDIA GeForce RTX 5070",
@@ -89,6 +94,7 @@ def status(**changes: Any) -> dict[str, Any]:
         embedded=True,
     )
     return {
+        **blank(answer.Status),
         "version": "0.1.0",
         "pid": 77,
         "state_directory": "/state",
@@ -101,6 +107,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "uptime_seconds": 90_000.0,
         "anomalies": [
             {
+                **blank(answer.Anomaly),
                 "id": "token_burn/wargame",
                 "probe": "token_burn",
                 "subsystem": "wargame",
@@ -117,6 +124,7 @@ def status(**changes: Any) -> dict[str, Any]:
         ],
         "upstreams": [
             {
+                **blank(answer.ServedUpstream),
                 "name": "local",
                 "url": "http://127.0.0.1:11434",
                 "healthy": False,
@@ -132,6 +140,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
         "gpus": [],
         "host": {
+            **blank(answer.Host),
             "fresh": True,
             "pressure": {"memory": {"some": 0.01, "full": 0.0}},
             "memory_bytes": 64 << 30,
