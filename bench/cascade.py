@@ -167,7 +167,7 @@ async def by_first_failed(looks: Sequence[Look], _: float, *, rule: LookRule) ->
 
 RULES = {
     "epad": by_epad,
-    "first failed, 2 of 3 looks": functools.partial(by_first_failed, rule=LookRule()),
+    "first failed, 2 of 3 looks": functools.partial(by_first_failed, rule=shipped().probes.cascade.look_rule),
     "first bad look": functools.partial(by_first_failed, rule=LookRule(bad=1, of=1, good=1)),
 }
 

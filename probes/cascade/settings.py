@@ -8,14 +8,14 @@ from msgspec import Meta
 
 from probes.bounds import Bound, Derived
 from probes.cascade.crashes import MAX_REMEMBERED, Row
-from probes.cascade.node import LookRule
+from probes.cascade.node import FLAP_LOOKS, LookRule
 from probes.settings import EnforcedSettings
 from statemachine.value_types import WHY, Count, Seconds, Share
 
 _SHARE_OF_THE_WINDOW = 0.75
 """Of an hour: the third of three lives of 15 to 20 minutes ends within it."""
 
-_Looks = Annotated[int, Meta(ge=1, le=LookRule().flap_looks)]
+_Looks = Annotated[int, Meta(ge=1, le=FLAP_LOOKS)]
 
 
 class CascadeSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
