@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
-TESTS  := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+JOBS   ?= 4# two for each of two cores: half of the time goes to waiting for processes
+TESTS  := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-all coverage check format bench clean
+.PHONY: run test test-ci test-all coverage check format bench clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"epad needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11 run")'
@@ -23,14 +24,17 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 run: $(VENV)/.installed                 ## start the daemon with its embedded default
 	$(BIN)/epad run
 
-test: $(VENV)/.installed-dev            ## everything but what is slow: about 13 minutes on two cores
+test: $(VENV)/.installed-dev            ## every kind of test: under ten minutes on two cores, set-up included
 	$(TESTS)
 
-test-all: $(VENV)/.installed-dev        ## and what does not, all with its files on the disk
+test-ci: $(VENV)/.installed-dev         ## and more of each kind, as CI runs them
+	$(TESTS) -m "not slow"
+
+test-all: $(VENV)/.installed-dev        ## and what is slow, all with its files on the disk
 	EPAD_TEST_FILES=/tmp $(TESTS) -m "slow or not slow" --hypothesis-profile=thorough
 
 coverage: $(VENV)/.installed-dev        ## the tests again, with branches and subprocesses counted
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
 from installed import BIN, QUICK, Installation, installation  # noqa: E402
+from patience import PATIENCE_SECONDS  # noqa: E402
 
 DOCUMENT = ROOT / "docs/epactl-session.md"
 MAX_LINES = 24
-SECONDS = 90.0
 _TIMED_OUT = 124  # coreutils' timeout: what follows until it is ended was ended
 
 
@@ -193,7 +193,7 @@ def record() -> Iterator[tuple[Chapter, list[Said]]]:
         house.state = house.directory / ".local/state/epad"
         house.start()
         house.wait(lambda: len(house.children()) >= 3, "the three subsystems")
-        house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] > 2, "some turns", SECONDS)
+        house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] > 2, "some turns")
         for chapter in CHAPTERS:
             yield chapter, [_type(typed, house) for typed in chapter.typed]
 
@@ -213,7 +213,7 @@ def _type(typed: Typed, house: Installation) -> Said:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     return Said(typed, done.returncode, _anywhere(done.stdout, house))
@@ -238,7 +238,7 @@ def _wait(event: str, house: Installation) -> None:
     if event == "dead" and house.process is not None:
         house.process.wait(10)
     elif event:
-        house.wait_phase(event, SECONDS)
+        house.wait_phase(event)
 
 
 def document(recorded: list[tuple[Chapter, list[Said]]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from patience import PATIENCE_SECONDS
 from virtual_daemon import VirtualDaemon, virtual_daemon
 from virtual_memory import GIB, MIB, Course, VirtualMemory
 from virtual_time import VirtualTime
@@ -134,8 +135,10 @@ async def test_other_grave_trouble_pauses_the_background_alone(virtual_time: Vir
 
 async def _grave(daemon: VirtualDaemon, subsystem: str, probe: str, unit: str) -> None:
     now = daemon.clock.monotonic()
-    daemon.house._push(Finding(probe, subsystem, Severity.CRITICAL, now, "a test", unit=unit, hard=True))
-    async with asyncio.timeout(30):
+    daemon.house._joints.push(
+        Finding(probe, subsystem, Severity.CRITICAL, now, "a test", unit=unit, hard=True)
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while daemon.phase is not Phase.PRESERVATION:
             await asyncio.sleep(0.1)
     await asyncio.sleep(1.0)

@@ -111,5 +111,5 @@ def test_where_nothing_can_be_installed_a_line_says_so(
 def test_ci_runs_what_a_developer_runs() -> None:
     """The same two commands, watched for skips; and the script may be run as it lies there."""
     lines = (ROOT / ".ci/run").read_text().splitlines()
-    assert lines[-4:] == [".ci/programs", "export CI=true", "make check", "make test"]
+    assert lines[-4:] == [".ci/programs", "export CI=true", "make check", "make test-ci JOBS=2"]
     assert all(os.access(ROOT / ".ci" / name, os.X_OK) for name in ("run", "programs"))

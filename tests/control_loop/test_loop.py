@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 import structlog
 from epad_story import BOOT, ToyWorld, at_once, finding, memory_database, shipped, shipped_rules
+from patience import PATIENCE_SECONDS
 
 from epad.control_loop import loop as module
 from epad.control_loop.decider import Decider
@@ -113,7 +114,7 @@ class Bench:
             await task
 
     async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not true():
                 await asyncio.sleep(0.001)
 

@@ -12,6 +12,7 @@ import apsw
 import pytest
 import structlog
 from epad_story import finding
+from patience import PATIENCE_SECONDS
 
 from epad.control_loop import standby_journal as module
 from epad.control_loop.journal import JOURNAL_SCHEMA, Decision, Journal
@@ -89,7 +90,7 @@ class Bench:
         def work(connection: apsw.Connection) -> dict[str, list[tuple[Any, ...]]]:
             return {t: fetch(connection, f"SELECT * FROM {t} ORDER BY 1") for t in TABLES}  # noqa: S608
 
-        return await self.disk.read(work)  # type: ignore[no-any-return]
+        return await self.disk.read(work)
 
 
 @asynccontextmanager
@@ -111,7 +112,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 async def settled(bench: Bench) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while bench.journal.stands_by:
             await asyncio.sleep(0.001)
 

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 import epad.daemon
 from epad.configuration import load
@@ -179,7 +180,7 @@ def test_it_runs_as_a_program() -> None:
         text=True,
         check=False,
         cwd=Path(epad.__file__).parents[1],
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"epad {epad.__version__}\n", "")
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from document_blocks import ROOT, Block, blocks
 from installed import BIN, QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
-from docs.blocks import ROOT, Block, blocks
 from epad.configuration.load import load
+from epad.configuration.schema import Config
 from statemachine.table import TABLE
 
 LANGUAGES = {"console", "toml", "python", "sh", "mermaid"}
@@ -37,7 +39,7 @@ def test_configuration(block: Block, tmp_path: Path) -> None:
             text += f'\n[subsystems.{name}]\ncommand = ["true"]\n'
     file = tmp_path / "epad.toml"
     file.write_text(text)
-    assert load(file)
+    assert isinstance(load(file), Config)
 
 
 @pytest.mark.parametrize("block", blocks("mermaid"), ids=str)
@@ -59,7 +61,6 @@ def home() -> Iterator[Installation]:
         house.stop()
 
 
-@pytest.mark.timeout(200)
 def test_consoles(home: Installation) -> None:
     """Each command is typed in order; after a loop was begun, in the quarantine that follows."""
     for block in blocks("console"):
@@ -68,7 +69,7 @@ def test_consoles(home: Installation) -> None:
                 _write_configuration(block, home.directory)
             _type(command, home, block)
             if command.startswith("touch") and "loop" in command:
-                home.wait_phase("QUARANTINE", 60)
+                home.wait_phase("QUARANTINE")
 
 
 def _write_configuration(block: Block, directory: Path) -> None:
@@ -78,8 +79,8 @@ def _write_configuration(block: Block, directory: Path) -> None:
 
 
 def _type(command: str, home: Installation, block: Block) -> None:
-    for written, done in INSTEAD.items():
-        command = command.replace(written, done)
+    for written, instead in INSTEAD.items():
+        command = command.replace(written, instead)
     command = command.replace(".venv/bin/", "").replace("NAME", "chat")
     environment = {
         "HOME": str(home.directory),
@@ -93,7 +94,7 @@ def _type(command: str, home: Installation, block: Block) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, (str(block), command, done.stdout, done.stderr)
@@ -111,7 +112,6 @@ def _with_models(house: Installation, name: str, command: list[str]) -> str:
     )
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "block",
     [b for b in [*blocks("python"), *blocks("sh")] if "PROGRESS" in b.text or "contract" in b.text],
@@ -130,7 +130,7 @@ def test_runners(block: Block) -> None:
         command = [sys.executable if not tools else "sh", str(program)]
         house.config.write_text(_with_models(house, "counter", command))
         house.start()
-        house.wait(lambda: (house.subsystem("counter")["progress"] or {}).get("done") == 10, "ten of ten", 60)
+        house.wait(lambda: (house.subsystem("counter")["progress"] or {}).get("done") == 10, "ten of ten")
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("python") if "contract" not in b.text], ids=str)
@@ -144,7 +144,7 @@ def test_clients(block: Block, tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

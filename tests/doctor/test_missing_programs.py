@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from installed import EPAD, installation
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.load import load
 from epad.configuration.urls import leads_to
@@ -104,7 +105,11 @@ def test_check_names_file_and_line_and_run_starts_all_the_same() -> None:
     with installation() as house:
         house.config.write_text(house.config.read_text() + '[subsystems.x]\ncommand = ["/nonexistent/x"]\n')
         checked = subprocess.run(
-            [EPAD, "check", "--config", house.config], capture_output=True, text=True, timeout=60, check=False
+            [EPAD, "check", "--config", house.config],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
         assert checked.returncode != 0
         line = house.config.read_text().splitlines().index('command = ["/nonexistent/x"]') + 1

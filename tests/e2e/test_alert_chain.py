@@ -13,12 +13,14 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
@@ -109,7 +111,9 @@ receivers:
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         where = f"http://127.0.0.1:{self.prometheus}/api/v1/query?"
-        with urllib.request.urlopen(where + urllib.parse.urlencode({"query": expr}), timeout=60) as answer:
+        with urllib.request.urlopen(
+            where + urllib.parse.urlencode({"query": expr}), timeout=PATIENCE_SECONDS
+        ) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 
@@ -136,14 +140,14 @@ def chain() -> Iterator[Chain]:
             )
             stack.callback(process.kill)
         for port in (made.prometheus, made.alertmanager):
-            made.wait(lambda port=port: answers(port), f"port {port}")
+            made.wait(partial(answers, port), f"port {port}")
         yield made
         one.stop()
 
 
 def answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=PATIENCE_SECONDS) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -152,7 +156,9 @@ def answers(port: int) -> bool:
 def test_a_token_storm_reaches_a_person_and_is_resolved() -> None:
     """And every panel has something to show, and what others alert of reaches epad."""
     with chain() as running:
-        metrics = urllib.request.urlopen(running.one.status()["metrics"]["url"], timeout=60).read()
+        metrics = urllib.request.urlopen(
+            running.one.status()["metrics"]["url"], timeout=PATIENCE_SECONDS
+        ).read()
         checked = subprocess.run(
             ["promtool", "check", "metrics"], input=metrics, capture_output=True, check=False
         )

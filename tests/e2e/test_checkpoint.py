@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from datastore_world import Store
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 CONFIG = """
 [probes.datastore]
@@ -75,7 +76,9 @@ def test_a_checkpoint_is_made_listed_verified_and_restored(
     assert (bundle["verified"], bundle["signed"], bundle["lost"]) == (True, True, [])
     path = house.state / "checkpoints" / str(bundle["id"])
     assert (path / "subsystems/keeper/notes.txt").read_text() == "what it held in memory"
-    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=True, timeout=60)
+    subprocess.run(
+        ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=path, check=True, timeout=PATIENCE_SECONDS
+    )
     state = ("--state", str(house.state))
     assert "sound" in house.ctl("checkpoint", "verify", *state).stdout
 
@@ -129,7 +132,7 @@ def test_nothing_is_promoted_from_a_store_that_rots(store_and_house: tuple[Store
     store.path.write_bytes(whole)
     minute_ago = time.time() - 60
     os.utime(store.path, (minute_ago, minute_ago))
-    house.wait_phase("NORMAL", 60)
+    house.wait_phase("NORMAL")
     assert house.ctl("checkpoint", "create", "--reason", "healed").returncode == 0
     assert bundles(house)[0]["verified"] is True
 

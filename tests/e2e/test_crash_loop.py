@@ -30,7 +30,7 @@ def test_a_slow_loop_is_told_then_given_up_and_nobody_else_suffers() -> None:
     """Told while it goes on, and holds nothing; stopped once it is given up, with its cause in our words."""
     with installation(CONFIG) as house:
         house.start()
-        house.wait(lambda: house.subsystem("loop")["state"] == "failed", "it to be given up", 60)
+        house.wait(lambda: house.subsystem("loop")["state"] == "failed", "it to be given up")
         house.wait(lambda: house.subsystem("loop")["hold"]["rung"] == "stop", "it to be held")
         told, given_up = (event["fields"] for event in house.events("anomaly.raised"))
         assert told["reason"].startswith("crashed 3 times in 60 min, lives of about ")
@@ -56,7 +56,7 @@ def test_a_loop_that_goes_on_is_held_before_it_is_given_up() -> None:
     """Five in a row are enough: told at the third, stopped at the fifth, and nobody else is."""
     with installation(CONFIG.replace("row_crashes = 20\n", "")) as house:
         house.start()
-        house.wait(lambda: house.subsystem("loop")["hold"]["rung"] == "stop", "it to be held", 60)
+        house.wait(lambda: house.subsystem("loop")["hold"]["rung"] == "stop", "it to be held")
         told, held = (event["fields"] for event in house.events("anomaly.raised"))
         assert told["rung"] == "open"
         assert held["reason"].startswith("crashed 5 times in a row in ")

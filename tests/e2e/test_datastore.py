@@ -100,7 +100,7 @@ def test_a_damaged_graph_is_restored_and_its_writer_goes_on(house: Installation)
         house.kill()
         house.start()
         assert (house.status()["phase"], house.subsystem("keeper")["pid"]) == ("RECOVERY", None)
-    house.wait_phase("NORMAL", 60)
+    house.wait_phase("NORMAL")
     assert moves(house) == ["PRESERVATION", "RECOVERY", "NORMAL"]
 
     (restored,) = [e for e in house.events("step.ended") if e["fields"]["step"] == "restore_datastore"]
@@ -131,8 +131,8 @@ def test_a_damaged_graph_that_may_not_be_restored_is_left_to_a_person_and_all_el
     bystander = house.subsystem("bystander")["pid"]
     damage(memory)
     parked = "parked after 2 recoveries"
-    house.wait(lambda: parked in house.ctl("status").stdout, "the writer to be parked", 150)
-    house.wait_phase("QUARANTINE", 60)
+    house.wait(lambda: parked in house.ctl("status").stdout, "the writer to be parked")
+    house.wait_phase("QUARANTINE")
     assert "LIFEBOAT" not in moves(house)
     assert (house.subsystem("keeper")["state"], house.subsystem("bystander")["pid"]) == ("stopped", bystander)
     house.kill()
@@ -142,7 +142,7 @@ def test_a_damaged_graph_that_may_not_be_restored_is_left_to_a_person_and_all_el
     shutil.copyfile(good, memory)
     for name in ("memory.db-wal", "memory.db-shm"):
         (house.directory / name).unlink(missing_ok=True)
-    house.wait_phase("NORMAL", 60)
+    house.wait_phase("NORMAL")
     assert house.ctl("release", "keeper", "--reason", "the copy is back").returncode == 0
     before = rows(memory)
     house.wait(lambda: rows(memory) > before, "the writer to go on")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_gpus import FakeAmd, fake_nvml
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 MIB = 1 << 20
 
@@ -97,7 +98,9 @@ class Machine:
 
     def series(self) -> dict[str, float]:
         """Every sample of /metrics that speaks of a GPU."""
-        with urllib.request.urlopen(self.house.status()["metrics"]["url"], timeout=60) as answer:
+        with urllib.request.urlopen(
+            self.house.status()["metrics"]["url"], timeout=PATIENCE_SECONDS
+        ) as answer:
             text = answer.read().decode()
         found = re.findall(
             r"^(epad_(?:gpu|probe_success|state_filesystem|loop)\S*) (\S+)$", text, re.MULTILINE

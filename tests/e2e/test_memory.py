@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 from epad.supervisor.cgroup import NoCgroupError, cgroup_of, delegated, mount_point
 
@@ -57,7 +58,7 @@ def test_a_hog_above_its_limit_is_stopped_and_the_same_without_a_limit_is_shown(
     """One line says who, how much, and which limit; nobody else is held, and what is shown is everywhere."""
     with installation(CONFIG) as house:
         house.start()
-        house.wait(lambda: house.subsystem("hog")["hold"]["rung"] == "stop", "the hog to be stopped", 60)
+        house.wait(lambda: house.subsystem("hog")["hold"]["rung"] == "stop", "the hog to be stopped")
         house.wait(lambda: house.subsystem("hog")["pid"] is None, "its end")
         reason = house.subsystem("hog")["hold"]["reason"]
         assert "above its memory_max of 200 MiB; stopped, it gives it back" in reason
@@ -70,7 +71,7 @@ def test_a_hog_above_its_limit_is_stopped_and_the_same_without_a_limit_is_shown(
         (line,) = [line for line in house.ctl("status").stdout.splitlines() if line.startswith("other ")]
         assert " MiB " in line
         assert "memory    3" in house.ctl("status", "other").stdout
-        with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=60) as answer:
+        with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=PATIENCE_SECONDS) as answer:
             series = answer.read().decode()
         assert 'epad_subsystem_memory_bytes{subsystem="other"} 3' in series
         assert 'epad_subsystem_cpu_seconds_total{subsystem="other"}' in series
@@ -83,7 +84,7 @@ def test_a_hog_in_a_control_group_is_ended_by_the_kernel_at_its_limit() -> None:
     """And told as that: what the kernel holds is left to it, and the supervisor says why it died."""
     with installation(CONFIG) as house:
         house.start()
-        house.wait(lambda: bool(ends_of_memory(house)), "the kernel to end it", 60)
+        house.wait(lambda: bool(ends_of_memory(house)), "the kernel to end it")
         assert {event["subsystem"] for event in ends_of_memory(house)} == {"hog"}
         assert house.subsystem("bystander")["hold"]["rung"] == "open"
         assert house.stop() == 0
@@ -97,7 +98,7 @@ def test_one_above_its_memory_high_is_slowed_by_the_kernel_and_lives() -> None:
         group = cgroup_of(house.subsystem("hog")["pid"])
         assert group is not None
         assert (group.path / "memory.high").read_text() == f"{150 << 20}\n"
-        house.wait(lambda: "high 0" not in (group.path / "memory.events").read_text(), "it to be slowed", 60)
+        house.wait(lambda: "high 0" not in (group.path / "memory.events").read_text(), "it to be slowed")
         assert house.subsystem("hog")["restarts"] == 0
         assert ends_of_memory(house) == []
         assert house.stop() == 0

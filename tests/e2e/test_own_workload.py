@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -62,7 +63,10 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
     key = (mine.state / "keys/notebook.key").read_text().strip()
     url = mine.status()["gateway"]["url"] + "/v1"
     with openai.OpenAI(base_url=url, api_key=key) as client:
-        ask = {"model": "embedded-markov-chat", "messages": [{"role": "user", "content": "hello"}]}
+        ask: dict[str, Any] = {
+            "model": "embedded-markov-chat",
+            "messages": [{"role": "user", "content": "hello"}],
+        }
         answer = client.chat.completions.create(**ask, max_tokens=20)
         assert answer.choices[0].message.content
         with client.chat.completions.create(**ask, max_tokens=20, stream=True) as stream:
@@ -82,7 +86,7 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
 def test_python_runner_from_the_docs_reports_its_progress(mine: Installation) -> None:
     """What the contract's page shows is what works."""
     mine.start()
-    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten", 60)
+    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten")
     mine.wait(lambda: mine.subsystem("counting")["state"] == "stopped", "the finished runner to end")
     mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "its turns to be written")
     assert mine.status()["phase"] == "NORMAL"
@@ -105,5 +109,5 @@ def test_shell_runner_from_the_docs_reports_its_progress(mine: Installation) -> 
     )
     assert checked.returncode == 0, checked.stderr
     mine.start()
-    mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "ten turns", 60)
-    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten", 60)
+    mine.wait(lambda: mine.subsystem("counting")["tokens"]["turns"] == 10, "ten turns")
+    mine.wait(lambda: mine.subsystem("counting")["progress"] == {"done": 10, "total": 10}, "ten of ten")

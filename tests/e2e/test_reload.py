@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 from sick_server import AGENT, SickServer, asked
 
 PROGRAM = f'command = ["{sys.executable}", "-S", "-c", "import time; time.sleep(%d)"]\n'
@@ -46,7 +47,7 @@ def test_a_reload_touches_what_has_changed_and_nothing_else() -> None:
         assert sorted(house.children().values()) == ["added", "changed", "kept"]
         assert house.subsystem("kept")["budget"]["tokens_per_minute"]["limit"] == 500
         assert "nothing has changed" in house.ctl("reload").stdout
-        with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=60) as answer:
+        with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=PATIENCE_SECONDS) as answer:
             series = answer.read().decode()
         assert 'epad_turns_in_flight{subsystem="added"} 0.0' in series
         assert 'epad_turns_in_flight{subsystem="removed"}' not in series

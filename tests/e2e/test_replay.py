@@ -6,12 +6,14 @@ import concurrent.futures
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from gateway_load import CONFIG, Books, Upstream
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 QUESTIONS = ("one", "two", "three")
 
@@ -34,7 +36,7 @@ def ask(house: Installation, question: str, key: str | None = None) -> str:
     headers = {"Authorization": f"Bearer {token}"} | ({"Idempotency-Key": key} if key else {})
     body = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": question}]}
     url = f"{house.status()['gateway']['url']}/v1/chat/completions"
-    answer = httpx.post(url, json=body, headers=headers, timeout=60)
+    answer = httpx.post(url, json=body, headers=headers, timeout=PATIENCE_SECONDS)
     answer.raise_for_status()
     return str(answer.headers["x-epad-turn"])
 
@@ -48,7 +50,7 @@ def asking(house: Installation, upstream: Upstream, **keys: str | None) -> Itera
         house.wait(lambda: set(keys) <= set(upstream.asked), "the upstream to be asked")
         yield
         for one in asked:
-            assert isinstance(one.exception(timeout=60), httpx.HTTPError)
+            assert isinstance(one.exception(timeout=PATIENCE_SECONDS), httpx.HTTPError)
 
 
 def lost(house: Installation) -> list[dict[str, Any]]:
@@ -116,7 +118,7 @@ def test_what_failed_twice_or_has_no_key_is_left_to_a_person(house: Installation
         house.kill()
     for times in (2, 3):
         house.start()
-        house.wait(lambda times=times: upstream.asked["one"] == times, "the replay to be under way")
+        house.wait(partial(upstream.was_asked, "one", times), "the replay to be under way")
         house.kill()
     upstream.answer()
     house.start()

@@ -11,7 +11,7 @@ def plant_runaway(house: Installation) -> None:
     house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
     house.wait(lambda: house.subsystem("wargame")["tokens"]["turns"] >= 1, "a wargame turn")
     house.loop_switch().touch()
-    house.wait_phase("QUARANTINE", 60)
+    house.wait_phase("QUARANTINE")
     house.wait(lambda: house.subsystem("chat")["state"] == "quarantined", "chat to be quarantined")
 
 
@@ -54,7 +54,7 @@ def test_release_of_a_client_that_still_loops_quarantines_it_again(house: Instal
     """Letting go is not forgetting how to look: the same loop is caught again."""
     plant_runaway(house)
     assert house.ctl("release", "chat", "--reason", "by mistake").returncode == 0
-    house.wait(lambda: len(house.events("anomaly.raised")) >= 2, "the second anomaly", 60)
+    house.wait(lambda: len(house.events("anomaly.raised")) >= 2, "the second anomaly")
     house.wait(lambda: house.subsystem("chat")["state"] == "quarantined", "the second quarantine")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from failing_model import kill_model_until_reported, working, write_configuration
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -58,8 +59,8 @@ def test_the_page_follows_a_runaway(running: Installation, browser: Any, tmp_pat
     page.wait_for_selector(".rung.here.phase-normal")
     assert serious_faults(page) == []
     running.loop_switch().touch()
-    page.wait_for_selector(".rung.here.phase-quarantine", timeout=30_000)
-    page.wait_for_selector("tr:has-text('chat') .state-quarantined", timeout=10_000)
+    page.wait_for_selector(".rung.here.phase-quarantine", timeout=PATIENCE_SECONDS * 1_000)
+    page.wait_for_selector("tr:has-text('chat') .state-quarantined", timeout=PATIENCE_SECONDS * 1_000)
     assert serious_faults(page) == []
     page.emulate_media(color_scheme="dark")
     assert serious_faults(page) == []
@@ -82,10 +83,10 @@ def test_a_cascade_and_a_lifeboat_have_no_serious_fault(browser: Any) -> None:
         kill_model_until_reported(house)
         page = browser.new_page(viewport=DESK)
         page.goto(house.status()["web"]["url"])
-        page.wait_for_selector(".incidents .victims a", timeout=30_000)
+        page.wait_for_selector(".incidents .victims a", timeout=PATIENCE_SECONDS * 1_000)
         everywhere_sound(page)
         house.ctl("lifeboat", "enter", "--yes", "--reason", "a test")
-        page.wait_for_selector(".rung.here.phase-lifeboat", timeout=60_000)
+        page.wait_for_selector(".rung.here.phase-lifeboat", timeout=PATIENCE_SECONDS * 1_000)
         everywhere_sound(page)
         house.stop()
 

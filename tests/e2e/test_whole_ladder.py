@@ -7,7 +7,6 @@ import subprocess
 from collections import Counter
 from typing import Any
 
-import pytest
 from damage import flip_one_bit
 from installed import QUICK, Installation, installation
 
@@ -36,9 +35,7 @@ def kill(house: Installation, name: str, times: int) -> None:
         exits = len(house.events("subsystem.exited"))
         house.wait(lambda: house.subsystem(name)["pid"] is not None, f"a process of {name}")
         subprocess.run(["kill", "-9", str(house.subsystem(name)["pid"])], check=False)
-        house.wait(
-            lambda exits=exits: len(house.events("subsystem.exited")) > exits, "the exit to be noticed"
-        )
+        house.wait_exits(exits + 1)
 
 
 def test_damage_and_two_dead_subsystems_are_healed_and_no_turn_is_paid_twice(house: Installation) -> None:
@@ -50,22 +47,21 @@ def test_damage_and_two_dead_subsystems_are_healed_and_no_turn_is_paid_twice(hou
     played = rounds(house)
     kill(house, "wargame", 1)
     flip_one_bit(house.state / "ledger.db", SEQUENCE)
-    house.wait(lambda: len(house.ask("phase")["history"]) >= 3, "RECOVERY", 60)
+    house.wait(lambda: len(house.ask("phase")["history"]) >= 3, "RECOVERY")
     tried = house.ask("recovery")["tried"][0]
     steps = [(step["name"], step["target"]) for step in tried["steps"]]
     assert steps[0] == ("repair_ledger", "ledger")
     assert steps[-1] == ("replay", "host")
     assert any(f"record {SEQUENCE}" in one["text"] for one in tried["evidence"])
-    house.wait_phase("NORMAL", 60)
+    house.wait_phase("NORMAL")
     walked = [t["destination"] for t in house.ask("phase")["history"]]
     assert walked[:3] == ["QUARANTINE", "PRESERVATION", "RECOVERY"]
     assert walked[-1] == "NORMAL"
-    house.wait(lambda: rounds(house) > played, "the next round", 60)
+    house.wait(lambda: rounds(house) > played, "the next round")
     assert house.verify_ledger().returncode == 0
     assert max(paid_answers(house).values()) == 1
 
 
-@pytest.mark.timeout(300)
 def test_hopeless_recovery_ends_in_the_lifeboat_and_a_relaunch_elsewhere_brings_it_back() -> None:
     """A disk that goes on damaging the ledger: everything is saved; an empty directory takes it all up again."""
     with installation(IMPATIENT) as house, installation() as other:
@@ -73,11 +69,11 @@ def test_hopeless_recovery_ends_in_the_lifeboat_and_a_relaunch_elsewhere_brings_
         house.wait(lambda: rounds(house) >= 1, "a round")
         played, turns = rounds(house), house.subsystem("wargame")["tokens"]["turns"]
         flip_one_bit(house.state / "ledger.db", SEQUENCE)
-        house.wait(lambda: f"lost for good {SEQUENCE}" in house.ctl("recovery").stdout, "the repair", 60)
+        house.wait(lambda: f"lost for good {SEQUENCE}" in house.ctl("recovery").stdout, "the repair")
         flip_one_bit(house.state / "ledger.db", SEQUENCE + 2)
-        house.wait_phase("LIFEBOAT", 60)
-        house.wait(lambda: house.children() == {}, "every child to be gone", 60)
-        house.wait(lambda: boats(house) != [], "the bundle", 60)
+        house.wait_phase("LIFEBOAT")
+        house.wait(lambda: house.children() == {}, "every child to be gone")
+        house.wait(lambda: boats(house) != [], "the bundle")
         (boat,) = boats(house)
         assert house.ask("lifeboat", "list")["first_tier"][-1]["name"] == "END"
         inspected = house.ctl("-o", "json", "lifeboat", "inspect", boat["name"])
@@ -91,10 +87,10 @@ def test_hopeless_recovery_ends_in_the_lifeboat_and_a_relaunch_elsewhere_brings_
         assert done.returncode == 0, done.stdout + done.stderr
         other.start()
         other.wait(lambda: "RELAUNCH" in {t["trigger"].upper() for t in other.ask("phase")["history"]}, "it")
-        other.wait(lambda: rounds(other) > played, "the next round", 90)
+        other.wait(lambda: rounds(other) > played, "the next round")
         assert other.subsystem("wargame")["tokens"]["turns"] > turns
-        other.wait(lambda: other.verify_ledger().returncode == 0, "the damage to be mended here", 60)
-        other.wait_phase("NORMAL", 60)
+        other.wait(lambda: other.verify_ledger().returncode == 0, "the damage to be mended here")
+        other.wait_phase("NORMAL")
         assert max(paid_answers(other).values()) == 1
 
 

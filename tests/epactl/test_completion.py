@@ -37,7 +37,7 @@ LIVE = {
 def at(typed: str) -> list[str]:
     """Return what is offered in place of the last word; a space at the end begins a new one."""
 
-    def values(kind: str, _given: Sequence[str]) -> list[tuple[str, str]]:
+    def values(kind: str, given: Sequence[str]) -> list[tuple[str, str]]:
         return [(name, "") for name in LIVE[kind]]
 
     return [word for word, _ in offers(command_line.make_parser(), typed.split(" "), values)]

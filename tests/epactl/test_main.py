@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from control_door import Door
+from patience import PATIENCE_SECONDS
 
 from epad.api.unix import bind
 from epad.configuration.load import load
@@ -380,7 +381,9 @@ async def test_status_loads_nothing_heavy(door: Door) -> None:
     command = [sys.executable, "-I", "-S", "-c", script, "--socket", str(door.path), "status", "--check"]
     # -S keeps what the environment's .pth files import out of the count; so the path is given by hand.
     command[4] = f"import sys; sys.path.insert(0, {str(Path(ctl.__file__).parents[2])!r})\n" + command[4]
-    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    ran = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert ran.stdout.startswith("QUARANTINE for 1m01s")
     assert ran.stderr == "[]\n"
     assert ran.returncode == 10
@@ -402,7 +405,8 @@ async def test_following_ends_with_the_daemon_and_not_with_a_traceback(door: Doo
     door.operations.happen("second")
     assert b"second" in await process.stdout.readline()
     for queue in tuple(door.operations.listeners):
-        queue.put_nowait({})  # an event without an id: the stream breaks, as it would if the daemon died
+        # An event without an id: the stream breaks, as it would if the daemon died.
+        queue.put_nowait({})  # type: ignore[typeddict-item]  # given on purpose
     _, err = await process.communicate()
     assert process.returncode == 3
     assert b"ended the stream" in err

@@ -60,7 +60,6 @@ def walk(rows: Iterable[Row], deaths: int) -> Outcome:
     return whole
 
 
-@pytest.mark.timeout(600)
 def test_a_transition_killed_anywhere_and_again_in_its_recovery_ends_as_if_it_never_was() -> None:
     """Into each phase, all operations: the same phase, steps, holds, processes and bundles; no promise broken."""
     whole = walk(EVERY_RUN, deaths=1)
@@ -71,7 +70,6 @@ def test_a_transition_killed_anywhere_and_again_in_its_recovery_ends_as_if_it_ne
     print(f"\n{whole.kills} transitions killed, {whole.recoveries_killed} of their recoveries, 0 went astray")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("row", [PRESERVE, RECOVER], ids=lambda row: row.destination)
 def test_a_disk_that_is_full_for_a_while_delays_a_transition_and_nothing_else(row: Row) -> None:
     """At each of its writes: what cannot be written is held up or tried again, and it ends the same."""
@@ -112,7 +110,7 @@ class EarlyJournal(Journal):
 def _early(database: Database) -> Database:
     early = object.__new__(EarlyDatabase)
     vars(early).update(vars(database))
-    early._run = database._run  # type: ignore[method-assign]
+    early._run = database._run  # type: ignore[method-assign]  # and no other
     return early
 
 

@@ -105,7 +105,7 @@ def is_dead(pid: int) -> bool:
 @contextmanager
 def small_disk(place: Path) -> Iterator[None]:
     place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "none", place]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "none", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system may be mounted here")
     try:
@@ -126,7 +126,7 @@ def test_full_disk_log_neither_blocks_nor_kills_the_child() -> None:
         with pytest.raises(OSError, match="No space"):
             (house.state / "logs/hog").write_bytes(b"x" * (8 << 20))
         begun, pid = int(counter.read_text()), house.subsystem("it")["pid"]
-        house.wait(lambda: int(counter.read_text()) > begun + 300, "300 lines on a full disk", 90)
+        house.wait(lambda: int(counter.read_text()) > begun + 300, "300 lines on a full disk")
         it = house.subsystem("it")
         assert (it["state"], it["pid"], it["restarts"]) == ("running", pid, 0)
         assert "child_log.dropped" in house.log.read_text()
@@ -167,7 +167,7 @@ def test_a_fork_bomb_of_short_lived_grandchildren_is_reaped() -> None:
     """500 daemonised ones: none stays a zombie, the daemon answers all the while, and a stop leaves nothing."""
     with installation(QUICK + subsystem("it", BOMB)) as house:
         house.start()
-        house.wait((house.state / "subsystems/it/done").exists, "500 grandchildren", 60)
+        house.wait((house.state / "subsystems/it/done").exists, "500 grandchildren")
         assert house.subsystem("it")["state"] == "running"
         house.wait(lambda: not daemons_dead_children(house), "every one of them to be reaped")
         assert house.stop() == 0

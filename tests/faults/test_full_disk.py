@@ -60,7 +60,7 @@ def fill_at_a_random_moment(seed: int) -> str:
             told = dict(load.acknowledged)
             with Filler(house.state, greedy):
                 tier = house.state / "lifeboat/first-tier"
-                house.wait(lambda: first_tier_seconds(house), "the first tier", 60)
+                house.wait(lambda: first_tier_seconds(house), "the first tier")
                 house.kill()
         for pid in house.children():
             os.kill(pid, 9)
@@ -106,7 +106,6 @@ def lost(told: dict[str, str], house: Installation) -> dict[str, str]:
     return {name: turn for name, turn in told.items() if opened.get(turn) != name}
 
 
-@pytest.mark.timeout(300)
 def test_a_disk_full_at_a_random_moment_leaves_a_whole_first_tier_to_start_from() -> None:
     """Under load, with a filler that stops or goes on: written, readable, verified; relaunched, nothing is lost."""
     print(f"\n{fill_at_a_random_moment(0)}")
@@ -126,7 +125,7 @@ def test_a_disk_that_has_become_read_only_is_named_and_what_lies_on_it_can_be_st
         house.start()
         house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
         assert house.ctl("lifeboat", "enter", "--reason", "the disk has errors", "--yes").returncode == 0
-        house.wait(lambda: bundles(house) != [], "the bundle", 60)
+        house.wait(lambda: bundles(house) != [], "the bundle")
         assert house.stop() == 0
         make_read_only(house.state)
         assert "Read-only file system" in house.start_refused()

@@ -10,7 +10,7 @@ def test_kill_9_during_quarantine_changes_nothing_that_was_decided(house: Instal
     house.start()
     house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
     house.loop_switch().touch()
-    house.wait_phase("QUARANTINE", 60)
+    house.wait_phase("QUARANTINE")
     house.wait(lambda: house.subsystem("chat")["state"] == "quarantined", "chat to be quarantined")
     before, turns = house.children(), house.subsystem("chat")["tokens"]["turns"]
     budget = house.subsystem("chat")["budget"]["tokens_per_minute"]
@@ -38,5 +38,5 @@ def test_kill_9_during_quarantine_changes_nothing_that_was_decided(house: Instal
     house.loop_switch().unlink()
     assert house.ctl("release", "chat", "--reason", "fixed").returncode == 0
     assert house.subsystem("chat")["pid"] == chat["pid"]
-    house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] > turns, "chat to work again", 90)
+    house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] > turns, "chat to work again")
     house.wait_phase("NORMAL")

@@ -26,7 +26,7 @@ def test_flipped_bit_is_found_and_named_and_preserved_and_healed(house: Installa
     assert f"record {SEQUENCE}" in explained
     assert "checkpoint" in explained
 
-    house.wait_phase("NORMAL", 60)
+    house.wait_phase("NORMAL")
     assert house.verify_ledger().returncode == 0
     assert f"{SEQUENCE}" in house.ctl("explain").stdout
     assert list((house.state / "checkpoints").glob("*/MANIFEST.json"))

@@ -6,6 +6,7 @@ import json
 import subprocess
 
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 
 from epad.daemon.process import EXIT_LIFEBOAT
 
@@ -16,7 +17,7 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     house.wait(lambda: house.subsystem("chat")["tokens"]["turns"] >= 1, "a chat turn")
     assert house.ctl("lifeboat", "enter", "--reason", "a drill").returncode == 2
     assert house.ctl("lifeboat", "enter", "--reason", "a drill", "--yes").returncode == 0
-    house.wait_phase("LIFEBOAT", 60)
+    house.wait_phase("LIFEBOAT")
     house.wait(lambda: house.children() == {}, "every child to be gone")
     walked = [t["destination"] for t in house.ask("phase")["history"]]
     assert walked == ["PRESERVATION", "LIFEBOAT"]
@@ -37,7 +38,9 @@ def test_operator_lifeboat_saves_first_and_relaunch_brings_everything_back(house
     inspected = house.ctl("lifeboat", "inspect", str(report.parent))
     assert inspected.returncode == 0
     assert "every byte is as it was made; signed by the key of the ledger beside it" in inspected.stdout
-    subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=60)
+    subprocess.run(
+        ["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=report.parent, check=True, timeout=PATIENCE_SECONDS
+    )
 
     assert house.ctl("release", "chat", "--reason", "no").returncode == 1
     house.kill()
@@ -57,9 +60,7 @@ def test_crash_loop_of_an_expendable_subsystem_is_contained_and_the_rest_goes_on
     for exits in (1, 2, 3):
         house.wait(lambda: house.subsystem("chat")["pid"] is not None, "a chat process")
         subprocess.run(["kill", "-9", str(house.subsystem("chat")["pid"])], check=True)
-        house.wait(
-            lambda exits=exits: len(house.events("subsystem.exited")) >= exits, "the exit to be noticed"
-        )
+        house.wait_exits(exits)
     house.wait(lambda: house.subsystem("chat")["state"] == "stopped", "chat to be stopped")
     assert house.status()["phase"] == "QUARANTINE"
     turns = house.subsystem("wargame")["tokens"]["turns"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from virtual_time import VirtualTime
 
 from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.access import Access
@@ -90,7 +92,9 @@ async def test_too_little_to_be_of_use_is_taken_only_when_the_wait_is_over() -> 
     assert refused.limit == "tokens_per_minute"
 
 
-async def test_a_spent_window_that_frees_too_late_is_refused_at_once_with_the_exact_time() -> None:
+async def test_a_spent_window_that_frees_too_late_is_refused_at_once_with_the_exact_time(
+    virtual_time: VirtualTime,
+) -> None:
     house = House(seconds=5.0, a=BudgetConfig(tokens_per_minute=1_000))
     house.settle(await let_in(house.ask(tokens=900)), 1_000)
     house.clock.advance(20)
@@ -100,7 +104,7 @@ async def test_a_spent_window_that_frees_too_late_is_refused_at_once_with_the_ex
     assert house.admission.foresee("a") == house.budgets.foresee("a", house.clock.monotonic())
 
 
-async def test_a_window_that_frees_in_time_is_waited_for() -> None:
+async def test_a_window_that_frees_in_time_is_waited_for(virtual_time: VirtualTime) -> None:
     house = House(seconds=5.0, a=BudgetConfig(tokens_per_minute=1_000))
     house.settle(await let_in(house.ask(tokens=900)), 1_000)
     house.clock.advance(58)
@@ -127,7 +131,7 @@ async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
     assert order == ["large", "small"]
 
 
-async def test_one_subsystems_wait_is_no_others() -> None:
+async def test_one_subsystems_wait_is_no_others(virtual_time: VirtualTime) -> None:
     """Its own budget is in its way; the one for everyone is not."""
     shared = SharedBudgets({}, {}, SharedBudgetConfig(tokens_per_minute=100_000))
     house = House(
@@ -157,7 +161,9 @@ async def test_an_agent_that_asks_one_after_the_other_has_all_that_is_left() -> 
     assert (await let_in(house.ask(tokens=4_096, named=False))).cap == 2_700 - 100
 
 
-async def test_a_client_that_goes_away_while_it_waits_leaves_nothing_behind() -> None:
+async def test_a_client_that_goes_away_while_it_waits_leaves_nothing_behind(
+    virtual_time: VirtualTime,
+) -> None:
     """Not even if its turn came in that very moment."""
     house = House(a=BudgetConfig(tokens_per_minute=1_000))
     first = await let_in(house.ask(tokens=900))
@@ -215,7 +221,7 @@ async def test_a_subsystem_that_is_quarantined_already_does_not_wait_for_its_bud
         await asked
 
 
-async def test_every_choice_is_reserved_for_in_tokens_and_in_money() -> None:
+async def test_every_choice_is_reserved_for_in_tokens_and_in_money(virtual_time: VirtualTime) -> None:
     """At the dearest that they can cost; what the turn then cost is all that stays."""
     price = Price(2_000_000, 5_000_000, 2_000_000, 2_000_000, 5_000_000)
     house = House(a=BudgetConfig(tokens_per_minute=10_000, usd_per_minute=0.01))
@@ -234,7 +240,7 @@ async def test_every_choice_is_reserved_for_in_tokens_and_in_money() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 5.0])
 @pytest.mark.parametrize(("tokens", "limit", "cap"), [(0, 100, 0), (400, 101, 1)])
 async def test_a_budget_is_of_use_to_its_last_token(
-    seconds: float, tokens: int, limit: int, cap: int
+    virtual_time: VirtualTime, seconds: float, tokens: int, limit: int, cap: int
 ) -> None:
     """A prompt alone, such as that of a vector, or one token beside it: nothing more is waited for."""
     house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=limit))
@@ -246,7 +252,7 @@ async def test_a_budget_is_of_use_to_its_last_token(
 @pytest.mark.parametrize(("tokens", "choices"), [(400, 1), (400, 3), (1, 1), (0, 1)])
 @pytest.mark.parametrize("left", [99, 100, 101, 103, 104, 110])
 async def test_where_waiting_brings_no_more_the_last_tokens_are_given(
-    seconds: float, tokens: int, choices: int, left: int
+    virtual_time: VirtualTime, seconds: float, tokens: int, choices: int, left: int
 ) -> None:
     """Each choice has its part of them, one token at least; if not even that fits, the refusal says what was asked."""
     house = House(seconds=seconds, a=BudgetConfig(tokens_per_minute=1_000))
@@ -285,8 +291,8 @@ async def test_what_fits_is_reserved_at_once_if_nobody_waits() -> None:
     [Wish(1, 2, True), Room("a", 1, 1, 1), Allowance(1), Admitted(Reservation(1, "a", 5), 5)],
     ids=lambda value: type(value).__name__,
 )
-def test_nobody_changes_what_was_wished_or_allowed(value: object) -> None:
-    for name in type(value).__struct_fields__:  # type: ignore[attr-defined]
+def test_nobody_changes_what_was_wished_or_allowed(value: Any) -> None:
+    for name in type(value).__struct_fields__:
         with pytest.raises(AttributeError):
             setattr(value, name, None)
 
@@ -349,7 +355,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
-def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list, chance) -> None:
+def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list[Any], chance) -> None:
     """Ask, settle, give up and let time pass at will: the windows hold, and at the end everything is free again."""
 
     async def live() -> None:

@@ -7,13 +7,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from gateway_world import gateway_config
+from patience import PATIENCE_SECONDS
 from raw_bytes import CHAT, JSON, NDJSON, SSE, RawServer, before, chunks, cost_of, end, event, message, piece
 
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers
@@ -130,7 +130,10 @@ async def test_a_stream_is_one_whatever_it_is_called(
     raw = RawServer(pieces[:-1], kind, then="hang")
     async with before(tmp_path, raw) as w:
         body = {"model": "tiny", "messages": [], "stream": True, "max_tokens": 1_000}
-        async with asyncio.timeout(25), w.http.post(w.url + path, json=body, headers=w.headers()) as response:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            w.http.post(w.url + path, json=body, headers=w.headers()) as response,
+        ):
             assert await response.content.readany()
     raw = RawServer(pieces, kind)
     (tmp_path / "whole").mkdir()
@@ -278,7 +281,7 @@ async def test_an_answer_that_is_none_is_never_given_again(tmp_path: Path, body:
     await database.open()
     async with before(tmp_path, raw) as w:
         answers = Answers(database, gateway_config(), w.clock)
-        w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, answers=answers)
+        w.put(answers=answers)
         replayed = [(await ask(w, "/api/chat", "k")).headers.get("idempotent-replayed") for _ in range(2)]
         assert (replayed, len(raw.requests)) == ([None, None], 2)
         raw.pieces = [json.dumps(LINE_END).encode()]

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from gateway_world import World, world
 from model_server import ModelServer, model_server
+from patience import PATIENCE_SECONDS
 from shipped_settings import PROBES
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
 from probes.token_burn import SubsystemBudget, TokenBurn
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
 
-DIALECTS = ("openai", "ollama", "anthropic")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama", "anthropic")
 TALKS = (
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate",
 )  # fmt: skip
@@ -68,7 +69,7 @@ async def test_a_looping_answer_is_ended_in_its_dialect(tmp_path: Path, path: st
         async with world(tmp_path, upstreams=upstreams, observer=burn(heard)) as w:
             looping(server)
             data = await stream(w, path)
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await server.hung_up.wait()
             [closing] = await w.closings(1)
             server.words, server.word_by_word = ["fine"], False

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from patience import PATIENCE_SECONDS
 
 from epad.gateway.http import pool as http_pool
 from epad.gateway.http.client import Incoming
@@ -32,6 +33,9 @@ class Script:
         self.connections = 0
         self.hung_up = asyncio.Event()
         self.closes = True
+
+    def has_been_asked(self) -> bool:
+        return self.connections == 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -71,7 +75,7 @@ async def whole(incoming: Incoming) -> bytes:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.001)
 
@@ -183,7 +187,7 @@ async def test_who_waits_no_longer_hangs_up() -> None:
         script.closes = False
         async with serving(script) as (pool, origin):
             asking = asyncio.create_task(pool.send(origin, GET))
-            await until(lambda script=script: script.connections == 1)
+            await until(script.has_been_asked)
             if begun:
                 (await asking).close()
             else:

@@ -14,8 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 from gateway_world import World, gateway_config, world
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig
+from epad.gateway.budget import Reservation
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers, Claim, KeptAnswer, KeyReusedError
 from epad.storage.database import Database
 from statemachine.clock import ManualClock
@@ -32,7 +34,7 @@ async def remembering(directory: Path) -> AsyncIterator[World]:
     await database.open()
     async with world(directory, budgets=BUDGETS) as w:
         answers = Answers(database, gateway_config(), w.clock)
-        w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, answers=answers)
+        w.put(answers=answers)
         yield w
     await database.close()
 
@@ -92,7 +94,7 @@ async def test_a_client_that_hangs_up_with_its_whole_answer_finds_it_kept(
         w.stub.gate.set()
         first = await asking
         await hasty.close()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while w.gateway._server.shared.connections:
                 await asyncio.sleep(0.01)
         disk.set()
@@ -148,7 +150,9 @@ async def test_a_spent_budget_keeps_no_one_from_what_was_paid_for(tmp_path: Path
         first = await ask(w, "k")
         now = w.clock.monotonic()
         left = 100_000 - w.gateway.spent("writer")["tokens_per_day"].used
-        w.budgets.settle(w.budgets.reserve("writer", left, now), left, now)
+        reservation = w.budgets.reserve("writer", left, now)
+        assert isinstance(reservation, Reservation)
+        w.budgets.settle(reservation, left, now)
         assert (await ask(w, "k"))[2] == first[2]
         assert (await ask(w, "other"))[0] == 429
         assert len(w.stub.requests) == 1

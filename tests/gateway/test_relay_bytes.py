@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from gateway_world import World, world
 from model_server import GETS, STREAMS, WHOLES, ModelServer, model_server
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.ledger.record import Outcome, UsageSource
@@ -239,12 +240,8 @@ async def test_a_count_beyond_the_cap_cuts_the_stream(tmp_path: Path) -> None:
 
 async def counting(w: World, chunks: int) -> None:
     """Wait until that many chunks have come."""
-    async with asyncio.timeout(25):
-        while not any(
-            turn.meter is not None and turn.meter.chunks >= chunks
-            for turns in w.access._turns.values()
-            for turn in turns
-        ):
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any(turn.meter is not None and turn.meter.chunks >= chunks for turn in w.in_flight()):
             await asyncio.sleep(0.001)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_world import StubUpstream, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
 from epad.gateway.errors import UpstreamError
@@ -74,7 +76,7 @@ def test_failures_of_an_hour_ago_and_failed_looks_open_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 30)), max_size=80))
-def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list) -> None:
+def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list[Any]) -> None:
     """Whatever comes, an open breaker had half of ten failures, and asks again within its time."""
     clock = ManualClock()
     health, history = Health(clock), []
@@ -130,7 +132,7 @@ async def test_what_an_upstream_may_have_begun_is_not_made_twice(tmp_path: Path)
         }
         async with world(tmp_path, upstreams=upstreams) as w:
             broken = w.gateway._parts.upstreams.of("openai")[0]
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not broken.health.reason:
                     await asyncio.sleep(0.001)
             broken.health.looked("")  # what a look finds is not the matter here
@@ -151,7 +153,7 @@ async def test_a_free_upstream_that_serves_costs_nothing_though_the_next_would_h
         budgets = {"writer": BudgetConfig(usd_per_day=1.0)}
         async with world(tmp_path, upstreams=upstreams, budgets=budgets) as w:
             assert (await w.chat())[0] == 403
-            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]
+            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]  # as a reload
             assert isinstance(w.gateway._parts.prices, Prices)
             assert (await w.chat())[0] == 200
             assert w.gateway.spent("writer")["microusd_per_day"].used == 0
@@ -183,7 +185,7 @@ async def test_a_look_finds_an_upstream_that_is_down_before_a_turn_does() -> Non
         }
         upstreams = Upstreams(config, 1.0, 1.0, ManualClock())
         await upstreams.start()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not upstreams.status()[0]["reason"]:
                 await asyncio.sleep(0.01)
         assert [each.name for each in upstreams.routes("m", "openai")] == ["alive", "dead"]

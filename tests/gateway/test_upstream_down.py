@@ -15,9 +15,10 @@ from aiohttp import web
 from gateway_world import StubUpstream, World, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_SECONDS
 from shipped_settings import PROBES
 
-from epad.configuration.schema import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, DialectName, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import State
 from epad.gateway.http.message import Fields
@@ -31,7 +32,7 @@ from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
-DIALECTS = ("openai", "ollama")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama")
 
 
 class Moody(StubUpstream):
@@ -71,7 +72,7 @@ def free_port() -> int:
 
 
 async def until(w: World, state: State) -> None:
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while upstream_of(w).health.state is not state:
             await asyncio.sleep(0.01)
 
@@ -157,7 +158,7 @@ async def test_a_key_that_is_put_right_is_read_without_a_restart(tmp_path: Path)
             await w.chat()
             await w.chat()
             assert upstream_of(w).health.state is State.REJECTING
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not upstream_of(w).health._looks_failed:
                     await asyncio.sleep(0.01)
             (tmp_path / "key").write_text("right")
@@ -262,7 +263,7 @@ async def test_a_subsystem_that_has_just_begun_is_loading_and_not_gone() -> None
     try:
         [ours] = upstreams.all()
         ours.health.gone("refused")
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while ours.health.state is not State.LOADING:
                 await asyncio.sleep(0.01)
             assert "ours is loading: model has just begun" in ours.health.reason
@@ -291,7 +292,7 @@ async def test_a_machine_without_files_left_blames_no_upstream(monkeypatch: pyte
     await upstreams.start()
     try:
         [ours] = upstreams.all()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not tried:  # the look of the start
                 await asyncio.sleep(0)
         with pytest.raises(UpstreamError, match="Too many open files") as raised:
@@ -340,7 +341,7 @@ async def test_a_client_that_leaves_while_a_refusal_is_read_leaves_no_connection
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with world(tmp_path, upstreams={"slow": UpstreamConfig(url=url, dialects=DIALECTS)}) as w:
             asked = asyncio.create_task(w.chat())
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not w.recorder.admissions:
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.1)
@@ -366,7 +367,7 @@ async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_pat
 
     async with serving(stub) as base:
         config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
-        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]
+        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]  # `emit` alone is called
         async with world(tmp_path, upstreams=config, observer=fanout) as w:
             for number in range(30):
                 for name in ("writer", "reader"):

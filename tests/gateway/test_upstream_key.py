@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 from gateway_world import StubUpstream, serving, world
 from multidict import CIMultiDict
+from patience import PATIENCE_SECONDS
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.gateway.upstream_key import key_fields
 
 KEY = "sk-upstream"
@@ -36,7 +37,9 @@ class KeyedServer(StubUpstream):
 
 
 @pytest.mark.parametrize("dialects", [("anthropic",), ("anthropic", "openai")])
-async def test_anthropic_is_shown_its_key_where_it_looks(tmp_path: Path, dialects: tuple[str, ...]) -> None:
+async def test_anthropic_is_shown_its_key_where_it_looks(
+    tmp_path: Path, dialects: tuple[DialectName, ...]
+) -> None:
     """Messages and the list of models; the key of the client goes no further; each has a version, the client's."""
     key_file = tmp_path / "key"
     key_file.write_text(KEY)
@@ -52,7 +55,7 @@ async def test_anthropic_is_shown_its_key_where_it_looks(tmp_path: Path, dialect
             headers = {**w.headers(), "anthropic-version": "2023-06-01"}
             async with w.http.get(w.url + "/v1/models", headers=headers) as response:
                 assert response.status == 200
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while sum(method == "GET" for method, _ in server.shown) < 2:  # the look at it is one
                     await asyncio.sleep(0.01)
     for _, shown in server.shown:

@@ -186,7 +186,7 @@ def test_a_record_of_a_later_format_is_undecodable_not_corrupt_elsewhere(path, p
 
     row = stored(path, RECORDS)
     body = b"\x92\xcd\x7f\x01\x00"
-    link = link_hash(stored(path, RECORDS - 1)[7], RECORDS, leaf_hash(body))  # type: ignore[arg-type]
+    link = link_hash(stored(path, RECORDS - 1)[7], RECORDS, leaf_hash(body))
     connection = apsw.Connection(str(path))
     values = (body, leaf_hash(body), link, row[0])
     connection.execute("UPDATE record SET body = ?, leaf = ?, link = ? WHERE seq = ?", values)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 from structlog.testing import capture_logs
 
 from epad.listeners import accepting, aiohttp_site
@@ -81,7 +82,7 @@ async def test_the_silent_have_a_deadline(monkeypatch: pytest.MonkeyPatch, said:
     async with serving() as (_, place):
         reader, writer = await asyncio.open_connection(*place)
         writer.write(said)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await reader.read() == b""
         writer.close()
 

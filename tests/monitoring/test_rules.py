@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from installed import QUICK, Installation, installation
+from patience import PATIENCE_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 
 from epad.control_loop.metrics import STEP_RESULTS
@@ -100,7 +101,7 @@ def possible(counter: str, subsystems: tuple[str, ...]) -> Iterator[Series]:
 
 
 def scraped(house: Installation) -> dict[Series, float]:
-    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=60) as answer:
+    with urllib.request.urlopen(house.status()["metrics"]["url"], timeout=PATIENCE_SECONDS) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
 
@@ -143,9 +144,9 @@ def test_the_unit_tests_counters_begin_as_epad_exports_them() -> None:
 def test_promtool_is_content() -> None:
     """Syntax, unit tests, and the example configuration that loads them."""
     for arguments in (
-        ["check", "rules", RULES],
-        ["test", "rules", UNIT_TESTS],
-        ["check", "config", RULES.with_name("prometheus.example.yml")],
+        ["check", "rules", str(RULES)],
+        ["test", "rules", str(UNIT_TESTS)],
+        ["check", "config", str(RULES.with_name("prometheus.example.yml"))],
     ):
         done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 
 from epad.notifying import outbox
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook
@@ -68,7 +69,7 @@ async def serving() -> AsyncIterator[Server]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    server.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[union-attr]
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield server
     finally:
@@ -393,7 +394,7 @@ async def test_run_looks_until_it_is_cancelled(
     desk = Desk(tmp_path, webhook(server))
     desk.view = TROUBLE
     task = asyncio.create_task(desk.notifier.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not server.bodies:
             await asyncio.sleep(0.01)
     task.cancel()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 from planted_operation import ORDER, QUESTION
 
 from epad.api import openapi
@@ -28,7 +29,12 @@ def test_a_planted_operation_appears_everywhere_by_its_row_alone() -> None:
     """One order and one question, a line each: known to gate, API, OpenAPI, `epactl` and docs, and carried out."""
     assert ORDER.count("\n") == QUESTION.count("\n") == 1
     ran = subprocess.run(
-        [sys.executable, SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, SCRIPT],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
     )
     *said, last = ran.stdout.splitlines()
     assert json.loads(last) == {

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from epad.probing.host_reader import HostReader, disk_of, parse_pressure, watch_lag
 from probes.host import Pressure
@@ -68,7 +69,7 @@ async def test_a_loop_that_stood_still_is_told_of() -> None:
     watching = asyncio.create_task(watch_lag(lag, lagged))
     await asyncio.sleep(0)
     clock.advance(4.001)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await heard.wait()
     watching.cancel()
     assert told == [pytest.approx(4.0)]

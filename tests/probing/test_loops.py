@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from epad_story import memory_database
+from patience import PATIENCE_SECONDS
 
 from epad.metrics.registry import Metrics
 from epad.probing import loops as module
@@ -72,7 +73,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():
             await asyncio.sleep(0.001)
 

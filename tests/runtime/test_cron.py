@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
+from patience import PATIENCE_SECONDS
 
 from epad.runtime.cron import MISFIRE_GRACE_SECONDS, Schedule
 
@@ -42,7 +43,7 @@ async def test_a_job_runs_and_one_that_fails_is_said() -> None:
         schedule.start()
         for name in ("broken", "good"):
             schedule._scheduler.get_job(name).modify(next_run_time=datetime.now(tz=UTC))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await ran.wait()
             while not logs:
                 await asyncio.sleep(0.001)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from epad.runtime.listener_handover import Handover, address_of
 from epad.runtime.systemd_notify import notify
@@ -122,7 +123,7 @@ def test_the_next_program_takes_what_was_left(listening: socket.socket, way: str
     with socket.create_connection(listening.getsockname()) as waiting:
         done = subprocess.run(
             [sys.executable, "-c", CLAIM, way, str(port), str(number)],
-            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=60,
+            env=environment, pass_fds=[number], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
         )  # fmt: skip
         listening.close()
         assert (done.stdout.strip(), done.stderr) == ("True []", "")

@@ -7,12 +7,14 @@ import contextlib
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from patience import PATIENCE_SECONDS
 from virtual_time import VirtualTime
 
 from epad.runtime import watchdog as module
@@ -26,7 +28,7 @@ from epad.runtime.watchdog import (
 )
 from statemachine.clock import ManualClock
 
-Logs = list[dict[str, object]]
+Logs = list[MutableMapping[str, Any]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ class Daemon:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         task = asyncio.create_task(feed(0.001, self.cycles, self.commits))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.looks < 5:
                 await asyncio.sleep(0.001)
         yield
@@ -140,7 +142,7 @@ async def test_it_is_fed_again_when_things_move_again(manager: Manager, logs: Lo
     async with daemon.watched():
         manager.pings()
         daemon.ledger = "idle"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not manager.pings():
                 await asyncio.sleep(0.001)
 
@@ -158,12 +160,13 @@ async def test_a_wall_clock_that_was_set_is_said_once_and_its_slew_is_not(
             looks += 1
             return super().utc()
 
-    clock, jumps = CountingClock(), []
+    clock = CountingClock()
+    jumps: list[float] = []
     task = asyncio.create_task(watch_clock(clock, jumps.append))
 
     async def let_it_look() -> None:
         wanted = looks + 3
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while looks < wanted:
                 await asyncio.sleep(0.001)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import scratch
-from supervisor_world import PATIENCE_SECONDS, World
+from patience import PATIENCE_SECONDS
+from supervisor_world import World
 
 from epad.supervisor.cgroup import NoCgroupError, delegated
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 from dbus_fast import Message, MessageType
-from supervisor_world import PATIENCE_SECONDS
+from patience import PATIENCE_SECONDS
 
 from epad.supervisor import systemd_manager
 from epad.supervisor.systemd_bus import SYSTEM_BUS

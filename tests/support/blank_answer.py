@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import msgspec
+
+T = TypeVar("T")
 
 _PLAIN: dict[object, Any] = {str: "", int: 0, float: 0.0, bool: False, Sequence: [], Mapping: {}}
 
 
-def blank(answer: Any) -> dict[str, Any]:
+def blank(answer: type[T]) -> T:
     """Return such an answer of a type of `epad/answers/`."""
     hints = get_type_hints(answer, include_extras=True)
-    return {name: _plain(hint) for name, hint in hints.items() if get_origin(hint) is not NotRequired}
+    fields = {name: _plain(hint) for name, hint in hints.items() if get_origin(hint) is not NotRequired}
+    return msgspec.convert(fields, answer)
 
 
 def _plain(hint: Any) -> Any:

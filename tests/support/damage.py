@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import PATIENCE_SECONDS
+
 _FLIP = """
 import pathlib, sys
 import apsw
@@ -29,4 +31,6 @@ sys.exit(0 if flipped else 3)
 
 def flip_one_bit(ledger: Path, sequence: int) -> None:
     """Flip one bit in the body of a ledger record, in the file and in the write-ahead log, wherever it stands."""
-    subprocess.run([sys.executable, "-c", _FLIP, str(ledger), str(sequence)], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", _FLIP, str(ledger), str(sequence)], check=True, timeout=PATIENCE_SECONDS
+    )

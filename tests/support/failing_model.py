@@ -85,4 +85,4 @@ def kill_model_until_reported(house: Installation) -> None:
                 os.kill(pid, signal.SIGKILL)
         return bool(house.events("anomaly.raised"))
 
-    house.wait(had_enough, "the anomaly", 60)
+    house.wait(had_enough, "the anomaly")

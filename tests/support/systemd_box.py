@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests/support/systemd_box.sh"
 BIN = Path(sys.executable).parent
 # A box has no network and no reason to be slow; nothing is asserted of how long anything takes.
-PATIENCE_SECONDS = 60.0
 
 
 class SystemdBox:
@@ -48,7 +48,7 @@ class SystemdBox:
             ["bash", SCRIPT, "sh", self._name, *command],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -119,7 +119,7 @@ def systemd_box(name: str) -> Iterator[SystemdBox]:
         ["bash", SCRIPT, "up", name],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_SECONDS,
         check=False,
         env=environment,
     )
@@ -128,4 +128,6 @@ def systemd_box(name: str) -> Iterator[SystemdBox]:
             pytest.skip(f"no box with systemd here: {(up.stdout + up.stderr).strip()[-200:]!r}")
         yield SystemdBox(name)
     finally:
-        subprocess.run(["bash", SCRIPT, "down", name], capture_output=True, timeout=60, check=False)
+        subprocess.run(
+            ["bash", SCRIPT, "down", name], capture_output=True, timeout=PATIENCE_SECONDS, check=False
+        )

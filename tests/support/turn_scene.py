@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from installed import QUICK, Installation
+from patience import PATIENCE_SECONDS
 
 CLIENT = """
 [upstreams.stub]
@@ -85,7 +86,7 @@ class Scene:
             {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
                 status: int = answer.status
                 return status
         except urllib.error.HTTPError as error:

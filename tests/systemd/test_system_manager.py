@@ -53,7 +53,7 @@ unit = "watched.service"
 """
 MODEL = "[Service]\nExecStart=/bin/sleep 98766\n"
 WATCHED = (
-    "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=30s\n"
+    "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=1h\n"  # nobody feeds it: longer than the tests before
     'ExecStart=/bin/sh -c "systemd-notify --ready; exec sleep 98767"\n'
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places
+from patience import PATIENCE_SECONDS
 from trimmed_world import TURNS as MANY
 from trimmed_world import trimmed_ledger
 
@@ -144,7 +145,7 @@ def check(proof: dict[str, object], tmp_path: Path) -> subprocess.CompletedProce
     path = tmp_path / "proof.json"
     path.write_text(json.dumps(proof))
     command = [sys.executable, "-I", "-S", str(CHECKER), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 8, RECORDS - 1, RECORDS])

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 
 from runners.chat.__main__ import Chat, Manners, main
 from runners.chat.client import Turn, TurnOutcome, read_turn, wait_seconds
@@ -139,7 +140,7 @@ async def test_a_waiting_client_notices_the_file(tmp_path: Path) -> None:
 
     async with gateway(answer) as (url, _):
         task = asyncio.create_task(chat(url, Manners("m", 3_600.0, loop_while=file)))
-        await asyncio.wait_for(asked_twice.wait(), 60)
+        await asyncio.wait_for(asked_twice.wait(), PATIENCE_SECONDS)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

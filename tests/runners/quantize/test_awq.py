@@ -23,7 +23,6 @@ from runners.quantize.variants import promoted, to_treat, try_variant
 if TYPE_CHECKING:
     from quantize_world import World
 
-pytestmark = pytest.mark.timeout(600)
 
 GRID = Grid(3, 64, Zero.MIDDLE, torch.bfloat16)
 

@@ -22,7 +22,6 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_RAY, reason="ray is not installed")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.timeout(900)
 def test_ray_makes_what_one_process_makes(world: World, tmp_path: Path) -> None:
     """Scores and quantized blocks, byte for byte, whichever worker did which block."""
     made = []

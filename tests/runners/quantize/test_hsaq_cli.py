@@ -22,7 +22,6 @@ from runners.quantize.cli import Exit, main
 if TYPE_CHECKING:
     from quantize_world import World
 
-pytestmark = pytest.mark.timeout(900)  # children of their own, on machines shared with anything
 
 QUICK = ("--bpw", "3.5", "--bits", "2,3,4,8", "--calibration-windows", "6", "--evaluation-windows", "24")
 

@@ -27,8 +27,6 @@ from runners.quantize.storage import GGUF, HQQ, WITH_ZEROS, Storage
 if TYPE_CHECKING:
     from quantize_world import World
 
-pytestmark = pytest.mark.timeout(600)  # 2 s of work each, on machines shared with anything
-
 
 @pytest.fixture(scope="module")
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from quantize_world import World
 
-pytestmark = pytest.mark.timeout(600)
 
 LAYER = "model.layers.1.mlp.down_proj"
 

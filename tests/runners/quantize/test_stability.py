@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from runners.quantize.cache import SensitivityCache, nine_digits
 from runners.quantize.pipeline import plan
 from runners.quantize.statistics import rank_correlation
 
 if TYPE_CHECKING:
     from quantize_world import World
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def test_four_times_the_calibration_ranks_the_layers_alike(world: World, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from patience import PATIENCE_SECONDS
 from wargame_world import ENGINES, LIMITS, content, patient, play, world
 
 from runners.wargame.endpoint.reply import Reply
@@ -76,7 +77,7 @@ async def test_the_attacker_writes_the_next_round_while_defenders_judge(tmp_path
     attackers = 0
 
     async def judge_waits(_: web.Request) -> None:
-        await asyncio.wait_for(written.wait(), 5)
+        await asyncio.wait_for(written.wait(), PATIENCE_SECONDS)
 
     def count_attackers(_: web.Request) -> None:
         nonlocal attackers

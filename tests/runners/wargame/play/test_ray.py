@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from runners.wargame.cli import main
 from runners.wargame.store import Store
@@ -41,7 +42,7 @@ def on_ray(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", SCRIPT, str(store), *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=PATIENCE_SECONDS,
         check=False,
         env=os.environ | {"PYTHONPATH": ":".join(sys.path), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
     )

@@ -26,7 +26,7 @@ transformers = pytest.importorskip(
 )
 
 # What the libraries deprecate among themselves is not ours to fail on.
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.filterwarnings("default")
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
 SIDES = ("chosen", "rejected")
