@@ -23,7 +23,7 @@ from virtual_daemon import VirtualDaemon, virtual_daemon  # noqa: E402
 from virtual_memory import Course, VirtualMemory  # noqa: E402
 from virtual_time import VirtualTime  # noqa: E402
 
-from epad.configuration.probe_schema import TokenBurnConfig  # noqa: E402
+from probes.token_burn import TokenBurnSettings  # noqa: E402
 
 __all__ = ["Ask", "Change", "Client", "Manner", "Reply", "Workload", "play"]
 
@@ -106,7 +106,7 @@ def _toml(row: Workload, main: ModelServer, other: ModelServer) -> str:
     ]
     if row.says:
         lines.append('[subsystems.agent]\ncommand = ["lives", "1e9", "0"]\nnotifies = true')
-    if row.enforce and "enforce" in TokenBurnConfig.__struct_fields__:
+    if row.enforce and "enforce" in TokenBurnSettings.__struct_fields__:
         lines.append("[probes.token_burn.enforce]")
         lines += [f'{name} = "{how}"' for name, how in row.enforce.items()]
     return "\n".join([*lines, row.toml, ""])

@@ -174,7 +174,7 @@ async def inside(
             ledger=ledger,
             observer=_Nobody(),
             clock=clock,
-            metrics=Metrics("bench"),
+            metrics=Metrics(),
             log=structlog.get_logger(),
         )
         gateway = Gateway(parts)

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from _harness import Row, run
+from msgspec.structs import replace
 
 from epad.configuration.load import load
 from epad.probing.build import make_assessor
 from probes.cascade import (
     Cascade,
-    CascadeThresholds,
     DependencyGraph,
     Look,
     LookRule,
@@ -139,7 +139,7 @@ async def by_epad(looks: Sequence[Look], seconds: float) -> list[Notification]:
         told.extend((clock.monotonic(), change.anomaly.key.subsystem) for change in news)
 
     # Three looks of this model, as the shipped settle time is three of the product's.
-    thresholds = CascadeThresholds(settle_seconds=3 * LOOK_SECONDS)
+    thresholds = replace(shipped().probes.cascade, settle_seconds=3 * LOOK_SECONDS)
     around = Neighbourhood(DependencyGraph(PROVIDERS), arrived, subsystems=lambda: len(NODES))
     probe = Cascade(thresholds, clock=clock, push=push, neighbourhood=around)
     while clock.monotonic() < seconds:
@@ -167,7 +167,7 @@ async def by_first_failed(looks: Sequence[Look], _: float, *, rule: LookRule) ->
 
 RULES = {
     "epad": by_epad,
-    "first failed, 2 of 3 looks": functools.partial(by_first_failed, rule=LookRule()),
+    "first failed, 2 of 3 looks": functools.partial(by_first_failed, rule=shipped().probes.cascade.look_rule),
     "first bad look": functools.partial(by_first_failed, rule=LookRule(bad=1, of=1, good=1)),
 }
 

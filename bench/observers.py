@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from _harness import Row, run
 
 from epad.configuration.load import load
-from epad.configuration.thresholds import conversation_thresholds, progress_thresholds, token_burn_thresholds
 from epad.gateway.spending import SpendingBook
 from epad.probing.fan_out import TurnFanout
 from epad.runtime.clock import SystemClock
@@ -42,13 +41,13 @@ class Told:
         probes = config.probes
         observers: list[TurnObserver] = [
             TokenBurn(
-                token_burn_thresholds(probes.token_burn),
+                probes.token_burn,
                 budget=lambda _: SubsystemBudget(10_000_000, 1_000_000_000, 64),
                 clock=clock,
                 push=push,
             ),
-            ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
-            Progress(progress_thresholds(probes.progress), snapshots=list, clock=clock),
+            ConversationHealth(probes.conversation, clock=clock, push=push),
+            Progress(probes.progress, snapshots=list, clock=clock),
             SpendingBook({}, None, clock),  # type: ignore[arg-type]  budgets are not asked for here
         ]
         self.fanout = TurnFanout(observers, None, clock)  # type: ignore[arg-type]  for refusals only

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from probes.settings import EnforcedSettings
 from statemachine.clock import Clock
-from statemachine.finding import HOST, Finding, Severity
+from statemachine.finding import HOST, Finding, Severity, SeverityName
+from statemachine.value_types import Seconds
 
 # Our own alerts come back by the same way; taken as findings, a quarantine would keep itself alive for ever.
 OWN_PREFIX = "Epad"
@@ -26,16 +28,11 @@ class Alert:
     summary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertThresholds:
-    """`forget_seconds` without a repetition ends an alert whose resolution was lost.
+class AlertsSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Maps the severity labels of Alertmanager's alerts to severities."""
 
-    `severities` maps an alert's severity label to a severity; a label that is not in it counts as a warning.
-    """
-
-    interval_seconds: float
-    forget_seconds: float
-    severities: Mapping[str, Severity]
+    forget_seconds: Seconds  # without a repetition an alert ends whose resolution was lost
+    severities: dict[str, SeverityName]  # a label that is not in it counts as a warning
 
 
 @dataclass(slots=True)
@@ -50,9 +47,9 @@ class Alerts:
     name = "alerts"
 
     def __init__(
-        self, thresholds: AlertThresholds, *, subsystems: Callable[[], Collection[str]], clock: Clock
+        self, settings: AlertsSettings, *, subsystems: Callable[[], Collection[str]], clock: Clock
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._subsystems = subsystems
         self._clock = clock
         self._firing: dict[str, _Firing] = {}
@@ -60,7 +57,7 @@ class Alerts:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def receive(self, alerts: Sequence[Alert]) -> int:
         """Take in one notification; say how many of its alerts count. Later notifications win."""
@@ -80,7 +77,7 @@ class Alerts:
     async def sample(self) -> Sequence[Finding]:
         """Return one finding for each subsystem with alerts, the gravest; one OK after the last alert ended."""
         now = self._clock.monotonic()
-        oldest = now - self._thresholds.forget_seconds
+        oldest = now - self._settings.forget_seconds
         self._firing = {key: one for key, one in self._firing.items() if one.heard_at > oldest}
         by_subsystem: dict[str, list[Alert]] = {}
         for one in self._firing.values():
@@ -108,4 +105,4 @@ class Alerts:
         )
 
     def _severity(self, alert: Alert) -> Severity:
-        return self._thresholds.severities.get(alert.severity, Severity.WARNING)
+        return Severity.labelled(self._settings.severities.get(alert.severity, "warning"))

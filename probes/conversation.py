@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from probes.bounds import Bound, check, check_rung
+from probes.bounds import Bound
 from probes.probe import Push
+from probes.settings import EnforcedSettings
 from probes.token_burn.rounds import AT_ONCE_SECONDS
 from probes.token_burn.window import WindowSum
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.containment import Rung
 from statemachine.finding import Finding, Severity
+from statemachine.rung import RungName
+from statemachine.value_types import WHY, Count, Seconds
 
 NAME = "conversation"
 LOOPS = frozenset({"loop", "stale"})
@@ -57,6 +59,9 @@ MAX_OPEN_TURNS = 4_096
 """Turns whose answer is awaited; the gateway lets far fewer be in flight, so what is above was lost."""
 
 
+_NO_MORE = f"of {REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more"
+
+
 class Fault(StrEnum):
     """Names the faults in the order of a conversation."""
 
@@ -66,37 +71,25 @@ class Fault(StrEnum):
     BRANCH = "branch"
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationThresholds:
-    """Sets the limits of answers that go round in circles. Raises BoundError for one that could never be reached."""
+class ConversationSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of a conversation that is unwell, or goes round in a loop."""
 
-    interval_seconds: float = 10.0
-    window_seconds: float = 600.0
-    loop_repeats: int = 4
-    stale_turns: int = 8
-    max_conversations: int = 4_096
-    rung: str = "throttle"
+    window_seconds: Seconds
+    loop_repeats: Annotated[int, Meta(ge=2, le=REMEMBERED_REPLIES // LONGEST_PERIOD, extra={WHY: _NO_MORE})]
+    stale_turns: Annotated[
+        int, Meta(ge=2, le=REMEMBERED_REPLIES, extra={WHY: "no more answers are remembered"})
+    ]
+    max_conversations: Count
+    rung: RungName
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound(
             "window_seconds",
             least="interval_seconds",
             why="a fault between two samples would never be told of",
         ),
-        Bound(
-            "loop_repeats",
-            least=2,
-            most=REMEMBERED_REPLIES // LONGEST_PERIOD,
-            why=f"of {REMEMBERED_REPLIES} answers a loop of {LONGEST_PERIOD} has no more",
-        ),
-        Bound("stale_turns", least=2, most=REMEMBERED_REPLIES, why="no more answers are remembered"),
-        Bound("max_conversations", least=1),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
-        check_rung(NAME, ("rung",), self.rung)
+    DETECTORS: ClassVar[frozenset[str]] = LOOPS
 
 
 class _Conversation(Struct, gc=False):
@@ -232,8 +225,8 @@ class ConversationHealth:
     Requests without a conversation (completions, embeddings) are none of its business.
     """
 
-    def __init__(self, thresholds: ConversationThresholds, *, clock: Clock, push: Push) -> None:
-        self._thresholds = thresholds
+    def __init__(self, settings: ConversationSettings, *, clock: Clock, push: Push) -> None:
+        self._settings = settings
         self._clock = clock
         self._push = push
         self._conversations: OrderedDict[tuple[str, str], _Conversation] = OrderedDict()
@@ -246,7 +239,7 @@ class ConversationHealth:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
         turn = (event.subsystem, event.turn)
@@ -303,18 +296,18 @@ class ConversationHealth:
     def _conversation(self, key: tuple[str, str]) -> _Conversation:
         conversation = self._conversations.pop(key, None) or _Conversation()
         self._conversations[key] = conversation
-        if len(self._conversations) > self._thresholds.max_conversations:
+        if len(self._conversations) > self._settings.max_conversations:
             self._conversations.popitem(last=False)
         return conversation
 
     def _of(self, subsystem: str) -> _Counts:
         counts = self._counts.get(subsystem)
         if counts is None:
-            counts = self._counts[subsystem] = _Counts(self._thresholds.window_seconds)
+            counts = self._counts[subsystem] = _Counts(self._settings.window_seconds)
         return counts
 
     def _looping(self, event: TurnFinished, name: str, conversation: _Conversation) -> Finding | None:
-        t = self._thresholds
+        t = self._settings
         period = conversation.period(t.loop_repeats)
         if period:
             times = -(-conversation.least(period, t.loop_repeats) // period)
@@ -348,7 +341,7 @@ class ConversationHealth:
 
     def _judge(self, subsystem: str, counts: _Counts, now: float) -> Finding:
         totals = counts.totals(now)
-        seconds = self._thresholds.window_seconds
+        seconds = self._settings.window_seconds
         if not totals:
             return Finding(NAME, subsystem, Severity.OK, now, f"nothing amiss for {seconds:.0f} s")
         told = ", ".join(f"{count} {fault}{'s' if count > 1 else ''}" for fault, count in totals.items())

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from probes.bounds import BoundError
 from probes.probe import ProbeError
+from probes.settings import EnforcedSettings
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
+from statemachine.value_types import Seconds, Share
 
 NAME = "datastore"
 MAX_NAMED = 20
@@ -17,6 +18,13 @@ MAX_NAMED = 20
 STATED_SECONDS = 2.0
 """What the looks have shown is said so often, however long the looks themselves lie apart: said at each of them
 only, damage cleared by its quiet time in between and RECOVERY was verified without a look."""
+
+
+class DatastoreSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets how often the stores of other programs are read back, and how much of a core that may take."""
+
+    core_share: Share
+    deadline_seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +52,13 @@ class DatastoreIntegrity:
 
     def __init__(
         self,
-        interval_seconds: float,
+        settings: DatastoreSettings,
         *,
         check: Callable[[], Awaitable[Sequence[DatastoreCheck]]],
         last_verified: Callable[[], str],
         clock: Clock,
     ) -> None:
-        if interval_seconds <= 0:
-            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
-        self._interval_seconds = interval_seconds
+        self._settings = settings
         self._check = check
         self._last_verified = last_verified
         self._clock = clock
@@ -64,7 +70,7 @@ class DatastoreIntegrity:
 
     @property
     def interval_seconds(self) -> float:
-        return min(self._interval_seconds, STATED_SECONDS)
+        return min(self._settings.interval_seconds, STATED_SECONDS)
 
     async def sample(self) -> Sequence[Finding]:
         """Return one finding for each subsystem. Raises ProbeError if no store could be looked at.

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from probes.bounds import Bound, check
+from probes.bounds import Bound
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
+from probes.settings import EnforcedSettings
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
+from statemachine.value_types import Count, Ratio, Seconds
 
 NAME = "host"
 NO_PRESSURE = (
@@ -20,30 +22,30 @@ NO_PRESSURE = (
 _NOTHING_LEFT = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class HostThresholds:
-    """Sets the marks of the machine's trouble. Raises BoundError for marks in the wrong order."""
+class HostSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of trouble of the machine itself, or of the daemon on it.
 
-    interval_seconds: float = 5.0
-    memory_warn_ratio: float = 0.2
-    memory_limit_ratio: float = 0.6
-    io_warn_ratio: float = 0.6
-    cpu_warn_ratio: float = 0.95
-    disk_warn_ratio: float = 0.10
-    disk_warn_bytes: int = 5 << 30
-    disk_limit_ratio: float = 0.05
-    disk_limit_bytes: int = 2 << 30
-    disk_critical_ratio: float = 0.02
-    disk_critical_bytes: int = 512 << 20
-    inodes_warn_ratio: float = 0.10
-    inodes_limit_ratio: float = 0.03
-    lag_seconds: float = 1.0
-    lag_settle_seconds: float = 10.0
-    available_warn_ratio: float = 0.05
-    available_warn_bytes: int = 1 << 30
+    Free space is below a mark when it is so twice: as a share of the file system, and in bytes.
+    """
+
+    memory_warn_ratio: Ratio
+    memory_limit_ratio: Ratio
+    io_warn_ratio: Ratio
+    cpu_warn_ratio: Ratio
+    disk_warn_ratio: Ratio
+    disk_warn_bytes: Count
+    disk_limit_ratio: Ratio
+    disk_limit_bytes: Count
+    disk_critical_ratio: Ratio
+    disk_critical_bytes: Count
+    inodes_warn_ratio: Ratio
+    inodes_limit_ratio: Ratio
+    lag_seconds: Seconds
+    lag_settle_seconds: Seconds
+    available_warn_ratio: Ratio
+    available_warn_bytes: Count
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound("memory_warn_ratio", most="memory_limit_ratio"),
         Bound("disk_limit_ratio", most="disk_warn_ratio"),
         Bound("disk_limit_bytes", most="disk_warn_bytes"),
@@ -51,9 +53,6 @@ class HostThresholds:
         Bound("disk_critical_bytes", most="disk_limit_bytes"),
         Bound("inodes_limit_ratio", most="inodes_warn_ratio"),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class Host:
 
     def __init__(
         self,
-        thresholds: HostThresholds,
+        settings: HostSettings,
         *,
         read: Callable[[], Awaitable[HostReading]],
         lag: LoopLag,
@@ -110,7 +109,7 @@ class Host:
         blamed: Callable[[], str] = str,
     ) -> None:
         """`blamed` names the subsystem that took the memory that is short; then that one is to be held first."""
-        self._thresholds = thresholds
+        self._settings = settings
         self._blamed = blamed
         self._read = read
         self._lag = lag
@@ -125,7 +124,7 @@ class Host:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     @property
     def notice(self) -> str:
@@ -144,7 +143,7 @@ class Host:
             return None
         reading, at = self._reading
         age = self._clock.monotonic() - at
-        return reading if age <= 2 * self._thresholds.interval_seconds else None
+        return reading if age <= 2 * self._settings.interval_seconds else None
 
     def clock_jumped(self, seconds: float) -> None:
         """Somebody set the wall clock; said with the next look."""
@@ -159,8 +158,8 @@ class Host:
         self._reading = (reading, now)
         self._worst_lag = self._lag.take_worst()
         jumps, self._jumps = self._jumps, []
-        statements = [*_pressures(reading, self._thresholds), *_room(reading.disk, self._thresholds)]
-        statements += _memory_left(reading, self._thresholds)
+        statements = [*_pressures(reading, self._settings), *_room(reading.disk, self._settings)]
+        statements += _memory_left(reading, self._settings)
         if blamed := self._blamed():
             statements = [_excused(one, blamed) for one in statements]
         statements += [*self._lags(), *_clock_jumps(jumps)]
@@ -183,13 +182,13 @@ class Host:
         ]
 
     def _lags(self) -> Iterator[_Statement]:
-        limit = self._thresholds.lag_seconds
+        limit = self._settings.lag_seconds
         if self._worst_lag >= limit:
             reason = f"epad's own loop was {self._worst_lag:.1f} s late: what it did not hear then counts for nothing"
             yield _Statement(Severity.WARNING, reason, self._worst_lag, limit, "seconds")
 
 
-def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
+def _pressures(reading: HostReading, settings: HostSettings) -> Iterator[_Statement]:
     """Yield the statements on pressure.
 
     Only memory calls for action: a thrashing machine answers no one, a busy one works.
@@ -199,22 +198,22 @@ def _pressures(reading: HostReading, thresholds: HostThresholds) -> Iterator[_St
     memory, io = reading.pressure.get("memory"), reading.pressure.get("io")
     cpu = reading.pressure.get("cpu")
     if memory is not None:
-        severity, limit = Severity.OK, thresholds.memory_warn_ratio
-        if memory.full >= thresholds.memory_warn_ratio:
-            severity, limit = Severity.WARNING, thresholds.memory_limit_ratio
-        if memory.full >= thresholds.memory_limit_ratio:
+        severity, limit = Severity.OK, settings.memory_warn_ratio
+        if memory.full >= settings.memory_warn_ratio:
+            severity, limit = Severity.WARNING, settings.memory_limit_ratio
+        if memory.full >= settings.memory_limit_ratio:
             severity = Severity.CRITICAL
         reason = f"for {memory.full:.0%} of the last 10 s nothing ran for want of memory"
         yield _Statement(severity, reason, memory.full, limit, "ratio", "memory")
-    if io is not None and io.full >= thresholds.io_warn_ratio:
+    if io is not None and io.full >= settings.io_warn_ratio:
         reason = f"for {io.full:.0%} of the last 10 s everything waited for a disk"
-        yield _Statement(Severity.WARNING, reason, io.full, thresholds.io_warn_ratio, "ratio", "io")
-    if cpu is not None and cpu.some >= thresholds.cpu_warn_ratio:
+        yield _Statement(Severity.WARNING, reason, io.full, settings.io_warn_ratio, "ratio", "io")
+    if cpu is not None and cpu.some >= settings.cpu_warn_ratio:
         reason = f"for {cpu.some:.0%} of the last 10 s something waited for a CPU"
-        yield _Statement(Severity.WARNING, reason, cpu.some, thresholds.cpu_warn_ratio, "ratio", "cpu")
+        yield _Statement(Severity.WARNING, reason, cpu.some, settings.cpu_warn_ratio, "ratio", "cpu")
 
 
-def _memory_left(reading: HostReading, thresholds: HostThresholds) -> Iterator[_Statement]:
+def _memory_left(reading: HostReading, settings: HostSettings) -> Iterator[_Statement]:
     """Yield the statements on free memory: little is a warning only, since pressure tells if a process lacks it.
 
     Where the kernel keeps no pressure, next to nothing is as good as a want.
@@ -222,7 +221,7 @@ def _memory_left(reading: HostReading, thresholds: HostThresholds) -> Iterator[_
     left, total = reading.available_bytes, reading.memory_bytes
     if left is None or total is None:
         return
-    mark = min(thresholds.available_warn_ratio * total, thresholds.available_warn_bytes)
+    mark = min(settings.available_warn_ratio * total, settings.available_warn_bytes)
     if left < mark:
         blind = "memory" not in reading.pressure
         severity = Severity.CRITICAL if blind and left < _NOTHING_LEFT * mark else Severity.WARNING
@@ -239,12 +238,12 @@ def _excused(statement: _Statement, blamed: str) -> _Statement:
     )
 
 
-def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
+def _room(disk: Disk, settings: HostSettings) -> Iterator[_Statement]:
     """The smaller of both marks counts: 5 % of 4 TB is plenty, and so are 2 GiB of a 20 GiB disk."""
     marks = [
-        (Severity.CRITICAL, thresholds.disk_critical_ratio, thresholds.disk_critical_bytes),
-        (Severity.ANOMALY, thresholds.disk_limit_ratio, thresholds.disk_limit_bytes),
-        (Severity.WARNING, thresholds.disk_warn_ratio, thresholds.disk_warn_bytes),
+        (Severity.CRITICAL, settings.disk_critical_ratio, settings.disk_critical_bytes),
+        (Severity.ANOMALY, settings.disk_limit_ratio, settings.disk_limit_bytes),
+        (Severity.WARNING, settings.disk_warn_ratio, settings.disk_warn_bytes),
     ]
     bytes_of = [(severity, min(ratio * disk.total_bytes, size)) for severity, ratio, size in marks]
     severity, mark = next(
@@ -255,8 +254,8 @@ def _room(disk: Disk, thresholds: HostThresholds) -> Iterator[_Statement]:
     if disk.total_inodes and disk.free_inodes is not None:
         share = disk.free_inodes / disk.total_inodes
         shares = [
-            (Severity.ANOMALY, thresholds.inodes_limit_ratio),
-            (Severity.WARNING, thresholds.inodes_warn_ratio),
+            (Severity.ANOMALY, settings.inodes_limit_ratio),
+            (Severity.WARNING, settings.inodes_warn_ratio),
         ]
         for level, limit in shares:
             if share < limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from probes.bounds import BoundError
+from probes.settings import ProbeSettings
 from statemachine.clock import Clock
 from statemachine.finding import HOST, Finding, Severity
 
@@ -14,6 +14,10 @@ SMALL_TAIL_RECORDS = 4096
 """After the newest head: four seconds at a thousand a second, which is a lagging disk and no finding yet."""
 MAX_NAMED = 20
 """How many faults the evidence names; a ledger whose every record is bad must not fill an event."""
+
+
+class LedgerIntegritySettings(ProbeSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets how often the ledger is read back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,9 @@ class LedgerIntegrity:
     """
 
     def __init__(
-        self, interval_seconds: float, *, check: Callable[[], Awaitable[LedgerCheck]], clock: Clock
+        self, settings: LedgerIntegritySettings, *, check: Callable[[], Awaitable[LedgerCheck]], clock: Clock
     ) -> None:
-        if interval_seconds <= 0:
-            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
-        self._interval_seconds = interval_seconds
+        self._settings = settings
         self._check = check
         self._clock = clock
 
@@ -55,7 +57,7 @@ class LedgerIntegrity:
 
     @property
     def interval_seconds(self) -> float:
-        return self._interval_seconds
+        return self._settings.interval_seconds
 
     async def sample(self) -> Sequence[Finding]:
         check = await self._check()

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from probes.all_clear import AllClear
-from probes.bounds import BoundError
 from probes.progress import Void, never_void
+from probes.settings import EnforcedSettings
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 
 NAME = "liveness"
 _BAD = frozenset({SubsystemState.FAILED, SubsystemState.HUNG})
+
+
+class LivenessSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets how soon a subsystem that hangs or has failed is found."""
 
 
 class Liveness:
@@ -25,7 +29,7 @@ class Liveness:
 
     def __init__(
         self,
-        interval_seconds: float,
+        settings: LivenessSettings,
         *,
         snapshots: Snapshots,
         parked: Callable[[], Collection[str]],
@@ -33,9 +37,7 @@ class Liveness:
         void: Void = never_void,
         is_victim: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        if interval_seconds <= 0:
-            raise BoundError(NAME, ("interval_seconds",), interval_seconds, "must be above 0")
-        self._interval_seconds = interval_seconds
+        self._settings = settings
         self._snapshots = snapshots
         self._parked = parked
         self._clock = clock
@@ -49,7 +51,7 @@ class Liveness:
 
     @property
     def interval_seconds(self) -> float:
-        return self._interval_seconds
+        return self._settings.interval_seconds
 
     async def sample(self) -> Sequence[Finding]:
         now, parked = self._clock.monotonic(), self._parked()

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from probes.all_clear import AllClear
-from probes.bounds import TWO_INTERVALS, Bound, check
+from probes.bounds import TWO_INTERVALS, Bound
 from probes.probe import ProbeError
+from probes.settings import EnforcedSettings
 from probes.vram.growth import Growth
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
+from statemachine.value_types import Count, Ratio, Seconds
 
 NAME = "memory"
 URGENT_SECONDS = 1.0
@@ -39,25 +41,19 @@ _HARD_SHARE = 0.5
 _CRITICAL_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryThresholds:
-    """Holds the numbers of the probe. Raises BoundError for one that could never be reached."""
+class MemorySettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of memory: of one subsystem, and of the machine's last reserve."""
 
-    interval_seconds: float = 10.0
-    growth_window_seconds: float = 120.0
-    exhaustion_seconds: float = 600.0
-    warn_ratio: float = 0.9
-    high_seconds: float = 60.0
-    available_limit_ratio: float = 0.05
-    available_limit_bytes: int = 1 << 30
+    growth_window_seconds: Seconds
+    exhaustion_seconds: Seconds
+    warn_ratio: Ratio
+    high_seconds: Seconds
+    available_limit_ratio: Ratio
+    available_limit_bytes: Count
 
     BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
         Bound("growth_window_seconds", least=TWO_INTERVALS, why="one look shows no growth"),
     )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
 
     def floor_bytes(self, total_bytes: int) -> int:
         """Return the memory the machine must keep free: the smaller of both marks, as for the disk."""
@@ -134,18 +130,18 @@ class Memory:
 
     def __init__(
         self,
-        thresholds: MemoryThresholds,
+        settings: MemorySettings,
         *,
         read: Callable[[], Awaitable[MemoryReading]],
         limits: Callable[[str], MemoryLimits],
         clock: Clock,
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._read = read
         self._limits = limits
         self._clock = clock
         self._tracks: dict[str, _Track] = {}
-        self._used = Growth(thresholds.growth_window_seconds)
+        self._used = Growth(settings.growth_window_seconds)
         self._reading = MemoryReading()
         self._read_at = float("-inf")
         self._blamed = ""
@@ -158,7 +154,7 @@ class Memory:
 
     @property
     def interval_seconds(self) -> float:
-        slow = self._thresholds.interval_seconds
+        slow = self._settings.interval_seconds
         return min(slow, URGENT_SECONDS) if self._urgent else slow
 
     @property
@@ -169,12 +165,12 @@ class Memory:
     def footprints(self) -> Mapping[str, Footprint]:
         """Return the memory of each subsystem, if the last look is not older than two looks."""
         age = self._clock.monotonic() - self._read_at
-        return self._reading.footprints if age <= 2 * self._thresholds.interval_seconds else {}
+        return self._reading.footprints if age <= 2 * self._settings.interval_seconds else {}
 
     def forget(self, subsystem: str) -> None:
         """Forget the growth of a released subsystem, so that it begins afresh."""
         if subsystem in self._tracks:
-            self._tracks[subsystem].growth = Growth(self._thresholds.growth_window_seconds)
+            self._tracks[subsystem].growth = Growth(self._settings.growth_window_seconds)
         if self._blamed == subsystem:
             self._blamed = ""
 
@@ -190,15 +186,15 @@ class Memory:
         return list(self._findings(reading, now))
 
     def _take_in(self, reading: MemoryReading, now: float) -> None:
-        looked_before = now - self._read_at <= 2 * self._thresholds.interval_seconds
+        looked_before = now - self._read_at <= 2 * self._settings.interval_seconds
         self._reading, self._read_at = reading, now
         self._tracks = {name: track for name, track in self._tracks.items() if name in reading.footprints}
         for name, footprint in reading.footprints.items():
             track = self._tracks.get(name)
             if track is None:
-                track = self._tracks[name] = _Track(Growth(self._thresholds.growth_window_seconds))
+                track = self._tracks[name] = _Track(Growth(self._settings.growth_window_seconds))
                 if looked_before:  # it was not here a moment ago: all that it has, it gained
-                    track.add(now - self._thresholds.interval_seconds, 0)
+                    track.add(now - self._settings.interval_seconds, 0)
             track.add(now, footprint.memory_bytes)
             high = self._limits(name).high_bytes
             above = bool(high) and footprint.memory_bytes > high
@@ -212,7 +208,7 @@ class Memory:
         if host is None:
             self._blamed = ""
             return
-        floor = self._thresholds.floor_bytes(host.total_bytes)
+        floor = self._settings.floor_bytes(host.total_bytes)
         if host.available_bytes > _EASED * floor:
             self._blamed = ""
         if self._blamed in self._tracks:
@@ -229,10 +225,8 @@ class Memory:
 
     def _is_urgent(self, host: HostMemory | None) -> bool:
         """Tell if a limit may be reached within the next few looks."""
-        seconds = _URGENT_INTERVALS * self._thresholds.interval_seconds
-        if host is not None and host.available_bytes <= _EASED * self._thresholds.floor_bytes(
-            host.total_bytes
-        ):
+        seconds = _URGENT_INTERVALS * self._settings.interval_seconds
+        if host is not None and host.available_bytes <= _EASED * self._settings.floor_bytes(host.total_bytes):
             return True
         for name, track in self._tracks.items():
             rooms = [limit - self._reading.footprints[name].memory_bytes for limit in self._own_limits(name)]
@@ -289,7 +283,7 @@ class Memory:
         if name == self._blamed and host is not None:
             return self._starves_the_host(name, takes, host)
         since = self._tracks[name].high_since
-        if since is not None and now - since >= self._thresholds.high_seconds:
+        if since is not None and now - since >= self._settings.high_seconds:
             reason = (
                 f"{takes}, for {now - since:.0f} s above its memory_high of {in_words(limits.high_bytes)}"
             )
@@ -297,7 +291,7 @@ class Memory:
         return self._forecast(name, footprint, host, takes)
 
     def _starves_the_host(self, name: str, takes: str, host: HostMemory) -> Trouble:
-        floor, track = self._thresholds.floor_bytes(host.total_bytes), self._tracks[name]
+        floor, track = self._settings.floor_bytes(host.total_bytes), self._tracks[name]
         left = host.available_bytes
         gained = f"{in_words(int(track.growth.grown))} of it gained in {track.growth.seconds:.0f} s"
         reason = f"{takes}, {gained}, and the machine has {in_words(left)} left"
@@ -315,7 +309,7 @@ class Memory:
     ) -> Trouble | None:
         """A warning: it will reach its limit, or the machine's end, at this rate; or it is just below its limit."""
         limits, taken, track = self._limits(name), footprint.memory_bytes, self._tracks[name]
-        if limits.max_bytes and taken >= self._thresholds.warn_ratio * limits.max_bytes:
+        if limits.max_bytes and taken >= self._settings.warn_ratio * limits.max_bytes:
             ends = ", and is ended by the kernel there" if _is_held(footprint, limits) else ""
             reason = f"{takes} of its memory_max of {in_words(limits.max_bytes)}{ends}"
             return Trouble(Severity.WARNING, reason, taken, limits.max_bytes)
@@ -327,7 +321,7 @@ class Memory:
         if not rooms:
             return None
         room, what = min(rooms)
-        if room / rate > self._thresholds.exhaustion_seconds:
+        if room / rate > self._settings.exhaustion_seconds:
             return None
         reason = (
             f"{takes} and grows by {in_words(int(rate * 60))} a minute: {what} is full in {room / rate:.0f} s"

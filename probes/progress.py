@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from probes.all_clear import AllClear
-from probes.bounds import Bound, check
+from probes.settings import EnforcedSettings
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
+from statemachine.value_types import Count, Seconds
 
 NAME = "progress"
 
@@ -34,22 +34,11 @@ def never_void(_: float, __: float) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressThresholds:
-    """Sets the limits beyond which burning tokens without progress is a stall."""
+class ProgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets the limits of burning tokens without progress."""
 
-    interval_seconds: float = 10.0
-    stall_seconds: float = 600.0
-    min_tokens: int = 2000
-
-    BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
-        Bound("stall_seconds", above=0),
-        Bound("min_tokens", least=1),
-    )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
+    stall_seconds: Seconds
+    min_tokens: Count
 
 
 @dataclass(slots=True)
@@ -73,13 +62,13 @@ class Progress:
 
     def __init__(
         self,
-        thresholds: ProgressThresholds,
+        settings: ProgressSettings,
         *,
         snapshots: Snapshots,
         clock: Clock,
         void: Void = never_void,
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._snapshots = snapshots
         self._clock = clock
         self._void = void
@@ -92,7 +81,7 @@ class Progress:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
         """Do nothing: no token has been burnt yet."""
@@ -154,7 +143,7 @@ class Progress:
 
     def _stalled(self, track: _Track, now: float) -> bool:
         """Idle time is no stall: it counts from the first tokens burnt since the last progress."""
-        limits = self._thresholds
+        limits = self._settings
         if track.burning_since is None or track.burned_at is None:
             return False
         burns_on = now - track.burned_at < limits.stall_seconds
@@ -168,7 +157,7 @@ class Progress:
             "tokens": track.tokens,
             "unmoved_seconds": round(now - track.at, 3),
         }
-        limit = self._thresholds.min_tokens
+        limit = self._settings.min_tokens
         return Finding(
             NAME,
             name,

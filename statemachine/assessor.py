@@ -5,35 +5,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from statemachine.finding import AnomalyKey, Finding, Severity
+from statemachine.value_types import Seconds
 
 LONGEST_MEMORY = 100
 """As many findings as a rule may look back. Who is well need not say so more often, and nobody keep more of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hysteresis:
-    """Says how many bad findings raise an anomaly and how long a quiet time clears it.
+class Hysteresis(Struct, frozen=True, forbid_unknown_fields=True):
+    """Says how many bad findings raise an anomaly, and how long a quiet time clears it."""
 
-    `raise_after` bad ones among the last `out_of` raise. With 0, none ever do, not even hard ones, and a raised anomaly
-    is not kept up: the probe is only observed. `clear_after_seconds` without a bad one clears. Each time an anomaly
-    comes back within `flap_window_seconds`, the quiet time it must show doubles, up to `flap_hold_max_seconds`, so a
-    flapping subsystem is held instead of released again and again.
-    """
-
-    raise_after: int = 2
-    out_of: int = 3
-    clear_after_seconds: float = 60.0
-    flap_window_seconds: float = 3_600.0
-    flap_hold_max_seconds: float = 1_800.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.out_of <= LONGEST_MEMORY:
-            raise ValueError(f"out_of must be from 1 to {LONGEST_MEMORY}, not {self.out_of}")
-        if not 0 <= self.raise_after <= self.out_of:
-            message = f"raise_after must be from 0 to out_of ({self.out_of}), not {self.raise_after}"
-            raise ValueError(message)
+    # `raise_after` bad ones among the last `out_of` raise. With 0, none ever do, not even hard ones, and a raised
+    # anomaly is not kept up: the probe is only observed. `clear_after_seconds` without a bad one clears. Each time an
+    # anomaly comes back within `flap_window_seconds`, the quiet time it must show doubles, up to
+    # `flap_hold_max_seconds`, so a flapping subsystem is held instead of released again and again.
+    raise_after: Annotated[int, Meta(ge=0, le=LONGEST_MEMORY)]
+    out_of: Annotated[int, Meta(ge=1, le=LONGEST_MEMORY)]
+    clear_after_seconds: Seconds
+    flap_window_seconds: Seconds
+    flap_hold_max_seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +77,9 @@ class _Track:
 class Assessor:
     """Holds the active anomalies. Fed findings by `observe`, and time by `sweep`."""
 
-    def __init__(self, rules: Mapping[str, Hysteresis], default: Hysteresis | None = None) -> None:
+    def __init__(self, rules: Mapping[str, Hysteresis], default: Hysteresis) -> None:
         self._rules = dict(rules)
-        self._default = default or Hysteresis()
+        self._default = default
         self._tracks: dict[AnomalyKey, _Track] = {}
         self._active: dict[AnomalyKey, Anomaly] = {}
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.rung import Rung
+from statemachine.value_types import Name
 
 OBSERVED = " (observed only)"
+
+Enforce = dict[Name, Literal["observe", "contain"]]
+"""Of each detector, or of a probe that has one only by the probe's name: does it hold, or is it only told?"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from statemachine.rung import Rung
 
@@ -13,9 +13,14 @@ HOST = "host"
 """The subsystem name of findings about the machine or about epad itself."""
 
 OPERATOR = "operator"
+"""The probe name of what a person ordered: a person is a probe like any other."""
+
 FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun"})
 """Probes whose findings no recovery mends: a restart gives no key back, and what miscounts does so again."""
-"""The probe name of what a person ordered: a person is a probe like any other."""
+
+
+SeverityName = Literal["ok", "warning", "anomaly", "critical"]
+"""The label of a severity, as settings name it."""
 
 
 class Severity(IntEnum):
@@ -30,6 +35,11 @@ class Severity(IntEnum):
     def label(self) -> str:
         """The word used in logs, events and metrics."""
         return self.name.lower()
+
+    @classmethod
+    def labelled(cls, label: SeverityName) -> Severity:
+        """Return the severity of that label."""
+        return cls[label.upper()]
 
 
 class AnomalyKey(NamedTuple):

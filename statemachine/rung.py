@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
+
+RungName = Literal["open", "throttle", "block", "freeze", "release_vram", "stop"]
+"""The label of a rung, as settings name it."""
 
 
 class UnknownRungError(ValueError):

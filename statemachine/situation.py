@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+
 from statemachine.phase import Phase
+from statemachine.value_types import Count, Seconds
 
 
 class Persist(StrEnum):
@@ -26,16 +29,16 @@ class Order(StrEnum):
     RELAUNCH = "relaunch"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The thresholds of the policy; the shipped configuration gives each with its reason."""
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sets the times and numbers by which phases are entered and left."""
 
-    dwell_seconds: float = 30.0
-    quarantine_limit_seconds: float = 900.0
-    verify_seconds: float = 30.0
-    recovery_attempts: int = 3
-    recovery_limit_seconds: float = 1_800.0
-    recoveries_per_hour: int = 6
+    dwell_seconds: Seconds
+    quarantine_limit_seconds: Seconds
+    verify_seconds: Seconds
+    recovery_attempts: Count
+    recovery_limit_seconds: Seconds
+    recoveries_per_hour: Count
+    attempts_per_subsystem: Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from epad.checkpoint.bundle import Bundle
+from epad.checkpoint.metrics import DRILL_AT, DRILL_OK
 from epad.checkpoint.restore import restore
 from epad.checkpoint.verify import Verification, bundle_faults
 from epad.copying.child import ChildError, ask_child
@@ -61,8 +62,8 @@ class RestoreDrill:
             outcome = Verification(ok=False, faults=("there is no verified checkpoint to restore",))
         else:
             outcome = await self._drill(bundle)
-        self._metrics.drill_ok.set(outcome.ok)
-        self._metrics.drill_at.set(self._clock.utc().timestamp())
+        self._metrics.of(DRILL_OK).set(outcome.ok)
+        self._metrics.of(DRILL_AT).set(self._clock.utc().timestamp())
         identity = bundle.id if bundle else ""
         self._events.emit(
             EventKind.RESTORE_DRILLED, bundle=identity, ok=outcome.ok, faults=list(outcome.faults)

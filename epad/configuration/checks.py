@@ -12,45 +12,26 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC
 from pathlib import Path
 
+import msgspec
 from apscheduler.triggers.cron import CronTrigger
 
 from epad.configuration.complaint import Complaint
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
+from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
 from epad.configuration.server_kinds import SERVERS, server_named
 from epad.configuration.sizes import size_bytes
-from epad.configuration.thresholds import check_thresholds
 from epad.configuration.toml_lines import KeyPath, key_text
 from epad.configuration.urls import url_fault
 from epad.storage.bundle_names import name_fault, subsystem_file
-from probes.conversation import LOOPS
 from probes.datastore import NAME as DATASTORE
-from probes.token_burn import DETECTORS
+from statemachine.finding import FOR_A_PERSON
 
-PROBES = frozenset(
-    {
-        "alerts",
-        "operator",
-        "token_burn",
-        "token_rate",
-        "conversation",
-        "cascade",
-        "host",
-        "datastore",
-        "identity",
-        "ledger_integrity",
-        "liveness",
-        "memory",
-        "overrun",
-        "progress",
-        "vram",
-    }
+PROBES = FOR_A_PERSON.union(
+    *({item.name, *item.type.FINDS_AS} for item in msgspec.structs.fields(ProbesConfig)),
 )
-"""The probes that a hysteresis or containment table may name."""
-
-DETECTORS_OF = {"token_burn": DETECTORS, "conversation": LOOPS}
-"""The detectors of the probes that have several; the others go by the probe's own name."""
+"""The names that findings go by: those of the probes' tables, and of what is found without one."""
 
 RESERVED_NAMES = frozenset({"host"})
 _LEAST_MEMORY_BYTES = 1 << 20
@@ -66,7 +47,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_enforce(config)
     yield from _check_order(config)
     yield from _check_quiet(config)
-    yield from check_thresholds(config.probes)
+    yield from _check_probes(config.probes)
     yield from _check_schedule(config)
     yield from check_notify(config.notify)
     for name, upstream in config.upstreams.items():
@@ -153,14 +134,23 @@ def _check_probe_names(config: Config) -> Iterator[Complaint]:
             yield Complaint(("containment", name), f"names no probe; {_suggest(name, PROBES)}")
 
 
+def _check_probes(probes: ProbesConfig) -> Iterator[Complaint]:
+    """Yield the settings that a probe could never reach, or always would: the first of every probe."""
+    for name, settings in probes.by_name().items():
+        for fault in itertools.islice(settings.faults(), 1):
+            table = ("probes", name)
+            yield Complaint(
+                (*table, *fault.key), fault.text, tuple((*table, *other) for other in fault.others)
+            )
+
+
 def _check_enforce(config: Config) -> Iterator[Complaint]:
     """A name that is misspelt would leave its detector as it was, in silence."""
     everything: set[str] = set()
-    for probe in config.probes.__struct_fields__:
-        table = getattr(config.probes, probe)
-        known = {probe, *DETECTORS_OF.get(probe, ())}
+    for probe, settings in config.probes.by_name().items():
+        known = {probe, *settings.DETECTORS}
         everything |= known
-        for name in getattr(table, "enforce", {}):
+        for name in settings.enforced():
             if name not in known:
                 yield Complaint(
                     ("probes", probe, "enforce", name), f"names no detector; {_suggest(name, known)}"
@@ -191,9 +181,9 @@ def _check_order(config: Config) -> Iterator[Complaint]:
 
 def _check_quiet(config: Config) -> Iterator[Complaint]:
     """A probe that looks less often than its anomalies take to clear finds the same trouble anew each time."""
-    for name in config.probes.__struct_fields__:
+    for name, settings in config.probes.by_name().items():
         rule = config.hysteresis.get(name, config.hysteresis["default"])
-        interval = getattr(config.probes, name).interval_seconds
+        interval = settings.interval_seconds
         if name != DATASTORE and rule.clear_after_seconds <= interval:
             table = name if name in config.hysteresis else "default"
             text = f"is {rule.clear_after_seconds:g}: it must be above probes.{name}.interval_seconds, {interval:g}"

@@ -11,6 +11,7 @@ from msgspec.inspect import (
     FloatType,
     IntType,
     LiteralType,
+    Metadata,
     NoneType,
     StrType,
     Type,
@@ -21,7 +22,8 @@ from msgspec.inspect import (
 
 from epad.configuration.schema import UpstreamConfig
 from epad.configuration.sizes import SIZE_PATTERN
-from epad.configuration.value_types import Address, CheckAddress, CheckUrl, Listener, Name
+from epad.configuration.value_types import Address, CheckAddress, CheckUrl, Listener
+from statemachine.value_types import WHY, Name
 
 # Longer values are cut: the message says what is wrong, the file says the rest.
 MAX_SHOWN = 60
@@ -40,7 +42,15 @@ def describe(hint: Any) -> str:
     return _describe(type_info(hint))
 
 
+def reason(hint: Any) -> str:
+    """Return the reason for a type's bounds, as the end of a sentence about them; empty where it gives none."""
+    kind = type_info(hint)
+    why = (kind.extra or {}).get(WHY) if isinstance(kind, Metadata) else None
+    return f": {why}" if why else ""
+
+
 def _describe(kind: Type) -> str:
+    kind = kind.type if isinstance(kind, Metadata) else kind
     words = f"a value of type {type(kind).__name__}"
     match kind:
         case IntType(ge=int(low), le=int(high)):

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import math
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -25,6 +24,7 @@ from epad import EpadError
 from epad.configuration.checks import cross_check
 from epad.configuration.complaint import Complaint
 from epad.configuration.describe import describe, shown
+from epad.configuration.fields import fields_of, fits, is_table, value_faults
 from epad.configuration.letters import look_alike, not_toml
 from epad.configuration.model_load import load_seconds
 from epad.configuration.schema import Config
@@ -249,12 +249,12 @@ def _merge_table(merge: _Merge, layer: _Layer, path: KeyPath, table: dict[str, A
     if get_origin(hint) is dict:
         key_hint, value_hint = get_args(hint)
         for key, value in table.items():
-            if _fits(key, key_hint):
+            if fits(key, key_hint):
                 _merge_value(merge, layer, (*path, key), value, value_hint)
             else:
                 merge.blame(layer, (*path, key), f"{shown(key)} is not {describe(key_hint)}; rename it")
         return
-    hints = get_type_hints(hint, include_extras=True)
+    hints = fields_of(hint)
     for key, value in table.items():
         if key in hints:
             _merge_value(merge, layer, (*path, key), value, hints[key])
@@ -263,38 +263,17 @@ def _merge_table(merge: _Merge, layer: _Layer, path: KeyPath, table: dict[str, A
 
 
 def _merge_value(merge: _Merge, layer: _Layer, path: KeyPath, value: Any, hint: Any) -> None:
-    if _is_table(hint):
+    if is_table(hint):
         if isinstance(value, dict):
             _merge_table(merge, layer, path, value, hint)
         else:
             merge.blame(layer, path, f"is {shown(value)}; this is a table: write [{key_text(path)}]")
         return
-    problems = list(_leaf_problems(value, hint))
+    problems = list(value_faults(value, hint))
     for text in problems:
         merge.blame(layer, path, text)
     if not problems:
         merge.put(path, value, layer.origin(path))
-
-
-def _leaf_problems(value: Any, hint: Any) -> Iterator[str]:
-    """Yield the faults of one value: of each element of an array by itself, else of the whole."""
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    item = get_args(bare)[0] if get_origin(bare) is tuple else None
-    bad = [e for e in value if not _fits(e, item)] if item is not None and isinstance(value, list) else []
-    for element in bad:
-        yield f"holds {shown(element)}; each must be {describe(item)}"
-    if not bad and not _fits(value, hint):
-        yield f"is {shown(value)}; give {describe(hint)}"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"is {value}; give a finite number"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    try:
-        msgspec.convert(value, hint)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _blame_unknown(merge: _Merge, layer: _Layer, path: KeyPath, known: list[str]) -> None:
@@ -330,12 +309,12 @@ def _fit_ready_seconds(merge: _Merge) -> None:
 
 def _drop_incomplete(merge: _Merge) -> None:
     """Report the named tables that lack a key they must have, and go on without them."""
-    for section, hint in get_type_hints(Config, include_extras=True).items():
+    for section, hint in fields_of(Config).items():
         tables = merge.values.get(section, {})
-        if get_origin(hint) is not dict or not _is_table(get_args(hint)[1]):
+        if get_origin(hint) is not dict or not is_table(get_args(hint)[1]):
             continue
         kind = get_args(hint)[1]
-        hints = get_type_hints(kind, include_extras=True)
+        hints = fields_of(kind)
         required = [item.name for item in msgspec.structs.fields(kind) if item.required]
         for name in list(tables):
             missing = [key for key in required if key not in tables[name]]
@@ -360,7 +339,3 @@ def _convert(merge: _Merge) -> Config:
 
 def _overlaps(path: KeyPath, doubtful: Iterable[KeyPath]) -> bool:
     return any(path[: len(other)] == other or other[: len(path)] == path for other in doubtful)
-
-
-def _is_table(hint: Any) -> bool:
-    return get_origin(hint) is dict or (isinstance(hint, type) and issubclass(hint, msgspec.Struct))

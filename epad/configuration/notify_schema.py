@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct
 
 from epad.configuration.complaint import Complaint
-from epad.configuration.value_types import Seconds
+from statemachine.value_types import Seconds
 
 Hours = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 

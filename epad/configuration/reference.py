@@ -9,11 +9,12 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from epad.configuration.describe import describe, shown
+from epad.configuration.fields import fields_of
 from epad.configuration.schema import Config
 from epad.configuration.toml_lines import key_lines
 
@@ -131,7 +132,7 @@ def render() -> str:
     text = (resources.files("epad") / "default.toml").read_text()
     defaults, comments = tomllib.loads(text), dict(_comments(text))
     lines = [HEAD]
-    for section, hint in get_type_hints(Config, include_extras=True).items():
+    for section, hint in fields_of(Config).items():
         lines += _table((section,), hint, defaults.get(section, {}), comments)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -157,7 +158,7 @@ def _table(
     if get_origin(hint) is dict:
         yield from _named_table(path, get_args(hint)[1], defaults, comments)
         return
-    hints = get_type_hints(hint, include_extras=True)
+    hints = fields_of(hint)
     inner = {name: below for name, below in hints.items() if _is_table(below) and name not in _IN_ONE_ROW}
     flat = {name: below for name, below in hints.items() if name not in inner}
     yield from ("", f"## [{'.'.join(path)}]", "", _sentence(hint), "")

@@ -11,22 +11,21 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from epad.configuration.notify_schema import NotifyConfig
-from epad.configuration.probe_schema import Enforce, ProbesConfig
+from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.sizes import Size
 from epad.configuration.value_types import (
     Address,
     CheckAddress,
     CheckUrl,
-    Count,
     Dollars,
     Limit,
     Listener,
-    Name,
-    Ratio,
-    RungName,
-    Seconds,
 )
-from statemachine.assessor import LONGEST_MEMORY
+from statemachine.assessor import Hysteresis
+from statemachine.enforcement import Enforce
+from statemachine.rung import RungName
+from statemachine.situation import Limits
+from statemachine.value_types import Count, Name, Ratio, Seconds
 
 DialectName = Literal["openai", "ollama", "anthropic"]
 
@@ -105,28 +104,6 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     payload_bytes: Count
     first_scrub_records_per_second: Count = 50_000
     keep_records: Annotated[int, Meta(ge=0)] = 20_000_000
-
-
-class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The thresholds of `statemachine.situation.Limits`."""
-
-    dwell_seconds: Seconds
-    quarantine_limit_seconds: Seconds
-    verify_seconds: Seconds
-    recovery_attempts: Count
-    recovery_limit_seconds: Seconds
-    recoveries_per_hour: Count
-    attempts_per_subsystem: Count
-
-
-class HysteresisConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The rule of `statemachine.assessor.Hysteresis` for one probe."""
-
-    raise_after: Annotated[int, Meta(ge=0, le=LONGEST_MEMORY)]
-    out_of: Annotated[int, Meta(ge=1, le=LONGEST_MEMORY)]
-    clear_after_seconds: Seconds
-    flap_window_seconds: Seconds
-    flap_hold_max_seconds: Seconds
 
 
 class ReleaseVramConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -372,8 +349,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     web: WebConfig
     gateway: GatewayConfig
     ledger: LedgerConfig
-    policy: PolicyConfig
-    hysteresis: dict[Name, HysteresisConfig]
+    policy: Limits
+    hysteresis: dict[Name, Hysteresis]
     containment: dict[Name, RungName]
     probes: ProbesConfig
     release_vram: ReleaseVramConfig

@@ -6,6 +6,7 @@ import structlog
 
 from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision
+from epad.control_loop.metrics import ANOMALIES, PHASE, PHASE_ENTERED, TRANSITIONS, show_finding
 from epad.control_loop.stimulus import Stimulus
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventKind, EventLog
@@ -44,13 +45,13 @@ class Announcements:
         """Set the series of the phase and of every anomaly."""
         self._show_phase()
         for anomaly in self._decider.assessor.active:
-            self._metrics.anomalies.labels(*anomaly.key).set(1)
+            self._metrics.of(ANOMALIES).labels(*anomaly.key).set(1)
 
     def stimulus(self, stimulus: Stimulus) -> None:
         """Show the number of a finding; announce, once in a while, one of a detector that only reports."""
         if not isinstance(stimulus, Finding):
             return
-        self._metrics.record(stimulus)
+        show_finding(self._metrics, stimulus)
         finding = self._decider.judged(stimulus)
         if not finding.evidence.get("observed") and not finding.evidence.get("ended"):
             return
@@ -75,7 +76,7 @@ class Announcements:
     def _change(self, change: Change) -> None:
         anomaly = change.anomaly
         raised = isinstance(change, Raised)
-        self._metrics.anomalies.labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
+        self._metrics.of(ANOMALIES).labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
         reason = anomaly.finding.reason if isinstance(change, Raised) else change.reason
         kind = EventKind.ANOMALY_RAISED if raised else EventKind.ANOMALY_CLEARED
         fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}
@@ -87,7 +88,7 @@ class Announcements:
     def _phase(self, row: Row) -> None:
         self.sentence = _with_troubles(row.sentence, self._decider)
         self._show_phase()
-        self._metrics.transitions.labels(row.source, row.destination, row.trigger).inc()
+        self._metrics.of(TRANSITIONS).labels(row.source, row.destination, row.trigger).inc()
         fields = {
             "source": row.source,
             "destination": row.destination,
@@ -100,8 +101,8 @@ class Announcements:
 
     def _show_phase(self) -> None:
         for phase in Phase:
-            self._metrics.phase.labels(phase).set(phase is self._decider.phase)
-        self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
+            self._metrics.of(PHASE).labels(phase).set(phase is self._decider.phase)
+        self._metrics.of(PHASE_ENTERED).set(self._clock.utc().timestamp() - self._decider.phase_seconds)
 
 
 def _as_it_stands(decider: Decider) -> str:

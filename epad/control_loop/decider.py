@@ -353,7 +353,7 @@ class Decider:
         for target in self.prospect():
             times = self._incident.tried.get(target.name, 0)
             expendable = target.is_subsystem and not essential[target.name]
-            if expendable and times >= self._rules.attempts_per_subsystem:
+            if expendable and times >= self._rules.limits.attempts_per_subsystem:
                 reason = f"parked after {times} recoveries; `epactl release {target.name}` lets it go"
                 self._incident = self._incident.with_parked(target.name, reason)
             else:

@@ -39,6 +39,7 @@ from typing import TypeVar
 import structlog
 
 from epad.control_loop.journal import Journal
+from epad.control_loop.metrics import STEPS
 from epad.control_loop.step import (
     MUST_BE_ON_DISK,
     Lane,
@@ -65,8 +66,6 @@ T = TypeVar("T")
 StepWork = Callable[[Step, Operation], Awaitable[str]]
 """Does a step and returns one sentence about the result. Raises StepFailedError."""
 
-STEP_RESULTS = (StepState.DONE, StepState.FAILED)
-
 
 async def _nobody(_: str) -> None:
     return
@@ -87,15 +86,12 @@ class Responder:
         self._journal = journal
         self._work = work
         self._events = events
-        self._metrics = metrics
+        self._steps = metrics.of(STEPS)
         self._ended = ended
         self._journal_failed = journal_failed
         self._log = structlog.get_logger("epad.response")
         self._lanes: dict[Lane, asyncio.Queue[Operation]] = {lane: asyncio.Queue() for lane in Lane}
         self._waiting: dict[int, asyncio.Future[OperationEnded]] = {}
-        for step in StepName:
-            for result in STEP_RESULTS:
-                metrics.steps.labels(step, result)  # a counter that is born at 1 has not increased
 
     def submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
         """Queue an operation; the future resolves when it is over."""
@@ -190,7 +186,7 @@ class Responder:
         self, record: StepRecord, operation: Operation, state: StepState, result: str
     ) -> None:
         await self._written(lambda: self._journal.step_ended(record.id, state, result))
-        self._metrics.steps.labels(record.step.name, state).inc()
+        self._steps.labels(record.step.name, state).inc()
         self._log.info(
             "step.ended", step=record.step.name, target=record.step.target, state=state, result=result
         )

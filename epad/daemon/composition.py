@@ -12,7 +12,6 @@ from pathlib import Path
 
 import structlog
 
-from epad import __version__
 from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
@@ -26,6 +25,7 @@ from epad.control_loop.world import WorldContext, WorldView
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import House
 from epad.daemon.live_changes import LiveChanges
+from epad.daemon.metrics import make_metrics
 from epad.daemon.parts import Control, Core, Foundation, Given, Probing, Supervision, Surfaces
 from epad.daemon.scheduled_jobs import Chores
 from epad.datastore.datastores import Datastores
@@ -42,7 +42,6 @@ from epad.gateway.spending import SpendingBook
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
-from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer
 from epad.operations.implementation import Orders
 from epad.operations.machine_status import MachineView
@@ -52,6 +51,7 @@ from epad.probing.build import Senses, make_assessor, make_watchers
 from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
 from epad.probing.loops import ProbeLoops
+from epad.probing.metrics import SubsystemSeries
 from epad.response.last_resort import Lent
 from epad.response.step_table import Hands, Responses
 from epad.simulate.recorder import Recorder
@@ -85,7 +85,7 @@ def compose(given: Given) -> House:
 def make_foundation(given: Given, joints: Joints) -> Foundation:
     """Make the parts that need the stores alone."""
     config, stores, clock, directories = given.config, given.stores, given.clock, given.directories
-    metrics = Metrics(__version__, config.subsystems)
+    metrics = make_metrics(config.subsystems)
     access = Access(clock)
     access.tell = joints.line_of
     return Foundation(
@@ -144,7 +144,7 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
 
 
 def make_probing(given: Given, joints: Joints, foundation: Foundation, supervision: Supervision) -> Probing:
-    """Make the probes, and what runs them. Raises ValueError for a threshold that could never be reached."""
+    """Make the probes, and what runs them."""
     sights = Sights(
         supervision.upstreams.status, joints.hold_of, foundation.datastores.check, joints.last_verified
     )
@@ -282,13 +282,15 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     """Make what shows the daemon and what is asked of it: the operations, then the doors to them."""
     foundation, watchers = core.foundation, core.probing.watchers
     machine = MachineView(watchers.vram, watchers.host, given.clock, foundation.metrics)
+    snapshots, footprints = core.supervision.supervisor.snapshots, watchers.memory.footprints
+    subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
     board = make_board(given, core, machine)
     reloader = Reloader(given.config, given.read, joints.apply, foundation.events)
     orders = make_orders(given, joints, core, board, reloader)
     metrics_server = MetricsServer(
         given.config.metrics.listen,
         foundation.metrics,
-        partial(refresh, core, board, machine),
+        partial(refresh, core, board, machine, subsystems),
         given.config.metrics.hosts,
     )
     page = WebPage(
@@ -381,13 +383,10 @@ def make_live(
     )
 
 
-def refresh(core: Core, board: StatusBoard, machine: MachineView) -> Status:
+def refresh(core: Core, board: StatusBoard, machine: MachineView, subsystems: SubsystemSeries) -> Status:
     """Bring the series that follow state, not events, up to date, and return the state."""
-    metrics = core.foundation.metrics
-    metrics.show(core.supervision.supervisor.snapshots())
-    metrics.show_footprints(core.probing.watchers.memory.footprints())
-    core.gateway.observe_budgets()
-    metrics.show_upstreams(core.supervision.upstreams.status())
+    subsystems.show()
+    core.gateway.show_series()
     machine.show()
-    board.report.observe(metrics)
+    board.report.observe(core.foundation.metrics)
     return board.render()

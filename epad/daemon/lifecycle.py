@@ -14,6 +14,7 @@ from epad.configuration.schema import Config
 from epad.control_loop.step import Lane, Plan, Step, StepName
 from epad.control_loop.stimulus import Requested
 from epad.daemon.joints import Joints
+from epad.daemon.metrics import CLOCK_JUMPS, LOOP_LAGS
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.probing.host_reader import watch_lag
 from epad.response.datastore import restores_begun
@@ -56,7 +57,7 @@ class House:
     def clock_jumped(self, seconds: float) -> None:
         """Somebody set the wall clock: say so, and let wall-clock jobs look again."""
         self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
-        self._core.foundation.metrics.clock_jumps.inc()
+        self._core.foundation.metrics.of(CLOCK_JUMPS).inc()
         self._core.probing.watchers.host.clock_jumped(seconds)
         self._stores.clock_marks.jumped()
         self.schedule.wakeup()
@@ -66,7 +67,7 @@ class House:
         return watch_lag(self._core.probing.watchers.lag, self._lagged)
 
     def _lagged(self, seconds: float) -> None:
-        self._core.foundation.metrics.loop_lags.inc()
+        self._core.foundation.metrics.of(LOOP_LAGS).inc()
         self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
 
     def ledger_commits(self) -> int | None:

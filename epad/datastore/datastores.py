@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from epad.configuration.probe_schema import DatastoreProbeConfig
 from epad.configuration.schema import DatastoreConfig
 from epad.copying.child import ChildError, ask_child
 from epad.copying.errors import CheckpointError
+from epad.datastore.metrics import LAST_SOUND, SOUND
 from epad.datastore.restore import Answer, last_restored
 from epad.inspection.inspect import ACCEPT, Look
 from epad.metrics.registry import Metrics
-from probes.datastore import DatastoreCheck
+from probes.datastore import DatastoreCheck, DatastoreSettings
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
@@ -45,7 +45,7 @@ class Datastores:
         self,
         stores: Mapping[str, DatastoreConfig],
         homes: Path,
-        config: DatastoreProbeConfig,
+        config: DatastoreSettings,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -187,10 +187,10 @@ class Datastores:
         self._looks[name] = look
         rest_seconds = max(self._config.interval_seconds, look.cpu_seconds / self._config.core_share)
         self._due[name] = self._clock.monotonic() + rest_seconds
-        self._metrics.datastore_sound.labels(name).set(look.is_sound)
+        self._metrics.of(SOUND).labels(name).set(look.is_sound)
         if look.is_sound:
             self._held.pop(name, None)
-            self._metrics.datastore_seen.labels(name).set(self._clock.utc().timestamp())
+            self._metrics.of(LAST_SOUND).labels(name).set(self._clock.utc().timestamp())
 
     def _is_to_restore(self, name: str) -> bool:
         look = self._looks.get(name, Look())

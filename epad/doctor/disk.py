@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epad.configuration.probe_schema import HostConfig
 from epad.doctor.finding import Check, Verdict
 from epad.probing.host_reader import disk_of
+from probes.host import HostSettings
 
 FSYNCS = 20
 # Every turn waits for one commit before it is forwarded: beyond this a person notices.
@@ -37,7 +37,7 @@ def fsync_seconds(directory: Path) -> list[float]:
 
 
 def check_state(
-    state: Path, limits: HostConfig, measure: Callable[[Path], list[float]] = fsync_seconds
+    state: Path, limits: HostSettings, measure: Callable[[Path], list[float]] = fsync_seconds
 ) -> Iterator[Check]:
     """Look at the directory itself, the room, and the disk's word that something is written."""
     place = existing(state)
@@ -56,7 +56,7 @@ def check_state(
     yield _fsync(place, measure)
 
 
-def _room(place: Path, limits: HostConfig) -> Check:
+def _room(place: Path, limits: HostSettings) -> Check:
     disk = disk_of(place)
     found = f"{disk.free_bytes / 2**30:.1f} GiB of {disk.total_bytes / 2**30:.1f} GiB are free"
     share = disk.free_bytes / max(disk.total_bytes, 1)

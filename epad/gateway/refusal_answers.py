@@ -8,6 +8,7 @@ from epad.gateway.dialects.dialect import Dialect
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Fault, Request
+from epad.gateway.metrics import REFUSALS
 from epad.gateway.parts import GatewayParts
 from epad.gateway.refusal import Refusal, RefusalError
 from epad.gateway.refusal_rate import Hammering, Rendered
@@ -25,7 +26,7 @@ class RefusalAnswers:
         self._routes = routes
         self._hammering = Hammering(parts.config.refusals_before_rest)
         self._rendered = Rendered()
-        self._refusals = Tally(parts.metrics.refusals.labels)
+        self._refusals = Tally(parts.metrics.of(REFUSALS).labels)
         parts.metrics.gathers(self._refusals.add_up)
 
     def answer(self, request: Request, name: str, error: Exception) -> Response:

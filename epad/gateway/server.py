@@ -15,6 +15,7 @@ from epad.gateway.dialects.dialect import OutputLimits
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.errors import GatewayError
 from epad.gateway.http.server import HttpServer
+from epad.gateway.metrics import BUDGET_LIMIT, BUDGET_USED, IN_FLIGHT, show_upstreams
 from epad.gateway.own_listeners import open_door
 from epad.gateway.parts import GatewayParts
 from epad.gateway.prompts import Prompts
@@ -94,18 +95,20 @@ class Gateway:
         """Return the subsystem's limits by name, and the amount spent or reserved against each."""
         return self._parts.budgets.snapshot(subsystem, self._parts.clock.monotonic())
 
-    def observe_budgets(self) -> None:
-        """Bring the budget series up to date, for a scrape. Those of a limit that is no more are taken away."""
+    def show_series(self) -> None:
+        """Bring the series of budgets and upstreams up to date, for a scrape; what is no more has none."""
+        show_upstreams(self._parts.metrics, self.upstreams())
         budgets, metrics = self._parts.budgets, self._parts.metrics
-        for gauge in (metrics.in_flight, metrics.budget_limit, metrics.budget_used):
+        in_flight, limits, used = metrics.of(IN_FLIGHT), metrics.of(BUDGET_LIMIT), metrics.of(BUDGET_USED)
+        for gauge in (in_flight, limits, used):
             gauge.clear()
         for name in budgets.subsystems:
-            metrics.in_flight.labels(name).set(budgets.in_flight(name))
+            in_flight.labels(name).set(budgets.in_flight(name))
             for limit, usage in self.spent(name).items():
                 if not limit.startswith("tokens_"):
                     continue  # these series count tokens; money and requests are in the status
-                metrics.budget_limit.labels(name, limit).set(usage.limit)
-                metrics.budget_used.labels(name, limit).set(usage.used)
+                limits.labels(name, limit).set(usage.limit)
+                used.labels(name, limit).set(usage.used)
 
 
 def _own_names(config: GatewayConfig) -> frozenset[str]:

@@ -13,7 +13,7 @@ from epad.gateway.arrival import Arrival
 from epad.gateway.budget import Refused
 from epad.gateway.charge import RESERVED, USAGE, Charge
 from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
-from epad.gateway.health import State
+from epad.gateway.metrics import ADDED_SECONDS, COST, TOKENS, TURN_SECONDS, TURNS
 from epad.gateway.opening import is_under_way
 from epad.gateway.overrun import absurd, exceeded
 from epad.gateway.parts import GatewayParts
@@ -23,7 +23,6 @@ from epad.gateway.tally import Tally
 from epad.gateway.turn import WAS_FORWARDED, BrokenTurnError, Turn
 from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
 from epad.ledger.errors import LedgerError
-from epad.ledger.record import Outcome
 from epad.storage.database import DatabaseError
 from probes.blame import PATIENCE_SECONDS, Failure
 from probes.turns import StreamObserver, TurnFinished, TurnStreamed
@@ -43,11 +42,10 @@ class Turns:
         self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
         self._name = TurnNames()
         metrics = parts.metrics
-        metrics.begins(metrics.turns, Outcome)
-        metrics.upstream_states = tuple(State)
-        self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
+        self._tokens, self._ended = Tally(metrics.of(TOKENS).labels), Tally(metrics.of(TURNS).labels)
         metrics.gathers(self._tokens.add_up, self._ended.add_up)
-        self._seconds, self._added_seconds = metrics.turn_seconds, metrics.gateway_seconds
+        self._seconds, self._added_seconds = metrics.of(TURN_SECONDS), metrics.of(ADDED_SECONDS)
+        self._cost = metrics.of(COST)
 
     def wish(self, arrival: Arrival) -> Wish:
         """Return the wish of a request."""
@@ -168,7 +166,7 @@ class Turns:
             if charge.most_output_tokens > charge.output_tokens:
                 self._tokens[name, "forfeited"] += charge.most_output_tokens - charge.output_tokens
         if charge.microusd:
-            self._parts.metrics.cost.labels(name).inc(charge.microusd)
+            self._cost.labels(name).inc(charge.microusd)
         return charge
 
     def finish(self, turn: Turn) -> None:

@@ -13,6 +13,7 @@ from math import inf, isfinite
 from typing import Any
 
 from epad.control_loop.decider import Decider
+from epad.incidents.metrics import HOLD, HOLD_ENDS
 from epad.incidents.sentence import (
     NOT_BY_ITSELF,
     Sentence,
@@ -111,15 +112,16 @@ class IncidentLook:
 
     def observe(self, metrics: Metrics) -> None:
         """Bring the series of the holds up to date."""
-        metrics.hold.clear()
-        metrics.hold_ends.clear()
+        held, ends = metrics.of(HOLD), metrics.of(HOLD_ENDS)
+        held.clear()
+        ends.clear()
         now, utc = self._clock.monotonic(), self._clock.utc().timestamp()
         for name, hold in self._decider.holds.items():
             if hold.rung is Rung.OPEN:
                 continue
-            metrics.hold.labels(name, hold.rung.label, self._cause(name)).set(1)
+            held.labels(name, hold.rung.label, self._cause(name)).set(1)
             if (at := self.ends_at(name)) is not None:
-                metrics.hold_ends.labels(name).set(utc + at - now)
+                ends.labels(name).set(utc + at - now)
 
     def line_of(self, subsystem: str) -> str:
         """The same as text; empty if it is not held."""

@@ -13,6 +13,7 @@ from epad.configuration.schema import LedgerConfig
 from epad.ledger.chain import Fault, FaultKind
 from epad.ledger.errors import LedgerError
 from epad.ledger.full_verification import verify_everything
+from epad.ledger.metrics import ENTRIES, INTACT, VERIFIED
 from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Report, Scrubber, Verdict
@@ -171,9 +172,9 @@ class Integrity:
 
     def _note(self, report: Report) -> None:
         self._last = report
-        self._metrics.ledger_entries.set(self._ledger.records)
-        self._metrics.ledger_intact.set(report.verdict.is_sound)
-        self._metrics.ledger_verified.set(self._clock.utc().timestamp())
+        self._metrics.of(ENTRIES).set(self._ledger.records)
+        self._metrics.of(INTACT).set(report.verdict.is_sound)
+        self._metrics.of(VERIFIED).set(self._clock.utc().timestamp())
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -6,10 +6,37 @@ from datetime import UTC, datetime
 
 from epad.answers import status
 from epad.metrics.registry import Metrics
+from epad.operations.metrics import (
+    DISK_FREE,
+    DISK_SIZE,
+    GPU_EXHAUSTION,
+    GPU_INFO,
+    GPU_READ,
+    GPU_RESERVED,
+    GPU_SUBSYSTEM,
+    GPU_TOTAL,
+    GPU_UNATTRIBUTED,
+    GPU_USED,
+    GPU_XID,
+    INODES_FREE,
+    LOOP_LAG,
+    PRESSURE,
+)
 from probes.host import Host
 from probes.vram.attribution import GpuState
 from probes.vram.probe import Vram
 from statemachine.clock import Clock
+
+VANISHING = (
+    GPU_USED,
+    GPU_TOTAL,
+    GPU_RESERVED,
+    GPU_UNATTRIBUTED,
+    GPU_SUBSYSTEM,
+    GPU_EXHAUSTION,
+    PRESSURE,
+)
+"""What is shown only while it can be read."""
 
 
 class MachineView:
@@ -43,51 +70,43 @@ class MachineView:
     def show(self) -> None:
         """Bring the series up to date. Those of a GPU that cannot be read now are taken away, but for its time."""
         metrics = self._metrics
-        for gauge in (
-            metrics.gpu_memory_used,
-            metrics.gpu_memory_total,
-            metrics.gpu_memory_reserved,
-            metrics.gpu_memory_unattributed,
-            metrics.gpu_memory_subsystem,
-            metrics.gpu_exhaustion,
-            metrics.pressure,
-        ):
-            gauge.clear()
+        for family in VANISHING:
+            metrics.of(family).clear()
         for state in self._vram.states():
             self._show_gpu(state)
         for xid, at in self._vram.xids.items():
-            metrics.gpu_xid.labels(xid.gpu, str(xid.number)).set(at)
+            metrics.of(GPU_XID).labels(xid.gpu, str(xid.number)).set(at)
         self._show_host()
 
     def _show_gpu(self, state: GpuState) -> None:
         metrics, reading = self._metrics, state.reading
-        metrics.gpu_info.labels(reading.gpu, reading.uuid, reading.vendor, reading.name).set(1)
+        metrics.of(GPU_INFO).labels(reading.gpu, reading.uuid, reading.vendor, reading.name).set(1)
         age = reading.age_seconds(self._clock.monotonic())
-        metrics.gpu_read.labels(reading.gpu).set(self._clock.utc().timestamp() - age)
+        metrics.of(GPU_READ).labels(reading.gpu).set(self._clock.utc().timestamp() - age)
         if not self._vram.is_fresh(reading):
             return
-        metrics.gpu_memory_used.labels(reading.gpu).set(reading.used_bytes)
-        metrics.gpu_memory_total.labels(reading.gpu).set(reading.total_bytes)
-        metrics.gpu_memory_reserved.labels(reading.gpu).set(reading.reserved_bytes)
+        metrics.of(GPU_USED).labels(reading.gpu).set(reading.used_bytes)
+        metrics.of(GPU_TOTAL).labels(reading.gpu).set(reading.total_bytes)
+        metrics.of(GPU_RESERVED).labels(reading.gpu).set(reading.reserved_bytes)
         if reading.unattributed_bytes is not None:
-            metrics.gpu_memory_unattributed.labels(reading.gpu).set(reading.unattributed_bytes)
+            metrics.of(GPU_UNATTRIBUTED).labels(reading.gpu).set(reading.unattributed_bytes)
         if state.exhaustion_seconds is not None:
-            metrics.gpu_exhaustion.labels(reading.gpu).set(state.exhaustion_seconds)
+            metrics.of(GPU_EXHAUSTION).labels(reading.gpu).set(state.exhaustion_seconds)
         for name, held in state.subsystems.items():
-            metrics.gpu_memory_subsystem.labels(reading.gpu, name).set(held)
+            metrics.of(GPU_SUBSYSTEM).labels(reading.gpu, name).set(held)
 
     def _show_host(self) -> None:
         metrics, reading = self._metrics, self._host.fresh_reading()
-        metrics.loop_lag.set(self._host.worst_lag_seconds)
+        metrics.of(LOOP_LAG).set(self._host.worst_lag_seconds)
         if reading is None:
             return
         for name, pressure in reading.pressure.items():
-            metrics.pressure.labels(name, "some").set(pressure.some)
-            metrics.pressure.labels(name, "full").set(pressure.full)
-        metrics.disk_free.set(reading.disk.free_bytes)
-        metrics.disk_size.set(reading.disk.total_bytes)
+            metrics.of(PRESSURE).labels(name, "some").set(pressure.some)
+            metrics.of(PRESSURE).labels(name, "full").set(pressure.full)
+        metrics.of(DISK_FREE).set(reading.disk.free_bytes)
+        metrics.of(DISK_SIZE).set(reading.disk.total_bytes)
         if reading.disk.free_inodes is not None:
-            metrics.inodes_free.set(reading.disk.free_inodes)
+            metrics.of(INODES_FREE).set(reading.disk.free_inodes)
 
     def _gpu(self, state: GpuState) -> status.Gpu:
         reading, left, rate = state.reading, state.exhaustion_seconds, state.bytes_per_second

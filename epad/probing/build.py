@@ -12,19 +12,8 @@ from pathlib import Path
 import structlog
 
 from epad.configuration.directories import Directories
-from epad.configuration.probe_schema import ProbesConfig, VramConfig
-from epad.configuration.schema import Config, HysteresisConfig, UpstreamConfig
-from epad.configuration.thresholds import (
-    alert_thresholds,
-    cascade_thresholds,
-    conversation_thresholds,
-    host_thresholds,
-    hysteresis,
-    memory_thresholds,
-    progress_thresholds,
-    token_burn_thresholds,
-    vram_thresholds,
-)
+from epad.configuration.probe_schema import ProbesConfig
+from epad.configuration.schema import Config, UpstreamConfig
 from epad.control_loop.rules import make_enforcement
 from epad.control_loop.world import Forgetful
 from epad.ledger.integrity import Integrity
@@ -53,6 +42,7 @@ from probes.subsystems import Snapshots
 from probes.token_burn import NAME as TOKEN_BURN
 from probes.token_burn import Detector, TokenBurn
 from probes.turns import TurnObserver
+from probes.vram import VramSettings
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.attribution import OwnerOf
 from probes.vram.nvidia import NvidiaGpus
@@ -127,7 +117,7 @@ class Senses:
 
 
 def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, events: EventLog) -> Watchers:
-    """Make the probes. Raises ValueError for a threshold that could never be reached."""
+    """Make the probes."""
     probes, log = config.probes, structlog.get_logger("epad.probes")
     integrity, directories = senses.integrity, senses.directories
     snapshots = OncePerBeat(senses.snapshots, clock)
@@ -140,7 +130,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
 
     lag, memory = _lag(probes, clock), _memory(probes, senses, roster, clock)
     cascade = Cascade(
-        cascade_thresholds(probes.cascade),
+        probes.cascade,
         clock=clock,
         push=push,
         completed=lambda event: event.reason == SUCCEEDED,
@@ -150,40 +140,38 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
     )
     return Watchers(
         token_burn=TokenBurn(
-            token_burn_thresholds(probes.token_burn),
+            probes.token_burn,
             budget=roster.budget,
             clock=clock,
             push=push,
             progressed_at=partial(_progressed_at, snapshots),
             may_end=partial(_may_end, make_enforcement(config)),
         ),
-        conversation=ConversationHealth(conversation_thresholds(probes.conversation), clock=clock, push=push),
-        progress=Progress(
-            progress_thresholds(probes.progress), snapshots=snapshots, clock=clock, void=lag.void
-        ),
+        conversation=ConversationHealth(probes.conversation, clock=clock, push=push),
+        progress=Progress(probes.progress, snapshots=snapshots, clock=clock, void=lag.void),
         liveness=Liveness(
-            probes.liveness.interval_seconds,
+            probes.liveness,
             snapshots=snapshots,
             parked=senses.parked,
             clock=clock,
             void=lag.void,
             is_victim=cascade.is_victim,
         ),
-        ledger=LedgerIntegrity(probes.ledger_integrity.interval_seconds, check=integrity.check, clock=clock),
+        ledger=LedgerIntegrity(probes.ledger_integrity, check=integrity.check, clock=clock),
         cascade=cascade,
         looks=looks,
-        alerts=Alerts(alert_thresholds(probes.alerts), subsystems=roster.names, clock=clock),
+        alerts=Alerts(probes.alerts, subsystems=roster.names, clock=clock),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
         memory=memory,
         host=Host(
-            host_thresholds(probes.host),
+            probes.host,
             read=HostReader(directories.state).read,
             lag=lag,
             clock=clock,
             blamed=lambda: memory.blamed,
         ),
         datastore=DatastoreIntegrity(
-            probes.datastore.interval_seconds,
+            probes.datastore,
             check=senses.sights.datastores,
             last_verified=senses.sights.last_verified,
             clock=clock,
@@ -205,14 +193,14 @@ def _may_end(enforcement: Enforcement, subsystem: str) -> bool:
 
 
 def _vram(
-    config: VramConfig, roster: Roster, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]
+    settings: VramSettings, roster: Roster, owner_of: OwnerOf, clock: Clock, tell: Callable[[str], None]
 ) -> Vram:
-    root, timeout = Path(config.root), config.timeout_seconds
+    root, timeout = Path(settings.root), settings.timeout_seconds
     nvml = DriverProber(worker("nvml_worker", os.environ), "NVIDIA", timeout_seconds=timeout)
     amdgpu = DriverProber(worker("amd_worker", os.environ, str(root)), "AMD", timeout_seconds=timeout)
     sources: list[GpuSource] = [NvidiaGpus(nvml, clock), AmdGpus(amdgpu, clock, lambda: any(cards(root)))]
     return Vram(
-        vram_thresholds(config),
+        settings,
         sources=sources,
         owner_of=owner_of,
         clock=clock,
@@ -227,7 +215,7 @@ def _memory(probes: ProbesConfig, senses: Senses, roster: Roster, clock: Clock) 
     async def read() -> MemoryReading:
         return await asyncio.to_thread(reader.read, senses.workloads())
 
-    return Memory(memory_thresholds(probes.memory), read=read, limits=roster.memory_limits, clock=clock)
+    return Memory(probes.memory, read=read, limits=roster.memory_limits, clock=clock)
 
 
 def _owner_of(senses: Senses, roster: Roster, root: Path) -> OwnerOf:
@@ -248,14 +236,15 @@ def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:
     )
 
 
-def make_assessor(rules: Mapping[str, HysteresisConfig]) -> Assessor:
+def make_assessor(rules: Mapping[str, Hysteresis]) -> Assessor:
     """The hysteresis of every probe, and a person's."""
-    assessor = Assessor({})
-    configure_assessor(assessor, rules)
-    return assessor
+    return Assessor(_by_probe(rules), rules["default"])
 
 
-def configure_assessor(assessor: Assessor, rules: Mapping[str, HysteresisConfig]) -> None:
+def configure_assessor(assessor: Assessor, rules: Mapping[str, Hysteresis]) -> None:
     """Give an assessor these rules."""
-    by_probe = {name: hysteresis(rule) for name, rule in rules.items() if name != "default"}
-    assessor.configure({**by_probe, OPERATOR: _OPERATOR_RULE}, hysteresis(rules["default"]))
+    assessor.configure(_by_probe(rules), rules["default"])
+
+
+def _by_probe(rules: Mapping[str, Hysteresis]) -> dict[str, Hysteresis]:
+    return {**{name: rule for name, rule in rules.items() if name != "default"}, OPERATOR: _OPERATOR_RULE}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epad.metrics.registry import Metrics
+from epad.probing.metrics import EXITS, RESTARTS
 from epad.storage.event_log import EventKind, EventLog
 from probes.subsystems import SubsystemExited, SubsystemObserver
 from probes.turns import (
@@ -80,14 +81,14 @@ class ExitFanout:
     def __init__(self, observer: SubsystemObserver, events: EventLog, metrics: Metrics) -> None:
         self._observer = observer
         self._events = events
-        self._metrics = metrics
+        self._exits, self._restarts = metrics.of(EXITS), metrics.of(RESTARTS)
 
     def exited(self, event: SubsystemExited) -> None:
         self._observer.exited(event)
         if not event.wanted:
-            self._metrics.exits.labels(event.subsystem).inc()
+            self._exits.labels(event.subsystem).inc()
         if event.will_restart:
-            self._metrics.restarts.labels(event.subsystem).inc()
+            self._restarts.labels(event.subsystem).inc()
         fields = {
             "status": event.status,
             "wanted": event.wanted,

@@ -15,6 +15,7 @@ import structlog
 
 from epad.answers import status
 from epad.metrics.registry import Metrics
+from epad.probing.metrics import PROBE_DURATION, PROBE_LAST, PROBE_SUCCESS
 from epad.runtime.timers import sleep_to_beat
 from epad.storage.event_log import EventKind, EventLog
 from probes.probe import Probe, ProbeError, Push
@@ -109,9 +110,9 @@ class ProbeLoops:
         sight.note = failure or getattr(probe, "notice", "")
         if success:
             sight.last_success_at = self._clock.monotonic()
-            self._metrics.probe_last.labels(probe.name).set(self._clock.utc().timestamp())
-        self._metrics.probe_success.labels(probe.name).set(success)
-        self._metrics.probe_duration.labels(probe.name).set(seconds)
+            self._metrics.of(PROBE_LAST).labels(probe.name).set(self._clock.utc().timestamp())
+        self._metrics.of(PROBE_SUCCESS).labels(probe.name).set(success)
+        self._metrics.of(PROBE_DURATION).labels(probe.name).set(seconds)
 
     def _tell(self, name: str, failure: str) -> None:
         if failure:

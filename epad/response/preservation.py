@@ -15,6 +15,7 @@ from epad.control_loop.step import Operation, Step, StepFailedError
 from epad.copying.errors import CheckpointError, DiskFullError
 from epad.ledger.head import Signer
 from epad.metrics.registry import Metrics
+from epad.response.metrics import CHECKPOINT_OK, CHECKPOINT_VERIFIED
 from statemachine.clock import Clock
 
 
@@ -93,7 +94,7 @@ class Preservation:
     def observe(self) -> None:
         """Show the age of the previous run's last checkpoint."""
         if (bundle := self.last_verified()) is not None:
-            self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
+            self._metrics.of(CHECKPOINT_VERIFIED).set(bundle.manifest.at.timestamp())
         newest = self._newest_there_is()
         if newest is not None:
             why = newest.manifest.gaps or ("it was not read back, or not as it was made",)
@@ -120,13 +121,13 @@ class Preservation:
             # No verified one is removed for it: among them is the last good copy of what is damaged or missing now.
             undone = await self._tidy_up(frozen=True)
             return f"{made.sentence}; rotation is frozen{remarks}{undone}"
-        self._metrics.checkpoint_verified.set(bundle.manifest.at.timestamp())
+        self._metrics.of(CHECKPOINT_VERIFIED).set(bundle.manifest.at.timestamp())
         return f"{made.sentence}{remarks}{await self._tidy_up(frozen=False)}"
 
     def _made(self, identity: str, faults: Sequence[str]) -> NewestCheckpoint:
         """Take note of the newest one, and show whether it is good."""
         self._newest = NewestCheckpoint(identity, tuple(faults))
-        self._metrics.checkpoint_ok.set(self._newest.ok)
+        self._metrics.of(CHECKPOINT_OK).set(self._newest.ok)
         return self._newest
 
     def _newest_there_is(self) -> Bundle | None:

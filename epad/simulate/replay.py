@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from epad.answers.reports import RefusedTurns
+from epad.configuration.recorded import read_recorded
 from epad.configuration.schema import Config
 from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision
@@ -223,7 +224,7 @@ class Replay:
             self._turns.configure(config)
 
     def _config_of(self, body: msgspec.Raw) -> Config:
-        config = msgspec.json.decode(body, type=Config)
+        config = read_recorded(body)
         settings = changed.at_home(config, self._settings)
         self._applied.update(path for path, _ in settings)
         self._last_config = config

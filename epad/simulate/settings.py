@@ -11,11 +11,10 @@ import msgspec
 
 from epad import EpadError
 from epad.configuration.checks import PROBES, cross_check
+from epad.configuration.fields import is_table, type_at, value_faults
 from epad.configuration.schema import Config
-from epad.configuration.thresholds import token_burn_thresholds
 from epad.configuration.toml_lines import key_text
 from epad.formatting import amounts
-from epad.probing.build import make_assessor
 
 REPLAYED = (
     "hysteresis.",
@@ -83,11 +82,12 @@ def apply(config: Config, settings: Sequence[Setting]) -> Config:
         if path[0] == "hysteresis" and path[1] in PROBES:  # without a table of its own it goes by the default
             tables["hysteresis"].setdefault(path[1], dict(tables["hysteresis"]["default"]))
         _put(tables, path, value)
+        hint = type_at(Config, path)
+        for fault in () if is_table(hint) else value_faults(value, hint):
+            raise SettingError(f"{key_text(path)}: {fault}")
     try:
         changed = msgspec.convert(tables, Config)
-        token_burn_thresholds(changed.probes.token_burn)
-        make_assessor(changed.hysteresis)
-    except ValueError as error:  # msgspec's own, and a threshold that could never be reached
+    except msgspec.ValidationError as error:
         raise SettingError(f"--set: {error}") from error
     # What was wrong before is no matter of these settings.
     known = {complaint.text for complaint in cross_check(config)}

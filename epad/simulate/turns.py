@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from epad.answers.reports import RefusedTurns
 from epad.configuration.schema import BudgetConfig, Config, SharedBudgetConfig
-from epad.configuration.thresholds import token_burn_thresholds
 from epad.gateway.budget import LONGEST_WINDOW_SECONDS, Budgets, Reservation, SharedBudgets
 from epad.gateway.limits import Refused as OverLimit
 from probes.token_burn import SubsystemBudget, TokenBurn
@@ -67,7 +66,7 @@ class Turns:
         self._limits: dict[str, SubsystemBudget] = {}
         self._open.clear()
         self._burn = TokenBurn(
-            token_burn_thresholds(config.probes.token_burn),
+            config.probes.token_burn,
             budget=lambda name: self._limits.get(name, SubsystemBudget()),
             clock=self._clock,
             push=self.findings.append,

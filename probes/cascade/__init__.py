@@ -7,7 +7,7 @@ from probes.cascade.crashes import MAX_REMEMBERED
 from probes.cascade.graph import DependencyGraph
 from probes.cascade.node import Look, LookRule, NodeHealth
 from probes.cascade.probe import NAME, Cascade, Neighbourhood, exited_cleanly
-from probes.cascade.thresholds import CascadeThresholds
+from probes.cascade.settings import CascadeSettings
 
 __all__ = [
     "MAX_REMEMBERED",
@@ -15,7 +15,7 @@ __all__ = [
     "Attribution",
     "Cascade",
     "CascadeIncident",
-    "CascadeThresholds",
+    "CascadeSettings",
     "DependencyGraph",
     "Look",
     "LookRule",

@@ -26,6 +26,10 @@ class Look:
         return not self.reason
 
 
+FLAP_LOOKS = 21
+"""How many looks are remembered."""
+
+
 @dataclass(frozen=True, slots=True)
 class LookRule:
     """Says how many looks make a verdict.
@@ -34,11 +38,11 @@ class LookRule:
     the last `flap_looks` until `flap_stop`, and while it flaps it stays failed.
     """
 
-    bad: int = 2
-    of: int = 3
-    good: int = 3
+    bad: int
+    of: int
+    good: int
     # Nagios' window of 21 looks, its two thresholds as counts.
-    flap_looks: int = 21
+    flap_looks: int = FLAP_LOOKS
     flap_start: int = 6
     flap_stop: int = 2
 

@@ -9,7 +9,7 @@ from probes.cascade.attribution import Attribution, CascadeIncident
 from probes.cascade.crashes import Crashes, CrashTrack
 from probes.cascade.graph import DependencyGraph
 from probes.cascade.node import Look
-from probes.cascade.thresholds import CascadeThresholds
+from probes.cascade.settings import CascadeSettings
 from probes.probe import Push
 from probes.subsystems import SubsystemExited
 from statemachine.clock import Clock
@@ -52,7 +52,7 @@ class Cascade:
 
     def __init__(
         self,
-        thresholds: CascadeThresholds,
+        settings: CascadeSettings,
         *,
         clock: Clock,
         push: Push,
@@ -61,7 +61,7 @@ class Cascade:
         void: Callable[[float, float], bool] = lambda _, __: False,
         slept_until: Callable[[float], float] = lambda _: float("-inf"),
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._clock = clock
         self._push = push
         self._completed = completed
@@ -69,8 +69,8 @@ class Cascade:
         self._looks, self._answers_for, self._subsystems = around.looks, around.answers_for, around.subsystems
         self._void, self._slept_until = void, slept_until
         self._excused: dict[str, float] = {}
-        self._crashes = Crashes(thresholds.window_seconds)
-        self._attribution = Attribution(around.graph, thresholds.look_rule, thresholds.settle_seconds)
+        self._crashes = Crashes(settings.window_seconds)
+        self._attribution = Attribution(around.graph, settings.look_rule, settings.settle_seconds)
         self._looked_at = self._began_at = clock.monotonic()
         self._stated: set[str] = set()
         self._untold_crash = False
@@ -83,7 +83,7 @@ class Cascade:
     @property
     def interval_seconds(self) -> float:
         """Twice as long while nothing fails: of 100 subsystems a look takes a quarter of an idle daemon's time."""
-        return self._thresholds.interval_seconds * (CALM_INTERVALS if self._attribution.is_calm else 1)
+        return self._settings.interval_seconds * (CALM_INTERVALS if self._attribution.is_calm else 1)
 
     def exited(self, event: SubsystemExited) -> None:
         if event.wanted:
@@ -182,7 +182,7 @@ class Cascade:
             self._crashes.drop_before(event.subsystem, self._began_at)
         track = self._crashes.add(event)
         self._untold_crash = True
-        limits = self._thresholds
+        limits = self._settings
         is_loop = len(track.crashed_at) >= limits.crashes or limits.goes_on(track.row, event.at)
         if track.given_up or is_loop:
             self._push(self._crashing(event, track))
@@ -210,11 +210,11 @@ class Cascade:
     def _quiet(self, now: float, failing: Sequence[Finding]) -> list[Finding]:
         """Return an OK for each subsystem that has become quiet. The others were stated when they failed."""
         self._crashes.drop(now)
-        seconds = self._thresholds.window_seconds
+        seconds = self._settings.window_seconds
         names = set(self._crashes.take_quiet())
         over, self._stated = self._stated, {finding.subsystem for finding in failing}
         names |= over
-        if len(self._unhealed(now)) < self._thresholds.subsystems:
+        if len(self._unhealed(now)) < self._settings.subsystems:
             names.add(HOST)
         names -= self._stated | set(self._crashes.names())
         return [Finding(NAME, n, Severity.OK, now, f"quiet for {seconds:.0f} s") for n in sorted(names)]
@@ -225,20 +225,20 @@ class Cascade:
         One crash that has healed is none: two programs that each died once and came back need nothing more.
         """
         crashed = self._unhealed(now)
-        settled = [at for at, _ in crashed if now - at >= self._thresholds.settle_seconds]
-        if len(settled) < self._thresholds.subsystems or not self._untold_crash:
+        settled = [at for at, _ in crashed if now - at >= self._settings.settle_seconds]
+        if len(settled) < self._settings.subsystems or not self._untold_crash:
             return []
         self._untold_crash = False
         return [self._several(crashed, now)]
 
     def _unhealed(self, now: float) -> list[tuple[float, str]]:
         """Return the crashes since this daemon began; who was whose victim before that is not known."""
-        return self._crashes.unhealed(self._thresholds.together_seconds, now, self._began_at)
+        return self._crashes.unhealed(self._settings.together_seconds, now, self._began_at)
 
     def _severity(self, incident: CascadeIncident | None) -> Severity:
         """Critical once it takes along more of the subsystems than may be held without a checkpoint first."""
         hurt = len(incident.victims) if incident else 0
-        too_many = hurt + 1 > self._thresholds.blast_ratio * self._subsystems()
+        too_many = hurt + 1 > self._settings.blast_ratio * self._subsystems()
         return Severity.CRITICAL if hurt and too_many else Severity.ANOMALY
 
     def _crashing(self, event: SubsystemExited, track: CrashTrack) -> Finding:
@@ -248,7 +248,7 @@ class Cascade:
         reported. A loop that goes on is held, since no one can rely on it and each start costs as much as loading a
         model.
         """
-        limits = self._thresholds
+        limits = self._settings
         burst = track.within(limits.together_seconds, event.at)
         is_burst, goes_on = burst >= limits.crashes, limits.goes_on(track.row, event.at)
         count, seconds = len(track.crashed_at), limits.window_seconds
@@ -315,10 +315,10 @@ class Cascade:
             HOST,
             Severity.CRITICAL,
             at,
-            f"{len(names)} subsystems crashed within {self._thresholds.together_seconds:.0f} s and none needs "
+            f"{len(names)} subsystems crashed within {self._settings.together_seconds:.0f} s and none needs "
             f"another, {names[0]} first: {', '.join(names)}",
             value=len(names),
-            limit=self._thresholds.subsystems,
+            limit=self._settings.subsystems,
             unit="subsystems",
             evidence={
                 "subsystems": names,

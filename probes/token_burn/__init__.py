@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probes.token_burn.probe import TokenBurn
-from probes.token_burn.thresholds import BurnWindow, SubsystemBudget, TokenBurnThresholds
+from probes.token_burn.settings import BurnWindow, SubsystemBudget, TokenBurnSettings
 from probes.token_burn.verdict import DETECTORS, GENTLE_NAME, NAME, Detector, Verdict
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "Detector",
     "SubsystemBudget",
     "TokenBurn",
-    "TokenBurnThresholds",
+    "TokenBurnSettings",
     "Verdict",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from probes.token_burn.thresholds import BurnWindow
+from probes.token_burn.settings import BurnWindow
 from probes.token_burn.verdict import Detector, Verdict
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from statemachine.finding import Severity

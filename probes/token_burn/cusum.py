@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.settings import TokenBurnSettings
 from probes.token_burn.verdict import Detector, Verdict
 from statemachine.containment import Rung
 from statemachine.finding import Severity
@@ -48,8 +48,8 @@ class BusyMinutes:
 class BusyCusum:
     """The sum for one subsystem. It learns only from minutes in which nothing was wrong."""
 
-    def __init__(self, thresholds: TokenBurnThresholds) -> None:
-        self._thresholds = thresholds
+    def __init__(self, settings: TokenBurnSettings) -> None:
+        self._settings = settings
         self.reference = BusyMinutes()
         self._minute: int | None = None
         self._rolls_at = -math.inf
@@ -71,7 +71,7 @@ class BusyCusum:
     def verdict(self, now: float) -> Verdict | None:
         if now >= self._rolls_at:
             self._roll(now)
-        t = self._thresholds
+        t = self._settings
         if self.reference.minutes < t.cusum_history_minutes:
             self._acting_since = None
             return None
@@ -86,7 +86,7 @@ class BusyCusum:
         return self._verdict(total, now) if acting else self._warning(total)
 
     def _verdict(self, total: float, now: float) -> Verdict:
-        t, rung = self._thresholds, self._thresholds.rung(Detector.BUSY_CUSUM)
+        t, rung = self._settings, self._settings.rung(Detector.BUSY_CUSUM)
         held = now - (now if self._acting_since is None else self._acting_since)
         patience = held >= t.cusum_patience_seconds
         still = f", and still so after {held / MINUTE_SECONDS:.0f} min" if patience else ""
@@ -95,7 +95,7 @@ class BusyCusum:
         )
 
     def _warning(self, total: float) -> Verdict:
-        return self._state(Severity.WARNING, Rung.OPEN, total, self._thresholds.cusum_warn, "")
+        return self._state(Severity.WARNING, Rung.OPEN, total, self._settings.cusum_warn, "")
 
     def _state(self, severity: Severity, rung: Rung, total: float, limit: float, still: str) -> Verdict:
         usual = self.reference
@@ -118,7 +118,7 @@ class BusyCusum:
 
     def _sum_now(self) -> float:
         """The sum with the minute that is not over yet: it can only add to it."""
-        return min(self._sum + max(0.0, self._excess(self._tokens)), CEILING * self._thresholds.cusum_act)
+        return min(self._sum + max(0.0, self._excess(self._tokens)), CEILING * self._settings.cusum_act)
 
     def _excess(self, tokens: int) -> float:
         return (tokens - self.reference.mean) / self.reference.spread - 1.0
@@ -138,8 +138,8 @@ class BusyCusum:
 
     def _close(self) -> None:
         """A minute is over: add it, and learn from it if it was busy and nothing was wrong."""
-        if self.reference.minutes >= self._thresholds.cusum_history_minutes:
-            ceiling = CEILING * self._thresholds.cusum_act
+        if self.reference.minutes >= self._settings.cusum_history_minutes:
+            ceiling = CEILING * self._settings.cusum_act
             self._sum = min(max(0.0, self._sum + self._excess(self._tokens)), ceiling)
-        if self._tokens and not self._tainted and self._sum < self._thresholds.cusum_warn:
+        if self._tokens and not self._tainted and self._sum < self._settings.cusum_warn:
             self.reference.learn(self._tokens)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 
-from probes.token_burn.thresholds import REMEMBERED_CHARACTERS, TokenBurnThresholds
+from probes.token_burn.settings import REMEMBERED_CHARACTERS, TokenBurnSettings
 from probes.token_burn.verdict import Detector, Verdict
 from probes.turns import TurnStreamed
 from statemachine.finding import Severity
@@ -62,17 +62,17 @@ class LoopingOutput:
         "_chunk",
         "_new",
         "_packed_at",
+        "_settings",
         "_since",
         "_tail",
-        "_thresholds",
         "in_a_row",
         "looked",
         "period",
         "stretch",
     )
 
-    def __init__(self, thresholds: TokenBurnThresholds) -> None:
-        self._thresholds = thresholds
+    def __init__(self, settings: TokenBurnSettings) -> None:
+        self._settings = settings
         self._tail = ""
         self._new: list[str] = []
         self._since = 0
@@ -85,7 +85,7 @@ class LoopingOutput:
 
     def streamed(self, event: TurnStreamed) -> Verdict | None:
         """Take in streamed text; return the last verdict on it, if there is one."""
-        most, window = self._thresholds.output_chunks, self._thresholds.output_window_characters
+        most, window = self._settings.output_chunks, self._settings.output_window_characters
         new, since, chunk, in_a_row = self._new, self._since, self._chunk, self.in_a_row
         found: Verdict | None = None
         for text in event.pieces:
@@ -138,7 +138,7 @@ class LoopingOutput:
 
     def _find(self, tail: str) -> None:
         """Look for the period with which the end repeats, and for how long it has done so."""
-        size = self._thresholds.output_window_characters
+        size = self._settings.output_window_characters
         at = tail.rfind(tail[-size:], 0, -1) if len(tail) > size else -1
         self.period, self.stretch = (len(tail) - size - at if at >= 0 else 0), 0
         if self.period:
@@ -146,13 +146,13 @@ class LoopingOutput:
 
     def _repeats(self, period: int) -> int:
         """Return how many characters of repetition make a loop: no one asks for ten copies of a page."""
-        windows = self._thresholds.output_windows
+        windows = self._settings.output_windows
         if period < PAGE_CHARACTERS:
             return windows * period
-        return min(windows * period, self._thresholds.output_characters + PAGES * period)
+        return min(windows * period, self._settings.output_characters + PAGES * period)
 
     def _allowed(self, unit: str) -> int:
-        t = self._thresholds
+        t = self._settings
         if is_prose(unit):
             return t.output_characters
         is_block = len(unit) >= BLOCK_CHARACTERS and unit.count("\n") >= BLOCK_LINES
@@ -163,7 +163,7 @@ class LoopingOutput:
         return Verdict(
             Detector.LOOPING_OUTPUT,
             Severity.ANOMALY,
-            self._thresholds.rung(Detector.LOOPING_OUTPUT),
+            self._settings.rung(Detector.LOOPING_OUTPUT),
             f"an answer repeats itself: {_how(what, count, unit)}",
             count,
             limit,

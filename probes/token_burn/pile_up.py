@@ -7,7 +7,7 @@ from collections import OrderedDict
 from msgspec import Struct
 
 from probes.token_burn.output import LoopingOutput
-from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.settings import TokenBurnSettings
 from probes.token_burn.verdict import Detector, Verdict
 from probes.token_burn.window import WindowSum
 from probes.turns import TurnAdmitted
@@ -36,11 +36,11 @@ class OpenTurn(Struct):
 class OpenTurns:
     """The turns in flight of one subsystem, oldest first."""
 
-    def __init__(self, thresholds: TokenBurnThresholds) -> None:
-        self._thresholds = thresholds
+    def __init__(self, settings: TokenBurnSettings) -> None:
+        self._settings = settings
         self._turns: OrderedDict[str, OpenTurn] = OrderedDict()
         self._refused, self._untold = WindowSum(DEMAND_SECONDS), WindowSum(DEMAND_SECONDS)
-        self._above = WindowSum(thresholds.window_seconds)
+        self._above = WindowSum(settings.window_seconds)
         self.reserved_tokens = 0
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class OpenTurns:
             self._refused.add(at, max(1, round(told + waited)))
         else:
             self._untold.add(at, 1)
-        if cap and len(self._turns) + self._refused.total(at) > self._thresholds.pile_up_ratio * cap:
+        if cap and len(self._turns) + self._refused.total(at) > self._settings.pile_up_ratio * cap:
             self._above.add(at, 1)
 
     def verdict(self, now: float, cap: int) -> Verdict | None:
@@ -90,7 +90,7 @@ class OpenTurns:
         """
         if cap and self._hammers(now, cap):
             wanted = len(self._turns) + self._refused.total(now) + self._untold.total(now)
-            limit = self._thresholds.pile_up_ratio * cap
+            limit = self._settings.pile_up_ratio * cap
             if self._untold.total(now):
                 limit = UNTOLD_RATIO * cap
             return self._state(
@@ -101,11 +101,11 @@ class OpenTurns:
                 now,
             )
         turn, silent = self._most_silent(now)
-        if silent > self._thresholds.oldest_seconds:
+        if silent > self._settings.oldest_seconds:
             return self._state(
                 f"a turn has been in flight for {silent / 60:.0f} min without any output: is {turn} ever to end?",
                 round(silent, 3),
-                self._thresholds.oldest_seconds,
+                self._settings.oldest_seconds,
                 "seconds",
                 now,
             )
@@ -117,14 +117,14 @@ class OpenTurns:
         if len(self._turns) + self._untold.total(now) > UNTOLD_RATIO * cap:
             return True
         wanted = len(self._turns) + self._refused.total(now)
-        sustained = self._above.slots(now) >= self._thresholds.hammering_slots
-        return sustained and wanted > self._thresholds.pile_up_ratio * cap
+        sustained = self._above.slots(now) >= self._settings.hammering_slots
+        return sustained and wanted > self._settings.pile_up_ratio * cap
 
     def _most_silent(self, now: float) -> tuple[str, float]:
         """The turn without output for the longest. Those that began later than `oldest_seconds` ago need no look."""
         silent, longest = "", 0.0
         for name, turn in self._turns.items():
-            if now - turn.at <= self._thresholds.oldest_seconds:
+            if now - turn.at <= self._settings.oldest_seconds:
                 break
             if now - turn.output_at > longest:
                 silent, longest = name, now - turn.output_at
@@ -137,7 +137,7 @@ class OpenTurns:
         return Verdict(
             Detector.PILE_UP,
             Severity.ANOMALY,
-            self._thresholds.rung(Detector.PILE_UP),
+            self._settings.rung(Detector.PILE_UP),
             reason,
             value,
             limit,

@@ -12,7 +12,7 @@ from probes.token_burn.output import LoopingOutput
 from probes.token_burn.pile_up import OpenTurn, OpenTurns
 from probes.token_burn.prompts import Repetition
 from probes.token_burn.ratios import Ratios
-from probes.token_burn.thresholds import CLIMBING, SubsystemBudget, TokenBurnThresholds
+from probes.token_burn.settings import CLIMBING, SubsystemBudget, TokenBurnSettings
 from probes.token_burn.verdict import NAME, Detector, Verdict, firmest
 from probes.token_burn.window import WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
@@ -76,7 +76,7 @@ class TokenBurn:
 
     def __init__(
         self,
-        thresholds: TokenBurnThresholds,
+        settings: TokenBurnSettings,
         *,
         budget: Callable[[str], SubsystemBudget],
         clock: Clock,
@@ -84,7 +84,7 @@ class TokenBurn:
         progressed_at: Callable[[str], float] = never_progressed,
         may_end: Callable[[str], bool] = always,
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._budget = budget
         self._clock = clock
         self._push = push
@@ -98,7 +98,7 @@ class TokenBurn:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     def admitted(self, event: TurnAdmitted) -> None:
         track = self._track(event.subsystem)
@@ -147,7 +147,7 @@ class TokenBurn:
         if track is None or turn is None:
             return ""
         if turn.output is None:
-            turn.output = LoopingOutput(self._thresholds)
+            turn.output = LoopingOutput(self._settings)
         looping = turn.output.streamed(event)
         # Between two chunks nothing is reserved or spent: only time can have changed what the sums say.
         due = event.at - track.judged_at >= RESTATE_SECONDS
@@ -180,7 +180,7 @@ class TokenBurn:
                 track.bad_at = now
                 track.cusum.taint()
                 findings.append(verdict.finding(subsystem, now))
-            elif track.bad_at is None or now - track.bad_at >= self._thresholds.window_seconds:
+            elif track.bad_at is None or now - track.bad_at >= self._settings.window_seconds:
                 findings.append(self._burn(subsystem, track, verdict, now))
         return findings
 
@@ -207,7 +207,7 @@ class TokenBurn:
             return [looping]
         turn.told = True
         track.degenerate += 1
-        if track.degenerate >= self._thresholds.output_answers:
+        if track.degenerate >= self._settings.output_answers:
             return [replace(looping, reason=f"{track.degenerate} answers in a row: {looping.reason}")]
         warned = replace(looping, severity=Severity.WARNING, rung=Rung.OPEN)
         evidence = {**warned.evidence, "ended": True, "in_a_row": track.degenerate}
@@ -217,7 +217,7 @@ class TokenBurn:
     def _track(self, subsystem: str) -> _Track:
         track = self._tracks.get(subsystem)
         if track is None:
-            t = self._thresholds
+            t = self._settings
             track = self._tracks[subsystem] = _Track(
                 burned=WindowSum(t.window_seconds),
                 refusals=WindowSum(t.window_seconds),
@@ -262,7 +262,7 @@ class TokenBurn:
         since, last = track.episodes.get(verdict.detector, (at, at))
         since = since if at - last <= EPISODE_SECONDS else at
         track.episodes[verdict.detector] = (since, at)
-        long_enough = at - since >= self._thresholds.climb_seconds
+        long_enough = at - since >= self._settings.climb_seconds
         if not (long_enough and verdict.detector in CLIMBING and verdict.rung is Rung.THROTTLE):
             return verdict
         reason = f"{verdict.reason}, and still so after {at - since:.0f} s"
@@ -270,11 +270,11 @@ class TokenBurn:
 
     def _burn(self, subsystem: str, track: _Track, warning: Verdict | None, now: float) -> Finding:
         """Compare the tokens of the window with its budget, or state a detector's warning."""
-        seconds = self._thresholds.window_seconds
+        seconds = self._settings.window_seconds
         burned = track.burned.total(now)
         limit = self._budget(subsystem).tokens_per_minute * seconds / 60
         ratio = burned / limit if limit else 0.0
-        nearly = ratio >= self._thresholds.warn_ratio
+        nearly = ratio >= self._settings.warn_ratio
         if warning is not None and not nearly:
             return warning.finding(subsystem, now)
         share = f", {ratio:.0%} of its budget" if limit else ""
@@ -296,9 +296,9 @@ class TokenBurn:
         libraries that ask again after 1, 2, 4, 8 seconds do so in few parts of the window.
         """
         in_flight = self._budget(event.subsystem).max_in_flight or ANY_IN_FLIGHT
-        most = max(self._thresholds.hammering_refusals, 3 * in_flight)
+        most = max(self._settings.hammering_refusals, 3 * in_flight)
         early = track.early
-        return early.total(event.at) > most and early.slots(event.at) >= self._thresholds.hammering_slots
+        return early.total(event.at) > most and early.slots(event.at) >= self._settings.hammering_slots
 
     def _over_limit(self, event: TurnRefused, track: _Track) -> Verdict:
         never = 0 < event.limit_tokens < event.asked_tokens
@@ -311,8 +311,8 @@ class TokenBurn:
         return Verdict(
             Detector.HARD_LIMIT,
             Severity.ANOMALY,
-            self._thresholds.rung(Detector.HARD_LIMIT),
-            f"{track.early.total(event.at)} times in {self._thresholds.window_seconds:.0f} s it asked again before the "
+            self._settings.rung(Detector.HARD_LIMIT),
+            f"{track.early.total(event.at)} times in {self._settings.window_seconds:.0f} s it asked again before the "
             f"time it was told: {asked} with {used} of {allowed} {event.limit or 'budget'} used"
             + (", and a request of this size can never pass" if never else "")
             + track.repetition.growth(),
@@ -324,6 +324,6 @@ class TokenBurn:
                 "limit": event.limit,
                 "refusals": track.refusals.total(event.at),
                 "early": track.early.total(event.at),
-                "window_seconds": self._thresholds.window_seconds,
+                "window_seconds": self._settings.window_seconds,
             },
         )

@@ -15,7 +15,7 @@ from msgspec import Struct
 from probes.blame import Fault
 from probes.token_burn import prompts_told as told
 from probes.token_burn.rounds import Asked, Question, Rounds, weight_of_pause
-from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.settings import TokenBurnSettings
 from probes.token_burn.verdict import Verdict
 from probes.turns import Last, TurnAdmitted, TurnFinished
 
@@ -82,9 +82,9 @@ class _Open(Struct, frozen=True):
 class Repetition:
     """Counts the repetition of one subsystem."""
 
-    def __init__(self, thresholds: TokenBurnThresholds) -> None:
-        self._thresholds = thresholds
-        share = thresholds.duplicate_ratio
+    def __init__(self, settings: TokenBurnSettings) -> None:
+        self._settings = settings
+        share = settings.duplicate_ratio
         self._leak = share / (1.0 - share)
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._busy, self._busy_since, self._repeats = 0.0, 0.0, 0
@@ -178,7 +178,7 @@ class Repetition:
         return known
 
     def _judge_prompt(self, event: TurnAdmitted, question: Question, *, sample: bool) -> Verdict | None:
-        t, looping = self._thresholds, self._prompts.looping()
+        t, looping = self._settings, self._prompts.looping()
         same, needed = _sum_same(looping), t.identical_prompts - 2
         cycle = sum(1 for one in looping if one.same)
         if question.same and same >= _for_cycle(needed, cycle):
@@ -227,7 +227,7 @@ class Repetition:
         return question.answers > 0
 
     def _judge_append(self, event: TurnAdmitted, talk: _Conversation, question: Question) -> Verdict | None:
-        t, looping = self._thresholds, talk.rounds.looping()
+        t, looping = self._settings, talk.rounds.looping()
         cycle, needed = sum(1 for one in looping if one.same), t.identical_prompts - 2
         if question.same and _sum_same(looping) >= _for_cycle(needed, cycle):
             times = sum(one.in_a_row for one in looping)
@@ -246,9 +246,9 @@ class Repetition:
         asked.append(Asked(self._numbered, question, question.answers, pause))
         if again and question.same:
             looping = self._numbered.looping()
-            cycle, needed = sum(1 for one in looping if one.same), self._thresholds.identical_prompts - 2
+            cycle, needed = sum(1 for one in looping if one.same), self._settings.identical_prompts - 2
             if _sum_same(looping) >= _for_cycle(needed, cycle):
-                verdicts.append(told.renumbered(self._thresholds, event, question))
+                verdicts.append(told.renumbered(self._settings, event, question))
         return bool(question.same)
 
     def _begin(self, event: TurnAdmitted, opened: _Open) -> None:
@@ -272,7 +272,7 @@ class Repetition:
         if self._refused_at >= question.answered_at:
             return 1.0
         waited = at - question.answered_at
-        if waited >= self._thresholds.window_seconds:
+        if waited >= self._settings.window_seconds:
             question.same, question.drawn, question.in_a_row = 0.0, 0.0, 0
             return 0.0
         if at - self._found_at < STILL_SECONDS:

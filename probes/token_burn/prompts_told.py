@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from probes.token_burn.rounds import Question
-from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.settings import TokenBurnSettings
 from probes.token_burn.verdict import Detector, Verdict
 from probes.turns import TurnAdmitted
 from statemachine.finding import Severity
 
 
-def identical(t: TokenBurnThresholds, event: TurnAdmitted, question: Question) -> Verdict:
+def identical(t: TokenBurnSettings, event: TurnAdmitted, question: Question) -> Verdict:
     """Return the verdict on one repeated prompt with one answer."""
     times = question.in_a_row + 1
     return _verdict(
@@ -24,7 +24,7 @@ def identical(t: TokenBurnThresholds, event: TurnAdmitted, question: Question) -
     )
 
 
-def cycle(t: TokenBurnThresholds, event: TurnAdmitted, looping: list[Question], needed: int) -> Verdict:
+def cycle(t: TokenBurnSettings, event: TurnAdmitted, looping: list[Question], needed: int) -> Verdict:
     """A few prompts in turn."""
     of = len(looping)
     times = sum(max(0, question.in_a_row - 1) for question in looping)
@@ -38,7 +38,7 @@ def cycle(t: TokenBurnThresholds, event: TurnAdmitted, looping: list[Question], 
     )
 
 
-def sampled(t: TokenBurnThresholds, event: TurnAdmitted, times: int, of: int) -> Verdict:
+def sampled(t: TokenBurnSettings, event: TurnAdmitted, times: int, of: int) -> Verdict:
     """More draws than any sampling takes."""
     what = "the same prompt" if of <= 1 else f"the same {of} prompts in turn"
     return _verdict(
@@ -51,7 +51,7 @@ def sampled(t: TokenBurnThresholds, event: TurnAdmitted, times: int, of: int) ->
     )
 
 
-def unanswered(t: TokenBurnThresholds, event: TurnAdmitted, times: int) -> Verdict:
+def unanswered(t: TokenBurnSettings, event: TurnAdmitted, times: int) -> Verdict:
     """More tries than any library makes."""
     return _verdict(
         t,
@@ -64,7 +64,7 @@ def unanswered(t: TokenBurnThresholds, event: TurnAdmitted, times: int) -> Verdi
 
 
 def appended(
-    t: TokenBurnThresholds,
+    t: TokenBurnSettings,
     event: TurnAdmitted,
     times: int,
     first_tokens: int,
@@ -93,7 +93,7 @@ def appended(
     )
 
 
-def renumbered(t: TokenBurnThresholds, event: TurnAdmitted, question: Question) -> Verdict:
+def renumbered(t: TokenBurnSettings, event: TurnAdmitted, question: Question) -> Verdict:
     """A prompt with a counter, a time or an id in it."""
     times = question.in_a_row + 1
     return _verdict(
@@ -107,7 +107,7 @@ def renumbered(t: TokenBurnThresholds, event: TurnAdmitted, question: Question) 
 
 
 def _verdict(
-    t: TokenBurnThresholds,
+    t: TokenBurnSettings,
     detector: Detector,
     reason: str,
     value: float,

@@ -15,7 +15,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from probes.blame import Fault, excuses_retry
-from probes.token_burn.thresholds import TokenBurnThresholds
+from probes.token_burn.settings import TokenBurnSettings
 from probes.token_burn.verdict import Detector, Verdict
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
@@ -62,9 +62,9 @@ class _Wrong:
 class Ratios:
     """Counts them for one subsystem. Below `min_calls` a ratio means nothing."""
 
-    def __init__(self, thresholds: TokenBurnThresholds) -> None:
-        self._thresholds = thresholds
-        seconds = thresholds.window_seconds
+    def __init__(self, settings: TokenBurnSettings) -> None:
+        self._settings = settings
+        seconds = settings.window_seconds
         self._calls, self._retries = WindowSum(seconds), WindowSum(seconds)
         self._ends, self._failures = WindowSum(seconds), WindowSum(seconds)
         self._hammered = Hammered(seconds)
@@ -111,7 +111,7 @@ class Ratios:
     def _is_excused(self, event: TurnAdmitted) -> bool:
         """Tell if the former ending of the same request, or the last unread one, excuses the retry."""
         known = [self._before[key] for key in {event.prompt_digest, b""} if key in self._before]
-        seconds = self._thresholds.window_seconds
+        seconds = self._settings.window_seconds
         recent = [before for before in known if event.at - before.at <= before.told_seconds + seconds]
         last = max(recent, key=lambda before: before.at, default=None)
         return last is not None and last.excuses(event.at)
@@ -124,7 +124,7 @@ class Ratios:
         return self._failing(at)
 
     def _retrying(self, now: float) -> Verdict | None:
-        t, retries = self._thresholds, self._retries.total(now)
+        t, retries = self._settings, self._retries.total(now)
         if not retries:
             return None
         calls = self._calls.total(now)
@@ -145,7 +145,7 @@ class Ratios:
         )
 
     def _failing(self, now: float) -> Verdict | None:
-        t, ends, failures = self._thresholds, self._ends.total(now), self._failures.total(now)
+        t, ends, failures = self._settings, self._ends.total(now), self._failures.total(now)
         if ends < t.min_calls or failures / ends < t.error_ratio:
             return None
         acting = self._hammered.slots(now) >= t.hammering_slots

@@ -5,35 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from probes.bounds import Bound, check
+from probes.bounds import Bound
+from probes.settings import EnforcedSettings
+from statemachine.value_types import Count, Ratio, Seconds, Share
 
 NAME = "vram"
 
 
-@dataclass(frozen=True, slots=True)
-class VramThresholds:
-    """Sets how full a GPU may be, how fast it may fill, and how long a driver call may take. Raises BoundError."""
+class VramSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
+    """Sets how full a GPU may be, how fast it may fill, and how long a driver call may take."""
 
-    interval_seconds: float = 5.0
-    timeout_seconds: float = 3.0
-    warn_ratio: float = 0.90
-    limit_ratio: float = 0.97
-    growth_window_seconds: float = 600.0
-    exhaustion_seconds: float = 600.0
-    ghost_bytes: int = 1 << 30
+    timeout_seconds: Seconds
+    warn_ratio: Share
+    limit_ratio: Ratio
+    growth_window_seconds: Seconds
+    exhaustion_seconds: Seconds
+    ghost_bytes: Count
+    root: str
 
-    BOUNDS: ClassVar[tuple[Bound, ...]] = (
-        Bound("interval_seconds", above=0),
-        Bound("timeout_seconds", above=0),
-        Bound("growth_window_seconds", above=0),
-        Bound("exhaustion_seconds", above=0),
-        Bound("ghost_bytes", least=1),
-        Bound("limit_ratio", most=1),
-        Bound("warn_ratio", above=0, most="limit_ratio"),
-    )
-
-    def __post_init__(self) -> None:
-        check(NAME, self, self.BOUNDS)
+    BOUNDS: ClassVar[tuple[Bound, ...]] = (Bound("warn_ratio", most="limit_ratio"),)
 
 
 @dataclass(frozen=True, slots=True)

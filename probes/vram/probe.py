@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from probes.probe import ProbeError
-from probes.vram import NAME, GpuFailure, GpuReading, GpuSample, VramThresholds, Xid
+from probes.vram import NAME, GpuFailure, GpuReading, GpuSample, VramSettings, Xid
 from probes.vram.attribution import GpuHistory, GpuState, OwnerOf
 from probes.vram.source import GpuSource
 from probes.vram.verdict import judge, lost, reported
@@ -37,7 +37,7 @@ class Vram:
 
     def __init__(
         self,
-        thresholds: VramThresholds,
+        settings: VramSettings,
         *,
         sources: Sequence[GpuSource],
         owner_of: OwnerOf,
@@ -45,7 +45,7 @@ class Vram:
         tell: Callable[[str], None],
         fills_by_design: Callable[[], Collection[str]] = frozenset,
     ) -> None:
-        self._thresholds = thresholds
+        self._settings = settings
         self._sources = sources
         self._owner_of = owner_of
         self._clock = clock
@@ -66,7 +66,7 @@ class Vram:
 
     @property
     def interval_seconds(self) -> float:
-        return self._thresholds.interval_seconds
+        return self._settings.interval_seconds
 
     @property
     def notice(self) -> str:
@@ -88,7 +88,7 @@ class Vram:
 
     def is_fresh(self, reading: GpuReading) -> bool:
         """Tell if a reading is current: no older than a sample that may have been slow, and the next."""
-        limit = 2 * self._thresholds.interval_seconds + self._thresholds.timeout_seconds
+        limit = 2 * self._settings.interval_seconds + self._settings.timeout_seconds
         return reading.age_seconds(self._clock.monotonic()) <= limit
 
     async def sample(self) -> Sequence[Finding]:
@@ -109,7 +109,7 @@ class Vram:
             return []
         return judge(
             states,
-            self._thresholds,
+            self._settings,
             now,
             concerned=self._concerned,
             fills_by_design=self._fills_by_design(),
@@ -166,21 +166,21 @@ class Vram:
             if source not in self._asked:
                 self._asked[source] = asyncio.create_task(source.read(), name="gpus")
         tasks = [self._asked[source] for source in self._sources]
-        await asyncio.wait(tasks, timeout=self._thresholds.timeout_seconds)
+        await asyncio.wait(tasks, timeout=self._settings.timeout_seconds)
         if not any(task.done() and not task.exception() and task.result().readings for task in tasks):
             await asyncio.wait(tasks)
         return [self._answer(source) for source in self._sources]
 
     def _answer(self, source: GpuSource) -> GpuSample | ProbeError:
         if not self._asked[source].done():
-            return ProbeError(f"a GPU's driver did not answer within {self._thresholds.timeout_seconds:g} s")
+            return ProbeError(f"a GPU's driver did not answer within {self._settings.timeout_seconds:g} s")
         try:
             return self._asked.pop(source).result()
         except ProbeError as error:
             return error
 
     def _remember(self, reading: GpuReading) -> GpuState:
-        window = self._thresholds.growth_window_seconds
+        window = self._settings.growth_window_seconds
         history = self._histories.setdefault(reading.gpu, GpuHistory(window))
         state = history.add(reading, self._owner_of)
         self._states[reading.gpu] = state

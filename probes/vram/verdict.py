@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from probes.vram import NAME, GpuFailure, VramThresholds, Xid
+from probes.vram import NAME, GpuFailure, VramSettings, Xid
 from probes.vram.attribution import FOREIGN, UNATTRIBUTED, GpuState
 from statemachine.finding import HOST, Finding, Severity
 
@@ -19,7 +19,7 @@ XID_GRAVE = frozenset({48, 62, 64, 74, 79, 95, 119, 120})
 
 def judge(
     states: Sequence[GpuState],
-    thresholds: VramThresholds,
+    settings: VramSettings,
     now: float,
     *,
     concerned: Collection[str] = (),
@@ -33,7 +33,7 @@ def judge(
     """
 
     def severity_of(state: GpuState) -> Severity:
-        return _severity(state, thresholds, fills_by_design)
+        return _severity(state, settings, fills_by_design)
 
     worst = max(states, key=lambda state: (severity_of(state), state.reading.ratio))
     severity = severity_of(worst)
@@ -44,10 +44,10 @@ def judge(
     named |= {blamed} if blamed is not None else set()
     evidence = _evidence(worst, states)
     host = min(severity, Severity.WARNING) if blamed is not None else severity
-    findings = [_finding(HOST, host, worst, thresholds, now, evidence)]
+    findings = [_finding(HOST, host, worst, settings, now, evidence)]
     for name in sorted(named):
         if name == blamed:
-            findings.append(_finding(name, severity, worst, thresholds, now, evidence))
+            findings.append(_finding(name, severity, worst, settings, now, evidence))
         else:
             held = sum(state.subsystems.get(name, 0) for state in states)
             reason = f"holds {held >> 20} MiB of VRAM"
@@ -93,39 +93,39 @@ def reported(xid: Xid, now: float) -> Finding:
     )
 
 
-def _severity(state: GpuState, thresholds: VramThresholds, fills_by_design: Collection[str] = ()) -> Severity:
+def _severity(state: GpuState, settings: VramSettings, fills_by_design: Collection[str] = ()) -> Severity:
     """A forecast alone warns, and so does a full card alone.
 
     Work that grows at first and then stays is everyday life. vLLM takes 0.9 of a card and a desktop the rest: an
     anomaly that never ends would have the policy freeze the house over it within the hour.
     """
     ratio, left = state.reading.ratio, state.exhaustion_seconds
-    soon = left is not None and left <= thresholds.exhaustion_seconds
-    if soon and ratio >= thresholds.warn_ratio:
+    soon = left is not None and left <= settings.exhaustion_seconds
+    if soon and ratio >= settings.warn_ratio:
         return Severity.ANOMALY
     filled_by = state.culprit
     innocent = {None, FOREIGN, UNATTRIBUTED, *fills_by_design}
-    if ratio >= thresholds.limit_ratio and filled_by not in innocent:
+    if ratio >= settings.limit_ratio and filled_by not in innocent:
         return Severity.ANOMALY
-    ghosts = (state.reading.unattributed_bytes or 0) >= thresholds.ghost_bytes
-    return Severity.WARNING if soon or ghosts or ratio >= thresholds.warn_ratio else Severity.OK
+    ghosts = (state.reading.unattributed_bytes or 0) >= settings.ghost_bytes
+    return Severity.WARNING if soon or ghosts or ratio >= settings.warn_ratio else Severity.OK
 
 
 def _finding(
     subject: str,
     severity: Severity,
     worst: GpuState,
-    thresholds: VramThresholds,
+    settings: VramSettings,
     now: float,
     evidence: dict[str, Any],
 ) -> Finding:
-    limits = thresholds
+    limits = settings
     return Finding(
         NAME,
         subject,
         severity,
         now,
-        _reason(worst, thresholds),
+        _reason(worst, settings),
         value=worst.reading.ratio,
         limit=limits.warn_ratio if severity is Severity.OK else limits.limit_ratio,
         unit="ratio",
@@ -133,17 +133,17 @@ def _finding(
     )
 
 
-def _reason(state: GpuState, thresholds: VramThresholds) -> str:
+def _reason(state: GpuState, settings: VramSettings) -> str:
     reading, left = state.reading, state.exhaustion_seconds
     used = (reading.used_bytes + reading.reserved_bytes) >> 20
     text = f"GPU {reading.gpu} ({reading.name}) is {reading.ratio:.1%} full: {used} of {reading.total_bytes >> 20} MiB"
-    if left is not None and left <= thresholds.exhaustion_seconds:
+    if left is not None and left <= settings.exhaustion_seconds:
         text += f", none left in {left:.0f} s at this rate"
-    if state.culprit is not None and _severity(state, thresholds) >= Severity.WARNING:
+    if state.culprit is not None and _severity(state, settings) >= Severity.WARNING:
         gained = state.grown[state.culprit] >> 20
         text += f"; {_words(state.culprit)} gained {gained} MiB in {state.grown_seconds:.0f} s"
     ghosts = reading.unattributed_bytes or 0
-    if ghosts >= thresholds.ghost_bytes:
+    if ghosts >= settings.ghost_bytes:
         text += f"; {ghosts >> 20} MiB belong to no process"
     return text
 

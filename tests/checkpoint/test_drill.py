@@ -21,7 +21,7 @@ class Bench:
     def __init__(self, state: Path, database: Database) -> None:
         self.newest: Bundle | None = None
         self.findings: list[Finding] = []
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         clock = ManualClock()
         self.events = EventLog(database, clock)
         self.drill = RestoreDrill(

@@ -90,7 +90,7 @@ class Bench:
         self.database = memory_database()
         self.journal = TracedJournal(self.database, self.clock, self.trace)
         self.events = TracedEvents(self)
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.hands = Hands(self)
         assessor = make_assessor(shipped().hysteresis)
         self.decider = Decider(shipped_rules(), assessor, self.world, self.clock, BOOT)

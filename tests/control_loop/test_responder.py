@@ -39,7 +39,7 @@ class Bench:
         self.clock = ManualClock()
         self.database = memory_database()
         self.journal = Journal(self.database, self.clock, BOOT)
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.events = EventLog(self.database, self.clock)
         self.done: list[tuple[str, str]] = []
         self.ended: list[OperationEnded] = []

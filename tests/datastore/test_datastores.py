@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from datastore_world import Store
 
-from epad.configuration.probe_schema import DatastoreProbeConfig
 from epad.configuration.schema import DatastoreConfig
 from epad.copying.child import ChildError
 from epad.copying.errors import CheckpointError
@@ -19,6 +18,7 @@ from epad.datastore.datastores import Datastores, RestoreOrder
 from epad.datastore.restore import Answer, Restored
 from epad.inspection.inspect import Look
 from epad.metrics.registry import Metrics
+from probes.datastore import DatastoreSettings
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
 
@@ -37,11 +37,11 @@ class Bench:
             "/b": Look("at rest"),
         }
         monkeypatch.setattr(module, "ask_child", self._ask)
-        config = DatastoreProbeConfig(interval_seconds=60.0, core_share=0.03, deadline_seconds=9.0)
+        config = DatastoreSettings(interval_seconds=60.0, core_share=0.03, deadline_seconds=9.0)
         self.restore = Answer()
         self.order = RestoreOrder("key", home / "checkpoints", self._stop)
         stores = {"a": DatastoreConfig("/a"), "b": DatastoreConfig("/b", subsystem="chat", restore=True)}
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.stores = Datastores(stores, home, config, self.clock, self.metrics)
 
     async def _ask(self, module: str, path: str, *arguments: str, **__: object) -> Look | Answer:
@@ -205,11 +205,11 @@ async def test_what_was_restored_is_said_as_long_as_the_damaged_file_is_there(
 ) -> None:
     """Through the real children; also by the next life, until somebody has taken the file away."""
     store, homes = make_store(), tmp_path / "homes"
-    config = DatastoreProbeConfig(interval_seconds=60.0, core_share=0.03, deadline_seconds=60.0)
+    config = DatastoreSettings(interval_seconds=60.0, core_share=0.03, deadline_seconds=60.0)
     specs = {"memory": DatastoreConfig(str(store.path), subsystem="chat", restore=True)}
 
     async def another_life() -> Datastores:
-        stores = Datastores(specs, homes, config, ManualClock(), Metrics("test"))
+        stores = Datastores(specs, homes, config, ManualClock(), Metrics())
         await stores.check()
         await stores.settle()
         return stores
@@ -235,13 +235,13 @@ async def test_what_was_restored_is_said_as_long_as_the_damaged_file_is_there(
 async def test_a_real_look_in_a_real_child(make_store: Callable[..., Store], tmp_path: Path) -> None:
     """Through the process and back."""
     store = make_store()
-    config = DatastoreProbeConfig(interval_seconds=60.0, core_share=0.03, deadline_seconds=60.0)
+    config = DatastoreSettings(interval_seconds=60.0, core_share=0.03, deadline_seconds=60.0)
     stores = Datastores(
         {"memory": DatastoreConfig(str(store.path))},
         tmp_path / "homes",
         config,
         ManualClock(),
-        Metrics("test"),
+        Metrics(),
     )
     assert not (await stores.check())[0].is_looked_at
     await stores.settle()

@@ -71,7 +71,7 @@ class Bench:
             self.ballast,
         )
         self.preservation = Preservation(
-            self.checkpoints, CONFIG, lambda: self.sources, dict, self.clock, Metrics("test")
+            self.checkpoints, CONFIG, lambda: self.sources, dict, self.clock, Metrics()
         )
 
     @property

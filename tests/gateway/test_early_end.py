@@ -11,10 +11,11 @@ import pytest
 from gateway_world import World, world
 from model_server import ModelServer, model_server
 from patience import PATIENCE_SECONDS
+from shipped_settings import PROBES
 
 from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -29,7 +30,7 @@ WORDS = 600
 
 def burn(heard: list[Finding]) -> TokenBurn:
     return TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
+        PROBES.token_burn, budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
     )
 
 

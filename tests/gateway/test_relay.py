@@ -25,7 +25,7 @@ PATHS = ["/v1/chat/completions", "/api/chat"]
 
 async def quiet(w: World) -> None:
     """Everything has ended: no reservation is left, no turn in flight."""
-    w.gateway.observe_budgets()
+    w.gateway.show_series()
     assert 'epad_turns_in_flight{subsystem="writer"} 0.0' in w.metrics.render().decode()
     assert w.access._turns == {}
 

@@ -44,7 +44,7 @@ async def test_a_plain_answer_passes_byte_for_byte_and_is_accounted_for(tmp_path
         assert w.used() == 12
         assert w.recorder.admissions[0].reserved_tokens == opened.reserved_tokens
         assert w.recorder.endings[0].charged_tokens == 12
-        w.gateway.observe_budgets()
+        w.gateway.show_series()
         text = w.metrics.render().decode()
         assert 'epad_tokens_total{kind="output",subsystem="writer"} 5.0' in text
         assert 'epad_turns_total{outcome="done",subsystem="writer"} 1.0' in text
@@ -419,10 +419,10 @@ async def test_the_port_is_kept_over_a_restart(tmp_path: Path) -> None:
 
 
 async def test_budget_series_follow_the_budget(tmp_path: Path) -> None:
-    """What `observe_budgets` sets is what is spent."""
+    """What `show_series` sets is what is spent."""
     async with world(tmp_path, budgets=BUDGET) as w:
         await w.chat()
-        w.gateway.observe_budgets()
+        w.gateway.show_series()
         text = w.metrics.render().decode()
         assert 'epad_token_budget_used_tokens{subsystem="writer",window="tokens_per_minute"} 12.0' in text
         assert (
@@ -434,10 +434,10 @@ async def test_budget_series_of_what_is_configured_no_more_are_taken_away(tmp_pa
     """Once, asking after a removed subsystem's turns broke every scrape, and a lifted limit alerted for ever."""
     both = {name: BudgetConfig(tokens_per_day=9, tokens_per_minute=9) for name in ("writer", "reader")}
     async with world(tmp_path, budgets=both) as w:
-        w.gateway.observe_budgets()
+        w.gateway.show_series()
         assert 'epad_turns_in_flight{subsystem="reader"} 0.0' in w.metrics.render().decode()
         w.budgets.configure({"writer": BudgetConfig(tokens_per_day=9), "poet": BudgetConfig()}, 256)
-        w.gateway.observe_budgets()
+        w.gateway.show_series()
         text = w.metrics.render().decode()
         assert 'epad_turns_in_flight{subsystem="poet"} 0.0' in text
         assert 'subsystem="reader",window' not in text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from epad.gateway.metrics import TOKENS
 from epad.gateway.tally import Tally
 from epad.metrics.registry import Metrics
 
 
 def test_what_is_gathered_is_there_when_it_is_read() -> None:
-    metrics = Metrics("test", ["a"])
-    tokens = Tally(metrics.tokens.labels)
+    metrics = Metrics(subsystems=["a"])
+    tokens = Tally(metrics.of(TOKENS).labels)
     metrics.gathers(tokens.add_up)
     read = metrics.registry.get_sample_value
     for _ in range(2):

@@ -13,14 +13,15 @@ import pytest
 from gateway_world import Recorder, World, gateway_config, world
 from model_server import model_server
 from msgspec import structs
+from shipped_settings import PROBES
 from virtual_time import VirtualTime
 
 from epad.configuration.schema import BudgetConfig, DialectName, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.money import Prices
 from probes.blame import Fault
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth
+from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.turns import TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
@@ -41,7 +42,7 @@ class Listener(Recorder):
 
 def burn(heard: list[Finding]) -> TokenBurn:
     return TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
+        PROBES.token_burn, budget=lambda _: SubsystemBudget(), clock=ManualClock(), push=heard.append
     )
 
 
@@ -173,7 +174,7 @@ async def test_the_same_message_appended_again_and_again_is_found(tmp_path: Path
 async def test_a_conversation_that_circles_is_found(tmp_path: Path, path: str, *, stream: bool) -> None:
     """The questions differ and the answers do not; the conversation is in order, so nothing else is said of it."""
     heard: list[Finding] = []
-    probe = ConversationHealth(ConversationThresholds(), clock=ManualClock(), push=heard.append)
+    probe = ConversationHealth(PROBES.conversation, clock=ManualClock(), push=heard.append)
     async with model_server() as (_, base):
         upstreams = {"stub": UpstreamConfig(url=base, dialects=DIALECTS)}
         async with world(tmp_path, upstreams=upstreams, observer=probe) as w:

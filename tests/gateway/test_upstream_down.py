@@ -16,6 +16,7 @@ from gateway_world import StubUpstream, World, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE_SECONDS
+from shipped_settings import PROBES
 
 from epad.configuration.schema import BudgetConfig, DialectName, UpstreamConfig
 from epad.gateway.errors import UpstreamError
@@ -25,8 +26,8 @@ from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.probing.fan_out import TurnFanout
 from probes.blame import Failure, Fault
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth
+from probes.token_burn import SubsystemBudget, TokenBurn
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
@@ -353,10 +354,8 @@ async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_pat
     """Two clients that retry each question twice, as OpenAI's library does; afterwards they go on."""
     heard: list[Finding] = []
     clock = ManualClock()
-    burn = TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
-    )
-    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    burn = TokenBurn(PROBES.token_burn, budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append)
+    talk = ConversationHealth(PROBES.conversation, clock=clock, push=heard.append)
     stub = Moody(status)
 
     async def ask(w: World, name: str, number: int, retry: int) -> int:

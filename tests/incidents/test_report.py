@@ -15,6 +15,7 @@ from prometheus_client.samples import Sample
 
 from epad.control_loop.stimulus import Forced, Released, Resumed
 from epad.epactl.command_line import make_parser
+from epad.incidents.metrics import HOLD
 from epad.incidents.report import CALM, IncidentReport
 from epad.incidents.sentence import NOT_BY_ITSELF
 from epad.metrics.registry import Metrics
@@ -152,8 +153,8 @@ def test_nothing_wrong_is_said_in_three_words() -> None:
 @every_incident
 def test_the_series_name_who_is_held_how_and_until_when(incident: Incident) -> None:
     """An alert joins them, so that whoever is woken reads the name, the rung and the time; nothing stays behind."""
-    scene, metrics = incident.happen(), Metrics("test")
-    metrics.hold.labels("gone", "freeze", "found").set(1)
+    scene, metrics = incident.happen(), Metrics()
+    metrics.of(HOLD).labels("gone", "freeze", "found").set(1)
     scene.report.observe(metrics)
     held_series = {sample.labels["subsystem"] for sample in _samples(metrics, "epad_subsystem_hold")}
     assert held_series == held(scene)

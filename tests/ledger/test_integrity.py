@@ -10,6 +10,7 @@ import pytest
 from damage import flip_one_bit
 from epad_house import BOOT, turn
 from epad_story import shipped
+from shipped_settings import PROBES
 
 from epad.control_loop.journal import JOURNAL_SCHEMA
 from epad.ledger.integrity import PAGES_SECONDS, Integrity, LedgerStatus
@@ -30,7 +31,7 @@ class Bench:
         self.path = path
         self.ledger = ledger
         self.clock = ManualClock()
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.integrity = Integrity(path, shipped().ledger, ledger, self.clock, self.metrics)
 
     def series(self, name: str) -> float | None:
@@ -118,7 +119,9 @@ async def test_a_ledger_whose_name_was_taken_is_a_critical_finding(bench: Bench,
     if replaced:
         kept.rename(bench.path)
 
-    (finding,) = await LedgerIntegrity(2.0, check=bench.integrity.check, clock=bench.clock).sample()
+    (finding,) = await LedgerIntegrity(
+        PROBES.ledger_integrity, check=bench.integrity.check, clock=bench.clock
+    ).sample()
     assert (finding.severity, finding.hard, finding.evidence["kinds"]) == (Severity.CRITICAL, True, ["file"])
     assert finding.reason.startswith(f"ledger: file: {bench.path} was ")
     assert bench.series("epad_ledger_intact") == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, config, fill, keeping_of, open_ledger, opening, places
+from shipped_settings import PROBES
 
 from epad.ledger.integrity import Integrity
 from epad.ledger.segment import segment_paths
@@ -31,7 +32,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 @pytest.fixture
 def integrity(ledger: Ledger, tmp_path: Path):
-    one = Integrity(tmp_path / "ledger.db", config(), ledger, ManualClock(), Metrics("test"))
+    one = Integrity(tmp_path / "ledger.db", config(), ledger, ManualClock(), Metrics())
     yield one
     one.close()
 
@@ -43,7 +44,9 @@ def change(path: Path, statement: str) -> None:
 
 
 async def severity(integrity: Integrity) -> Severity:
-    (finding,) = await LedgerIntegrity(2.0, check=integrity.check, clock=ManualClock()).sample()
+    (finding,) = await LedgerIntegrity(
+        PROBES.ledger_integrity, check=integrity.check, clock=ManualClock()
+    ).sample()
     return finding.severity
 
 

@@ -444,7 +444,7 @@ async def test_damage_behind_the_newest_seal_is_known_before_anything_opens(path
     flip(path, bytes(stored(path, 3 * SEALED + 1)[5]), 5)
     ledger = await open_ledger(path, places(path), tail_check_records=1)
     assert [(fault.seq, fault.kind) for fault in ledger.faults] == [(3 * SEALED + 1, FaultKind.BODY)]
-    integrity = Integrity(path, config(tail_check_records=1), ledger, ManualClock(), Metrics("test"))
+    integrity = Integrity(path, config(tail_check_records=1), ledger, ManualClock(), Metrics())
     assert [fault[0] for fault in (await integrity.check()).faults] == [3 * SEALED + 1]
     integrity.close()
     await ledger.close()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from epad.control_loop.metrics import STEPS, TOKEN_BURN
+from epad.daemon.metrics import FAMILIES
+from epad.gateway.metrics import TOKENS
+from epad.ledger.metrics import ENTRIES
+from epad.metrics.family import Family, counter, durations, gauge
 from epad.metrics.registry import Metrics
-from probes.memory import Footprint
-from statemachine.finding import Finding, Severity
+from epad.probing.metrics import MEMORY, PROGRESS, RESTARTS, STATE
 
 # https://prometheus.io/docs/practices/naming: one prefix, base units, plural, last.
 BASE_UNITS = {"seconds", "bytes", "ratio", "tokens"}
@@ -36,7 +41,7 @@ LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("1.2.3")
+    return Metrics(FAMILIES)
 
 
 def families(metrics: Metrics) -> list[Metric]:
@@ -88,8 +93,8 @@ def test_the_lint_finds_a_bad_name(name: str, kind: str) -> None:
 
 def test_counters_end_in_total_and_nothing_else_does(metrics: Metrics) -> None:
     """As scraped: every family that says counter."""
-    metrics.steps.labels("hold", "done").inc()
-    metrics.tokens.labels("chat", "input").inc(7)
+    metrics.of(STEPS).labels("hold", "done").inc()
+    metrics.of(TOKENS).labels("chat", "input").inc(7)
     text = metrics.render().decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     kinds = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
@@ -107,37 +112,21 @@ def test_labels_are_names_from_the_configuration_or_closed_sets(metrics: Metrics
     assert {label for collector in collectors for label in collector._labelnames} <= LABELS
 
 
-def test_the_version_is_a_label_of_its_own_series(metrics: Metrics) -> None:
-    """Joined to others where one needs it."""
-    assert metrics.registry.get_sample_value("epad_build_info", {"version": "1.2.3"}) == 1
-
-
-def test_a_finding_shows_its_number_under_its_probes_series(metrics: Metrics) -> None:
-    """In base units; one without a number shows none."""
-    metrics.record(Finding("token_burn", "chat", Severity.OK, 0.0, value=250, limit=1_000, unit="tokens"))
-    metrics.record(Finding("token_burn", "game", Severity.OK, 0.0))
-    metrics.record(Finding("token_burn", "game", Severity.OK, 0.0, value=9, limit=0))
-    value = metrics.registry.get_sample_value
-    assert value("epad_token_burn_ratio", {"subsystem": "chat"}) == 0.25
-    assert value("epad_token_burn_ratio", {"subsystem": "game"}) is None
-
-
 def test_two_daemons_in_one_process_share_no_series() -> None:
     """Each has a registry of its own; nothing is global."""
-    one, two = Metrics("1"), Metrics("2")
-    one.ledger_entries.set(7)
+    one, two = Metrics(FAMILIES), Metrics(FAMILIES)
+    one.of(ENTRIES).set(7)
     assert two.registry.get_sample_value("epad_ledger_entries") == 0
 
 
 def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_configured_again() -> None:
     """Of every transition of the table, every subsystem and what is said to begin; 0 is an answer."""
-    metrics = Metrics("1", ["chat"])
-    metrics.begins(metrics.turns, ("done", "failed"))
+    metrics = Metrics(FAMILIES, ["chat"])
     value = metrics.registry.get_sample_value
     row = {"source": "NORMAL", "destination": "QUARANTINE", "trigger": "isolate"}
     assert value("epad_phase_transitions_total", row) == 0
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) is None
-    metrics.restarts.labels("chat").inc()
+    metrics.of(RESTARTS).labels("chat").inc()
     metrics.configure(["chat", "game"])
     assert value("epad_subsystem_restarts_total", {"subsystem": "chat"}) == 1
     assert value("epad_subsystem_restarts_total", {"subsystem": "game"}) == 0
@@ -146,13 +135,40 @@ def test_a_counter_is_there_before_its_first_event_and_keeps_its_count_when_conf
         assert value("epad_turns_total", {"subsystem": name, "outcome": "failed"}) == 0
 
 
-def test_memory_and_cpu_follow_what_was_read(metrics: Metrics) -> None:
-    """Memory goes with the processes; CPU time only ever rises, whatever becomes of who was read."""
-    read = metrics.registry.get_sample_value
-    for memory, cpu in ((100, 2.5), (300, 4.0), (50, 3.0)):
-        metrics.show_footprints({"chat": Footprint(memory, cpu, 1)})
-    assert read("epad_subsystem_memory_bytes", {"subsystem": "chat"}) == 50
-    assert read("epad_subsystem_cpu_seconds_total", {"subsystem": "chat"}) == 4.0
-    metrics.show_footprints({})
-    assert read("epad_subsystem_memory_bytes", {"subsystem": "chat"}) is None
-    assert read("epad_subsystem_cpu_seconds_total", {"subsystem": "chat"}) == 4.0
+def test_what_is_counted_first_and_shown_later_begins_with_the_others() -> None:
+    """A family that nobody named beforehand is made when it is first asked for, once."""
+    metrics = Metrics(subsystems=["chat"])
+    assert metrics.of(RESTARTS) is metrics.of(RESTARTS)
+    assert metrics.registry.get_sample_value("epad_subsystem_restarts_total", {"subsystem": "chat"}) == 0
+
+
+def test_who_is_configured_no_more_leaves_nothing_but_its_counts() -> None:
+    metrics = Metrics(FAMILIES, ["chat"])
+    for name in ("chat", "game"):
+        for family in (PROGRESS, TOKEN_BURN, MEMORY):
+            metrics.of(family).labels(name).set(1)
+    metrics.of(STATE).labels("chat", "running").set(1)
+    metrics.of(RESTARTS).labels("chat").inc()
+    metrics.forget("chat")
+    left = {
+        sample.name
+        for family in families(metrics)
+        for sample in family.samples
+        if sample.labels.get("subsystem") == "chat" and sample.value and not sample.name.endswith("_created")
+    }
+    assert left == {"epad_subsystem_restarts_total"}
+    assert metrics.registry.get_sample_value("epad_subsystem_memory_bytes", {"subsystem": "game"}) == 1
+
+
+def test_a_second_family_of_a_name_is_refused() -> None:
+    """Whoever declares it, and of whichever kind."""
+    words = "Records in the ledger."
+    twice: list[Family[Any]] = [
+        gauge("epad_ledger_entries", words),
+        counter("epad_ledger_entries", words),
+        durations("epad_turn_duration_seconds", words, buckets=[1.0]),
+        gauge("epad_tokens_total", words),
+    ]
+    for again in twice:
+        with pytest.raises(ValueError, match=again.name):
+            Metrics([*FAMILIES, again])

@@ -10,18 +10,19 @@ import pytest
 from fake_operations import status
 
 from epad.answers.status import Status
+from epad.ledger.metrics import ENTRIES
 from epad.metrics.registry import CONTENT_TYPE, Metrics
 from epad.metrics.server import MetricsServer, SurfaceError
 
 
 class Bench:
     def __init__(self) -> None:
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.refreshes = 0
 
     def refresh(self) -> Status:
         self.refreshes += 1
-        self.metrics.ledger_entries.set(self.refreshes)
+        self.metrics.of(ENTRIES).set(self.refreshes)
         return status(phase="QUARANTINE", uptime_seconds=7.5, state_directory="not for everyone")
 
     def server(self, listen: str = "127.0.0.1:0") -> MetricsServer:

@@ -6,14 +6,15 @@ import json
 
 import msgspec
 import pytest
+from shipped_settings import PROBES
 
 from epad.answers import status
 from epad.metrics.registry import Metrics
 from epad.operations.machine_status import MachineView
-from probes.host import Disk, Host, HostReading, HostThresholds, Pressure
+from probes.host import Disk, Host, HostReading, Pressure
 from probes.loop_lag import LoopLag
 from probes.probe import ProbeError
-from probes.vram import GpuProcess, GpuReading, GpuSample, VramThresholds, Xid
+from probes.vram import GpuProcess, GpuReading, GpuSample, Xid
 from probes.vram.probe import Vram
 from statemachine.clock import ManualClock
 
@@ -28,15 +29,15 @@ class Bench:
         self.error: Exception | None = None
         self.absence = ""
         self.vram = Vram(
-            VramThresholds(),
+            PROBES.vram,
             sources=[self],
             owner_of={7: "chat"}.get,
             clock=self.clock,
             tell=lambda _: None,
         )
         lag = LoopLag(beat_seconds=0.25, lag_seconds=1.0, settle_seconds=10.0, clock=self.clock)
-        self.host = Host(HostThresholds(), read=self.read_host, lag=lag, clock=self.clock)
-        self.metrics = Metrics("1")
+        self.host = Host(PROBES.host, read=self.read_host, lag=lag, clock=self.clock)
+        self.metrics = Metrics()
         self.view = MachineView(self.vram, self.host, self.clock, self.metrics)
 
     async def read(self) -> GpuSample:

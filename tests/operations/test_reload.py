@@ -17,7 +17,6 @@ from epad.configuration.schema import (
     BudgetConfig,
     Config,
     GroupConfig,
-    PolicyConfig,
     PriceConfig,
     RestartConfig,
     SharedBudgetConfig,
@@ -36,6 +35,7 @@ from epad.operations.reload import (
 from epad.storage.event_log import EventLog
 from epad.supervisor.errors import SupervisorError
 from statemachine.clock import ManualClock
+from statemachine.situation import Limits
 
 PLAIN = SubsystemConfig(command=("sleep", "1"))
 OTHERS: dict[str, Any] = {
@@ -122,7 +122,7 @@ def test_each_table_is_live_or_waits(table: str) -> None:
     """What waits is named, and stays as it was."""
     before = configured(a=PLAIN)
     others: dict[str, object] = {
-        "policy": PolicyConfig(1, 2, 3, 4, 5, 6, 7),
+        "policy": Limits(1, 2, 3, 4, 5, 6, 7),
         "groups": {"team": GroupConfig()},
     }
     other = others.get(table, object())

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import structlog
+from blank_answer import blank
 from epad_house import configured
 from epad_story import Story
 
@@ -65,16 +66,7 @@ def with_upstreams(**upstreams: bool) -> Config:
     return Config(**{**fields, "upstreams": made})
 
 
-HOST: status.Host = {
-    "fresh": False,
-    "pressure": {},
-    "memory_bytes": None,
-    "available_bytes": None,
-    "disk_free_bytes": None,
-    "disk_total_bytes": None,
-    "free_inodes": None,
-    "lag_seconds": 0.0,
-}
+HOST = blank(status.Host)
 
 
 class Bench:

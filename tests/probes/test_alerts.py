@@ -6,19 +6,17 @@ from typing import Any
 
 import pytest
 
-from probes.alerts import MAX_FIRING, Alert, Alerts, AlertThresholds
+from probes.alerts import MAX_FIRING, Alert, Alerts, AlertsSettings
 from statemachine.clock import ManualClock
 from statemachine.finding import HOST, Severity
 
-SEVERITIES = {"critical": Severity.ANOMALY, "info": Severity.OK}
+SETTINGS = AlertsSettings(5.0, 3_600.0, {"critical": "anomaly", "info": "ok"})
 
 
 class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.probe = Alerts(
-            AlertThresholds(5.0, 3_600.0, SEVERITIES), subsystems=lambda: {"chat"}, clock=self.clock
-        )
+        self.probe = Alerts(SETTINGS, subsystems=lambda: {"chat"}, clock=self.clock)
 
     async def said(self) -> list[tuple[str, Severity]]:
         return [(finding.subsystem, finding.severity) for finding in await self.probe.sample()]

@@ -6,11 +6,13 @@ from typing import ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from shipped_settings import PROBES, refused
 
 from probes.cascade import (
     MAX_REMEMBERED,
     Cascade,
-    CascadeThresholds,
+    CascadeSettings,
     DependencyGraph,
     Look,
     Neighbourhood,
@@ -24,10 +26,10 @@ from statemachine.rung import Rung
 class Bench:
     """A probe that hears of exits at the time of its clock."""
 
-    def __init__(self, thresholds: CascadeThresholds | None = None) -> None:
+    def __init__(self, thresholds: CascadeSettings | None = None) -> None:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
-        self.probe = Cascade(thresholds or CascadeThresholds(), clock=self.clock, push=self.pushed.append)
+        self.probe = Cascade(thresholds or PROBES.cascade, clock=self.clock, push=self.pushed.append)
 
     def exit(
         self,
@@ -147,7 +149,7 @@ def test_one_death_after_each_wake_of_the_machine_is_none() -> None:
     """Its device was taken away. What dies again after it, or a minute later, has crashed."""
     bench, woke = Bench(), float("-inf")
     bench.probe = Cascade(
-        CascadeThresholds(), clock=bench.clock, push=bench.pushed.append, slept_until=lambda _: woke
+        PROBES.cascade, clock=bench.clock, push=bench.pushed.append, slept_until=lambda _: woke
     )
     for _ in range(4):
         bench.clock.advance(300)
@@ -163,7 +165,7 @@ def test_one_death_after_each_wake_of_the_machine_is_none() -> None:
 def test_a_death_long_after_a_wake_counts() -> None:
     bench = Bench()
     bench.probe = Cascade(
-        CascadeThresholds(), clock=bench.clock, push=bench.pushed.append, slept_until=lambda at: at - 61
+        PROBES.cascade, clock=bench.clock, push=bench.pushed.append, slept_until=lambda at: at - 61
     )
     for _ in range(3):
         bench.exit()
@@ -300,7 +302,7 @@ async def test_quiet_is_stated_once_the_window_is_empty() -> None:
     assert await bench.quiet() == set()
     bench.clock.advance(60)
     assert await bench.quiet() == {HOST}
-    bench.clock.advance(CascadeThresholds().window_seconds - 60)
+    bench.clock.advance(PROBES.cascade.window_seconds - 60)
     assert await bench.quiet() == {"a", "b", HOST}
     assert await bench.quiet() == {HOST}
 
@@ -333,7 +335,8 @@ def test_counts_are_those_of_a_naive_reader(
     exits: list[tuple[str, float]], crashes: int, subsystems: int
 ) -> None:
     """Each exit states exactly what a recount of the whole history would."""
-    thresholds = CascadeThresholds(
+    thresholds = replace(
+        PROBES.cascade,
         crashes=crashes,
         subsystems=subsystems,
         settle_seconds=0,
@@ -366,20 +369,20 @@ async def test_it_looks_seldom_until_something_is_wrong() -> None:
     """And often again until the node has been well for a while."""
     clock, seen = ManualClock(), [Look("a", 0.0)]
     probe = Cascade(
-        CascadeThresholds(),
+        PROBES.cascade,
         clock=clock,
         push=lambda _: None,
         neighbourhood=Neighbourhood(looks=lambda: list(seen)),
     )
     calm = probe.interval_seconds
     await probe.sample()
-    assert probe.interval_seconds == calm == 2 * CascadeThresholds().interval_seconds
+    assert probe.interval_seconds == calm == 2 * PROBES.cascade.interval_seconds
     seen[:] = [Look("a", 1.0, "it hangs")]
     await probe.sample()
-    assert probe.interval_seconds == CascadeThresholds().interval_seconds
+    assert probe.interval_seconds == PROBES.cascade.interval_seconds
     seen[:] = [Look("a", 2.0)]
-    for _ in range(CascadeThresholds().of_looks):
-        assert probe.interval_seconds == CascadeThresholds().interval_seconds
+    for _ in range(PROBES.cascade.of_looks):
+        assert probe.interval_seconds == PROBES.cascade.interval_seconds
         await probe.sample()
     assert probe.interval_seconds == calm
 
@@ -387,11 +390,11 @@ async def test_it_looks_seldom_until_something_is_wrong() -> None:
 async def test_memory_is_bounded() -> None:
     """20,000 crashes leave a bounded number behind, and after a quiet time none."""
     clock = ManualClock()
-    probe = Cascade(CascadeThresholds(), clock=clock, push=lambda _: None)
+    probe = Cascade(PROBES.cascade, clock=clock, push=lambda _: None)
     for n in range(20_000):
         probe.exited(SubsystemExited(f"s{n % 4}", clock.monotonic(), "exit 1", False, True, ""))
     assert len(probe._crashes) == 4 * MAX_REMEMBERED
-    clock.advance(CascadeThresholds().window_seconds + 1)
+    clock.advance(PROBES.cascade.window_seconds + 1)
     await probe.sample()
     assert probe._crashes.names() == []
 
@@ -413,8 +416,7 @@ async def test_memory_is_bounded() -> None:
 )
 def test_a_threshold_that_is_never_or_always_reached_is_refused(key: str, value: int) -> None:
     """The error names the key to change."""
-    with pytest.raises(ValueError, match=f"probes.cascade.{key}"):
-        CascadeThresholds(**{key: value})
+    assert key in refused(PROBES.cascade, **{key: value})
 
 
 class Cluster:
@@ -430,7 +432,7 @@ class Cluster:
         self.void = False
         upstream = "model" if served else HOST
         self.probe = Cascade(
-            CascadeThresholds(blast_ratio=ratio),
+            replace(PROBES.cascade, blast_ratio=ratio),
             clock=self.clock,
             push=self.pushed.append,
             neighbourhood=Neighbourhood(

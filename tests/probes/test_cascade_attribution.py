@@ -7,12 +7,14 @@ import graphlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import PROBES
 
-from probes.cascade import Attribution, CascadeIncident, DependencyGraph, Look, LookRule, NodeHealth
+from probes.cascade import Attribution, CascadeIncident, DependencyGraph, Look, NodeHealth
 
 NAMES = "abcdef"
 DIAMOND = {"gpu": [], "model": ["gpu"], "index": ["gpu"], "agent": ["model", "index"], "web": []}
 SETTLE = 15.0
+RULE = PROBES.cascade.look_rule
 
 
 class Ward:
@@ -20,7 +22,7 @@ class Ward:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.attribution = Attribution(DependencyGraph(DIAMOND), LookRule(), SETTLE)
+        self.attribution = Attribution(DependencyGraph(DIAMOND), RULE, SETTLE)
 
     def look(self, name: str, *, ok: bool, times: int = 1, hard: bool = False) -> None:
         for _ in range(times):
@@ -103,7 +105,7 @@ def test_what_is_learnt_never_closes_a_circle_and_reaches_as_far_as_a_walk(
 )
 def test_two_of_three_fail_a_node_and_three_good_ones_bring_it_back(looks: str, failed: bool) -> None:
     """One bad look alone is noise, one good look alone is luck."""
-    node = NodeHealth(LookRule())
+    node = NodeHealth(RULE)
     for look in looks:
         node.add(Look("n", 0.0, "bad" if look == "x" else ""))
     assert node.failed is failed
@@ -111,21 +113,21 @@ def test_two_of_three_fail_a_node_and_three_good_ones_bring_it_back(looks: str, 
 
 def test_a_fact_fails_a_node_at_once() -> None:
     """An exit needs no second look."""
-    node = NodeHealth(LookRule())
+    node = NodeHealth(RULE)
     node.add(Look("n", 0.0, "it ended", hard=True))
     assert node.failed
 
 
 def test_what_flaps_stays_failed_until_it_is_calm() -> None:
     """Three good looks between failures bring nothing back any more; a calm window does."""
-    node = NodeHealth(LookRule())
+    node = NodeHealth(RULE)
     for look in "xx...xx...xx...xx":
         node.add(Look("n", 0.0, "bad" if look == "x" else ""))
     assert node.flapping
     for _ in range(10):
         node.add(Look("n", 0.0))
     assert node.failed
-    for _ in range(LookRule().flap_looks):
+    for _ in range(RULE.flap_looks):
         node.add(Look("n", 0.0))
     assert not node.flapping
     assert not node.failed
@@ -219,7 +221,7 @@ def test_every_victim_has_a_failed_root_above_it_and_no_root_has(looks: list[tup
 
 def test_a_node_that_is_known_to_be_well_is_well_at_once() -> None:
     """A breaker that has closed is a fact, as a process that ended is one; even of a node that flaps."""
-    node = NodeHealth(LookRule())
+    node = NodeHealth(RULE)
     for number in range(20):
         node.add(Look("x", number, "down" if number % 2 else ""))
     node.add(Look("x", 20, "down"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from shipped_settings import PROBES
 
 from probes.ledger_integrity import MAX_NAMED, LedgerCheck, LedgerIntegrity
 from probes.probe import ProbeError
@@ -14,7 +15,7 @@ async def look(check: LedgerCheck) -> Finding:
     async def checked() -> LedgerCheck:
         return check
 
-    findings = await LedgerIntegrity(2.0, check=checked, clock=ManualClock()).sample()
+    findings = await LedgerIntegrity(PROBES.ledger_integrity, check=checked, clock=ManualClock()).sample()
     assert len(findings) == 1
     return findings[0]
 
@@ -52,7 +53,7 @@ async def test_an_unreadable_ledger_is_unknown_not_broken() -> None:
         raise ProbeError("ledger.db: disk I/O error")
 
     with pytest.raises(ProbeError, match="disk I/O error"):
-        await LedgerIntegrity(2.0, check=unreadable, clock=ManualClock()).sample()
+        await LedgerIntegrity(PROBES.ledger_integrity, check=unreadable, clock=ManualClock()).sample()
 
 
 async def test_a_tail_that_no_head_covers_is_a_warning() -> None:

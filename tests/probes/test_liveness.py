@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
+from shipped_settings import PROBES
 
 from probes.all_clear import OKS_SAID
 from probes.liveness import Liveness
@@ -15,7 +16,7 @@ RUNNING = SubsystemSnapshot("model", "process", SubsystemState.RUNNING, essentia
 
 
 async def look(*snapshots: SubsystemSnapshot, parked: frozenset[str] = frozenset()) -> list[Finding]:
-    probe = Liveness(1.0, snapshots=lambda: snapshots, parked=lambda: parked, clock=ManualClock())
+    probe = Liveness(PROBES.liveness, snapshots=lambda: snapshots, parked=lambda: parked, clock=ManualClock())
     return list(await probe.sample())
 
 
@@ -69,17 +70,13 @@ async def test_what_is_parked_or_not_ours_is_let_be() -> None:
     assert await look(replace(failed, kind="client")) == []
 
 
-def test_an_interval_of_nothing_is_refused() -> None:
-    """The configuration's bound, kept where it is used."""
-    with pytest.raises(ValueError, match=r"probes\.liveness\.interval_seconds"):
-        Liveness(0, snapshots=list, parked=list, clock=ManualClock())
-
-
 async def test_nothing_is_said_of_what_epad_could_not_hear() -> None:
     """While its own loop stood still, silence is not the subsystem's; afterwards it counts as before."""
     lagged = True
     hung = replace(RUNNING, state=SubsystemState.HUNG)
-    probe = Liveness(1.0, snapshots=lambda: [hung], parked=list, clock=ManualClock(), void=lambda *_: lagged)
+    probe = Liveness(
+        PROBES.liveness, snapshots=lambda: [hung], parked=list, clock=ManualClock(), void=lambda *_: lagged
+    )
     assert [f.severity for f in await probe.sample()] == [Severity.OK]
     lagged = False
     assert [f.severity for f in await probe.sample()] == [Severity.ANOMALY]
@@ -88,7 +85,7 @@ async def test_nothing_is_said_of_what_epad_could_not_hear() -> None:
 async def test_that_all_is_well_is_not_said_for_ever() -> None:
     """Once at first, and after each trouble as often as any rule looks back; trouble is always said."""
     state = [RUNNING]
-    probe = Liveness(1.0, snapshots=lambda: state, parked=list, clock=ManualClock())
+    probe = Liveness(PROBES.liveness, snapshots=lambda: state, parked=list, clock=ManualClock())
     assert [len(await probe.sample()) for _ in range(3)] == [1, 0, 0]
     state[0] = replace(RUNNING, state=SubsystemState.HUNG)
     assert [len(await probe.sample()) for _ in range(3)] == [1, 1, 1]
@@ -101,7 +98,7 @@ async def test_a_victim_that_hangs_is_not_told_of_but_one_that_failed_is() -> No
     """It waits for an upstream that does not answer; what has failed for good is down whoever is to blame."""
     for state, severity in ((SubsystemState.HUNG, Severity.OK), (SubsystemState.FAILED, Severity.CRITICAL)):
         probe = Liveness(
-            1.0,
+            PROBES.liveness,
             snapshots=[replace(RUNNING, state=state)].copy,
             parked=frozenset,
             clock=ManualClock(),

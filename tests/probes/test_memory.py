@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shipped_settings import PROBES, hysteresis, refused
 
 from probes.memory import (
     URGENT_SECONDS,
@@ -14,10 +15,9 @@ from probes.memory import (
     Memory,
     MemoryLimits,
     MemoryReading,
-    MemoryThresholds,
 )
 from probes.probe import ProbeError
-from statemachine.assessor import Anomaly, Assessor, Hysteresis
+from statemachine.assessor import Anomaly, Assessor
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -40,12 +40,12 @@ class Machine:
         self.host_is_known = True
         self.error: OSError | None = None
         self.probe = Memory(
-            MemoryThresholds(),
+            PROBES.memory,
             read=self.read,
             limits=lambda name: self.limits.get(name, MemoryLimits()),
             clock=self.clock,
         )
-        self.assessor = Assessor({"memory": Hysteresis(raise_after=2, out_of=3)})
+        self.assessor = Assessor({"memory": hysteresis(raise_after=2, out_of=3)}, hysteresis())
         self.findings: list[Finding] = []
 
     @property
@@ -260,7 +260,7 @@ async def test_it_looks_seldom_while_nothing_is_near() -> None:
     machine = Machine()
     machine.courses["it"] = flat(3 * GIB)
     await machine.run(100)
-    assert machine.probe.interval_seconds == MemoryThresholds().interval_seconds
+    assert machine.probe.interval_seconds == PROBES.memory.interval_seconds
     machine.courses["it"] = lambda at: 3 * GIB + (at - 100) * 2 * GIB
     await machine.run(15)
     assert machine.probe.interval_seconds == URGENT_SECONDS
@@ -294,5 +294,4 @@ async def test_what_cannot_be_read_is_unknown_and_soon_not_shown() -> None:
 @pytest.mark.parametrize("values", [{"interval_seconds": 0}, {"growth_window_seconds": 15}])
 def test_a_threshold_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
     """The error names the key."""
-    with pytest.raises(ValueError, match=f"probes.memory.{next(iter(values))}"):
-        MemoryThresholds(**values)
+    assert next(iter(values)) in refused(PROBES.memory, **values)

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from shipped_settings import PROBES, refused
 
 from probes.all_clear import OKS_SAID, AllClear
-from probes.progress import Progress, ProgressThresholds
+from probes.progress import Progress
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.clock import ManualClock
@@ -23,7 +24,7 @@ class Bench:
         )
         self.lagged = False
         self.probe = Progress(
-            ProgressThresholds(),
+            PROBES.progress,
             snapshots=lambda: [self.snapshot],
             clock=self.clock,
             void=lambda since, until: self.lagged,
@@ -208,7 +209,7 @@ async def test_memory_is_bounded() -> None:
     """100,000 turns of unknown and vanished subsystems leave nothing behind."""
     clock, names = ManualClock(), ["a"]
     probe = Progress(
-        ProgressThresholds(),
+        PROBES.progress,
         snapshots=lambda: [
             SubsystemSnapshot(n, "client", SubsystemState.RUNNING, False, 0.0, progress_done=1) for n in names
         ],
@@ -247,5 +248,4 @@ def test_what_burns_nothing_changes_nothing() -> None:
 @pytest.mark.parametrize("key", ["interval_seconds", "stall_seconds", "min_tokens"])
 def test_thresholds_must_be_above_zero(key: str) -> None:
     """The error names the key to change."""
-    with pytest.raises(ValueError, match=f"probes.progress.{key}"):
-        ProgressThresholds(**{key: 0})
+    assert key in refused(PROBES.progress, **{key: 0})

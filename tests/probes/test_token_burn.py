@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from shipped_settings import PROBES, hysteresis
 
 from probes.blame import Fault
 from probes.token_burn import (
@@ -18,31 +20,29 @@ from probes.token_burn import (
     Detector,
     SubsystemBudget,
     TokenBurn,
-    TokenBurnThresholds,
+    TokenBurnSettings,
 )
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
-from statemachine.assessor import Anomaly, Assessor, Hysteresis, Raised
+from statemachine.assessor import Anomaly, Assessor, Raised
 from statemachine.clock import ManualClock
 from statemachine.containment import Containable, Rung, desired_holds
 from statemachine.finding import Finding, Severity
 from statemachine.phase import Phase
 
-RULE = Hysteresis(raise_after=3, out_of=5, clear_after_seconds=120)
+RULE = hysteresis(raise_after=3, out_of=5, clear_after_seconds=120)
 
 
 class Bench:
     """A probe with a clock of its own, a budget of 1000, and an assessor that hears all it says."""
 
-    def __init__(
-        self, thresholds: TokenBurnThresholds | None = None, budget: int = 1000, day: int = 0
-    ) -> None:
+    def __init__(self, thresholds: TokenBurnSettings | None = None, budget: int = 1000, day: int = 0) -> None:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
         self.raised: list[Raised] = []
-        self.assessor = Assessor({"token_burn": RULE, "token_rate": Hysteresis(1, 1)})
+        self.assessor = Assessor({"token_burn": RULE, "token_rate": hysteresis(1, 1)}, hysteresis())
         self.turns = 0
         self.probe = TokenBurn(
-            thresholds or TokenBurnThresholds(),
+            thresholds or PROBES.token_burn,
             budget=lambda _: SubsystemBudget(budget, day),
             clock=self.clock,
             push=self.push,
@@ -412,7 +412,7 @@ def test_a_detector_says_the_same_once_a_second() -> None:
 
 async def test_a_turn_that_does_not_end_is_found_by_a_sample() -> None:
     """Nothing happens, and that is what is wrong."""
-    bench = Bench(TokenBurnThresholds(oldest_seconds=100))
+    bench = Bench(replace(PROBES.token_burn, oldest_seconds=100))
     turn = bench.admit(b"p")
     assert [f.severity for f in await bench.sample()] == [Severity.OK]
     bench.clock.advance(101)
@@ -445,7 +445,7 @@ def test_refusals_at_the_cap_count_only_against_whose_cap_it_is() -> None:
 
 async def test_a_warning_is_shown_and_holds_nobody() -> None:
     """One retry in five is worth a look; the sample says so where the burn itself is calm."""
-    bench = Bench(TokenBurnThresholds(cusum_warn=0.5, cusum_act=50.0, cusum_history_minutes=10))
+    bench = Bench(replace(PROBES.token_burn, cusum_warn=0.5, cusum_act=50.0, cusum_history_minutes=10))
     for minute in range(14):
         bench.admit(reserved=1_000 if minute < 13 else 1_500)
         bench.clock.advance(60)
@@ -459,7 +459,7 @@ def test_rungs_are_as_configured() -> None:
     """What is set to open is told of and holds nobody."""
     rungs = {Detector.IDENTICAL_PROMPTS.value: "open"}
     burn = {"only": BurnWindow(300.0, 0.03, "stop")}
-    bench = Bench(TokenBurnThresholds(rungs=rungs, burn=burn), day=100)
+    bench = Bench(replace(PROBES.token_burn, rungs=rungs, burn=burn), day=100)
     for _ in range(10):
         bench.ask(b"p", tokens=1)
     found = {str(f.evidence["detector"]): (f.probe, f.rung) for f in bench.pushed if f.bad}
@@ -504,7 +504,7 @@ def test_the_footprint_would_show_a_leak() -> None:
 def test_memory_is_bounded_under_a_hundred_thousand_events() -> None:
     """What half of them left behind, the other half adds nothing to: every second turn stays in flight."""
     probe = TokenBurn(
-        TokenBurnThresholds(),
+        PROBES.token_burn,
         budget=lambda _: SubsystemBudget(1000, 1000),
         clock=ManualClock(),
         push=lambda _: None,

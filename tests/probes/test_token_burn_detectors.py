@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import PROBES
 
 from probes.blame import Fault
 from probes.token_burn.burn import MIN_TURNS, BurnRate
 from probes.token_burn.cusum import CEILING, MEMORY_MINUTES, BusyCusum, BusyMinutes
 from probes.token_burn.pile_up import MAX_OPEN_TURNS, OpenTurns
 from probes.token_burn.ratios import MAX_REMEMBERED, Ratios
-from probes.token_burn.thresholds import (
+from probes.token_burn.settings import (
     BurnWindow,
-    TokenBurnThresholds,
 )
 from probes.token_burn.window import WINDOW_SLOTS, WindowSum
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
 from statemachine.containment import Rung
 from statemachine.finding import Severity
 
-DEFAULT = TokenBurnThresholds()
+DEFAULT = PROBES.token_burn
 
 
 def admitted(

@@ -77,17 +77,6 @@ async def test_they_speak_to_whom_they_were_given(bench: Bench) -> None:
     await bench.watchers.vram.close()
 
 
-def test_a_threshold_that_could_never_be_reached_is_refused() -> None:
-    """Before anything is started."""
-    config = configured()
-    probes = {name: getattr(config.probes, name) for name in config.probes.__struct_fields__}
-    cascade = {name: getattr(probes["cascade"], name) for name in probes["cascade"].__struct_fields__}
-    probes["cascade"] = type(config.probes.cascade)(**{**cascade, "crashes": 100_000})
-    fields = {name: getattr(config, name) for name in config.__struct_fields__}
-    with pytest.raises(ValueError, match=r"probes\.cascade\.crashes"):
-        Bench(Config(**{**fields, "probes": type(config.probes)(**probes)}))
-
-
 def test_hysteresis_is_the_probes_own_or_the_default() -> None:
     """As the file says."""
     rules = shipped().hysteresis

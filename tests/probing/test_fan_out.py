@@ -39,7 +39,7 @@ class Bench:
         self.clock = ManualClock()
         self.watchers = [Watcher(), Watcher()]
         self.events = EventLog(memory_database(), self.clock)
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.turns = TurnFanout(self.watchers, self.events, self.clock)
         self.exits = ExitFanout(self.watchers[0], self.events, self.metrics)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
+from shipped_settings import PROBES
+
 from epad.probing.fan_out import TurnFanout
 from epad.storage.event_log import EventLog
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth
+from probes.token_burn import SubsystemBudget, TokenBurn
 from probes.turns import StreamObserver, TurnAdmitted, TurnFinished, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
@@ -16,10 +18,8 @@ from statemachine.finding import Finding
 def test_chunks_reach_those_that_listen_to_streams_and_nobody_else() -> None:
     """A probe without an ear for chunks is not asked; the others hear every one."""
     clock, heard = ManualClock(), list[Finding]()
-    burn = TokenBurn(
-        TokenBurnThresholds(), budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append
-    )
-    talk = ConversationHealth(ConversationThresholds(), clock=clock, push=heard.append)
+    burn = TokenBurn(PROBES.token_burn, budget=lambda _: SubsystemBudget(), clock=clock, push=heard.append)
+    talk = ConversationHealth(PROBES.conversation, clock=clock, push=heard.append)
     assert isinstance(burn, StreamObserver)
     assert not isinstance(talk, StreamObserver)
     fanout = TurnFanout([talk, burn], cast("EventLog", None), clock)

@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, *probes: ToyProbe) -> None:
         self.clock = ManualClock()
         self.pushed: list[Finding] = []
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.events = EventLog(memory_database(), self.clock)
         self.loops = ProbeLoops(probes, self.pushed.append, self.clock, self.events, self.metrics)
 

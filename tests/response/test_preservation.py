@@ -30,7 +30,7 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.sources: list[Source] = [BytesSource("config.json", b"{}")]
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.doubts: list[str] = []
         self.silent: list[str] = []
         self.preservation = Preservation(

@@ -329,7 +329,10 @@ def test_a_larger_budget_would_have_refused_nothing() -> None:
         ("probes.token_burn.identical_prompts=1", "one request is no run"),
         ("hysteresis.varm.raise_after=1", "hysteresis.varm is not a known key"),
         ("hysteresis=1", "does not hold what this measures"),
-        ("hysteresis.default.raise_after=99", "raise_after must be from 0 to out_of"),
+        (
+            "hysteresis.default.raise_after=99",
+            "hysteresis.default.raise_after: is 99, above out_of, which is 3",
+        ),
         ("containment.token_burn=shout", "containment"),
     ],
 )

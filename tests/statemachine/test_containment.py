@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.configuration.value_types import RungName
 from statemachine.assessor import Anomaly
 from statemachine.containment import Containable, Hold, Rung, desired_holds
 from statemachine.finding import HOST, Finding, Severity
 from statemachine.phase import Phase
+from statemachine.rung import RungName
 
 PROCESS = Containable("wargame", essential=False, has_process=True)
 ESSENTIAL = Containable("model", essential=True, has_process=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from shipped_settings import hysteresis
 
-from statemachine.assessor import Assessor, Hysteresis
+from statemachine.assessor import Assessor
 from statemachine.enforcement import OBSERVED, Enforcement
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.rung import Rung
@@ -25,7 +26,7 @@ def test_what_is_observed_is_a_warning_that_calls_for_nothing_and_says_so() -> N
     assert (judged.severity, judged.hard, judged.rung) == (Severity.WARNING, False, Rung.OPEN)
     assert judged.reason == "too much" + OBSERVED
     assert judged.evidence["observed"]
-    assert Assessor({}, Hysteresis(1, 1)).observe(judged) == []
+    assert Assessor({}, hysteresis(1, 1)).observe(judged) == []
 
 
 @pytest.mark.parametrize("severity", list(Severity))

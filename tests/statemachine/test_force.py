@@ -8,13 +8,14 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import CONFIG
 
 from statemachine.force import force, refusal
 from statemachine.machine import Machine
 from statemachine.phase import Phase
-from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.situation import Order, Persist, Situation
 
-LIMITS = Limits()
+LIMITS = CONFIG.policy
 TIMES = ("in_phase_seconds", "quiet_seconds", "since_attempt_seconds", "oldest_anomaly_seconds")
 NOW = Situation(Phase.NORMAL)
 

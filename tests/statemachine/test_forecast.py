@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import CONFIG
 
 from statemachine.forecast import forecast
 from statemachine.phase import Phase
 from statemachine.policy import decide
-from statemachine.situation import Limits, Persist, Situation
+from statemachine.situation import Persist, Situation
 
-LIMITS = Limits()
+LIMITS = CONFIG.policy
 
 
 def test_the_first_moment_at_which_a_row_is_taken_and_the_row() -> None:

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 
 import pytest
+from shipped_settings import CONFIG
 
 from statemachine.machine import IllegalTransitionError, Machine
 from statemachine.phase import Phase
-from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.situation import Order, Persist, Situation
 from statemachine.table import GUARDS, TABLE, Row, Trigger
 
-LIMITS = Limits()
+LIMITS = CONFIG.policy
 
 
 def permitting(row: Row) -> Situation:

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
+import msgspec
 import pytest
+from shipped_settings import CONFIG
 
 from statemachine.phase import Phase
 from statemachine.policy import decide
-from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.situation import Order, Persist, Situation
 from statemachine.table import GUARDS, Row, Trigger, rows_from
 
-LIMITS = Limits(recovery_attempts=2, recoveries_per_hour=2)
+LIMITS = msgspec.structs.replace(CONFIG.policy, recovery_attempts=2, recoveries_per_hour=2)
 ENDED = {Persist.DONE, Persist.FAILED}
 
 # (anomalies, held, critical): a critical one is never a person's hold.
@@ -309,7 +311,7 @@ def test_the_walk_would_find_a_broken_guard() -> None:
     """The properties above are not true of every table: without its dwell time, `settled` is found out."""
     state = State(Phase.QUARANTINE)
     assert decide(state.situation(), LIMITS) is None
-    hasty = decide(state.situation(), replace(LIMITS, dwell_seconds=0.0))
+    hasty = decide(state.situation(), msgspec.structs.replace(LIMITS, dwell_seconds=0.0))
     assert hasty is not None
     assert is_step_down(hasty)
     assert state.rested == 0

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from shipped_settings import CONFIG
 
 from statemachine.phase import Phase
 from statemachine.policy import decide
-from statemachine.situation import Limits, Order, Persist, Situation
+from statemachine.situation import Order, Persist, Situation
 from statemachine.table import GUARDS, TABLE, Row, Trigger, mermaid, rows_from
 
-LIMITS = Limits()
+LIMITS = CONFIG.policy
 DWELL = LIMITS.dwell_seconds
 VERIFY = LIMITS.verify_seconds
 

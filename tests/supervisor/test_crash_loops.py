@@ -10,7 +10,6 @@ import pytest
 
 from epad.configuration.load import load
 from epad.configuration.schema import RestartConfig
-from epad.configuration.thresholds import cascade_thresholds
 from epad.probing.build import make_assessor
 from epad.supervisor.restart import SUCCEEDED, Decision, Ending, History, decide, in_words
 from probes.cascade import Cascade
@@ -43,7 +42,7 @@ class House:
     def start_probe(self) -> None:
         """As a daemon does that has just been started: what it is told of is what the records hold."""
         self.probe = Cascade(
-            cascade_thresholds(SHIPPED.probes.cascade),
+            SHIPPED.probes.cascade,
             clock=self.clock,
             push=self.take,
             completed=lambda event: event.reason == SUCCEEDED,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from shipped_settings import PROBES
 from supervisor_world import World
 
 from epad.configuration.schema import SubsystemConfig
@@ -20,7 +21,7 @@ from epad.supervisor.systemd_bus import SYSTEM_BUS
 from epad.supervisor.systemd_manager import Manager
 from epad.supervisor.unit_lives import UnitFacts
 from epad.supervisor.unit_subsystem import UnitStep, UnitSubsystem, unit_step
-from probes.cascade import Cascade, CascadeThresholds
+from probes.cascade import Cascade
 from probes.subsystems import SubsystemState
 from statemachine.clock import ManualClock
 from statemachine.containment import Rung
@@ -211,7 +212,7 @@ async def test_a_loop_that_systemd_keeps_up_is_told_and_held_within_the_hour(
 ) -> None:
     """`Restart=always`: it does not matter how the runs end, how long they last, and whether a look falls between."""
     clock, pushed = ManualClock(), list[Finding]()
-    probe = Cascade(CascadeThresholds(), clock=clock, push=pushed.append)
+    probe = Cascade(PROBES.cascade, clock=clock, push=pushed.append)
     manager = Looping()
     manager.found["ExecMainStartTimestampMonotonic"] = int(clock.monotonic() * 1e6)
     unit = unit_of(world, manager)

@@ -447,4 +447,4 @@ async def _kill_twice(case: Case, first: int, last: int, death: Death, outcome: 
     return f"{first} of {last} ({plug.trace[-1]}), then {again.ticks if again.pulled else 'never'}"
 
 
-_METRICS = Metrics("campaign")
+_METRICS = Metrics()

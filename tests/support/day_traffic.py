@@ -23,12 +23,14 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from shipped_settings import PROBES
+
 from epad.configuration.load import load
 from epad.control_loop.rules import make_enforcement
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.progress import Progress, ProgressThresholds
+from probes.conversation import ConversationHealth
+from probes.progress import Progress
 from probes.subsystems import SubsystemSnapshot, SubsystemState
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
@@ -361,7 +363,7 @@ class Day:
         seed: int,
         *,
         planted: Sequence[str] = tuple(RUNAWAYS),
-        thresholds: TokenBurnThresholds | None = None,
+        thresholds: TokenBurnSettings | None = None,
         stop_when_seen: bool = True,
     ) -> None:
         self.clock = ManualClock(0.0)
@@ -373,13 +375,13 @@ class Day:
             name: SubsystemBudget(0, 2 * agent.used, IN_FLIGHT) for name, agent in self._agents.items()
         }
         self._burn = TokenBurn(
-            thresholds or TokenBurnThresholds(),
+            thresholds or PROBES.token_burn,
             budget=budgets.__getitem__,
             clock=self.clock,
             push=self._heard,
         )
-        self._talk = ConversationHealth(ConversationThresholds(), clock=self.clock, push=self._heard)
-        self._progress = Progress(ProgressThresholds(), snapshots=self._snapshots, clock=self.clock)
+        self._talk = ConversationHealth(PROBES.conversation, clock=self.clock, push=self._heard)
+        self._progress = Progress(PROBES.progress, snapshots=self._snapshots, clock=self.clock)
         self._done = dict.fromkeys(self._agents, 0)
         self._held: dict[str, int] = {}
         self._running: dict[str, _Running] = {}

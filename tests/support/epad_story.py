@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import apsw
+import msgspec
 
 from epad.configuration.load import load
 from epad.configuration.schema import Config
@@ -32,7 +33,7 @@ from statemachine.clock import ManualClock
 from statemachine.containment import Containable, Hold, Rung
 from statemachine.finding import OPERATOR, Finding, Severity
 from statemachine.phase import Phase
-from statemachine.situation import Limits, Order
+from statemachine.situation import Order
 
 T = TypeVar("T")
 
@@ -157,12 +158,8 @@ def shipped() -> Config:
 def shipped_rules(**limits: float) -> Rules:
     """The rules as shipped, but for what a test names."""
     config = shipped()
-    names = Limits.__dataclass_fields__
-    values = {name: getattr(config.policy, name) for name in names} | limits
-    rungs = {probe: Rung[name.upper()] for probe, name in config.containment.items()}
-    return Rules(
-        Limits(**values), config.policy.attempts_per_subsystem, rungs, config.probes.cascade.blast_ratio
-    )
+    rungs = {probe: Rung.labelled(name) for probe, name in config.containment.items()}
+    return Rules(msgspec.structs.replace(config.policy, **limits), rungs, config.probes.cascade.blast_ratio)
 
 
 class Story:
@@ -180,7 +177,7 @@ class Story:
         assessor = make_assessor(shipped().hysteresis)
         self.decider = Decider(self.rules, assessor, self.world, self.clock, BOOT)
         self.events = EventLog(self.database, self.clock)
-        self.metrics = Metrics("test")
+        self.metrics = Metrics()
         self.controller = Controller(
             self.decider, self.journal, self.world, self.clock, self.events, self.metrics
         )

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+from blank_answer import blank
 
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
-from epad.answers.status import Gpu, Status, Subsystem
+from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -31,6 +32,7 @@ KNOWN = ("chat", "wargame")
 def subsystem(name: str, **changes: Any) -> Subsystem:
     """One subsystem of a status, running well unless told otherwise."""
     answer = {
+        **blank(Subsystem),
         "name": name,
         "kind": "process",
         "state": "running",
@@ -65,6 +67,7 @@ def subsystem(name: str, **changes: Any) -> Subsystem:
 def gpu(name: str, **changes: Any) -> Gpu:
     """One GPU of a status, half full unless told otherwise."""
     answer = {
+        **blank(Gpu),
         "gpu": name,
         "vendor": "nvidia",
         "name": "NVIDIA GeForce RTX 5070",
@@ -96,6 +99,7 @@ def status(**changes: Any) -> Status:
         embedded=True,
     )
     answer = {
+        **blank(Status),
         "version": "0.1.0",
         "pid": 77,
         "state_directory": "/state",
@@ -108,6 +112,7 @@ def status(**changes: Any) -> Status:
         "uptime_seconds": 90_000.0,
         "anomalies": [
             {
+                **blank(Anomaly),
                 "id": "token_burn/wargame",
                 "probe": "token_burn",
                 "subsystem": "wargame",
@@ -124,6 +129,7 @@ def status(**changes: Any) -> Status:
         ],
         "upstreams": [
             {
+                **blank(ServedUpstream),
                 "name": "local",
                 "url": "http://127.0.0.1:11434",
                 "healthy": False,
@@ -139,6 +145,7 @@ def status(**changes: Any) -> Status:
         "budgets": {"all": {"microusd_per_day": {"limit": 5_000_000, "used": 1}}},
         "gpus": [],
         "host": {
+            **blank(Host),
             "fresh": True,
             "pressure": {"memory": {"some": 0.01, "full": 0.0}},
             "memory_bytes": 64 << 30,

@@ -333,7 +333,7 @@ async def world(
         served = upstreams or {"stub": UpstreamConfig(url=base, dialects=("openai", "ollama"))}
         identities = Identities(database, clock)
         await identities.load()
-        metrics = Metrics("test")
+        metrics = Metrics()
         parts = GatewayParts(
             config=config,
             identities=identities,

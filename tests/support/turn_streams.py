@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from shipped_settings import PROBES
+
 from epad.configuration.load import load
 from epad.control_loop.rules import make_enforcement
 from probes.blame import Fault
-from probes.conversation import ConversationHealth, ConversationThresholds
-from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
+from probes.conversation import ConversationHealth
+from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnSettings
 from probes.turns import Last, TurnAdmitted, TurnFinished, TurnRefused, TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
@@ -95,18 +97,18 @@ class Heard:
 class Players:
     """Plays clients to the detectors of one subsystem."""
 
-    def __init__(self, thresholds: TokenBurnThresholds | None = None, **budget: Any) -> None:
+    def __init__(self, thresholds: TokenBurnSettings | None = None, **budget: Any) -> None:
         self.clock = ManualClock(0.0)
         self.heard = Heard()
         self.burn = TokenBurn(
-            thresholds or TokenBurnThresholds(),
+            thresholds or PROBES.token_burn,
             budget=lambda _: SubsystemBudget(**budget),
             clock=self.clock,
             push=self._push,
             progressed_at=lambda _: self.progress(),
         )
         self.progress: Callable[[], float] = lambda: float("-inf")
-        self.talk = ConversationHealth(ConversationThresholds(), clock=self.clock, push=self._push)
+        self.talk = ConversationHealth(PROBES.conversation, clock=self.clock, push=self._push)
         self._ids = itertools.count(1)
         self._numbers = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []

@@ -234,7 +234,7 @@ def test_a_reload_of_a_broken_file_fails_with_its_reason(box: SystemdBox) -> Non
     assert box.status("systemctl", "reload", "epad") != 0
     said = box.run("systemctl", "status", "--no-pager", "epad", check=False)
     assert "epad.toml:" in said
-    assert "probes.cascade.crashes: is 1000, and must be from 1" in said
+    assert "probes.cascade.crashes: is 1000; give a whole number from 1" in said
     assert box.property("epad", "ActiveState") == "active"
     assert (sleepers(box), daemon(box)) == (before, old)
     box.write("/etc/epad/epad.toml", CONFIG)

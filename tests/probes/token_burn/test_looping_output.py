@@ -11,13 +11,13 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import PROBES
 
-from probes.token_burn import TokenBurnThresholds
 from probes.token_burn.output import LoopingOutput, is_prose
-from probes.token_burn.thresholds import REMEMBERED_CHARACTERS
+from probes.token_burn.settings import REMEMBERED_CHARACTERS
 from probes.turns import TurnStreamed
 
-DEFAULT = TokenBurnThresholds()
+DEFAULT = PROBES.token_burn
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,."
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from fake_gpus import FakeAmd
+from shipped_settings import PROBES
 
 from probes.probe import ProbeError
-from probes.vram import GpuProcess, VramThresholds
+from probes.vram import GpuProcess
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.amd_worker import processes, read
 from probes.vram.probe import Vram
@@ -229,7 +230,7 @@ class Machine:
         self.source = AmdGpus(self.prober, self.clock, lambda: any(cards(amd.root)))
         self.told: list[str] = []
         self.probe = Vram(
-            VramThresholds(),
+            PROBES.vram,
             sources=[self.source],
             owner_of={13: "server"}.get,
             clock=self.clock,

@@ -11,9 +11,9 @@ import pytest
 from fake_gpus import fake_nvml
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped_settings import PROBES
 
 from probes.probe import ProbeError
-from probes.vram import VramThresholds
 from probes.vram.nvidia import NvidiaGpus
 from probes.vram.nvml_worker import MAX_PID, MAX_PROCESSES, believable
 from probes.vram.probe import Vram
@@ -57,7 +57,7 @@ class Machine:
         self.prober = DriverProber(spawn, "NVIDIA", timeout_seconds=timeout_seconds, start_seconds=30)
         clock = ManualClock()
         self.probe = Vram(
-            VramThresholds(),
+            PROBES.vram,
             sources=[NvidiaGpus(self.prober, clock)],
             owner_of={1234: "chat"}.get,
             clock=clock,

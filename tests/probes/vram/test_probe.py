@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from shipped_settings import PROBES, refused
 
 from probes.probe import ProbeError
-from probes.vram import GpuReading, GpuSample, VramThresholds
+from probes.vram import GpuReading, GpuSample
 from probes.vram.attribution import GpuState
 from probes.vram.nvidia import NvidiaGpus
 from probes.vram.probe import HeldVram, Vram
@@ -57,7 +59,7 @@ class Bench:
         self.prober = Told(*answers)
         self.owners: dict[int, str] = {}
         self.probe = Vram(
-            VramThresholds(),
+            PROBES.vram,
             sources=[NvidiaGpus(self.prober, self.clock)],
             owner_of=self.owners.get,
             clock=self.clock,
@@ -118,7 +120,7 @@ def state(index: int, used: int, total: int) -> GpuState:
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(100, 200)), min_size=1, max_size=16))
 def test_the_verdict_is_that_of_the_fullest(cards: list[tuple[int, int]]) -> None:
     """Whatever the cards, the severity is the worst one's."""
-    thresholds = VramThresholds()
+    thresholds = PROBES.vram
     finding = judge([state(n, used, total) for n, (used, total) in enumerate(cards)], thresholds, 0.0)[0]
     worst = max(used / total for used, total in cards)
     assert finding.value == worst
@@ -247,8 +249,7 @@ async def test_closing_the_probe_closes_its_prober() -> None:
 )
 def test_thresholds_that_make_no_sense_are_refused(values: dict[str, Any], key: str) -> None:
     """The error names the key to change."""
-    with pytest.raises(ValueError, match=f"probes.vram.{key}"):
-        VramThresholds(**values)
+    assert key in refused(PROBES.vram, **values)
 
 
 async def test_memory_is_bounded() -> None:
@@ -422,9 +423,7 @@ class Source:
 def both(first: Source, second: Source) -> tuple[Vram, list[str]]:
     told: list[str] = []
     clock = ManualClock(0.0)
-    vram = Vram(
-        VramThresholds(), sources=[first, second], owner_of=lambda _: None, clock=clock, tell=told.append
-    )
+    vram = Vram(PROBES.vram, sources=[first, second], owner_of=lambda _: None, clock=clock, tell=told.append)
     return vram, told
 
 
@@ -476,7 +475,7 @@ async def test_a_late_driver_is_not_waited_for_nor_asked_twice() -> None:
     late = Late(GpuSample((GpuReading("0", "u", "NVIDIA", 100, 10, 0, (), 0.0),)))
     clock = ManualClock(0.0)
     vram = Vram(
-        VramThresholds(timeout_seconds=0.01),
+        replace(PROBES.vram, timeout_seconds=0.01),
         sources=[late, Source(GpuSample((card,)))],
         owner_of=lambda _: None,
         clock=clock,

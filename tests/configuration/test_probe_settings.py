@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
+from epad.configuration.checks import PROBES
+from epad.configuration.fields import fields_of
 from epad.configuration.load import ConfigError, load
 from epad.configuration.probe_schema import ProbesConfig
-from epad.configuration.thresholds import MAKERS
 from probes.bounds import Bound, edge_of, spoken
-from probes.token_burn.thresholds import MAX_BURN_WINDOWS, burn_bounds
+from probes.settings import ProbeSettings
+from probes.token_burn.settings import MAX_BURN_WINDOWS, burn_bounds
 
 SHIPPED = load().probes
 LOW = {"gt", "ge", "above", "least"}
@@ -38,9 +42,12 @@ class Planted(NamedTuple):
 
 def number_fields(table: type) -> dict[str, msgspec.inspect.Type]:
     """The fields of a table that are numbers, with the schema's own bounds."""
-    info = msgspec.inspect.type_info(table)
-    assert isinstance(info, msgspec.inspect.StructType)
-    return {field.name: field.type for field in info.fields if isinstance(field.type, NUMBERS)}
+    kinds = {name: msgspec.inspect.type_info(hint) for name, hint in fields_of(table).items()}
+    bare = {
+        name: kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+        for name, kind in kinds.items()
+    }
+    return {name: kind for name, kind in bare.items() if isinstance(kind, NUMBERS)}
 
 
 def beyond(word: str, edge: float, *, whole: bool) -> float:
@@ -66,21 +73,16 @@ def of_schema(table: str, config: type) -> Iterator[Planted]:
                 yield Planted(table, key, beyond(word, edge, whole=whole), f"{edge:g}", word in LOW)
 
 
-def of_bounds(table: str, config: type, thresholds: object, bounds: tuple[Bound, ...]) -> Iterator[Planted]:
+def of_bounds(table: str, config: type, settings: object, bounds: tuple[Bound, ...]) -> Iterator[Planted]:
     kinds = number_fields(config)
     for bound in bounds:
         for word in ("above", "least", "below", "most"):
             edge = getattr(bound, word)
             if edge is None:
                 continue
-            number, whole = edge_of(edge, thresholds), isinstance(kinds[bound.key], msgspec.inspect.IntType)
-            if number == math.inf:
-                yield Planted(table, bound.key, number, "finite", word in LOW)
-            else:
-                value = beyond(word, number, whole=whole)
-                yield Planted(
-                    table, bound.key, value, spoken(number), word in LOW, bound.in_words(thresholds)
-                )
+            number, whole = edge_of(edge, settings), isinstance(kinds[bound.key], msgspec.inspect.IntType)
+            value = beyond(word, number, whole=whole)
+            yield Planted(table, bound.key, value, spoken(number), word in LOW, bound.in_words(settings))
 
 
 def everything() -> list[Planted]:
@@ -88,11 +90,7 @@ def everything() -> list[Planted]:
     for name in ProbesConfig.__struct_fields__:
         config = getattr(SHIPPED, name)
         planted += of_schema(f"probes.{name}", type(config))
-        if name in MAKERS:
-            thresholds = MAKERS[name](config)
-            planted += of_bounds(
-                f"probes.{name}", type(config), thresholds, getattr(thresholds, "BOUNDS", ())
-            )
+        planted += of_bounds(f"probes.{name}", type(config), config, config.BOUNDS)
     for name, window in SHIPPED.token_burn.burn.items():
         table = f"probes.token_burn.burn.{name}"
         planted += of_schema(table, type(window))
@@ -152,8 +150,19 @@ def test_every_number_of_every_probe_has_a_bound() -> None:
 def test_the_neighbour_that_was_set_is_the_place(tmp_path: Path) -> None:
     """A shipped key that another one was set against stands in no file of a person's."""
     told = refused(tmp_path, "[probes.token_burn]\n\nretry_warn_ratio = 0.6\n")
-    words = "is 0.3, and must be at least retry_warn_ratio (0.6) and below 1: more than all calls are never retries"
+    words = "is 0.3, and must be at least retry_warn_ratio (0.6)"
     assert told == [f"epad.toml:3: probes.token_burn.retry_ratio: {words}"]
+
+
+def test_the_reason_for_a_bound_is_told(tmp_path: Path) -> None:
+    """A number alone does not say why another one is no use; and each key is told by itself."""
+    ratio = "a number of at least 0 and below 1: more than all calls are never retries"
+    told = refused(tmp_path, "[probes.token_burn]\nmin_calls = 1\nretry_ratio = 1.0\npile_up_ratio = inf\n")
+    assert told == [
+        "epad.toml:2: probes.token_burn.min_calls: is 1; give a whole number of at least 2: one call has no ratio",
+        f"epad.toml:3: probes.token_burn.retry_ratio: is 1.0; give {ratio}",
+        "epad.toml:4: probes.token_burn.pile_up_ratio: is inf; give a finite number",
+    ]
 
 
 def test_too_many_windows_and_names_of_no_detector(tmp_path: Path) -> None:
@@ -168,3 +177,21 @@ def test_too_many_windows_and_names_of_no_detector(tmp_path: Path) -> None:
         "epad.toml:2: probes.token_burn.rungs.hard_limt: is hard_limt, and must be the name of"
     )
     assert "appended_loop, busy_cusum, " in told
+
+
+def test_every_probe_and_setting_has_one_home() -> None:
+    """A probe's table is its own type; its defaults stand in default.toml alone, and only `enforce` has another."""
+    shipped = tomllib.loads((resources.files("epad") / "default.toml").read_text())["probes"]
+    for name, settings in SHIPPED.by_name().items():
+        assert isinstance(settings, ProbeSettings)
+        assert type(settings).__module__.startswith(f"probes.{name}")
+        required = {item.name for item in msgspec.structs.fields(type(settings)) if item.required}
+        assert required == {key for key in type(settings).__struct_fields__ if key != "enforce"}
+        assert required == set(shipped[name]) - {"enforce"}
+
+
+def test_the_names_of_findings_are_derived() -> None:
+    """Those of the tables, what else their probes find, and what is found without a probe."""
+    assert frozenset(ProbesConfig.__struct_fields__) < PROBES
+    assert PROBES - set(ProbesConfig.__struct_fields__) == {"token_rate", "operator", "identity", "overrun"}
+    assert frozenset(load().containment) == PROBES
