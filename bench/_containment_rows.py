@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import _containment_daily  # noqa: F401  adds its rows, as the next two do
 import _containment_excess  # noqa: F401
@@ -44,7 +45,7 @@ def main(names: Sequence[str], share: float) -> None:
     for name in names:
         row, began = find(name, share), time.process_time()
         try:
-            seen = run_virtually(lambda clock, row=row: play(clock, row), 120.0)
+            seen = run_virtually(partial(play, row=row), 120.0)
         except BaseException:
             seen = {"error": traceback.format_exc()[-2_000:]}
         print(

@@ -36,7 +36,7 @@ from epad.gateway.http.request import Request
 from epad.gateway.intake import read_now
 from epad.gateway.sampling import sampling_of
 from epad.gateway.server import Gateway
-from epad.gateway.turn import Turn
+from epad.gateway.turn import FORWARDED, Turn
 from epad.ledger.entry import OpenTurn
 
 _BATCH_SECONDS = 0.003
@@ -53,7 +53,7 @@ class Caught:
 
     def watch(self) -> None:
         """Have each request and turn kept as it passes."""
-        receive, forward = self.gateway.receive, self.gateway._turns.forward
+        receive, forward = self.gateway.path.receive, self.gateway._turns.forward
 
         def keep_request(request: Request) -> Any:
             self.requests.append(request)
@@ -63,7 +63,7 @@ class Caught:
             self.turns.append(turn)
             forward(turn)
 
-        self.gateway.receive = keep_request  # type: ignore[method-assign]
+        self.gateway.path.receive = keep_request  # type: ignore[method-assign]
         self.gateway._turns.forward = keep_turn  # type: ignore[method-assign]
 
 
@@ -95,8 +95,8 @@ def rules_of(caught: Caught, payload: bytes) -> Mapping[str, Callable[[], object
     seen = endpoint.read(ANSWER).seen
 
     def counted_before_whole() -> None:
-        allowance: bodies.BodyAllowance = gateway._allow(
-            request, name, gateway._largest(request, name, endpoint)
+        allowance: bodies.BodyAllowance = gateway.path.allow(
+            request, name, gateway.path.largest(request, name, endpoint)
         )
         allowance.take(request, len(payload))
         allowance.give_back()
@@ -109,7 +109,7 @@ def rules_of(caught: Caught, payload: bytes) -> Mapping[str, Callable[[], object
 
     def answer_read() -> None:
         turn.whole = seen
-        turn.status, turn.forwarded = 200, True
+        turn.status, turn.state = 200, FORWARDED
         turn.charge()
 
     def opened() -> OpenTurn:
@@ -119,7 +119,7 @@ def rules_of(caught: Caught, payload: bytes) -> Mapping[str, Callable[[], object
 
     return {
         "whose it is: its key's hash, the door, what holds the subsystem": lambda: (
-            gateway._identify(request),
+            gateway.path.identify(request),
             parts.access.check(name),
         ),
         "no body is read for a budget that is spent": partial(gateway._turns.admission.foresee, name),

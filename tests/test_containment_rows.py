@@ -12,8 +12,9 @@ from virtual_time import VirtualTime
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 import containment
-from _containment_rows import HONEST, PLANTS, RUNAWAYS, find
-from _containment_runaway import DETECTOR
+from _containment_honest import ROWS as HONEST
+from _containment_rows import find
+from _containment_runaway import DETECTOR, PLANTS, RUNAWAYS
 from _containment_world import play
 
 from epad.configuration.load import load

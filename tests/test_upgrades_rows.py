@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
+import subprocess
 import sys
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -25,7 +27,8 @@ LOST, IN_THE_LEDGER, OVER, AWAY = range(4)
 class FakeHost:
     """An epad whose ledger a test writes, and whose children it says."""
 
-    name, kinds = "fake", ("epactl upgrade", "systemctl reload")
+    name = "fake"
+    kinds: tuple[str, ...] = ("epactl upgrade", "systemctl reload")
 
     def __init__(self, root: Path, *, ends_one: bool = False, doubles_one: bool = False) -> None:
         self.state = "/state"
@@ -46,6 +49,12 @@ class FakeHost:
         # What prints makes another process all the time.
         return {**(self._after if self.exchanges else CHILDREN), "printing": {4, 10 + len(self.exchanges)}}
 
+    def load(self, config: Mapping[str, object], path: str) -> subprocess.Popen[bytes]:
+        raise AssertionError("a test writes what the clients would have caused")
+
+    def stop(self) -> None:
+        """There is nothing to end."""
+
     def file(self, path: str) -> Path:
         return self._root / path.removeprefix("/")
 
@@ -57,17 +66,18 @@ class FakeHost:
             database.executemany("INSERT INTO record VALUES (?, ?)", rows)
 
 
-class Chance:
+class Chance(random.Random):
     """Each kind in turn, and no pause."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._number = 0
 
-    def choice(self, kinds: tuple[str, ...]) -> str:
+    def choice(self, seq: Any) -> Any:
         self._number += 1
-        return kinds[self._number % len(kinds)]
+        return seq[self._number % len(seq)]
 
-    def uniform(self, *_: float) -> float:
+    def uniform(self, a: float, b: float) -> float:
         return 0.0
 
 
@@ -83,8 +93,8 @@ def rows(
 ) -> list[Row]:
     """Play a campaign and hold its rows."""
     host = FakeHost(root, **harm)
-    campaign = upgrades.Campaign(host, upgrades.Places((1, 2), 3, 4))  # type: ignore[arg-type]
-    campaign.run(EXCHANGES, Chance())  # type: ignore[arg-type]
+    campaign = upgrades.Campaign(host, upgrades.Places((1, 2), 3, 4))
+    campaign.run(EXCHANGES, Chance())
     turns = [f"{number:032x}" for number in range(acknowledged)]
     kept = turns[missing:]
     host.keep(set(kept), set(kept[still_open:]))
@@ -135,7 +145,7 @@ def test_each_reload_has_another_server_price_and_door(tmp_path: Path) -> None:
     """Else a reload that does nothing would be one of the campaign."""
     host = FakeHost(tmp_path)
     places = upgrades.Places((1, 2), 3, 4)
-    upgrades.Campaign(host, places).run(EXCHANGES, Chance())  # type: ignore[arg-type]
+    upgrades.Campaign(host, places).run(EXCHANGES, Chance())
     assert host.exchanges == ["systemctl reload", "epactl upgrade"] * 2
     assert host.configured == [places.text(1), places.text(2)]
     one, other = host.configured[1], host.configured[0]

@@ -135,7 +135,9 @@ async def test_other_grave_trouble_pauses_the_background_alone(virtual_time: Vir
 
 async def _grave(daemon: VirtualDaemon, subsystem: str, probe: str, unit: str) -> None:
     now = daemon.clock.monotonic()
-    daemon.house._push(Finding(probe, subsystem, Severity.CRITICAL, now, "a test", unit=unit, hard=True))
+    daemon.house._joints.push(
+        Finding(probe, subsystem, Severity.CRITICAL, now, "a test", unit=unit, hard=True)
+    )
     async with asyncio.timeout(PATIENCE_SECONDS):
         while daemon.phase is not Phase.PRESERVATION:
             await asyncio.sleep(0.1)

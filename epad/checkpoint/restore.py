@@ -7,13 +7,12 @@ whoever runs this: a daemon cannot open root's files.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +24,9 @@ from epad.copying.copied_file import CopiedFile, DestinationError, sealed
 from epad.copying.disk import FILE_MODE, Disk, Owner
 from epad.copying.errors import CheckpointError, disk_error, no_room
 from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
+from epad.storage.state_lock import LOCK_FILE, locked
 
 LOG_FILE = "restores.jsonl"
-LOCK_FILE = "daemon.lock"
 CONFIG_PART = "config.json"  # a person merges it: what stands in /etc may be newer, or why it all went wrong
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What belongs to a database file: left beside another file of its name, they would be played into it."""
@@ -153,13 +152,13 @@ def _daemon_kept_out(disk: Disk, state: Path) -> Iterator[None]:
     """Hold the daemon's own lock, so that it cannot start half-way. Raises CheckpointError."""
     owner = Owner.of(state)
     _make_directory(disk, state, owner)
-    with (state / LOCK_FILE).open("a") as file:
-        disk.give(state / LOCK_FILE, owner)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(state))
+        except BlockingIOError as error:
             message = f"an epad runs on {state}; stop it, or restore elsewhere with --to DIR"
             raise CheckpointError(message) from error
+        disk.give(state / LOCK_FILE, owner)
         yield
 
 

@@ -28,6 +28,8 @@ from epad.configuration.value_types import (
 )
 from statemachine.assessor import LONGEST_MEMORY
 
+DialectName = Literal["openai", "ollama", "anthropic"]
+
 
 class DaemonConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sets the daemon's directories, and the form of its log."""
@@ -191,7 +193,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s]+|unix:/[^\s]+)$")]
-    dialects: Annotated[tuple[Literal["openai", "ollama", "anthropic"], ...], Meta(min_length=1)]
+    dialects: Annotated[tuple[DialectName, ...], Meta(min_length=1)]
     models: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
     api_key_file: str = ""
     api_key_credential: str = ""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from epad.control_loop.decider import Decider, World
+from epad.control_loop.decider import Decider
 from epad.control_loop.seen import Seen
 from epad.control_loop.stimulus import Stimulus
+from epad.control_loop.world_protocol import World
 
 
 @dataclass(slots=True)

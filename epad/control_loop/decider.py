@@ -6,7 +6,7 @@ It does no I/O and has no await, so nothing interrupts it: the controller (`loop
 |---|---|---|
 | the machine (phase) | `move`, once the row is in the journal | from the journal |
 | anomalies (`assessor`) | `absorb`; a recovery or a relaunch clears | from the journal |
-| incident, paused ones | `absorb`, `next_decision` | from their notes; `_resolve` settles the incident |
+| incident, paused ones | `absorb`, `next_decision` | from their notes; `Incident.settled` |
 | holds | `next_decision`, from the ladder of containment | worked out again |
 
 Invariants: a decision takes at most one row of the table. Holds are those of the ladder at the last decision. A
@@ -18,11 +18,11 @@ crash before the journal has a decision loses it with its stimulus, and the prob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 
-from epad.control_loop.incident import Incident
+from epad.control_loop.incident import INCIDENT_NOTE, Incident
 from epad.control_loop.journal import Decision, Loaded
 from epad.control_loop.plans import (
     Target,
@@ -32,13 +32,15 @@ from epad.control_loop.plans import (
     recovery_targets,
     within_blast_ratio,
 )
+from epad.control_loop.repair import held_by_a_person, needing_repair, waits_for_a_person
+from epad.control_loop.rules import Rules
 from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Resumed, Stimulus
+from epad.control_loop.symptoms import is_excused, taken_back
 from epad.control_loop.world_protocol import World
 from statemachine.assessor import Anomaly, Assessor, Change
 from statemachine.clock import Clock
 from statemachine.containment import Containable, Hold, Rung, desired_holds, reasons_to_hold
-from statemachine.enforcement import Enforcement
 from statemachine.finding import FOR_A_PERSON, HOST, AnomalyKey, Finding, Severity
 from statemachine.force import force, refusal
 from statemachine.forecast import forecast
@@ -47,17 +49,13 @@ from statemachine.phase import Phase
 from statemachine.policy import decide
 from statemachine.roots import roots
 from statemachine.shortage import host_is_short
-from statemachine.situation import Limits, Persist, Situation
+from statemachine.situation import Persist, Situation
 from statemachine.table import Row, Trigger
 
-__all__ = ["INCIDENT_NOTE", "PAUSED_NOTE", "SYMPTOMS", "Decider", "Rules", "World"]
-
-INCIDENT_NOTE = "incident"
-SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
-"""Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
 PAUSED_NOTE = "paused"
+# Phases one stimulus may move through before the loop looks at the next one.
+MAX_MOVES = 5
 _SAVES = frozenset({StepName.CHECKPOINT, StepName.FIRST_TIER, StepName.LIFEBOAT})
-
 
 Asked = tuple[
     Sequence[Containable],
@@ -69,17 +67,6 @@ Asked = tuple[
     Mapping[str, str],
 ]
 """The arguments of `desired_holds`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The configured part of deciding."""
-
-    limits: Limits
-    attempts_per_subsystem: int
-    rung_by_probe: Mapping[str, Rung]
-    blast_ratio: float = 1.0
-    enforcement: Enforcement = field(default_factory=Enforcement)
 
 
 class Decider:
@@ -162,7 +149,7 @@ class Decider:
         self.assessor.restore(loaded.anomalies)
         if INCIDENT_NOTE in loaded.notes:
             self._noted = Incident.from_json(loaded.notes[INCIDENT_NOTE], self._boot_id)
-            self._incident = _resolve(self._noted, loaded, self._clock.monotonic())
+            self._incident = self._noted.settled(loaded, self._clock.monotonic())
         self._paused = dict(loaded.notes.get(PAUSED_NOTE, {}))
         self._noted_paused = dict(self._paused)
         self._entered_at = loaded.entered_monotonic
@@ -173,8 +160,8 @@ class Decider:
         """Take in one stimulus, and the time that has passed."""
         self._forced = stimulus if isinstance(stimulus, Forced) else None
         changes = self._absorb(stimulus)
-        changes += self.assessor.dismiss(self._strangers(), "it is configured no more")
-        changes += self._excuse_victims()
+        for keys, reason in taken_back(self.assessor.active, self._world):
+            changes += self.assessor.dismiss(keys, reason)
         changes += self.assessor.sweep(self._clock.monotonic(), self._world.blind_probes())
         if any(not self._waits_for_a_person(a.key) for a in self.assessor.active):
             self._last_trouble = self._clock.monotonic()
@@ -184,7 +171,7 @@ class Decider:
         match stimulus:
             case Finding():
                 found = self._rules.enforcement.judge(stimulus)
-                return [] if self._is_excused(found.key) else self.assessor.observe(found)
+                return [] if is_excused(found.key, self._world) else self.assessor.observe(found)
             case Released(subsystem, reason):
                 self._world.forget(subsystem)
                 self._incident = self._incident.without(subsystem)
@@ -198,28 +185,6 @@ class Decider:
             case OperationEnded():
                 self._absorb_end(stimulus)
         return []
-
-    def _is_excused(self, key: AnomalyKey) -> bool:
-        """Tell if it is a symptom of another's trouble, which is reported instead."""
-        return key.probe in SYMPTOMS and key.subsystem in self._world.victims()
-
-    def _excuse_victims(self) -> list[Change]:
-        """Take back the findings about a subsystem that has turned out to be a victim."""
-        changes: list[Change] = []
-        for name, root in self._world.victims().items():
-            keys = {
-                a.key for a in self.assessor.active if a.key.subsystem == name and self._is_excused(a.key)
-            }
-            changes += self.assessor.dismiss(keys, f"it is a victim of {root}")
-        return changes
-
-    def _strangers(self) -> set[AnomalyKey]:
-        """Return the anomalies of subsystems that are no longer configured: no release and no step reaches them."""
-        active = self.assessor.active
-        if not active:  # a hundred findings a second come through here, and mostly nothing is wrong
-            return set()
-        known = {HOST, *(c.name for c in self._world.containables())}
-        return {a.key for a in active if a.key.subsystem not in known}
 
     def _absorb_end(self, ended: OperationEnded) -> None:
         if ended.operation.lane is not Lane.PHASE or ended.state is StepState.ABORTED:
@@ -280,7 +245,7 @@ class Decider:
         return [a for a in active if not self._waits_for_a_person(a.key)]
 
     def _situation_of(self, now: float, active: Sequence[Anomaly], last_trouble: float) -> Situation:
-        found, held = self._found(active), self._held_by_a_person()
+        found, held = self._found(active), held_by_a_person(self.assessor.active)
         independent = roots(found, self._rules.rung_by_probe)
         return Situation(
             phase=self.phase,
@@ -304,36 +269,28 @@ class Decider:
         )
 
     def _degraded(self) -> frozenset[Target]:
-        """Return the targets that need repair: failed, troubled too long, or damaged; not held or parked ones."""
-        now, limit = self._clock.monotonic(), self._rules.limits.quarantine_limit_seconds
-        found = [a for a in self.assessor.active if a.key.probe not in FOR_A_PERSON]
-        outlasted = {a.key.subsystem for a in found if now - a.raised_at >= limit}
-        known = {c.name for c in self._world.containables()}
-        exempt = (
-            self._held_by_a_person()
-            | set(self._incident.parked)
-            | set(self._paused)
-            | set(self._world.victims())
-        )
-        names = ((self._world.failed() | outlasted) & known) - exempt
-        # Nothing is taken from under the hands of one that a person holds or lets rest.
-        spared = self._held_by_a_person() | set(self._paused)
-        damaged = {target for target in self._world.damaged() if target.writer not in spared}
-        return frozenset(Target.subsystem(name) for name in names) | damaged
+        """Return the targets that need repair now."""
+        active, now = self.assessor.active, self._clock.monotonic()
+        outlasting = [a for a in active if now - a.raised_at >= self._rules.limits.quarantine_limit_seconds]
+        held = held_by_a_person(active)
+        return needing_repair(self._world, outlasting, held, self._incident.parked, self._paused)
 
     def _waits_for_a_person(self, key: AnomalyKey) -> bool:
-        """Tell if only a person can end it: it is a person's own hold, or about a parked subsystem.
+        return waits_for_a_person(key, self._incident.parked, self._world.damaged)
 
-        Repairable data of a parked one is still repaired: the damage does not wait.
-        """
-        parked = key.subsystem in self._incident.parked
-        return key.probe in FOR_A_PERSON or (parked and key.subsystem not in self._writers_of_damage())
-
-    def _writers_of_damage(self) -> set[str]:
-        return {target.writer for target in self._world.damaged()}
-
-    def _held_by_a_person(self) -> set[str]:
-        return {a.key.subsystem for a in self.assessor.active if a.key.probe in FOR_A_PERSON}
+    def decisions(
+        self, changes: Sequence[Change], requested: Sequence[Plan] = ()
+    ) -> Iterator[tuple[Decision, Situation]]:
+        """Work out one decision after another until none follows; each transition is to be taken before the next."""
+        for _ in range(MAX_MOVES):
+            situation = self.situation()
+            decision = self.next_decision(changes, situation, requested)
+            if decision is None:
+                return
+            yield decision, situation
+            if decision.row is None:
+                return
+            changes, requested = [], []
 
     def next_decision(
         self, changes: Sequence[Change], situation: Situation, requested: Sequence[Plan] = ()
@@ -432,18 +389,6 @@ class Decider:
         victims = within_blast_ratio(self._world.victims(), len(containables), self._rules.blast_ratio, phase)
         rungs, parked = self._rules.rung_by_probe, self._incident.parked
         return containables, self.assessor.active, phase, rungs, parked, self._paused, victims
-
-
-def _resolve(incident: Incident, loaded: Loaded, now: float) -> Incident:
-    """Settle the work that ran when the daemon died, unless its operation is open and will report itself."""
-    if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
-        return incident
-    if incident.persist is Persist.RUNNING:
-        done = loaded.last_phase_state is StepState.DONE
-        incident = replace(incident, persist=Persist.DONE if done else Persist.FAILED)
-    if incident.attempt_running:
-        incident = replace(incident, attempt_running=False, attempt_ended_at=now)
-    return incident
 
 
 def _contain(steps: Sequence[Step]) -> list[Plan]:

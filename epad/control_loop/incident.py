@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from epad.control_loop.journal import Loaded
+from epad.control_loop.step import Lane, StepState
 from statemachine.phase import Phase
 from statemachine.situation import Order, Persist
 from statemachine.table import Row, Trigger
 
 HOUR_SECONDS = 3_600.0
+INCIDENT_NOTE = "incident"
+"""The name of the journal's note that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,18 @@ class Incident:
         # The count per subsystem ages with the recoveries: an hour without one is a clean slate.
         tried = self.tried if recent else {}
         return replace(self, attempts=self.attempts + 1, attempt_running=True, recoveries=began, tried=tried)
+
+    def settled(self, loaded: Loaded, now: float) -> Incident:
+        """Settle the work that ran when the daemon died, unless its operation is open and will report itself."""
+        if any(operation.lane is Lane.PHASE for operation in loaded.open_operations):
+            return self
+        incident = self
+        if incident.persist is Persist.RUNNING:
+            done = loaded.last_phase_state is StepState.DONE
+            incident = replace(incident, persist=Persist.DONE if done else Persist.FAILED)
+        if incident.attempt_running:
+            incident = replace(incident, attempt_running=False, attempt_ended_at=now)
+        return incident
 
     def recent_recoveries(self, now: float) -> int:
         """Return how many recoveries began within the last hour."""

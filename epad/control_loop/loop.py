@@ -1,7 +1,11 @@
-"""The control path: findings and orders in, phases and response steps out.
+"""Run the control path: findings and orders in, phases and response steps out.
 
-One consumer, one queue. Each turn of the loop takes in one stimulus, lets the decider work out the decision, writes
-that to the journal, and only then acts. It ends in one sentence that is logged and shown.
+One consumer, one queue. `Controller.run_cycle` is the path: it takes in one stimulus, lets the decider work out what
+follows, writes that to the journal, and only then announces it and acts. The walk of it is in docs/design.md.
+
+It has one await, `_commit`. A crash or a cancellation there: the decision is in the journal or it is not. If it is, the
+next daemon begins its steps; if it is not, the probes find the trouble again. What the decider has decided meanwhile is
+in memory alone, and ends with the process. No other stimulus is taken in while a decision is being written.
 """
 
 from __future__ import annotations
@@ -12,36 +16,30 @@ from functools import partial
 
 import structlog
 
-from epad.control_loop.cycle_recorder import CycleRecorder, NoRecorder, Watching
-from epad.control_loop.decider import Decider, World
+from epad.control_loop.announcements import Announcements
+from epad.control_loop.cycle_recorder import CycleRecorder, NoRecorder
+from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision, Journal
 from epad.control_loop.responder import Responder
 from epad.control_loop.step import Lane, Operation, OperationEnded
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed, Stimulus
+from epad.control_loop.world_protocol import World
 from epad.metrics.registry import Metrics
 from epad.runtime.timers import beat_after
 from epad.storage.database import DatabaseError
-from epad.storage.event_log import EventKind, EventLog
-from statemachine.assessor import Change, Raised
+from epad.storage.event_log import EventLog
+from statemachine.assessor import Change
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
 from statemachine.finding import Finding
 from statemachine.phase import Phase
-from statemachine.situation import Situation
-from statemachine.table import Row
 
-# Phases one stimulus may move through before the loop looks at the next one.
-MAX_MOVES = 5
 # How long to wait before a decision that could not be written is tried again; nothing is forwarded meanwhile.
 RETRY_SECONDS = 1.0
 # One of so many ticks is looked at while nothing is wrong: a look at 100 subsystems takes a millisecond.
 IDLE_TICKS = 5
-# What a detector that only tells has found is told again after this long.
-OBSERVED_SECONDS = 60.0
 
 _OPEN = Hold(Rung.OPEN)
-# Only a person's order leaves it, however calm it is.
-_CALM = {Phase.LIFEBOAT: "everything is saved and stopped; `epactl lifeboat relaunch` starts it again"}
 
 Ending = tuple[Lane, asyncio.Future[OperationEnded]]
 """An operation that has been handed to the responder, and the end of it."""
@@ -65,19 +63,21 @@ class Controller:
         self._journal = journal
         self._world = world
         self._clock = clock
-        self._events = events
-        self._metrics = metrics
+        self._announce = Announcements(decider, clock, events, metrics)
         self._log = structlog.get_logger("epad.controller")
         self._queue: asyncio.Queue[tuple[Stimulus, asyncio.Future[list[Ending]] | None]] = asyncio.Queue()
         self._responder: Responder | None = None
         self._early: list[tuple[Operation, asyncio.Future[OperationEnded]]] = []
         self._holds: Mapping[str, Hold] = {}
         self._decided_at = float("-inf")
-        self._told_observed: dict[tuple[str, str], float] = {}
         self._saving: asyncio.Task[None] | None = None
         self.cycles = 0
-        self.sentence = "started"
         journal.attach(self._journal_stands_by, world.reopen_gateway)
+
+    @property
+    def sentence(self) -> str:
+        """Say in one sentence what the last decision was about."""
+        return self._announce.sentence
 
     @property
     def stands_by(self) -> str:
@@ -96,9 +96,7 @@ class Controller:
     def resume(self) -> None:
         """Take up the phase and the holds of a former life; call once the decider is restored."""
         self._holds = dict(self._decider.holds)
-        if self._decider.phase is not Phase.NORMAL:
-            self.sentence = _with_troubles(f"resumed in {self._decider.phase}", self._decider)
-        self._show_phase()
+        self._announce.resumed()
 
     def attach(self, responder: Responder, open_operations: Sequence[Operation]) -> None:
         """Connect the responder; give it the open operations of the previous run, then the decisions made since."""
@@ -108,9 +106,7 @@ class Controller:
         for operation, promised in self._early:
             responder.submit(operation).add_done_callback(partial(_keep, promised))
         self._early.clear()
-        self._show_phase()
-        for anomaly in self._decider.assessor.active:
-            self._metrics.anomalies.labels(*anomaly.key).set(1)
+        self._announce.show_all()
 
     def push(self, finding: Finding) -> None:
         """Take in a finding; never waits."""
@@ -146,44 +142,46 @@ class Controller:
             if stimulus is None and not self._is_due(tick_seconds):
                 self.cycles += 1
                 continue
-            endings = await self._turn(stimulus, tick_seconds)
+            endings = await self.run_cycle(stimulus, tick_seconds)
             if decided is not None and not decided.done():
                 decided.set_result(endings)
             self.cycles += 1
 
-    async def _turn(self, stimulus: Stimulus, tick_seconds: float = 0.0) -> list[Ending]:
-        """Take in one stimulus and act until nothing more follows from it.
-
-        A finding that changed nothing is not a reason to decide anew: it would come ten times a second.
-        """
-        if isinstance(stimulus, Finding):
-            self._metrics.record(stimulus)
-            self._announce_observed(self._decider.judged(stimulus))
+    async def run_cycle(self, stimulus: Stimulus, tick_seconds: float = 0.0) -> list[Ending]:
+        """Take one stimulus along the control path, and return the operations that were begun for it."""
+        # The finding: its number is shown, and it is kept for a replay.
+        self._announce.stimulus(stimulus)
         watching = self._recorder.begin(stimulus, self._decider, self._world)
-        begun = await self._decide(stimulus, watching, tick_seconds)
+        # The Assessor: anomalies are raised and cleared.
+        changes = self._decider.absorb(stimulus)
+        begun: list[Ending] = []
+        if self._is_to_be_decided(stimulus, changes, tick_seconds):
+            watching.look()
+            requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
+            # The table: at most one transition a decision, with its plans.
+            for decision, situation in self._decider.decisions(changes, requested):
+                # The journal: nothing below happens before it is written.
+                holds = dict(self._decider.holds)
+                operations = await self._commit(decision)
+                self._holds = holds
+                if decision.row is not None:
+                    self._decider.move(decision.row, situation)
+                # Events, metrics, log.
+                self._announce.decision(decision)
+                # The response steps: begun here, and their ends come in as stimuli.
+                begun += [(operation.lane, self._submit(operation)) for operation in operations]
+                watching.decided = True
+                if decision.row is not None:
+                    watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
         self._recorder.end(watching)
         return begun
 
-    async def _decide(self, stimulus: Stimulus, watching: Watching, tick_seconds: float) -> list[Ending]:
-        changes = self._decider.absorb(stimulus)
+    def _is_to_be_decided(self, stimulus: Stimulus, changes: Sequence[Change], tick_seconds: float) -> bool:
+        """Tell if a decision may follow. A finding that changed nothing is no reason: ten of them come a second."""
         if isinstance(stimulus, Finding) and not changes and not self._is_due(tick_seconds):
-            return []
+            return False
         self._decided_at = self._clock.monotonic()
-        watching.look()
-        requested = [stimulus.plan] if isinstance(stimulus, Requested) else []
-        begun: list[Ending] = []
-        for _ in range(MAX_MOVES):
-            situation = self._decider.situation()
-            decision = self._decider.next_decision(changes, situation, requested)
-            if decision is None:
-                break
-            begun += await self._carry_out(decision, situation)
-            watching.decided = True
-            if decision.row is None:
-                break
-            watching.moves.append(self._clock.monotonic() - self._decider.phase_seconds)
-            changes, requested = [], []
-        return begun
+        return True
 
     def _is_due(self, tick_seconds: float) -> bool:
         """Tell if changes by time alone should be checked: seldom if nothing is wrong, since none follow."""
@@ -191,20 +189,6 @@ class Controller:
         seconds = tick_seconds * IDLE_TICKS if idle else tick_seconds
         # Timers go by the beat, so a tick may come a little early.
         return self._clock.monotonic() - self._decided_at >= seconds - tick_seconds / 2
-
-    async def _carry_out(self, decision: Decision, situation: Situation) -> list[Ending]:
-        """Journal first, then act."""
-        holds = dict(self._decider.holds)
-        operations = await self._commit(decision)
-        self._holds = holds
-        for change in decision.changes:
-            self._announce_change(change)
-        if decision.row is not None:
-            self._decider.move(decision.row, situation)
-            self._announce_phase(decision.row)
-        elif decision.changes:
-            self.sentence = _as_it_stands(self._decider)
-        return [(operation.lane, self._submit(operation)) for operation in operations]
 
     def _submit(self, operation: Operation) -> asyncio.Future[OperationEnded]:
         """Hand an operation over; one decided while the subsystems are still starting is kept until then."""
@@ -234,63 +218,8 @@ class Controller:
                     self._world.reopen_gateway()
                 return operations
 
-    def _announce_phase(self, row: Row) -> None:
-        self.sentence = _with_troubles(row.sentence, self._decider)
-        self._show_phase()
-        self._metrics.transitions.labels(row.source, row.destination, row.trigger).inc()
-        fields = {
-            "source": row.source,
-            "destination": row.destination,
-            "trigger": row.trigger,
-            "guard": row.guard,
-            "sentence": self.sentence,
-        }
-        self._log.warning(EventKind.PHASE_CHANGED, **fields)
-        self._events.emit(EventKind.PHASE_CHANGED, **fields)
-
-    def _show_phase(self) -> None:
-        for phase in Phase:
-            self._metrics.phase.labels(phase).set(phase is self._decider.phase)
-        self._metrics.phase_entered.set(self._clock.utc().timestamp() - self._decider.phase_seconds)
-
-    def _announce_observed(self, finding: Finding) -> None:
-        """Announce, once a while, a finding of a detector that only reports."""
-        if not finding.evidence.get("observed") and not finding.evidence.get("ended"):
-            return
-        now = self._clock.monotonic()
-        key = (finding.subsystem, str(finding.evidence.get("detector", finding.probe)))
-        if now - self._told_observed.get(key, float("-inf")) < OBSERVED_SECONDS:
-            return
-        self._told_observed[key] = now
-        fields = {"text": f"{key[1]}: {finding.reason}", "probe": finding.probe, "detector": key[1]}
-        self._log.warning(EventKind.NOTICE, subsystem=finding.subsystem, **fields)
-        self._events.emit(EventKind.NOTICE, finding.subsystem, **fields)
-
-    def _announce_change(self, change: Change) -> None:
-        anomaly = change.anomaly
-        raised = isinstance(change, Raised)
-        self._metrics.anomalies.labels(anomaly.key.probe, anomaly.key.subsystem).set(raised)
-        reason = anomaly.finding.reason if isinstance(change, Raised) else change.reason
-        kind = EventKind.ANOMALY_RAISED if raised else EventKind.ANOMALY_CLEARED
-        fields = {"probe": anomaly.key.probe, "severity": anomaly.severity.label, "reason": reason}
-        self._log.warning(kind, subsystem=anomaly.key.subsystem, **fields)
-        finding = anomaly.finding
-        named = {} if finding.rung is None else {"rung": finding.rung.label}
-        self._events.emit(kind, anomaly.key.subsystem, **fields, **named, evidence=dict(finding.evidence))
-
 
 def _keep(promised: asyncio.Future[OperationEnded], ended: asyncio.Future[OperationEnded]) -> None:
     """Resolve the future that an order waits on by the one that the responder gave later."""
     if not promised.done() and not ended.cancelled():
         promised.set_result(ended.result())
-
-
-def _as_it_stands(decider: Decider) -> str:
-    """Return the phase's sentence once the troubles differ from those it was entered for."""
-    calm = "wrong now" if decider.assessor.active else "nothing is wrong any more; waiting out the dwell time"
-    return _with_troubles(_CALM.get(decider.phase, calm), decider)
-
-
-def _with_troubles(sentence: str, decider: Decider) -> str:
-    troubles = "; ".join(dict.fromkeys(anomaly.finding.reason for anomaly in decider.assessor.active))
-    return f"{sentence}: {troubles}" if troubles else sentence

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from epad.configuration.schema import Config
-from epad.control_loop.decider import Rules
 from statemachine.containment import Rung
 from statemachine.enforcement import Enforcement
 from statemachine.situation import Limits
 
 OBSERVE = "observe"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The configured part of deciding."""
+
+    limits: Limits
+    attempts_per_subsystem: int
+    rung_by_probe: Mapping[str, Rung]
+    blast_ratio: float = 1.0
+    enforcement: Enforcement = field(default_factory=Enforcement)
 
 
 def make_rules(config: Config) -> Rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
@@ -19,6 +20,10 @@ class Forgetful(Protocol):
     def forget(self, subsystem: str) -> None: ...
 
 
+async def _nobody(_: str) -> None:
+    return
+
+
 def dependency_layers(subsystems: Mapping[str, SubsystemConfig]) -> list[list[str]]:
     """Names with providers in earlier layers; within one alphabetical, so that two runs agree."""
     sorter = graphlib.TopologicalSorter({name: spec.depends_on for name, spec in subsystems.items()})
@@ -31,29 +36,27 @@ def dependency_layers(subsystems: Mapping[str, SubsystemConfig]) -> list[list[st
     return layers
 
 
-class WorldView:
-    """Implements `epad.control_loop.decider.World` over the real rooms."""
+@dataclass(frozen=True, slots=True)
+class WorldContext:
+    """Gives the world the parts of the daemon that it is made of."""
 
-    def __init__(
-        self,
-        subsystems: Mapping[str, SubsystemConfig],
-        supervisor: Supervisor,
-        access: Access,
-        forgetful: Sequence[Forgetful],
-        ledger_faults: Callable[[], int],
-        blind_probes: Callable[[], frozenset[str]],
-        victims: Callable[[], Mapping[str, str]] = dict,
-    ) -> None:
+    supervisor: Supervisor
+    access: Access
+    forgetful: Sequence[Forgetful]
+    ledger_faults: Callable[[], int]
+    blind_probes: Callable[[], frozenset[str]]
+    victims: Callable[[], Mapping[str, str]] = dict
+    stores_to_restore: Callable[[], Mapping[str, str]] = dict
+    on_journal_failed: Callable[[str], Awaitable[None]] = _nobody
+
+
+class WorldView:
+    """Implements `epad.control_loop.world_protocol.World` over the real rooms."""
+
+    def __init__(self, subsystems: Mapping[str, SubsystemConfig], context: WorldContext) -> None:
+        self._context = context
         self._servers: Collection[str] = ()
         self.configure(subsystems)
-        self._supervisor = supervisor
-        self._access = access
-        self._forgetful = forgetful
-        self._ledger_faults = ledger_faults
-        self._blind_probes = blind_probes
-        self._victims = victims
-        self.stores_to_restore: Callable[[], Mapping[str, str]] = dict
-        self.on_journal_failed: Callable[[str], Awaitable[None]] | None = None
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
         """Be the view of these from now on."""
@@ -82,28 +85,29 @@ class WorldView:
         return self._containables
 
     def failed(self) -> frozenset[str]:
-        return self._supervisor.failed()
+        return self._context.supervisor.failed()
 
     def damaged(self) -> frozenset[Target]:
-        stores = {Target.datastore(name, writer) for name, writer in self.stores_to_restore().items()}
-        return frozenset(stores | {LEDGER} if self._ledger_faults() else stores)
+        stores = {
+            Target.datastore(name, writer) for name, writer in self._context.stores_to_restore().items()
+        }
+        return frozenset(stores | {LEDGER} if self._context.ledger_faults() else stores)
 
     def blind_probes(self) -> frozenset[str]:
-        return self._blind_probes()
+        return self._context.blind_probes()
 
     def victims(self) -> Mapping[str, str]:
-        return self._victims()
+        return self._context.victims()
 
     def forget(self, subsystem: str) -> None:
-        for detector in self._forgetful:
+        for detector in self._context.forgetful:
             detector.forget(subsystem)
 
     def close_gateway(self, reason: str) -> None:
-        self._access.close_all(reason)
+        self._context.access.close_all(reason)
 
     def reopen_gateway(self) -> None:
-        self._access.close_all("")
+        self._context.access.close_all("")
 
     async def journal_failed(self, reason: str) -> None:
-        if self.on_journal_failed is not None:
-            await self.on_journal_failed(reason)
+        await self._context.on_journal_failed(reason)

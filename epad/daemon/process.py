@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,9 @@ from epad.configuration.directories import MAX_SOCKET_PATH_BYTES, Directories, r
 from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.load import ConfigError, Loaded
 from epad.configuration.schema import Config
-from epad.daemon.composition import House
+from epad.daemon.composition import compose
+from epad.daemon.lifecycle import House
+from epad.daemon.parts import Given
 from epad.daemon.state_format import claim
 from epad.daemon.stores import open_stores
 from epad.daemon.upgrade import begin_again, is_restarted
@@ -39,6 +40,7 @@ from epad.runtime.systemd_notify import notify, reloading
 from epad.runtime.timers import sleep_to_beat
 from epad.runtime.watchdog import asking_for_time, feed, interval_seconds, watch_clock
 from epad.storage.event_log import EventKind
+from epad.storage.state_lock import locked
 
 YOUNG_OBJECTS = 20_000
 """After so many new objects the garbage collector looks for cycles among them. A turn in flight has some two hundred;
@@ -128,13 +130,12 @@ def _claim(directories: Directories) -> None:
 @contextmanager
 def _only_one(directories: Directories) -> Iterator[None]:
     """Hold the lock that keeps a second daemon away from the same state."""
-    path = directories.state / "daemon.lock"
-    with path.open("a") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(directories.state))
+        except BlockingIOError as error:
             raise StartError(
-                f"{path} is held: another epad runs on this state; stop it, or choose another with --state"
+                f"{directories.state} is held: another epad runs on this state; stop it, or choose another with --state"
             ) from error
         yield
 
@@ -238,14 +239,16 @@ class Daemon:
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot, reading.read)
         in_force = stores.budget_changes.applied
-        house = House(
-            in_force(self._config),
-            lambda: in_force(self._read()),
-            self._directories,
-            stores,
-            clock,
-            boot,
-            self._handover,
+        house = compose(
+            Given(
+                config=in_force(self._config),
+                read=lambda: in_force(self._read()),
+                directories=self._directories,
+                stores=stores,
+                clock=clock,
+                boot_id=boot,
+                handover=self._handover,
+            )
         )
         self._spawn("clock marks", stores.clock_marks.run())
         self._spawn("starts", stores.starts.run())

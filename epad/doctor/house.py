@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from epad.configuration.schema import Config, DatastoreConfig, SubsystemConfig, UpstreamConfig
 from epad.doctor.finding import Check, Verdict
 from epad.gateway.errors import UpstreamError
-from epad.gateway.looking import LOOK_PATHS
+from epad.gateway.health_check import LOOK_PATHS
 from epad.gateway.upstream_key import KEY_STATUSES, key_fields, read_keys, refused_key
 
 CONNECT_SECONDS = 3.0

@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 from epad.gateway import headers
 from epad.gateway import refusal as refuse
 from epad.gateway.allowance import Wish, allow
+from epad.gateway.arrival import Arrival
 from epad.gateway.dialects.dialect import Ask, Endpoint
 from epad.gateway.errors import RequestError
 from epad.gateway.field_policy import REWRITABLE, Asking, Judged, judge, rewritten
@@ -20,7 +21,6 @@ from epad.gateway.prompts import PromptBound, Prompts
 from epad.gateway.refusal import RefusalError
 from epad.gateway.route import Asker
 from epad.gateway.tokenizing import Tokenizers
-from epad.gateway.turn import Arrival
 from epad.gateway.upstream import Route, Upstream
 
 # A token of text with more bytes than that is rare.

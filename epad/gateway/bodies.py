@@ -6,6 +6,7 @@ part counts here, until the request is answered or its connection gone.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 
@@ -14,11 +15,13 @@ from epad.gateway.http.request import Request
 from epad.gateway.limits import Refused
 from epad.gateway.prompts import MOST_BYTES_A_TOKEN
 from epad.gateway.refusal import Refusal, RefusalError, bodies_too_large, over_budget, too_many_bodies
+from epad.runtime.memory import trim
 
 # A client whose turns are all in flight may begin to send the next ones, which wait for their places.
 _SPARE_BODIES = 8
 # After so many bytes were given back, the heaps are worth a look.
 _BURST_BYTES = 16 << 20
+_TRIM_SECONDS = 1.0
 
 Say = Callable[[Request, str, RefusalError], Response]
 
@@ -107,6 +110,23 @@ class BodyAllowance:
         size, self._size = self._size, 0
         if size:
             self._bodies.count(self._owner, -size)
+
+
+class Trimming:
+    """Gives the memory of a burst of bodies back, a little later and once for many."""
+
+    def __init__(self) -> None:
+        self._is_due = False
+
+    def soon(self) -> None:
+        """Have it done, if it is not due already."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._is_due = False
+        trim()
 
 
 def _never(largest: Refused, size: int) -> tuple[Refusal, Refused]:

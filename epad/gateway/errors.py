@@ -31,3 +31,7 @@ class UpstreamError(GatewayError):
         super().__init__(message)
         self.nothing_spent = nothing_spent
         self.failure = failure
+
+
+class StateError(GatewayError):
+    """Something happened to a turn or a connection that its state does not allow: a fault of epad's own."""

@@ -11,36 +11,18 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from epad.configuration.server_kinds import GENERIC
-from epad.gateway.answer import Answer
-from epad.gateway.errors import UpstreamError
-from epad.gateway.health import Look, State
 from epad.gateway.route import Upstream
-from epad.gateway.upstream_key import KEY_STATUSES, refused_key
 from epad.runtime.timers import sleep_to_beat
-from probes.blame import Said, said_in
 
 LOOK_EVERY_SECONDS = 10.0
 # While the breaker is open. A refused connection costs nothing here; a server far away is asked less often in the end.
 WATCH_EVERY_SECONDS = 1.0
-WATCH_SECONDS = 2.0
 WATCH_FAR_EVERY_SECONDS = 5.0
 WATCH_FAR_AFTER_SECONDS = 120.0
 _LEAST_PAUSE_SECONDS = 0.05
-LOOK_PATHS = {"ollama": "/api/tags", "openai": "/v1/models", "anthropic": "/v1/models"}
-HEALTH = "/health"
-_READ_BYTES = 2_048
 _LOCAL = frozenset({"127.0.0.1", "::1", "localhost", ""})
-_NOT_THERE = frozenset({State.GONE, State.LOADING})
 
 LookAt = Callable[[Upstream], Awaitable[None]]
-Starting = Callable[[str], bool]
-"""Whether the subsystem of that name began a short while ago, and may still be loading."""
-
-
-def nothing_starts(_: str) -> bool:
-    """Return False: no model server is epad's own."""
-    return False
 
 
 class Looker:
@@ -112,32 +94,3 @@ class Looker:
         finally:
             if self._watching.get(upstream.name) is asyncio.current_task():
                 del self._watching[upstream.name]
-
-
-def health_path(upstream: Upstream) -> str:
-    """Return the path of a server's readiness; for an unknown kind, the usual one."""
-    server = upstream.server
-    return HEALTH if server is GENERIC else server.health_path
-
-
-def look_of(upstream: Upstream, path: str, status: int, body: bytes) -> Look:
-    """Judge the answer to a look; 404 comes from a server that is there, and turns will show the rest."""
-    if status in KEY_STATUSES:
-        # A health route that is closed says nothing of the key that turns are asked with.
-        return Look() if path == HEALTH else Look(State.REJECTING, refused_key(upstream.name, upstream.key))
-    if status < 500:
-        return Look()
-    said = said_in(status, body[:_READ_BYTES].decode("utf-8", "replace"))
-    not_ready = status == 503 and path == HEALTH and upstream.health.state in _NOT_THERE
-    if said is Said.LOADING or not_ready:
-        return Look(State.LOADING, f"upstream {upstream.name} is loading its model")
-    return Look(State.FAILING, f"a look at it got {status}")
-
-
-async def read_body(answer: Answer, seconds: float, most: int) -> bytes:
-    """The body of an answer; nothing of one that breaks off or does not end: that it began says that all is well."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer.read(most)
-    except (UpstreamError, TimeoutError):
-        return b""

@@ -15,7 +15,7 @@ from epad.gateway.dialects.seen import Fault
 from epad.gateway.early_end import end_of, ended_early
 from epad.gateway.errors import UpstreamError
 from epad.gateway.form import WHOLE, Form
-from epad.gateway.http.message import Field, Response
+from epad.gateway.http.message import Response
 from epad.gateway.http.request import Channel, Request
 from epad.gateway.objections import OBJECTING, OTHER_NAME, USAGE_OPTION, Limit, names_objected, smaller_cap
 from epad.gateway.refusal import (
@@ -25,13 +25,13 @@ from epad.gateway.refusal import (
     upstream_failed,
     upstream_unavailable,
 )
-from epad.gateway.turn import BrokenTurnError, Turn, Turns
+from epad.gateway.turn import BrokenTurnError, Turn, turn_field
+from epad.gateway.turns import Turns
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.gateway.upstream_key import refused_key
 from epad.ledger.record import Outcome, UsageSource
 from probes.blame import Failure, said_in
 
-TURN_HEADER = b"x-epad-turn"
 _READ_BYTES = 2_048  # of an error, to see what it says
 _NOT_LET_IN = frozenset({401, 407})
 # A role, a tool's name, the reason for the end: chunks that no token stands behind, for each choice.
@@ -111,7 +111,7 @@ class Relay:
                 if not answer.readable:
                     message = compressed(arrival.upstream.name, answer.codings)
                     turn.end(Outcome.FAILED, message.message, Failure.UNREADABLE)
-                    raise BrokenTurnError(message)
+                    raise BrokenTurnError(turn, message)
                 lines = arrival.endpoint.dialect.name == "ollama"
                 form = await answer.form(asked=arrival.ask.stream, lines=lines)
                 if form is WHOLE:
@@ -121,13 +121,12 @@ class Relay:
             if error.nothing_spent:
                 self._turns.settle(turn, NOTHING)
             turn.end(Outcome.FAILED, str(error), error.failure)
-            raise BrokenTurnError(self._told(turn, error)) from error
+            raise BrokenTurnError(turn, self._told(turn, error)) from error
         except asyncio.CancelledError:
             severed = turn.was_severed()
             if severed is None:
                 raise
-            turn.end(Outcome.CUT, severed.message, Failure.SEVERED)
-            raise BrokenTurnError(severed) from None
+            raise BrokenTurnError(turn, severed) from None
 
     def _told(self, turn: Turn, error: UpstreamError) -> Refusal:
         """Return the client's refusal for an upstream that failed, or that is not asked since it fails."""
@@ -173,7 +172,7 @@ class Relay:
         if answer.status in _NOT_LET_IN:
             message = refused_key(name, turn.arrival.upstream.served_by.key)
             turn.end(Outcome.FAILED, message)
-            raise BrokenTurnError(upstream_failed(message))
+            raise BrokenTurnError(turn, upstream_failed(message))
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""
         if answer.status == 200:
             turn.reply, turn.data = read.reply.digest(), read.reply.is_data
@@ -214,7 +213,6 @@ class Relay:
             broken = turn.was_severed()
             if broken is None:
                 raise
-            turn.end(Outcome.CUT, broken.message, Failure.SEVERED)
         turn.seal()
         charge = self._settle(turn, turn.meter)
         if broken is not None:
@@ -271,9 +269,8 @@ class Relay:
 
     def _settle(self, turn: Turn, meter: StreamMeter) -> Charge:
         """Settle a stream; one that ran over its cap uncounted costs the chunks that it came in."""
-        settled = self._turns.settled(turn)
-        if settled is not None:
-            return settled
+        if turn.charged is not None:
+            return turn.charged
         charge = turn.charge()
         if charge.source is not UsageSource.USAGE and _overruns(turn, meter):
             charge = structs.replace(charge, output_tokens=max(charge.output_tokens, meter.chunks))
@@ -297,11 +294,6 @@ class Relay:
             raise ClientGoneError(turn.reason) from error
         except ConnectionError as error:
             raise _gone(turn) from error
-
-
-def turn_field(turn: Turn) -> Field:
-    """The header field that says which turn an answer belongs to."""
-    return TURN_HEADER, turn.id.encode()
 
 
 def _gone(turn: Turn) -> ClientGoneError:

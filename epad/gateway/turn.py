@@ -1,66 +1,126 @@
-"""Run one turn, from its reservation to its closing; each end of it happens exactly once, whatever is cancelled."""
+"""One turn: the answer that an admitted request gets, from its reservation to its closing in the ledger.
+
+`state` says how far it is, and `TABLE` what each event makes of it; a pair that has no row is refused.
+
+| state | what holds | what it costs if it ends here |
+|---|---|---|
+| RESERVED | its worst case is reserved, and the ledger knows nothing of it | nothing |
+| OPENING | its opening is with the ledger, and the upstream knows nothing of it | nothing |
+| FORWARDED | the upstream may be working | what was counted; all of its reservation, if nothing was |
+| CALLED_OFF | it was severed before it was forwarded | nothing |
+| SEVERED | it was severed after that | as FORWARDED |
+| UNSENT | it ends without having been forwarded | nothing |
+| SEALED | it was forwarded, and is ending: to interrupt it would only spoil its answer | as FORWARDED |
+| ENDED | it is settled, closed and forgotten | |
+
+Who moves it: `Turns` (`turns.py`) opens, forwards and finishes it; the relay seals it once its answer has come;
+`Access` severs it. Its fields beside the state are what the answer taught: a meter or a whole answer, a status, an
+outcome with its reason. `outcome` and `failure` begin as those of a turn that an error interrupts.
+
+Invariants: the ledger has its opening before the upstream has its request. Its reservation is replaced by its charge
+exactly once (`charged`), in a step without an await, so no cancellation can lose it. It is finished exactly once, by
+the `finally` of the request path (`request_path.py`): ENDED has no row but for a late `sever`, which does nothing.
+
+A crash of the daemon: before the ledger has the opening, the turn is unknown, and the upstream was not asked. After
+it, the next start finds it open and charges its reservation. After the charge was given to the budgets but before the
+closing is on the disk: the same, so a turn may count for more than it cost, and never for less.
+
+A cancellation comes from the client (its connection is lost), from `sever`, or from the gateway's stop, at an await:
+
+- waiting for room (`Admission.admit`): there is no turn yet, and what is reserved there is given back there;
+- opening it (`Turns.open`): the ledger writes on, and the closing waits for it. `sever` makes a refusal of it;
+- asking the upstream, or waiting for a whole answer: its connection is closed, which stops the server. A severed
+  client gets a refusal, one that has left nothing;
+- within a stream: the same, but a severed client gets the end of its stream in its dialect, so the handler goes on
+  (`was_severed`). From there on it is SEALED, and only the client itself interrupts it;
+- letting the client read (`Relay._drain`), keeping its answer: it is settled already, and `finish` closes it.
+
+Rejected: a task for each turn that the handler waits for, since a cancellation would have to reach two tasks in the
+right order; a flag that the handler looks at between two pieces, since a server that is silent would hold a severed
+turn up for `idle_seconds`; one severed state, since whether the upstream was asked decides what the turn costs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from collections.abc import Mapping
+from enum import StrEnum, auto
 
-from msgspec import structs
-
-from epad.gateway.admission import Admission, Admitted
-from epad.gateway.allowance import Wish
+from epad.gateway.admission import Admitted
 from epad.gateway.arrival import Arrival
-from epad.gateway.budget import Refused, Reservation
-from epad.gateway.charge import (
-    NOTHING,
-    RESERVED,
-    USAGE,
-    Bound,
-    Charge,
-    Terms,
-    charge_answer,
-    charge_status,
-    forfeit,
-)
+from epad.gateway.budget import Reservation
+from epad.gateway.charge import NOTHING, Bound, Charge, Terms, charge_answer, charge_status, forfeit
 from epad.gateway.dialects.caps import hides_choices
-from epad.gateway.dialects.dialect import OutputLimits, StreamMeter
+from epad.gateway.dialects.dialect import StreamMeter
 from epad.gateway.dialects.seen import Seen
-from epad.gateway.health import State
+from epad.gateway.errors import StateError
+from epad.gateway.http.message import Field
 from epad.gateway.money import FREE
-from epad.gateway.opening import is_under_way
-from epad.gateway.overrun import absurd, exceeded
-from epad.gateway.parts import GatewayParts
-from epad.gateway.prompts import Prompts
-from epad.gateway.refusal import LEDGER_UNAVAILABLE, Refusal, RefusalError, over_budget, upstream_unavailable
-from epad.gateway.tally import Tally
-from epad.ledger.entry import CloseTurn, OpenTurn, TurnNames
-from epad.ledger.errors import LedgerError
+from epad.gateway.refusal import Refusal
 from epad.ledger.record import Outcome
-from epad.storage.database import DatabaseError
-from probes.blame import PATIENCE_SECONDS, Ending, Failure, Fault, Said, fault_of
-from probes.turns import StreamObserver, TurnFinished, TurnStreamed
-from statemachine.finding import Finding
-
-__all__ = ["Arrival", "BrokenTurnError", "Turn", "Turns"]
+from probes.blame import Ending, Failure, Fault, Said, fault_of
 
 
+class TurnState(StrEnum):
+    """Says how far a turn is."""
+
+    RESERVED = auto()
+    OPENING = auto()
+    FORWARDED = auto()
+    CALLED_OFF = auto()
+    SEVERED = auto()
+    UNSENT = auto()
+    SEALED = auto()
+    ENDED = auto()
+
+
+class TurnEvent(StrEnum):
+    """Names what may happen to a turn: it is opened, forwarded, severed, sealed or finished."""
+
+    OPEN = auto()
+    FORWARD = auto()
+    SEVER = auto()
+    SEAL = auto()
+    FINISH = auto()
+
+
+# Bound once: the attribute of an enum takes as long as a call, and a turn needs several.
+RESERVED, OPENING, FORWARDED, CALLED_OFF, SEVERED, UNSENT, SEALED, ENDED = TurnState
+OPEN, FORWARD, SEVER, SEAL, FINISH = TurnEvent
+
+# A handler that calls its own turn off is interrupted at its next await only, so it may open and forward it first.
+TABLE: Mapping[TurnState, Mapping[TurnEvent, TurnState]] = {
+    RESERVED: {OPEN: OPENING, SEVER: CALLED_OFF, SEAL: UNSENT},
+    OPENING: {FORWARD: FORWARDED, SEVER: CALLED_OFF, SEAL: UNSENT},
+    FORWARDED: {SEVER: SEVERED, SEAL: SEALED},
+    CALLED_OFF: {OPEN: CALLED_OFF, FORWARD: SEVERED, SEVER: CALLED_OFF, SEAL: UNSENT},
+    SEVERED: {SEVER: SEVERED, SEAL: SEALED},
+    UNSENT: {SEVER: UNSENT, SEAL: UNSENT, FINISH: ENDED},
+    SEALED: {SEVER: SEALED, SEAL: SEALED, FINISH: ENDED},
+    ENDED: {SEVER: ENDED},
+}
+_COSTING = frozenset({FORWARDED, SEVERED, SEALED})
+_INTERRUPTED = frozenset({CALLED_OFF, SEVERED})
+
+TURN_HEADER = b"x-epad-turn"
 _WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
 
 
-class BrokenTurnError(Exception):
-    """An admitted turn ended before its answer began; carries the client's refusal."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
+def next_state(state: TurnState, event: TurnEvent) -> TurnState:
+    """Return the state that an event leads to. Raises StateError if the table has no row for the pair."""
+    try:
+        return TABLE[state][event]
+    except KeyError:
+        raise StateError(f"a turn that is {state} takes no {event}") from None
 
 
 class Turn:
     """A turn in flight; `bound` is the most that it can have, `cap` the most output of each of its choices."""
 
+    state = RESERVED
     opening: asyncio.Future[int] | None = None
-    forwarded = False
     forwarded_at = 0.0
+    charged: Charge | None = None
     meter: StreamMeter | None = None
     whole: Seen | None = None
     status = 0
@@ -70,7 +130,6 @@ class Turn:
     failure = Failure.INTERNAL  # until it is known what ended it
     said = Said.NOTHING
     severed: Refusal | None = None
-    _sealed = False
 
     def __init__(self, number: str, arrival: Arrival, admitted: Admitted) -> None:
         self.id = number
@@ -80,27 +139,54 @@ class Turn:
         self.reservation: Reservation = admitted.reservation
         self._task = asyncio.current_task()
 
+    def opened(self, opening: asyncio.Future[int]) -> None:
+        """Note that the ledger has been given its opening."""
+        self.opening = opening
+        self.state = next_state(self.state, OPEN)
+
+    def forward(self, now: float) -> None:
+        """Note that the upstream may be working from now on."""
+        self.forwarded_at = now
+        self.state = next_state(self.state, FORWARD)
+
     def sever(self, why: Refusal) -> None:
         """Interrupt the turn's handler, once, unless it is already past its answer."""
-        if self._task is None or self._sealed or self.severed is not None:
+        before, self.state = self.state, next_state(self.state, SEVER)
+        if self._task is None or self.state is before:
             return
         self.severed = why
         self._task.cancel()
 
     def seal(self) -> None:
-        """From here on the answer is complete: severing would only spoil it."""
-        self._sealed = True
+        """Let nothing interrupt it from here on: to sever a complete answer would only spoil it."""
+        self.state = next_state(self.state, SEAL)
 
     def was_severed(self) -> Refusal | None:
-        """Ask, on cancellation, whether `sever` did it: then the handler goes on, to end the answer properly."""
-        if self.severed is not None and self._task is not None and not self._sealed:
-            self._task.uncancel()
-            self._sealed = True
-            return self.severed
-        return None
+        """Tell, on cancellation, if `sever` did it and why; then the handler goes on, to end the answer properly."""
+        if self._task is None or self.state not in _INTERRUPTED:
+            return None
+        self._task.uncancel()
+        self.seal()
+        if self.severed is not None:
+            self.end(Outcome.CUT, self.severed.message, Failure.SEVERED)
+        return self.severed
+
+    def note_client_gone(self) -> None:
+        """Note, on a cancellation that no `sever` made, that the client has left; a complete answer stays complete."""
+        if self.severed is None and self.outcome is not Outcome.DONE:
+            self.end(Outcome.CUT, "the client disconnected", Failure.CLIENT_GONE)
+
+    def finish(self) -> None:
+        """Note that it is over."""
+        self.state = next_state(self.state, FINISH)
+
+    @property
+    def was_forwarded(self) -> bool:
+        """Tell if the upstream may have worked for it, until it has ended."""
+        return self.state in _COSTING
 
     def end(self, outcome: Outcome, reason: str = "", failure: Failure = Failure.NONE) -> None:
-        """Say how it went."""
+        """Note how it went."""
         self.outcome, self.reason, self.failure = outcome, reason, failure
 
     def waited_seconds(self, now: float) -> float:
@@ -130,7 +216,7 @@ class Turn:
 
     def charge(self) -> Charge:
         """Return its charge as far as is known now."""
-        if not self.forwarded:
+        if not self.was_forwarded:
             return NOTHING
         if self.whole is not None:
             return charge_status(self.whole, self.status, self._terms())
@@ -159,272 +245,15 @@ class Turn:
         )
 
 
-class Turns:
-    """Admits turns, opens them in the ledger, settles and closes them."""
+class BrokenTurnError(Exception):
+    """An admitted turn ended before its answer began; carries the client's refusal."""
 
-    def __init__(self, parts: GatewayParts, limits: OutputLimits, prompts: Prompts) -> None:
-        self._parts = parts
-        self._prompts = prompts
-        self._limits = limits
-        self.admission = Admission(parts.budgets, parts.access, parts.clock, parts.config.wait_seconds)
-        self._listener = parts.observer if isinstance(parts.observer, StreamObserver) else None
-        self._charges: dict[str, Charge] = {}
-        # asyncio keeps only weak references to tasks; these must live until the ledger has answered.
-        self._closing: set[asyncio.Future[int] | asyncio.Future[None]] = set()
-        self._name = TurnNames()
-        metrics = parts.metrics
-        metrics.begins(metrics.turns, Outcome)
-        metrics.upstream_states = tuple(State)
-        self._tokens, self._ended = Tally(metrics.tokens.labels), Tally(metrics.turns.labels)
-        metrics.gathers(self._tokens.add_up, self._ended.add_up)
-        self._seconds, self._added_seconds = metrics.turn_seconds, metrics.gateway_seconds
-
-    def wish(self, arrival: Arrival) -> Wish:
-        """Return the wish of a request."""
-        ask = arrival.ask
-        asked = ask.wish if ask.wish is not None else _unasked(arrival)
-        tokens = self._limits.cap(asked)
-        if not tokens and ask.generates and not arrival.upstream.served_by.server.zero_cap_means_none:
-            tokens = 1  # a prompt that is scored has no output, but to this server 0 means no limit
-        return Wish(
-            prompt_tokens=arrival.prompt.tokens,
-            tokens=tokens,
-            named=asked is not None,
-            choices=ask.choices,
-            price=arrival.price,
-            context_tokens=arrival.context_tokens,
-        )
-
-    async def admit(self, arrival: Arrival, wish: Wish) -> Turn:
-        """Reserve the turn's worst case, wait for room if need be, and register it. Raises RefusalError."""
-        name, digest = arrival.subsystem, arrival.ask.prompt_digest
-        down = self._parts.upstreams.down(arrival.upstream, arrival.asker)
-        if down is not None:  # before anything is reserved for what cannot be served
-            raise RefusalError(upstream_unavailable(down), prompt_digest=digest, upstream=down.upstream)
-        waited = 0.0
-        admitted: Admitted | Refused | None = self.admission.at_once(name, wish, digest)
-        if admitted is None:
-            asked = self._parts.clock.monotonic()
-            admitted = await self.admission.admit(name, wish, digest)
-            # What it waited is no time that epad or its upstream took.
-            waited = self._parts.clock.monotonic() - asked
-            arrival = structs.replace(arrival, at=arrival.at + waited)
-        if isinstance(admitted, Refused):
-            raise RefusalError(over_budget(admitted), admitted, digest, waited_seconds=waited)
-        turn = Turn(self._name(arrival.at), arrival, admitted)
-        self._parts.access.enter(name, turn)
-        return turn
-
-    async def open(self, turn: Turn) -> None:
-        """Record the turn durably. Raises RefusalError if the ledger does not take it."""
-        arrival = turn.arrival
-        entry = OpenTurn(
-            turn=turn.id,
-            subsystem=arrival.subsystem,
-            dialect=arrival.endpoint.dialect.name,
-            model=arrival.ask.model,
-            prompt_bound=turn.bound.input_tokens,
-            output_cap=turn.bound.output_tokens,
-            reserved_tokens=turn.bound.tokens,
-            request_sha256=arrival.body_sha256,
-            idempotency_key=arrival.idempotency_key,
-            payload=arrival.body,
-            reserved_microusd=turn.reservation.microusd,
-            path=arrival.endpoint.path,
-        )
-        try:
-            if turn.reservation.microusd:
-                turn.opening = asyncio.create_task(self._open_priced(entry, turn.reservation.microusd))
-                await asyncio.shield(turn.opening)
-            else:
-                turn.opening = self._parts.ledger.open_turn(entry)
-                await turn.opening
-        except (LedgerError, DatabaseError) as error:
-            self._parts.log.error(
-                "turn.not_opened", turn=turn.id, subsystem=arrival.subsystem, error=str(error)
-            )
-            raise RefusalError(LEDGER_UNAVAILABLE, prompt_digest=arrival.ask.prompt_digest) from error
-
-    def forward(self, turn: Turn) -> None:
-        """From this moment on the upstream may be working: an end unknown costs the whole reservation."""
-        arrival, now = turn.arrival, self._parts.clock.monotonic()
-        turn.forwarded, turn.forwarded_at = True, now
-        self._added_seconds.add((), now - arrival.at)
-        self._parts.observer.admitted(
-            arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
-        )
-
-    def streamed(self, turn: Turn, meter: StreamMeter) -> str:
-        """Give the stream's observers the new text; return the reason to end it here, if there is one."""
-        pieces = meter.reply.take()
-        if not pieces or self._listener is None:
-            return ""
-        now, counted = self._parts.clock.monotonic(), meter.usage.output_tokens if meter.usage else None
-        tokens = meter.chunks if counted is None else counted
-        event = TurnStreamed(turn.arrival.subsystem, now, turn.id, pieces, tokens)
-        return self._listener.streamed(event) or ""
-
-    def settled(self, turn: Turn) -> Charge | None:
-        """Return its charge, if that is decided already."""
-        return self._charges.get(turn.id)
-
-    def settle(self, turn: Turn, charge: Charge | None = None) -> Charge:
-        """Replace the reservation by the charge, the first time; synchronous, so no cancellation can lose it."""
-        settled = self._charges.get(turn.id)
-        if settled is not None:
-            return settled
-        charge = charge or turn.charge()
-        cost = turn.cost(charge)
-        if cost != charge.microusd:
-            charge = structs.replace(charge, microusd=cost)
-        self._charges[turn.id] = charge
-        arrival, held, tokens = turn.arrival, turn.reservation, charge.tokens
-        name, now = arrival.subsystem, self._parts.clock.monotonic()
-        learnt = self._learn(turn, charge)
-        self._parts.budgets.settle(held, tokens, now, cost, learnt=learnt)
-        self.admission.settled()
-        if turn.absurd:
-            self._tell("turn.absurd_usage", name, absurd(turn.id, arrival.upstream.name, turn.absurd, now))
-        if held.is_exceeded(tokens, cost) and not learnt:
-            found = exceeded(turn.id, arrival.upstream.name, arrival.ask.model, held, charge, now)
-            self._tell("turn.exceeded_reservation", name, found)
-        if charge.source is RESERVED:
-            self._tokens[name, "forfeited"] += tokens
-        else:
-            self._tokens[name, "input"] += charge.input_tokens
-            self._tokens[name, "output"] += charge.output_tokens
-            if charge.most_output_tokens > charge.output_tokens:
-                self._tokens[name, "forfeited"] += charge.most_output_tokens - charge.output_tokens
-        if charge.microusd:
-            self._parts.metrics.cost.labels(name).inc(charge.microusd)
-        return charge
-
-    def finish(self, turn: Turn) -> None:
-        """Settle, tell everyone, and have the turn closed. Synchronous, for a `finally`."""
-        turn.seal()
-        self.settle(turn)
-        charge = self._charges.pop(turn.id)
-        tokens = charge.tokens
-        if turn.opening is not None:
-            self._close(turn, turn.opening, charge, tokens)
-        arrival, parts = turn.arrival, self._parts
-        name = arrival.subsystem
-        parts.access.leave(name, turn)
-        now = parts.clock.monotonic()
-        if turn.forwarded:
-            waited = turn.waited_seconds(now)
-            if waited >= PATIENCE_SECONDS and turn.failure is Failure.CLIENT_GONE:
-                arrival.upstream.served_by.health.unanswered(waited)
-            outcome = turn.outcome.value
-            self._ended[name, outcome] += 1
-            self._seconds.add((name,), now - arrival.at)
-            parts.observer.finished(
-                TurnFinished(
-                    subsystem=name,
-                    at=now,
-                    turn=turn.id,
-                    outcome=outcome,
-                    input_tokens=charge.input_tokens,
-                    output_tokens=charge.output_tokens,
-                    charged_tokens=tokens,
-                    http_status=turn.status,
-                    reply=turn.reply,
-                    microusd=charge.microusd,
-                    fault=turn.fault(now),
-                    upstream=arrival.upstream.name,
-                    data=turn.data,
-                )
-            )
-
-    async def drain(self) -> None:
-        """Wait for every record under way."""
-        while self._closing:
-            await asyncio.wait(self._closing)
-
-    def _learn(self, turn: Turn, charge: Charge) -> bool:
-        """Learn how the server counts prompts; say whether that is all by which the turn exceeds its bound."""
-        if charge.source is not USAGE:
-            return False
-        arrival = turn.arrival
-        upstream, ask = arrival.upstream.served_by, arrival.ask
-        more = self._prompts.counted(upstream, ask, arrival.prompt, charge.input_tokens)
-        learnt = more and charge.charged_output_tokens <= turn.bound.output_tokens
-        if learnt:
-            self._parts.log.warning(
-                "turn.prompt_larger_than_body", subsystem=arrival.subsystem, turn=turn.id, upstream=upstream.name,
-                model=ask.model, bound_tokens=arrival.prompt.tokens, counted_tokens=charge.input_tokens,
-            )  # fmt: skip
-        return learnt
-
-    def _tell(self, event: str, subsystem: str, finding: Finding) -> None:
-        """Someone is told, and the log has the evidence."""
-        self._parts.log.error(event, subsystem=subsystem, **finding.evidence)
-        self._parts.alarm(finding)
-
-    async def _open_priced(self, entry: OpenTurn, reserved_microusd: int) -> int:
-        await self._parts.costs.open(entry.turn, entry.subsystem, reserved_microusd)
-        return await self._parts.ledger.open_turn(entry)
-
-    def _close(self, turn: Turn, opening: asyncio.Future[int], charge: Charge, tokens: int) -> None:
-        """Record its end; one that cannot be written stays open, and counts in full at the next start.
-
-        No one waits for it: whatever the same connection asks next is opened behind it, in the same commit.
-        """
-        entry, reserved_microusd = _entry(turn, charge, tokens), turn.reservation.microusd
-        closing: asyncio.Future[int] | asyncio.Future[None]
-        if reserved_microusd or not is_under_way(opening):
-            closing = asyncio.create_task(
-                self._close_priced(opening, entry, reserved_microusd, charge.microusd)
-            )
-        else:
-            closing = self._parts.ledger.close_turn(entry, lazily=True)
-        self._closing.add(closing)
-        closing.add_done_callback(partial(self._closed, entry))
-
-    def _closed(self, entry: CloseTurn, closing: asyncio.Future[int] | asyncio.Future[None]) -> None:
-        self._closing.discard(closing)
-        error = None if closing.cancelled() else closing.exception()
-        if error is not None:
-            self._tell_not_closed(entry, error)
-
-    async def _close_priced(
-        self, opening: asyncio.Future[int], entry: CloseTurn, reserved_microusd: int, charged_microusd: int
-    ) -> None:
-        """Close a turn that is opened still, or that costs money too."""
-        try:
-            await opening
-            await self._parts.ledger.close_turn(entry, lazily=True)
-        except (LedgerError, DatabaseError) as error:
-            self._tell_not_closed(entry, error)
-        if not reserved_microusd:
-            return
-        try:
-            await self._parts.costs.close(entry.turn, charged_microusd)
-        except DatabaseError as error:
-            self._tell_not_closed(entry, error)
-
-    def _tell_not_closed(self, entry: CloseTurn, error: BaseException) -> None:
-        self._parts.log.error("turn.not_closed", turn=entry.turn, subsystem=entry.subsystem, error=str(error))
+    def __init__(self, turn: Turn, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.turn = turn
+        self.refusal = refusal
 
 
-def _entry(turn: Turn, charge: Charge, tokens: int) -> CloseTurn:
-    return CloseTurn(
-        turn=turn.id,
-        subsystem=turn.arrival.subsystem,
-        outcome=turn.outcome,
-        input_tokens=charge.input_tokens,
-        output_tokens=charge.output_tokens,
-        charged_tokens=tokens,
-        usage_source=charge.source,
-        http_status=turn.status,
-        reason=turn.reason,
-        charged_microusd=charge.microusd,
-    )
-
-
-def _unasked(arrival: Arrival) -> int | None:
-    """Return how much its server makes for a request without any cap, if known; a null asks for all that fits."""
-    server, route = arrival.upstream.served_by.server, arrival.endpoint.path
-    tokens = server.unasked.get(route)
-    said = arrival.ask.fields.values
-    return None if any(name in said for name in server.caps(route)) else tokens
+def turn_field(turn: Turn) -> Field:
+    """The header field that says which turn an answer belongs to."""
+    return TURN_HEADER, turn.id.encode()

@@ -16,22 +16,13 @@ from epad.gateway.answer import Answer, broke_off
 from epad.gateway.dialects import loose
 from epad.gateway.errors import UpstreamError
 from epad.gateway.headers import ATTEMPT_HEADER, CONVERSATION_HEADER
-from epad.gateway.health import Health, Look, State
+from epad.gateway.health import Health, State
+from epad.gateway.health_check import HealthCheck, Starting, nothing_starts
 from epad.gateway.http.message import HOP_BY_HOP, Field, Fields, request_head
 from epad.gateway.http.pool import NotConnectedError, Pool
-from epad.gateway.looking import (
-    LOOK_PATHS,
-    WATCH_SECONDS,
-    Looker,
-    Starting,
-    health_path,
-    look_of,
-    nothing_starts,
-    read_body,
-)
+from epad.gateway.looking import Looker
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.route import NOBODY, Asker, Down, Route, Upstream
-from epad.gateway.server_detection import MOST_BYTES as MOST_LOOKED_BYTES
 from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys, refused_key
 from epad.gateway.upstream_making import KeyedUpstreams, make_upstream, without_secrets
 from probes.blame import Ending, Failure, Fault, Said, fault_of, said_in
@@ -40,7 +31,6 @@ from statemachine.clock import Clock
 __all__ = ["NOBODY", "Asker", "Down", "KeyedUpstreams", "Route", "Upstream", "Upstreams"]
 
 _CATALOGUE_SECONDS = 10.0
-_LOOK_SECONDS = 5.0
 _MOST_ROUTED = 1_024
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -78,8 +68,8 @@ class Upstreams:
         self._config = config
         self._clock = clock
         self._credentials = credentials
-        self._starting = starting
-        self._looker = Looker(self._look, self._watch)
+        self._check = HealthCheck(self._request, self._reread_key, starting)
+        self._looker = Looker(self._check.look, self._check.watch)
         # A total would count while an answer streams; how long a model may be silent is what is limited.
         self._pool = Pool(connect_seconds, idle_seconds)
         self._upstreams: tuple[Upstream, ...] = ()
@@ -274,7 +264,7 @@ class Upstreams:
 
     def _unanswered(self, upstream: Upstream, error: UpstreamError, asker: Asker) -> None:
         """Remember that nothing came; a shortage on this machine tells nothing about the upstream."""
-        look = self._not_seen(upstream, error)
+        look = self._check.not_seen(upstream, error)
         if look is None:
             return
         if look.state is State.FAILING:
@@ -312,56 +302,6 @@ class Upstreams:
         with contextlib.suppress(UpstreamError):
             keys = await asyncio.to_thread(read_keys, config, self._credentials)
             upstream.key = keys[upstream.name]
-
-    async def _look(self, upstream: Upstream) -> None:
-        """Look at one upstream, and learn which server it is and how much its models hold."""
-        dialect = next(name for name in LOOK_PATHS if name in upstream.dialects)
-        look = await self._look_on(upstream, LOOK_PATHS[dialect], _LOOK_SECONDS)
-        if look is None:
-            return
-        upstream.health.looked(look)
-        if look.reason:
-            upstream.profile.forget_refusals()  # who comes back may be another server
-        elif path := upstream.profile.more_to_read():
-            await self._look_on(upstream, path, _LOOK_SECONDS)
-
-    async def _watch(self, upstream: Upstream) -> None:
-        """Look at one whose breaker is open, and at its own health route where its list of models says nothing bad."""
-        if upstream.health.state is State.REJECTING:
-            await self._reread_key(upstream)
-        dialect = next(name for name in LOOK_PATHS if name in upstream.dialects)
-        look = await self._look_on(upstream, LOOK_PATHS[dialect], WATCH_SECONDS)
-        path = health_path(upstream)
-        if look is not None and not look.reason and path:
-            look = await self._look_on(upstream, path, WATCH_SECONDS)
-        if look is not None:
-            upstream.health.looked(look)
-
-    async def _look_on(self, upstream: Upstream, path: str, seconds: float = _LOOK_SECONDS) -> Look | None:
-        """Learn from one answer of a server; None if this machine is not able to ask."""
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await self._request(b"GET", upstream, path)
-        except TimeoutError:
-            return Look(State.FAILING, f"a look at it took longer than {seconds:g} s")
-        except UpstreamError as error:
-            return self._not_seen(upstream, error)
-        async with answer:
-            body = await read_body(answer, seconds, MOST_LOOKED_BYTES)
-            upstream.profile.looked(path, answer.status, answer.head, body)
-        return look_of(upstream, path, answer.status, body)
-
-    def _not_seen(self, upstream: Upstream, error: UpstreamError) -> Look | None:
-        """Judge a request without an answer: a server that is starting is not there yet."""
-        if error.failure is Failure.HOST_SHORT:
-            return None
-        if error.failure is not Failure.NOT_CONNECTED:
-            return Look(State.FAILING, str(error))
-        if upstream.subsystem and self._starting(upstream.subsystem):
-            return Look(
-                State.LOADING, f"upstream {upstream.name} is loading: {upstream.subsystem} has just begun"
-            )
-        return Look(State.GONE, str(error))
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""

@@ -1,7 +1,32 @@
-"""Appending records: one open file, owned by one thread.
+"""Append records to the ledger's file in durable transactions; one open connection, used by one thread.
 
-An I/O error ends the connection it came from. The kernel reports a failed fsync once and then calls the lost
-pages clean, so the file is opened again and its tail is read back before anything more is promised.
+| connection | `frontier` | appending | entered by | left by |
+|---|---|---|---|---|
+| none | as it was | opens the file again first, and reads its end back | `drop`, an I/O error | `connection`, `close` |
+| open | the tree of all records | heads may be signed | `open`, `regrow` | `withhold`, an I/O error, `close` |
+| open | none | no head is signed; `withheld` says why | records that contradict the newest head, or a gap | `regrow` |
+
+Invariants: `tail` is the newest record whose commit has returned, or the newest head's where that is ahead: records
+missing in between stay a gap that can be filled. `tail` and `frontier` change after a COMMIT alone, so an error before
+it leaves both right. An entry that cannot be taken is refused alone; the others of its batch are written. A record of
+the ledger's own is in one transaction with the work that it records. Nothing here awaits, and nobody can cancel.
+
+A crash, or an error, by the moment at which it comes:
+
+- before COMMIT: nothing of the transaction is in the file;
+- in COMMIT: all of it is on the disk, or nothing (SQLite's log ends at the last whole commit). A crash leaves records
+  that nobody was told of: an opened turn without an end counts with all that was reserved. An I/O error leaves that
+  open: the kernel reports a failed fsync once, and then calls the lost pages clean. So the connection is dropped,
+  without copying its log over, and `_check_promises` reads the end back: each acknowledged record must be there, or
+  nothing more is promised; an unacknowledged one may be there, and then counts;
+- a full disk, a lock that is held too long: rolled back, and the connection goes on (`_HARMLESS`);
+- after COMMIT, before `close`: the next epoch's first record says that this one did not end in order.
+
+Rejected: `synchronous=NORMAL`, twenty times as many commits of ten records on a busy machine, since the last of them
+are gone with the power (`tests/faults/test_campaign_ledger.py` plants it); another fsync on the same connection after
+an error, since it succeeds without having written anything; refusing a batch for one unusable entry, since one client
+could turn away the turns of the others; one INSERT for each record, since SQLite gives up the GIL for each
+(`batch.py`).
 """
 
 from __future__ import annotations
@@ -14,29 +39,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
-from msgspec.structs import replace
 
 from epad.configuration.schema import LedgerConfig
 from epad.ledger.anchor import Heads
-from epad.ledger.batch import Tail, insert, rows_of, tail_of
+from epad.ledger.batch import insert, insert_one, rows_of, tail_of
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import links_before
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
-from epad.ledger.errors import LedgerError, LedgerUnavailableError, RecordError
-from epad.ledger.payload import drop_payloads, keep_payload
-from epad.ledger.record import (
-    HASH_BYTES,
-    EpochStarted,
-    Kind,
-    Outcome,
-    Record,
-    columns_of,
-    decode,
-    encode,
-    leaf_hash,
-    link_hash,
-)
-from epad.ledger.rows import INDEXES, TABLES, last_sequence, row_at
+from epad.ledger.errors import LedgerError, LedgerUnavailableError
+from epad.ledger.payload import Requests, without_digest
+from epad.ledger.record import EpochStarted, Kind, Outcome, Record
+from epad.ledger.rows import INDEXES, TABLES
+from epad.ledger.tail import Tail, read_tail, tail_behind
 from epad.ledger.tree import Frontier
 from epad.ledger.tree_rebuild import grow
 from epad.storage.database import DatabaseError, connect, fetch, in_words
@@ -44,7 +58,6 @@ from statemachine.clock import Clock
 
 T = TypeVar("T")
 
-_INSERT = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The connection is still good after these: nothing was written, or the transaction was rolled back.
 _HARMLESS = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.InterruptError)
@@ -76,17 +89,17 @@ class Appender:
         self._heads = heads
         self._leaves: list[bytes] = []
         self._open_turns: set[str] = set()  # of this epoch: their closings need not be looked up
-        self._kept: dict[str, bytes] = {}  # open turns of this epoch whose payload goes when they are closed
+        self._requests = Requests(config.payloads)
         self._connection: apsw.Connection | None = None
 
     def open(self) -> None:
         """Open the file and start an epoch. Raises LedgerUnavailableError."""
         connection = self._connect()
         try:
-            self.tail, last_epoch = _read_tail(connection)
+            self.tail, last_epoch = read_tail(connection)
             if self._heads is not None:
                 self._note_missing(self._heads)
-                self.tail = _after_heads(self.tail, self._heads)
+                self.tail = tail_behind(self._heads.newest, self.tail)
                 self.regrow()
             self.epoch = last_epoch + 1
             closed = fetch(connection, "SELECT value FROM meta WHERE key = 'closed'")
@@ -130,13 +143,13 @@ class Appender:
         Raises LedgerUnavailableError when none was.
         """
         if self._config.payloads == "off":
-            entries = [_without_digest(entry) for entry in entries]
+            entries = [without_digest(entry) for entry in entries]
         results: list[int | LedgerError]
         try:
             results = [*self._transaction(lambda db, tail: self._append_together(db, tail, entries))]
         except _NotAllTakenError:
             results = self._transaction(lambda db, tail: self._append_singly(db, tail, entries))
-        self._kept = self._still_kept(entries)
+        self._requests.written(entries)
         for entry, result in zip(entries, results, strict=True):
             if isinstance(entry, CloseTurn):
                 self._open_turns.discard(entry.turn)
@@ -201,8 +214,8 @@ class Appender:
             insert(connection, rows)
         except (LedgerError, apsw.ConstraintError, ValueError, OverflowError, TypeError) as error:
             raise _NotAllTakenError from error
-        self._keep_payloads(connection, entries, stamp)
-        self._drop_payloads(connection, entries)
+        self._requests.keep(connection, entries, stamp.wall_ns)
+        self._requests.drop(connection, entries)
         self._leaves += [row[6] for row in rows]
         tail = tail_of(rows)
         return range(start.seq + 1, tail.seq + 1), tail
@@ -218,13 +231,13 @@ class Appender:
                 if isinstance(entry, CloseTurn):
                     self._require_opened(connection, entry, opened_now)
                 tail = self._insert(connection, tail, record_of(entry, stamp))
-                self._keep_payloads(connection, [entry], stamp)
+                self._requests.keep(connection, [entry], stamp.wall_ns)
                 if isinstance(entry, OpenTurn):
                     opened_now.add(entry.turn)
                 results.append(tail.seq)
             except LedgerError as error:
                 results.append(error)
-        self._drop_payloads(connection, entries)
+        self._requests.drop(connection, entries)
         return results, tail
 
     def _require_opened(self, connection: apsw.Connection, entry: CloseTurn, opened_now: set[str]) -> None:
@@ -235,44 +248,8 @@ class Appender:
         if not _was_opened(connection, turn):
             raise LedgerError(f"turn {turn} cannot be closed as {entry.outcome}: it was never opened")
 
-    def _keep_payloads(self, connection: apsw.Connection, entries: Sequence[Entry], stamp: Stamp) -> None:
-        for entry in self._with_kept_payload(entries):
-            keep_payload(connection, entry.payload or b"", stamp.wall_ns)
-
-    def _drop_payloads(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
-        """Drop the payloads of turns that are closed now, unless another open turn asks the same."""
-        if not self._kept:
-            return
-        closed = {self._kept[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._kept}
-        if closed:
-            drop_payloads(connection, closed - set(self._still_kept(entries).values()))
-
-    def _still_kept(self, entries: Sequence[Entry]) -> dict[str, bytes]:
-        """The payloads that are kept for open turns, once these entries are written."""
-        opened = self._with_kept_payload(entries)
-        if self._config.payloads != "open" or not (opened or self._kept):
-            return self._kept
-        kept = self._kept | {e.turn: e.request_sha256 for e in opened}
-        for entry in entries:
-            if isinstance(entry, CloseTurn):
-                kept.pop(entry.turn, None)
-        return kept
-
-    def _with_kept_payload(self, entries: Sequence[Entry]) -> list[OpenTurn]:
-        """The openings whose request is kept: without a key nobody could come for the answer to its replay."""
-        how = self._config.payloads
-        if how == "open":
-            return [
-                e
-                for e in entries
-                if isinstance(e, OpenTurn) and e.idempotency_key is not None and e.payload is not None
-            ]
-        if how == "kept":
-            return [e for e in entries if isinstance(e, OpenTurn) and e.payload is not None]
-        return []
-
     def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
-        after, leaf = _insert(connection, tail, record)
+        after, leaf = insert_one(connection, tail, record)
         self._leaves.append(leaf)
         return after
 
@@ -314,7 +291,7 @@ class Appender:
 
     def _check_promises(self, connection: apsw.Connection) -> None:
         """Read the tail back: acknowledged records must be there; others may be, and then count."""
-        tail, _ = _read_tail(connection)
+        tail, _ = read_tail(connection)
         if self.tail.seq and self.tail.link not in links_before(connection, self.tail.seq + 1):
             raise LedgerUnavailableError(
                 f"{self.path}: record {self.tail.seq} was acknowledged and is not on the disk as it was; "
@@ -354,69 +331,6 @@ class Appender:
             connection.close(force=True)
 
 
-def _insert(connection: apsw.Connection, tail: Tail, record: Record) -> tuple[Tail, bytes]:
-    """Write a record after the tail; the new tail and its leaf.
-
-    Raises LedgerError if it alone cannot be taken.
-    """
-    turn, kind, subsystem, wall_ns = columns_of(record)
-    sequence = tail.seq + 1
-    try:
-        body = encode(record)
-        leaf = leaf_hash(body)
-        link = link_hash(tail.link, sequence, leaf)
-        connection.execute(_INSERT, (sequence, turn, kind, subsystem, wall_ns, body, leaf, link))
-    except apsw.ConstraintError as error:
-        raise LedgerError(f"turn {turn} is {kind.name.lower()} already: {error}") from error
-    except (ValueError, OverflowError, TypeError) as error:
-        raise RecordError(f"turn {turn}: its record cannot be written: {error}") from error
-    return Tail(sequence, link), leaf
-
-
-def _after_heads(tail: Tail, heads: Heads) -> Tail:
-    """Return the tail behind the signed records. Missing ones in between stay a gap that can be restored."""
-    newest = heads.newest
-    return Tail(newest.size, newest.link) if newest is not None and newest.size > tail.seq else tail
-
-
-def _without_digest(entry: Entry) -> Entry:
-    """Return the entry without a trace of the request."""
-    return replace(entry, request_sha256=bytes(HASH_BYTES)) if isinstance(entry, OpenTurn) else entry
-
-
 def _was_opened(connection: apsw.Connection, turn: str) -> bool:
     found = fetch(connection, "SELECT 1 FROM record WHERE turn = ? AND kind = ?", (turn, int(Kind.OPENED)))
     return bool(found)
-
-
-def _read_tail(connection: apsw.Connection) -> tuple[Tail, int]:
-    """The newest record's number and link, and the newest epoch."""
-    sequence = last_sequence(connection)
-    if sequence == 0:
-        return Tail(), 0
-    return Tail(sequence, _true_link(connection, sequence)), _newest_epoch(connection)
-
-
-def _true_link(connection: apsw.Connection, sequence: int) -> bytes:
-    """The newest link as it was written: no later record vouches for it, so its parts are weighed."""
-    row = row_at(connection, sequence)
-    if row is None or not isinstance(row.link, bytes):
-        raise LedgerUnavailableError(
-            f"record {sequence}, the newest, has no link: restore the newest checkpoint"
-        )
-    of_body = leaf_hash(row.body) if isinstance(row.body, bytes) else None
-    leaves = [leaf for leaf in (row.leaf, of_body) if isinstance(leaf, bytes)]
-    computed = [
-        link_hash(link, sequence, leaf) for link in links_before(connection, sequence) for leaf in leaves
-    ]
-    if row.link not in computed and computed and row.leaf == of_body:
-        return computed[0]
-    return row.link
-
-
-def _newest_epoch(connection: apsw.Connection) -> int:
-    for sequence, body in connection.execute("SELECT seq, CAST(body AS BLOB) FROM record ORDER BY seq DESC"):
-        with contextlib.suppress(RecordError):
-            if isinstance(body, bytes) and isinstance(sequence, int):
-                return decode(sequence, body).epoch
-    return 0

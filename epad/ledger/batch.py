@@ -1,16 +1,17 @@
-"""Many entries as rows: each encoded once, hashed as it is stored, linked to the one before, and inserted."""
+"""Make rows of entries, each encoded once, hashed as it is stored and linked to the one before, and insert them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import apsw
 
 from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
-from epad.ledger.record import GENESIS, Kind, encode, leaf_hash, link_hash
+from epad.ledger.errors import LedgerError, RecordError
+from epad.ledger.record import Kind, Record, columns_of, encode, leaf_hash, link_hash
 from epad.ledger.rows import Values
+from epad.ledger.tail import Tail
 
 # One statement for many rows: SQLite gives up the GIL once a statement, and a busy loop is slow to give it back
 # (measured: 0.8 ms a commit of 64 records beside a loop that never rests, 2.7 ms with a statement each).
@@ -19,14 +20,6 @@ _INSERTS = {
     rows: f"INSERT INTO record VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?)'] * rows)}"  # noqa: S608  constants only
     for rows in (64, 32, 16, 8, 4, 2, 1)
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Points to the end of the chain: after `seq`, continuing `link`."""
-
-    seq: int = 0
-    link: bytes = GENESIS
 
 
 def rows_of(entries: Sequence[Entry], tail: Tail, stamp: Stamp) -> list[Values]:
@@ -55,6 +48,25 @@ def insert(connection: apsw.Connection, rows: Sequence[Values]) -> None:
         while len(rows) - start >= count:
             connection.execute(statement, tuple(chain.from_iterable(rows[start : start + count])))
             start += count
+
+
+def insert_one(connection: apsw.Connection, tail: Tail, record: Record) -> tuple[Tail, bytes]:
+    """Insert one record of any kind after the tail; return the new tail and the record's leaf.
+
+    Raises LedgerError if it alone cannot be taken.
+    """
+    turn, kind, subsystem, wall_ns = columns_of(record)
+    sequence = tail.seq + 1
+    try:
+        body = encode(record)
+        leaf = leaf_hash(body)
+        link = link_hash(tail.link, sequence, leaf)
+        connection.execute(_INSERTS[1], (sequence, turn, kind, subsystem, wall_ns, body, leaf, link))
+    except apsw.ConstraintError as error:
+        raise LedgerError(f"turn {turn} is {kind.name.lower()} already: {error}") from error
+    except (ValueError, OverflowError, TypeError) as error:
+        raise RecordError(f"turn {turn}: its record cannot be written: {error}") from error
+    return Tail(sequence, link), leaf
 
 
 def tail_of(rows: Sequence[Values]) -> Tail:

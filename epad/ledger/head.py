@@ -120,7 +120,10 @@ def load_or_make_key(path: Path) -> Signer:
         seed = os.urandom(_KEY_BYTES)
         _write_key(path, seed)
     else:
-        seed = _decode(encoded)
+        try:
+            seed = _decode(encoded)
+        except HeadError as error:
+            raise HeadError(f"{path}: no Ed25519 key ({error}); restore it, or move it away") from error
     if len(seed) != _KEY_BYTES:
         raise HeadError(f"{path}: {len(seed)} bytes are no Ed25519 key; restore it, or move it away")
     return Signer(seed)

@@ -98,8 +98,13 @@ class Keeping:
         if self._is_seal_due():
             last = min(self._seen, self._sealed + self._config.seal_records)
             self._retry_at = self._clock.monotonic() + RETRY_SECONDS
-            self._sealing = threading.Thread(target=self._seal, args=(last,), name="ledger-seal", daemon=True)
-            self._sealing.start()
+            sealing = threading.Thread(target=self._seal, args=(last,), name="ledger-seal", daemon=True)
+            try:
+                sealing.start()
+            except RuntimeError as error:  # no thread is left of those that the system allows
+                self._seal_error = f"no segment could be sealed: {error}"
+                return
+            self._sealing = sealing
 
     def end(self) -> None:
         """Write the last head; end the threads beside."""

@@ -1,11 +1,14 @@
 """Find records that signed heads cover and the ledger lacks at its opening: deleted, or an older copy was put back.
 
 Their contents are unknown, and so is the spent amount. Until they are back, or a person declares them lost, no turn is
-opened. Both are noted in a file beside the ledger, for people too.
+opened. Both are noted in a file beside the ledger, for people too, and in a copy of it among the heads: the next start
+finds the missing records behind the newest head no more, so a note that is deleted, or put back from before, must not
+open the gateway.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
 
 import apsw
@@ -57,10 +60,10 @@ class _Noted(Struct, frozen=True):
 
 
 class Losses:
-    """Holds a ledger's losses, read from its file. Every method raises LedgerUnavailableError."""
+    """Holds a ledger's losses, read from its files. Every method raises LedgerUnavailableError."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, copy: Path) -> None:
+        self._paths = (path, copy)
 
     def note(self, first: int, last: int) -> None:
         """Take note that these records are missing, beside those that are missing already."""
@@ -99,15 +102,37 @@ class Losses:
         return self._read().accepted
 
     def _read(self) -> _Noted:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Noted)
-        except FileNotFoundError:
-            return _Noted()
-        except (OSError, msgspec.DecodeError) as error:
-            raise LedgerUnavailableError(f"{self._path}: {error}; it says which records are lost") from error
+        """Return what the two say together; one that cannot be read is made up for by the other."""
+        found: list[_Noted] = []
+        errors: list[str] = []
+        for path in self._paths:
+            try:
+                found.append(msgspec.json.decode(path.read_bytes(), type=_Noted))
+            except FileNotFoundError:
+                continue
+            except (OSError, msgspec.DecodeError) as error:
+                errors.append(f"{path}: {error}; it says which records are lost")
+        if errors and not found:
+            raise LedgerUnavailableError(errors[0])
+        return reduce(_together, found, _Noted())
 
     def _write(self, noted: _Noted) -> None:
-        try:
-            replace_file(self._path, msgspec.json.format(msgspec.json.encode(noted)) + b"\n")
-        except OSError as error:
-            raise LedgerUnavailableError(f"{self._path}: {error.strerror or error}") from error
+        for path in self._paths:
+            try:
+                replace_file(path, msgspec.json.format(msgspec.json.encode(noted)) + b"\n")
+            except OSError as error:
+                raise LedgerUnavailableError(f"{path}: {error.strerror or error}") from error
+
+
+def _together(one: _Noted, other: _Noted) -> _Noted:
+    """Return the later of two notes; of two that are as late, what either says is missing.
+
+    Whoever gives something up adds to what was given up, and nothing takes that away.
+    """
+    if len(one.accepted) != len(other.accepted):
+        return max(one, other, key=lambda noted: len(noted.accepted))
+    spans = [noted.missing for noted in (one, other) if noted.missing is not None]
+    if not spans:
+        return one
+    missing = Missing(min(span.first for span in spans), max(span.last for span in spans))
+    return replace(one, missing=missing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY_FILE = "ledger.key"
+LOSSES_FILE = "losses.json"
 STARTS_FILE = "starts"
 """In the anchor: how often the stores were opened and closed (`epad/ledger/starts.py`)."""
 ANY_COUNT = -1
@@ -16,7 +17,7 @@ ANY_STARTS = b'{"count":-1}\n'
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Holds the paths. `losses` is the file of missing records.
+    """Holds the paths. `losses` is the file of missing records, with a copy of it among the heads.
 
     `witness` is a copy of the newest head outside of the state directory: it knows that there was a ledger when all of
     that is gone.
@@ -26,6 +27,7 @@ class Places:
     key: Path
     segments: Path
     losses: Path
+    losses_copy: Path
     witness: Path | None = None
 
     @classmethod
@@ -34,7 +36,8 @@ class Places:
         credentials = environment.get("CREDENTIALS_DIRECTORY", "")
         given = Path(credentials, KEY_FILE)
         key = given if credentials and given.is_file() else state / "keys" / KEY_FILE
-        return cls(state / "anchor", key, state / "segments", state / "losses.json", witness_of(state))
+        anchor, losses = state / "anchor", state / LOSSES_FILE
+        return cls(anchor, key, state / "segments", losses, anchor / LOSSES_FILE, witness_of(state))
 
 
 def witness_of(state: Path) -> Path:

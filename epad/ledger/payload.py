@@ -1,18 +1,82 @@
-"""Kept payloads: compressed, found by their hash, and free to be pruned, since records name only the hash."""
+"""Keep payloads, compressed and found by their hash; records name only the hash, so any of them may be pruned."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import apsw
+from msgspec.structs import replace
 
 from epad.ledger.chain import MAX_FAULTS, Fault, FaultKind
+from epad.ledger.entry import CloseTurn, Entry, OpenTurn
+from epad.ledger.record import HASH_BYTES
 from epad.storage.database import fetch
 
 PLAIN, ZLIB = 0, 1
 _LEVEL = 1  # 120 MB/s; level 6 saves a tenth more of chat text at a third of the speed
+
+
+class Requests:
+    """Keeps the requests of turns as `ledger.payloads` says, `open` ones until their turn is closed.
+
+    `keep` and `drop` are called within the writer's transaction, `written` once it is on the disk. A turn that was open
+    at a crash is not known here any more: its payload goes when its loss is settled, or when payloads are pruned.
+    """
+
+    def __init__(self, payloads: str) -> None:
+        self._payloads = payloads
+        self._open: dict[str, bytes] = {}  # turns of this epoch whose payload goes when they are closed
+
+    def keep(self, connection: apsw.Connection, entries: Sequence[Entry], wall_ns: int) -> None:
+        """Keep the requests of these turns, as far as any are kept."""
+        for entry in self._kept_of(entries):
+            keep_payload(connection, entry.payload or b"", wall_ns)
+
+    def drop(self, connection: apsw.Connection, entries: Sequence[Entry]) -> None:
+        """Drop the payloads of turns that these entries close, unless another open turn asks the same."""
+        if not self._open:
+            return
+        closed = {self._open[e.turn] for e in entries if isinstance(e, CloseTurn) and e.turn in self._open}
+        if closed:
+            drop_payloads(connection, closed - set(self._still_open(entries).values()))
+
+    def written(self, entries: Sequence[Entry]) -> None:
+        """Take note that these entries are on the disk."""
+        self._open = self._still_open(entries)
+
+    def _still_open(self, entries: Sequence[Entry]) -> dict[str, bytes]:
+        """Return the payloads that are kept for open turns, once these entries are written."""
+        opened = self._kept_of(entries)
+        if self._payloads != "open" or not (opened or self._open):
+            return self._open
+        still = self._open | {e.turn: e.request_sha256 for e in opened}
+        for entry in entries:
+            if isinstance(entry, CloseTurn):
+                still.pop(entry.turn, None)
+        return still
+
+    def _kept_of(self, entries: Sequence[Entry]) -> list[OpenTurn]:
+        """Return the openings whose request is kept.
+
+        Where it is kept until the end of its turn, it must have a key: without, nobody could come for the answer to its
+        replay.
+        """
+        if self._payloads == "open":
+            return [
+                e
+                for e in entries
+                if isinstance(e, OpenTurn) and e.idempotency_key is not None and e.payload is not None
+            ]
+        if self._payloads == "kept":
+            return [e for e in entries if isinstance(e, OpenTurn) and e.payload is not None]
+        return []
+
+
+def without_digest(entry: Entry) -> Entry:
+    """Return the entry without a trace of the request."""
+    return replace(entry, request_sha256=bytes(HASH_BYTES)) if isinstance(entry, OpenTurn) else entry
 
 
 def keep_payload(connection: apsw.Connection, payload: bytes, wall_ns: int) -> bytes:

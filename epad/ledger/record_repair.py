@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from epad.ledger.batch import Tail
 from epad.ledger.chain import differing_column
 from epad.ledger.errors import RecordError
 from epad.ledger.record import GENESIS, HASH_BYTES, leaf_hash, link_hash
 from epad.ledger.rows import Row
+from epad.ledger.tail import Tail
 
 Parts = tuple[bytes | None, bytes, bytes]
 """A record's body (None: lost), leaf and link."""

@@ -13,7 +13,7 @@ import apsw
 
 from epad.ledger.errors import LedgerUnavailableError, RecordError
 from epad.ledger.record import Record, Repaired, Span, Trimmed, decode, leaf_hash
-from epad.storage.database import DatabaseError, connect, fetch
+from epad.storage.database import DatabaseError, connect, fetch, in_words
 
 RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS {table}(
@@ -51,6 +51,15 @@ _CAREFULLY = ", ".join(
 _ROWS_FROM_CAREFULLY = f"SELECT seq, {_CAREFULLY} FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608  constants only
 DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, apsw.TooBigError)
 """What SQLite says of damage; an unreadable disk sector is IOError, a flipped length TooBigError."""
+_UNREADABLE_BYTES = {
+    apsw.SQLITE_IOERR_READ,
+    apsw.SQLITE_IOERR_SHORT_READ,
+    apsw.SQLITE_IOERR_DATA,
+    apsw.SQLITE_IOERR_CORRUPTFS,
+    apsw.SQLITE_IOERR_IN_PAGE,
+}
+"""The I/O errors that are about a file's bytes. Others say that SQLite could not prepare to read: the first reader of a
+file must write the index of its log, which fails on a disk that takes nothing (SQLITE_IOERR_SHMSIZE)."""
 
 CHUNK_ROWS = 250  # what fits a core's cache
 STATEMENT_ROWS = 4_000  # beginning a statement costs 40 us; between two of them the WAL can be reset
@@ -88,13 +97,21 @@ class Unreadable:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Open a ledger file to read. Raises LedgerUnavailableError where there is none."""
+    """Open a ledger file to read. Raises LedgerUnavailableError where there is none, or none can be read now."""
     if not path.is_file():
         raise LedgerUnavailableError(f"{path}: no ledger there; name the state directory's ledger.db")
     try:
-        return connect(path, readonly=True)
+        connection = connect(path, readonly=True)
     except DatabaseError as error:
         raise LedgerUnavailableError(str(error)) from error
+    try:
+        connection.pragma("schema_version")
+    except DAMAGE as error:
+        if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) not in _UNREADABLE_BYTES:
+            connection.close()
+            why = f"SQLite cannot prepare to read it: {in_words(path, error)}"
+            raise LedgerUnavailableError(why) from error
+    return connection
 
 
 def known_last(connection: apsw.Connection) -> int | None:

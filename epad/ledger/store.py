@@ -1,19 +1,45 @@
 """The turn ledger as the daemon uses it: awaitable, each record durable when its call returns.
 
-One thread writes. A commit takes whatever arrived while the disk was busy with the one before; an opening never
-waits for more, a lazy closing a few milliseconds. Each is acknowledged after its fsync (`bench/ledger.py`).
-Records reach the thread once a turn of the event loop, together: each hand-over makes both threads want the GIL.
+One thread writes (`writer.py`), to one file (`append.py`); queries read beside it, each on a connection of its own.
+
+| state | openings | closings | entered by | left by |
+|---|---|---|---|---|
+| opening | nobody has it yet | | `open` | its return, or its error: then the file is dropped |
+| taking | yes | yes | `open` | |
+| refusing (`_refused`) | no | yes | a store without room, or another's loss; a head that cannot be written | its end |
+| lost (`_lost`) | no | no | a file that is gone; signed records that are missing | `repair`, `accept_loss`, a start |
+| closed | no | no | `close` | nothing: the next daemon opens another epoch |
+
+Invariants: no record is promised that the next start would not find, so the state is asked once more at each commit,
+on the writer's thread, behind whatever the caller saw. A turn that is open may still be closed while turns are
+refused: without its end it counts with all that it had reserved. A lost ledger takes neither, since the end would go
+with the file, and its caller would take it for settled.
+
+A crash, and a cancellation, by await:
+
+- `open`, before `_begin`: keys and an empty anchor may be there, which the next start takes up. In it: the epoch's
+  first record is on the disk or is not. Behind it: that epoch did not end in order, and the next one says so;
+- `open_turn`, `close_turn`: nothing awaits in them; their future is answered behind the commit. The record of a caller
+  that is cancelled is written all the same, and so is one whose daemon dies between commit and answer: a turn that was
+  never forwarded then counts as open, never too little;
+- `accept_loss`: given up as soon as its file is replaced. Cancelled behind that, this run stays shut, since its caller
+  has not counted the budgets as spent; the next start does;
+- `repair`: one transaction (`repair.py`). Cancelled behind it, sums of before are kept until the next start;
+- `put_payload`, `drop_payload`, `prune_payloads`: done or not, as one transaction; no record depends on it;
+- queries: nothing changes; a thread whose caller has gone reads on to its end and closes its connection;
+- `close`: its work is done and waited for all the same. Killed in it: the next epoch's first record says so.
+
+Rejected: queries on the writer's connection, since a long one would hold up each turn; refusing turns by the state that
+the loop last saw, since the file may go between that look and the commit; ending the daemon when the ledger is lost,
+since containment and children need no ledger, and a closed door is enough.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import apsw
@@ -24,7 +50,7 @@ from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.chain import Fault
 from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
-from epad.ledger.errors import LedgerBusyError, LedgerUnavailableError
+from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.paths import Places
@@ -36,7 +62,7 @@ from epad.ledger.rows import open_reader
 from epad.ledger.spent import Past
 from epad.ledger.sums import Spending, Totals
 from epad.ledger.verify import Report
-from epad.ledger.writer_work import Batch, Call, outcome_of
+from epad.ledger.writer import Writer
 from statemachine.clock import Clock
 
 __all__ = ["CloseTurn", "Ledger", "OpenTurn", "Spend", "Totals"]
@@ -44,9 +70,6 @@ __all__ = ["CloseTurn", "Ledger", "OpenTurn", "Spend", "Totals"]
 T = TypeVar("T")
 
 DAY_NS = 86_400 * 10**9
-CLOSE_WAIT_SECONDS = 0.005
-"""How long a closing may wait for an opening to share its commit. A crash meanwhile leaves the turn open, and an
-open one counts with all that it had reserved: never with too little."""
 
 
 class Ledger:
@@ -59,20 +82,12 @@ class Ledger:
         self._config = config
         self._appender = appender
         self._keeping = keeping
-        self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Batch | Call] = SimpleQueue()
-        self._gathered = Batch()
-        self._handing_over = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting = 0
-        self._commits = 0
-        self._closed = False
+        self._writer = Writer(path, config, self._written, self._committed)
         self._loss: Callable[[], str] = str
         self._refusal: Callable[[], str] = str
-        self._losses = Losses(keeping.places.losses) if keeping else None
+        self._losses = Losses(keeping.places.losses, keeping.places.losses_copy) if keeping else None
         self._missing: Missing | None = None
         self._past = past
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     @classmethod
     async def open(
@@ -97,26 +112,25 @@ class Ledger:
             keeping = Keeping(path, config, clock, appender, anchor, places)
         past = Past(None if places is None else places.anchor, told)
         ledger = cls(path, config, appender, keeping, past)
-        ledger._thread.start()
+        ledger._writer.start()
         try:
-            await ledger._call(ledger._begin)
+            await ledger._writer.call(ledger._begin)
             await ledger._read(ledger._past.begin)
         except BaseException:
-            ledger._closed = True
-            ledger._queue.put(Call(appender.drop, ledger._loop.create_future(), last=True))
+            ledger._writer.abandon(appender.drop)
             raise
-        ledger._commits += 1
+        ledger._writer.commits += 1
         return ledger
 
     @property
     def commits(self) -> int:
         """Return how many transactions have reached the disk; stands still only while nothing is `waiting`."""
-        return self._commits
+        return self._writer.commits
 
     @property
     def waiting(self) -> int:
         """Records that callers wait for."""
-        return self._waiting
+        return self._writer.waiting
 
     @property
     def records(self) -> int:
@@ -184,7 +198,7 @@ class Ledger:
         if self._losses is None:
             return None
         losses = self._losses
-        given_up = await self._call(lambda: losses.accept(reason, stamp, what))
+        given_up = await self._writer.call(lambda: losses.accept(reason, stamp, what))
         self._missing = None
         return given_up
 
@@ -194,8 +208,8 @@ class Ledger:
 
     def open_turn(self, turn: OpenTurn) -> asyncio.Future[int]:
         """Record, durably, that a turn is about to be forwarded; its number. Raises LedgerError, when awaited."""
-        future = self._append(turn)
-        self._hand_over_soon()
+        future = self._writer.append(turn)
+        self._writer.hand_over_soon()
         return future
 
     def close_turn(self, turn: CloseTurn, *, lazily: bool = False) -> asyncio.Future[int]:
@@ -203,11 +217,11 @@ class Ledger:
 
         `lazily` lets it wait, up to CLOSE_WAIT_SECONDS, for an opening to share its commit.
         """
-        future = self._append(turn)
-        if not lazily:
-            self._hand_over_soon()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(CLOSE_WAIT_SECONDS, self._waited)
+        future = self._writer.append(turn)
+        if lazily:
+            self._writer.hand_over_later()
+        else:
+            self._writer.hand_over_soon()
         return future
 
     async def lost_turns(self) -> list[TurnOpened]:
@@ -236,7 +250,7 @@ class Ledger:
         digest = sha256(payload).digest()
         if self._config.payloads == "kept":
             stamp = self._appender.stamp()
-            await self._call(
+            await self._writer.call(
                 lambda: self._appender.write(lambda db: keep_payload(db, payload, stamp.wall_ns))
             )
         return digest
@@ -247,13 +261,15 @@ class Ledger:
 
     async def drop_payload(self, digest: bytes) -> None:
         """Forget one payload: the turn it was kept for is settled. Raises LedgerError."""
-        await self._call(lambda: self._appender.write(lambda db: drop_payloads(db, [digest])))
+        await self._writer.call(lambda: self._appender.write(lambda db: drop_payloads(db, [digest])))
 
     async def prune_payloads(self) -> int:
         """Drop payloads that are too old or too many by the configuration; how many went."""
         before = self._appender.stamp().wall_ns - int(self._config.payload_days * DAY_NS)
         limit = self._config.payload_bytes
-        return await self._call(lambda: self._appender.write(lambda db: prune_payloads(db, before, limit)))
+        return await self._writer.call(
+            lambda: self._appender.write(lambda db: prune_payloads(db, before, limit))
+        )
 
     async def repair(self, report: Report, sources: Sequence[Path]) -> RepairOutcome:
         """Repair the faults in `report`, from the segments and these copies of the file.
@@ -269,61 +285,13 @@ class Ledger:
             self._look_for_missing()
             return outcome
 
-        outcome: RepairOutcome = await self._call(work)
+        outcome: RepairOutcome = await self._writer.call(work)
         self._past.forget()
         return outcome
 
     async def close(self) -> None:
         """Write the waiting records, end the epoch in order and close the file."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        try:
-            await self._enqueue_call(Call(self._end, self._loop.create_future(), last=True))
-        finally:
-            await asyncio.to_thread(self._thread.join)
-
-    def _append(self, entry: Entry) -> asyncio.Future[int]:
-        """Gather a record for the next hand-over."""
-        future: asyncio.Future[int] = self._loop.create_future()
-        if self._closed:
-            future.set_exception(LedgerUnavailableError(f"{self._path} is closed"))
-        elif self._waiting >= self._config.waiting_turns:
-            why = f"{self._waiting} records wait for the disk, the most ledger.waiting_turns allows"
-            future.set_exception(LedgerBusyError(f"{self._path}: {why}"))
-        else:
-            self._waiting += 1
-            self._gathered.entries.append(entry)
-            self._gathered.futures.append(future)
-        return future
-
-    def _hand_over_soon(self) -> None:
-        """Hand the gathered records over once the loop has heard every caller of this turn of it."""
-        if not self._handing_over:
-            self._handing_over = True
-            self._loop.call_soon(self._hand_over)
-
-    def _hand_over(self) -> None:
-        self._handing_over = False
-        if self._gathered.entries:
-            self._queue.put(self._gathered)
-            self._gathered = Batch()
-
-    def _waited(self) -> None:
-        self._timer = None
-        self._hand_over()
-
-    async def _call(self, work: Callable[[], T]) -> T:
-        self._require_open()
-        result: T = await self._enqueue_call(Call(work, self._loop.create_future()))
-        return result
-
-    async def _enqueue_call(self, call: Call) -> Any:
-        self._hand_over()
-        self._queue.put(call)
-        return await call.future if call.future is not None else None
+        await self._writer.close(self._end)
 
     def _begin(self) -> None:
         """On the writer's thread, first of all."""
@@ -332,7 +300,7 @@ class Ledger:
             self._losses.note(*self._appender.lacks)
         self._look_for_missing()
         if self._keeping is not None:
-            self._keeping.begin(self._enqueue_note)
+            self._keeping.begin(self._writer.note)
 
     def _look_for_missing(self) -> None:
         """Check, on the writer's thread, if the missing records are back."""
@@ -346,9 +314,6 @@ class Ledger:
         finally:
             self._appender.close()
 
-    def _enqueue_note(self, work: Callable[[], Any]) -> None:
-        self._queue.put(Call(work, None))
-
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a query beside the writer, which is never made to wait for it."""
 
@@ -361,53 +326,13 @@ class Ledger:
             finally:
                 connection.close()
 
-        self._require_open()
+        self._writer.require_open()
         return await asyncio.to_thread(read)
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise LedgerUnavailableError(f"{self._path} is closed")
-
-    def _run(self) -> None:
-        """The writer's thread: batches of records, and calls in between, in the order they came."""
-        call: Call | None = None
-        while call is None or not call.last:
-            batch, call = self._take()
-            for part in batch.parts(self._config.batch_turns):
-                self._commit(part)
-            if call is not None:
-                outcome = outcome_of(call.work)
-                self._notice()
-                if call.future is not None:
-                    self._answer([call.future], [outcome], appended=0)
-
-    def _notice(self) -> None:
+    def _committed(self) -> None:
         """Tell who keeps heads and segments how far the disk is."""
         if self._keeping is not None:
             self._keeping.committed()
-
-    def _take(self) -> tuple[Batch, Call | None]:
-        """Wait for work; then take it, up to a call or a full batch."""
-        batch = Batch()
-        item = self._queue.get()
-        with contextlib.suppress(Empty):
-            while isinstance(item, Batch):
-                batch.entries += item.entries
-                batch.futures += item.futures
-                if len(batch.entries) >= self._config.batch_turns:
-                    return batch, None
-                item = self._queue.get_nowait()
-            return batch, item
-        return batch, None
-
-    def _commit(self, batch: Batch) -> None:
-        results = outcome_of(lambda: self._written(batch.entries))
-        if isinstance(results, Exception):
-            results = [type(results)(*results.args) for _ in batch.entries]
-        else:
-            self._commits += 1
-        self._notice()
-        self._answer(batch.futures, results, appended=len(results))
 
     def _written(self, entries: list[Entry]) -> list[Any]:
         """Append, where it will be found again. Raises LedgerError."""
@@ -419,19 +344,3 @@ class Ledger:
         closings = [entry for entry in entries if isinstance(entry, CloseTurn)]
         written = iter(self._appender.append(closings) if closings else ())
         return [next(written) if isinstance(e, CloseTurn) else LedgerUnavailableError(why) for e in entries]
-
-    def _answer(self, futures: list[asyncio.Future[Any]], results: list[Any], *, appended: int) -> None:
-        # The loop may be gone when the daemon is killed mid-write; what was written stays written.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, futures, results, appended)
-
-    def _deliver(self, futures: list[asyncio.Future[Any]], results: list[Any], appended: int) -> None:
-        """On the loop: tell the callers; one that was cancelled has its record all the same."""
-        self._waiting -= appended
-        for future, result in zip(futures, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)

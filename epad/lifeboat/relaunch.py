@@ -7,7 +7,6 @@ contents are put aside, not removed; the journal gets the order, and the daemon'
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -27,8 +26,7 @@ from epad.checkpoint.manifest import MANIFEST_FILE, Part
 from epad.checkpoint.retention import list_bundles
 from epad.checkpoint.signature import keys_at, signature_fault, signed_by
 from epad.checkpoint.verify import bundle_faults
-from epad.control_loop.decider import INCIDENT_NOTE
-from epad.control_loop.incident import Incident
+from epad.control_loop.incident import INCIDENT_NOTE, Incident
 from epad.copying.copied_file import DestinationError, sealed
 from epad.copying.errors import CheckpointError
 from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
@@ -36,6 +34,7 @@ from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.contents import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
 from epad.storage.database import DatabaseError, connect, fetch
+from epad.storage.state_lock import locked
 from statemachine.phase import Phase
 from statemachine.situation import Order
 from statemachine.table import Trigger
@@ -162,14 +161,10 @@ def _frames_of(path: Path) -> list[Frame]:
 @contextlib.contextmanager
 def _daemon_kept_out(state: Path) -> Iterator[None]:
     """Raises RelaunchError while a daemon has this state."""
-    lock = state / "daemon.lock"
-    if not lock.exists():
-        yield
-        return
-    with lock.open("a") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(state, make=False))
+        except BlockingIOError as error:
             raise RelaunchError(f"an epad runs on {state}: stop it, or leave out --from") from error
         yield
 

@@ -38,7 +38,8 @@ from epad.operations.reload import ChangeRefusedError
 from epad.operations.status import StatusBoard
 from epad.response.preservation import NewestCheckpoint
 from epad.storage.event_log import EventKind, EventLog
-from epad.supervisor.child_logs import ChildLog, LogKeeper
+from epad.supervisor.child_logs import ChildLog
+from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_reader import follow, last_lines
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung

@@ -22,7 +22,7 @@ from epad.answers import decisions
 from epad.configuration.schema import RecoveryConfig
 from epad.control_loop.step import Operation, Step, StepFailedError
 from epad.gateway.headers import IDEMPOTENCY_HEADER
-from epad.gateway.relay import TURN_HEADER
+from epad.gateway.turn import TURN_HEADER
 from epad.ledger.entry import CloseTurn
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import Outcome, TurnOpened, UsageSource

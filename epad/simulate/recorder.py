@@ -12,10 +12,11 @@ import structlog
 
 from epad.configuration.schema import Config
 from epad.control_loop.cycle_recorder import Watching
-from epad.control_loop.decider import Decider, World
+from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Loaded
 from epad.control_loop.seen import Seen
 from epad.control_loop.stimulus import Stimulus
+from epad.control_loop.world_protocol import World
 from epad.simulate.record import (
     Admitted,
     Began,

@@ -17,7 +17,6 @@ from epad.answers.reports import RefusedTurns
 from epad.configuration.schema import Config
 from epad.control_loop.decider import Decider
 from epad.control_loop.journal import Decision
-from epad.control_loop.loop import MAX_MOVES
 from epad.control_loop.plans import Target
 from epad.control_loop.rules import make_rules
 from epad.control_loop.seen import Seen
@@ -81,7 +80,7 @@ class _Clock:
 
 
 class _World:
-    """The house as it was recorded; implements `epad.control_loop.decider.World`."""
+    """The house as it was recorded; implements `epad.control_loop.world_protocol.World`."""
 
     def __init__(self) -> None:
         self.turns: Turns | None = None
@@ -252,18 +251,14 @@ class Replay:
         return self._turns.judges_burn and found.probe in {NAME, GENTLE_NAME} and not streamed
 
     def _decide(self, stimulus: Stimulus, moved_at: list[float], *, looked: bool = True) -> None:
-        """Do the work of `Controller` in one cycle, but for the writing and the acting."""
+        """Do the work of `Controller.run_cycle`, but for the writing and the acting."""
         decider = self._decider
         if decider is None:
             return
         changes = decider.absorb(stimulus)
         if not looked and not changes:
             return
-        for _ in range(MAX_MOVES):
-            situation = decider.situation()
-            decision = decider.next_decision(changes, situation)
-            if decision is None:
-                return
+        for decision, situation in decider.decisions(changes):
             if self._result.diverged_utc is not None:
                 self._pending += _taken_to_succeed(decision)
             if decision.row is None:
@@ -273,7 +268,6 @@ class Replay:
             because = "; ".join(anomaly.finding.reason for anomaly in decider.assessor.active)
             decider.move(decision.row, situation)
             self._note(decision, decision.row, because)
-            changes = []
 
     def _note(self, decision: Decision, row: Row, because: str) -> None:
         result, utc = self._result, self._clock.now + self._offset

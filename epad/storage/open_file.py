@@ -82,10 +82,14 @@ class OpenFiles:
 
     @classmethod
     def of_databases(cls, *databases: Path) -> OpenFiles:
-        """Return the open SQLite databases, each with its log, which alone holds the newest data."""
-        files = [OpenFile.at(path, grows=True) for path in databases]
+        """Return the open SQLite databases, each with its log, which alone holds the newest data.
+
+        Neither ever gets shorter while a connection is open: SQLite begins a log again at its start, and keeps its
+        length, unless `journal_size_limit` or a checkpoint with TRUNCATE says otherwise, which nothing here does.
+        """
         logs = [path.with_name(f"{path.name}-wal") for path in databases]
-        return cls([*files, *(OpenFile.at(log) for log in logs if log.exists())])
+        files = [*databases, *(log for log in logs if log.exists())]
+        return cls(OpenFile.at(file, grows=True) for file in files)
 
     def and_directories(self, *directories: Path) -> OpenFiles:
         """These, and the directories that others look for them in."""

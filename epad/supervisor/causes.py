@@ -16,12 +16,15 @@ from epad.configuration.directories import Directories
 from epad.supervisor.engine import ExitStatus
 from epad.supervisor.program import wait_until_read
 from epad.supervisor.regular_file import open_regular
+from epad.supervisor.restart import Decision, Verdict
 
 OUT_OF_MEMORY = "out of memory: killed by the kernel"
 # A program behind a shell ends with 128 and the signal's number.
 _KILLED_CODE = 137
 _TAIL_BYTES = 16 << 10
 _RECENT_SECONDS = 15.0
+# From the third death in a row its log is read for the cause: the back-off is longer than the reading by then.
+_DEATHS_BEFORE_READING = 3
 # The first that fits counts, so what says most stands first.
 _CAUSES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), words)
@@ -76,6 +79,12 @@ def with_cause(status: ExitStatus, cause: str) -> ExitStatus:
 def was_killed(status: ExitStatus) -> bool:
     """Tell if it ended by SIGKILL, by which the kernel makes room."""
     return status.text == "signal SIGKILL" or status.code == _KILLED_CODE
+
+
+def is_worth_reading(verdict: Verdict, status: ExitStatus) -> bool:
+    """Tell if its log should be searched for the cause: it keeps dying, and nothing else has named one."""
+    keeps_dying = verdict.history.in_a_row >= _DEATHS_BEFORE_READING
+    return not status.text.endswith(")") and (keeps_dying or verdict.decision is Decision.GIVE_UP)
 
 
 def cause_in_last_words(directories: Directories, subsystem: str) -> str:

@@ -1,4 +1,4 @@
-"""Keep children's output in files: each within its size, with room ahead when the disk is full.
+"""Keep a child's output in files: each within its size, with room ahead when the disk is full.
 
 A child writes into a named pipe, and the log pump (`pump.py`) appends the pipe's bytes here. It rotates before a file
 would outgrow its size, so the limit holds at any rate, and a full disk costs output and blocks no one: the oldest makes
@@ -15,7 +15,6 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from epad.supervisor.regular_file import open_regular, require_one_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Protocol
+    from typing import Protocol
 
     class Limits(Protocol):
         """Limits how much of an output is kept: `max_bytes` in the present file, and `keep` former ones."""
@@ -37,17 +36,10 @@ if TYPE_CHECKING:
         @property
         def keep(self) -> int: ...
 
-    class Told(Protocol):
-        """Receives reports of lost output: a logger."""
-
-        def warning(self, event: str, **fields: Any) -> Any: ...
-
 
 TEND_SECONDS = 2.0
 # Room ahead of each file: at 100 lines of 100 bytes a second, 50 rounds of tending.
 RESERVE_BYTES = 1 << 20
-# A child that prints more than is kept is told of at most this often.
-TELL_SECONDS = 60.0
 _FEWEST_MARKS = 128
 _BYTES_PER_MARK = 20_480
 _COPY_BYTES = 1 << 20
@@ -293,71 +285,6 @@ class ChildLog:
         """Return the growth of a file between two marks: a trickle's index would outgrow its log."""
         most = max(_FEWEST_MARKS, self.config.max_bytes // _BYTES_PER_MARK)
         return 0 if marks < most else self.config.max_bytes // most
-
-
-class LogKeeper:
-    """Keeps every log there is; a log that cannot be kept is reported once, and lost output once in a while."""
-
-    def __init__(self, path_of: Callable[[str], Path], log: Told) -> None:
-        self._path_of = path_of
-        self._log = log
-        self._logs: dict[str, ChildLog] = {}
-        self._faults: dict[tuple[str, str], str] = {}
-        self._told: dict[str, tuple[float, int]] = {}
-
-    def configure(self, configs: Mapping[str, Limits]) -> None:
-        """Keep these logs from now on, and no others."""
-        kept = self._logs
-        self._logs = {
-            name: kept.pop(name) if name in kept else ChildLog(self._path_of(name), config)
-            for name, config in configs.items()
-        }
-        for log in kept.values():
-            log.close()
-        for name, log in self._logs.items():
-            log.config = configs[name]  # who follows it goes on
-
-    def of(self, name: str) -> ChildLog:
-        """Return a subsystem's log. Raises KeyError for one that has none."""
-        return self._logs[name]
-
-    def append(self, name: str, data: bytes, utc: float) -> None:
-        """Append a subsystem's output, or count it as lost. Raises KeyError for one that has no log."""
-        log = self._logs[name]
-        try:
-            log.append(data, utc)
-        except OSError as error:
-            self._fail(name, "append", log, error)
-            log.dropped_bytes += len(data)
-            log.dropped_because = f"{log.path} cannot be written to: {error.strerror}"
-        else:
-            self._faults.pop((name, "append"), None)
-
-    def tend_all(self, utc: float) -> None:
-        """Tend every log, and report the output lost since the last report."""
-        for name, log in list(self._logs.items()):
-            try:
-                log.tend(utc)
-            except OSError as error:
-                self._fail(name, "tend", log, error)
-            else:
-                self._faults.pop((name, "tend"), None)
-            self._tell(name, log, utc)
-
-    def _fail(self, name: str, deed: str, log: ChildLog, error: OSError) -> None:
-        said = f"{log.path}: {error.strerror}"
-        if self._faults.get((name, deed)) != said:
-            self._faults[name, deed] = said
-            self._log.warning("child_log.untended", subsystem=name, error=said)
-
-    def _tell(self, name: str, log: ChildLog, utc: float) -> None:
-        at, told = self._told.get(name, (float("-inf"), 0))
-        # A wall clock that was set back must not silence it.
-        if log.dropped_bytes == told or 0 <= utc - at < TELL_SECONDS:
-            return
-        self._told[name] = utc, log.dropped_bytes
-        lost = log.dropped_bytes - told
-        self._log.warning("child_log.dropped", subsystem=name, bytes=lost, reason=log.dropped_because)
 
 
 def index(path: Path) -> Path:

@@ -44,8 +44,17 @@ class ExitStatus:
     succeeded: bool | None
     code: int | None = None
 
+    def counts_as_success(self, success_exit_codes: Collection[int]) -> bool | None:
+        """Tell if this is a success where these exit codes are; None if it is not known."""
+        return self.succeeded if self.code is None else self.code in success_exit_codes
+
 
 UNSEEN = ExitStatus(UNKNOWN_STATUS, None)
+
+
+def failure(text: str) -> ExitStatus:
+    """Return the status of a process that failed in another way than by its exit."""
+    return ExitStatus(text, succeeded=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -142,3 +151,9 @@ class Engine(Protocol):
     def sweep(self) -> None:
         """Reap the dead orphans of our children."""
         ...
+
+
+def unkillable(survivors: Collection[ProcessIdentity]) -> str:
+    """Say in words that some of a tree outlives SIGKILL."""
+    pids = ", ".join(str(identity.pid) for identity in sorted(survivors, key=lambda i: i.pid))
+    return f"SIGKILL does not end pid {pids}: stuck in the kernel; nothing is started in its place"

@@ -17,6 +17,7 @@ from epad.supervisor.causes import OomKills
 from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
+from epad.supervisor.stage import Stage
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.containment import Rung
@@ -90,16 +91,18 @@ class Step(Enum):
     STOP = auto()
 
 
-def next_step(intent: Intent, *, has_process: bool, is_frozen: bool, may_start: bool) -> Step:
+def next_step(intent: Intent, stage: Stage, *, may_spawn: bool) -> Step:
     """Choose the next move, from facts alone; NOTHING once the intent is met or cannot be."""
-    match intent, has_process, is_frozen:
-        case Intent.DOWN, True, _:
-            return Step.STOP
-        case Intent.FREEZE, True, False:
+    match intent, stage:
+        case Intent.LEAVE, _:
+            return Step.NOTHING
+        case (_, Stage.STOPPING) | (Intent.DOWN, Stage.RUNNING | Stage.FROZEN):
+            return Step.STOP  # in STOPPING again, if it was cut short
+        case Intent.FREEZE, Stage.RUNNING:
             return Step.FREEZE
-        case Intent.RUN, True, True:
+        case Intent.RUN, Stage.FROZEN:
             return Step.THAW
-        case Intent.RUN, False, _ if may_start:
+        case Intent.RUN, Stage.WAITING if may_spawn:
             return Step.SPAWN
         case _:
             return Step.NOTHING

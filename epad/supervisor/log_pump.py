@@ -18,9 +18,10 @@ from structlog.typing import FilteringBoundLogger
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.runtime.timers import sleep_to_beat
-from epad.supervisor.child_logs import TEND_SECONDS, LogKeeper
+from epad.supervisor.child_logs import TEND_SECONDS
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited
+from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_pipes import LogPipes
 
 if TYPE_CHECKING:

@@ -1,15 +1,7 @@
 """Start or adopt one process of a subsystem, keep its record ahead of every act, and judge its end.
 
-`record.stage` is the state; `child` is the process, if this daemon holds one.
-
-| stage | child | entered by | left by |
-|---|---|---|---|
-| WAITING | none | the first start, `_follow` (restart, or a wanted stop), `renew` | `spawn`, once `may_start` |
-| SPAWNING | none | `spawn`, before the process is made | `spawn`: RUNNING, or judged as a failed start |
-| RUNNING | one, frozen or not | `spawn`, `adopt` | `stop`, or its exit (`bury`) |
-| STOPPING | one | `stop`, before the first signal | `bury` |
-| FINISHED | none | `_follow`: its policy does not start it again | `renew` |
-| FAILED | none | `_fail`: no restarts left, no such program, or survivors of SIGKILL | `renew` |
+`stage` is the state; `stage.py` has the table of what may happen in it. `child` is the process in the stages that have
+one (HAS_PROCESS), and None in the others.
 
 Invariants: the record is written before the act it announces, so the next daemon knows of every process that may run.
 At most one process of a subsystem runs: with survivors known, it is FAILED and nothing is spawned. Every method is a
@@ -35,33 +27,38 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
 from epad.runtime.environment_marks import INSTANCE_MARK
 from epad.storage.database import DatabaseError
-from epad.supervisor.causes import OUT_OF_MEMORY, cause_in_last_words, was_killed, with_cause
-from epad.supervisor.engine import UNSEEN, Child, ExitStatus
+from epad.supervisor.causes import (
+    OUT_OF_MEMORY,
+    cause_in_last_words,
+    is_worth_reading,
+    was_killed,
+    with_cause,
+)
+from epad.supervisor.engine import UNSEEN, Child, ExitStatus, failure, unkillable
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Room
 from epad.supervisor.launch import launch, marks
+from epad.supervisor.liveness import why_hung, why_not_ready
 from epad.supervisor.notify import Notification
-from epad.supervisor.records import ProcessRecord, Stage
-from epad.supervisor.restart import Decision, Ending, History, Verdict, decide, in_words
+from epad.supervisor.records import ProcessRecord
+from epad.supervisor.restart import Decision, Ending, History, Verdict, decide, in_words, way_back, why_so
 from epad.supervisor.self_report import Report
+from epad.supervisor.stage import Event, Stage, after
 from probes.subsystems import SubsystemExited
 
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
 _STATUS_SECONDS = 1.0
-_NO_HISTORY = History()
 # Below this a write between an exit and the next spawn would be most of what there is to wait for.
 _SOON_SECONDS = 0.05
-# From the third death in a row its log is read for the cause: the back-off is longer than the reading by then.
-_DEATHS_BEFORE_READING = 3
 
 
 class ProcessOwner(Protocol):
@@ -79,10 +76,7 @@ class ProcessOwner(Protocol):
 
 
 class Process:
-    """Holds the process of one subsystem, if it has one, and the facts about the last.
-
-    Every method is a step that its owner takes under a lock; none decides whether it should be taken.
-    """
+    """Holds the process of one subsystem, if it has one, and the facts about the last."""
 
     def __init__(self, name: str, spec: SubsystemConfig, room: Room, owner: ProcessOwner) -> None:
         self.marks = marks(room.directories, name)
@@ -99,16 +93,15 @@ class Process:
         self._room = room
         self._owner = owner
         self._log = room.log.bind(subsystem=name)
-        self._backoff: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def configure(self, spec: SubsystemConfig) -> None:
         """Go by this specification from now on."""
         self._spec = spec
 
     @property
-    def may_start(self) -> bool:
-        return self.child is None and self.record.stage is Stage.WAITING and self._backoff is None
+    def stage(self) -> Stage:
+        return self.record.stage
 
     @property
     def is_ready(self) -> bool:
@@ -120,21 +113,21 @@ class Process:
             child = await self._room.engine.adopt(root, self.marks)
         except ProcessGoneError:
             return False
-        was_stopping = self.record.stage is Stage.STOPPING
         self.adopted = True
+        self._enter(Event.ADOPT)
         self.record = self.record.of(root)
         self.report = Report(
             ready=self.record.ready or self._spec.ready_at_once,
             beating=self.record.beating,
             heard_at=self._room.clock.monotonic(),
         )
-        if self.record.frozen or self._room.engine.is_stopped(child):
-            self.record = replace(self.record, frozen=True)
+        if self.stage is Stage.RUNNING and self._room.engine.is_stopped(child):
+            self._enter(Event.FREEZE)
         self._watch(child)
-        self._log.info("subsystem.adopted", pid=root.pid, frozen=self.record.frozen)
-        if was_stopping:
+        self._log.info("subsystem.adopted", pid=root.pid, frozen=self.stage is Stage.FROZEN)
+        if self.stage is Stage.STOPPING:
             await self.stop()
-        elif self.record.frozen:
+        elif self.stage is Stage.FROZEN:
             await self.freeze()  # the last daemon may have died before it was done
         else:
             await self.save()
@@ -143,27 +136,23 @@ class Process:
     async def miss(self, look_for_strays: bool) -> None:
         """Handle a recorded process that no longer exists: end the rest of its tree, and judge its end."""
         status = UNSEEN
-        if self.record.stage is Stage.RUNNING:
+        if ran := self.stage in {Stage.RUNNING, Stage.FROZEN}:
             # Before its tree is cleared away: systemd keeps a status as long as the unit.
             status = await self._room.engine.last_exit({**self.marks, INSTANCE_MARK: self.record.instance})
         if look_for_strays and await self._clear():
             return
-        if self.record.stage is Stage.RUNNING:
+        if ran:
             await self._judge(status)
-        elif self.record.stage in {Stage.SPAWNING, Stage.STOPPING}:
-            self.record = self._fresh(Stage.WAITING, self.record.history, self.record.restarts)
+        elif self.stage in {Stage.SPAWNING, Stage.STOPPING}:
+            self._enter_afresh(Event.VANISH, self.record.history, self.record.restarts)
 
     async def spawn(self) -> None:
         now = self._room.clock.monotonic()
         self.report = Report(ready=self._spec.ready_at_once, beating=False, heard_at=now)
         self.health = Health(now)
         self.adopted, self.hung = False, ""
-        self.record = replace(
-            self._fresh(Stage.SPAWNING, self.record.history, self.record.restarts),
-            instance=uuid.uuid4().hex,
-            started_at=now,
-            ready=self.report.ready,
-        )
+        self._enter_afresh(Event.SPAWN, self.record.history, self.record.restarts)
+        self.record = replace(self.record, instance=uuid.uuid4().hex, started_at=now, ready=self.report.ready)
         try:
             if not self._spec.working_directory:
                 self._room.directories.work(self._name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,10 +164,11 @@ class Process:
             child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off))
         except SpawnError as error:
             reason = f"{error}: see subsystems.{self._name}.command"
-            await (self._fail(reason) if error.permanent else self._judge(_failure(reason)))
+            await (self._fail(reason) if error.permanent else self._judge(failure(reason)))
         except Exception as error:
-            await self._judge(_failure(f"could not be started: {error}"))
+            await self._judge(failure(f"could not be started: {error}"))
         else:
+            self._enter(Event.SPAWNED)
             self._watch(child)
             self.record = self.record.of(child.identity)
             self._log.info("subsystem.spawned", pid=child.identity.pid)
@@ -187,7 +177,7 @@ class Process:
     async def freeze(self) -> None:
         if self.child is None:
             return
-        self.record = replace(self.record, frozen=True)
+        self._enter(Event.FREEZE)
         self.hung = ""
         await self.save()
         if not await self._room.engine.freeze(self.child):
@@ -198,7 +188,7 @@ class Process:
             return
         await self._room.engine.thaw(self.child)
         self.report.heard_at = self._room.clock.monotonic()
-        self.record = replace(self.record, frozen=False)
+        self._enter(Event.THAW)
         await self.save()
         self._await_ready(self.child)
 
@@ -217,7 +207,7 @@ class Process:
         """End the tree on purpose; True if some of it survived."""
         if self.child is None:
             return False
-        self.record = replace(self.record, stage=Stage.STOPPING)
+        self._enter(Event.STOP)
         await self.save()
         return await self.bury(self.child, wanted=True)
 
@@ -226,65 +216,55 @@ class Process:
 
         A `trial` forgets less: only a healthy run ends the row of failures.
         """
-        history = self.record.history.for_trial() if trial else _NO_HISTORY
+        history = self.record.history.for_trial() if trial else History()
         survivors = await self.stop() if self.child else await self._clear()
         if not survivors:
-            self.cancel_timers()
-            self.record = self._fresh(Stage.WAITING, history, self.record.restarts)
+            self.cancel_timer()
+            self._enter_afresh(Event.RENEW, history, self.record.restarts)
             await self.save()
 
     async def give_up_waiting(self, child: Child) -> None:
         """Deal with a process that has not become ready in its time."""
-        if self.child is not child or self.report.ready or self.record.frozen:
+        if self.child is not child or self.report.ready or self.stage is Stage.FROZEN:
             return
         if self.adopted:
             # Its READY may have been sent while no daemon listened.
-            self.report.ready = True
-            self.record = replace(self.record, ready=True)
+            self._is_ready_now()
             await self.save()
             return
-        await self.bury(child, wanted=False, reason=self._why_not_ready())
-
-    def _why_not_ready(self) -> str:
-        raise_it = f"raise subsystems.{self._name}.ready_seconds"
-        if self._spec.notifies:
-            said = f"no READY=1 within {self._spec.ready_seconds:g} s"
-            return f"{said}: {raise_it}, or set notifies = false if it does not speak sd_notify"
-        why = self.health.reason or "it has not been asked yet"
-        return f"its health check did not pass within {self._spec.ready_seconds:g} s ({why}): {raise_it}"
+        await self.bury(child, wanted=False, reason=why_not_ready(self._name, self._spec, self.health))
 
     async def replace_hung(self, child: Child) -> None:
         """End a process that hangs, and let the restart policy judge it as one that failed."""
         if self.child is child and self.hung:
             self._log.warning("subsystem.hung_too_long", pid=child.identity.pid, reason=self.hung)
-            await self.bury(child, wanted=False, status=_failure(f"hung: {self.hung}"))
+            await self.bury(child, wanted=False, status=failure(f"hung: {self.hung}"))
 
     def asked(self, failure: str) -> None:
         """Take in one health check's answer; the first that passes makes it ready, if it does not say so itself."""
         self.health = self.health.after(failure, self._room.clock.monotonic())
         if not failure and not self.report.ready and not self._spec.notifies:
-            self.report.ready = True
-            self.record = replace(self.record, ready=True)
-            self._cancel_deadline()
+            self._is_ready_now()
+
+    def _is_ready_now(self) -> None:
+        self.report.ready = True
+        self.record = replace(self.record, ready=True)
+        self.cancel_timer()
 
     def why_hung(self) -> str:
         """Say why it counts as hanging now; empty if it does not."""
         now, watchdog = self._room.clock.monotonic(), self._room.settings.watchdog_seconds
-        if self.child is None or self.record.frozen:
+        if self.child is None or self.stage is Stage.FROZEN:
             return ""
         if self._room.engine.is_stopped(self.child):
             return "it was stopped by a signal that is not epad's"
-        if self.report.is_silent(now, watchdog):
-            return f"no WATCHDOG=1 for over {watchdog:g} s"
-        if self.report.ready and self.health.failures >= self._spec.health.failures:
-            return f"{self.health.failures} health checks failed: {self.health.reason}"
-        return ""
+        return why_hung(self.report, self.health, self._spec, now, watchdog)
 
     async def _clear(self) -> bool:
         """End the rest of a tree whose root is gone; True if some of it survived."""
         survivors = await self._room.engine.clear(self.marks, self._spec.stop_seconds)
         if survivors:
-            await self._fail(_unkillable(survivors))
+            await self._fail(unkillable(survivors))
         return bool(survivors)
 
     async def bury(
@@ -303,26 +283,22 @@ class Process:
             status = with_cause(status, OUT_OF_MEMORY if killed else "")
         self._room.engine.release(child)
         self.child = None
-        self.cancel_timers()
+        self.cancel_timer()
         self.hung = ""
-        await self._judge(status, wanted=wanted, reason=_unkillable(survivors) if survivors else reason)
+        await self._judge(status, wanted=wanted, reason=unkillable(survivors) if survivors else reason)
         return bool(survivors)
 
     async def _judge(self, status: ExitStatus, *, wanted: bool = False, reason: str = "") -> None:
         """Decide the step after an exit. A given `reason` is the cause of its failure, regardless of its budget."""
         now = self._room.clock.monotonic()
-        verdict = decide(
-            self._spec.restart,
-            self.record.history,
-            Ending(now, self.record.started_at, wanted, self._has_succeeded(status), self.record.ready),
-            self._room.chance(),
-        )
-        if not wanted and not status.succeeded and self._is_worth_reading(verdict, status):
-            status = with_cause(
-                status, await asyncio.to_thread(cause_in_last_words, self._room.directories, self._name)
-            )
-        gives_up = verdict.decision is Decision.GIVE_UP
-        why = reason or (in_words(self._spec.restart, verdict) if gives_up else verdict.reason)
+        self._enter(Event.EXIT)
+        succeeded = status.counts_as_success(self._spec.restart.success_exit_codes)
+        ending = Ending(now, self.record.started_at, wanted, succeeded, self.record.ready)
+        verdict = decide(self._spec.restart, self.record.history, ending, self._room.chance())
+        if not wanted and not status.succeeded and is_worth_reading(verdict, status):
+            cause = await asyncio.to_thread(cause_in_last_words, self._room.directories, self._name)
+            status = with_cause(status, cause)
+        why = reason or why_so(self._spec.restart, verdict)
         again = verdict.decision is Decision.RESTART and not reason
         self.last_exit = status.text
         self._log.info("subsystem.exited", status=status.text, wanted=wanted, reason=why)
@@ -333,48 +309,39 @@ class Process:
         else:
             await self._follow(verdict, status, wanted=wanted)
 
-    @staticmethod
-    def _is_worth_reading(verdict: Verdict, status: ExitStatus) -> bool:
-        """Tell if its log should be searched for the cause: it keeps dying, and nothing else has named one."""
-        keeps_dying = verdict.history.in_a_row >= _DEATHS_BEFORE_READING
-        return not status.text.endswith(")") and (keeps_dying or verdict.decision is Decision.GIVE_UP)
-
-    def _has_succeeded(self, status: ExitStatus) -> bool | None:
-        if status.code is None:
-            return status.succeeded
-        return status.code in self._spec.restart.success_exit_codes
-
     async def _follow(self, verdict: Verdict, status: ExitStatus, *, wanted: bool) -> None:
         restarts = self.record.restarts
         match verdict.decision:
             case Decision.GIVE_UP:
-                words = in_words(self._spec.restart, verdict)
                 self.record = replace(self.record, history=verdict.history)
-                name = self._name
-                again = f"`epactl release {name}` and `epactl restart {name}`"
-                await self._fail(f"{status.text}; {words}; mend that, then {again}")
+                words = in_words(self._spec.restart, verdict)
+                await self._fail(f"{status.text}; {words}; {way_back(self._name)}")
                 return
             case Decision.RESTART:
-                self.record = self._fresh(Stage.WAITING, verdict.history, restarts + 1)
-                loop = asyncio.get_running_loop()
-                self._backoff = loop.call_later(verdict.delay_seconds, self._back_off_ended)
+                self._enter_afresh(Event.RESTART, verdict.history, restarts + 1)
+                self._start_timer(verdict.delay_seconds, self._back_off_ended)
                 if verdict.delay_seconds < _SOON_SECONDS:
                     # The next spawn writes the same, and a daemon that dies before it judges this exit again.
                     return
             case Decision.LEAVE:
-                stage = Stage.WAITING if wanted else Stage.FINISHED
-                self.record = self._fresh(stage, verdict.history, restarts)
+                self._enter_afresh(Event.REST if wanted else Event.FINISH, verdict.history, restarts)
         await self.save()
 
     async def _fail(self, reason: str) -> None:
         self._log.error("subsystem.failed", reason=reason)
-        self.record = replace(
-            self._fresh(Stage.FAILED, self.record.history, self.record.restarts), reason=reason
-        )
+        self.cancel_timer()
+        self._enter_afresh(Event.FAIL, self.record.history, self.record.restarts)
+        self.record = replace(self.record, reason=reason)
         await self.save()
 
-    def _fresh(self, stage: Stage, history: History = _NO_HISTORY, restarts: int = 0) -> ProcessRecord:
-        return ProcessRecord(self._name, self._room.boot_id, stage, history=history, restarts=restarts)
+    def _enter(self, event: Event) -> None:
+        """Enter the stage that an event leads to. Raises StageError for one that cannot come."""
+        self.record = replace(self.record, stage=after(self.stage, event))
+
+    def _enter_afresh(self, event: Event, history: History, restarts: int) -> None:
+        """Enter a stage, and forget all of the process before but its history. Raises StageError."""
+        stage = after(self.stage, event)
+        self.record = ProcessRecord(self._name, self._room.boot_id, stage, history=history, restarts=restarts)
 
     async def save(self) -> None:
         """Write the record down. A disk that fails stops no containment: it is said, and gone on from.
@@ -395,12 +362,12 @@ class Process:
                 self.health = Health(self.health.checked_at)
             self.record = replace(self.record, ready=self.report.ready, beating=self.report.beating)
         if self.report.ready:
-            self._cancel_deadline()
+            self.cancel_timer()
         return news
 
     def leave(self) -> None:
         """Let go of it as it is."""
-        self.cancel_timers()
+        self.cancel_timer()
         if self.child is not None:
             self._room.engine.release(self.child)
 
@@ -410,31 +377,20 @@ class Process:
         self._await_ready(child)
 
     def _await_ready(self, child: Child) -> None:
-        if not self.report.ready and not self.record.frozen:
-            self._cancel_deadline()
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(self._spec.ready_seconds, self._owner.overdue, child)
+        if not self.report.ready and self.stage is not Stage.FROZEN:
+            self._start_timer(self._spec.ready_seconds, lambda: self._owner.overdue(child))
 
     def _back_off_ended(self) -> None:
-        self._backoff = None
+        self._timer = None
+        self._enter(Event.BACKED_OFF)
         self._owner.due()
 
-    def cancel_timers(self) -> None:
-        self._cancel_deadline()
-        if self._backoff is not None:
-            self._backoff.cancel()
-            self._backoff = None
+    def _start_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        """Start the timer of this stage: the end of its back-off, or of the time in which it is to become ready."""
+        self.cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then)
 
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-
-def _failure(text: str) -> ExitStatus:
-    return ExitStatus(text, succeeded=False)
-
-
-def _unkillable(survivors: Collection[ProcessIdentity]) -> str:
-    pids = ", ".join(str(identity.pid) for identity in sorted(survivors, key=lambda i: i.pid))
-    return f"SIGKILL does not end pid {pids}: stuck in the kernel; nothing is started in its place"
+    def cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

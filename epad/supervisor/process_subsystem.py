@@ -40,7 +40,8 @@ from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Held, Intent, Room, Step, held_state, next_step
 from epad.supervisor.notify import Notification, NotifySocket
 from epad.supervisor.process import Process
-from epad.supervisor.records import ProcessRecord, Stage
+from epad.supervisor.records import ProcessRecord
+from epad.supervisor.stage import Stage
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.containment import Rung
 
@@ -88,7 +89,7 @@ class ProcessSubsystem:
             root = await find_root(self._room.engine, record, process.marks) if looked_for else None
             if root is None or not await process.adopt(root):
                 await process.miss(look_for_strays=bool(marked))
-            elif process.record.frozen and self._held is None:
+            elif process.stage is Stage.FROZEN and self._held is None:
                 self._held = Held(Rung.FREEZE, "it was found frozen, and no hold has been given yet")
         await self.converge()
 
@@ -126,7 +127,7 @@ class ProcessSubsystem:
         A frozen or absent process is not asked: the state on the disk is all there is.
         """
         child, state = self._process.child, self.spec.state
-        if child is None or self._process.record.frozen:
+        if child is None or self._process.stage is Stage.FROZEN:
             return ""
         self._saved.clear()
         try:
@@ -142,7 +143,7 @@ class ProcessSubsystem:
     async def end(self) -> None:
         """Stop it for good, and forget it."""
         self._ending = Intent.DOWN
-        self._process.cancel_timers()
+        self._process.cancel_timer()
         await self.converge()
         try:
             await self._room.records.forget(self.name)
@@ -167,7 +168,7 @@ class ProcessSubsystem:
         child = self._process.child
         if child is None or self._lock.locked():
             return
-        if self._process.record.frozen:
+        if self._process.stage is Stage.FROZEN:
             if self._room.engine.is_loose(child):
                 self._room.tasks.start(self._freeze_again(child), f"refreeze {self.name}")
         else:
@@ -176,7 +177,7 @@ class ProcessSubsystem:
 
     @property
     def has_failed(self) -> bool:
-        return self._process.record.stage is Stage.FAILED
+        return self._process.stage is Stage.FAILED
 
     def workload(self) -> Workload | None:
         """Its processes, where it has any."""
@@ -186,7 +187,7 @@ class ProcessSubsystem:
     def snapshot(self) -> SubsystemSnapshot:
         process = self._process
         progress = process.report.progress
-        failed = process.record.stage is Stage.FAILED
+        failed = process.stage is Stage.FAILED
         return SubsystemSnapshot(
             name=self.name,
             kind=self.spec.kind,
@@ -259,7 +260,7 @@ class ProcessSubsystem:
 
     async def _freeze_again(self, child: Child) -> None:
         async with self._lock:
-            if self._process.child is child and self._process.record.frozen:
+            if self._process.child is child and self._process.stage is Stage.FROZEN:
                 self._log.warning("subsystem.ran_though_frozen", pid=child.identity.pid)
                 await self._room.engine.freeze(child)
 
@@ -295,7 +296,7 @@ class ProcessSubsystem:
         finally:
             self._asking = False
         # What was frozen or replaced meanwhile has not been asked.
-        if process.child is not child or process.record.frozen:
+        if process.child is not child or process.stage is Stage.FROZEN:
             return
         was_ready = process.report.ready
         process.asked(failure)
@@ -320,9 +321,8 @@ class ProcessSubsystem:
     def _next_step(self) -> Step:
         return next_step(
             self._intent(),
-            has_process=self._process.child is not None,
-            is_frozen=self._process.record.frozen,
-            may_start=self._launched and self._process.may_start and not self._bars_start(),
+            self._process.stage,
+            may_spawn=self._launched and not self._bars_start(),
         )
 
     def _bars_start(self) -> bool:
@@ -330,10 +330,10 @@ class ProcessSubsystem:
         return self._held is not None and self._held.rung is Rung.RELEASE_VRAM
 
     def _state(self) -> SubsystemState:
-        record = self._process.record
-        if record.stage is Stage.FAILED:
+        stage = self._process.stage
+        if stage is Stage.FAILED:
             return SubsystemState.FAILED
-        if record.stage is Stage.FINISHED or self._ending is Intent.DOWN:
+        if stage is Stage.FINISHED or self._ending is Intent.DOWN:
             return SubsystemState.STOPPED
         own = self._own_state()
         return held_state(self._held, own) if self._held else own
@@ -352,7 +352,7 @@ class ProcessSubsystem:
         if state is not self._shown:
             self._log.info("subsystem.state", state=state.value, before=self._shown.value)
             self._shown, self._since = state, self._room.clock.monotonic()
-        ended = self._process.record.stage in _ENDED_STAGES
+        ended = self._process.stage in _ENDED_STAGES
         if self._process.is_ready or ended or self._bars_start() or self._intent() is not Intent.RUN:
             self.settled.set()
         else:

@@ -33,7 +33,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from epad.supervisor.child_logs import TEND_SECONDS, LogKeeper
+from epad.supervisor.child_logs import TEND_SECONDS
+from epad.supervisor.log_keeper import LogKeeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

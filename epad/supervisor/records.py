@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import apsw
 from epad.storage.database import Database, DatabaseError, connect, fetch
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.restart import History
+from epad.supervisor.stage import Stage
 
 PROCESS_SCHEMA = """
 CREATE TABLE IF NOT EXISTS process(
@@ -28,15 +28,8 @@ _COLUMNS = (
 )
 
 
-class Stage(StrEnum):
-    """Names the known progress of a subsystem's process."""
-
-    SPAWNING = "spawning"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    WAITING = "waiting"
-    FINISHED = "finished"
-    FAILED = "failed"
+_COARSER = {Stage.BACKING_OFF: Stage.WAITING, Stage.FROZEN: Stage.RUNNING, Stage.ENDED: Stage.RUNNING}
+"""The stages that a row names by another; a frozen process is told apart by a column of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,6 @@ class ProcessRecord:
     started_at: float = 0.0
     ready: bool = False
     beating: bool = False
-    frozen: bool = False
     restarts: int = 0
     history: History = field(default_factory=History)
     reason: str = ""
@@ -66,7 +58,7 @@ class ProcessRecord:
 
     def of(self, identity: ProcessIdentity) -> ProcessRecord:
         """Return it with its process known."""
-        return replace(self, stage=Stage.RUNNING, pid=identity.pid, start_ticks=identity.start_ticks)
+        return replace(self, pid=identity.pid, start_ticks=identity.start_ticks)
 
 
 class ProcessRecords:
@@ -92,14 +84,14 @@ class ProcessRecords:
         values = (
             record.subsystem,
             record.boot_id,
-            record.stage.value,
+            _COARSER.get(record.stage, record.stage).value,
             record.instance,
             record.pid,
             record.start_ticks,
             record.started_at,
             int(record.ready),
             int(record.beating),
-            int(record.frozen),
+            int(record.stage is Stage.FROZEN),
             record.restarts,
             _history_text(record.history),
             record.reason,
@@ -164,14 +156,13 @@ def _record(row: tuple[Any, ...]) -> ProcessRecord:
     return ProcessRecord(
         subsystem=row[0],
         boot_id=row[1],
-        stage=Stage(row[2]),
+        stage=Stage.FROZEN if row[9] and row[2] == Stage.RUNNING else Stage(row[2]),
         instance=row[3],
         pid=row[4],
         start_ticks=row[5],
         started_at=row[6],
         ready=bool(row[7]),
         beating=bool(row[8]),
-        frozen=bool(row[9]),
         restarts=row[10],
         history=_history(row[11]),
         reason=row[12],

@@ -121,6 +121,16 @@ def in_words(config: RestartConfig, verdict: Verdict) -> str:
     return f"{NEVER_HEALTHY}: {died}{lived}, none was ready for {config.healthy_seconds:g} s"
 
 
+def why_so(config: RestartConfig, verdict: Verdict) -> str:
+    """Say why a process is started again, or is not."""
+    return in_words(config, verdict) if verdict.decision is Decision.GIVE_UP else verdict.reason
+
+
+def way_back(name: str) -> str:
+    """Say what to do once no more starts are tried."""
+    return f"mend that, then `epactl release {name}` and `epactl restart {name}`"
+
+
 def _lives_in_words(lives: tuple[float, ...]) -> str:
     if not lives:
         return ""

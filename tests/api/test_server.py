@@ -280,7 +280,7 @@ async def test_the_document_lists_exactly_the_routes(door: Door) -> None:
 async def test_every_answer_has_the_shape_that_its_row_names(door: Door, operation: Operation) -> None:
     """No key is missing, of another type, or one too many: what the doubles answer is what the daemon would."""
     door.operations.happen("notice")
-    body = {"reason": "r"}
+    body: dict[str, Any] = {"reason": "r"}
     if operation is Operation.SET_BUDGET:
         body |= {"limits": {"tokens_per_minute": 5}}
     if operation is Operation.FORCE_PHASE:

@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -86,7 +87,7 @@ def sources(tmp_path: Path, database: Path) -> list[Source]:
 
 
 async def test_a_bundle_holds_every_source_and_reads_without_epad(
-    make_bundle: Callable[..., Bundle], sources: list[Source]
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
 ) -> None:
     """What is in, what the manifest says and what sha256sum says agree, and only the owner may look."""
     bundle = await make_bundle(*sources)
@@ -99,7 +100,9 @@ async def test_a_bundle_holds_every_source_and_reads_without_epad(
         ("graph.db", "sqlite_backup"),
     ]
     assert bundle.manifest.facts == {"phase": "PRESERVATION", "ledger_size": 7}
-    assert bundle.manifest.parts[2].origin == str(sources[2].path)
+    graph = sources[2]
+    assert isinstance(graph, SqliteSource)
+    assert bundle.manifest.parts[2].origin == str(graph.path)
     assert bundle.path.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o077 == 0 for path in bundle.path.rglob("*"))
     for part in bundle.manifest.files:
@@ -110,7 +113,7 @@ async def test_a_bundle_holds_every_source_and_reads_without_epad(
 
 
 async def test_a_database_is_copied_whole_beside_a_busy_writer(
-    make_bundle: Callable[..., Bundle], database: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], database: Path
 ) -> None:
     """The copy is one consistent moment of a WAL database, in one file."""
     writer = subprocess.Popen(
@@ -134,7 +137,7 @@ async def test_a_database_is_copied_whole_beside_a_busy_writer(
 
 
 async def test_a_source_that_cannot_be_read_is_recorded_and_stops_nothing(
-    make_bundle: Callable[..., Bundle], sources: list[Source], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source], tmp_path: Path
 ) -> None:
     """Missing, unreadable as a database, a FIFO: each has its line, the rest is saved; but it is no whole copy."""
     (tmp_path / "noise.db").write_bytes(b"no database at all" * 100)
@@ -162,7 +165,7 @@ async def test_a_source_that_cannot_be_read_is_recorded_and_stops_nothing(
 
 
 async def test_what_is_not_made_yet_is_not_missed_and_what_cannot_be_looked_at_is(
-    make_bundle: Callable[..., Bundle], sources: list[Source], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source], tmp_path: Path
 ) -> None:
     """A subsystem's own state may come later; a place that refuses the question is no such place."""
     file = tmp_path / "a file"
@@ -194,7 +197,9 @@ async def test_a_source_that_hangs_costs_its_share_of_the_time_and_no_more(
     assert not list(bundle.path.glob("graph.db*"))
 
 
-async def test_made_twice_is_made_once(make_bundle: Callable[..., Bundle], sources: list[Source]) -> None:
+async def test_made_twice_is_made_once(
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
+) -> None:
     """The same id gives the same bundle back, whatever the sources say by then."""
     first = await make_bundle(*sources)
     before = state_of(first.path)
@@ -204,7 +209,7 @@ async def test_made_twice_is_made_once(make_bundle: Callable[..., Bundle], sourc
 
 
 async def test_a_leftover_is_started_over(
-    make_bundle: Callable[..., Bundle], sources: list[Source], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source], tmp_path: Path
 ) -> None:
     """What a killed daemon left is not mixed into the new bundle."""
     leftover = tmp_path / "checkpoints" / (bundle_id(AT, 1) + ".partial")
@@ -303,14 +308,16 @@ async def test_a_full_disk_is_said_and_leaves_no_bundle(
     def starve() -> None:  # more than the 32 KiB of the source's own -shm, less than either copy
         resource.setrlimit(resource.RLIMIT_FSIZE, (36_864, 36_864))
 
-    async def starved(*arguments: str, **options: object) -> object:
+    async def starved(*arguments: str, **options: Any) -> object:
         return await real(*arguments, preexec_fn=starve, **options)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", starved)
     big = tmp_path / "big.bin"
     big.write_bytes(b"b" * 80_000)
-    assert sources[2].path.stat().st_size > 36_864
-    for source in (sources[2], FileSource("big.bin", big)):
+    graph = sources[2]
+    assert isinstance(graph, SqliteSource)
+    assert graph.path.stat().st_size > 36_864
+    for source in (graph, FileSource("big.bin", big)):
         with pytest.raises(DiskFullError, match="disk full") as raised:
             await create(tmp_path / "checkpoints", [source], label(), deadline_seconds=60.0)
         assert str(tmp_path / "checkpoints") in str(raised.value)
@@ -343,7 +350,7 @@ async def test_a_source_without_a_place_of_its_own_is_refused(
 
 
 async def test_every_flipped_byte_is_found_and_named(
-    make_bundle: Callable[..., Bundle], sources: list[Source]
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
 ) -> None:
     """One bit in any file of a bundle, its own included, and it is not VERIFIED any more."""
     bundle = await make_bundle(*sources)
@@ -362,7 +369,9 @@ async def test_every_flipped_byte_is_found_and_named(
     assert not read_bundle(bundle.path).verified
 
 
-async def test_damage_that_was_copied_is_found(make_bundle: Callable[..., Bundle], database: Path) -> None:
+async def test_damage_that_was_copied_is_found(
+    make_bundle: Callable[..., Awaitable[Bundle]], database: Path
+) -> None:
     """A faithful copy of a broken database is a faithful copy, and not a verified one."""
     size = database.stat().st_size
     data = bytearray(database.read_bytes())
@@ -375,7 +384,7 @@ async def test_damage_that_was_copied_is_found(make_bundle: Callable[..., Bundle
 
 
 async def test_a_dangling_row_of_a_declared_database_is_found(
-    make_bundle: Callable[..., Bundle], database: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], database: Path
 ) -> None:
     """Foreign keys are checked where the database was declared; a stranger's file may break its own rules."""
     connection = apsw.Connection(str(database))
@@ -389,7 +398,7 @@ async def test_a_dangling_row_of_a_declared_database_is_found(
 
 
 async def test_a_file_that_is_missing_or_too_many_is_found(
-    make_bundle: Callable[..., Bundle], sources: list[Source]
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
 ) -> None:
     """A bundle is exactly what its manifest says."""
     bundle = await make_bundle(*sources)
@@ -403,7 +412,7 @@ async def test_a_file_that_is_missing_or_too_many_is_found(
 
 
 async def test_a_check_that_takes_too_long_is_not_a_good_one(
-    make_bundle: Callable[..., Bundle], sources: list[Source]
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
 ) -> None:
     """Out of time means not verified, and nothing is marked."""
     bundle = await make_bundle(*sources)
@@ -414,7 +423,7 @@ async def test_a_check_that_takes_too_long_is_not_a_good_one(
 
 
 async def test_a_damaged_bundle_is_not_taken_for_a_made_one(
-    make_bundle: Callable[..., Bundle], sources: list[Source]
+    make_bundle: Callable[..., Awaitable[Bundle]], sources: list[Source]
 ) -> None:
     """Asked for again, a bundle whose manifest is gone is an error that names it."""
     bundle = await make_bundle(*sources)
@@ -434,7 +443,7 @@ async def test_cancelling_ends_the_copier(
     started: list[asyncio.subprocess.Process] = []
     real = asyncio.create_subprocess_exec
 
-    async def noted(*arguments: str, **options: object) -> asyncio.subprocess.Process:
+    async def noted(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
         started.append(await real(*arguments, **options))
         return started[-1]
 

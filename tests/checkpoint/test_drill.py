@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_a_good_bundle_comes_back(
-    bench: Bench, make_bundle: Callable[..., Bundle], database: Path
+    bench: Bench, make_bundle: Callable[..., Awaitable[Bundle]], database: Path
 ) -> None:
     """The metric says so, and so does the time."""
     bench.newest = await make_bundle(SqliteSource("graph.db", database), BytesSource("a/b", b"c"))
@@ -53,7 +53,7 @@ async def test_a_good_bundle_comes_back(
 
 
 async def test_a_bundle_that_rots_fails_the_drill(
-    bench: Bench, make_bundle: Callable[..., Bundle], database: Path
+    bench: Bench, make_bundle: Callable[..., Awaitable[Bundle]], database: Path
 ) -> None:
     """A drill that could not fail would prove nothing: one bit, and it does."""
     bench.newest = await make_bundle(SqliteSource("graph.db", database))

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
 import pytest
 
-from epad.checkpoint import restore as module
 from epad.checkpoint.bundle import Label, create
 from epad.checkpoint.drill import drill
 from epad.checkpoint.manifest import MANIFEST_FILE, SIGNATURE_FILE, SUMS_FILE, decode, encode, sums
@@ -28,6 +28,7 @@ from epad.checkpoint.verify import bundle_faults, verify_bundle
 from epad.copying.disk import Disk
 from epad.copying.errors import CheckpointError, DiskFullError
 from epad.ledger.head import Signer
+from epad.storage.state_lock import LOCK_FILE
 
 NOW = datetime(2026, 11, 22, 20, tzinfo=UTC)
 
@@ -77,8 +78,8 @@ class Place:
         self.rounds.write_text("")
         self.segment.unlink()
 
-    def restore(self, **options: object) -> Restored:
-        return restore(self.bundle, state=self.state, now=NOW, **options)  # type: ignore[arg-type]
+    def restore(self, **options: Any) -> Restored:
+        return restore(self.bundle, state=self.state, now=NOW, **options)
 
     def is_whole(self) -> bool:
         connection = apsw.Connection(str(self.database), flags=apsw.SQLITE_OPEN_READONLY)
@@ -134,7 +135,7 @@ def test_onto_an_empty_machine(place: Place, tmp_path: Path) -> None:
 def test_elsewhere_touches_nothing_here(place: Place, tmp_path: Path) -> None:
     """With --to everything lies below one directory as in the bundle; a daemon may run meanwhile."""
     place.damage()
-    with (place.state / module.LOCK_FILE).open("a") as lock:
+    with (place.state / LOCK_FILE).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         restored = place.restore(to=tmp_path / "look")
     assert restored.ok
@@ -155,7 +156,7 @@ def test_a_part_alone(place: Place) -> None:
 
 def test_under_a_living_daemon_it_is_refused(place: Place) -> None:
     """The daemon's own lock says so."""
-    with (place.state / module.LOCK_FILE).open("a") as lock:
+    with (place.state / LOCK_FILE).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CheckpointError, match="stop it, or restore elsewhere with --to"):
             place.restore()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_with_an_honest_clock_what_is_kept_is_bounded(marks: list[tuple[bool, bo
 
 
 async def test_prune_removes_old_ones_and_strays_from_the_disk(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
 ) -> None:
     """Old verified bundles, unfinished ones behind the newest and half-removed ones go; the rest stays."""
     directory = tmp_path / "checkpoints"
@@ -90,7 +90,7 @@ async def test_prune_removes_old_ones_and_strays_from_the_disk(
 
 
 async def test_a_removal_that_was_cut_short_never_looks_like_a_bundle(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
 ) -> None:
     """Death between the rename and the emptying leaves something that the next prune finishes."""
 
@@ -114,7 +114,7 @@ async def test_a_removal_that_was_cut_short_never_looks_like_a_bundle(
 
 
 async def test_a_damaged_bundle_is_listed_and_counts_for_nothing(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
 ) -> None:
     """One rotten manifest does not hide the others."""
     bundles = [await make_bundle(BytesSource("a", b"a"), number=number) for number in (1, 2)]
@@ -149,7 +149,7 @@ def test_the_newest_of_each_day_and_week_stays() -> None:
 
 
 async def test_where_room_is_short_the_oldest_go_first(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
 ) -> None:
     """As many as it takes, and never the newest verified one."""
     directory = tmp_path / "checkpoints"

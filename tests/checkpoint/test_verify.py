@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from epad.checkpoint.bundle import Bundle, read_bundle
@@ -39,7 +39,9 @@ async def ledger_file(path: Path) -> Path:
     return path
 
 
-async def test_a_ledger_is_walked_along_its_chain(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+async def test_a_ledger_is_walked_along_its_chain(
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
+) -> None:
     """A sound ledger verifies; one whose record was changed before the copy is named by its number."""
     path = await ledger_file(tmp_path / "ledger.db")
     sound = await make_bundle(SqliteSource("ledger.db", path, role="ledger"))
@@ -59,7 +61,7 @@ async def test_a_ledger_is_walked_along_its_chain(make_bundle: Callable[..., Bun
 
 
 async def test_a_database_that_is_no_ledger_is_said_to_be_none(
-    make_bundle: Callable[..., Bundle], database: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], database: Path
 ) -> None:
     """A fault, not a crash."""
     bundle = await make_bundle(SqliteSource("ledger.db", database, role="ledger"))
@@ -68,7 +70,9 @@ async def test_a_database_that_is_no_ledger_is_said_to_be_none(
     assert verification.faults[0].startswith("ledger.db: ")
 
 
-async def test_a_mark_that_cannot_be_written_is_no_mark(make_bundle: Callable[..., Bundle]) -> None:
+async def test_a_mark_that_cannot_be_written_is_no_mark(
+    make_bundle: Callable[..., Awaitable[Bundle]],
+) -> None:
     """A full disk at the very last byte leaves the bundle unverified, and says why."""
 
     class FullDisk(Disk):
@@ -83,7 +87,7 @@ async def test_a_mark_that_cannot_be_written_is_no_mark(make_bundle: Callable[..
     assert not read_bundle(bundle.path).verified
 
 
-async def test_a_bundle_under_another_name_is_found(make_bundle: Callable[..., Bundle]) -> None:
+async def test_a_bundle_under_another_name_is_found(make_bundle: Callable[..., Awaitable[Bundle]]) -> None:
     """Its name orders it: a renamed copy would pass for a newer one."""
     bundle = await make_bundle(BytesSource("a", b"a"))
     moved = bundle.path.rename(bundle.path.with_name("20300101T000000Z-000999"))
@@ -93,7 +97,7 @@ async def test_a_bundle_under_another_name_is_found(make_bundle: Callable[..., B
 
 
 async def test_an_empty_bundle_is_no_copy_of_anything(
-    make_bundle: Callable[..., Bundle], tmp_path: Path
+    make_bundle: Callable[..., Awaitable[Bundle]], tmp_path: Path
 ) -> None:
     """A checkpoint that saved nothing must not push a good one out."""
     bundle = await make_bundle(SqliteSource("gone.db", tmp_path / "gone.db"))

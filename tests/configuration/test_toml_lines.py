@@ -81,7 +81,8 @@ def test_every_key_of_any_document_is_found_where_it_was_put(
     tables: dict[str, dict[str, str]], gap: str
 ) -> None:
     """Written out line by line, each key is found on the line it was written to."""
-    text, expected = "", {}
+    text = ""
+    expected: dict[KeyPath, int] = {}
     for name, table in tables.items():
         text += gap
         expected[name,] = text.count("\n") + 1

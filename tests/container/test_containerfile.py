@@ -175,8 +175,8 @@ def test_what_it_copies_makes_the_package(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "out" / done.stdout.split()[-1]) as wheel:
-        names = set(wheel.namelist())
-    assert {"epad/default.toml", "epad/systemd_files/epad.service", "runners/wargame/schema.sql"} <= names
+        packed = set(wheel.namelist())
+    assert {"epad/default.toml", "epad/systemd_files/epad.service", "runners/wargame/schema.sql"} <= packed
 
 
 def test_what_it_runs_is_a_command_line_that_epad_knows() -> None:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from epad_story import BEGINNINGS, BOOT, NAMES, SUBSYSTEMS, Story, attempt_fails, into_recovery
 
-from epad.control_loop.decider import INCIDENT_NOTE
+from epad.control_loop.incident import INCIDENT_NOTE
 from epad.control_loop.plans import LEDGER, Target
 from epad.control_loop.step import Lane, StepName, StepState
 from epad.control_loop.stimulus import Paused, Resumed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import structlog
 from epad_story import Story, at_once
 
+from epad.answers.decisions import Kind, Link
 from epad.control_loop import history as module
 from epad.control_loop.history import History
 from epad.control_loop.plans import Target
@@ -32,11 +33,14 @@ def story() -> Story:
     return Story()
 
 
-def chain(story: Story, subject: str | None = None) -> list[dict[str, object]]:
+ORDER: list[Kind] = ["finding", "anomaly", "rule", "step", "result"]
+
+
+def chain(story: Story, subject: str | None = None) -> Sequence[Link]:
     return at_once(History(story.database).explain(subject))
 
 
-def kinds(links: list[dict[str, object]]) -> list[object]:
+def kinds(links: Sequence[Link]) -> list[Kind]:
     return [link["kind"] for link in links]
 
 
@@ -120,7 +124,7 @@ def test_within_one_millisecond_causes_stand_before_effects(story: Story) -> Non
     story.find("game")
     story.end(Lane.CONTAINMENT)
     shown = kinds(chain(story))
-    assert shown == sorted(shown, key=["finding", "anomaly", "rule", "step", "result"].index)
+    assert shown == sorted(shown, key=ORDER.index)
     assert shown.count("finding") == shown.count("rule") == 2
     assert shown.count("step") == shown.count("result") > 2
 

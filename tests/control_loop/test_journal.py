@@ -271,7 +271,7 @@ async def _life(journal: Journal, clock: ManualClock) -> AsyncIterator[Loaded]:
     yield await journal.load()
     first, second = await journal.commit(decision(clock))
     yield await journal.load()
-    acts: list[Callable[[], Awaitable[None]]] = [
+    acts: list[Callable[[], Awaitable[object]]] = [
         lambda: journal.step_tried(first.steps[0].id),
         lambda: journal.step_ended(first.steps[0].id, StepState.DONE, "frozen"),
         lambda: journal.operation_ended(first.id, StepState.DONE),

@@ -28,7 +28,7 @@ from epad.control_loop.step import (
     StepState,
 )
 from epad.metrics.registry import Metrics
-from epad.storage.database import DatabaseError
+from epad.storage.database import DatabaseError, fetch
 from epad.storage.event_log import EventLog
 from statemachine.clock import ManualClock
 
@@ -45,7 +45,7 @@ class Bench:
         self.done: list[tuple[str, str]] = []
         self.ended: list[OperationEnded] = []
         self.refusals: dict[str, int] = {}
-        self.during: dict[str, Callable[[], object]] = {}
+        self.during: dict[str, Callable[[], Awaitable[object]]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.journal_failures: list[str] = []
         self.responder = self.another()
@@ -98,7 +98,7 @@ class Bench:
 
     async def states(self) -> list[tuple[str, str, int, str]]:
         query = "SELECT target, state, attempts, result FROM step ORDER BY id"
-        return await self.database.read(lambda c: c.execute(query).fetchall())
+        return await self.database.read(lambda c: fetch(c, query))
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ class Bench:
         def work(connection: apsw.Connection) -> dict[str, list[tuple[Any, ...]]]:
             return {t: fetch(connection, f"SELECT * FROM {t} ORDER BY 1") for t in TABLES}  # noqa: S608
 
-        return await self.disk.read(work)  # type: ignore[no-any-return]
+        return await self.disk.read(work)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from epad.configuration.schema import SubsystemConfig
 from epad.control_loop.plans import LEDGER, Target
-from epad.control_loop.world import WorldView, dependency_layers
+from epad.control_loop.world import WorldContext, WorldView, dependency_layers
 from epad.gateway.access import Access
 from epad.supervisor.supervisor import Supervisor
 from statemachine.clock import ManualClock
@@ -22,6 +22,7 @@ class Toys:
     def __init__(self) -> None:
         self.forgotten: list[str] = []
         self.faults = 0
+        self.to_restore: dict[str, str] = {}
 
     def failed(self) -> frozenset[str]:
         return frozenset({"chat"})
@@ -36,14 +37,15 @@ def world(toys: Toys, access: Access) -> WorldView:
         "guest": SubsystemConfig(kind="client"),
         "model": SubsystemConfig(command=("x",), essential=True),
     }
-    return WorldView(
-        subsystems,
+    context = WorldContext(
         cast("Supervisor", toys),
         access,
         [toys, toys],
         lambda: toys.faults,
         lambda: frozenset({"vram"}),
+        stores_to_restore=lambda: toys.to_restore,
     )
+    return WorldView(subsystems, context)
 
 
 def test_containables_come_providers_first() -> None:
@@ -66,7 +68,9 @@ def test_who_may_be_cut_and_who_is_needed_by_others() -> None:
         "night": SubsystemConfig(command=("x",), background=True),
     }
     toys = Toys()
-    view = WorldView(specs, cast("Supervisor", toys), Access(ManualClock()), [], lambda: 0, frozenset)
+    view = WorldView(
+        specs, WorldContext(cast("Supervisor", toys), Access(ManualClock()), [], lambda: 0, frozenset)
+    )
     view.serve(["ollama", ""])
     assert {c.name for c in view.containables() if c.needed} == {"model", "vllm", "ollama"}
     assert {c.name for c in view.containables() if c.background} == {"night"}
@@ -117,8 +121,9 @@ def test_a_ledger_with_faults_is_damaged() -> None:
 
 def test_a_store_that_may_be_restored_is_damaged_too() -> None:
     """With who writes it."""
-    view = world(Toys(), Access(ManualClock()))
-    view.stores_to_restore = lambda: {"memory": "chat"}
+    toys = Toys()
+    toys.to_restore = {"memory": "chat"}
+    view = world(toys, Access(ManualClock()))
     assert view.damaged() == {Target.datastore("memory", "chat")}
 
 

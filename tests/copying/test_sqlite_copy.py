@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -14,7 +15,7 @@ from epad.copying.copied_file import PARENT_VARIABLE, CopyReport
 from epad.copying.sqlite_copy import report
 
 
-def run(*arguments: str, **options: object) -> tuple[int, CopyReport]:
+def run(*arguments: str, **options: Any) -> tuple[int, CopyReport]:
     done = subprocess.run(
         [sys.executable, "-m", "epad.copying.sqlite_copy", *arguments],
         capture_output=True,

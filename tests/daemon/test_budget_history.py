@@ -211,7 +211,11 @@ class HistoryMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_window_counts_the_truth_and_no_more_than_a_bucket_beside_it(self) -> None:
-        limits = {**dict.fromkeys(self.members, BudgetConfig()), "a": self.own, **NEVER_CHANGED}
+        limits: dict[str, BudgetConfig | SharedBudgetConfig] = {
+            **dict.fromkeys(self.members, BudgetConfig()),
+            "a": self.own,
+            **NEVER_CHANGED,
+        }
         for scope in self.budgets.scopes:
             usages = self.budgets.snapshot(scope, self.clock.monotonic())
             for shape in SHAPES:

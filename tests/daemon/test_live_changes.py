@@ -74,7 +74,7 @@ async def test_what_fails_after_it_was_made_ready_is_given_up(
     """The budgets' past cannot be read: doors, page, metrics, holds and what every decision goes by are as before."""
     house = reloading.house
     await reloading.reload(FORMER, web="127.0.0.1:0")
-    before, [door] = house.config, house._gateway._server.listeners_of("stays")
+    before, [door] = house.config, house._core.gateway._server.listeners_of("stays")
 
     async def fails(*_: object) -> None:
         raise LedgerError("it cannot be read")
@@ -84,17 +84,17 @@ async def test_what_fails_after_it_was_made_ready_is_given_up(
         with pytest.raises(ChangeRefusedError, match="cannot be read"):
             await reloading.reload(CHANGED, metrics="127.0.0.1:0")
     assert house.config is house.board.config is before
-    assert house._gateway._server.listeners_of("stays") == [door]
-    assert house._gateway._server.listeners_of("comes") == []
+    assert house._core.gateway._server.listeners_of("stays") == [door]
+    assert house._core.gateway._server.listeners_of("comes") == []
     assert await reloading.asked() == 404
-    assert house._access.held("goes").rung is Rung.OPEN
-    assert house._gateway.upstreams() == []
+    assert house._core.foundation.access.held("goes").rung is Rung.OPEN
+    assert house._core.gateway.upstreams() == []
     assert house.board.metrics_url == ""
     async with aiohttp.ClientSession() as http, http.get(house.board.web_url) as answer:
         assert answer.status == 200
     assert await reloading.reload(FORMER, web="127.0.0.1:0") == ["nothing has changed"]
     assert "removed: goes" in await reloading.reload(CHANGED)
-    assert [each["name"] for each in house._gateway.upstreams()] == ["new"]
+    assert [each["name"] for each in house._core.gateway.upstreams()] == ["new"]
     assert house.board.web_url == ""
 
 
@@ -109,7 +109,7 @@ async def test_an_address_that_is_not_to_be_had_gives_up_what_was_opened_before_
     async with aiohttp.ClientSession() as http, http.get(house.board.web_url) as answer:
         assert answer.status == 200
     assert await reloading.asked() == 404
-    assert house._gateway.upstreams() == []
+    assert house._core.gateway.upstreams() == []
 
 
 async def test_a_key_that_cannot_be_written_ends_no_daemon(
@@ -125,9 +125,9 @@ async def test_a_key_that_cannot_be_written_ends_no_daemon(
         broken.setattr(Keys, "give_to_clients", full)
         with pytest.raises(SupervisorError, match="No space left"):
             await reloading.reload(CHANGED)
-    assert [each["name"] for each in house._gateway.upstreams()] == ["new"]
+    assert [each["name"] for each in house._core.gateway.upstreams()] == ["new"]
     await reloading.reload(FORMER)
-    assert house._gateway.upstreams() == []
+    assert house._core.gateway.upstreams() == []
     assert await reloading.asked() == 404
-    assert house._access.held("goes").rung is Rung.OPEN
+    assert house._core.foundation.access.held("goes").rung is Rung.OPEN
     assert sorted(house.config.subsystems) == ["goes", "stays"]

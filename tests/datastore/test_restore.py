@@ -27,7 +27,7 @@ from epad.datastore.restore import (
     last_restored,
 )
 from epad.inspection.baseline import GOOD_FILE
-from epad.inspection.inspect import look
+from epad.inspection.inspect import Look, look
 
 MakeStore = Callable[..., Store]
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -152,7 +152,7 @@ def test_a_copy_that_is_not_sound_in_its_place_is_taken_out_again(
     damaged = bench.damage()
     wal = bench.path.with_name("memory.db-wal")
     wal.write_bytes(b"its log")
-    monkeypatch.setattr(module, "look", lambda *_, **__: module.Look("copy", (("flip", "a bit"),)))
+    monkeypatch.setattr(module, "look", lambda *_, **__: Look("copy", (("flip", "a bit"),)))
     assert "the last sound copy: flip: a bit" in bench.restore().error
     assert (bench.path.read_bytes(), wal.read_bytes()) == (damaged, b"its log")
     assert (bench.aside(), bench.others()) == ({}, {"memory.db-wal"})

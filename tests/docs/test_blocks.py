@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from document_blocks import ROOT, Block, blocks
 from installed import BIN, QUICK, Installation, installation
 from patience import PATIENCE_SECONDS
 
-from docs.blocks import ROOT, Block, blocks
 from epad.configuration.load import load
+from epad.configuration.schema import Config
 from statemachine.table import TABLE
 
 LANGUAGES = {"console", "toml", "python", "sh", "mermaid"}
@@ -38,7 +39,7 @@ def test_configuration(block: Block, tmp_path: Path) -> None:
             text += f'\n[subsystems.{name}]\ncommand = ["true"]\n'
     file = tmp_path / "epad.toml"
     file.write_text(text)
-    assert load(file)
+    assert isinstance(load(file), Config)
 
 
 @pytest.mark.parametrize("block", blocks("mermaid"), ids=str)
@@ -78,8 +79,8 @@ def _write_configuration(block: Block, directory: Path) -> None:
 
 
 def _type(command: str, home: Installation, block: Block) -> None:
-    for written, done in INSTEAD.items():
-        command = command.replace(written, done)
+    for written, instead in INSTEAD.items():
+        command = command.replace(written, instead)
     command = command.replace(".venv/bin/", "").replace("NAME", "chat")
     environment = {
         "HOME": str(home.directory),

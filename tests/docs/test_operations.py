@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from typing import Any
 
-from docs.blocks import ROOT
+from document_blocks import ROOT
 
 SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "docs/operations.py"))
 

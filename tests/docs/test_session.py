@@ -7,7 +7,8 @@ import runpy
 import shlex
 from typing import Any
 
-from docs.blocks import ROOT
+from document_blocks import ROOT
+
 from epad.epactl.command_line import make_parser
 from epad.epactl.commands.shell import below, nodes
 

@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def chain() -> Iterator[Chain]:
             )
             stack.callback(process.kill)
         for port in (made.prometheus, made.alertmanager):
-            made.wait(lambda port=port: answers(port), f"port {port}")
+            made.wait(partial(answers, port), f"port {port}")
         yield made
         one.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from failing_model import VICTIMS, kill_model_until_reported, working, write_configuration
@@ -28,7 +29,7 @@ def test_dying_model_server_is_the_root_and_its_clients_wait_for_it(house: Insta
     for words in ("root model for", "victim agent", "victim writer", "it waits for model"):
         assert words in text
     for name in VICTIMS:  # neither started again nor, where it was just starting, left to run
-        house.wait(lambda name=name: is_held(house, name), f"{name} not to run")
+        house.wait(partial(is_held, house, name), f"{name} not to run")
     assert "whose victim it is" in house.ctl("explain", "agent").stdout
     house.kill()
     house.start()

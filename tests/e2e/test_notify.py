@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ failures_in_a_row = 0
 )
 
 
+def _are_raised(house: Installation, count: int) -> bool:
+    return len(house.events("anomaly.raised")) >= count
+
+
 class Hook:
     """A webhook on this machine, and what came in."""
 
@@ -80,6 +85,9 @@ class Hook:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}{PATH}"
+
+    def has_got(self, count: int) -> bool:
+        return len(self.got) == count
 
     @property
     def told(self) -> list[str]:
@@ -113,12 +121,12 @@ def test_one_message_when_it_begins_and_one_when_it_is_over(hook: Hook) -> None:
         house.start()
         for number in (1, 2):
             fail(house, "one")
-            house.wait(lambda n=number: len(hook.got) == 2 * n - 1, "the beginning to be told", 60)  # type: ignore[misc]
+            house.wait(partial(hook.has_got, 2 * number - 1), "the beginning to be told", 60)
             held = len(house.events("anomaly.raised"))
-            house.wait(lambda h=held: len(house.events("anomaly.raised")) > h, "it to come back", 60)  # type: ignore[misc]
+            house.wait(partial(_are_raised, house, held + 1), "it to come back", 60)
             fail(house, "one", yes=False)
             house.ctl("release", "one", "--reason", "mended")
-            house.wait(lambda n=number: len(hook.got) == 2 * n, "its end to be told", 60)  # type: ignore[misc]
+            house.wait(partial(hook.has_got, 2 * number), "its end to be told", 60)
         assert hook.told == ["incident.started", "incident.ended"] * 2
         begun, over = hook.got[:2]
         assert begun["subsystems"] == ["one"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -62,7 +63,10 @@ def test_client_with_its_key_file_and_the_real_openai_library(mine: Installation
     key = (mine.state / "keys/notebook.key").read_text().strip()
     url = mine.status()["gateway"]["url"] + "/v1"
     with openai.OpenAI(base_url=url, api_key=key) as client:
-        ask = {"model": "embedded-markov-chat", "messages": [{"role": "user", "content": "hello"}]}
+        ask: dict[str, Any] = {
+            "model": "embedded-markov-chat",
+            "messages": [{"role": "user", "content": "hello"}],
+        }
         answer = client.chat.completions.create(**ask, max_tokens=20)
         assert answer.choices[0].message.content
         with client.chat.completions.create(**ask, max_tokens=20, stream=True) as stream:

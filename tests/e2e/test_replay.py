@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -117,7 +118,7 @@ def test_what_failed_twice_or_has_no_key_is_left_to_a_person(house: Installation
         house.kill()
     for times in (2, 3):
         house.start()
-        house.wait(lambda times=times: upstream.asked["one"] == times, "the replay to be under way")
+        house.wait(partial(upstream.was_asked, "one", times), "the replay to be under way")
         house.kill()
     upstream.answer()
     house.start()

@@ -60,7 +60,8 @@ def test_who_connects_during_an_upgrade_waits_and_is_answered() -> None:
         )
         house.start()
         host, _, port = house.status()["gateway"]["url"].removeprefix("http://").rpartition(":")
-        stop, answers = threading.Event(), {"gateway": [], "door": []}  # type: ignore[var-annotated]
+        stop = threading.Event()
+        answers: dict[str, list[bytes]] = {"gateway": [], "door": []}
 
         def ask(name: str, connect: Callable[[], socket.socket]) -> None:
             while not stop.is_set():

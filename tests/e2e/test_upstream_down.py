@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import time
+from functools import partial
 
 import pytest
 from installed import QUICK, Installation, installation
@@ -45,7 +46,7 @@ def configure(house: Installation, server: SickServer) -> None:
 def served_after(house: Installation, name: str, at: float) -> list[float]:
     """How long after a moment each answer came that was an answer."""
     answers = asked(house.directory / f"{name}.log")
-    return [float(each["ended"]) - at for each in answers if each["status"] == 200]  # type: ignore[arg-type]
+    return [float(each["ended"]) - at for each in answers if each["status"] == 200]
 
 
 @pytest.mark.slow
@@ -74,7 +75,7 @@ def test_a_sick_upstream_holds_nobody_and_comes_back_by_itself(kind: str, *, loo
                 assert all(each["retry_after"] for each in refusals if "upstream vllm" in str(each["said"]))
             back = server.recover()
             for name in AGENTS:
-                house.wait(lambda name=name: served_after(house, name, back), "an answer", PATIENCE_SECONDS)
+                house.wait(partial(served_after, house, name, back), "an answer", PATIENCE_SECONDS)
             print(kind, looks_well, {name: round(served_after(house, name, back)[0], 2) for name in AGENTS})
             time.sleep(3)
             status = house.status()
@@ -100,7 +101,7 @@ def test_a_limit_is_asked_again_when_it_said_so_and_not_before() -> None:
             configure(house, server)
             house.start()
             house.wait(lambda: len(asked(house.directory / "one.log")) >= 12, "twelve questions")
-            seconds = time.time() - float(asked(house.directory / "one.log")[0]["at"])  # type: ignore[arg-type]
+            seconds = time.time() - float(asked(house.directory / "one.log")[0]["at"])
             assert server.turns <= 2 + seconds / LIMIT_SECONDS * 2
             waits = [str(each["retry_after"]) for each in asked(house.directory / "one.log")]
             assert {wait for wait in waits if wait != "None"} <= {"1", "2", "3"}
@@ -174,7 +175,7 @@ def test_a_model_server_of_epads_own_that_loads_is_left_alone() -> None:
         assert "has just begun" in house.status()["upstreams"][0]["reason"]
         for name in AGENTS:
             house.wait(
-                lambda name=name: served_after(house, name, began),
+                partial(served_after, house, name, began),
                 "an answer",
                 OUTAGE_SECONDS + PATIENCE_SECONDS,
             )

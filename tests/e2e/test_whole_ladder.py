@@ -35,9 +35,7 @@ def kill(house: Installation, name: str, times: int) -> None:
         exits = len(house.events("subsystem.exited"))
         house.wait(lambda: house.subsystem(name)["pid"] is not None, f"a process of {name}")
         subprocess.run(["kill", "-9", str(house.subsystem(name)["pid"])], check=False)
-        house.wait(
-            lambda exits=exits: len(house.events("subsystem.exited")) > exits, "the exit to be noticed"
-        )
+        house.wait_exits(exits + 1)
 
 
 def test_damage_and_two_dead_subsystems_are_healed_and_no_turn_is_paid_twice(house: Installation) -> None:

@@ -37,7 +37,7 @@ LIVE = {
 def at(typed: str) -> list[str]:
     """Return what is offered in place of the last word; a space at the end begins a new one."""
 
-    def values(kind: str, _given: Sequence[str]) -> list[tuple[str, str]]:
+    def values(kind: str, given: Sequence[str]) -> list[tuple[str, str]]:
         return [(name, "") for name in LIVE[kind]]
 
     return [word for word, _ in offers(command_line.make_parser(), typed.split(" "), values)]
@@ -138,19 +138,28 @@ class Shell:
         if self.name == "fish":
             return self._by_fish(typed)
         command = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}[self.name]
-        # At the line's beginning, the command that prints the rest of it is put.
-        keys = f". {self._script}\nPS1=\n{typed}\t\x01printf '[%s]\\n' \n exit\n"
+        # The prompt is written in two parts, so that the echo of this line is not taken for it.
+        kept = self._script.with_name("kept")
+        ready = f'keep() {{ printf %s "$*" > {kept}; }}; . {self._script}; PS1=rea""dy\n'
+        # At the line's beginning, the command that keeps the rest of it is put.
+        keys = f"{typed}\t\x01keep \n exit\n"
         main, child = pty.openpty()
         with subprocess.Popen(
             command, stdin=child, stdout=child, stderr=child, env=self._environment, start_new_session=True
         ) as shell:
             os.close(child)
-            os.write(main, keys.encode())
-            said = "".join(_read_all(main))
+            os.write(main, ready.encode())
+            said = ""
+            for piece in _read_all(main):
+                before, said = said, said + piece
+                if (
+                    "ready" in said and "ready" not in before
+                ):  # a key typed earlier may be lost between two modes
+                    os.write(main, keys.encode())
             shell.wait(timeout=60)
         os.close(main)
-        lines = said.replace("\r", "").splitlines()
-        return " ".join(line[1:-1] for line in lines if line.startswith("[") and line.endswith("]"))
+        assert kept.exists(), said
+        return kept.read_text()
 
     def _by_fish(self, typed: str) -> str:
         ask = f"source {self._script}; complete -C {shlex.quote(typed)}"

@@ -28,7 +28,7 @@ MakeBundle = Callable[[Source], Awaitable[Bundle]]
 ORDER_OPTIONS = {"--reason", "--dry-run", "--yes"}
 ORDERS = [node for node in nodes(command_line.make_parser()) if ORDER_OPTIONS & set(node.names)]
 OPERANDS = {"name": ["chat"], "limits": ["tokens_per_hour=20k"]}
-ALSO_NEEDED = {("phase",): ["--force", "NORMAL"]}
+ALSO_NEEDED: dict[tuple[str, ...], list[str]] = {("phase",): ["--force", "NORMAL"]}
 WITH_A_DAEMON = [node for node in ORDERS if node.words not in {("checkpoint", "restore"), ("stop-all",)}]
 DANGEROUS = [["lifeboat", "enter"], ["ledger", "accept-loss"], ["key", "revoke", "chat"]]
 

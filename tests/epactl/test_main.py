@@ -405,7 +405,8 @@ async def test_following_ends_with_the_daemon_and_not_with_a_traceback(door: Doo
     door.operations.happen("second")
     assert b"second" in await process.stdout.readline()
     for queue in tuple(door.operations.listeners):
-        queue.put_nowait({})  # an event without an id: the stream breaks, as it would if the daemon died
+        # An event without an id: the stream breaks, as it would if the daemon died.
+        queue.put_nowait({})  # type: ignore[typeddict-item]  # given on purpose
     _, err = await process.communicate()
     assert process.returncode == 3
     assert b"ended the stream" in err

@@ -20,6 +20,7 @@ import pytest
 from control_door import Door
 from fake_operations import gpu, status, subsystem
 
+from epad.answers.decisions import Event
 from epad.epactl import command_line, main, top
 from epad.epactl.commands import shell as ctl_shell
 from epad.epactl.commands import watch
@@ -82,7 +83,7 @@ def test_a_screen_is_never_larger_than_the_terminal(size: tuple[int, int]) -> No
     """Twelve subsystems, two GPUs, fifty events: what does not fit is said to be missing."""
     full = subsystem("agent", budget={"tokens_per_minute": {"limit": 100, "used": 95}})
     answer = status(subsystems=[{**full, "name": f"agent-{n}"} for n in range(12)], gpus=[gpu("0"), gpu("1")])
-    events = [
+    events: list[Event] = [
         {"id": n, "at": "2026-01-01T10:00:00+00:00", "kind": "notice", "subsystem": "", "fields": {}}
         for n in range(50)
     ]

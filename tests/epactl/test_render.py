@@ -7,6 +7,9 @@ from fake_operations import FakeOperations, gpu, status, subsystem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epad.answers.decisions import Explanation, Link
+from epad.answers.orders import Result
+from epad.answers.status import Incident, Sentence
 from epad.epactl import render
 from epad.epactl.render import Style
 from epad.epactl.top import screen
@@ -48,9 +51,15 @@ def test_a_whole_status() -> None:
 
 def test_victims_stand_under_their_root() -> None:
     """One line each; a root that has taken nobody along is told by its anomaly alone."""
-    root = {"root": "model", "reason": "it ended with signal SIGKILL", "age_seconds": 5.0, "settled": True}
-    alone = {**root, "root": "web", "victims": [], "flapping": False}
-    shown = {**root, "victims": ["agent", "writer"], "flapping": True}
+    shown: Incident = {
+        "root": "model",
+        "reason": "it ended with signal SIGKILL",
+        "age_seconds": 5.0,
+        "victims": ["agent", "writer"],
+        "settled": True,
+        "flapping": True,
+    }
+    alone: Incident = {**shown, "root": "web", "victims": [], "flapping": False}
     assert render.incident_lines([alone, shown]) == [
         "  root model for 5s, flapping: it ended with signal SIGKILL",
         "    victim agent",
@@ -133,11 +142,10 @@ async def test_the_phase_with_its_history() -> None:
 
 def test_the_result_of_an_order() -> None:
     """What came of it, and the phase it left; an order about the whole host needs no name."""
-    assert render.result_lines({"subsystem": "chat", "phase": "NORMAL", "results": ["1 step(s) done"]}) == [
-        "chat: 1 step(s) done",
-        "phase: NORMAL",
-    ]
-    assert render.result_lines({"phase": "LIFEBOAT", "results": []}) == ["host: done", "phase: LIFEBOAT"]
+    done: Result = {"subsystem": "chat", "phase": "NORMAL", "failed": False, "results": ["1 step(s) done"]}
+    assert render.result_lines(done) == ["chat: 1 step(s) done", "phase: NORMAL"]
+    short: Result = {"phase": "LIFEBOAT", "results": []}  # type: ignore[typeddict-item]  # shown all the same
+    assert render.result_lines(short) == ["host: done", "phase: LIFEBOAT"]
 
 
 @given(st.text(), st.text(), st.text())
@@ -147,7 +155,14 @@ def test_nothing_that_a_child_says_reaches_the_terminal_as_a_command(one: str, t
     shown = status(subsystems=[named], sentence=two, notices=[three])
     shown["anomalies"][0]["reason"] = one
     shown["incidents"] = [
-        {"root": two, "reason": one, "age_seconds": 1.0, "victims": [three], "flapping": True}
+        {
+            "root": two,
+            "reason": one,
+            "age_seconds": 1.0,
+            "victims": [three],
+            "settled": True,
+            "flapping": True,
+        }
     ]
     for line in [*render.status_lines(shown), *render.subsystem_lines(named, shown["anomalies"])]:
         assert line.isprintable()
@@ -184,7 +199,7 @@ def test_colours_only_when_asked_for() -> None:
     assert [line.rstrip() for line in coloured.split("\n")] == render.status_lines(status())
 
 
-SENTENCE = {
+SENTENCE: Sentence = {
     "who": "wargame", "what": "is frozen", "since": "17:16", "why": "three refusals", "do": "epactl release wargame",
     "until": "lets go by itself at 17:18:31 if it stays quiet", "line": "wargame is frozen since 17:16: and so on\x07",
 }  # fmt: skip
@@ -202,9 +217,16 @@ def test_what_is_held_is_told_with_its_end_in_the_table_and_in_full_by_name() ->
 
 async def test_an_explanation_begins_with_what_is_true_now_and_has_evidence_only_if_asked() -> None:
     """What a person is told at three in the morning is the first line; JSON is for those who want it."""
-    told = {**await FakeOperations().explain("wargame"), "summary": [SENTENCE]}
-    step = {"kind": "step", "id": "step-1", "at": "now", "text": "hold wargame freeze"}
-    told["chain"] = [*told["chain"], {**step, "fields": {"arguments": {"reason": "it loops", "wave": 0}}}]
+    told = await FakeOperations().explain("wargame")
+    told["summary"] = [SENTENCE]
+    step: Link = {
+        "kind": "step",
+        "id": "step-1",
+        "at": "now",
+        "text": "hold wargame freeze",
+        "fields": {"arguments": {"reason": "it loops", "wave": 0}},
+    }
+    told["chain"] = [*told["chain"], step]
     plain = render.explain_lines(told, evidence=False)
     assert plain[0] == "wargame is frozen since 17:16: and so on?"
     assert plain[1].startswith("decided 2026-01-01")
@@ -215,7 +237,7 @@ async def test_an_explanation_begins_with_what_is_true_now_and_has_evidence_only
     assert render.explain_lines({"subject": "chat", "chain": [], "summary": [SENTENCE]}) == plain[:1]
 
 
-def _result(number: int, state: str) -> dict[str, object]:
+def _result(number: int, state: str) -> Link:
     text = f"hold chat{number}: {state} after 1 attempt(s)"
     return {"kind": "result", "id": f"step-{number}", "at": "then", "text": text, "fields": {"state": state}}
 
@@ -224,7 +246,8 @@ def _result(number: int, state: str) -> dict[str, object]:
 @pytest.mark.parametrize("states", ["", "done", "done pending failed"])
 async def test_the_summary_has_five_lines_at_most(troubles: int, states: str) -> None:
     """However much is wrong; and what is left out is counted."""
-    told = {**await FakeOperations().explain("wargame"), "summary": [SENTENCE] * troubles}
+    told = await FakeOperations().explain("wargame")
+    told["summary"] = [SENTENCE] * troubles
     told["chain"] = [*told["chain"], *(_result(n, state) for n, state in enumerate(states.split()))]
     lines = render.explain_lines(told)
     summary = lines[: lines.index("")]
@@ -249,9 +272,17 @@ async def test_the_summary_has_five_lines_at_most(troubles: int, states: str) ->
 
 def test_a_decision_that_nothing_led_to_is_told_once() -> None:
     """It is no beginning of itself; without a chain there is neither."""
-    rule = {"kind": "rule", "id": "transition-2", "at": "then", "text": "QUARANTINE -> NORMAL", "fields": {}}
-    assert render.explain_summary({"chain": [rule]}) == ["decided then: QUARANTINE -> NORMAL"]
-    assert render.explain_summary({"chain": []}) == []
+    rule: Link = {
+        "kind": "rule",
+        "id": "transition-2",
+        "at": "then",
+        "text": "QUARANTINE -> NORMAL",
+        "fields": {},
+    }
+    told: Explanation = {"chain": [rule]}  # type: ignore[typeddict-item]  # a summary needs no subject
+    assert render.explain_summary(told) == ["decided then: QUARANTINE -> NORMAL"]
+    told["chain"] = []
+    assert render.explain_summary(told) == []
 
 
 def test_top_folds_a_long_sentence_so_that_its_end_is_read() -> None:

@@ -110,7 +110,7 @@ class EarlyJournal(Journal):
 def _early(database: Database) -> Database:
     early = object.__new__(EarlyDatabase)
     vars(early).update(vars(database))
-    early._run = database._run  # type: ignore[method-assign]
+    early._run = database._run  # type: ignore[method-assign]  # and no other
     return early
 
 

@@ -31,7 +31,7 @@ from epad.daemon.stores import SCHEMA
 from epad.inspection.inspect import look
 from epad.ledger.errors import LedgerError
 from epad.ledger.full_verification import verify_everything
-from epad.storage.database import Database, connect
+from epad.storage.database import Database, connect, fetch
 from epad.storage.page_checksums import damage_of
 from statemachine.clock import ManualClock
 from statemachine.table import TABLE
@@ -61,7 +61,7 @@ def flips(kind: Class, trials: int, seed: str) -> Counter[str]:
         at = dice.randrange(len(whole))
         damaged = bytearray(whole)
         damaged[at] ^= 1 << dice.randrange(8)
-        write(file, damaged)
+        write(file, bytes(damaged))
         try:
             outcome = "found" if kind.look() else "harmless" if kind.content() == held else "missed"
             seen[outcome] += 1
@@ -88,7 +88,7 @@ def rows_of(path: Path) -> object:
         try:
             connection = connect(path, readonly=True)
             stack.callback(connection.close, True)
-            tables = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+            tables = fetch(connection, "SELECT name, sql FROM sqlite_schema ORDER BY name")
             names = [name for name, sql in tables if sql and sql.startswith("CREATE TABLE")]
             return tables, [connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in names]  # noqa: S608
         except Exception as error:

@@ -21,7 +21,6 @@ from ledger_world import BOOT, closing, config, opening, places
 
 from epad.ledger.anchor import Anchor, Heads
 from epad.ledger.append import Appender
-from epad.ledger.batch import Tail
 from epad.ledger.entry import Entry
 from epad.ledger.errors import LedgerError
 from epad.ledger.full_verification import verify_everything
@@ -29,7 +28,8 @@ from epad.ledger.head import Head
 from epad.ledger.heads_and_segments import note_sealed, sum_up
 from epad.ledger.rows import open_reader
 from epad.ledger.seal import Sealer
-from epad.storage.database import connect
+from epad.ledger.tail import Tail
+from epad.storage.database import connect, fetch
 from statemachine.clock import ManualClock
 
 PLANTED = 3
@@ -178,7 +178,7 @@ def broken_promises(path: Path, told: Told) -> list[str]:
     try:
         report = verify_everything(path, places(path), full=True)
         with contextlib.closing(open_reader(path)) as reader:
-            links = dict(reader.execute("SELECT seq, link FROM record").fetchall())
+            links = dict(fetch(reader, "SELECT seq, link FROM record"))
     except (LedgerError, apsw.Error) as error:
         return [*broken, f"the books cannot be read: {error}"]
     if report.words() != "OK":

@@ -105,7 +105,7 @@ def is_dead(pid: int) -> bool:
 @contextmanager
 def small_disk(place: Path) -> Iterator[None]:
     place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "none", place]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "none", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system may be mounted here")
     try:

@@ -28,6 +28,7 @@ from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepN
 from epad.datastore.restore import answer
 from epad.inspection.inspect import look
 from epad.ledger.errors import LedgerError
+from epad.ledger.repair import RepairOutcome
 from epad.ledger.store import Ledger
 from epad.ledger.verify import verify
 from epad.lifeboat.ballast import Ballast
@@ -171,9 +172,9 @@ async def test_a_ledger_on_a_full_disk_is_not_repaired_and_not_worse_and_then_it
     copy = tmp_path / "checkpoints/one/ledger.db"
     copy.parent.mkdir(parents=True)
     copy.write_bytes(path.read_bytes())
-    flip(path, stored(path, 9)[5])  # type: ignore[arg-type]  # its body
+    flip(path, stored(path, 9)[5])  # its body
     ledger = await Ledger.open(path, config(), ManualClock(), "boot", places(path))
-    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, copy), tmp_path / "checkpoints")  # type: ignore[arg-type]
+    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, copy), tmp_path / "checkpoints")  # type: ignore[arg-type]  # one step alone
     step, operation = Step(StepName.REPAIR_LEDGER, "ledger"), Operation(1, "k", Lane.PHASE, "a test", ())
     with Filler(disk):
         with pytest.raises(StepFailedError, match="disk is full"):
@@ -189,7 +190,7 @@ async def test_a_ledger_on_a_full_disk_is_not_repaired_and_not_worse_and_then_it
     assert verify(path, anchor=places(path).anchor).verdict.is_sound
 
 
-async def repair(ledger: Ledger, path: Path, *copies: Path) -> object:
+async def repair(ledger: Ledger, path: Path, *copies: Path) -> RepairOutcome:
     return await ledger.repair(verify(path, anchor=places(path).anchor), copies)
 
 
@@ -213,10 +214,10 @@ async def test_a_ledger_whose_disk_fails_is_not_repaired_and_not_worse_and_then_
         copy.parent.mkdir()
     copies[0].symlink_to(NO_SECTOR)
     copies[1].write_bytes(path.read_bytes())
-    flip(path, stored(path, 9)[5])  # type: ignore[arg-type]  # its body
+    flip(path, stored(path, 9)[5])  # its body
     clock = ManualClock()
     ledger = await Ledger.open(path, config(), clock, "boot", places(path))
-    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, *copies), tmp_path)  # type: ignore[arg-type]
+    recovery = Recovery(None, None, None, lambda _: repair(ledger, path, *copies), tmp_path)  # type: ignore[arg-type]  # one step alone
     step, operation = Step(StepName.REPAIR_LEDGER, "ledger"), Operation(1, "k", Lane.PHASE, "a test", ())
     with no_writes(), pytest.raises(StepFailedError, match=r"ledger\.db: disk I/O error"):
         await recovery.repair_ledger(step, operation)

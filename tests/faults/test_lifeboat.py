@@ -60,9 +60,7 @@ def test_crash_loop_of_an_expendable_subsystem_is_contained_and_the_rest_goes_on
     for exits in (1, 2, 3):
         house.wait(lambda: house.subsystem("chat")["pid"] is not None, "a chat process")
         subprocess.run(["kill", "-9", str(house.subsystem("chat")["pid"])], check=True)
-        house.wait(
-            lambda exits=exits: len(house.events("subsystem.exited")) >= exits, "the exit to be noticed"
-        )
+        house.wait_exits(exits)
     house.wait(lambda: house.subsystem("chat")["state"] == "stopped", "chat to be stopped")
     assert house.status()["phase"] == "QUARANTINE"
     turns = house.subsystem("wargame")["tokens"]["turns"]

@@ -10,10 +10,9 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from installed import Installation, installation
@@ -28,14 +27,22 @@ from state_harm import (
     LEDGER,
     OLDER,
     READ_ONLY,
+    REFUSED,
+    RUNNING,
+    SMALL,
     TARGETS,
     State,
+    assert_nothing_is_forwarded,
+    last_record,
+    shut,
     small_state,
+    some_slow,
 )
 from turn_scene import Scene, Stub, configured, model_server
 
 from epad.ledger.paths import witness_of
-from epad.ledger.rows import open_reader
+
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the fixture too; each starts four daemons
 
 DOCS = Path(__file__).parents[2] / "docs/ledger.md"
 CELLS = [(target, harm) for target in TARGETS for harm in HARMS]
@@ -47,21 +54,6 @@ EVERY_RUN = {
     (DIRECTORY, DELETED),
 }
 """One of each store and of each harm; a daemon or two for each of the others takes some minutes more."""
-REFUSED = {401, 403, 503}
-SMALL = """
-[lifeboat]
-ballast_bytes = 4194304
-"""
-
-RUNNING = {
-    DELETED: "was deleted while it is in use: what is written now ends with the daemon; copy it",
-    OLDER: "was replaced by another file while it is in use: what is written now ends with the daemon; copy it",
-    CUT: r"was cut from \d+ to \d+ bytes",
-    READ_ONLY: "was made read-only while it is in use, .*make it writable again",
-    FULL: "no room is left on the file system of .*free some space",
-}
-"""What status says of each while the daemon runs; the path is in it."""
-
 GONE = "records 1 to {last} of the ledger were signed and are gone"
 SINCE = "records {next} to {last} of the ledger were signed and are gone"
 JOURNALLED = r"is lost \(holds, keys given and revoked, budgets set, money spent, events; a client"
@@ -112,12 +104,6 @@ class Past:
         shutil.copyfile(witness_of(self.now), witness_of(state))
 
 
-def last_record(state: Path) -> int:
-    with contextlib.closing(open_reader(state / LEDGER)) as reader:
-        number: int = reader.execute("SELECT max(seq) FROM record").get
-        return number
-
-
 @pytest.fixture(scope="module")
 def past() -> Iterator[Past]:
     """Lived once for all cells: three turns, an end, two more turns, an end."""
@@ -150,22 +136,6 @@ def laid(past: Past, target: str, harm: str) -> Iterator[tuple[Scene, State, Pat
         yield scene, State(house.state, target, past.before), disk
 
 
-def assert_nothing_is_forwarded(scene: Scene) -> None:
-    before = scene.stub.turns
-    assert {scene.ask() for _ in range(12)} <= REFUSED
-    assert scene.stub.turns == before
-
-
-def shut(scene: Scene) -> str:
-    """Why the gateway is shut, as `epactl status` says."""
-    return " ".join(n for n in scene.house.status()["notices"] if n.startswith("the gateway is shut: "))
-
-
-def some_slow(cells: Iterable[tuple[str, str]]) -> list[Any]:
-    """The cells, all but those of every run marked as slow."""
-    return [pytest.param(*cell, marks=() if cell in EVERY_RUN else pytest.mark.slow) for cell in cells]
-
-
 def test_each_cell_has_its_row() -> None:
     """Here and in the docs."""
     assert {*SHUT, *NOT_STARTED} == {*CELLS}
@@ -174,7 +144,7 @@ def test_each_cell_has_its_row() -> None:
     assert [cell for cell in CELLS if cell not in rows] == []
 
 
-@pytest.mark.parametrize(("target", "harm"), some_slow(CELLS))
+@pytest.mark.parametrize(("target", "harm"), some_slow(CELLS, EVERY_RUN))
 def test_under_the_running_daemon(past: Past, target: str, harm: str) -> None:
     """At once, and in words; what can be undone opens the gateway again when it is."""
     with laid(past, target, harm) as (scene, state, disk):
@@ -190,7 +160,7 @@ def test_under_the_running_daemon(past: Past, target: str, harm: str) -> None:
             scene.house.wait(lambda: scene.ask() == 200, "the gateway to open again")
 
 
-@pytest.mark.parametrize(("target", "harm"), some_slow(SHUT))
+@pytest.mark.parametrize(("target", "harm"), some_slow(SHUT, EVERY_RUN))
 def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost(
     past: Past, target: str, harm: str
 ) -> None:
@@ -223,7 +193,7 @@ def test_between_two_lives_the_next_is_shut_until_a_person_gives_up_what_is_lost
         assert scene.ask() == 200
 
 
-@pytest.mark.parametrize(("target", "harm"), some_slow(NOT_STARTED))
+@pytest.mark.parametrize(("target", "harm"), some_slow(NOT_STARTED, EVERY_RUN))
 def test_between_two_lives_the_next_does_not_start_and_says_why(past: Past, target: str, harm: str) -> None:
     """What is read-only or full has lost nothing: all of it is there once that is over."""
     with laid(past, target, harm) as (scene, state, disk):

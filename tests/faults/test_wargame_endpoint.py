@@ -9,6 +9,7 @@ import apsw
 import pytest
 from wargame_model import MODES, Mode, Model, served
 
+from epad.storage.database import fetch
 from runners.wargame.cli import main
 from runners.wargame.commands.exits import Exit
 from runners.wargame.roles import EMBEDDED_ATTACKER, ROLES
@@ -74,6 +75,6 @@ def test_no_fault_becomes_a_result_and_none_makes_it_hang(
 def votes_of(store: Path, models: tuple[str, ...]) -> set[str]:
     """What became of the broken models' votes; an attacker has none."""
     connection = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
-    rows = connection.execute("SELECT DISTINCT model, kind FROM vote").fetchall()
+    rows = fetch(connection, "SELECT DISTINCT model, kind FROM vote")
     connection.close()
     return {kind for name, kind in rows if name in models}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -18,7 +19,7 @@ import pytest
 from installed import QUICK, Installation, installation
 from wargame_model import Model, served
 
-WARGAME = Path(sys.executable).parent / "wargame"
+WARGAME = str(Path(sys.executable).parent / "wargame")
 SEED = 5
 
 
@@ -49,7 +50,11 @@ def outcomes(store: Path) -> dict[int, tuple[str, str]]:
     return {idx: (state, outcome) for idx, state, outcome in rows}
 
 
-def kill_at_random(command: list[str | Path], store: Path, kills: int, rng: Random) -> None:
+def _has_finished(store: Path, rounds: int) -> bool:
+    return len(finished(store)) >= rounds
+
+
+def kill_at_random(command: list[str], store: Path, kills: int, rng: Random) -> None:
     """Start and kill again and again; what was final before a kill is as it was after it."""
     before: dict[int, tuple[str, str]] = {}
     for _ in range(kills):
@@ -148,7 +153,7 @@ def test_under_epad_it_is_restarted_and_pays_for_each_answer_once(
     house.start()
     for _ in range(kills):
         wanted = min(30 * kills - 10, len(finished(store)) + rng.randrange(10))
-        house.wait(lambda wanted=wanted: len(finished(store)) >= wanted, "some rounds")
+        house.wait(partial(_has_finished, store, wanted), "some rounds")
         time.sleep(rng.uniform(0.0, 0.1))
         pid = house.subsystem("night")["pid"]
         if pid is not None:

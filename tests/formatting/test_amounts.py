@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epad.answers.status import Use
 from epad.formatting import amounts
 
 
@@ -40,7 +41,7 @@ def test_a_limit_is_shown_in_its_own_unit(name: str, used: int, limit: int, text
 
 def test_the_fullest_limit_stands_for_all() -> None:
     """What will refuse first is shown; how many more there are is said; a cap on turns is no budget."""
-    windows = {
+    windows: dict[str, Use] = {
         "tokens_per_minute": {"used": 10, "limit": 100},
         "tokens_per_day": {"used": 90, "limit": 100},
         "tokens_per_hour": {"used": 9, "limit": 0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -290,8 +291,8 @@ async def test_what_fits_is_reserved_at_once_if_nobody_waits() -> None:
     [Wish(1, 2, True), Room("a", 1, 1, 1), Allowance(1), Admitted(Reservation(1, "a", 5), 5)],
     ids=lambda value: type(value).__name__,
 )
-def test_nobody_changes_what_was_wished_or_allowed(value: object) -> None:
-    for name in type(value).__struct_fields__:  # type: ignore[attr-defined]
+def test_nobody_changes_what_was_wished_or_allowed(value: Any) -> None:
+    for name in type(value).__struct_fields__:
         with pytest.raises(AttributeError):
             setattr(value, name, None)
 
@@ -354,7 +355,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
-def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list, chance) -> None:
+def test_in_any_order_no_limit_is_crossed_and_nothing_is_left_reserved(steps: list[Any], chance) -> None:
     """Ask, settle, give up and let time pass at will: the windows hold, and at the end everything is free again."""
 
     async def live() -> None:

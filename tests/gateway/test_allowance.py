@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from epad.gateway.money import Price
 PRICE = Price(input=2_500_000, output=10_000_000, cached_read=0, cache_write=0, reasoning=12_000_000)
 
 
-def wish(prompt: int = 100, tokens: int = 4_096, **more: object) -> Wish:
+def wish(prompt: int = 100, tokens: int = 4_096, **more: Any) -> Wish:
     return Wish(prompt, tokens, **{"named": True, **more})
 
 
@@ -74,7 +76,7 @@ amounts = st.none() | st.integers(0, 20_000)
     st.lists(st.tuples(amounts, amounts, st.integers(1, 9)), max_size=3), st.integers(0, 3_000), st.booleans(),
 )  # fmt: skip
 def test_what_is_allowed_fits_and_nobody_gets_nothing_where_one_token_fits(
-    prompt: int, tokens: int, named: bool, choices: int, lefts: list, context: int, priced: bool
+    prompt: int, tokens: int, named: bool, choices: int, lefts: list[Any], context: int, priced: bool
 ) -> None:
     price = PRICE if priced else Price(0, 0, 0, 0, 0)
     asked = Wish(prompt, tokens, named, choices, price, context)

@@ -7,7 +7,6 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +281,7 @@ async def test_an_answer_that_is_none_is_never_given_again(tmp_path: Path, body:
     await database.open()
     async with before(tmp_path, raw) as w:
         answers = Answers(database, gateway_config(), w.clock)
-        w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, answers=answers)
+        w.put(answers=answers)
         replayed = [(await ask(w, "/api/chat", "k")).headers.get("idempotent-replayed") for _ in range(2)]
         assert (replayed, len(raw.requests)) == ([None, None], 2)
         raw.pieces = [json.dumps(LINE_END).encode()]

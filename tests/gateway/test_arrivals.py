@@ -285,7 +285,7 @@ class TestContext:
 
 async def _looked(w: World) -> None:
     for upstream in w.gateway._parts.upstreams.all():
-        await w.gateway._parts.upstreams._look_on(upstream, "/v1/models")
+        await w.gateway._parts.upstreams._check._look_on(upstream, "/v1/models", 5.0)
 
 
 class TestModels:
@@ -345,7 +345,8 @@ class TestFields:
     async def test_row_1_an_alias_beside_the_cap_is_cut_to_it(self, tmp_path: Path, alias: str) -> None:
         raw = server()
         async with before(tmp_path, raw) as w:
-            assert (await w.chat(max_tokens=5, **{alias: 10**6}))[0] == 200
+            more: dict[str, Any] = {alias: 10**6}
+            assert (await w.chat(max_tokens=5, **more))[0] == 200
             asked = raw.requests[-1]
             assert max(asked["max_tokens"], asked[alias]) <= w.ledger.opened[-1].output_cap
 
@@ -404,11 +405,13 @@ class TestFields:
 
     async def test_two_servers_of_one_model_each_get_what_they_may(self, tmp_path: Path) -> None:
         """The first allows the field, the second does not: what fails over is not what the first alone may have."""
-        raw, keys = server(), {"dialects": ("ollama",)}
+        raw = server()
         async with listening(raw) as url:
             ups = {
-                "first": UpstreamConfig(url="http://127.0.0.1:1", fields=("keep_alive",), **keys),
-                "second": UpstreamConfig(url=url, **keys),
+                "first": UpstreamConfig(
+                    url="http://127.0.0.1:1", dialects=("ollama",), fields=("keep_alive",)
+                ),
+                "second": UpstreamConfig(url=url, dialects=("ollama",)),
             }
             async with world(tmp_path, upstreams=ups) as w:
                 await w.post(OLLAMA_CHAT, keep_alive=-1, stream=False)

@@ -274,7 +274,7 @@ def test_blocks_within_blocks_are_read_to_a_depth(deep: int, fine: bool) -> None
             parsed(MESSAGES, messages=said)
 
 
-DIGESTED = {
+DIGESTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     CHAT: ({"model": "x", "messages": [], "tools": [{"type": "function"}]}, {"stream": True, "n": 2}),
     TEXT: ({"model": "x", "prompt": "x"}, {"stream": True, "n": 2}),
     VECTORS: ({"model": "x", "input": "x", "messages": [1]}, {"stream": True}),

@@ -111,7 +111,7 @@ BUDGETS = {"writer": BudgetConfig(), "reader": BudgetConfig()}
 async def test_unfinished_bodies_are_held_up_to_a_bound_and_freed_when_they_go(tmp_path: Path) -> None:
     """The next is told to wait, at once; another subsystem is served; when they are gone there is room again."""
     async with world(tmp_path, config=LIMITED, budgets=BUDGETS) as w:
-        bodies = w.gateway._bodies
+        bodies = w.gateway.path._bodies
         _, first = await begin(w, head(w, 30_000) + b"x" * 29_000)
         await until(lambda: bodies.in_all == 29_000, "the first body")
         reader, second = await begin(w, head(w, 30_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ STEPS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS, st.floats(0, 1e6))
-def test_no_window_wherever_laid_exceeds_its_limit(steps: list, start: float) -> None:
+def test_no_window_wherever_laid_exceeds_its_limit(steps: list[Any], start: float) -> None:
     """Reserve, settle and wait in any order: spent and reserved stay within every limit of the naive model."""
     budgets, model, now = Budgets({"a": LIMITS}, max_in_flight=100), Model(), start
     limits = {"tokens_per_minute": 100, "tokens_per_hour": 400, "tokens_per_day": 900}
@@ -82,7 +83,7 @@ def test_no_window_wherever_laid_exceeds_its_limit(steps: list, start: float) ->
 @given(
     st.lists(st.tuples(st.floats(0, 200), st.integers(1, 50)), min_size=1, max_size=20), st.integers(1, 200)
 )
-def test_waiting_as_long_as_told_is_enough(spends: list, asked: int) -> None:
+def test_waiting_as_long_as_told_is_enough(spends: list[Any], asked: int) -> None:
     """A refusal's Retry-After is true: asked again then, with nothing else happening, the request fits."""
     budgets, now = Budgets({"a": BudgetConfig(tokens_per_minute=200)}, max_in_flight=100), 0.0
     for wait, tokens in spends:
@@ -99,7 +100,7 @@ def test_waiting_as_long_as_told_is_enough(spends: list, asked: int) -> None:
 @given(
     st.lists(st.tuples(st.floats(0, 90_000), st.integers(0, 9)), max_size=40), st.sampled_from(WINDOWS[:4])
 )
-def test_a_window_never_counts_less_than_was_spent_in_it(spends: list, shape) -> None:
+def test_a_window_never_counts_less_than_was_spent_in_it(spends: list[Any], shape) -> None:
     """Expiry errs towards counting too long, and by one bucket at most."""
     window, now, history = Window(shape), 0.0, []
     for wait, tokens in spends:
@@ -116,6 +117,7 @@ def test_a_reservation_counts_until_it_is_settled() -> None:
     """However long a turn takes, what was reserved for it does not expire."""
     budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=9)
     first = budgets.reserve("a", 80, 0.0)
+    assert isinstance(first, Reservation)
     assert isinstance(budgets.reserve("a", 30, 10_000.0), Refused)
     budgets.settle(first, 10, 10_000.0)
     assert isinstance(budgets.reserve("a", 90, 10_000.0), Reservation)
@@ -124,7 +126,9 @@ def test_a_reservation_counts_until_it_is_settled() -> None:
 def test_what_exceeds_the_reservation_is_recorded_in_full() -> None:
     """An upstream that took more than was reserved is charged for all of it, and the excess is reported."""
     budgets = Budgets({"a": BudgetConfig(tokens_per_minute=100)}, max_in_flight=9)
-    assert budgets.settle(budgets.reserve("a", 40, 0.0), 95, 0.0) == 55
+    reservation = budgets.reserve("a", 40, 0.0)
+    assert isinstance(reservation, Reservation)
+    assert budgets.settle(reservation, 95, 0.0) == 55
     assert budgets.snapshot("a", 0.0)["tokens_per_minute"].used == 95
     assert isinstance(budgets.reserve("a", 6, 0.0), Refused)
 
@@ -148,6 +152,7 @@ def test_turns_in_flight_are_capped_alone_and_together() -> None:
     assert isinstance(own, Refused)
     assert isinstance(everyone, Refused)
     assert (own.scope, everyone.scope) == ("a", "all")
+    assert isinstance(held[0], Reservation)
     budgets.settle(held[0], 0, 0.0)
     assert isinstance(budgets.reserve("b", 1, 0.0), Reservation)
 
@@ -169,6 +174,7 @@ def test_settling_twice_is_a_fault() -> None:
     """A reservation has one end."""
     budgets = Budgets({"a": LIMITS}, max_in_flight=9)
     reservation = budgets.reserve("a", 1, 0.0)
+    assert isinstance(reservation, Reservation)
     budgets.settle(reservation, 1, 0.0)
     with pytest.raises(BudgetError, match="settled"):
         budgets.settle(reservation, 1, 0.0)

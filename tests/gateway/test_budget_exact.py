@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
@@ -34,7 +36,7 @@ def both() -> Budgets:
     return Budgets(LIMITS, 9, SHARED)
 
 
-def alone(**limits: object) -> Budgets:
+def alone(**limits: Any) -> Budgets:
     return Budgets({"a": BudgetConfig(**limits)}, 9)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
@@ -32,11 +34,11 @@ PRICE = Price(
 )  # fmt: skip
 
 
-def stream(usage: TokenUsage | None = None, **more: object) -> Seen:
+def stream(usage: TokenUsage | None = None, **more: Any) -> Seen:
     return Seen(usage, **{"streamed": True, "chunks": 4, "choice_bytes": (30,), **more})
 
 
-def whole(output: int | None, **more: object) -> Seen:
+def whole(output: int | None, **more: Any) -> Seen:
     return Seen(TokenUsage(90, output), **{"final": True, "choice_bytes": (30,), **more})
 
 
@@ -49,9 +51,9 @@ def test_a_bound_and_nothing_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("value", [BOUND, ONE, NOTHING])
-def test_a_value_stays_as_it_is(value: object) -> None:
+def test_a_value_stays_as_it_is(value: Any) -> None:
     """It is handed around, and looked at long after."""
-    for name in value.__struct_fields__:  # type: ignore[attr-defined]
+    for name in value.__struct_fields__:
         with pytest.raises(AttributeError):
             setattr(value, name, 1)
 

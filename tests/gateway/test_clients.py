@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import venv
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ async def every(stream: Any) -> list[Any]:
     return [event async for event in await stream]
 
 
-Call = Callable[[Any], Awaitable[Any]]
+Call = Callable[[Any], Coroutine[Any, Any, Any]]
 OPENAI: dict[str, tuple[Call, int]] = {
     "chat": (lambda c: c.chat.completions.create(model="tiny", messages=ASK), 12),
     "chat tools": (lambda c: c.chat.completions.create(model="tiny", messages=ASK, tools=[CHAT_TOOL]), 12),
@@ -222,17 +222,18 @@ async def test_a_quarantined_subsystem_is_told_once(tmp_path: Path, kind: str) -
     """And a wrong key too: neither 401 nor 403 is asked again."""
     calls = {"openai": OPENAI["chat"][0], "ollama": OLLAMA["chat"][0], "anthropic": ANTHROPIC["message"][0]}
     errors = (openai.PermissionDeniedError, ollama.ResponseError, anthropic.PermissionDeniedError)
+    strangers = (openai.AuthenticationError, ollama.ResponseError, anthropic.AuthenticationError)
     async with in_front(tmp_path) as (w, _, _):
         w.access.hold("writer", Rung.BLOCK, "it loops")
         async with client_of(kind, w.url, w.keys["writer"]) as client:
             with pytest.raises(errors, match="it loops") as told:
                 await calls[kind](client)
+            assert isinstance(told.value, errors)
             assert told.value.status_code == 403
         async with client_of(kind, w.url, "wrong") as client:
-            with pytest.raises(
-                (openai.AuthenticationError, ollama.ResponseError, anthropic.AuthenticationError)
-            ) as unknown:
+            with pytest.raises(strangers) as unknown:
                 await calls[kind](client)
+            assert isinstance(unknown.value, strangers)
             assert unknown.value.status_code == 401
         assert len(w.recorder.refusals) == 1
 
@@ -265,11 +266,9 @@ async def test_a_severed_stream_raises_in_every_client(tmp_path: Path, name: str
     kind, call, error = CUTS[name]
     async with in_front(tmp_path) as (w, server, _), client_of(kind, w.url, w.keys["writer"]) as client:
         server.gate, server.words_before_gate = asyncio.Event(), 1
-        reading = asyncio.create_task(call(client))  # type: ignore[arg-type]
+        reading = asyncio.create_task(call(client))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not any(
-                turn.meter and turn.meter.chunks for turns in w.access._turns.values() for turn in turns
-            ):
+            while not any(turn.meter and turn.meter.chunks for turn in w.in_flight()):
                 await asyncio.sleep(0.001)
         w.access.hold("writer", Rung.BLOCK, "it loops")
         w.access.sever("writer")

@@ -8,6 +8,7 @@ from kept_past import MemoryFile, RecordedTurns, TwoClocks, now
 from epad.gateway.costs import COST_SCHEMA, FOLD_EVERY, CostBook
 from epad.gateway.limits import LONGEST_WINDOW_SECONDS
 from epad.ledger.timeline import Timeline
+from epad.storage.database import fetch
 
 STEPS = [1.0, -1.0, 7_200.0, -7_200.0, 40 * 86_400.0, -40 * 86_400.0]
 FORMER_SCHEMA = """
@@ -132,7 +133,7 @@ def test_what_has_left_the_longest_window_is_summed_up_once() -> None:
 
 
 def rows(file: MemoryFile, table: str) -> int:
-    [(count,)] = file.connection.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608  ours
+    [(count,)] = fetch(file.connection, f"SELECT count(*) FROM {table}")  # noqa: S608  ours
     return int(count)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 from asking import LIMITS, Asked
@@ -161,7 +162,7 @@ OLLAMA_STREAM = (
 
 
 @given(st.lists(st.integers(0, len(OPENAI_STREAM)), max_size=12), st.booleans(), st.booleans())
-def test_an_openai_stream_is_read_the_same_however_it_is_cut(cuts: list, keep: bool, crlf: bool) -> None:
+def test_an_openai_stream_is_read_the_same_however_it_is_cut(cuts: list[Any], keep: bool, crlf: bool) -> None:
     """Chunk borders fall anywhere; the client gets every byte but the usage it had not asked for."""
     stream = OPENAI_STREAM.replace(b"\n", b"\r\n") if crlf else OPENAI_STREAM
     ask = openai.parse(request(stream=True, stream_options={"include_usage": keep}))
@@ -175,7 +176,7 @@ def test_an_openai_stream_is_read_the_same_however_it_is_cut(cuts: list, keep: b
 
 
 @given(st.lists(st.integers(0, len(OLLAMA_STREAM)), max_size=12), st.booleans())
-def test_an_ollama_stream_is_read_the_same_however_it_is_cut(cuts: list, newline_at_end: bool) -> None:
+def test_an_ollama_stream_is_read_the_same_however_it_is_cut(cuts: list[Any], newline_at_end: bool) -> None:
     """The last line counts, with or without its newline; a count of 0 is 0."""
     stream = OLLAMA_STREAM if newline_at_end else OLLAMA_STREAM[:-1]
     meter, passed, borders = ollama.meter(ollama.parse(request())), b"", [0, *sorted(cuts), len(stream)]

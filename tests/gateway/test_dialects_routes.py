@@ -14,7 +14,7 @@ from model_server import STREAMS, answer_of, stream_of
 
 from epad.gateway import refusal
 from epad.gateway.dialects.body import read_object
-from epad.gateway.dialects.dialect import Habits
+from epad.gateway.dialects.dialect import Endpoint, Habits
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.dialects.usage import FREE, TokenUsage
 from epad.gateway.errors import RequestError
@@ -35,9 +35,14 @@ USAGE = {
 NEEDED: dict[str, Any] = {"model": "m", "messages": [], "prompt": "hi", "input": "hi"}
 
 
-def parse(path: str, habits: Habits = USUAL, **fields: Any):
+def endpoint_of(path: str) -> Endpoint:
     endpoint = ROUTES.endpoint("POST", path)
     assert endpoint is not None
+    return endpoint
+
+
+def parse(path: str, habits: Habits = USUAL, **fields: Any):
+    endpoint = endpoint_of(path)
     needed = {name: value for name, value in NEEDED.items() if "embed" not in path or name != "messages"}
     return Asked(endpoint, json.dumps({**needed, **fields}).encode(), habits)
 
@@ -86,7 +91,11 @@ values = st.recursive(
     st.booleans(),
 )
 def test_splicing_changes_the_edited_values_and_not_a_byte_beside_them(
-    fields: dict, edits: dict, indent: int | None, separators: tuple, ascii_only: bool
+    fields: dict[str, Any],
+    edits: dict[str, Any],
+    indent: int | None,
+    separators: tuple[Any, ...],
+    ascii_only: bool,
 ) -> None:
     """Spacing, key order, escapes and number spellings are the client's."""
     text = json.dumps(fields, indent=indent, separators=separators, ensure_ascii=ascii_only)
@@ -111,7 +120,7 @@ def test_splicing_changes_the_edited_values_and_not_a_byte_beside_them(
     st.booleans(),
 )
 def test_fields_that_nobody_knows_reach_the_upstream_as_they_came(
-    path: str, extra: dict, stream: bool
+    path: str, extra: dict[str, Any], stream: bool
 ) -> None:
     """The forwarded body is the client's but for the cap and the wish for usage."""
     ask = parse(path, **extra, stream=stream)
@@ -133,7 +142,7 @@ def test_fields_that_nobody_knows_reach_the_upstream_as_they_came(
 )  # fmt: skip
 def test_a_cap_is_not_smuggled_past(path: str, body: bytes, words: str) -> None:
     """Go reads names in any case, and parsers differ about duplicates; what two may read differently is refused."""
-    endpoint = ROUTES.endpoint("POST", path)
+    endpoint = endpoint_of(path)
     with pytest.raises(RequestError, match=words):
         endpoint.parse(body)
 
@@ -141,7 +150,7 @@ def test_a_cap_is_not_smuggled_past(path: str, body: bytes, words: str) -> None:
 CHAT, TEXT, IMAGES = "/v1/chat/completions", {"type": "text", "text": "x"}, ["aGk="]
 
 
-def said(*parts: dict, **fields: Any) -> list[dict]:
+def said(*parts: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts), **fields}]
 
 
@@ -161,7 +170,9 @@ def said(*parts: dict, **fields: Any) -> list[dict]:
      ("/v1/responses", {"input": said({**TEXT, "Type": "input_image"})}, "input: Type"),
      ("/v1/responses", {"tools": [{"type": "function", "TYPE": "mcp"}]}, "tools: TYPE")],
 )  # fmt: skip
-def test_what_is_not_text_is_not_smuggled_in_under_another_case(path: str, fields: dict, key: str) -> None:
+def test_what_is_not_text_is_not_smuggled_in_under_another_case(
+    path: str, fields: dict[str, Any], key: str
+) -> None:
     """An image under `Images` would be unbounded where nobody looked for it; the error names the key and its place."""
     written = key.split()[1].casefold()
     with pytest.raises(
@@ -184,7 +195,8 @@ def test_keys_that_nobody_knows_change_nothing(path: str, name: str, kind: str, 
     messages = said(
         {**TEXT, "x_new": 1}, {"type": kind if image else "text", "x_new": {"Type": 1}}, x_new=[{"Type": 1}]
     )
-    ask = parse(path, **{name: messages}, prompt=None)
+    fields: dict[str, Any] = {name: messages}
+    ask = parse(path, **fields, prompt=None)
     assert (ask.prompt_bound is None) == image
     assert json.loads(ask.body)[name] == messages
 
@@ -199,7 +211,7 @@ def test_keys_that_nobody_knows_change_nothing(path: str, name: str, kind: str, 
      ("/v1/messages", {"messages": None}, "messages"), ("/v1/completions", {"prompt": None}, "prompt"),
      ("/v1/embeddings", {"input": {}}, "input"), ("/v1/completions", {"n": 999}, "n:")],
 )  # fmt: skip
-def test_what_nothing_bounds_is_refused(path: str, fields: dict, words: str) -> None:
+def test_what_nothing_bounds_is_refused(path: str, fields: dict[str, Any], words: str) -> None:
     """Tools that run at the server ask the model as often as they like."""
     with pytest.raises(RequestError, match=words):
         parse(path, **fields)
@@ -216,7 +228,7 @@ def test_what_nothing_bounds_is_refused(path: str, fields: dict, words: str) -> 
      ("/api/generate", {"images": ["aGk="]}), ("/api/generate", {"template": "{{ .Prompt }}{{ .Prompt }}"}),
      ("/v1/completions", {"prompt_embeds": "aGk="})],
 )  # fmt: skip
-def test_what_bytes_do_not_bound_needs_the_context(path: str, fields: dict) -> None:
+def test_what_bytes_do_not_bound_needs_the_context(path: str, fields: dict[str, Any]) -> None:
     """Images, the server's own memory, templates: as much as fits the model, and no less."""
     assert parse(path, **fields).prompt_tokens(0) is None
     assert parse(path, **fields).prompt_tokens(8_192) == 8_192
@@ -255,13 +267,15 @@ def test_scoring_a_prompt_asks_for_no_token_or_for_one_where_none_means_all() ->
 def test_a_whole_answers_usage_by_its_dialects_own_rule(path: str) -> None:
     """Cached tokens are among OpenAI's and beside Anthropic's; here both are among the input."""
     body = json.dumps(answer_of(path, {"model": "m"})).encode()
-    endpoint = ROUTES.endpoint("POST", path)
+    endpoint = endpoint_of(path)
     assert endpoint.usage(body) == USAGE[path]
     assert endpoint.usage(b"<html>") == (FREE if "count" in path else None)
 
 
 @given(st.sampled_from(STREAMS), st.lists(st.integers(0, 2_000), max_size=8), st.booleans(), st.booleans())
-def test_a_stream_is_read_the_same_however_it_is_cut(path: str, cuts: list, crlf: bool, asked: bool) -> None:
+def test_a_stream_is_read_the_same_however_it_is_cut(
+    path: str, cuts: list[Any], crlf: bool, asked: bool
+) -> None:
     """Every dialect's events, wherever chunk borders fall; the client gets what it would have had without us."""
     wish = {"include_usage": asked}
     ask = parse(path, stream=True, stream_options=wish)
@@ -270,7 +284,7 @@ def test_a_stream_is_read_the_same_however_it_is_cut(path: str, cuts: list, crlf
     due = b"".join(itertools.chain(*stream_of(path, {"model": "m", "stream_options": wish}, words)))
     if crlf:
         sent, due = sent.replace(b"\n", b"\r\n"), due.replace(b"\n", b"\r\n")
-    meter, passed = ROUTES.endpoint("POST", path).meter(ask), b""
+    meter, passed = endpoint_of(path).meter(ask), b""
     for start, end in itertools.pairwise([0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]):
         passed += meter.feed(sent[start:end])
     assert passed + meter.finish() == due
@@ -282,7 +296,7 @@ def test_a_stream_broken_off_has_no_count_of_its_output_yet(path: str) -> None:
     """Anthropic's first event says 1, which is not what came."""
     ask = parse(path, stream=True)
     head, words, _ = stream_of(path, json.loads(ask.body), ["a", "b", "c"])
-    meter = ROUTES.endpoint("POST", path).meter(ask)
+    meter = endpoint_of(path).meter(ask)
     meter.feed(b"".join(head + words))
     assert meter.usage is None or (path == "/v1/messages" and meter.usage.output_tokens is None)
     assert (meter.chunks, meter.complete) == (3, False)
@@ -297,14 +311,14 @@ def test_a_stream_broken_off_has_no_count_of_its_output_yet(path: str) -> None:
 )  # fmt: skip
 def test_an_upstreams_error_in_a_stream_is_noticed_and_passed_on(path: str, event: bytes) -> None:
     """In its own words."""
-    meter = ROUTES.endpoint("POST", path).meter(parse(path))
+    meter = endpoint_of(path).meter(parse(path))
     assert meter.feed(event) == event
     assert meter.failed
 
 
 def test_loading_a_model_costs_nothing() -> None:
     """An empty prompt generates nothing, and the answer has no counts for that reason."""
-    endpoint = ROUTES.endpoint("POST", "/api/generate")
+    endpoint = endpoint_of("/api/generate")
     assert endpoint.usage(b'{"done":true,"done_reason":"load"}') == FREE
     assert endpoint.usage(b'{"done":true,"done_reason":"stop"}') is None
 
@@ -315,7 +329,7 @@ def test_anthropics_errors_have_its_own_types() -> None:
     dialect = ROUTES.dialect("/v1/messages", {})
     assert json.loads(dialect.error_body(said))["error"]["type"] == "invalid_request_error"
     assert json.loads(dialect.error_body(refusal.LEDGER_UNAVAILABLE))["error"]["type"] == "api_error"
-    cut = ROUTES.endpoint("POST", "/v1/messages").meter(parse("/v1/messages")).cut(said)
+    cut = endpoint_of("/v1/messages").meter(parse("/v1/messages")).cut(said)
     assert cut.startswith(b"event: error\ndata: {")
     assert cut.count(b"\n\n") == 1
 
@@ -329,6 +343,6 @@ def test_who_is_asking_shows_in_the_route_or_the_header() -> None:
     ]]  # fmt: skip
     assert names == ["openai", "anthropic", "anthropic", "ollama", "openai"]
     listed = [ROUTES.lookup("GET", "/v1/models", said) for said in ({}, header)]
-    assert [lookup.dialect.name for lookup in listed] == ["openai", "anthropic"]
+    assert [lookup and lookup.dialect.name for lookup in listed] == ["openai", "anthropic"]
     assert ROUTES.lookup("POST", "/v1/models", {}) is None
     assert ROUTES.endpoint("GET", "/v1/messages") is None

@@ -64,7 +64,7 @@ async def with_doors(
     findings: list[Finding] = []
     async with world(directory, budgets={"writer": BudgetConfig(), "reader": BudgetConfig()}) as w:
         parts = replace(w.gateway._parts, doors=open_doors, alarm=findings.append)
-        w.gateway._doorkeeper = Doorkeeper(
+        w.gateway.path.doorkeeper = Doorkeeper(
             parts.identities, expected or open_doors, anonymous, w.clock, findings.append
         )
         for door in open_doors:
@@ -124,7 +124,7 @@ async def test_a_key_in_another_users_hands_is_refused_and_told(directory: Path)
 async def hammered_door(w: World, port: int) -> None:
     """Be refused at a door until its subsystem is let in no more; each answer says why."""
     w.access.hold("reader", Rung.BLOCK, "it loops")
-    w.gateway._hammering = Hammering(2)
+    w.gateway.path._refusals._hammering = Hammering(2)
     for _ in range(3):
         status, body = await ask(f"http://127.0.0.1:{port}")
         assert (status, body["error"]["code"]) == (403, "subsystem_quarantined")
@@ -271,7 +271,7 @@ async def knock(url: str, *lines: str) -> tuple[int, str]:
     return int(answer.split()[1]), code
 
 
-STRANGE = (
+STRANGE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("strange_host", ("Host: evil.example",)),
     ("strange_host", ("Host: 127.0.0.1.evil.example:8700",)),
     ("strange_host", ("Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin")),
@@ -279,7 +279,7 @@ STRANGE = (
     ("strange_site", ("Host: localhost", "Sec-Fetch-Site: cross-site")),
     ("strange_site", ("Host: localhost", "Origin: null")),
 )
-HONEST = (
+HONEST: tuple[tuple[str, ...], ...] = (
     ("Host: localhost",), ("Host: 127.0.0.1:1",), ("Host: epad:8700",), ("Host: host.docker.internal",), (),
     ("Host: localhost", "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"),
     ("Host: gpu.example.org",),
@@ -292,7 +292,7 @@ async def test_a_page_of_another_site_spends_nothing(directory: Path, anonymous:
     port = free_port()
     door = () if anonymous else (Door("reader", f"127.0.0.1:{port}", None),)
     async with with_doors(directory, *door, anonymous="reader" if anonymous else "") as (w, findings):
-        w.gateway._doorkeeper._hosts = frozenset({"gpu.example.org"})
+        w.gateway.path.doorkeeper._hosts = frozenset({"gpu.example.org"})
         url = w.url if anonymous else f"http://127.0.0.1:{port}"
         for code, lines in STRANGE:
             assert await knock(url, *lines) == (403, code), lines

@@ -37,9 +37,12 @@ def test_a_socket_is_taken_over_only_where_its_path_lets_in_whom_it_is_for(
     path, told = directory / "door.sock", list[tuple[str, ...]]()
     left = own_listeners._bind(path, uid)
     left.listen()
-    handover = Handover(
-        {"EPAD_LISTENING": str(left.detach())}, lambda *lines, **_: told.append(lines) is None
-    )
+
+    def tell(*lines: str, **_: object) -> bool:
+        told.append(lines)
+        return True
+
+    handover = Handover({"EPAD_LISTENING": str(left.detach())}, tell)
     match there:
         case "another user's":
             os.chown(path, 61_235, -1)

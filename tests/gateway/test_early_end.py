@@ -12,14 +12,14 @@ from gateway_world import World, world
 from model_server import ModelServer, model_server
 from patience import PATIENCE_SECONDS
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.gateway.dialects.ending import openai_chunk
 from probes.token_burn import SubsystemBudget, TokenBurn, TokenBurnThresholds
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
 
-DIALECTS = ("openai", "ollama", "anthropic")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama", "anthropic")
 TALKS = (
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate",
 )  # fmt: skip

@@ -45,7 +45,7 @@ _VALUES: dict[str, Any] = {
     "options": {"num_predict": 20, "temperature": 0.1, "num_ctx": 4_096}, "keep_alive": "5m", "think": False,
     "format": "json",
 }  # fmt: skip
-_OF_ROUTE = {
+_OF_ROUTE: dict[str, dict[str, Any]] = {
     MESSAGES: {"tools": [{"name": "f", "input_schema": {"type": "object"}}]},
     RESPONSES: {"tools": [{"type": "function", "name": "f", "parameters": {}}]},
     TEXT: {"logprobs": 1},
@@ -91,8 +91,8 @@ def test_a_field_that_multiplies_is_refused_where_answers_are_not_counted(route:
         assert refusal.startswith(name), value
         allowing = judged(SERVERS["llama.cpp"], route, {name: value}, allowed=frozenset({name}))
         assert allowing.refusal, "no list of the configuration allows it"
-    for value in (1, None):
-        assert not judged(SERVERS["llama.cpp"], route, {name: value}).refusal
+    for alone in (1, None):
+        assert not judged(SERVERS["llama.cpp"], route, {name: alone}).refusal
 
 
 @pytest.mark.parametrize("name", ["n", "n_cmpl", "best_of", "num_return_sequences", "candidate_count"])

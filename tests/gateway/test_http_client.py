@@ -34,6 +34,9 @@ class Script:
         self.hung_up = asyncio.Event()
         self.closes = True
 
+    def has_been_asked(self) -> bool:
+        return self.connections == 1
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -178,7 +181,7 @@ async def test_who_waits_no_longer_hangs_up() -> None:
         script.closes = False
         async with serving(script) as (pool, origin):
             asking = asyncio.create_task(pool.send(origin, GET))
-            await until(lambda script=script: script.connections == 1)
+            await until(script.has_been_asked)
             if begun:
                 (await asking).close()
             else:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from patience import PATIENCE_SECONDS
 
 from epad.gateway.http import connection as http_connection
+from epad.gateway.http.connection import Connection
 from epad.gateway.http.message import MAX_HEAD_BYTES, Response, json_response
 from epad.gateway.http.request import Answering, Fault, Request
 from epad.gateway.http.server import HttpServer
@@ -212,18 +213,20 @@ async def test_what_follows_a_last_request_is_not_heard(
     assert caplog.records == []
 
 
-async def test_events_of_a_stream_do_not_wait_for_each_other() -> None:
+async def test_events_of_a_stream_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nagle's algorithm holds the second of two small writes back until the first is acknowledged: 40 ms."""
     delays: list[int] = []
     async with serving() as (handler, port):
         receive = handler.receive
 
         def look(request: Request) -> Response | Answering:
+            assert isinstance(request.connection, Connection)
+            assert request.connection._transport is not None
             one = request.connection._transport.get_extra_info("socket")
             delays.append(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             return receive(request)
 
-        handler.receive = look
+        monkeypatch.setattr(handler, "receive", look)
         await talk(port, LAST)
     assert delays == [1]
 

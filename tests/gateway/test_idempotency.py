@@ -17,6 +17,7 @@ from gateway_world import World, gateway_config, world
 from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig
+from epad.gateway.budget import Reservation
 from epad.gateway.idempotency import ANSWER_SCHEMA, Answers, Claim, KeptAnswer, KeyReusedError
 from epad.storage.database import Database
 from statemachine.clock import ManualClock
@@ -33,7 +34,7 @@ async def remembering(directory: Path) -> AsyncIterator[World]:
     await database.open()
     async with world(directory, budgets=BUDGETS) as w:
         answers = Answers(database, gateway_config(), w.clock)
-        w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, answers=answers)
+        w.put(answers=answers)
         yield w
     await database.close()
 
@@ -149,7 +150,9 @@ async def test_a_spent_budget_keeps_no_one_from_what_was_paid_for(tmp_path: Path
         first = await ask(w, "k")
         now = w.clock.monotonic()
         left = 100_000 - w.gateway.spent("writer")["tokens_per_day"].used
-        w.budgets.settle(w.budgets.reserve("writer", left, now), left, now)
+        reservation = w.budgets.reserve("writer", left, now)
+        assert isinstance(reservation, Reservation)
+        w.budgets.settle(reservation, left, now)
         assert (await ask(w, "k"))[2] == first[2]
         assert (await ask(w, "other"))[0] == 429
         assert len(w.stub.requests) == 1

@@ -89,6 +89,7 @@ def test_anthropics_example_costs_what_its_price_list_says() -> None:
     charge = Charge(
         111_010, 100, UsageSource.USAGE, 1_000, cache_write_tokens=110_000, cache_write_hour_tokens=100_000
     )
+    assert price is not None
     assert charge.cost(price) == expected
 
 

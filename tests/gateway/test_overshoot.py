@@ -80,8 +80,9 @@ async def test_turns_in_flight_are_capped_in_a_burst(tmp_path: Path) -> None:
 
 async def test_streams_that_are_left_before_their_usage_do_not_overshoot(tmp_path: Path) -> None:
     """Sixty tokens a chunk, as with speculative decoding, and a client that hangs up each time: the limit holds."""
-    limit, made = 3_000, 0
+    limit, made, prompt = 3_000, 0, 7
     async with world(tmp_path, budgets={"writer": BudgetConfig(tokens_per_minute=limit)}) as w:
+        w.stub.input_tokens = prompt
         w.stub.words, w.stub.words_before_gate, w.stub.gate = ["word " * 60] * 4, 4, asyncio.Event()
         while True:
             body = json.loads(BODY % b"true") | {"max_tokens": 300}
@@ -91,7 +92,7 @@ async def test_streams_that_are_left_before_their_usage_do_not_overshoot(tmp_pat
                 read = b""
                 while read.count(b"data:") < 4:
                     read += await response.content.readany()
-            made += w.stub.input_tokens + 4 * 60
+            made += prompt + 4 * 60
             await w.closings(len(w.stub.requests))
         assert made >= limit // 2
         assert made <= w.used() <= limit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_world import DEFAULT_OUTPUT_TOKENS, TEMPLATE_TOKENS, World, gateway_config, world
@@ -13,7 +13,7 @@ from patience import PATIENCE_SECONDS
 
 from epad.configuration.schema import BudgetConfig, PriceConfig, SharedBudgetConfig, UpstreamConfig
 from epad.gateway.admission import Admission
-from epad.gateway.budget import Budgets, SharedBudgets, Spend
+from epad.gateway.budget import Budgets, Reservation, SharedBudgets, Spend
 from epad.gateway.costs import COST_SCHEMA, CostBook
 from epad.gateway.money import Prices
 from epad.storage.database import Database
@@ -48,9 +48,9 @@ async def burst(w: World, asks: list[tuple[str, str, bytes]]) -> list[int]:
     return await asyncio.gather(*asking)
 
 
-def extended(w: World, **parts: object) -> None:
+def extended(w: World, **parts: Any) -> None:
     """Give a running gateway other parts."""
-    w.gateway._parts = w.gateway._turns._parts = replace(w.gateway._parts, **parts)
+    w.put(**parts)
     w.gateway._turns.admission = Admission(w.gateway._parts.budgets, w.access, w.clock, 0.0)
 
 
@@ -176,6 +176,7 @@ async def test_a_spent_budget_is_refused_before_the_body_is_read(tmp_path: Path)
     """No body can be small enough, so none is waited for."""
     async with world(tmp_path, budgets={"writer": BudgetConfig(tokens_per_minute=1_000)}) as w:
         held = w.budgets.reserve("writer", 1_000, w.clock.monotonic())
+        assert isinstance(held, Reservation)
         w.budgets.settle(held, 1_000, w.clock.monotonic())
         host, port = w.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))

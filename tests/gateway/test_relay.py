@@ -27,7 +27,6 @@ async def quiet(w: World) -> None:
     """Everything has ended: no reservation is left, no turn in flight."""
     w.gateway.observe_budgets()
     assert 'epad_turns_in_flight{subsystem="writer"} 0.0' in w.metrics.render().decode()
-    assert not w.gateway._turns._charges
     assert w.access._turns == {}
 
 
@@ -93,9 +92,7 @@ async def test_severing_ends_the_stream_in_its_dialect_and_stops_the_upstream(
         await w.stub.arrived.wait()
         other = asyncio.create_task(w.post(path, "reader", stream=True))
         while len(w.recorder.admissions) < 2 or any(
-            turn.meter is None or turn.meter.chunks < 2
-            for turns in w.access._turns.values()
-            for turn in turns
+            turn.meter is None or turn.meter.chunks < 2 for turn in w.in_flight()
         ):
             await asyncio.sleep(0.001)
         w.access.hold("writer", Rung.FREEZE, "it loops")
@@ -139,12 +136,13 @@ async def test_severing_before_the_answer_began_is_a_plain_refusal(tmp_path: Pat
 
 async def test_severing_while_the_ledger_writes_costs_nothing(tmp_path: Path) -> None:
     """Nothing was forwarded; the turn that was opened is closed all the same."""
-    ledger = MemoryLedger(gate=asyncio.Event())
+    gate = asyncio.Event()
+    ledger = MemoryLedger(gate=gate)
     async with world(tmp_path, ledger=ledger, budgets=BUDGET) as w:
         asking = asyncio.create_task(w.chat())
         while w.access.sever("writer") == 0:
             await asyncio.sleep(0.001)
-        ledger.gate.set()
+        gate.set()
         assert (await asking)[0] == 403
         [closed] = await w.closings(1)
         assert (closed.turn, closed.outcome, closed.charged_tokens) == (ledger.opened[0].turn, Outcome.CUT, 0)
@@ -183,7 +181,8 @@ async def test_a_client_that_leaves_stops_the_upstream_at_once(tmp_path: Path, s
 
 async def test_a_client_that_leaves_while_the_ledger_writes_leaves_no_open_turn(tmp_path: Path) -> None:
     """The opening reached the disk after the client was gone: it is closed, at no charge."""
-    ledger = MemoryLedger(gate=asyncio.Event())
+    gate = asyncio.Event()
+    ledger = MemoryLedger(gate=gate)
     async with world(tmp_path, ledger=ledger, budgets=BUDGET) as w:
         asking = asyncio.create_task(w.chat())
         while not w.access._turns:
@@ -192,7 +191,7 @@ async def test_a_client_that_leaves_while_the_ledger_writes_leaves_no_open_turn(
         await asyncio.gather(asking, return_exceptions=True)
         while w.access._turns:
             await asyncio.sleep(0.001)
-        ledger.gate.set()
+        gate.set()
         [closed] = await w.closings(1)
         assert (closed.turn, closed.charged_tokens) == (ledger.opened[0].turn, 0)
         assert w.used() == 0
@@ -244,9 +243,7 @@ async def test_stopping_ends_streams_properly_and_closes_every_turn(tmp_path: Pa
     async with world(tmp_path, budgets=BUDGET) as w:
         w.stub.gate, w.stub.words_before_gate = asyncio.Event(), 2
         asking = asyncio.create_task(w.chat(stream=True))
-        while not any(
-            t.meter is not None and t.meter.chunks == 2 for ts in w.access._turns.values() for t in ts
-        ):
+        while not any(turn.meter is not None and turn.meter.chunks == 2 for turn in w.in_flight()):
             await asyncio.sleep(0.001)
         await w.gateway.stop()
         _, _, body = await asking

@@ -241,11 +241,7 @@ async def test_a_count_beyond_the_cap_cuts_the_stream(tmp_path: Path) -> None:
 async def counting(w: World, chunks: int) -> None:
     """Wait until that many chunks have come."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not any(
-            turn.meter is not None and turn.meter.chunks >= chunks
-            for turns in w.access._turns.values()
-            for turn in turns
-        ):
+        while not any(turn.meter is not None and turn.meter.chunks >= chunks for turn in w.in_flight()):
             await asyncio.sleep(0.001)
 
 

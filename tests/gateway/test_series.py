@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from gateway_world import World, world
@@ -26,8 +25,7 @@ async def test_money_is_counted_in_millionths_of_a_dollar(tmp_path: Path) -> Non
     await database.open()
     async with world(tmp_path) as w:
         prices = Prices({"tiny": PriceConfig(input=2.5, output=10.0)})
-        parts = replace(w.gateway._parts, prices=prices, costs=CostBook(database, w.clock))
-        w.gateway._parts = w.gateway._turns._parts = parts
+        w.put(prices=prices, costs=CostBook(database, w.clock))
         w.stub.input_tokens, w.stub.output_tokens = 1_000, 100
         assert (await w.chat(messages=[{"role": "user", "content": "x" * 1_000}], max_tokens=100))[0] == 200
         await w.closings(1)

@@ -11,10 +11,10 @@ import pytest
 from patience import PATIENCE_SECONDS
 from server_answers import LLAMA_CPP, LM_STUDIO, LM_STUDIO_LOADED, LOOPBACK, OLLAMA_TAGS, SGLANG, VLLM
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.configuration.server_kinds import GENERIC, SERVERS
+from epad.gateway import health_check
 from epad.gateway import looking as looking_module
-from epad.gateway import upstream as upstream_module
 from epad.gateway.server_detection import LOADED, MODELS, PROPS
 from epad.gateway.server_profile import ServerProfile
 from epad.gateway.upstream import Upstream, Upstreams
@@ -141,11 +141,11 @@ async def serving(told: Told) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def looking(
-    told: Told, dialects: tuple[str, ...] = ("openai",), base: str = ""
+    told: Told, dialects: tuple[DialectName, ...] = ("openai",), base: str = ""
 ) -> AsyncIterator[tuple[Upstreams, Upstream]]:
     async with serving(told) as url:
         config = {"u": UpstreamConfig(url=url + base, dialects=dialects)}
-        upstreams = Upstreams(config, 1.0, 5.0, ManualClock())  # type: ignore[arg-type]
+        upstreams = Upstreams(config, 1.0, 5.0, ManualClock())
         await upstreams.start()
         try:
             yield upstreams, upstreams.all()[0]
@@ -155,7 +155,7 @@ async def looking(
 
 async def _look(upstreams: Upstreams, upstream: Upstream) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await upstreams._look(upstream)
+        await upstreams._check.look(upstream)
 
 
 class TestLooks:
@@ -215,13 +215,13 @@ class TestLooks:
     async def test_a_body_without_end_is_no_failure_and_tells_nothing(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(upstream_module, "_LOOK_SECONDS", 0.2)
+        monkeypatch.setattr(health_check, "LOOK_SECONDS", 0.2)
         async with looking(Told({"/v1/models": VLLM}, hangs=True)) as (upstreams, upstream):
             await _look(upstreams, upstream)
             assert (upstream.server, upstream.health.reason) == (GENERIC, "")
 
     async def test_a_body_that_is_too_long_is_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(upstream_module, "MOST_LOOKED_BYTES", 100)
+        monkeypatch.setattr(health_check, "MOST_BYTES", 100)
         async with looking(Told({"/v1/models": VLLM})) as (upstreams, upstream):
             await _look(upstreams, upstream)
             assert (upstream.server, upstream.health.reason) == (GENERIC, "")

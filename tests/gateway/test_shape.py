@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -25,14 +26,17 @@ JSON = st.recursive(
 
 def counted(value: Any) -> Shape:
     """The same, from the objects that a decoder makes."""
+    inner: Collection[Any]
     if isinstance(value, dict):
         inner, own = value.values(), Shape(1, len(value), max(0, len(value) - 1), len(value))
     elif isinstance(value, list):
         inner, own = value, Shape(1, 0, max(0, len(value) - 1), 0)
     else:
         return Shape(0, 0, 0, int(isinstance(value, str)))
-    summed = map(sum, zip(own[:4], *(counted(each)[:4] for each in inner), strict=True))
-    return Shape(*summed)
+    branches, fields, values, strings = map(
+        sum, zip(own[:4], *(counted(each)[:4] for each in inner), strict=True)
+    )
+    return Shape(branches, fields, values, strings)
 
 
 @given(JSON, st.booleans(), st.integers(2, 40))
@@ -122,7 +126,7 @@ def test_a_heavy_body_is_refused_and_told_what_is_too_many(name: str) -> None:
         endpoint.parse(body)
 
 
-WIDE = {
+WIDE: dict[str, tuple[str, dict[str, Any]]] = {
     "5,000 messages": (
         CHAT,
         {

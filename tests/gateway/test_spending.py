@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epad.configuration.schema import BudgetConfig
-from epad.gateway.budget import Budgets
+from epad.gateway.budget import Budgets, Reservation
 from epad.gateway.spending import SpendingBook
 from epad.ledger.store import Totals
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
@@ -47,6 +47,7 @@ def test_budgets_are_those_of_now_and_only_those_that_limit() -> None:
     clock = ManualClock()
     spending, budgets = book(clock)
     reservation = budgets.reserve("chat", 400, clock.monotonic())
+    assert isinstance(reservation, Reservation)
     assert spending.budget("chat") == {"tokens_per_minute": (1_000, 400)}
     budgets.settle(reservation, 100, clock.monotonic())
     assert spending.budget("chat") == {"tokens_per_minute": (1_000, 100)}

@@ -51,7 +51,7 @@ class TokenizingServer:
 async def before(
     tmp_path: Path, kind: str, stub: TokenizingServer, limit: int = 600, **keys: Any
 ) -> AsyncIterator[World]:
-    async with serving(stub) as url:  # type: ignore[arg-type]
+    async with serving(stub) as url:
         upstreams = {"real": UpstreamConfig(url=url, dialects=("openai",), server=kind, **keys)}
         budgets = {"writer": BudgetConfig(tokens_per_minute=limit), "reader": BudgetConfig()}
         async with world(tmp_path, budgets=budgets, upstreams=upstreams) as w:

@@ -15,7 +15,7 @@ from model_server import model_server
 from msgspec import structs
 from virtual_time import VirtualTime
 
-from epad.configuration.schema import BudgetConfig, PriceConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, DialectName, PriceConfig, UpstreamConfig
 from epad.gateway.errors import GatewayError
 from epad.gateway.money import Prices
 from probes.blame import Fault
@@ -25,7 +25,7 @@ from probes.turns import TurnStreamed
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding
 
-DIALECTS = ("openai", "ollama", "anthropic")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama", "anthropic")
 TALKS = ("/v1/chat/completions", "/v1/messages", "/api/chat")
 
 
@@ -198,7 +198,7 @@ async def test_a_refusal_for_money_is_told_in_money(tmp_path: Path) -> None:
     }
     listener = Listener()
     async with world(tmp_path, budgets=budgets, observer=listener) as w:
-        w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=5.0)})  # type: ignore[misc]
+        w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=5.0)})  # type: ignore[misc]  # as a reload
         assert isinstance(w.gateway._parts.prices, Prices)
         status, body = 200, b""
         while status == 200:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_world import StubUpstream, serving, world
@@ -75,7 +76,7 @@ def test_failures_of_an_hour_ago_and_failed_looks_open_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 30)), max_size=80))
-def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list) -> None:
+def test_the_breaker_opens_only_on_evidence_and_never_for_longer(steps: list[Any]) -> None:
     """Whatever comes, an open breaker had half of ten failures, and asks again within its time."""
     clock = ManualClock()
     health, history = Health(clock), []
@@ -152,7 +153,7 @@ async def test_a_free_upstream_that_serves_costs_nothing_though_the_next_would_h
         budgets = {"writer": BudgetConfig(usd_per_day=1.0)}
         async with world(tmp_path, upstreams=upstreams, budgets=budgets) as w:
             assert (await w.chat())[0] == 403
-            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]
+            w.gateway._parts.prices.__init__({"tiny": PriceConfig(input=1.0, output=1.0)})  # type: ignore[misc]  # as a reload
             assert isinstance(w.gateway._parts.prices, Prices)
             assert (await w.chat())[0] == 200
             assert w.gateway.spent("writer")["microusd_per_day"].used == 0

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE_SECONDS
 
-from epad.configuration.schema import BudgetConfig, UpstreamConfig
+from epad.configuration.schema import BudgetConfig, DialectName, UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.health import State
 from epad.gateway.http.message import Fields
@@ -31,7 +31,7 @@ from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
-DIALECTS = ("openai", "ollama")
+DIALECTS: tuple[DialectName, ...] = ("openai", "ollama")
 
 
 class Moody(StubUpstream):
@@ -368,7 +368,7 @@ async def test_no_detector_hears_of_an_outage_nor_of_what_it_left_behind(tmp_pat
 
     async with serving(stub) as base:
         config = {"vllm": UpstreamConfig(url=base, dialects=DIALECTS)}
-        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]
+        fanout = TurnFanout([burn, talk], _NoEvents(), clock)  # type: ignore[arg-type]  # `emit` alone is called
         async with world(tmp_path, upstreams=config, observer=fanout) as w:
             for number in range(30):
                 for name in ("writer", "reader"):

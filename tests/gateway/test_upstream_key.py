@@ -11,7 +11,7 @@ from gateway_world import StubUpstream, serving, world
 from multidict import CIMultiDict
 from patience import PATIENCE_SECONDS
 
-from epad.configuration.schema import UpstreamConfig
+from epad.configuration.schema import DialectName, UpstreamConfig
 from epad.gateway.upstream_key import key_fields
 
 KEY = "sk-upstream"
@@ -37,7 +37,9 @@ class KeyedServer(StubUpstream):
 
 
 @pytest.mark.parametrize("dialects", [("anthropic",), ("anthropic", "openai")])
-async def test_anthropic_is_shown_its_key_where_it_looks(tmp_path: Path, dialects: tuple[str, ...]) -> None:
+async def test_anthropic_is_shown_its_key_where_it_looks(
+    tmp_path: Path, dialects: tuple[DialectName, ...]
+) -> None:
     """Messages and the list of models; the key of the client goes no further; each has a version, the client's."""
     key_file = tmp_path / "key"
     key_file.write_text(KEY)

@@ -55,7 +55,7 @@ class Queue:
     def __init__(self, seconds: float = 5.0) -> None:
         self.rooms = Rooms()
         self.undone: list[str] = []
-        self.waiting: Waiting[str] = Waiting(self.rooms, seconds, self.undone.append)  # type: ignore[arg-type]
+        self.waiting: Waiting[str] = Waiting(self.rooms, seconds, self.undone.append)  # type: ignore[arg-type]  # see Rooms
 
     def ask(self, asker: Asker, subsystem: str = "a") -> asyncio.Task[str | Refused]:
         return asyncio.create_task(self.waiting.take(subsystem, asker))

@@ -7,7 +7,9 @@ import os
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import apsw
 import pytest
@@ -217,10 +219,10 @@ def test_a_clock_set_back_makes_no_time_ahead(
     see(store, tmp_path / "home")
     store.grow(1)
 
-    class Then(module.datetime):
+    class Then(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> module.datetime:
-            return module.datetime(1970, 1, 2, tzinfo=module.UTC)
+        def now(cls, tz: object = None) -> Self:
+            return cls(1970, 1, 2, tzinfo=UTC)
 
     monkeypatch.setattr(module, "datetime", Then)
     monkeypatch.setattr(time, "time_ns", lambda: 86_400_000_000_000)

@@ -82,11 +82,15 @@ FOREIGN: dict[str, list[str]] = {
 }
 
 
+def _fold(*texts: object) -> str:
+    return str(texts[0]).casefold()
+
+
 def connect(path: Path) -> apsw.Connection:
     """A program with a collation and a function of its own."""
     connection = apsw.Connection(str(path))
     connection.create_collation("localized", lambda a, b: (a > b) - (a < b))
-    connection.create_scalar_function("fold", lambda text: str(text).casefold(), 1, deterministic=True)
+    connection.create_scalar_function("fold", _fold, 1, deterministic=True)
     return connection
 
 

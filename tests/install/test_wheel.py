@@ -49,7 +49,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(environment, symlinks=True)
     python = environment / "bin/python"
-    install = ["install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
+    install = ["install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel)]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--python", python, *install],
         capture_output=True,

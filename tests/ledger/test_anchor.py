@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from ledger_world import closing, fill, open_ledger, opening, places, stored
+from ledger_world import closing, fill, keeping_of, open_ledger, opening, places, stored
 from patience import PATIENCE_SECONDS
 
 from epad.ledger.anchor import Anchor, read_heads
@@ -64,6 +64,9 @@ def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("c2hvcnQ=\n")
     with pytest.raises(HeadError, match="no Ed25519 key"):
+        load_or_make_key(path)
+    path.write_text("c2hvcnQ")  # what is cut is not even base64
+    with pytest.raises(HeadError, match=f"{path}: no Ed25519 key .*; restore it"):
         load_or_make_key(path)
 
 
@@ -215,7 +218,7 @@ async def test_a_new_key_does_not_unsay_what_the_old_one_signed(path: Path) -> N
 async def test_a_head_that_cannot_be_written_shuts_the_door_until_it_can_be(path: Path) -> None:
     """The probe is told why the tail is not anchored; the head is tried again though no record comes."""
     ledger = await open_ledger(path, places(path), head_records=1)
-    keeper = ledger._keeping._keeper  # type: ignore[union-attr]
+    keeper = keeping_of(ledger)._keeper
     assert keeper is not None
 
     def refuse(*_: object, **__: object) -> None:
@@ -246,7 +249,7 @@ async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_men
     assert re.search(f"{log} was cut from [0-9]+ to 100 bytes", ledger.shut())
     with pytest.raises(LedgerUnavailableError, match="heads in between are lost"):
         await ledger.open_turn(opening(51))
-    await ledger._call(ledger._keeping._anchor.mend)  # type: ignore[union-attr]
+    await ledger._writer.call(keeping_of(ledger)._anchor.mend)
     assert ledger.shut() == ""
     await ledger.open_turn(opening(52))
     await ledger.close()

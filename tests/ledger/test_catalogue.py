@@ -13,6 +13,7 @@ from ledger_world import BOOT, closing, config, fill, open_ledger, opening, plac
 from epad.ledger.full_verification import verify_everything
 from epad.ledger.rows import open_reader
 from epad.ledger.seal import all_seals
+from epad.ledger.segment import Seal
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Scrubber, Verdict
 from statemachine.clock import ManualClock
@@ -75,7 +76,7 @@ def change(path: Path, statement: str) -> None:
     connection.close()
 
 
-def seals_of(path: Path) -> dict[int, object]:
+def seals_of(path: Path) -> dict[int, Seal]:
     connection = open_reader(path)
     seals = dict(all_seals(connection))
     connection.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from ledger_world import closing, config, fill, open_ledger, opening, places
+from ledger_world import closing, config, fill, keeping_of, open_ledger, opening, places
 
 from epad.ledger.integrity import Integrity
 from epad.ledger.segment import segment_paths
@@ -93,7 +93,9 @@ async def test_what_the_nightly_check_finds_the_next_tick_does_not_forget(
 
 async def test_a_fork_is_not_repaired(integrity: Integrity, ledger: Ledger, tmp_path: Path) -> None:
     """Repairing changes nothing and ends, and the finding stays for a person."""
-    while ledger._keeping._keeper.size < ledger.records:  # type: ignore[union-attr]
+    keeper = keeping_of(ledger)._keeper
+    assert keeper is not None
+    while keeper.size < ledger.records:
         await asyncio.sleep(0.005)
     anchor = places(tmp_path / "ledger.db").anchor
     other = tmp_path / "other"

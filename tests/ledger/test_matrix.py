@@ -7,14 +7,27 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
-from ledger_world import cell, closing, fill, flipped, open_ledger, opening, places, stored
+from ledger_world import (
+    cell,
+    closing,
+    fill,
+    flipped,
+    keeping_of,
+    open_ledger,
+    opening,
+    places,
+    sealed,
+    stored,
+)
 
 from epad.ledger.full_verification import verify_everything
 from epad.ledger.record import columns_of, decode, encode, leaf_hash, link_hash
 from epad.ledger.verify import Report, Scrubber, Verdict
+from epad.storage.database import fetch
 from statemachine.clock import ManualClock
 
 TURNS = 20
@@ -34,9 +47,9 @@ class State:
     def path(self) -> Path:
         return self.directory / "ledger.db"
 
-    def change(self, statement: str, *bindings: object) -> None:
+    def change(self, statement: str, *bindings: Any) -> None:
         connection = apsw.Connection(str(self.path))
-        connection.execute(statement, bindings)  # type: ignore[arg-type]
+        connection.execute(statement, bindings)
         connection.close()
 
     def report(self, *, full: bool = False) -> Report:
@@ -49,10 +62,10 @@ class State:
         """Make everything from record `first` on rest on what is there now, as a forger would."""
         connection = apsw.Connection(str(self.path))
         link = stored(self.path, first - 1)[7]
-        rows = connection.execute("SELECT seq, body FROM record WHERE seq >= ? ORDER BY seq", (first,))
-        for sequence, (old, body) in enumerate(rows.fetchall(), first):
+        rows = fetch(connection, "SELECT seq, body FROM record WHERE seq >= ? ORDER BY seq", (first,))
+        for sequence, (old, body) in enumerate(rows, first):
             leaf = leaf_hash(body)
-            link = link_hash(link, sequence, leaf)  # type: ignore[arg-type]
+            link = link_hash(link, sequence, leaf)
             connection.execute(
                 "UPDATE record SET seq = ?, leaf = ?, link = ? WHERE seq = ?", (sequence, leaf, link, old)
             )
@@ -66,8 +79,7 @@ async def make(path: Path) -> None:
         for number in range(first, first + TURNS):
             await ledger.open_turn(opening(number))
             await ledger.close_turn(closing(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.002)
+        await sealed(ledger)
         await ledger.close()
 
 
@@ -312,8 +324,8 @@ async def clean_run(path: Path, run: int) -> None:
         report = scrubber.check()
         assert report.verdict.is_sound, report
     if run % 4 == 3:  # as if killed: what is written stays, nothing is closed
-        await ledger._call(ledger._appender.drop)
-        ledger._keeping._appender.frontier = None  # type: ignore[union-attr]
+        await ledger._writer.call(ledger._appender.drop)
+        keeping_of(ledger)._appender.frontier = None
     await ledger.close()
     report = verify_everything(path, places(path), full=run % 3 == 0)
     assert report.verdict.is_sound, report

@@ -95,7 +95,7 @@ async def test_a_changed_payload_is_not_given_out_and_is_dropped(path: Path) -> 
     def damage(connection: apsw.Connection) -> None:
         connection.execute("UPDATE payload_kept SET body = x'00', codec = 0 WHERE hash = ?", (DIGEST,))
 
-    await ledger._call(lambda: ledger._appender.write(damage))
+    await ledger._writer.call(lambda: ledger._appender.write(damage))
     assert await ledger.payload(DIGEST) is None
     report = verify_everything(path, places(path), full=True)
     assert {fault.kind for fault in report.faults} == {"payload"}

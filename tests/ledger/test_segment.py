@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_world import cell, closing, flip, flipped, open_ledger, opening, places, stored
+from ledger_world import (
+    cell,
+    closing,
+    flip,
+    flipped,
+    keeping_of,
+    open_ledger,
+    opening,
+    places,
+    sealed,
+    stored,
+)
 
 from epad.ledger import heads_and_segments
 from epad.ledger.errors import SegmentError
@@ -25,8 +37,7 @@ async def sealed_ledger(path: Path, turns: int, seal_records: int) -> None:
     for number in range(turns):
         await ledger.open_turn(opening(number))
         await ledger.close_turn(closing(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.001)
+        await sealed(ledger)
     await ledger.close()
 
 
@@ -145,14 +156,12 @@ async def test_damaged_records_are_not_sealed(path: Path) -> None:
     ledger = await open_ledger(path, places(path), seal_records=10)
     for number in range(100, 106):
         await ledger.open_turn(opening(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.001)
+        await sealed(ledger)
     await ledger.open_turn(opening(110))
     assert len(segment_paths(places(path).segments)) == 4
     for number in range(111, 115):
         await ledger.open_turn(opening(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.001)
+        await sealed(ledger)
     assert "41" in ledger.trouble
     await ledger.close()
 
@@ -171,20 +180,37 @@ async def test_a_segment_that_cannot_be_noted_is_not_made_again_with_every_commi
     ledger = await open_ledger(path, places(path), seal_records=10)
     for number in range(100, 130):
         await ledger.open_turn(opening(number))
-        while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-            await asyncio.sleep(0.001)
+        await sealed(ledger)
     assert len(tried) == 1
     assert "full" in ledger.trouble
     await ledger.close()
     monkeypatch.undo()
     ledger = await open_ledger(path, places(path), seal_records=10)
     await ledger.open_turn(opening(130))
-    while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-        await asyncio.sleep(0.001)
+    await sealed(ledger)
     assert ledger.trouble == ""
-    assert ledger._keeping._sealed >= 50  # type: ignore[union-attr]
+    assert keeping_of(ledger)._sealed >= 50
     await ledger.close()
     assert verify_everything(path, places(path), full=True).words() == "OK"
+
+
+async def test_a_segment_for_which_no_thread_is_left_holds_no_turn_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of processes is reached: turns go on, it is told, and tried again after a while."""
+    ledger = await open_ledger(path, places(path), seal_records=10)
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "ledger-seal":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    for number in range(100, 115):
+        await ledger.open_turn(opening(number))
+    assert "can't start new thread" in ledger.trouble
+    await ledger.close()
 
 
 async def test_a_segment_of_an_unknown_history_is_kept_aside(path: Path) -> None:
@@ -193,8 +219,7 @@ async def test_a_segment_of_an_unknown_history_is_kept_aside(path: Path) -> None
     orphan.write_bytes(b"from another life")
     ledger = await open_ledger(path, places(path), seal_records=2)
     await ledger.open_turn(opening(100))
-    while ledger._keeping._sealing is not None:  # type: ignore[union-attr]
-        await asyncio.sleep(0.001)
+    await sealed(ledger)
     await ledger.close()
     assert orphan.with_suffix(".former").read_bytes() == b"from another life"
     assert check_segment(orphan).trailer.first == 41

@@ -203,7 +203,7 @@ async def test_each_opening_says_how_the_one_before_ended(path):
     await fill(path, 1)
     ledger = await open_ledger(path)
     connection = ledger._appender.connection()
-    await ledger._call(lambda: connection.execute("SELECT 1"))
+    await ledger._writer.call(lambda: connection.execute("SELECT 1"))
     await ledger.close()
 
     assert epoch_at(path, 1).clean
@@ -314,7 +314,7 @@ async def test_a_full_disk_fails_those_who_wait_and_no_one_else(path):
     await ledger.open_turn(opening(0))
     connection = ledger._appender.connection()
     pages = int(str(connection.pragma("page_count")))
-    await ledger._call(lambda: connection.pragma("max_page_count", pages))
+    await ledger._writer.call(lambda: connection.pragma("max_page_count", pages))
 
     results = await asyncio.gather(
         *(ledger.open_turn(opening(number)) for number in range(1, 200)), return_exceptions=True
@@ -322,7 +322,7 @@ async def test_a_full_disk_fails_those_who_wait_and_no_one_else(path):
     failed = [result for result in results if isinstance(result, LedgerUnavailableError)]
     assert failed
     assert "free space" in str(failed[0])
-    await ledger._call(lambda: connection.pragma("max_page_count", 1_000_000))
+    await ledger._writer.call(lambda: connection.pragma("max_page_count", 1_000_000))
     kept = ledger.records
     assert await ledger.open_turn(opening(500)) == kept + 1
     await ledger.close()
@@ -358,7 +358,7 @@ async def test_a_promise_the_disk_did_not_keep_stops_the_ledger(path):
     """If acknowledged records are gone after an I/O error, nothing more is promised."""
     ledger = await open_ledger(path)
     await ledger.open_turn(opening(1))
-    await ledger._call(ledger._appender.drop)
+    await ledger._writer.call(ledger._appender.drop)
     thief = apsw.Connection(str(path))
     thief.execute("DELETE FROM record WHERE seq = 2")
     thief.close()

@@ -39,6 +39,7 @@ from epad.ledger.spent import add_records, wrong_sums
 from epad.ledger.sums import LEVELS, Slot, Summing, Sums, Totals, Used, decode_sums, encode_sums
 from epad.ledger.verify import Verdict, verify
 from epad.metrics.registry import Metrics
+from epad.storage.database import fetch
 from statemachine.clock import ManualClock
 
 TURNS, SEALED = 30, 20
@@ -113,7 +114,7 @@ class History(RecordedTurns):
             )
 
 
-def counted(used: list[Used], now: float) -> dict[str, object]:
+def counted(used: list[Used], now: float) -> dict[str, int]:
     """What every window comes to."""
     budgets = Budgets({name: BudgetConfig(**UNLIMITED) for name in "ab"}, 99)
     budgets.restore(
@@ -149,7 +150,7 @@ def check(events: list[tuple[object, ...]]) -> None:
     left, right = counted(by_sums, history.clock.monotonic()), counted(all_read, history.clock.monotonic())
     if history.clock.boots == 1:
         assert left == right
-    assert all(left[key] >= right[key] for key in right)  # type: ignore[operator]
+    assert all(left[key] >= right[key] for key in right)
     assert {key: left[key] for key in left if "in_all" in key} == {
         key: right[key] for key in right if "in_all" in key
     }
@@ -342,7 +343,7 @@ async def test_a_ledger_of_before_is_read_as_before_and_gets_sums_at_its_next_se
 
 
 def more_tokens(db: apsw.Connection) -> None:
-    [(body,)] = db.execute("SELECT body FROM sums WHERE no = 3").fetchall()
+    [(body,)] = fetch(db, "SELECT body FROM sums WHERE no = 3")
     told = decode_sums(body)
     db.execute("UPDATE sums SET body = ? WHERE no = 3", (encode_sums(structs.replace(told, totals=())),))
 
@@ -395,7 +396,7 @@ def test_sums_that_were_wrong_when_they_were_signed_are_noticed(path: Path, full
 
     def wrong(db: apsw.Connection) -> None:
         seal = all_seals(db)[number]
-        [(body,)] = db.execute("SELECT body FROM sums WHERE no = ?", (number,)).fetchall()
+        [(body,)] = fetch(db, "SELECT body FROM sums WHERE no = ?", (number,))
         told = structs.replace(decode_sums(body), outlived=(("chat", 1),))
         keep_sums(db, sign_sums(seal, encode_sums(told), signer))
 
@@ -440,7 +441,7 @@ async def test_a_close_does_not_wait_for_the_first_summing_up_of_a_long_ledger(
 
 async def test_damage_behind_the_newest_seal_is_known_before_anything_opens(path: Path) -> None:
     """The probe's first look tells it, like everything else that it finds."""
-    flip(path, bytes(stored(path, 3 * SEALED + 1)[5]), 5)  # type: ignore[call-overload]
+    flip(path, bytes(stored(path, 3 * SEALED + 1)[5]), 5)
     ledger = await open_ledger(path, places(path), tail_check_records=1)
     assert [(fault.seq, fault.kind) for fault in ledger.faults] == [(3 * SEALED + 1, FaultKind.BODY)]
     integrity = Integrity(path, config(tail_check_records=1), ledger, ManualClock(), Metrics("test"))

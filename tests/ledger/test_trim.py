@@ -148,9 +148,11 @@ async def test_what_a_crash_left_undoneis_done_by_the_next_start(path: Path, dro
     with contextlib.closing(open_reader(path)) as connection:
         trim = plan_trim(connection, KEPT, last_sequence(connection), verifier_at(places(path).anchor))
     assert trim is not None
-    await ledger._call(lambda: appender.append_own(trim.record))
+    await ledger._writer.call(lambda: appender.append_own(trim.record))
     if dropped:
-        await ledger._call(lambda: appender.write(lambda db: drop_bodies(db, 1, min(dropped, trim.through))))
+        await ledger._writer.call(
+            lambda: appender.write(lambda db: drop_bodies(db, 1, min(dropped, trim.through)))
+        )
     await ledger.close()
     await finish(path)
     assert verify_everything(path, places(path), full=True).words() == "OK"
@@ -168,10 +170,10 @@ async def test_bodies_may_go_while_others_are_checked(path: Path) -> None:
         if newest_trim_of(path) is None:
             appender = ledger._appender
             asyncio.run_coroutine_threadsafe(
-                ledger._call(lambda: appender.append_own(trim.record)), loop
+                ledger._writer.call(lambda: appender.append_own(trim.record)), loop
             ).result()
             drop = lambda: appender.write(lambda db: drop_bodies(db, 1, trim.through))  # noqa: E731
-            asyncio.run_coroutine_threadsafe(ledger._call(drop), loop).result()
+            asyncio.run_coroutine_threadsafe(ledger._writer.call(drop), loop).result()
 
     loop = asyncio.get_running_loop()
     report = await asyncio.to_thread(verify, path, progress=progress, anchor=places(path).anchor)

@@ -143,7 +143,7 @@ def test_the_rows_add_up_to_the_sum(ends: list[CloseTurn]) -> None:
     found = Account()
     for end in ends:
         for place in found.of(end.subsystem):
-            place.add_closed(end)  # type: ignore[arg-type]
+            place.add_closed(end)  # type: ignore[arg-type]  # has the same fields
     for column in fields(Usage):
         assert sum(getattr(row, column.name) for row in found.rows.values()) == getattr(
             found.total, column.name

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -183,7 +186,7 @@ def test_a_record_of_a_later_format_is_undecodable_not_corrupt_elsewhere(path, p
 
     row = stored(path, RECORDS)
     body = b"\x92\xcd\x7f\x01\x00"
-    link = link_hash(stored(path, RECORDS - 1)[7], RECORDS, leaf_hash(body))  # type: ignore[arg-type]
+    link = link_hash(stored(path, RECORDS - 1)[7], RECORDS, leaf_hash(body))
     connection = apsw.Connection(str(path))
     values = (body, leaf_hash(body), link, row[0])
     connection.execute("UPDATE record SET body = ?, leaf = ?, link = ? WHERE seq = ?", values)
@@ -236,6 +239,27 @@ def test_no_ledger_is_not_damage(path):
     """A missing file is said to be missing."""
     with pytest.raises(LedgerUnavailableError, match="no ledger there"):
         verify(path)
+
+
+@contextlib.contextmanager
+def every_write_failing() -> Iterator[None]:
+    """On any disk, for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_nothing_is_not_damage(path, pristine):
+    """SQLite's first reader writes the index of the log; what it says of that is nothing about the records."""
+    path.write_bytes(pristine)
+    scrubber = Scrubber(path, config(), ManualClock())
+    for look in (lambda: verify(path), scrubber.check):
+        with every_write_failing(), pytest.raises(LedgerUnavailableError, match="cannot prepare to read"):
+            look()
+        assert look().faults == ()
 
 
 def test_faults_are_listed_up_to_a_limit_and_counted_beyond(path, pristine):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from epad.lifeboat import frames
 from epad.lifeboat.ballast import Ballast
 from epad.lifeboat.first_tier import END, FirstTier, Item
 from epad.lifeboat.frames import newest
@@ -81,7 +80,7 @@ async def test_a_disk_that_refuses_is_an_outcome_and_keeps_what_was_written(
             raise OSError(code, os.strerror(code))
         return pwrite(descriptor, data, offset)
 
-    monkeypatch.setattr(frames.os, "pwrite", failing)
+    monkeypatch.setattr(os, "pwrite", failing)
     written = await tier.write("a test")
     assert written.frames == ("first",)
     assert os.strerror(code) in written.failure

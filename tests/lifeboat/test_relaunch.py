@@ -17,7 +17,6 @@ from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
 from epad.configuration.load import load
 from epad.control_loop.journal import JOURNAL_SCHEMA, Journal
-from epad.daemon.stores import Database
 from epad.ledger.head import load_or_make_key
 from epad.ledger.paths import Places
 from epad.ledger.store import Ledger
@@ -25,7 +24,7 @@ from epad.ledger.verify import verify as verify_ledger
 from epad.lifeboat.contents import LEDGER_TAIL, Cargo
 from epad.lifeboat.first_tier import FirstTier
 from epad.lifeboat.relaunch import FIRST_TIER_FILE, RelaunchError, relaunch
-from epad.storage.database import connect, fetch
+from epad.storage.database import Database, connect, fetch
 from statemachine.clock import ManualClock
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

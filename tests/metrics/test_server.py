@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiohttp
 import pytest
+from fake_operations import status
 
+from epad.answers.status import Status
 from epad.metrics.registry import CONTENT_TYPE, Metrics
 from epad.metrics.server import MetricsServer, SurfaceError
 
@@ -18,10 +19,10 @@ class Bench:
         self.metrics = Metrics("test")
         self.refreshes = 0
 
-    def refresh(self) -> dict[str, Any]:
+    def refresh(self) -> Status:
         self.refreshes += 1
         self.metrics.ledger_entries.set(self.refreshes)
-        return {"phase": "QUARANTINE", "uptime_seconds": 7.5, "secret": "not for everyone"}
+        return status(phase="QUARANTINE", uptime_seconds=7.5, state_directory="not for everyone")
 
     def server(self, listen: str = "127.0.0.1:0") -> MetricsServer:
         return MetricsServer(listen, self.metrics, self.refresh)

@@ -143,9 +143,9 @@ def test_the_unit_tests_counters_begin_as_epad_exports_them() -> None:
 def test_promtool_is_content() -> None:
     """Syntax, unit tests, and the example configuration that loads them."""
     for arguments in (
-        ["check", "rules", RULES],
-        ["test", "rules", UNIT_TESTS],
-        ["check", "config", RULES.with_name("prometheus.example.yml")],
+        ["check", "rules", str(RULES)],
+        ["test", "rules", str(UNIT_TESTS)],
+        ["check", "config", str(RULES.with_name("prometheus.example.yml"))],
     ):
         done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

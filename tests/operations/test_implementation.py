@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,7 +34,7 @@ from epad.operations.protocol import (
 )
 from epad.operations.registry import Operation as Permitted
 from epad.operations.status import StatusBoard
-from epad.supervisor.child_logs import LogKeeper
+from epad.supervisor.log_keeper import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
 from statemachine.phase import Phase
@@ -81,8 +81,9 @@ class Bench:
     def accept(self, name: str) -> None:
         self.accepted = name
 
-    async def give_up(self, reason: str) -> None:
+    async def give_up(self, reason: str) -> str:
         """Nothing is missing."""
+        return ""
 
     async def reload(self) -> list[str]:
         if isinstance(self.reloaded, Exception):
@@ -104,7 +105,7 @@ class Bench:
             for name in ("chat", "game")
         ]
 
-    async def written(self) -> list[tuple[str, str, dict[str, Any]]]:
+    async def written(self) -> list[tuple[str, str, Mapping[str, Any]]]:
         await self.story.events.flush()
         events = await self.story.events.since(0, 50)
         return [

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from epad_story import NAMES, Story, in_lifeboat, in_normal, into_recovery
 
+from epad.answers.orders import Result
 from epad.control_loop.step import Lane, OperationEnded, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Resumed, Stimulus
 from epad.gateway.access import WORDS_SECONDS, Access
@@ -52,7 +53,7 @@ class Desk:
             for _ in self.story.operations(Lane.CONTAINMENT)
         ]
 
-    async def release(self, name: str) -> dict[str, Any]:
+    async def release(self, name: str) -> Result:
         return await self.orders.release(name, "looked at", "ada")
 
     async def obey(self, command: str, name: str, phase: str) -> None:
@@ -76,6 +77,16 @@ def preserved(story: Story, *found: str) -> None:
     for name in found:
         story.find(name)
     story.end()
+
+
+def in_recovery(story: Story) -> None:
+    into_recovery(story, "model")
+    story.quarantine("guest")
+
+
+def in_quarantine(story: Story) -> None:
+    in_normal(story)
+    story.find("chat")
 
 
 def suffering(story: Story) -> None:
@@ -112,9 +123,9 @@ LETS_GO: list[tuple[str, Callable[[Story], object], str]] = [
     ("by a person and by a probe", lambda s: (s.quarantine("chat"), s.find("chat")), "chat"),
     ("frozen, in PRESERVATION", lambda s: preserved(s, "chat", "game"), "chat"),
     ("while the checkpoint is written", lambda s: (s.find("chat"), s.find("game")), "chat"),
-    ("by a person, in RECOVERY", lambda s: (into_recovery(s, "model"), s.quarantine("guest")), "guest"),
+    ("by a person, in RECOVERY", in_recovery, "guest"),
     ("parked, in NORMAL", in_normal, "game"),
-    ("parked, in QUARANTINE", lambda s: (in_normal(s), s.find("chat")), "game"),
+    ("parked, in QUARANTINE", in_quarantine, "game"),
     ("the root of another's trouble", suffering, "model"),
 ]
 STAYS: list[tuple[str, Callable[[Story], object], str, str]] = [
@@ -193,7 +204,7 @@ async def test_what_loops_on_is_let_go_and_held_again() -> None:
         desk.story.find("chat")
         return ended
 
-    desk.order = order  # type: ignore[method-assign]
+    desk.order = order  # type: ignore[method-assign]  # what happens meanwhile
     answer = await desk.release("chat")
     assert (answer["failed"], desk.is_held("chat")) == (False, True)
     assert answer["results"][1].startswith("let go, and held again since: chat is frozen since")
@@ -223,7 +234,11 @@ async def test_an_unknown_name_is_told_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("begin", "name"),
-    [pytest.param(b, n, id=i) for i, b, n, *_ in [*LETS_GO, *STAYS, ("lifeboat", in_lifeboat, "chat")]],
+    [
+        *[pytest.param(begin, name, id=how) for how, begin, name in LETS_GO],
+        *[pytest.param(begin, name, id=how) for how, begin, name, _ in STAYS],
+        pytest.param(in_lifeboat, "chat", id="lifeboat"),
+    ],
 )
 async def test_the_refused_client_is_told_what_does_open_the_door(
     begin: Callable[[Story], object], name: str

@@ -15,6 +15,7 @@ from epad_story import Story
 
 from epad import __version__
 from epad.answers import status
+from epad.answers.status import Subsystem
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
@@ -218,9 +219,12 @@ def test_memory_and_cpu_are_shown_where_they_are_known() -> None:
     bench = Bench()
     bench.board.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
     model, chat = bench.board.render()["subsystems"]
-    figures = ("memory_bytes", "cpu_seconds", "cpu_cores", "processes")
-    assert [model[name] for name in figures] == [None] * 4
-    assert [chat[name] for name in figures] == [3 << 30, 12.35, 0.25, 2]
+
+    def figures(one: Subsystem) -> list[float | None]:
+        return [one["memory_bytes"], one["cpu_seconds"], one["cpu_cores"], one["processes"]]
+
+    assert figures(model) == [None] * 4
+    assert figures(chat) == [3 << 30, 12.35, 0.25, 2]
     assert chat["memory_max_bytes"] == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from probes.alerts import MAX_FIRING, Alert, Alerts, AlertThresholds
@@ -27,9 +29,15 @@ def bench() -> Bench:
     return Bench()
 
 
-def firing(name: str = "DiskSlow", **changes: object) -> Alert:
-    fields = {"fingerprint": name, "name": name, "firing": True, "severity": "critical", "summary": "slow"}
-    return Alert(**(fields | changes))  # type: ignore[arg-type]
+def firing(name: str = "DiskSlow", **changes: Any) -> Alert:
+    fields: dict[str, Any] = {
+        "fingerprint": name,
+        "name": name,
+        "firing": True,
+        "severity": "critical",
+        "summary": "slow",
+    }
+    return Alert(**(fields | changes))
 
 
 async def test_it_fires_until_it_is_resolved(bench: Bench) -> None:

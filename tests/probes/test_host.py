@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -235,7 +236,7 @@ async def test_a_directory_that_cannot_be_looked_at_is_unknown() -> None:
         {"inodes_limit_ratio": 0.2},
     ],
 )
-def test_marks_in_the_wrong_order_are_refused(values: dict[str, float]) -> None:
+def test_marks_in_the_wrong_order_are_refused(values: dict[str, Any]) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=f"probes.host.{next(iter(values))}"):
         HostThresholds(**values)

@@ -102,7 +102,7 @@ async def test_a_victim_that_hangs_is_not_told_of_but_one_that_failed_is() -> No
     for state, severity in ((SubsystemState.HUNG, Severity.OK), (SubsystemState.FAILED, Severity.CRITICAL)):
         probe = Liveness(
             1.0,
-            snapshots=lambda state=state: [replace(RUNNING, state=state)],
+            snapshots=[replace(RUNNING, state=state)].copy,
             parked=frozenset,
             clock=ManualClock(),
             is_victim={"model"}.__contains__,

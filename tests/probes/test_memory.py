@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -291,7 +292,7 @@ async def test_what_cannot_be_read_is_unknown_and_soon_not_shown() -> None:
 
 
 @pytest.mark.parametrize("values", [{"interval_seconds": 0}, {"growth_window_seconds": 15}])
-def test_a_threshold_that_cannot_be_is_refused(values: dict[str, float]) -> None:
+def test_a_threshold_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=f"probes.memory.{next(iter(values))}"):
-        MemoryThresholds(**values)  # type: ignore[arg-type]
+        MemoryThresholds(**values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,7 +81,7 @@ class Bench:
             )
         )
 
-    def hammer(self, refusals: int = 26, seconds: float = 11.0, **how: object) -> None:
+    def hammer(self, refusals: int = 26, seconds: float = 11.0, **how: Any) -> None:
         """Ask again and again before the time that it was told."""
         for _ in range(refusals):
             self.refuse(**how)
@@ -209,7 +210,8 @@ async def test_one_refusal_a_minute_is_normal_life() -> None:
 @given(st.lists(st.sampled_from(["admit", "hammer"]), max_size=20))
 def test_an_admission_is_stated_only_after_something_bad(events: list[str]) -> None:
     """An OK exactly where the last word was bad."""
-    bench, expected = Bench(), []
+    bench = Bench()
+    expected: list[Severity] = []
     for event in events:
         said = len(bench.pushed)
         if event == "admit":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,9 +28,9 @@ DEFAULT = TokenBurnThresholds()
 
 
 def admitted(
-    at: float = 0.0, prompt: bytes = b"", turn: str = "t", retry: int = 0, **more: object
+    at: float = 0.0, prompt: bytes = b"", turn: str = "t", retry: int = 0, **more: Any
 ) -> TurnAdmitted:
-    return TurnAdmitted("agent", at, turn, "m", 100, prompt, retry, **more)  # type: ignore[arg-type]
+    return TurnAdmitted("agent", at, turn, "m", 100, prompt, retry, **more)
 
 
 def finished(at: float, outcome: str = "done", status: int = 200) -> TurnFinished:
@@ -83,7 +84,7 @@ class CountingDeque(deque[list[int]]):
         self.operations += 1
         return super().popleft()
 
-    def pop(self) -> list[int]:  # type: ignore[override]
+    def pop(self) -> list[int]:  # type: ignore[override]  # a list takes an index
         self.operations += 1
         return super().pop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from epad.answers.status import Upstream
 from epad.configuration.schema import SubsystemConfig, UpstreamConfig
 from epad.probing.cascade_signals import (
     MAX_TURN_LOOKS,
@@ -50,9 +51,9 @@ class Bench:
         )
         list(self.looks())
 
-    def upstreams(self) -> list[dict[str, object]]:
+    def upstreams(self) -> list[Upstream]:
         return [
-            {"name": name, "healthy": not reason, "reason": reason} for name, reason in self.reasons.items()
+            {**shown(name, "well", reason), "healthy": not reason} for name, reason in self.reasons.items()
         ]
 
     def see(self, state: SubsystemState, *, pid: int | None = 7, hung: bool = False) -> list[Look]:
@@ -191,10 +192,20 @@ def test_what_is_held_for_its_own_sake_is_bad_and_what_is_paused_for_everybodys_
     assert bench.see(SubsystemState.PAUSED) == []
 
 
-def shown(name: str, state: str, reason: str = "") -> dict[str, object]:
+def shown(name: str, state: str, reason: str = "") -> Upstream:
     breaker = "open" if state not in {"well", "limiting"} else "closed"
     healthy = breaker == "closed"
-    return {"name": name, "healthy": healthy, "reason": reason, "state": state, "breaker": breaker}
+    return {
+        "name": name,
+        "url": "http://127.0.0.1:11434",
+        "healthy": healthy,
+        "reason": reason,
+        "state": state,
+        "breaker": breaker,
+        "seconds": 0.0,
+        "retry_seconds": 0.0,
+        "server": "",
+    }
 
 
 def test_an_open_breaker_is_seen_at_every_look_and_its_closing_is_a_fact() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from epad_story import memory_database
 
@@ -45,7 +47,7 @@ class Bench:
         at = self.clock.monotonic()
         self.turns.refused(TurnRefused(subsystem, at, code, "tokens_per_minute", 1_000, 900, 200))
 
-    async def written(self) -> list[tuple[str, dict[str, object]]]:
+    async def written(self) -> list[tuple[str, Mapping[str, object]]]:
         await self.events.flush()
         return [(event["subsystem"], event["fields"]) for event in await self.events.since(0, 100)]
 
@@ -57,15 +59,14 @@ def bench() -> Bench:
 
 def test_every_observer_is_told_of_every_turn(bench: Bench) -> None:
     """Each refusal too, however few events they make."""
-    events = [
-        TurnAdmitted("chat", 0.0, "t", "model", 10, b""),
-        *[TurnRefused("chat", 0.0, "budget_exceeded")] * 3,
-        TurnFinished("chat", 0.0, "t", "done", 1, 2, 3),
-    ]
-    bench.turns.admitted(events[0])
-    for event in events[1:4]:
-        bench.turns.refused(event)
-    bench.turns.finished(events[4])
+    admitted = TurnAdmitted("chat", 0.0, "t", "model", 10, b"")
+    refused = TurnRefused("chat", 0.0, "budget_exceeded")
+    finished = TurnFinished("chat", 0.0, "t", "done", 1, 2, 3)
+    events = [admitted, refused, refused, refused, finished]
+    bench.turns.admitted(admitted)
+    for _ in range(3):
+        bench.turns.refused(refused)
+    bench.turns.finished(finished)
     assert [watcher.told for watcher in bench.watchers] == [events, events]
 
 

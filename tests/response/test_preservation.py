@@ -12,7 +12,7 @@ from epad.checkpoint.retention import Retention
 from epad.checkpoint.source import BytesSource, FileSource, Source, SqliteSource
 from epad.configuration.schema import CheckpointConfig
 from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
-from epad.copying.errors import DiskFullError
+from epad.copying.errors import CheckpointError, DiskFullError
 from epad.ledger.head import Signer
 from epad.metrics.registry import Metrics
 from epad.response import preservation as module
@@ -118,7 +118,7 @@ async def test_a_checkpoint_that_is_safe_is_not_failed_by_an_old_one_that_will_n
     """A failed persist step means LIFEBOAT: tidying up may not lead there."""
 
     async def refuse(directory: Path, retention: Retention) -> list[Path]:
-        raise module.CheckpointError(f"{directory}: read-only")
+        raise CheckpointError(f"{directory}: read-only")
 
     monkeypatch.setattr(module, "prune", refuse)
     result = await bench.preservation.checkpoint(STEP, operation())

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from epad_house import BOOT
+from msgspec import structs
 
 from epad.configuration.load import load
 from epad.configuration.schema import LedgerConfig, RecoveryConfig
 from epad.control_loop.step import Lane, Operation, Step, StepFailedError, StepName
-from epad.gateway.relay import TURN_HEADER
+from epad.gateway.turn import TURN_HEADER
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.store import Ledger
@@ -110,10 +111,7 @@ def opened(number: int, key: str | None, subsystem: str = "chat") -> OpenTurn:
 
 def replayed(number: int, key: str) -> OpenTurn:
     """The same message as turn 1, under another number."""
-    first = opened(1, key)
-    return OpenTurn(
-        **{name: getattr(first, name) for name in OpenTurn.__slots__} | {"turn": f"{number:032x}"}
-    )
+    return structs.replace(opened(1, key), turn=f"{number:032x}")
 
 
 async def lose(scene: Scene, *turns: OpenTurn) -> tuple[Ledger, Database, Replay]:
@@ -202,11 +200,11 @@ async def test_a_death_between_the_answer_and_its_settling_costs_no_attempt(
     [
         (opened(1, None), "no Idempotency-Key"),
         (
-            OpenTurn(**{**{n: getattr(opened(1, "a"), n) for n in OpenTurn.__slots__}, "path": ""}),
+            structs.replace(opened(1, "a"), path=""),
             "older epad",
         ),
         (
-            OpenTurn(**{**{n: getattr(opened(1, "a"), n) for n in OpenTurn.__slots__}, "payload": None}),
+            structs.replace(opened(1, "a"), payload=None),
             "not kept",
         ),
     ],

@@ -7,9 +7,10 @@ import contextlib
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -27,7 +28,7 @@ from epad.runtime.watchdog import (
 )
 from statemachine.clock import ManualClock
 
-Logs = list[dict[str, object]]
+Logs = list[MutableMapping[str, Any]]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,8 @@ async def test_a_wall_clock_that_was_set_is_said_once_and_its_slew_is_not(
             looks += 1
             return super().utc()
 
-    clock, jumps = CountingClock(), []
+    clock = CountingClock()
+    jumps: list[float] = []
     task = asyncio.create_task(watch_clock(clock, jumps.append))
 
     async def let_it_look() -> None:

@@ -32,35 +32,38 @@ EXCLUSIVE = [{"spent", "unhealed"}, {"verified", "verified_held"}, {"eased", "se
 
 def situations() -> Iterator[Situation]:
     """Every combination of values on both sides of each limit."""
-    for counts, *rest in product(
+    for (anomalies, held, critical), phase, in_phase in product(
         COUNTS,
         Phase,
         (0.0, LIMITS.dwell_seconds, LIMITS.recovery_limit_seconds),
-        (0.0, LIMITS.quarantine_limit_seconds),
-        (0.0, LIMITS.verify_seconds),
-        (0, 1),
-        Persist,
-        (False, True),
-        (0, LIMITS.recovery_attempts),
-        (0.0, LIMITS.verify_seconds),
-        (0, LIMITS.recoveries_per_hour + 1),
-        Order,
     ):
-        phase, in_phase, oldest, quiet, degraded, persist, running, attempts, since, recent, order = rest
-        yield Situation(
-            phase,
-            in_phase,
-            *counts,
-            oldest,
-            quiet,
-            degraded,
-            persist,
-            running,
-            attempts,
-            since,
-            recent,
-            order,
-        )
+        for oldest, quiet, degraded, persist, running, attempts, since, recent, order in product(
+            (0.0, LIMITS.quarantine_limit_seconds),
+            (0.0, LIMITS.verify_seconds),
+            (0, 1),
+            Persist,
+            (False, True),
+            (0, LIMITS.recovery_attempts),
+            (0.0, LIMITS.verify_seconds),
+            (0, LIMITS.recoveries_per_hour + 1),
+            Order,
+        ):
+            yield Situation(
+                phase,
+                in_phase,
+                anomalies,
+                held,
+                critical,
+                oldest,
+                quiet,
+                degraded,
+                persist,
+                running,
+                attempts,
+                since,
+                recent,
+                order,
+            )
 
 
 def is_step_down(row: Row) -> bool:

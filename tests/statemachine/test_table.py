@@ -185,7 +185,7 @@ def test_how_much_trouble_is_grave(facts: Facts, destination: Phase) -> None:
 
 def test_recovery_ends_when_its_time_or_its_hour_is_spent() -> None:
     """Attempts are not the only limit: time, and recoveries that each seem to succeed, count too."""
-    broken = {**ENDED, "degraded": 1}
+    broken: Facts = {**ENDED, "degraded": 1}
     for facts in (
         {"in_phase_seconds": LIMITS.recovery_limit_seconds},
         {"recent_recoveries": LIMITS.recoveries_per_hour + 1},

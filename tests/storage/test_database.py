@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
@@ -24,7 +24,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
-def insert(text: str | None) -> object:
+def insert(text: str | None) -> Callable[[apsw.Connection], object]:
     return lambda connection: connection.execute("INSERT INTO note VALUES (?)", (text,))
 
 
@@ -64,7 +64,7 @@ async def test_work_is_done_in_the_order_it_was_asked_for_in_one_thread(database
     """However many ask at once."""
     threads = set()
 
-    def work(number: int) -> object:
+    def work(number: int) -> Callable[[apsw.Connection], None]:
         def run(connection: apsw.Connection) -> None:
             threads.add(threading.current_thread().name)
             insert(str(number))(connection)
@@ -145,6 +145,6 @@ async def test_a_reader_writes_nothing(database: Database, tmp_path: Path) -> No
 def test_an_sqlite_that_damages_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the fix is named."""
     assert tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) >= module.MINIMUM_SQLITE
-    monkeypatch.setattr(module.apsw, "sqlite_lib_version", lambda: "3.51.2")
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
     with pytest.raises(DatabaseError, match="install apsw"):
         connect(tmp_path / "it.db")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pytest
 import structlog
 from patience import PATIENCE_SECONDS
 
+from epad.answers.decisions import Event
 from epad.storage import event_log as module
-from epad.storage.database import Database
+from epad.storage.database import Database, fetch
 from epad.storage.event_log import EVENT_SCHEMA, PRUNE_EVERY, EventKind, EventLog
 from statemachine.clock import ManualClock
 
@@ -32,7 +33,7 @@ def log(database: Database) -> EventLog:
     return EventLog(database, ManualClock())
 
 
-def numbers(events: list[dict[str, object]]) -> list[object]:
+def numbers(events: Sequence[Event]) -> list[object]:
     return [event["fields"]["number"] for event in events]
 
 
@@ -157,7 +158,7 @@ async def test_a_flood_of_events_is_kept_within_its_number_without_waiting_for_t
     most = 0
     for first in range(0, 10_000, 250):
         await emit(log, first, first + 250)
-        [(count,)] = await database.read(lambda c: c.execute("SELECT count(*) FROM event").fetchall())
+        [(count,)] = await database.read(lambda c: fetch(c, "SELECT count(*) FROM event"))
         most = max(most, count)
     assert 1_000 <= most < 1_000 + PRUNE_EVERY + 250
     assert (await log.since(-1, 1))[0]["fields"]["number"] == 9_999

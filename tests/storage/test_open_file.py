@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from epad.storage.database import Database
 from epad.storage.open_file import OpenFile, OpenFiles
+
+LOOK = "import apsw, sys; apsw.Connection(sys.argv[1]).execute('SELECT count(*) FROM t').fetchall()"
 
 
 def test_a_file_is_found_until_its_name_is_taken(tmp_path: Path) -> None:
@@ -24,6 +29,27 @@ def test_a_file_is_found_until_its_name_is_taken(tmp_path: Path) -> None:
     assert "was replaced by another file" in file.loss()
     aside.replace(path)
     assert file.loss() == ""
+
+
+async def test_a_database_and_its_log_never_get_shorter_by_themselves_and_a_shorter_one_is_a_loss(
+    tmp_path: Path,
+) -> None:
+    """Not by a log that begins again, not by another program's look; the newest data is in the log alone."""
+    path, log = tmp_path / "state.db", tmp_path / "state.db-wal"
+    database = Database(path, "CREATE TABLE IF NOT EXISTS t(x BLOB);")
+    await database.open()
+    files = OpenFiles.of_databases(path)
+    lengths = set()
+    for _ in range(5):
+        await database.write(lambda db: db.execute("INSERT INTO t VALUES (zeroblob(5000000))").fetchall())
+        await database.write(lambda db: db.execute("DELETE FROM t").fetchall())
+        subprocess.run([sys.executable, "-c", LOOK, path], check=True)
+        lengths.add(log.stat().st_size)
+        assert files.loss() == ""
+    assert len(lengths) < 5  # it has begun again
+    os.truncate(log, log.stat().st_size // 2)
+    assert f"{log} was cut from " in files.loss()
+    await database.close()
 
 
 def test_a_file_that_cannot_be_written_any_more_is_no_loss_but_a_refusal(

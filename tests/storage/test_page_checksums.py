@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from apsw import sqlite_extra
 
 from epad.storage import page_checksums
 from epad.storage.database import Database, DatabaseError, connect
@@ -100,9 +101,9 @@ def test_without_the_extension_nothing_is_opened(path: Path, monkeypatch: pytest
     monkeypatch.setattr(page_checksums, "VFS", "no such vfs")
 
     def unavailable(*_: object) -> None:
-        raise page_checksums.sqlite_extra.NotAvailable("cksumvfs")
+        raise sqlite_extra.NotAvailable("cksumvfs")
 
-    monkeypatch.setattr(page_checksums.sqlite_extra, "load", unavailable)
+    monkeypatch.setattr(sqlite_extra, "load", unavailable)
     with pytest.raises(DatabaseError, match="install its wheel"):
         connect(path)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_SECONDS
-from supervisor_world import READY, SLEEP, World, program, snapshot, until
+from supervisor_world import READY, SLEEP, World, child_of, program, snapshot, until
 
 from epad.configuration.schema import RestartConfig, SubsystemConfig
+from epad.supervisor.engine import Child, Launch
 from epad.supervisor.errors import SpawnError
 from epad.supervisor.plain_engine import PlainEngine
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
@@ -118,7 +120,7 @@ class Daemon:
     async def end(self) -> None:
         await self.process.wait()
         self._stdin.close()
-        self.process._transport.close()  # type: ignore[attr-defined]
+        self.process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
 
 
 async def killed_daemon(world: World, *words: str) -> set[int]:
@@ -196,11 +198,11 @@ async def test_a_frozen_child_is_adopted_frozen(world: World) -> None:
     await supervisor.start()
     family = pids(supervisor)["family"]
     assert family is not None
-    assert world.engine.is_stopped(supervisor._processes["family"]._process.child)  # type: ignore[arg-type]
+    assert world.engine.is_stopped(child_of(supervisor, "family"))
     assert snapshot(supervisor, "family").state is SubsystemState.QUARANTINED
     assert world.living() == left
     await supervisor.hold("family", Rung.OPEN, "")
-    await until(lambda: not world.engine.is_stopped(supervisor._processes["family"]._process.child))  # type: ignore[arg-type]
+    await until(lambda: not world.engine.is_stopped(child_of(supervisor, "family")))
     assert snapshot(supervisor, "family").state is SubsystemState.RUNNING
     await supervisor.stop_all()
     assert world.living() == set()
@@ -224,7 +226,7 @@ async def test_a_daemon_that_detaches_leaves_all_running(world: World) -> None:
 class DyingEngine(PlainEngine):
     """Dies between the spawn and the word of it: the child runs, and nobody has written down its pid."""
 
-    async def spawn(self, launch):  # type: ignore[no-untyped-def]
+    async def spawn(self, launch: Launch) -> Child:
         self.release(await super().spawn(launch))
         raise SpawnError("the daemon dies here", permanent=False)
 
@@ -240,7 +242,7 @@ async def test_a_death_between_spawn_and_record_doubles_nothing(world: World) ->
         if record.stage is Stage.SPAWNING:
             await records.write(record)
 
-    dying._processes["it"]._room.records.write = no_more  # type: ignore[method-assign]
+    dying._processes["it"]._room.records.write = no_more  # type: ignore[method-assign]  # as if it died there
     await dying.start()
     await dying.detach()
     await until(lambda: len(world.living()) == 1)

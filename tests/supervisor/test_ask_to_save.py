@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from supervisor_world import READY, SLEEP, World, program, snapshot, until
 
 from epad.configuration.schema import StateConfig
+from epad.supervisor.supervisor import Supervisor
 from probes.subsystems import SubsystemState
 from statemachine.containment import Rung
 
@@ -39,6 +41,10 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+def _is_running(supervisor: Supervisor, name: str) -> bool:
+    return snapshot(supervisor, name).state is SubsystemState.RUNNING
+
+
 async def test_who_answers_has_saved_and_who_does_not_is_named(world: World) -> None:
     """One writes its file, one is deaf, one declares nothing, one is frozen and is not asked."""
     await world.database.open()
@@ -55,7 +61,7 @@ async def test_who_answers_has_saved_and_who_does_not_is_named(world: World) -> 
     await supervisor.start()
     try:
         for name in ("it", "deaf", "frozen"):
-            await until(lambda name=name: snapshot(supervisor, name).state is SubsystemState.RUNNING)
+            await until(partial(_is_running, supervisor, name))
         await supervisor.hold("frozen", Rung.FREEZE, "a test")
         assert await supervisor.ask_to_save() == ["deaf did not say X_EPAD_SAVED=1 within 0.2 s"]
         assert (world.directories.work("it") / "saved").read_text() == "all of it"

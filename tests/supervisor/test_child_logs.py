@@ -20,7 +20,8 @@ from patience import PATIENCE_SECONDS
 from epad.configuration.schema import LogConfig
 from epad.supervisor import child_logs
 from epad.supervisor.causes import cause_in_log
-from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, LogKeeper, index
+from epad.supervisor.child_logs import RESERVE_BYTES, ChildLog, index
+from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_reader import MAX_LINE_BYTES, follow, last_lines, offset_at
 
 SMALL = LogConfig(max_bytes=65_536, keep=2)
@@ -254,23 +255,6 @@ async def test_a_follower_goes_on_over_a_reload(tmp_path: Path) -> None:
     assert keeper.of("it").rotations == 1
     assert (await read_to(lines, "end"))[-1] == "end"
     await lines.aclose()
-
-
-def test_the_keeper_tells_of_trouble_once_and_tends_the_rest(tmp_path: Path) -> None:
-    """One log that cannot be tended is no reason not to tend the others."""
-    (tmp_path / "bad.log").symlink_to(tmp_path / "x")
-    (tmp_path / "good.log").write_bytes(b"x" * (SMALL.max_bytes + 1))
-    with structlog.testing.capture_logs() as said:
-        keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", structlog.get_logger())
-        keeper.configure({"bad": SMALL, "good": SMALL})
-        keeper.tend_all(1.0)
-        keeper.tend_all(2.0)
-    assert [entry["event"] for entry in said] == ["child_log.untended"]
-    assert keeper.of("good").rotations == 1
-    keeper.configure({"good": LogConfig()})
-    assert keeper.of("good").rotations == 1
-    with pytest.raises(KeyError):
-        keeper.of("bad")
 
 
 def test_a_file_size_limit_is_like_a_full_disk(tmp_path: Path) -> None:

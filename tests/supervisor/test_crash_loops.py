@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import pytest
 
@@ -89,12 +90,12 @@ class House:
         await self.wait(verdict.delay_seconds)
         return verdict.decision
 
-    async def loop(self, lives: Sequence[float], seconds: float, **how: object) -> None:
+    async def loop(self, lives: Sequence[float], seconds: float, **how: Any) -> None:
         """Die after each of these lives in turn until it is given up or the time is over."""
         for life in cycle(lives):
             if self.seconds >= seconds or self.given_up_at is not None:
                 return
-            await self.die("vllm", life, **how)  # type: ignore[arg-type]
+            await self.die("vllm", life, **how)
 
 
 LOOPS: list[tuple[float, ...]] = [

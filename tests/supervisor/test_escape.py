@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,11 @@ async def escape(world: World, before: str = "pass", after: str = "time.sleep(60
     return child, pid
 
 
+def _has_ended(world: World, pid: int) -> bool:
+    stat = world.table.stat(pid)
+    return stat is None or stat.state == "Z"
+
+
 @pytest.fixture
 async def spare(world: World) -> AsyncIterator[World]:
     """End what is still there, however it was hidden."""
@@ -77,7 +83,7 @@ async def test_an_escapee_is_a_member_and_ends_with_the_rest(spare: World) -> No
     assert pid in {member.pid for member in await spare.engine.members(child)}
     assert await spare.engine.stop(child, 10.0) == frozenset()
     spare.engine.release(child)
-    await until(lambda: spare.table.stat(pid) is None or spare.table.stat(pid).state == "Z")  # type: ignore[union-attr]
+    await until(partial(_has_ended, spare, pid))
 
 
 async def test_an_escapee_whose_root_has_ended_is_cleared_away(spare: World) -> None:
@@ -90,7 +96,7 @@ async def test_an_escapee_whose_root_has_ended_is_cleared_away(spare: World) -> 
     assert await fresh.clear({**spare.marks, SUBSYSTEM_MARK: "another"}, 1.0) == frozenset()
     assert spare.table.stat(pid) is not None
     assert await fresh.clear(child.marks, 10.0) == frozenset()
-    await until(lambda: spare.table.stat(pid) is None or spare.table.stat(pid).state == "Z")  # type: ignore[union-attr]
+    await until(partial(_has_ended, spare, pid))
 
 
 async def test_an_escapee_is_found_without_a_daemon(spare: World) -> None:
@@ -113,7 +119,8 @@ async def test_what_an_escapee_takes_is_its_subsystems(spare: World) -> None:
     assert "other" not in reading.footprints
     assert await spare.engine.stop(child, 10.0) == frozenset()
     spare.engine.release(child)
-    assert spare.table.stat(pid) is None or not spare.table.stat(pid).is_alive  # type: ignore[union-attr]
+    stat = spare.table.stat(pid)
+    assert stat is None or not stat.is_alive
 
 
 async def test_what_sheds_the_stamp_too_is_not_promised(spare: World) -> None:

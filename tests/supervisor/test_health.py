@@ -33,7 +33,7 @@ async def server() -> AsyncIterator[tuple[str, int]]:
             await asyncio.Event().wait()
         return web.Response(status=int(request.path.lstrip("/")))
 
-    runner = web.ServerRunner(web.Server(answer, handler_cancellation=True))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(answer, handler_cancellation=True))  # type: ignore[arg-type]  # takes a coroutine
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0]

@@ -11,7 +11,6 @@ from patience import PATIENCE_SECONDS
 from supervisor_world import until
 
 from epad.runtime.clock import boot_id
-from epad.supervisor import health_command
 from epad.supervisor.health_command import MAX_COMPLAINT_BYTES, run
 from epad.supervisor.identity import ProcessTable
 
@@ -75,7 +74,7 @@ async def test_without_a_descriptor_left_it_is_ended_and_said(monkeypatch: pytes
         seen.append(pid)
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(health_command.os, "pidfd_open", refuse)
+    monkeypatch.setattr(os, "pidfd_open", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         await sh("sleep 600")
     assert TABLE.stat(seen[0]) is None

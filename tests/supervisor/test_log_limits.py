@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from epad.configuration.schema import LogConfig
-from epad.supervisor.child_logs import MARK, TELL_SECONDS, ChildLog, LogKeeper, index
+from epad.supervisor.child_logs import MARK, ChildLog, index
 from epad.supervisor.log_reader import follow, last_lines, offset_at
 
 SMALL = LogConfig(max_bytes=65_536, keep=2)
 MOST = SMALL.max_bytes * 5 // 4
-
-
-class Sayings:
-    """A logger that remembers."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, dict[str, Any]]] = []
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self.told.append((event, fields))
 
 
 @pytest.fixture
@@ -144,59 +132,6 @@ def test_a_trickle_does_not_grow_an_index_larger_than_its_log(log: ChildLog) -> 
     assert index(log.path).stat().st_size <= 256 * MARK.size
     found = offset_at(log.path, 43_200.0)
     assert 21_600 - 2 * SMALL.max_bytes // 128 <= found <= 21_601
-
-
-def test_a_flood_is_told_once_a_minute_and_is_not_called_a_full_disk(tmp_path: Path) -> None:
-    """Every two seconds would be a flood of its own; what was lost meanwhile is told together."""
-    sayings = Sayings()
-    keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", sayings)
-    keeper.configure({"it": SMALL})
-    for round_ in range(40):
-        for _ in range(10):
-            keeper.append("it", b"x" * 99 * 1000 + b"\n", float(round_))
-        keeper.tend_all(2.0 * round_)
-    told = [fields for event, fields in sayings.told if event == "child_log.dropped"]
-    lost = 10 * 99_001 - 3 * SMALL.max_bytes
-    assert [fields["bytes"] for fields in told] == [lost, round(TELL_SECONDS / 2) * lost]
-    assert {fields["reason"] for fields in told} == {"more was printed than is kept, within 2 s"}
-
-
-def test_a_burst_that_is_kept_is_not_told_at_all(tmp_path: Path) -> None:
-    """It was rotated, and all of it can be read."""
-    sayings = Sayings()
-    keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", sayings)
-    keeper.configure({"it": LogConfig(max_bytes=1 << 20, keep=3)})
-    keeper.append("it", b"x" * 99 + b"\n" + b"y" * 3_000_000 + b"\n", 1.0)
-    keeper.tend_all(2.0)
-    assert sayings.told == []
-    assert last_lines(keeper.of("it"), 10)[0] == "x" * 99
-
-
-@pytest.mark.parametrize("obstacle", ["link", "directory", "pipe"])
-def test_what_lies_in_the_way_costs_the_output_and_nothing_else(tmp_path: Path, obstacle: str) -> None:
-    """A link is not followed, a pipe is not waited for; the loss is told, and the next log is kept."""
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    match obstacle:
-        case "link":
-            (tmp_path / "it.log").symlink_to(victim)
-        case "directory":
-            (tmp_path / "it.log").mkdir()
-        case _:
-            os.mkfifo(tmp_path / "it.log")
-    sayings = Sayings()
-    keeper = LogKeeper(lambda name: tmp_path / f"{name}.log", sayings)
-    keeper.configure({"it": SMALL, "other": SMALL})
-    for name in ("it", "other", "it"):
-        keeper.append(name, b"hello\n", 1.0)
-    keeper.tend_all(1.0)
-    keeper.tend_all(3.0)
-    assert victim.read_text() == "precious"
-    assert (tmp_path / "other.log").read_text() == "hello\n"
-    [dropped] = [fields for event, fields in sayings.told if event == "child_log.dropped"]
-    assert (dropped["subsystem"], dropped["bytes"]) == ("it", 12)
-    assert "cannot be written to" in dropped["reason"]
-    assert 1 <= len([event for event, _ in sayings.told if event == "child_log.untended"]) <= 2
 
 
 async def test_a_follower_goes_on_when_the_log_is_deleted(log: ChildLog) -> None:

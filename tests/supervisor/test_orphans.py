@@ -22,7 +22,8 @@ from epad.supervisor.engine_choice import CHILDREN, state_tag
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.orphans import LeftBehind, read_journal
 from epad.supervisor.process_tree import end
-from epad.supervisor.records import ProcessRecord, ProcessRecords, Stage
+from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.stage import Stage
 
 BOOT = boot_id()
 TABLE = ProcessTable(BOOT)
@@ -111,13 +112,18 @@ async def test_the_journal_is_read_beside_its_log(world: World) -> None:
     assert read_journal(world.directories.state_database, BOOT) == ({ProcessIdentity(7, 70, BOOT)}, "")
 
 
+def _put_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
         (Path.unlink, "unable to open"),
         (lambda path: path.write_bytes(b"x" * 8192), "not a database"),
         (lambda path: path.write_bytes(b""), "no such table"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "no answer within"),
+        (_put_a_pipe, "no answer within"),
     ],
     ids=["missing", "damaged", "empty", "silent"],
 )

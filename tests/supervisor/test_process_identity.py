@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,9 +100,7 @@ def test_a_reused_pid_is_another_process(proc: FakeProc) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}])
-def test_a_stranger_is_never_signalled(
-    sleeper: subprocess.Popen[bytes], change: dict[str, int | str]
-) -> None:
+def test_a_stranger_is_never_signalled(sleeper: subprocess.Popen[bytes], change: dict[str, Any]) -> None:
     """A real, living process is left alone where only its pid is right."""
     table = ProcessTable(boot_id())
     identity = table.identity(sleeper.pid)

@@ -79,10 +79,9 @@ class Pumps:
         """Start a process whose output goes to this pipe."""
         output = open_log(self.pipe(name))
         try:
-            child = subprocess.Popen(
-                (sys.executable, "-c", script),
-                start_new_session=True,
-                **{"stdout": output, "stderr": output} | settings,
+            options: dict[str, Any] = {"stdout": output, "stderr": output} | settings
+            child: subprocess.Popen[bytes] = subprocess.Popen(
+                (sys.executable, "-c", script), start_new_session=True, **options
             )
         finally:
             os.close(output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import structs
-from supervisor_world import SLEEP, World, program, snapshot, until
+from supervisor_world import SLEEP, World, child_of, program, snapshot, until
 
 from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.supervisor.intent import Held
@@ -60,7 +60,7 @@ async def test_freed_memory_is_not_taken_again(world: World) -> None:
     await supervisor.hold("it", Rung.FREEZE, "it burns")
     await supervisor.hold("it", Rung.RELEASE_VRAM, "the card is full")
     assert snapshot(supervisor).pid == pid
-    assert not world.engine.is_stopped(supervisor._processes["it"]._process.child)
+    assert not world.engine.is_stopped(child_of(supervisor))
     await supervisor.hold("it", Rung.STOP, "it holds on")
     await supervisor.hold("it", Rung.RELEASE_VRAM, "the card is full")
     assert (snapshot(supervisor).pid, snapshot(supervisor).state) == (None, SubsystemState.QUARANTINED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,10 +61,10 @@ def ending(
     ],
 )
 def test_each_policy_says_what_each_ending_means(
-    policy: str, how: Ending, decision: Decision, reason: str
+    policy: Literal["always", "on-failure", "never"], how: Ending, decision: Decision, reason: str
 ) -> None:
     """Every pair of policy and ending has its row."""
-    config = RestartConfig(policy=policy)  # type: ignore[arg-type]
+    config = RestartConfig(policy=policy)
     verdict = decide(config, History(), how, 0.0)
     assert (verdict.decision, verdict.reason) == (decision, reason)
 
@@ -339,8 +341,10 @@ def test_a_run_is_healthy_if_it_was_ready_and_long_enough(ready: bool, life: flo
     """It forgets the row, the budget and the lives before it, and no failure of the hour."""
     history = History((9_990.0,), 2, (3.0,), (9_980.0,))
     after = decide(CONFIG, history, Ending(10_000.0, 10_000.0 - life, False, False, ready), 0.0).history
-    row = ((10_000.0,), 1, (life,)) if healthy else ((9_990.0, 10_000.0), 3, (3.0, life))
-    assert after == History(*row, failed_at=(9_980.0, 10_000.0))
+    failed_at = (9_980.0, 10_000.0)
+    new_row = History((10_000.0,), 1, (life,), failed_at)
+    same_row = History((9_990.0, 10_000.0), 3, (3.0, life), failed_at)
+    assert after == (new_row if healthy else same_row)
 
 
 def test_a_process_that_says_nothing_of_it_was_ready_and_one_that_ends_before_it_began_lived_no_time() -> (

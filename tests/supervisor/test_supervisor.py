@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Container
+from functools import partial
 
 import msgspec
 import pytest
@@ -43,6 +45,10 @@ def pid_of(supervisor: Supervisor, name: str = "it") -> int:
 def proc_state(world: World, pid: int) -> str:
     stat = world.table.stat(pid)
     return stat.state if stat else "gone"
+
+
+def _is_one_of(world: World, pid: int, states: Container[str]) -> bool:
+    return proc_state(world, pid) in states
 
 
 async def test_a_subsystem_starts_becomes_ready_and_tells(world: World) -> None:
@@ -288,7 +294,7 @@ async def test_the_ladder_of_holds(world: World) -> None:
         for _ in range(2):
             await supervisor.hold("it", rung, "a test")
             assert is_in(supervisor, state)
-            await until(lambda of_process=of_process: proc_state(world, pid) in of_process)
+            await until(partial(_is_one_of, world, pid, of_process))
     assert world.living() == set()
     await supervisor.hold("it", Rung.OPEN, "")
     assert pid_of(supervisor) != pid
@@ -426,7 +432,7 @@ async def test_an_environment_that_cannot_be_had_is_a_failed_start(world: World)
     async def broken(name: str) -> dict[str, str]:
         raise OSError("the key file is gone")
 
-    world.environment = broken  # type: ignore[method-assign]
+    world.environment = broken  # type: ignore[method-assign]  # the key cannot be had
     rule = RestartConfig(intensity=1, backoff_seconds=0.001)
     supervisor = world.supervisor({"it": program(SLEEP, restart=rule)})
     await supervisor.start()
@@ -466,3 +472,27 @@ async def test_stopping_ends_an_interpreter_that_is_still_starting(world: World)
     await supervisor.start()
     await supervisor.stop_all()
     assert world.living() == set()
+
+
+async def test_a_stop_that_broke_is_finished_by_the_next_step(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine failed once, in the middle: the record says that it is being stopped, and so it is."""
+    supervisor = world.supervisor({"it": program(SLEEP)})
+    await supervisor.start()
+    await until(lambda: is_in(supervisor, SubsystemState.RUNNING))
+    old = pid_of(supervisor)
+    with monkeypatch.context() as broken:
+
+        async def breaks(*_: object) -> None:
+            raise SupervisorError("the engine is at fault")
+
+        broken.setattr(world.engine, "stop", breaks)
+        with pytest.raises(SupervisorError, match="at fault"):
+            await supervisor.restart("it")
+    assert pid_of(supervisor) == old
+    await supervisor.hold("it", Rung.OPEN, "nothing has changed")
+    await until(lambda: is_in(supervisor, SubsystemState.RUNNING))
+    assert pid_of(supervisor) != old
+    assert proc_state(world, old) == "gone"
+    await supervisor.stop_all()

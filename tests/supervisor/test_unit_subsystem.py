@@ -18,7 +18,8 @@ from epad.supervisor.records import ProcessRecords
 from epad.supervisor.restart import SUCCEEDED
 from epad.supervisor.systemd_bus import SYSTEM_BUS
 from epad.supervisor.systemd_manager import Manager
-from epad.supervisor.unit_subsystem import UnitFacts, UnitStep, UnitSubsystem, unit_step
+from epad.supervisor.unit_lives import UnitFacts
+from epad.supervisor.unit_subsystem import UnitStep, UnitSubsystem, unit_step
 from probes.cascade import Cascade, CascadeThresholds
 from probes.subsystems import SubsystemState
 from statemachine.clock import ManualClock

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from epad.checkpoint.bundle import Bundle, Label, bundle_id, create
+from epad.checkpoint.manifest import BundleKind
 from epad.checkpoint.source import Source
 
 AT = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
@@ -15,7 +16,7 @@ AT = datetime(2026, 11, 22, 13, 30, tzinfo=UTC)
 
 @pytest.fixture
 def label() -> Callable[..., Label]:
-    def make(number: int = 1, kind: str = "checkpoint") -> Label:
+    def make(number: int = 1, kind: BundleKind = "checkpoint") -> Label:
         return Label(bundle_id(AT, number), kind, "a test", AT, {"phase": "PRESERVATION", "ledger_size": 7})
 
     return make
@@ -42,7 +43,7 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path, label: Callable[..., Label]) -> Callable[..., object]:
+def make_bundle(tmp_path: Path, label: Callable[..., Label]) -> Callable[..., Awaitable[Bundle]]:
     async def make(*sources: Source, number: int = 1) -> Bundle:
         return await create(tmp_path / "checkpoints", sources, label(number), deadline_seconds=60.0)
 

@@ -21,6 +21,7 @@ from crash_disk import CrashDisk, CrashVfs, Death, FullDisk, Killed, Plug, mount
 from epad_story import BOOT, SUBSYSTEMS, memory_database
 
 from epad.checkpoint.bundle import Label, create
+from epad.checkpoint.manifest import BundleKind
 from epad.checkpoint.source import BytesSource
 from epad.checkpoint.verify import verify_bundle
 from epad.control_loop.journal import JOURNAL_SCHEMA, Decision, Journal
@@ -126,7 +127,7 @@ class Hands:
 
     async def bundle(self, step: Step, operation: Operation) -> str:
         self.begin(step, operation)
-        kind = "lifeboat" if step.name is StepName.LIFEBOAT else "checkpoint"
+        kind: BundleKind = "lifeboat" if step.name is StepName.LIFEBOAT else "checkpoint"
         sources = [BytesSource("REPORT.md", b"why\n" * 300), BytesSource("state.json", b"{}")]
         label = Label(self.key(operation), kind, "a reason", self.clock.utc())
         try:
@@ -249,7 +250,8 @@ class Case:
         responder = Responder(journal, hands.work(), events, _METRICS, lambda _: None)
         future = responder.submit(operation)
         lane = asyncio.create_task(responder.run(operation.lane))
-        await asyncio.wait({future, lane}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [future, lane]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if lane.done() and (error := lane.exception()) is not None:
             raise error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
         lane.cancel()
@@ -342,8 +344,8 @@ class _LookOnly(Disk):
 
 def decision_of(row: Row) -> Decision:
     """The decision that a transition comes with: its holds, its response, in their lanes."""
-    before = desired_holds(SUBSYSTEMS, (), row.source, {}, ())
-    after = desired_holds(SUBSYSTEMS, (), row.destination, {}, ())
+    before = desired_holds(SUBSYSTEMS, (), row.source, {}, {})
+    after = desired_holds(SUBSYSTEMS, (), row.destination, {}, {})
     if row.destination is Phase.QUARANTINE:
         after["chat"] = Hold(Rung.FREEZE, "it loops")
     skip = TARGETS if row.destination is Phase.RECOVERY else ()

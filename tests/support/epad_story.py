@@ -16,11 +16,12 @@ import apsw
 
 from epad.configuration.load import load
 from epad.configuration.schema import Config
-from epad.control_loop.decider import Decider, Rules
+from epad.control_loop.decider import Decider
 from epad.control_loop.journal import JOURNAL_SCHEMA, Journal
 from epad.control_loop.loop import Controller
 from epad.control_loop.plans import Target
 from epad.control_loop.responder import Responder
+from epad.control_loop.rules import Rules
 from epad.control_loop.step import Lane, Operation, OperationEnded, StepName, StepState
 from epad.control_loop.stimulus import Ordered, Released, Stimulus
 from epad.metrics.registry import Metrics
@@ -56,7 +57,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waited for something")
 
 
-class MemoryDatabase:
+class MemoryDatabase(Database):
     """A database without a file or a thread, whose calls never wait."""
 
     def __init__(self, schema: str) -> None:
@@ -65,7 +66,8 @@ class MemoryDatabase:
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._errors(), self.connection:
-            return work(self.connection)
+            result = work(self.connection)
+        return result
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._errors():
@@ -80,12 +82,12 @@ class MemoryDatabase:
 
 
 def memory_database(schema: str = JOURNAL_SCHEMA + EVENT_SCHEMA) -> Database:
-    return cast("Database", MemoryDatabase(schema))
+    return MemoryDatabase(schema)
 
 
 @dataclass
 class ToyWorld:
-    """Implements `epad.control_loop.decider.World`; a test sets what is wrong with it."""
+    """Implements `epad.control_loop.world_protocol.World`; a test sets what is wrong with it."""
 
     subsystems: Sequence[Containable] = SUBSYSTEMS
     broken: set[str] = field(default_factory=set)
@@ -191,7 +193,7 @@ class Story:
 
     def tell(self, stimulus: Stimulus = None) -> Phase:
         """Let the controller take in one stimulus, as its loop does."""
-        at_once(self.controller._turn(stimulus))
+        at_once(self.controller.run_cycle(stimulus))
         return self.phase
 
     def find(

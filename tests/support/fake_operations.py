@@ -7,6 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
+from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.orders import Budgets, Limit, Result
+from epad.answers.status import Gpu, Status, Subsystem
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -23,9 +28,9 @@ from statemachine.table import mermaid
 KNOWN = ("chat", "wargame")
 
 
-def subsystem(name: str, **changes: Any) -> dict[str, Any]:
+def subsystem(name: str, **changes: Any) -> Subsystem:
     """One subsystem of a status, running well unless told otherwise."""
-    return {
+    answer = {
         "name": name,
         "kind": "process",
         "state": "running",
@@ -54,11 +59,12 @@ def subsystem(name: str, **changes: Any) -> dict[str, Any]:
         "embedded": False,
         **changes,
     }
+    return msgspec.convert(answer, Subsystem)
 
 
-def gpu(name: str, **changes: Any) -> dict[str, Any]:
+def gpu(name: str, **changes: Any) -> Gpu:
     """One GPU of a status, half full unless told otherwise."""
-    return {
+    answer = {
         "gpu": name,
         "vendor": "nvidia",
         "name": "NVIDIA GeForce RTX 5070",
@@ -78,9 +84,10 @@ def gpu(name: str, **changes: Any) -> dict[str, Any]:
         "xids": {},
         **changes,
     }
+    return msgspec.convert(answer, Gpu)
 
 
-def status(**changes: Any) -> dict[str, Any]:
+def status(**changes: Any) -> Status:
     """A whole status: one subsystem runs, one is held."""
     held = subsystem(
         "wargame",
@@ -88,7 +95,7 @@ def status(**changes: Any) -> dict[str, Any]:
         hold={"rung": "freeze", "reason": "three refusals"},
         embedded=True,
     )
-    return {
+    answer = {
         "version": "0.1.0",
         "pid": 77,
         "state_directory": "/state",
@@ -150,6 +157,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "notices": ["no NVIDIA driver"],
         **changes,
     }
+    return msgspec.convert(answer, Status)
 
 
 class FakeOperations:
@@ -157,10 +165,10 @@ class FakeOperations:
 
     def __init__(self) -> None:
         self.answer = status()
-        self.stored: list[dict[str, Any]] = []
+        self.stored: list[Event] = []
         self.orders: list[tuple[str, ...]] = []
         self.audits: list[tuple[Operation, Tier, bool, Peer]] = []
-        self.listeners: set[asyncio.Queue[dict[str, Any]]] = set()
+        self.listeners: set[asyncio.Queue[Event]] = set()
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
@@ -173,7 +181,7 @@ class FakeOperations:
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
         """Store an event, and tell the listeners that keep up."""
-        event = {
+        event: Event = {
             "id": len(self.stored) + 1,
             "at": "2026-01-01T00:00:00.000+00:00",
             "kind": kind,
@@ -187,12 +195,12 @@ class FakeOperations:
             else:
                 queue.put_nowait(event)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         if self.failure:
             raise self.failure
         return self.answer
 
-    async def phase(self) -> dict[str, Any]:
+    async def phase(self) -> PhaseAnswer:
         return {
             "phase": "QUARANTINE",
             "since": "2026-01-01T00:00:00+00:00",
@@ -213,13 +221,13 @@ class FakeOperations:
             "diagram": mermaid(),
         }
 
-    async def events(self, since: int, limit: int) -> list[dict[str, Any]]:
+    async def events(self, since: int, limit: int) -> list[Event]:
         start = since if since >= 0 else max(len(self.stored) + since, 0)
         return self.stored[start : start + limit]
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[asyncio.Queue[dict[str, Any]]]:
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(self.queue_size)
+    async def subscribe(self) -> AsyncIterator[asyncio.Queue[Event]]:
+        queue: asyncio.Queue[Event] = asyncio.Queue(self.queue_size)
         self.listeners.add(queue)
         self.subscribed.set()
         try:
@@ -227,7 +235,7 @@ class FakeOperations:
         finally:
             self.listeners.discard(queue)
 
-    async def explain(self, subject: str | None) -> dict[str, Any]:
+    async def explain(self, subject: str | None) -> Explanation:
         if subject is not None:
             self._check(subject)
         at = "2026-01-01T00:00:00.000+00:00"
@@ -251,7 +259,7 @@ class FakeOperations:
             ],
         }
 
-    async def recovery(self) -> dict[str, Any]:
+    async def recovery(self) -> Recovery:
         return {
             "phase": "RECOVERY",
             "attempts": 1,
@@ -286,7 +294,7 @@ class FakeOperations:
             "trouble": "",
         }
 
-    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> dict[str, Any]:
+    async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
         reason, target = body.reason.strip(), name or "host"
         match operation, body:
             case Operation.SET_BUDGET, BudgetOrder(limits=limits):
@@ -321,11 +329,26 @@ class FakeOperations:
         for batch in self.printing:
             yield batch
 
-    def budgets(self) -> dict[str, Any]:
-        row = {"scope": "chat", "name": "tokens_per_minute", "limit": 6_000, "used": 1_500, "left": 4_500}
-        money = {"scope": "all", "name": "usd_per_day", "limit": 5.0, "used": 0.000_1, "left": 4.9999}
-        set_by = {"configured": 3.0, "origin": "uid 7, 2026-01-01T00:00:00+00:00: a long night"}
-        return {"budgets": [{**row, "configured": 6_000, "origin": "configured"}, {**money, **set_by}]}
+    def budgets(self) -> Budgets:
+        tokens: Limit = {
+            "scope": "chat",
+            "name": "tokens_per_minute",
+            "limit": 6_000,
+            "used": 1_500,
+            "left": 4_500,
+            "configured": 6_000,
+            "origin": "configured",
+        }
+        money: Limit = {
+            "scope": "all",
+            "name": "usd_per_day",
+            "limit": 5.0,
+            "used": 0.000_1,
+            "left": 4.9999,
+            "configured": 3.0,
+            "origin": "uid 7, 2026-01-01T00:00:00+00:00: a long night",
+        }
+        return {"budgets": [tokens, money]}
 
     async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
         self.audits.append((operation, tier, allowed, peer))

@@ -17,6 +17,7 @@ from aiohttp import web
 from installed import Installation
 
 from epad.ledger.record import Outcome, TurnClosed, TurnOpened, decode
+from epad.storage.database import fetch
 
 CLIENTS = 8
 # An upstream, a subsystem that asks it, and two children; nothing is made of how much and how fruitlessly it asks.
@@ -58,6 +59,9 @@ class Upstream:
         self._thread.start()
         assert self._ready.wait(60)
         return self
+
+    def was_asked(self, question: str, times: int) -> bool:
+        return self.asked[question] == times
 
     def __exit__(self, *_: object) -> None:
         self.answer()
@@ -159,7 +163,7 @@ class Books:
     def read(cls, ledger: Path) -> Books:
         books = cls()
         connection = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
-        for sequence, data in connection.execute("SELECT seq, body FROM record ORDER BY seq").fetchall():
+        for sequence, data in fetch(connection, "SELECT seq, body FROM record ORDER BY seq"):
             record = decode(sequence, data)
             if isinstance(record, TurnOpened):
                 books.opened[record.turn] = record.idempotency_key

@@ -110,7 +110,7 @@ class Incidents:
 
     def order(self, subsystem: str, reason: str, **how: str) -> None:
         """A person holds a subsystem."""
-        self.find(subsystem, OPERATOR, f"held by ada: {reason}", **how)
+        self.find(subsystem, OPERATOR, f"held by ada: {reason}", Severity.ANOMALY, **how)
 
     def runs_away(self, subsystem: str = "chat") -> None:
         self.find(subsystem, "token_burn", HAMMERS, rung="freeze")

@@ -124,7 +124,7 @@ class Installation:
             found, since = [*found, *page], page[-1]["id"]
         return [event for event in found if event["kind"] == kind]
 
-    def wait(self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    def wait(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until something holds; what the daemon said is in the failure."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -136,6 +136,10 @@ class Installation:
 
     def wait_phase(self, phase: str, seconds: float = PATIENCE_SECONDS) -> None:
         self.wait(lambda: self.status()["phase"] == phase, f"phase {phase}", seconds)
+
+    def wait_exits(self, count: int) -> None:
+        """Wait until so many exits of subsystems were noticed."""
+        self.wait(lambda: len(self.events("subsystem.exited")) >= count, "the exit to be noticed")
 
     def verify_ledger(self) -> subprocess.CompletedProcess[str]:
         """Run `epactl ledger verify` on the files, daemon or no daemon."""

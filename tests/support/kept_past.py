@@ -28,6 +28,7 @@ from epad.ledger.record import (
 from epad.ledger.rows import INDEXES, TABLES
 from epad.ledger.spent import add_records
 from epad.ledger.sums import Spending, Summing, decode_sums, encode_sums
+from epad.storage.database import Database
 
 T = TypeVar("T")
 
@@ -71,8 +72,8 @@ class TwoClocks:
         return Stamp(wall_ns, self.boot_id, int(self.monotonic() * 1e9), epoch)
 
 
-class MemoryFile:
-    """What `CostBook` uses of a database."""
+class MemoryFile(Database):
+    """A database without a file or a thread, whose calls never wait."""
 
     def __init__(self, schema: str = COST_SCHEMA) -> None:
         self.connection = apsw.Connection(":memory:")
@@ -80,7 +81,8 @@ class MemoryFile:
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         with self.connection:
-            return work(self.connection)
+            result = work(self.connection)
+        return result
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
         return work(self.connection)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 AGENT = """
 import json, os, random, sys, time, urllib.error, urllib.request
@@ -95,7 +97,7 @@ class SickServer:
                 else:
                     self._answer("well" if server.looks_well else server.how, {"object": "list", "data": []})
 
-            def _answer(self, how: str, well: dict[str, object]) -> None:
+            def _answer(self, how: str, well: Mapping[str, object]) -> None:
                 if how == "hang":
                     server._well.wait(60)
                     self.close_connection = True  # as of a process that was killed for it
@@ -107,7 +109,7 @@ class SickServer:
                 else:
                     self._send(int(how), {"error": {"message": "no", "type": "x"}})
 
-            def _send(self, status: int, body: dict[str, object]) -> None:
+            def _send(self, status: int, body: Mapping[str, object]) -> None:
                 data = json.dumps(body).encode()
                 self.send_response(status)
                 if status == 429:
@@ -120,6 +122,6 @@ class SickServer:
         return Handler
 
 
-def asked(log: Path) -> list[dict[str, object]]:
+def asked(log: Path) -> list[dict[str, Any]]:
     """Every question of an agent and what became of it."""
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

@@ -17,7 +17,7 @@ import pytest
 def tmpfs(place: Path, size: str) -> Iterator[Path]:
     """A tmpfs mounted there; skips the test where that is not allowed."""
     place.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", place]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", str(place)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no mount here")
     try:

@@ -1,4 +1,4 @@
-"""What can befall the state directory, its two databases and the anchor: deleted, older, cut, read-only, full."""
+"""What can befall a state directory and what is in it: deleted, older, cut, read-only, full; and what is to follow."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_disk import Filler, tmpfs
+from turn_scene import Scene
+
+from epad.ledger.rows import open_reader
 
 DIRECTORY, LEDGER, JOURNAL, ANCHOR = TARGETS = ("state directory", "ledger.db", "state.db", "anchor")
 DELETED, OLDER, CUT, READ_ONLY, FULL = HARMS = ("deleted", "older", "truncated", "read-only", "full")
+
+REFUSED = {401, 403, 503}
+SMALL = """
+[lifeboat]
+ballast_bytes = 4194304
+"""
+
+RUNNING = {
+    DELETED: "was deleted while it is in use: what is written now ends with the daemon; copy it",
+    OLDER: "was replaced by another file while it is in use: what is written now ends with the daemon; copy it",
+    CUT: r"was cut from \d+ to \d+ bytes",
+    READ_ONLY: "was made read-only while it is in use, .*make it writable again",
+    FULL: "no room is left on the file system of .*free some space",
+}
+"""What status says of each while the daemon runs; the path is in it."""
 
 
 class State:
@@ -55,10 +74,11 @@ class State:
 
     def _files(self) -> list[Path]:
         """The files of the target that something was written to."""
-        if self.target in {LEDGER, JOURNAL}:
+        if self._place.is_file():
             return [self._place]
         files = [self.path / LEDGER, self.path / JOURNAL] if self.target == DIRECTORY else []
-        return [*files, *(f for f in (self.path / ANCHOR).iterdir() if f.is_file() and f.stat().st_size)]
+        inside = self.path / ANCHOR if self.target == DIRECTORY else self._place
+        return [*files, *(f for f in inside.iterdir() if f.is_file() and f.stat().st_size)]
 
     def _delete(self) -> None:
         if self._place.is_dir():
@@ -109,3 +129,25 @@ def small_state(directory: Path, target: str) -> Iterator[tuple[Path, Path]]:
             (disk / target).mkdir(mode=0o700)
         (state / target).symlink_to(disk / target)
         yield state, disk
+
+
+def last_record(state: Path) -> int:
+    with contextlib.closing(open_reader(state / LEDGER)) as reader:
+        number: int = reader.execute("SELECT max(seq) FROM record").get
+        return number
+
+
+def assert_nothing_is_forwarded(scene: Scene) -> None:
+    before = scene.stub.turns
+    assert {scene.ask() for _ in range(12)} <= REFUSED
+    assert scene.stub.turns == before
+
+
+def shut(scene: Scene) -> str:
+    """Why the gateway is shut, as `epactl status` says."""
+    return " ".join(n for n in scene.house.status()["notices"] if n.startswith("the gateway is shut: "))
+
+
+def some_slow(cells: Iterable[tuple[str, str]], in_every_run: Container[tuple[str, str]]) -> list[Any]:
+    """The cells, all but those of every run marked as slow."""
+    return [pytest.param(*cell, marks=() if cell in in_every_run else pytest.mark.slow) for cell in cells]

@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from epad.configuration.load import load
@@ -149,7 +150,7 @@ class Players:
                 self._admit(step, turn)
                 for number, piece in enumerate(step.pieces, 1):
                     at = step.seconds * number / (len(step.pieces) + 1)
-                    self._later(at, lambda piece=piece: self._stream(turn, piece))  # type: ignore[misc]
+                    self._later(at, partial(self._stream, turn, piece))
                 self._later(step.seconds, lambda: self._finish(step, turn, client))
 
     def _admit(self, ask: Ask, turn: str) -> None:

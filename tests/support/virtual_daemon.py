@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +29,10 @@ import epad.daemon.process
 import epad.probing.build
 from epad.configuration.directories import Directories
 from epad.configuration.load import load
-from epad.daemon.composition import House
-from epad.ledger.store import Ledger
+from epad.daemon.composition import compose
+from epad.daemon.lifecycle import House
+from epad.daemon.parts import Given
+from epad.ledger.writer import Writer
 from epad.probing.build import Watchers
 from epad.supervisor.intent import Settings
 from epad.supervisor.log_pump import LogPump
@@ -116,7 +118,7 @@ class VirtualDaemon:
 
     async def restart(self, name: str) -> None:
         """Start a process anew, as `epactl restart` does."""
-        await self.house._orders.restart(name, "by hand", "a test")
+        await self.house._surfaces.orders.restart(name, "by hand", "a test")
 
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
@@ -150,11 +152,11 @@ async def virtual_daemon(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         for target, name, new in (
-            (epad.daemon.process, "House", _remembering(houses)),
+            (epad.daemon.process, "compose", _remembering(houses)),
             (epad.daemon.composition, "choose", lambda *_: engine),
             (Watchers, "all", _without_machine(Watchers.all, {"memory"} if memory is not None else set())),
             (LogPump, "run", _rests),
-            (Ledger, "_enqueue_call", calls.counting(Ledger._enqueue_call)),
+            (Writer, "_enqueue", calls.counting(Writer._enqueue)),
         ):
             stack.enter_context(mock.patch.object(target, name, new))
         if memory is not None:
@@ -187,13 +189,12 @@ async def virtual_daemon(
             await running
 
 
-def _remembering(houses: list[House]) -> type[House]:
-    class Remembered(House):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            houses.append(self)
+def _remembering(houses: list[House]) -> Callable[[Given], House]:
+    def remembered(given: Given) -> House:
+        houses.append(compose(given))
+        return houses[-1]
 
-    return Remembered
+    return remembered
 
 
 def _without_machine(every: Any, played: set[str]) -> Any:
@@ -214,19 +215,14 @@ class _LedgerCalls:
         self._calls = 0
 
     def waiting(self) -> bool:
-        return self._calls > 0 or any(_handed_over(house._stores.ledger) for house in self._houses)
+        return self._calls > 0 or any(house._stores.ledger._writer.handed_over > 0 for house in self._houses)
 
     def counting(self, enqueue: Any) -> Any:
-        async def counted(ledger: Ledger, call: Any) -> Any:
+        async def counted(writer: Writer, call: Any) -> Any:
             self._calls += 1
             try:
-                return await enqueue(ledger, call)
+                return await enqueue(writer, call)
             finally:
                 self._calls -= 1
 
         return counted
-
-
-def _handed_over(ledger: Ledger) -> bool:
-    """Whether the writer has records in hand; those gathered beside it wait for a timer of the loop."""
-    return ledger.waiting > len(ledger._gathered.entries)

@@ -63,6 +63,10 @@ class StillError(BaseException):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Jumps to the next timer instead of waiting for it. `limit_seconds` are real."""
 
+    _default_executor: (
+        ThreadPoolExecutor | None
+    )  # asyncio's own, which `shutdown_default_executor` shuts down
+
     def __init__(self, limit_seconds: float = LIMIT_SECONDS) -> None:
         self.limit_seconds = limit_seconds
         self.jumps = 0
@@ -105,7 +109,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # the base is typed for every kind of executor
         self, executor: ThreadPoolExecutor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()  # type: ignore[attr-defined]  # of the base loop, which its stubs lack
         if executor is None:
             executor = self._default_executor = self._default_executor or ThreadPoolExecutor(
                 thread_name_prefix="asyncio"
@@ -134,7 +138,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             super().run_forever()
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]  # chosen by the platform
+class _Selector(selectors.DefaultSelector):
     """Looks at the sockets, and moves time where it was to wait."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:

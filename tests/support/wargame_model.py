@@ -66,7 +66,7 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
         def _is_hung_up(self) -> bool:
             """Whether whoever asked has gone: a real server stops there, and nothing more is paid."""
             try:
-                return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+                return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
             except OSError:

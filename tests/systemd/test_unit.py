@@ -20,6 +20,13 @@ ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 
 
+class _AsWritten(configparser.ConfigParser):
+    """Reads keys as they are written; others make them lower case."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
@@ -115,8 +122,7 @@ def test_the_daemon_is_hardened_and_its_children_are_elsewhere() -> None:
     assert value("KillMode") == "mixed"
     assert value("RuntimeDirectoryPreserve") == "restart"
     assert value("RemoveIPC") == "no"
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str
+    unit = _AsWritten(strict=False, interpolation=None)
     unit.read(UNITS / "epad.service")
     harmful = {
         "PrivateDevices",

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from fake_operations import FakeOperations, gpu, status, subsystem
 
+from epad.answers.decisions import Link
+from epad.answers.status import Status
 from epad.web.page import Detail, Overview, detail_page, error_page, overview_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -55,13 +57,16 @@ CUT_TEXTS = """
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
-def worst_case() -> dict[str, Any]:
+def worst_case() -> Status:
     """A status in which everything is long that can be."""
     sentence = {
+        "who": LONG,
+        "what": "is frozen",
         "since": "03:12",
         "why": WORDS,
         "until": "a person releases it",
         "do": f"epactl release {LONG} --reason TEXT",
+        "line": WORDS,
     }
     held = subsystem(
         LONG, state="quarantined", status=WORDS, log=f"/var/lib/epad/logs/{LONG}.log", depends_on=["model", "chat"],
@@ -76,7 +81,10 @@ def worst_case() -> dict[str, Any]:
         "id": f"token_burn/{LONG}", "probe": "token_burn", "subsystem": LONG, "severity": "critical",
         "reason": WORDS, "age_seconds": 60.0,
     }  # fmt: skip
-    upstream = {"name": LONG, "url": WORDS, "healthy": False, "reason": WORDS, "served_by": ""}
+    upstream = {
+        "name": LONG, "url": WORDS, "healthy": False, "reason": WORDS, "state": "gone", "breaker": "open",
+        "seconds": 5.0, "retry_seconds": 1.0, "server": "", "served_by": "",
+    }  # fmt: skip
     return status(
         sentence=WORDS, subsystems=[subsystem("model"), subsystem("chat", depends_on=["model"]), held],
         incidents=[incident], anomalies=[anomaly], upstreams=[upstream], gpus=[gpu("0", subsystems={LONG: 5 << 30})],
@@ -89,8 +97,9 @@ async def make_pages() -> dict[str, bytes]:
     operations, told = FakeOperations(), worst_case()
     operations.happen("turn.refused", LONG, code=LONG, message=WORDS)
     history = (await operations.phase())["history"]
-    links = (await operations.explain("wargame"))["chain"]
-    links += [{**link, "text": WORDS, "id": f"operation-{LONG}"} for link in links]
+    short = (await operations.explain("wargame"))["chain"]
+    long: list[Link] = [{**link, "text": WORDS, "id": f"operation-{LONG}"} for link in short]
+    links = [*short, *long]
     return {
         "overview": overview_page(Overview(told, history, operations.stored)),
         "detail": detail_page(

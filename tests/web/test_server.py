@@ -16,8 +16,11 @@ import pytest
 from fake_operations import FakeOperations
 from yarl import URL
 
+from epad.answers.orders import Result
 from epad.configuration.schema import WebConfig
+from epad.operations.bodies import OrderBody
 from epad.operations.protocol import ConflictError
+from epad.operations.registry import Operation
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage, WebPageError
@@ -135,10 +138,10 @@ async def test_an_order_that_is_refused(
 async def test_a_conflict_is_told(site: Site, session: aiohttp.ClientSession) -> None:
     """What does not fit the phase is no fault of the page."""
 
-    async def conflict(*_: object) -> dict[str, object]:
+    async def conflict(operation: Operation, name: str, body: OrderBody, by: str) -> Result:
         raise ConflictError("the daemon is in LIFEBOAT")
 
-    site.operations.order = conflict  # type: ignore[method-assign,assignment]
+    site.operations.order = conflict  # type: ignore[method-assign]  # refuses every order
     assert (await order(site, session))[0] == 409
 
 

@@ -21,9 +21,11 @@ from pathlib import Path
 from epad.configuration.directories import MAX_SOCKET_PATH_BYTES, Directories, resolve
 from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.schema import Config, HealthConfig, SubsystemConfig
-from epad.daemon.composition import House
+from epad.daemon.composition import compose
 from epad.daemon.dry_run.config import dry
 from epad.daemon.dry_run.stub import answering
+from epad.daemon.lifecycle import House
+from epad.daemon.parts import Given
 from epad.daemon.stores import open_stores
 from epad.runtime import log_output
 from epad.runtime.clock import SystemClock, boot_id
@@ -55,14 +57,12 @@ class Tried:
     lines: tuple[str, ...] = ()
 
 
-class DryHouse(House):
-    """A house whose control loop never runs, which remembers how its processes ended."""
+@dataclass(frozen=True, slots=True)
+class DryHouse:
+    """A daemon whose control loop never runs, and the end of each of its processes."""
 
-    exits: dict[str, SubsystemExited]
-
-    def exited(self, event: SubsystemExited) -> None:
-        self.exits[event.subsystem] = event
-        super().exited(event)
+    house: House
+    exits: Mapping[str, SubsystemExited]
 
 
 def run(config: Config, seconds: float, environment: Mapping[str, str], say: Callable[[Tried], None]) -> bool:
@@ -97,11 +97,11 @@ async def _try_all(
         gateway = f"127.0.0.1:{_free_port()}"
         changed = with_embedded_default(dry(config, stub, gateway, real.state / "subsystems", taken), own)
         asked = config.subsystems or changed.subsystems
-        async with _dry_house(changed, own) as (house, starting):
+        async with _dry_house(changed, own) as (dry_house, starting):
             found = dict(taken)
             for one in taken.values():
                 say(one)
-            watch = _Watch(house, starting, asked, seconds, real, own)
+            watch = _Watch(dry_house, starting, asked, seconds, real, own)
             await watch.until_all_are_known(found, say)
     return not any(one.has_failed for one in found.values())
 
@@ -129,13 +129,18 @@ async def _dry_house(config: Config, own: Directories) -> AsyncIterator[tuple[Dr
     """Open the gateway and begin to start every process, which is a task; stop all of it at the end."""
     clock, boot = SystemClock(), boot_id()
     stores = await open_stores(config, own, clock, boot)
-    house = DryHouse(config, lambda: config, own, stores, clock, boot)
-    house.exits = {}
+    exits: dict[str, SubsystemExited] = {}
+
+    def ended(event: SubsystemExited) -> None:
+        exits[event.subsystem] = event
+
+    given = Given(config, lambda: config, own, stores, clock, boot, also_exited=ended)
+    house = compose(given)
     await house.start_gateway()
     pumping = asyncio.create_task(house.logs.run())
     starting = asyncio.create_task(house.start_subsystems())
     try:
-        yield house, starting
+        yield DryHouse(house, exits), starting
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -182,14 +187,14 @@ class _Watch:
 
     def __init__(
         self,
-        house: DryHouse,
+        dry_house: DryHouse,
         starting: asyncio.Task[None],
         asked: Mapping[str, SubsystemConfig],
         seconds: float,
         real: Directories,
         own: Directories,
     ) -> None:
-        self._house = house
+        self._house, self._exits = dry_house.house, dry_house.exits
         self._starting = starting
         self._asked = asked
         self._seconds = seconds
@@ -218,7 +223,7 @@ class _Watch:
             return Tried(name, f"not tried: {_whose(spec)}")
         if seen.state is SubsystemState.FAILED:
             return await self._failed(name, f"not started: {seen.status_text}")
-        if (event := self._house.exits.get(name)) is not None:
+        if (event := self._exits.get(name)) is not None:
             return await self._ended(name, spec, event)
         if seen.pid is not None:
             return await self._judge_running(seen, spec)

@@ -16,14 +16,15 @@ GRACE_SECONDS = 10.0
 
 def stop_all(call: Call) -> int:
     """`epactl stop-all --yes [--state DIR]`."""
+    from epad.storage.state_lock import is_locked  # noqa: PLC0415
+
     given = os.path.abspath(state_of(call))  # noqa: PTH100 - pathlib takes 10 ms to import
     state = os.path.realpath(given)
-    lock = f"{state}/daemon.lock"
     try:
-        held = _is_held(lock)
+        held = is_locked(state)
     except OSError as error:
         call.terminal.say(
-            f"{lock}: {error.strerror}: whether an epad runs on it cannot be told; "
+            f"{error.filename}: {error.strerror}: whether an epad runs on it cannot be told; "
             "ask as root, or as the user that epad runs as"
         )
         return EXIT_REFUSED
@@ -83,17 +84,3 @@ def _rehearse(call: Call, state: str, pids: list[int]) -> int:
     told = ", ".join(map(str, pids)) or "none"
     call.terminal.show(answer, [f"would end {len(pids)} process(es) of {state}: {told}", NOTHING_DONE])
     return EXIT_OK
-
-
-def _is_held(path: str) -> bool:
-    """Tell if a daemon holds its state directory. Raises OSError if the lock cannot be read."""
-    import fcntl  # noqa: PLC0415
-
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Protocol
 
+from epad.gateway.http.connection_state import END, IDLE, RESPOND, START, ConnectionState, next_state
 from epad.gateway.http.message import LAST_CHUNK, Field, Response, chunk, has_body, response_head
 from epad.gateway.http.request import Request
 
@@ -35,30 +36,29 @@ class AnswerWriter(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._current: Request | None = None
+        self.state: ConnectionState = IDLE
         self._head = b""
-        self._chunked = False
-        self._ended = False
         self._closing = False
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
 
     def respond(self, response: Response) -> None:
-        """Write a whole answer, in one piece."""
+        """Write a whole answer, in one piece. Raises StateError if another one has begun."""
         request, transport = self._writing()
+        self.state = next_state(self.state, RESPOND)
         if response.close:
             self._closing = True
         body = response.body if has_body(request.method.encode(), response.status) else b""
         length = b"Content-Length: %d\r\n" % len(response.body) if response.status not in {204, 304} else b""
         ours = length + self._own_lines(request, response.fields)
         transport.write(response_head(response.status, response.reason, response.fields, ours) + body)
-        self._ended = True
 
     def start(self, status: int, reason: bytes, fields: list[Field]) -> None:
         """Begin an answer that comes in pieces; its head goes out with the first of them, or by `flush`."""
         request, _ = self._writing()
-        self._chunked = request.http11
-        framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
-        if not self._chunked:
+        self.state = next_state(self.state, START)
+        framing = b"Transfer-Encoding: chunked\r\n" if request.http11 else b""
+        if not request.http11:
             self._closing = True
         self._head = response_head(status, reason, fields, framing + self._own_lines(request, fields))
 
@@ -71,16 +71,16 @@ class AnswerWriter(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Write a piece."""
-        _, transport = self._writing()
+        request, transport = self._writing()
         head, self._head = self._head, b""
-        transport.write(head + (chunk(data) if self._chunked else data))
+        transport.write(head + (chunk(data) if request.http11 else data))
 
     def end(self, data: bytes = b"") -> None:
         """Write the last piece."""
-        _, transport = self._writing()
+        request, transport = self._writing()
+        self.state = next_state(self.state, END)
         head, self._head = self._head, b""
-        transport.write(head + (chunk(data) + LAST_CHUNK if self._chunked else data))
-        self._ended = True
+        transport.write(head + (chunk(data) + LAST_CHUNK if request.http11 else data))
 
     @property
     def stalled(self) -> bool:

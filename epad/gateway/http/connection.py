@@ -1,4 +1,7 @@
-"""The server's half: a client's connection, which brings one request after another and takes their answers."""
+"""One client's connection: requests come in one after another, and each is answered before the next begins.
+
+Its states, and what a loss or a failure does in each of them, are told in `connection_state.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,32 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
+from epad.gateway.errors import StateError
 from epad.gateway.http.answer_writer import AnswerWriter
-from epad.gateway.http.message import (
-    MAX_HEAD_BYTES,
-    Field,
-    Response,
-    read_buffer,
+from epad.gateway.http.connection_state import (
+    ANSWERED,
+    BEGIN,
+    CLOSE,
+    HAS_ALL,
+    IDLE,
+    IS_TOLD,
+    LINGER,
+    LINGERING,
+    READ,
+    READING,
+    REFUSED,
+    RETURN,
+    WHOLE,
+    next_state,
 )
+from epad.gateway.http.message import MAX_HEAD_BYTES, Response, read_buffer
 from epad.gateway.http.peer import local_address, peer_uid
 from epad.gateway.http.request import Answering, Fault, Handler, Request
+from epad.gateway.http.request_reader import RequestReader
 
 # A head comes in one piece; a client that takes longer is a slow-loris, or gone.
 HEAD_SECONDS = 30.0
@@ -69,25 +85,19 @@ class Shared:
         return self._date[1]
 
 
-class Connection(AnswerWriter):
+class Connection(AnswerWriter, RequestReader):
     """Serves one client. Requests that come before the one in hand is answered wait, and are read no further."""
 
     def __init__(self, shared: Shared, entrance: Entrance) -> None:
-        super().__init__(shared)
+        AnswerWriter.__init__(self, shared)
+        RequestReader.__init__(self)
         self.entrance = entrance
         self.deadline = math.inf
         self.heard = False
         self._shared = shared
         self.since = self._loop.time()
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._target = b""
-        self._fields: list[Field] = []
-        # What has come of a head; and of trailers, or of whatever else has not a byte of a body in it.
-        self._head_bytes = 0
-        self._coming: Request | None = None
         self._waiting: deque[Request] = deque()
         self.task: asyncio.Task[None] | None = None
-        self._lingering = False
         self._resting = False
         self._local: str | None = None
 
@@ -145,21 +155,21 @@ class Connection(AnswerWriter):
         """Close at once; unsent bytes are lost."""
         if self._transport is not None:
             self._transport.abort()
+        self.state = next_state(self.state, CLOSE)
 
     def close_when_idle(self) -> None:
         """Close after the answer in hand, or now."""
         self._closing = True
-        if self._current is None:
+        if self.state is IDLE:
             self._hang_up()
 
     def expire(self) -> None:
-        """The deadline has passed: a body that is late is told so, everything else is closed."""
+        """Act on a deadline that has passed: a body that is late is told so, everything else is closed."""
         self.deadline = math.inf
-        request = self._current
-        if request is None and not self._closing:
+        if self.state is IDLE:
             self._hang_up()
-        elif request is not None and not request.complete and not request.refused:
-            self._fail(request, Fault.TOO_SLOW)
+        elif self.state is READING and self._current is not None:
+            self._fail(self._current, Fault.TOO_SLOW)
         else:
             self.abort()
 
@@ -173,12 +183,11 @@ class Connection(AnswerWriter):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        self.state = next_state(self.state, CLOSE)
         self._shared.connections.discard(self)
         self.entrance.left(self)
         self._stop_draining()
-        # The parser and the request refer to this connection: what it held would wait for the garbage collector.
-        self._parser = None
-        self._coming = None
+        self._stop_reading()
         self._waiting.clear()
         if self.task is not None:
             self.task.cancel()
@@ -191,7 +200,7 @@ class Connection(AnswerWriter):
             request.let_go()
 
     def _written(self) -> None:
-        if self._current is not None and self._ended and self.task is None:
+        if self.state in IS_TOLD and self._current is not None:
             self._finished()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -199,7 +208,7 @@ class Connection(AnswerWriter):
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._lingering:
+        if self.state is LINGERING:
             return
         if not self.heard:
             self.heard, self.deadline = True, self._loop.time() + HEAD_SECONDS
@@ -214,80 +223,42 @@ class Connection(AnswerWriter):
             self._malformed()
         if self._head_bytes > MAX_HEAD_BYTES:
             self._malformed()
-        elif idle and self._head_bytes and self._current is None:
+        elif idle and self._head_bytes and self.state is IDLE:
             self.deadline = self._loop.time() + HEAD_SECONDS
 
-    def _feed(self, data: memoryview) -> None:
-        """Have it parsed; whoever offers another protocol is answered in this one. Raises HttpParserError."""
-        while True:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
-            else:
-                return
-            if self._coming is None:
-                return  # it was closed before
-            self._parser = httptools.HttpRequestParser(self)
-            self._parser.feed_data(self._coming.head_without_offer())
+    # A request's way.
 
-    # The parser's half.
+    @property
+    def _is_deaf(self) -> bool:
+        return self.state is LINGERING or self._gone
 
-    def on_message_begin(self) -> None:
-        self._target, self._fields = b"", []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._coming is None:  # else it is a trailer, which nobody waits for
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self._gone or self._lingering or self._coming is not None:
-            return  # it came in one piece with the request after which it was closed, or says the framing again
-        parser = self._parser
-        request = Request(self, parser.get_method(), self._target, self._fields)
-        request.keep_alive = parser.should_keep_alive()
-        request.http11 = parser.get_http_version() != "1.0"
-        self._coming = request
-        self._head_bytes = 0
-        if self._current is None and not self._waiting:
+    def _head_came(self, request: Request) -> None:
+        if self.state is IDLE and not self._waiting:
             self._begin(request)
             return
         self._waiting.append(request)
         if self._transport is not None:
             self._transport.pause_reading()
 
-    def on_body(self, data: bytes) -> None:
-        request = self._coming
-        self._head_bytes = 0
-        if request is None or self._lingering:
-            return
-        request.take(data)
-        if request is not self._current:
+    def _piece_came(self, request: Request, size: int) -> None:
+        if request is not self._current or self.state is LINGERING:
             return
         if request.size > self._shared.max_body_bytes:
             self._fail(request, Fault.TOO_LARGE)
-        elif not request.refused and (refusal := request.allowance.take(request, len(data))) is not None:
+        elif self.state is READING and (refusal := request.allowance.take(request, size)) is not None:
             self._refuse(request, refusal)
 
-    def on_message_complete(self) -> None:
-        if self._parser.should_upgrade():
-            return  # only its head, said again in `_feed`
-        request, self._coming = self._coming, None
-        self._head_bytes = 0
-        if request is None or self._lingering:
+    def _body_ended(self, request: Request) -> None:
+        if self.state is LINGERING:
             return
         request.complete = True
         request.allowance.whole()
         if request is self._current:
             self._whole(request)
 
-    # A request's way.
-
     def _begin(self, request: Request) -> None:
-        self._current, self._ended = request, False
+        self._current = request
+        self.state = next_state(self.state, BEGIN)
         if not request.keep_alive or self._shared.stopping:
             self._closing = True
         if max(request.size, request.declared) > self._shared.max_body_bytes:
@@ -305,11 +276,11 @@ class Connection(AnswerWriter):
             self.respond(decided)
         else:
             request.answering = decided
-        if expects and not request.refused and self._transport is not None:
+        if expects and self.state is READING and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if request.complete:
             self._whole(request)
-        elif expects and request.refused:
+        elif expects and self.state is REFUSED:
             self._hang_up()
         else:
             self.deadline = self._loop.time() + self._shared.stall_seconds
@@ -317,6 +288,7 @@ class Connection(AnswerWriter):
     def _whole(self, request: Request) -> None:
         # Taken out of the request, which it refers to: a ring of two would wait for the garbage collector.
         answering, request.answering = request.answering, None
+        self.state = next_state(self.state, WHOLE)
         if answering is None:
             self._finished()
             return
@@ -330,9 +302,13 @@ class Connection(AnswerWriter):
                 self.respond(response)
         except ConnectionError:
             self.abort()
+        except StateError:
+            pass  # it has an answer, or a part of one, and must not get another: below it ends, or breaks off
         finally:
             self.task = None
-            if not self._ended:
+            if self.state is ANSWERED:
+                self.state = next_state(self.state, RETURN)
+            else:
                 self.abort()
             self._finished()
 
@@ -344,6 +320,7 @@ class Connection(AnswerWriter):
         if self._paused:
             self.deadline = self._loop.time() + self._shared.stall_seconds
             return
+        self.state = next_state(self.state, READ)
         self._let_go()
         self.since = self._loop.time()
         if self._closing or self._shared.stopping:
@@ -354,10 +331,10 @@ class Connection(AnswerWriter):
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        if self._transport is None or self._current is not None or not self._waiting:
+        if self.state is not IDLE or self._gone or not self._waiting:
             return
         request = self._waiting.popleft()
-        if not self._waiting and not self._resting:
+        if self._transport is not None and not self._waiting and not self._resting:
             self._transport.resume_reading()
         self._begin(request)
 
@@ -365,7 +342,7 @@ class Connection(AnswerWriter):
         """Answer with the fault, and read no more."""
         if self._gone:
             return
-        if not request.refused:
+        if self.state is READING:
             self._refuse(request, self._shared.handler.fault(request, fault))
         self._hang_up()
 
@@ -377,30 +354,30 @@ class Connection(AnswerWriter):
         self._hang_up()
 
     def _malformed(self) -> None:
-        if self._gone or self._lingering:
+        if self._is_deaf:
             return
-        request = self._current
-        if request is not None and request.complete:
+        if self.state in HAS_ALL:
             self._closing = True  # after the answer in hand
             if self._transport is not None:
                 self._transport.pause_reading()
             return
-        if request is None:
+        if self._current is None:
             request = self._current = Request(self, b"GET", b"*", [])
-            self._ended = False
+            self.state = next_state(self.state, BEGIN)
             response = self._shared.handler.fault(None, Fault.MALFORMED)
             response.close = request.refused = True
             self.respond(response)
-        self._fail(request, Fault.MALFORMED)
+        self._fail(self._current, Fault.MALFORMED)
 
     def _hang_up(self) -> None:
         self._closing = True
         transport = self._transport
-        if transport is None or self._gone or self._lingering:
+        if transport is None or self._is_deaf:
             return
         if self._current is not None and not self._current.complete and transport.can_write_eof():
-            self._lingering = True
+            self.state = next_state(self.state, LINGER)
             transport.write_eof()
         else:
+            self.state = next_state(self.state, CLOSE)
             transport.close()
         self.deadline = self._loop.time() + LINGER_SECONDS

@@ -107,7 +107,7 @@ def test_the_place_of_a_mistake_is_looked_for_in_a_body_of_a_mebibyte_at_most() 
     st.sampled_from([None, 1]),
 )
 def test_a_body_with_other_values_is_as_if_it_had_come_so(
-    fields: dict, names: list[str], indent: int | None
+    fields: dict[str, Any], names: list[str], indent: int | None
 ) -> None:
     """Each value lies where the new text has it, whichever values grew or shrank before it."""
     body = json.dumps(fields, indent=indent).encode()

@@ -51,7 +51,7 @@ def stopped(path: str, *events: Any, **asked: Any) -> list[Any]:
 
 def _read(block: bytes) -> Any:
     name, _, data = block.rpartition(b"data: ")
-    read = data if data == b"[DONE]" else json.loads(data)
+    read: Any = data if data == b"[DONE]" else json.loads(data)
     if name:
         assert name.endswith(b"\n")
         assert name[:-1] == b"event: " + read["type"].encode()
@@ -176,7 +176,7 @@ def test_a_line_without_a_response_is_one_of_a_chat(last: bytes) -> None:
 
 def test_a_response_ends_as_one_that_is_not_complete() -> None:
     """With all that it began with, and the next number."""
-    begun = {
+    begun: dict[str, Any] = {
         "id": "r",
         "object": "kept",
         "model": "big",

@@ -83,7 +83,7 @@ def test_any_two_kinds_of_events_come_to_the_same_however_they_are_cut(first: st
     for second, asked in product(KINDS, [False, True]):
         events = [said(b"one"), KINDS[first], KINDS[second], said(b"two")]
         data = b"".join(events)
-        options = {"stream_options": {"include_usage": asked}}
+        options: dict[str, Any] = {"stream_options": {"include_usage": asked}}
         ways = [
             outcome(meter(**options), pieces)
             for pieces in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from asking import LIMITS
 
@@ -20,7 +22,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_stays_as_it_is(value: object) -> None:
+def test_a_value_stays_as_it_is(value: Any) -> None:
     names = getattr(value, "__struct_fields__", None) or type(value).__slots__
     assert names
     for name in names:

@@ -216,12 +216,12 @@ HONEST: dict[str, Callable[[], list[Client]]] = {
     "three agents that poll at once": lambda: [polls(150, 10.0, f"c{n}") for n in range(3)],
     "a poll beside a batch": lambda: [polls(60, 10.0), *(draws(30, 8, drawn=True) for _ in range(2))],
     "a poll beside one slow answer after the other": lambda: [
-        polls(60, 10.0), (Ask(f"essay {n}", f"{n}", seconds=120.0) for n in range(6)),  # type: ignore[list-item]
+        polls(60, 10.0), (Ask(f"essay {n}", f"{n}", seconds=120.0) for n in range(6)),
     ],
     "health checks, 5 s": lambda: [health(300, 5.0)],
     "a dashboard that asks each half minute, a paragraph": lambda: [health(200, 30.0, tokens=80)],
     "n = 10, twenty times over": lambda: [
-        (Ask(f"q{n // 20}", f"{n}", drawn=True, choices=10) for n in range(400)),  # type: ignore[list-item]
+        (Ask(f"q{n // 20}", f"{n}", drawn=True, choices=10) for n in range(400)),
     ],
     "health checks, a minute": lambda: [health(300, 60.0)],
     "a person who runs each script ten times": lambda: [by_hand(25, 10)],

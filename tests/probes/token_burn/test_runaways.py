@@ -224,11 +224,11 @@ SLOWER: dict[str, tuple[Callable[[], Client], int]] = {
         lambda: tight(greedy=True, tokens=60, pause=6.0), 26,
     ),
     "one text embedded without end": (
-        lambda: (Ask("a text", tokens=0, seconds=0.05) for _ in itertools.count()), 25,  # type: ignore[dict-item]
+        lambda: (Ask("a text", tokens=0, seconds=0.05) for _ in itertools.count()), 25,
     ),
     "a hundred choices each time": (
         lambda: (
-            Ask("again", "all of them", drawn=True, choices=100) for _ in itertools.count()  # type: ignore[dict-item]
+            Ask("again", "all of them", drawn=True, choices=100) for _ in itertools.count()
         ), 4,
     ),
 }  # fmt: skip

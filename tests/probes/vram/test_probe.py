@@ -245,7 +245,7 @@ async def test_closing_the_probe_closes_its_prober() -> None:
         ({"ghost_bytes": 0}, "ghost_bytes"),
     ],
 )
-def test_thresholds_that_make_no_sense_are_refused(values: dict[str, float], key: str) -> None:
+def test_thresholds_that_make_no_sense_are_refused(values: dict[str, Any], key: str) -> None:
     """The error names the key to change."""
     with pytest.raises(ValueError, match=f"probes.vram.{key}"):
         VramThresholds(**values)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probes.probe import ProbeError
-from probes.vram.prober import DriverProber, Spawn
+from probes.vram.prober import Child, DriverProber, Spawn
 
 
 def script(source: str) -> Spawn:
@@ -94,7 +94,7 @@ async def test_closing_wakes_a_waiting_question_and_no_worker_starts_again() -> 
 class Unkillable:
     """A child in D state: it does not answer, and a kill does nothing until the driver lets it go."""
 
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
+    def __init__(self, child: Child) -> None:
         self._child = child
         self.kills = 0
         self.released = asyncio.Event()

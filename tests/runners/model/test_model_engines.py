@@ -59,7 +59,7 @@ def test_a_defender_answers_in_the_verdict_schema(
     role, engines: Mapping[str, Engine], grammar: Grammar
 ) -> None:
     """Embedded defenders go through the same strict parser as any model, and none votes one way only."""
-    kinds = Counter()
+    kinds: Counter[str] = Counter()
     for index in range(200):
         card = grammar.card(3, index, ("calibrate", "evaluate"))
         turns = [grammar.turn(card.family, card.pair_seed, card.canary, card.label, n) for n in (1, 2, 3)]

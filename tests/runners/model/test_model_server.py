@@ -229,10 +229,11 @@ def test_as_a_process_it_says_ready_and_stops_when_told() -> None:
         ) as process:
             ready = box.recv(4096).decode()
             assert ready.startswith("READY=1\nSTATUS=serving on 127.0.0.1:")
+            assert process.stdout is not None
             assert OWNER in process.stdout.readline()
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
-            said = []
+            said: list[str] = []
             while not any("STOPPING=1" in text for text in said):
                 said.append(box.recv(4096).decode())
             assert "WATCHDOG=1" in said

@@ -42,7 +42,10 @@ def manifest(predicted: float = 0.015) -> dict[str, Any]:
 
 
 def findings(weights: int = 1000) -> Findings:
-    scores = [{"drift": 0.1, "fisher": 0.01, "kl": None}, {"drift": 0.2, "fisher": 0.02, "kl": 0.01}]
+    scores: list[dict[str, Any]] = [
+        {"drift": 0.1, "fisher": 0.01, "kl": None},
+        {"drift": 0.2, "fisher": 0.02, "kl": 0.01},
+    ]
     return Findings(manifest(), scores, [[800, 0.3], [1000, 0.01]], [0.1, -0.1, 0.2], weights)
 
 
@@ -78,7 +81,7 @@ def test_the_page_is_whole_and_escaped() -> None:
 def test_a_busy_machine_draws_without_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for a legend's best place warns when it took a second, and warnings are errors here."""
     seconds = itertools.count(step=10)
-    monkeypatch.setattr(matplotlib.legend.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("matplotlib.legend.time.perf_counter", lambda: next(seconds))
     assert page(findings()).count("<svg") == 4
 
 

@@ -28,7 +28,7 @@ def granite() -> Checkpoint:
         "self_attn.o_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (FEED_FORWARD, HIDDEN),
         "mlp.up_proj": (FEED_FORWARD, HIDDEN), "mlp.down_proj": (HIDDEN, FEED_FORWARD),
     }  # fmt: skip
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         f"model.layers.{i}.{part}.weight": shape for i in range(LAYERS) for part, shape in parts.items()
     }
     shapes |= {"model.embed_tokens.weight": (VOCABULARY, HIDDEN), "model.norm.weight": (HIDDEN,)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
@@ -57,7 +59,7 @@ def test_each_solver_beats_the_one_that_knows_less(bits: int, zero: Zero) -> Non
         assert errors[1] <= errors[2]
 
 
-@settings(max_examples=settings.default.max_examples // 5)  # each takes a third of a second
+@settings(max_examples=settings().max_examples // 5)  # each takes a third of a second
 @given(bits=st.sampled_from([2, 3, 4, 8]), zero=st.sampled_from(list(Zero)), draw=st.integers(0, 10**6))
 def test_descent_never_raises_the_error(bits: int, zero: Zero, draw: int) -> None:
     """Whatever it starts from, sweep by sweep, and the codes stay in their range."""
@@ -154,8 +156,10 @@ def test_a_weight_that_is_not_finite_is_refused_by_name() -> None:
 class Broken:
     name = "broken"
 
-    def solve(self, weight: torch.Tensor, seen: InputStatistics, grids: list[Grid]) -> list[QuantizedWeight]:
-        found = Rtn().solve(weight, seen, grids)[0]
+    def solve(
+        self, weight: torch.Tensor, inputs: InputStatistics, grids: Sequence[Grid]
+    ) -> list[QuantizedWeight]:
+        found = Rtn().solve(weight, inputs, grids)[0]
         scale = found.scale.clone()
         scale[2, 1] = float("inf")
         return [QuantizedWeight(found.grid, found.codes, scale, found.zero)]

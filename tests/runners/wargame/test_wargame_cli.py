@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.wargame.cli import Exit, main
+from runners.wargame.cli import main
 from runners.wargame.commands import look
+from runners.wargame.commands.exits import Exit
 from runners.wargame.engine import BANNER
 
 ENVIRONMENT = {"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]}

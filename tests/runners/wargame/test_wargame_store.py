@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runners.wargame.locking import StoreBusyError, is_locked
+from runners.wargame.locking import StoreBusyError, StoreError, is_locked
 from runners.wargame.outcomes import FailReason, Label, RoundOutcome, RoundState
 from runners.wargame.play.round import RoundRecord
 from runners.wargame.scenario.library import load_grammar
 from runners.wargame.settings import Settings
-from runners.wargame.store import SettingsMismatchError, Store, StoreError
+from runners.wargame.store import SettingsMismatchError, Store
 
 DESCRIPTION = Settings().description()
 CARD = load_grammar().card(1, 0, ("evaluate",))

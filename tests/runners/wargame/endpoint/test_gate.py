@@ -33,7 +33,8 @@ async def settle() -> None:
 
 async def test_attackers_do_not_wait_behind_all_defenders() -> None:
     """Ten judges are waiting; the next scenario is written after one of them, not after ten."""
-    gate, order, release = Gate(lambda: 1), [], asyncio.Event()
+    gate, release = Gate(lambda: 1), asyncio.Event()
+    order: list[str] = []
     tasks = [asyncio.create_task(hold(gate, "defender", "d", order, release)) for _ in range(10)]
     await settle()
     tasks.append(asyncio.create_task(hold(gate, "attacker", "a", order, release)))
@@ -47,7 +48,8 @@ async def test_attackers_do_not_wait_behind_all_defenders() -> None:
 async def test_the_limit_may_change_while_calls_wait() -> None:
     """It is asked each time a place becomes free."""
     limit = 1
-    gate, order, release = Gate(lambda: limit), [], asyncio.Event()
+    gate, release = Gate(lambda: limit), asyncio.Event()
+    order: list[str] = []
     tasks = [asyncio.create_task(hold(gate, "defender", "d", order, release)) for _ in range(6)]
     await settle()
     assert gate.in_flight == 1
@@ -61,7 +63,8 @@ async def test_the_limit_may_change_while_calls_wait() -> None:
 
 async def test_a_call_that_is_cancelled_gives_its_place_back() -> None:
     """While it waits, and in the very moment in which it is let in."""
-    gate, order, release = Gate(lambda: 1), [], asyncio.Event()
+    gate, release = Gate(lambda: 1), asyncio.Event()
+    order: list[str] = []
     first = asyncio.create_task(hold(gate, "defender", "d", order, release))
     waiting = asyncio.create_task(hold(gate, "defender", "d", order, release))
     await settle()
@@ -80,7 +83,8 @@ async def test_a_call_that_is_cancelled_gives_its_place_back() -> None:
 
 async def test_calls_are_batched_by_model_where_one_model_is_loaded() -> None:
     """Five models asked in turn: one model's calls go out together, and there are five changes, not fifty."""
-    gate, order = Gate(lambda: 2, loaded_models=1), []
+    gate = Gate(lambda: 2, loaded_models=1)
+    order: list[str] = []
     await all_waiting([(gate, "defender", f"m{n % 5}", order) for n in range(50)])
     changes = sum(a != b for a, b in itertools.pairwise(order))
     assert len(order) == 50
@@ -89,7 +93,8 @@ async def test_calls_are_batched_by_model_where_one_model_is_loaded() -> None:
 
 async def test_no_model_waits_for_ever_behind_a_busy_one() -> None:
     """After a batch the others have their turn, however much the busy one still has to ask."""
-    gate, order = Gate(lambda: 1, loaded_models=1), []
+    gate = Gate(lambda: 1, loaded_models=1)
+    order: list[str] = []
     calls = [(gate, "defender", "busy", order)] * 5 * BATCH + [(gate, "defender", "rare", order)] * 3
     await all_waiting(calls)
     assert order.index("defender/rare") <= BATCH + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.wargame.cli import Exit
+from runners.wargame.commands.exits import Exit
 from runners.wargame.scenario.library import load_grammar
 from runners.wargame.store import Store
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wargame_world import content, counted, play, world
+from wargame_world import Fault, content, counted, play, world
 
 from runners.wargame.cli import main
 from runners.wargame.report.compare import Paired, compare
@@ -19,9 +20,9 @@ from runners.wargame.settings import Settings
 BASE = Settings(seed=3)
 
 
-async def played(path: Path, settings: Settings = BASE, **faults: object) -> Report:
+async def played(path: Path, settings: Settings = BASE, faults: Mapping[str, Fault] | None = None) -> Report:
     async with world() as served:
-        served.faults = dict(faults)
+        served.faults = dict(faults or {})
         await play(served, path, rounds=60, settings=settings)
     return counted(path)
 
@@ -61,7 +62,7 @@ async def test_other_rounds_engines_and_broken_runs_are_not_compared(
     assert "same rounds" in compare(first, await played(tmp_path / "b.db", replace(BASE, seed=4))).refusal
     llm = replace(first, run=replace(first.run, engine="llm"))
     assert "embedded" in compare(first, llm).refusal
-    broken = await played(tmp_path / "c.db", **{ROLES[0].model: content("")})
+    broken = await played(tmp_path / "c.db", faults={ROLES[0].model: content("")})
     assert "not reportable" in compare(first, broken).refusal
     assert main(["compare", str(tmp_path / "a.db"), str(tmp_path / "b.db")]) == 5
     assert "NOT COMPARABLE" in capsys.readouterr().out

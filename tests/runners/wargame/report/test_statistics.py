@@ -31,6 +31,8 @@ def test_wilson_agrees_with_published_values(k: int, n: int, low: float, high: f
 def test_the_interval_holds_the_rate_and_has_a_width(counted: tuple[int, int]) -> None:
     """Always within 0 and 1, always around the rate, never a point."""
     share = Proportion(*counted)
+    assert share.interval is not None
+    assert share.rate is not None
     low, high = share.interval
     assert 0.0 <= low <= share.rate <= high <= 1.0
     assert high > low
@@ -54,6 +56,7 @@ def test_families_that_differ_say_less_than_their_rounds_do() -> None:
     found = family_intervals(mixed)
     assert found.catch is not None
     wilson = Proportion(200, 400).interval
+    assert wilson is not None
     assert found.catch[0] < wilson[0] - 0.05
     assert found.catch[1] > wilson[1] + 0.05
     assert found.false_alarm is None, "drawn again, nothing stays nothing: that is no interval"

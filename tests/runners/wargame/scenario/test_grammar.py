@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.wargame.outcomes import Label
-from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError
+from runners.wargame.scenario.grammar import ATTACK_CATEGORIES, Card, Grammar, GrammarError, Split
 from runners.wargame.scenario.library import load_grammar, read_toml, shipped
 
 GRAMMAR = load_grammar()
-SPLITS = ("calibrate", "evaluate")
+SPLITS: tuple[Split, ...] = ("calibrate", "evaluate")
 
 
 def turns(grammar: Grammar, card: Card) -> list[str]:

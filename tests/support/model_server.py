@@ -219,12 +219,16 @@ def stream_of(
         case "/v1/messages":
             message = {**answer_of(path, body), "content": [], "stop_reason": None}
             message["usage"] = {**message["usage"], "output_tokens": 1}
-            block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+            block: dict[str, Any] = {
+                "type": "content_block_start",
+                "index": 0,
+                "content_block": {"type": "text", "text": ""},
+            }
             deltas = [
                 {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
                 for word in words
             ]
-            tail = [
+            tail: list[dict[str, Any]] = [
                 {"type": "content_block_stop", "index": 0},
                 {
                     "type": "message_delta",
@@ -233,7 +237,11 @@ def stream_of(
                 },
                 {"type": "message_stop"},
             ]
-            head = [{"type": "message_start", "message": message}, block, {"type": "ping"}]
+            head: list[dict[str, Any]] = [
+                {"type": "message_start", "message": message},
+                block,
+                {"type": "ping"},
+            ]
             return [_event(e) for e in head], [_event(e) for e in deltas], [_event(e) for e in tail]
         case _:
             last_line = answer_of(path, body)

@@ -6,9 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import structlog
@@ -21,6 +22,7 @@ from epad.gateway.budget import Budgets
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
+from epad.gateway.turn import Turn
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
 from epad.ledger.errors import LedgerUnavailableError
@@ -32,6 +34,12 @@ from statemachine.clock import ManualClock
 DEFAULT_OUTPUT_TOKENS = 100
 MAX_OUTPUT_TOKENS = 1_000
 TEMPLATE_TOKENS = 16
+
+
+class Serves(Protocol):
+    """A stub of a model server."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse: ...
 
 
 class StubUpstream:
@@ -252,6 +260,14 @@ class World:
     keys: dict[str, str]
     http: aiohttp.ClientSession
 
+    def in_flight(self) -> list[Turn]:
+        """The turns that a hold would cut."""
+        found = []
+        for turn in chain.from_iterable(self.access._turns.values()):
+            assert isinstance(turn, Turn)
+            found.append(turn)
+        return found
+
     def headers(self, name: str = "writer") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.keys[name]}"}
 
@@ -273,13 +289,18 @@ class World:
                 await asyncio.sleep(0.001)
         return list(self.ledger.closed)
 
+    def put(self, **parts: Any) -> None:
+        """Have the gateway work with other parts."""
+        gateway = self.gateway
+        gateway._parts = gateway.path.parts = gateway._turns._parts = replace(gateway._parts, **parts)
+
     def used(self, name: str = "writer") -> int:
         """Tokens spent or reserved in the minute."""
         return self.gateway.spent(name)["tokens_per_minute"].used
 
 
 @asynccontextmanager
-async def serving(stub: StubUpstream) -> AsyncIterator[str]:
+async def serving(stub: Serves) -> AsyncIterator[str]:
     """Serve a stub on a free port."""
     server = web.Server(stub.handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -33,7 +33,9 @@ from runners.wargame.settings import Limits, Settings
 from runners.wargame.store import Store
 
 ENGINES = embedded_engines()
-Fault = Callable[[web.Request], Any]
+Answer = web.Response | None  # None: as a well model answers
+Fault = Callable[[web.Request], Answer | Awaitable[Answer]]
+Whole = Callable[[web.Request], web.Response]
 
 LIMITS = Limits(
     connect_seconds=1.0,
@@ -66,7 +68,7 @@ class World:
         fault = self.faults.get(body["model"]) or self.faults.get("*")
         if fault is not None:
             answer = fault(request)
-            if asyncio.iscoroutine(answer):
+            if isinstance(answer, Awaitable):
                 answer = await answer
             if answer is not None:
                 return answer
@@ -132,13 +134,13 @@ def counted(path: Path) -> Report:
         store.close()
 
 
-def content(text: str | None, finish_reason: str = "stop") -> Fault:
+def content(text: str | None, finish_reason: str = "stop") -> Whole:
     """Answer 200 with this content."""
     body = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}]}
     return lambda _: web.Response(text=json.dumps(body), content_type="application/json")
 
 
-def status(code: int, headers: dict[str, str] | None = None) -> Fault:
+def status(code: int, headers: dict[str, str] | None = None) -> Whole:
     """Answer with this status."""
     return lambda _: web.Response(status=code, text="no", headers=headers)
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from patience import PATIENCE_SECONDS
@@ -16,10 +17,12 @@ from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.runtime.clock import SystemClock, boot_id
 from epad.storage.database import Database
 from epad.supervisor.cgroup import delegated
+from epad.supervisor.engine import Child
 from epad.supervisor.health import HealthChecker
 from epad.supervisor.identity import ProcessTable
 from epad.supervisor.intent import Settings
 from epad.supervisor.plain_engine import PlainEngine
+from epad.supervisor.process_subsystem import ProcessSubsystem
 from epad.supervisor.records import PROCESS_SCHEMA
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
@@ -36,9 +39,9 @@ def tell(text):
 """
 
 
-def program(source: str, **settings: object) -> SubsystemConfig:
+def program(source: str, **settings: Any) -> SubsystemConfig:
     """A subsystem that is a few lines of Python, impatient in every respect."""
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "command": (sys.executable, "-S", "-c", source),
         "notifies": False,
         "stop_seconds": 5.0,
@@ -120,6 +123,15 @@ class World:
     def wrote(self, name: str) -> bool:
         path = self.directories.work("it") / name
         return path.exists() and path.read_text().strip() != ""
+
+
+def child_of(supervisor: Supervisor, name: str = "it") -> Child:
+    """What a subsystem's process is to its engine."""
+    subsystem = supervisor._processes[name]
+    assert isinstance(subsystem, ProcessSubsystem)
+    child = subsystem._process.child
+    assert child is not None
+    return child
 
 
 def snapshot(supervisor: Supervisor, name: str = "it") -> SubsystemSnapshot:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from epad.configuration.schema import LedgerConfig
 from epad.ledger.entry import CloseTurn, OpenTurn
+from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.paths import Places
 from epad.ledger.record import Outcome, UsageSource
 from epad.ledger.store import Ledger
+from epad.storage.database import fetch
 from statemachine.clock import ManualClock
 
 BOOT = "6f1b8f52-2f0e-4b2e-9d3c-0c9f2f7d8a11"
@@ -38,7 +42,7 @@ print(flipped)
 
 def config(**changes: float | str) -> LedgerConfig:
     """The ledger's configuration, small enough to reach its limits."""
-    values: dict[str, float | str] = {
+    values: dict[str, Any] = {
         "batch_turns": 256,
         "waiting_turns": 4096,
         "tail_check_records": 1000,
@@ -51,7 +55,19 @@ def config(**changes: float | str) -> LedgerConfig:
         "payload_days": 30.0,
         "payload_bytes": 1 << 30,
     }
-    return LedgerConfig(**(values | changes))  # type: ignore[arg-type]
+    return LedgerConfig(**(values | changes))
+
+
+def keeping_of(ledger: Ledger) -> Keeping:
+    """Its heads and segments, which a ledger has that was opened with places for them."""
+    assert ledger._keeping is not None
+    return ledger._keeping
+
+
+async def sealed(ledger: Ledger) -> None:
+    """Wait until nothing is being sealed."""
+    while keeping_of(ledger)._sealing is not None:
+        await asyncio.sleep(0.001)
 
 
 async def open_ledger(path: Path, places: Places | None = None, **changes: float | str) -> Ledger:
@@ -104,11 +120,10 @@ async def fill(
     await ledger.close()
 
 
-def stored(path: Path, sequence: int) -> tuple[object, ...]:
+def stored(path: Path, sequence: int) -> tuple[Any, ...]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    row = connection.execute("SELECT * FROM record WHERE seq = ?", (sequence,)).fetchone()
+    [row] = fetch(connection, "SELECT * FROM record WHERE seq = ?", (sequence,))
     connection.close()
-    assert row is not None
     return row
 
 

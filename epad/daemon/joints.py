@@ -1,0 +1,117 @@
+"""Join the parts whose calls run against the order in which they are made.
+
+Two circles run through the daemon. Findings go from the probes, the gateway and the supervisor to the controller, which
+acts on the supervisor and asks the probes; and a reload changes the parts that order it. Each such call goes through a
+method here, to a part that a later step makes. `connect` closes the circles, once, when every part is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from epad.configuration.schema import Config
+from epad.control_loop.step import Lane, OperationEnded, StepName, StepState
+from epad.daemon.parts import Core, Given, Surfaces
+from epad.daemon.scheduled_jobs import checkpoint_finding
+from epad.operations.reload import Changes
+from probes.subsystems import SubsystemExited, SubsystemSnapshot
+from statemachine.containment import Hold
+from statemachine.finding import Finding
+
+
+class Joints:
+    """The calls to later parts, and the facts that are changed from several places.
+
+    `config` is the one in force. `abandoned` and `begin_again` end the daemon otherwise than by a signal.
+    """
+
+    def __init__(self, given: Given) -> None:
+        self.config = given.config
+        self.abandoned = asyncio.Event()
+        self.begin_again = asyncio.Event()
+        self._clock = given.clock
+        self._also_exited = given.also_exited
+        self._connected: tuple[Core, Surfaces] | None = None
+
+    def connect(self, core: Core, surfaces: Surfaces) -> None:
+        """Join the parts, now that all are made."""
+        self._connected = core, surfaces
+
+    @property
+    def _core(self) -> Core:
+        return self._all()[0]
+
+    @property
+    def _surfaces(self) -> Surfaces:
+        return self._all()[1]
+
+    def _all(self) -> tuple[Core, Surfaces]:
+        if self._connected is None:
+            raise RuntimeError("a part was called before all parts were made")
+        return self._connected
+
+    # To the controller.
+
+    def push(self, finding: Finding) -> None:
+        self._core.control.controller.push(finding)
+
+    def operation_ended(self, ended: OperationEnded) -> None:
+        """Take in the end of an operation; that of a lifeboat may end the daemon."""
+        self._core.control.controller.operation_ended(ended)
+        if ended.operation.lane is Lane.MAINTENANCE and ended.state is not StepState.ABORTED:
+            self.push(checkpoint_finding(ended, self._clock.monotonic()))
+        saved = any(record.step.name is StepName.LIFEBOAT for record in ended.operation.steps)
+        if saved and ended.state is not StepState.ABORTED and self.config.lifeboat.then == "exit":
+            self.abandoned.set()
+
+    def hold_of(self, subsystem: str) -> Hold:
+        """Return the hold of a subsystem: of the writer of a store that is restored, else of the last decision."""
+        core = self._core
+        return core.foundation.datastores.hold_on(subsystem) or core.control.controller.hold_of(subsystem)
+
+    def parked(self) -> Collection[str]:
+        """Name the subsystems that recovery has given up on."""
+        return self._core.control.decider.incident.parked
+
+    # To the probes.
+
+    def exited(self, event: SubsystemExited) -> None:
+        """Report the end of a process; implements `probes.subsystems.SubsystemObserver`."""
+        self._core.probing.exits.exited(event)
+        self._also_exited(event)
+
+    def remember(self, subsystem: str, failed_at: Sequence[float]) -> None:
+        """Report the failures of the previous run."""
+        self._core.probing.watchers.cascade.remember(subsystem, failed_at)
+
+    # To the supervisor and its logs.
+
+    def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
+        return self._core.supervision.supervisor.snapshots()
+
+    def output(self, subsystem: str) -> Path:
+        """Return the file that a process prints into."""
+        return self._core.supervision.logs.output(subsystem)
+
+    # To the responses and the surfaces.
+
+    def last_verified(self) -> str:
+        """Return the newest verified checkpoint; empty if there is none."""
+        return self._core.responses.last_verified()
+
+    def facts(self) -> Mapping[str, Any]:
+        return self._surfaces.board.facts()
+
+    def line_of(self, subsystem: str) -> str:
+        """Say in one line how a subsystem is held."""
+        return self._surfaces.board.report.line_of(subsystem)
+
+    async def apply(self, changes: Changes) -> None:
+        await self._surfaces.live.apply(changes)
+
+    def configured(self, config: Config) -> None:
+        """Take a configuration as the one in force."""
+        self.config = self._surfaces.board.config = config

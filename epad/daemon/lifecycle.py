@@ -1,0 +1,136 @@
+"""Open and close the parts of the composed daemon, in order.
+
+`Daemon._start` (`process.py`) calls the stages: `start_gateway` (phase and holds restored, then listeners), lanes and
+controller, `start_surfaces`, `start_subsystems` (holds, keys, processes, open operations), probes. A subsystem has its
+hold before it is adopted or spawned. After a crash, the next start adopts the processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from epad.configuration.schema import Config
+from epad.control_loop.step import Lane, Plan, Step, StepName
+from epad.control_loop.stimulus import Requested
+from epad.daemon.joints import Joints
+from epad.daemon.parts import Core, Given, Surfaces
+from epad.probing.host_reader import watch_lag
+from epad.response.datastore import restores_begun
+from epad.storage.event_log import EventKind
+from statemachine.finding import HOST
+
+PORT_NOTE = "gateway_port"
+
+
+class House:
+    """The composed daemon: its parts, and the stages in which they are opened and closed."""
+
+    def __init__(self, given: Given, joints: Joints, core: Core, surfaces: Surfaces) -> None:
+        self._joints = joints
+        self._core = core
+        self._surfaces = surfaces
+        self._stores = given.stores
+        self.clock = given.clock
+        self.abandoned = joints.abandoned
+        self.begin_again = joints.begin_again
+        self.events = core.foundation.events
+        self.recorder = core.foundation.recorder
+        self.supervisor = core.supervision.supervisor
+        self.logs = core.supervision.logs
+        self.probe_loops = core.probing.loops
+        self.rescue = core.responses.rescue
+        self.decider = core.control.decider
+        self.controller = core.control.controller
+        self.schedule = core.control.schedule
+        self.board = surfaces.board
+        self.reloader = surfaces.reloader
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in force."""
+        return self._joints.config
+
+    # Facts that the run loop passes on.
+
+    def clock_jumped(self, seconds: float) -> None:
+        """Somebody set the wall clock: say so, and let wall-clock jobs look again."""
+        self.events.emit(EventKind.CLOCK_JUMPED, seconds=round(seconds, 3))
+        self._core.foundation.metrics.clock_jumps.inc()
+        self._core.probing.watchers.host.clock_jumped(seconds)
+        self._stores.clock_marks.jumped()
+        self.schedule.wakeup()
+
+    def watch_own_loop(self) -> Coroutine[Any, Any, None]:
+        """Notice when our own event loop stands still."""
+        return watch_lag(self._core.probing.watchers.lag, self._lagged)
+
+    def _lagged(self, seconds: float) -> None:
+        self._core.foundation.metrics.loop_lags.inc()
+        self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
+
+    def ledger_commits(self) -> int | None:
+        """The ledger writer's count of commits, or None while nothing waits for it."""
+        return self._stores.ledger.commits if self._stores.ledger.waiting else None
+
+    # Opened and closed in order.
+
+    async def start_gateway(self) -> str:
+        """Listen for turns, with every hold of a former life in place; return the URL. Raises GatewayError."""
+        foundation, loaded = self._core.foundation, self._stores.loaded
+        self.decider.restore(loaded)
+        self.recorder.started(self.config, loaded)
+        self.controller.resume()
+        for name, hold in self.decider.holds.items():
+            foundation.access.hold(name, hold.rung, hold.reason)
+        host, port = await self._core.gateway.start(int(loaded.notes.get(PORT_NOTE, 0)))
+        # Adopted children keep the address they were given, so the next life must listen on it again.
+        await self._stores.journal.note(PORT_NOTE, port)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        foundation.environments.gateway_url = url
+        return url
+
+    async def start_surfaces(self) -> str:
+        """Open the metrics endpoint, the status page and the control socket; return the metrics URL."""
+        url = await self._surfaces.metrics_server.start()
+        self.board.gateway_url = self._core.foundation.environments.gateway_url
+        self.board.metrics_url = url
+        self.board.web_url = await self._surfaces.page.start()
+        await self._surfaces.api.start()
+        return url
+
+    async def start_subsystems(self) -> None:
+        """Adopt or spawn each subsystem, under its hold from the first moment; then finish interrupted steps."""
+        foundation, loaded = self._core.foundation, self._stores.loaded
+        for store in restores_begun(loaded.open_operations):
+            foundation.datastores.hold_writer(store)
+        for name in self.decider.holds:
+            hold = self._joints.hold_of(name)
+            await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
+        await foundation.keys.give_to_clients()
+        await self.supervisor.start()
+        self.controller.attach(self._core.control.responder, loaded.open_operations)
+        if await self.rescue.lost_count():
+            plan = Plan(Lane.REPLAY, "turns were open when the daemon died", [Step(StepName.REPLAY, HOST)])
+            self.controller.request(Requested(plan))
+
+    def lanes(self) -> list[tuple[Lane, Coroutine[Any, Any, None]]]:
+        """A worker for each lane of the responder."""
+        return [(lane, self._core.control.responder.run(lane)) for lane in Lane]
+
+    async def stop_doors(self) -> None:
+        """Let nothing new in: no wall-clock job, no order, no turn."""
+        self.schedule.stop()
+        await self._surfaces.api.stop()
+        await self._surfaces.page.stop()
+        await self._core.gateway.stop()
+
+    async def close(self) -> None:
+        """Write and close everything; the children are gone or on their own by now."""
+        await self._surfaces.metrics_server.stop()
+        await self._core.probing.watchers.vram.close()
+        await self._core.foundation.datastores.close()
+        self._core.foundation.integrity.close()
+        await self.events.flush()
+        await self.recorder.flush()
+        await self._stores.close()

@@ -1,0 +1,131 @@
+"""Hold the parts of the daemon, grouped by the step of `composition.py` that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from epad.api.server import ControlApi
+from epad.configuration.directories import Directories
+from epad.configuration.schema import Config
+from epad.control_loop.decider import Decider
+from epad.control_loop.history import History
+from epad.control_loop.loop import Controller
+from epad.control_loop.responder import Responder
+from epad.control_loop.world import WorldView
+from epad.daemon.live_changes import LiveChanges
+from epad.daemon.stores import Stores
+from epad.datastore.datastores import Datastores
+from epad.gateway.access import Access
+from epad.gateway.child_environment import Environments
+from epad.gateway.client_keys import Keys
+from epad.gateway.server import Gateway
+from epad.gateway.spending import SpendingBook
+from epad.gateway.upstream import Upstreams
+from epad.ledger.integrity import Integrity
+from epad.metrics.registry import Metrics
+from epad.metrics.server import MetricsServer
+from epad.operations.implementation import Orders
+from epad.operations.reload import Reloader
+from epad.operations.status import StatusBoard
+from epad.probing.build import Watchers
+from epad.probing.fan_out import ExitFanout
+from epad.probing.loops import ProbeLoops
+from epad.response.step_table import Responses
+from epad.runtime.cron import Schedule
+from epad.runtime.listener_handover import NoHandover
+from epad.simulate.recorder import Recorder
+from epad.storage.event_log import EventLog
+from epad.supervisor.log_pump import LogPump
+from epad.supervisor.supervisor import Supervisor
+from epad.web.server import WebPage
+from probes.subsystems import SubsystemExited
+from statemachine.clock import Clock
+
+
+def _nobody(_: SubsystemExited) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the daemon is composed from. `also_exited` is called with the end of each process, after the probes."""
+
+    config: Config
+    read: Callable[[], Config]
+    directories: Directories
+    stores: Stores
+    clock: Clock
+    boot_id: str
+    handover: NoHandover = field(default_factory=NoHandover)
+    also_exited: Callable[[SubsystemExited], None] = _nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The parts that need the stores alone."""
+
+    metrics: Metrics
+    events: EventLog
+    history: History
+    environments: Environments
+    keys: Keys
+    access: Access
+    integrity: Integrity
+    datastores: Datastores
+    recorder: Recorder
+    spending: SpendingBook
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """The processes and their logs, and the upstreams that some of them serve."""
+
+    upstreams: Upstreams
+    supervisor: Supervisor
+    logs: LogPump
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """The probes and what calls them."""
+
+    watchers: Watchers
+    exits: ExitFanout
+    loops: ProbeLoops
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The control loop, the responder of its steps, and the jobs of the wall clock."""
+
+    world: WorldView
+    decider: Decider
+    controller: Controller
+    responder: Responder
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The daemon as it works, whether somebody looks or not."""
+
+    foundation: Foundation
+    supervision: Supervision
+    probing: Probing
+    gateway: Gateway
+    responses: Responses
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaces:
+    """What shows the daemon, and what carries out the operations that are asked of it."""
+
+    board: StatusBoard
+    metrics_server: MetricsServer
+    reloader: Reloader
+    orders: Orders
+    api: ControlApi
+    page: WebPage
+    live: LiveChanges
