@@ -19,11 +19,11 @@ A_TIME = re.compile(r"_(SECONDS|MILLISECONDS|MINUTES)$")
 
 # Pauses that are no waiting for an event. What a double does before it answers, or for ever:
 PAUSES = {
-    "gateway/raw_bytes.py": 2,
+    "support/raw_bytes.py": 2,
     "probing/test_loops.py": 1,
     "runners/wargame/endpoint/test_client.py": 1,
     "runners/wargame/endpoint/test_doctor.py": 1,
-    "runners/wargame_world.py": 1,
+    "support/wargame_world.py": 1,
     "runtime/test_watchdog.py": 2,
     "support/gateway_load.py": 1,
     "support/virtual_daemon.py": 1,
