@@ -179,7 +179,9 @@ def _row(way: str, seen: Seen, beside: float, seconds: float) -> Row:
         value=seen.file,
         unit="x max_bytes, the largest file on the disk",
         goal=f"at most {GOAL:g}, daemon and pump killed meanwhile, the child alive",
-        met=max(seen.file, seen.all_files) <= GOAL and seen.same_child and seen.looks > LEAST_LOOKS_PER_SECOND * seconds,
+        met=max(seen.file, seen.all_files) <= GOAL
+        and seen.same_child
+        and seen.looks > LEAST_LOOKS_PER_SECOND * seconds,
         peers={
             "all files together (x max_bytes x (keep + 1))": seen.all_files,
             f"truncated every {PEER_LOOK_SECONDS:g} s instead, {PEER_SECONDS:g} s (x max_bytes)": beside,

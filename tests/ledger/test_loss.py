@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 import epad.ledger.loss
+from epad.ledger.anchor import replace_file
 from epad.ledger.entry import Stamp
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.loss import Losses, Missing
@@ -103,7 +104,6 @@ def test_a_kill_between_the_two_notes_loses_neither(
     tmp_path: Path, records: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of them has it, and the next write makes them one again."""
-    replace_file = epad.ledger.loss.replace_file
     of(tmp_path).note(5, 8)
 
     def killed(path: Path, data: bytes) -> None:
