@@ -185,8 +185,9 @@ class UnitSubsystem:
         async with self._lock:
             facts = await self._look()
             freezable = not facts.watchdog or await self._version() >= FREEZE_STOPS_WATCHDOG_SINCE
-            self._said = ""
-            if self._held.rung is Rung.FREEZE and not freezable:
+            if self._held.rung is not Rung.FREEZE or facts.frozen:
+                self._said = ""
+            elif not freezable:  # once it is stopped, systemd may forget that it has a watchdog
                 self._said = (
                     f"{self.spec.unit} stopped, not frozen: its watchdog would end it (systemd#38517)"
                 )

@@ -10,6 +10,7 @@ import apsw
 import pytest
 import structlog
 from epad_story import BOOT, memory_database
+from patience import until
 
 from epad.control_loop import responder as module
 from epad.control_loop.journal import Decision, Journal
@@ -401,13 +402,21 @@ async def test_what_spends_or_starts_waits_until_the_journal_is_on_the_disk(
 ) -> None:
     """A hold does not wait: it is what a full disk must not keep from anybody."""
     monkeypatch.setattr(module, "JOURNAL_RETRY_SECONDS", 0.001)
-    reason = "state.db is full"
-    monkeypatch.setattr(Journal, "stands_by", property(lambda _: reason))
+    reason, asked = "state.db is full", 0
+
+    def stands_by(_: Journal) -> str:
+        nonlocal asked
+        asked += 1
+        return reason
+
+    monkeypatch.setattr(Journal, "stands_by", property(stands_by))
     async with bench.at_work(Lane.PHASE) as responder:
         ended = responder.submit(await bench.planned(Lane.PHASE, [Step(name, "chat")]))
-        for _ in range(20):
-            await asyncio.sleep(0.002)
-        assert bool(bench.done) is (name not in MUST_BE_ON_DISK)
+        if name in MUST_BE_ON_DISK:
+            await until(lambda: asked >= 20, "the journal to be asked again and again")
+            assert not bench.done
+        else:
+            await until(lambda: bench.done, "the step")
         reason = ""
         assert (await ended).state is StepState.DONE
     assert await bench.targets() == ["chat"]

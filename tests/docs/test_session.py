@@ -7,6 +7,7 @@ import runpy
 import shlex
 from typing import Any
 
+import pytest
 from document_blocks import ROOT
 
 from epad.epactl.command_line import make_parser
@@ -34,6 +35,7 @@ def test_the_document_is_of_these_commands() -> None:
     assert shown == wanted
 
 
+@pytest.mark.long
 def test_every_command_does_what_the_document_shows() -> None:
     """Typed at a daemon of this test; each ends with the exit status that stands there."""
     wrong = [

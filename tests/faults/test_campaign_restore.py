@@ -134,7 +134,10 @@ def campaign(
     return cases, set(trace), broken
 
 
-@pytest.mark.parametrize("is_sound", [True, False], ids=["restored", "put back"])
+@pytest.mark.parametrize(
+    "is_sound",
+    [pytest.param(True, id="restored"), pytest.param(False, id="put back", marks=pytest.mark.long)],
+)
 def test_a_restore_killed_anywhere_and_again_ends_as_if_it_never_was(root: Path, is_sound: bool) -> None:
     """All operations, all kinds of death: the damaged file is never lost, the copy never taken for it."""
     cases, operations, broken = campaign(root, is_sound=is_sound)

@@ -14,6 +14,7 @@ import pytest
 from gateway_world import StubUpstream, World, gateway_config, serving, world
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import until
 
 from epad.configuration.schema import BudgetConfig, UpstreamConfig
 from epad.gateway.bodies import Bodies, BodyAllowance
@@ -101,14 +102,6 @@ async def begin(w: World, data: bytes) -> tuple[asyncio.StreamReader, asyncio.St
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(data)
     return reader, writer
-
-
-async def until(holds: object, what: str) -> None:
-    for _ in range(500):
-        if callable(holds) and holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(what)
 
 
 LIMITED = gateway_config(max_body_bytes=40_000, subsystem_bodies_bytes=40_000)

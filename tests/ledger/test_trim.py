@@ -10,7 +10,8 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, fill, open_ledger, opening, places, stored
-from trimmed_world import KEPT, SEALED, SMALL, TURNS, finish, is_sealed, sealed_ledger, trimmed_ledger, until
+from patience import until
+from trimmed_world import KEPT, SEALED, SMALL, TURNS, finish, is_sealed, sealed_ledger, trimmed_ledger
 
 from epad.ledger.anchor import verifier_at
 from epad.ledger.export import record_at, records_from

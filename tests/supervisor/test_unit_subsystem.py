@@ -140,6 +140,29 @@ async def test_what_others_stop_stays_stopped(world: World, at_first: str, then:
     assert [exit_.wanted for exit_ in world.exits] == [False]
 
 
+class Forgetful(OneUnit):
+    """A manager before 258, which knows of a watchdog only while its unit is up."""
+
+    async def properties(self, name: str) -> dict[str, Any]:
+        return {**await super().properties(name), "WatchdogUSec": 3_000_000 if self.active == "active" else 0}
+
+    async def version(self) -> str:
+        return "252"
+
+
+async def test_why_a_unit_is_stopped_instead_of_frozen_is_said_as_long_as_it_is_held(world: World) -> None:
+    """Also when systemd has forgotten the stopped unit's watchdog; seen on a machine under load."""
+    manager = Forgetful("active")
+    unit = unit_of(world, manager)
+    await unit.begin(None, ())
+    await unit.hold(Held(Rung.FREEZE, "a test"))
+    for _ in range(2):
+        assert (manager.active, "systemd#38517" in unit.snapshot().status_text) == ("inactive", True)
+        await unit.converge()
+    await unit.hold(Held())
+    assert (manager.active, unit.snapshot().status_text) == ("active", "ollama.service active")
+
+
 async def test_what_epad_stops_it_starts_again(world: World) -> None:
     """Held and released, or restarted: that it was seen up before does not keep it down."""
     manager = OneUnit("active")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 from ledger_world import closing, open_ledger, opening, places
+from patience import until
 
 from epad.ledger.rows import last_sequence, open_reader, trimmed_through
 from epad.ledger.seal import all_seals
@@ -17,14 +16,6 @@ from epad.ledger.trim import first_body
 SEALED, KEPT = 10, 30
 SMALL = {"seal_records": SEALED, "keep_records": KEPT}
 TURNS = 60
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(2_000):
-        if holds():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came to that")
 
 
 async def trimmed_ledger(path: Path, turns: int = TURNS, **changes: float | str) -> None:
