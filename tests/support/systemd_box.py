@@ -70,7 +70,7 @@ class SystemdBox:
         return self.run("systemctl", "show", "-P", name, unit).strip()
 
     def wait(
-        self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.05
+        self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.2
     ) -> None:
         """Wait until something holds; the box's journal is in the failure."""
         deadline = time.monotonic() + seconds
