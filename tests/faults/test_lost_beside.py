@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from gateway_load import Books
 from installed import Installation, installation
 from state_harm import (
     CUT,
@@ -87,6 +88,11 @@ def head(state: Path) -> int:
     return int((state / "anchor/head").read_text().split("\n")[1])
 
 
+def all_are_closed(state: Path) -> bool:
+    books = Books.read(state / LEDGER)
+    return books.opened.keys() <= books.closings.keys()
+
+
 def seal_another(scene: Scene) -> None:
     """Ask until there is another segment: a seal comes with a record."""
     before = len(segment_paths(scene.state / SEGMENTS))
@@ -109,6 +115,8 @@ def killed() -> Iterator[Killed]:
         seal_another(scene)
         shutil.copytree(house.state, before, ignore=ignored)
         seal_another(scene)
+        # One that is open when the daemon dies is charged with all that it may cost, and the budget is spent.
+        house.wait(lambda: all_are_closed(house.state), "the newest turn's end")
         house.wait(lambda: head(house.state) >= last_record(house.state), "a head of the newest turn")
         house.kill()
         now = house.directory / "now"
