@@ -12,6 +12,7 @@ import apsw
 import msgspec
 import pytest
 from datastore_world import Store
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.source import FileSource
@@ -62,8 +63,8 @@ class Bench:
     async def checkpoint(self, number: int) -> str:
         label = Label(bundle_id(NOW, number), "checkpoint", "a test", NOW)
         source = FileSource("datastores/memory/memory.db", self.path, role="datastore")
-        bundle = await create(self.checkpoints, [source], label, deadline_seconds=30.0)
-        await verify(bundle.path, deadline_seconds=30.0)
+        bundle = await create(self.checkpoints, [source], label, deadline_seconds=PATIENCE_SECONDS)
+        await verify(bundle.path, deadline_seconds=PATIENCE_SECONDS)
         return bundle.id
 
 

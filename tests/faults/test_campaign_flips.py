@@ -21,6 +21,7 @@ import pytest
 from crash_campaign import decision_of, is_whole
 from datastore_world import Store
 from ledger_world import closing, open_ledger, opening, places
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Label, create, read_bundle
 from epad.checkpoint.source import BytesSource
@@ -119,7 +120,7 @@ async def make_journal(state: Path) -> None:
 async def make_bundle(state: Path) -> Path:
     sources = [BytesSource("REPORT.md", b"why\n" * 50), BytesSource("config.json", b'{"a": 1}\n')]
     label = Label("20260101T000000Z-000001", "checkpoint", "a reason", datetime.now(UTC), {"phase": "NORMAL"})
-    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=30)
+    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=PATIENCE_SECONDS)
     assert verify_bundle(bundle.path).ok
     return bundle.path
 

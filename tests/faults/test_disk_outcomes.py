@@ -18,6 +18,7 @@ import pytest
 from datastore_world import Store
 from epad_story import Story, into_recovery, memory_database
 from ledger_world import closing, config, fill, flip, opening, places, stored
+from patience import PATIENCE_SECONDS
 from small_disk import Filler, make_read_only, tmpfs
 
 from epad.checkpoint.bundle import bundle_id, read_bundle
@@ -44,7 +45,7 @@ from statemachine.phase import Phase
 BULK = BytesSource("bulk", bytes(1 << 20))
 NO_SECTOR = Path("/proc/self/mem")  # a regular file whose first byte the kernel answers with EIO
 ARGUMENTS = {"reason": "a test", "sentence": "a test"}
-CONFIG = CheckpointConfig(keep=2, deadline_seconds=30.0)
+CONFIG = CheckpointConfig(keep=2, deadline_seconds=PATIENCE_SECONDS)
 
 
 @dataclass
@@ -287,7 +288,9 @@ async def test_a_clock_that_lies_changes_names_and_not_the_order(tmp_path: Path,
     bench = Bench(tmp_path, ManualClock(utc=datetime(2026, 11, 22, tzinfo=UTC)), [BULK])
     for number, seconds in enumerate((0.0, -1.5e9, 4.7e9, 0.0, -3.0e9), 1):
         bench.clock.jump_wall_clock(seconds)
-        assert "verified" in await bench.do(name, number)
+        said = await bench.do(name, number)
+        assert "verified" in said, said
+        assert "NOT verified" not in said, said
         last = bench.preservation.last_verified()
         assert last is not None
         assert last.id == bundle_id(bench.clock.utc(), number)

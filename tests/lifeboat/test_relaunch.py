@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from epad_house import BOOT, turn
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.manifest import MANIFEST_FILE, VERIFIED_FILE, verified_mark
@@ -53,7 +54,9 @@ async def saved(
     (state / "notes").write_text("kept")
     label = Label(bundle_id(clock.utc(), 1), "checkpoint", "a test", clock.utc(), {"ledger_records": records})
     signer = load_or_make_key(Places.under(state, {}).key)
-    bundle = await create(state / "checkpoints", sources, label, deadline_seconds=60.0, signer=signer)
+    bundle = await create(
+        state / "checkpoints", sources, label, deadline_seconds=PATIENCE_SECONDS, signer=signer
+    )
     assert (await verify(bundle.path, 60.0)).ok is not bundle.partial
     for number in range(before, before + after):
         await turn(ledger, number)

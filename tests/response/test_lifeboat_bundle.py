@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from epad_story import Story
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import read_bundle
 from epad.checkpoint.source import BytesSource, SqliteSource
@@ -36,7 +37,7 @@ def lifeboat(story: Story, directory: Path) -> Lifeboat:
     )
     return Lifeboat(
         directory,
-        CheckpointConfig(keep=1, deadline_seconds=30.0),
+        CheckpointConfig(keep=1, deadline_seconds=PATIENCE_SECONDS),
         lambda: [BytesSource("config.json", b"{}")],
         lambda: {"phase": story.phase, "ledger_records": 42},
         History(story.database),

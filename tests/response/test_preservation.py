@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import read_bundle
 from epad.checkpoint.retention import Retention
@@ -35,7 +36,7 @@ class Bench:
         self.silent: list[str] = []
         self.preservation = Preservation(
             directory,
-            CheckpointConfig(keep=2, deadline_seconds=30.0),
+            CheckpointConfig(keep=2, deadline_seconds=PATIENCE_SECONDS),
             lambda: self.sources,
             lambda: {"phase": "PRESERVATION"},
             ManualClock(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Label, bundle_id, create, verify
 from epad.checkpoint.source import BytesSource
@@ -130,11 +131,11 @@ async def test_the_ledger_is_repaired_from_verified_copies_first_newest_first(
     for number, content in enumerate((b"old", b"new", b"unverified"), start=1):
         label = Label(bundle_id(clock.utc(), number), "checkpoint", "a test", clock.utc())
         sources = [BytesSource("ledger.db", content)]
-        bundle = await create(tmp_path, sources, label, deadline_seconds=30.0)
+        bundle = await create(tmp_path, sources, label, deadline_seconds=PATIENCE_SECONDS)
         if content != b"unverified":
-            await verify(bundle.path, deadline_seconds=30.0)
+            await verify(bundle.path, deadline_seconds=PATIENCE_SECONDS)
     label = Label(bundle_id(clock.utc(), 4), "checkpoint", "a test", clock.utc())
-    await create(tmp_path, [BytesSource("config.json", b"{}")], label, deadline_seconds=30.0)
+    await create(tmp_path, [BytesSource("config.json", b"{}")], label, deadline_seconds=PATIENCE_SECONDS)
     bench.outcome = RepairOutcome(restored=(7, 8), lost=())
     result = await bench.recovery.repair_ledger(Step(StepName.REPAIR_LEDGER, "ledger"), OPERATION)
     ((_, copies),) = bench.asked

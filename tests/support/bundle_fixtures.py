@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Bundle, Label, bundle_id, create
 from epad.checkpoint.manifest import BundleKind
@@ -45,6 +46,8 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_bundle(tmp_path: Path, label: Callable[..., Label]) -> Callable[..., Awaitable[Bundle]]:
     async def make(*sources: Source, number: int = 1) -> Bundle:
-        return await create(tmp_path / "checkpoints", sources, label(number), deadline_seconds=60.0)
+        return await create(
+            tmp_path / "checkpoints", sources, label(number), deadline_seconds=PATIENCE_SECONDS
+        )
 
     return make

@@ -19,6 +19,7 @@ from typing import Any
 
 from crash_disk import CrashDisk, CrashVfs, Death, FullDisk, Killed, Plug, mounted
 from epad_story import BOOT, SUBSYSTEMS, memory_database
+from patience import PATIENCE_SECONDS
 
 from epad.checkpoint.bundle import Label, create
 from epad.checkpoint.manifest import BundleKind
@@ -131,7 +132,9 @@ class Hands:
         sources = [BytesSource("REPORT.md", b"why\n" * 300), BytesSource("state.json", b"{}")]
         label = Label(self.key(operation), kind, "a reason", self.clock.utc())
         try:
-            bundle = await create(self.checkpoints, sources, label, deadline_seconds=30, disk=self.disk)
+            bundle = await create(
+                self.checkpoints, sources, label, deadline_seconds=PATIENCE_SECONDS, disk=self.disk
+            )
         except CheckpointError as error:
             raise StepFailedError(str(error)) from error
         verification = verify_bundle(bundle.path, self.disk)

@@ -69,12 +69,14 @@ class SystemdBox:
     def property(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "-P", name, unit).strip()
 
-    def wait(self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    def wait(
+        self, holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.2
+    ) -> None:
         """Wait until something holds; the box's journal is in the failure."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"waited for {what}\n{self.journal()}"
-            time.sleep(0.05)
+            time.sleep(every)
 
     def journal(self) -> str:
         return self.run("journalctl", "--no-pager", "-o", "short-monotonic", "-n", "80", check=False)
