@@ -52,7 +52,7 @@ class Bound:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The fields that it is held against."""
+        """Return the fields that it is held against."""
         keys: list[str] = []
         for edge in (self.above, self.least, self.below, self.most):
             keys += [edge] if isinstance(edge, str) else edge.keys if isinstance(edge, Derived) else ()

@@ -130,7 +130,7 @@ class _Conversation(Struct, gc=False):
         return grown
 
     def is_at_once(self, event: TurnAdmitted) -> bool:
-        """Whether it is asked as soon as the last answer is there: after a pause it may be a poll."""
+        """Tell whether it is asked as soon as the last answer is there: after a pause it may be a poll."""
         return event.at - self.answered_at < AT_ONCE_SECONDS
 
     def least_telling(self, event: TurnAdmitted) -> int:
@@ -180,7 +180,7 @@ class _Conversation(Struct, gc=False):
         return max(period * repeats, least)
 
     def period(self, repeats: int) -> int:
-        """The shortest period with which the last answers repeat so often; 0 if none."""
+        """Return the shortest period with which the last answers repeat so often; 0 if none."""
         replies = self.replies
         if not replies or replies[-1] not in replies[:-1]:
             return 0

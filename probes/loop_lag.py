@@ -72,7 +72,7 @@ class LoopLag:
         return max((lag.until for lag in self._lags if lag.seconds >= SLEEP_SECONDS), default=float("-inf"))
 
     def take_worst(self) -> float:
-        """The latest that any beat was since this was last asked, in seconds."""
+        """Return the latest that any beat was since this was last asked, in seconds."""
         worst, self._worst = self._worst, 0.0
         return worst
 

@@ -272,7 +272,7 @@ class Memory:
             )
 
     def _judge(self, name: str, footprint: Footprint, host: HostMemory | None, now: float) -> Trouble | None:
-        """The gravest thing that is wrong with it; None if nothing is."""
+        """Return the gravest thing that is wrong with it; None if nothing is."""
         limits, taken = self._limits(name), footprint.memory_bytes
         takes = f"takes {in_words(taken)}"
         if limits.max_bytes and taken > limits.max_bytes and not _is_held(footprint, limits):
@@ -335,7 +335,7 @@ def _is_held(footprint: Footprint, limits: MemoryLimits) -> bool:
 
 
 def in_words(size: int) -> str:
-    """A size as people say it, in binary units."""
+    """Return a size as people say it, in binary units."""
     if size >= 1 << 30:
         return f"{size / (1 << 30):.1f} GiB"
     return f"{size >> 20} MiB"

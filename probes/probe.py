@@ -20,7 +20,7 @@ class Probe(Protocol):
 
     @property
     def name(self) -> str:
-        """The word used in anomalies, metrics and configuration."""
+        """Return the word used in anomalies, metrics and configuration."""
         ...
 
     @property

@@ -30,7 +30,7 @@ Void = Callable[[float, float], bool]
 
 
 def never_void(_: float, __: float) -> bool:
-    """A daemon that is always awake."""
+    """Return a daemon that is always awake."""
     return False
 
 

@@ -92,15 +92,15 @@ class Assessor:
 
     @property
     def active(self) -> tuple[Anomaly, ...]:
-        """The anomalies that hold now, oldest first."""
+        """Return the anomalies that hold now, oldest first."""
         return tuple(sorted(self._active.values(), key=lambda a: (a.raised_at, a.key)))
 
     def rule(self, probe: str) -> Hysteresis:
-        """The hysteresis of a probe."""
+        """Return the hysteresis of a probe."""
         return self._rules.get(probe, self._default)
 
     def quiet_needed(self, anomaly: Anomaly) -> float:
-        """Seconds without a bad finding before this anomaly clears; doubles with each comeback."""
+        """Return seconds without a bad finding before this anomaly clears; doubles with each comeback."""
         rule = self.rule(anomaly.key.probe)
         doubled = rule.clear_after_seconds * 2.0 ** min(anomaly.raises - 1, 32)
         return min(doubled, max(rule.flap_hold_max_seconds, rule.clear_after_seconds))

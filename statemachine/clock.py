@@ -10,11 +10,11 @@ class Clock(Protocol):
     """The two times there are: one to measure with, one to show."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, suspend included; for durations and windows."""
+        """Return seconds that only ever grow, suspend included; for durations and windows."""
         ...
 
     def utc(self) -> datetime:
-        """The wall clock, for people; nothing is decided from it."""
+        """Return the wall clock, for people; nothing is decided from it."""
         ...
 
 

@@ -33,7 +33,7 @@ class Severity(IntEnum):
 
     @property
     def label(self) -> str:
-        """The word used in logs, events and metrics."""
+        """Return the word used in logs, events and metrics."""
         return self.name.lower()
 
     @classmethod
@@ -83,7 +83,7 @@ class Finding:
 
     @property
     def key(self) -> AnomalyKey:
-        """The anomaly this finding would raise."""
+        """Return the anomaly this finding would raise."""
         return AnomalyKey(self.probe, self.subsystem)
 
     def climbs_above(self, other: Finding) -> bool:

@@ -16,7 +16,7 @@ class Phase(StrEnum):
 
     @property
     def number(self) -> int:
-        """A number for monitoring; it never changes, whatever is added later."""
+        """Return a number for monitoring; it never changes, whatever is added later."""
         return _NUMBER[self]
 
 

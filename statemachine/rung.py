@@ -32,7 +32,7 @@ class Rung(IntEnum):
 
     @property
     def label(self) -> str:
-        """The word used in configuration, events, recordings and metrics."""
+        """Return the word used in configuration, events, recordings and metrics."""
         return self.name.lower()
 
     @classmethod

@@ -75,7 +75,7 @@ class Situation:
     dependent: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The facts for the journal; times to the millisecond are exact enough for people."""
+        """Return the facts for the journal; times to the millisecond are exact enough for people."""
         facts = {name: getattr(self, name) for name in self.__slots__}
         if not self.attempts:
             del facts["since_attempt_seconds"]

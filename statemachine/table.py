@@ -234,12 +234,12 @@ GUARDS: Mapping[str, Guard] = MappingProxyType(
 
 
 def rows_from(phase: Phase) -> tuple[Row, ...]:
-    """The rows that leave a phase, first match first."""
+    """Return the rows that leave a phase, first match first."""
     return tuple(row for row in TABLE if row.source is phase)
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram."""
+    """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.NORMAL}"]
     lines += [f"    {r.source} --> {r.destination}: {r.trigger} [{r.guard}]" for r in TABLE]
     return "\n".join(lines) + "\n"

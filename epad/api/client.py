@@ -110,7 +110,7 @@ class ControlClient:
 
 
 def query_text(query: Mapping[str, str]) -> str:
-    """A query as it stands in a URL."""
+    """Return a query as it stands in a URL."""
     pairs = [f"{quote(name)}={quote(value)}" for name, value in query.items()]
     return "?" + "&".join(pairs) if pairs else ""
 
@@ -132,7 +132,7 @@ def _send(connection: socket.socket, method: str, target: str, body: bytes) -> N
 
 
 def _head(stream: BinaryIO) -> tuple[int, int | None]:
-    """The status and the length of the body, if it is given."""
+    """Return the status and the length of the body, if it is given."""
     version, _, rest = _readline(stream).partition(b" ")
     code = rest[:3]
     if not (version.startswith(b"HTTP/1.") and code.isdigit()):

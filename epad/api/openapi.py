@@ -70,7 +70,7 @@ def _content(schema: str, kind: str = "application/json") -> Json:
 
 
 def _schemas(operations: Iterable[Operation]) -> Json:
-    """The schema of every type that these operations name, and of the parts of each."""
+    """Return the schema of every type that these operations name, and of the parts of each."""
     named = {name for one in operations for name in (one.answer, one.body) if name} | {"Error"}
     types = [TYPES[name] for name in sorted(named - _DOCUMENT.keys())]
     _, schemas = msgspec.json.schema_components(types, ref_template=_REFERENCE)

@@ -50,7 +50,7 @@ class Call:
         return self.request.match_info.get("name", "")
 
     async def body(self) -> OrderBody:
-        """The body of an order. Raises ApiError."""
+        """Return the body of an order. Raises ApiError."""
         kind: type[OrderBody] = getattr(bodies, self.operation.body)
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -134,7 +134,7 @@ def _bad_order(message: str, kind: type[OrderBody]) -> ApiError:
 
 
 def _whole(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query. Raises ApiError."""
+    """Return a whole number of the query. Raises ApiError."""
     text = query.get(name, str(default))
     try:
         value = int(text)

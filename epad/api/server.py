@@ -83,7 +83,7 @@ class ControlApi:
         await site.stop()
 
     def _gated(self, operation: Operation) -> Handler:
-        """The handler of an operation, behind the gate."""
+        """Return the handler of an operation, behind the gate."""
         answer_to = handler_of(operation)
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -36,7 +36,7 @@ class HasSocketOptions(Protocol):
 
 
 def group_id(name: str) -> int | None:
-    """The id of the operator group; None for an empty name. Raises ControlSocketError."""
+    """Return the id of the operator group; None for an empty name. Raises ControlSocketError."""
     if not name:
         return None
     try:

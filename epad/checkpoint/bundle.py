@@ -88,7 +88,7 @@ def bundle_id(at: datetime, number: int) -> str:
 
 
 def bundle_number(name: str) -> int | None:
-    """The number in a bundle's name, finished or not; None if it is no bundle's name."""
+    """Return the number in a bundle's name, finished or not; None if it is no bundle's name."""
     found = _ID.fullmatch(name.removesuffix(PARTIAL_SUFFIX))
     return int(found[1]) if found else None
 

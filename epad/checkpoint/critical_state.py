@@ -55,12 +55,12 @@ def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:
 
 
 def datastore_state(datastores: Mapping[str, DatastoreConfig]) -> list[Source]:
-    """The stores that have a probe of their own, the smallest kind first."""
+    """Return the stores that have a probe of their own, the smallest kind first."""
     return sorted(_datastores(datastores), key=lambda source: isinstance(source, SqliteSource))
 
 
 def datastore_of(part: str) -> str:
-    """The datastore that a part's name belongs to."""
+    """Return the datastore that a part's name belongs to."""
     return part.split("/")[1]
 
 

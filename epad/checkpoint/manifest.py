@@ -59,12 +59,12 @@ class Manifest(Struct, frozen=True):
 
     @property
     def files(self) -> tuple[Part, ...]:
-        """The parts that are there."""
+        """Return the parts that are there."""
         return tuple(part for part in self.parts if part.file)
 
     @property
     def lost(self) -> tuple[Part, ...]:
-        """The sources that could not be copied, each with its error."""
+        """Return the sources that could not be copied, each with its error."""
         return tuple(part for part in self.parts if part.error)
 
     @property

@@ -98,7 +98,7 @@ def _refuse_outside(plan: Sequence[Move], state: Path) -> None:
 
 
 def outside_of(plan: Iterable[Move], state: Path) -> list[str]:
-    """The targets that do not lie in the state directory, wherever links lead."""
+    """Return the targets that do not lie in the state directory, wherever links lead."""
     home = state.resolve()
     return sorted(str(move.target) for move in plan if not move.target.resolve().is_relative_to(home))
 

@@ -39,12 +39,12 @@ class Inventory:
 
     @property
     def newest_verified(self) -> Bundle | None:
-        """The bundle to restore from."""
+        """Return the bundle to restore from."""
         return next((bundle for bundle in self.bundles if bundle.verified), None)
 
     @property
     def next_number(self) -> int:
-        """A number that no bundle has had, finished or not."""
+        """Return a number that no bundle has had, finished or not."""
         paths = [b.path for b in self.bundles] + [d.path for d in self.damaged] + [*self.unfinished]
         return max(map(_number, paths), default=0) + 1
 
@@ -111,7 +111,7 @@ def _kept(newest_first: list[Candidate], retention: Retention) -> set[str]:
 
 
 def _first_of_each(newest_first: list[str], span: Callable[[str], str], count: int) -> list[str]:
-    """The newest of each of the first `count` spans that there is one of."""
+    """Return the newest of each of the first `count` spans that there is one of."""
     found: dict[str, str] = {}
     for name in newest_first:
         found.setdefault(span(name), name)
@@ -119,7 +119,7 @@ def _first_of_each(newest_first: list[str], span: Callable[[str], str], count: i
 
 
 def _week(name: str) -> str:
-    """The ISO week of a bundle's name; one whose date is none is a week of its own."""
+    """Return the ISO week of a bundle's name; one whose date is none is a week of its own."""
     try:
         year, week, _ = date(int(name[:4]), int(name[4:6]), int(name[6:8])).isocalendar()
     except ValueError:

@@ -15,7 +15,7 @@ _ORIGIN = "epad/checkpoint"
 
 
 def signature(signer: Signer, identity: str, encoded: bytes) -> bytes:
-    """The signed note over a manifest's bytes."""
+    """Return the signed note over a manifest's bytes."""
     return signer.sign_text(_statement(identity, encoded)).encode()
 
 

@@ -106,7 +106,7 @@ def _faults(
 
 
 def _keys(state: Path | None) -> list[str]:
-    """The public keys that the state directory's anchor vouches for; none where it has none."""
+    """Return the public keys that the state directory's anchor vouches for; none where it has none."""
     path = state / "anchor" / KEYS_FILE if state else None
     return path.read_text(errors="replace").split() if path and path.exists() else []
 

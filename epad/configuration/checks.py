@@ -163,7 +163,7 @@ def _check_enforce(config: Config) -> Iterator[Complaint]:
 
 
 def _check_order(config: Config) -> Iterator[Complaint]:
-    """The pairs of which the first must not exceed the second."""
+    """Yield the pairs of which the first must not exceed the second."""
     tables: list[tuple[KeyPath, object, str, str]] = [
         (("gateway",), config.gateway, "default_output_tokens", "max_output_tokens"),
     ]
@@ -297,7 +297,7 @@ def _check_health(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complai
 
 
 def _check_unit(path: KeyPath, subsystem: SubsystemConfig) -> Iterator[Complaint]:
-    """A name of systemd's, for the one kind that has one."""
+    """Yield a name of systemd's, for the one kind that has one."""
     name, unit = (*path, "unit"), subsystem.unit
     if subsystem.kind == "unit" and not re.fullmatch(r"[A-Za-z0-9:_.@\\-]{1,247}\.service", unit):
         text = f"is {unit!r}; give a service as systemctl names it, such as ollama.service"

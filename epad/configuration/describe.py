@@ -30,7 +30,7 @@ MAX_SHOWN = 60
 
 
 def shown(value: Any) -> str:
-    """A value as one would write it in TOML, cut short."""
+    """Return a value as one would write it in TOML, cut short."""
     if isinstance(value, dict):
         return "a table"
     text = json.dumps(value, default=str, ensure_ascii=False)

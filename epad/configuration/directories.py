@@ -64,15 +64,15 @@ class Directories:
         return self.state / "logs"
 
     def log(self, subsystem: str) -> Path:
-        """The file that a subsystem's output is kept in."""
+        """Return the file that a subsystem's output is kept in."""
         return self.logs / f"{subsystem}.log"
 
     def log_pipe(self, subsystem: str) -> Path:
-        """The named pipe that a subsystem prints into; the log pump reads it."""
+        """Return the named pipe that a subsystem prints into; the log pump reads it."""
         return self.logs / f"{subsystem}.pipe"
 
     def work(self, subsystem: str) -> Path:
-        """The directory a subsystem is started in, and may write to."""
+        """Return the directory a subsystem is started in, and may write to."""
         return self.state / "subsystems" / subsystem
 
     def notify_socket(self, subsystem: str) -> Path:

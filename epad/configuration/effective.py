@@ -36,7 +36,7 @@ def effective(loaded: Loaded) -> Iterator[Shown]:
 
 
 def known_below(loaded: Loaded, prefix: str) -> list[str]:
-    """The names that stand where a key that is not there leaves the known ones."""
+    """Return the names that stand where a key that is not there leaves the known ones."""
     keys, above = [shown.key for shown in effective(loaded)], prefix
     while above:
         above = above.rpartition(".")[0]

@@ -89,7 +89,7 @@ class Loaded:
         return any(origin.file == str(path) for origin in self.origins.values())
 
     def origin(self, key: str) -> Origin | None:
-        """The place that set a key, written `table.key`; None for a default of the type itself."""
+        """Return the place that set a key, written `table.key`; None for a default of the type itself."""
         return self.origins.get(key)
 
     def located(self, complaints: Iterable[Complaint]) -> list[Problem]:
@@ -127,7 +127,7 @@ class _Merge:
         self.doubtful.add(path)
 
     def begin(self, path: KeyPath, origin: Origin) -> dict[str, Any]:
-        """The table at `path`, made if it is not there."""
+        """Return the table at `path`, made if it is not there."""
         table = self.values
         for length, part in enumerate(path, 1):
             table = table.setdefault(part, {})
@@ -148,7 +148,7 @@ class _Merge:
 
 
 def find(chosen: Path | None = None) -> list[Path]:
-    """The files to read, in order: `chosen` or the usual file, then its drop-ins by name.
+    """Return the files to read, in order: `chosen` or the usual file, then its drop-ins by name.
 
     Raises ConfigError if the drop-ins cannot be listed: a limit in one of them must not be lost silently.
     """
@@ -179,7 +179,7 @@ def load(*paths: Path) -> Config:
 
 
 def read(paths: Sequence[Path]) -> Loaded:
-    """The same, with the place that set each key. Raises ConfigError."""
+    """Return the same, with the place that set each key. Raises ConfigError."""
     merge = _Merge()
     sources: list[Any] = [resources.files("epad") / "default.toml", *paths]
     for rank, source in enumerate(sources):

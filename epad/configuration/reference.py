@@ -128,7 +128,7 @@ _BLANK = "-"
 
 
 def render() -> str:
-    """The document."""
+    """Return the document."""
     text = (resources.files("epad") / "default.toml").read_text()
     defaults, comments = tomllib.loads(text), dict(_comments(text))
     lines = [HEAD]

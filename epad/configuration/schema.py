@@ -262,7 +262,7 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """The ways that are configured; more than one is an error."""
+        """Return the ways that are configured; more than one is an error."""
         return tuple(way for way in ("http", "tcp", "command", "inference") if getattr(self, way))
 
 

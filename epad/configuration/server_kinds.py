@@ -82,7 +82,7 @@ class Server:
         return self.written.get(route) or next(iter(_USUAL_CAPS.get(route, ())), "")
 
     def tool_preamble(self, model: str) -> int:
-        """The most tokens that it puts before the tools of a request to a model."""
+        """Return the most tokens that it puts before the tools of a request to a model."""
         return next(
             (tokens for part, tokens in self.tool_preambles if part in model), self.tool_preamble_tokens
         )

@@ -15,7 +15,7 @@ _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def size_bytes(size: int | str) -> int:
-    """A size in bytes. Raises ValueError for a text that is none."""
+    """Return a size in bytes. Raises ValueError for a text that is none."""
     if isinstance(size, int):
         return size
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(iB|B)?", size)

@@ -41,7 +41,7 @@ def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int:
 
 
 def key_text(path: KeyPath) -> str:
-    """A key as one would write it in the file."""
+    """Return a key as one would write it in the file."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
 
 

@@ -53,7 +53,7 @@ def base_fault(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL for a message: without who asks there, and with nothing that a terminal would obey."""
+    """Return a URL for a message: without who asks there, and with nothing that a terminal would obey."""
     return ascii(re.sub(r"//[^/@]*@", "//", url))[1:-1]
 
 

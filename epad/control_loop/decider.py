@@ -95,7 +95,7 @@ class Decider:
         self._rules = rules
 
     def judged(self, finding: Finding) -> Finding:
-        """A finding as it counts: of a detector that only tells, a warning."""
+        """Return a finding as it counts: of a detector that only tells, a warning."""
         return self._rules.enforcement.judge(finding)
 
     def begin_afresh(self, subsystem: str) -> None:
@@ -135,7 +135,7 @@ class Decider:
 
     @property
     def paused(self) -> Mapping[str, str]:
-        """The subsystems that a person lets rest, and why."""
+        """Return the subsystems that a person lets rest, and why."""
         return self._paused
 
     @property
@@ -214,7 +214,7 @@ class Decider:
         return self._situation_of(self._clock.monotonic(), self.assessor.active, self._last_trouble)
 
     def situation_at(self, at: float) -> Situation:
-        """The facts at a later time if nothing is found until then and no operation ends."""
+        """Return the facts at a later time if nothing is found until then and no operation ends."""
         active = [a for a in self.assessor.active if self.lets_go_at(a) > at]
         last = max((self.lets_go_at(a) for a in self._found(self.assessor.active)), default=0.0)
         return self._situation_of(at, active, max(self._last_trouble, min(last, at)))

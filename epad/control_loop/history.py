@@ -52,7 +52,7 @@ class History:
         return await self._database.read(lambda connection: _explain(connection, subject))
 
     async def transitions(self, limit: int = 50) -> list[decisions.Transition]:
-        """The newest transitions, oldest first."""
+        """Return the newest transitions, oldest first."""
 
         def work(connection: apsw.Connection) -> list[decisions.Transition]:
             rows = fetch(
@@ -198,7 +198,7 @@ def _naming(connection: apsw.Connection, name: str) -> list[int]:
 
 
 def _restores(connection: apsw.Connection, subject: str | None) -> set[int]:
-    """The transitions that had a store restored, told by its name or who writes it.
+    """Return the transitions that had a store restored, told by its name or who writes it.
 
     One that is damaged together with another's has no finding of its own: it is restored before it is stated.
     """
@@ -220,7 +220,7 @@ def _roots(connection: apsw.Connection, victim: str) -> set[str]:
 
 
 def _entries(connection: apsw.Connection, subject: str | None) -> set[int]:
-    """The transitions asked about: the last incident's, or the one that last led to a phase."""
+    """Return the transitions asked about: the last incident's, or the one that last led to a phase."""
     if subject is None:
         return {number for number, _ in _last_incident(connection)}
     if subject.startswith("transition-"):
@@ -230,7 +230,7 @@ def _entries(connection: apsw.Connection, subject: str | None) -> set[int]:
 
 
 def _last_incident(connection: apsw.Connection) -> list[tuple[int, list[int]]]:
-    """The transitions since NORMAL was last left, each with the anomalies that it was about."""
+    """Return the transitions since NORMAL was last left, each with the anomalies that it was about."""
     left = fetch(connection, "SELECT max(id) FROM transition WHERE source = ?", (Phase.NORMAL,))[0][0]
     rows = fetch(connection, "SELECT id, cause FROM transition WHERE id >= ?", (left or 0,))
     return [(row[0], json.loads(row[1])["anomalies"]) for row in rows]

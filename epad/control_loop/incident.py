@@ -36,7 +36,7 @@ class Incident:
     recoveries: tuple[float, ...] = ()
 
     def after(self, row: Row, now: float) -> Incident:
-        """The incident once `row` has been taken."""
+        """Return the incident once `row` has been taken."""
         if row.trigger in {Trigger.RECOVER, Trigger.RETRY}:
             return self._with_attempt(row, now)
         if row.trigger is Trigger.RELAUNCH:
@@ -80,7 +80,7 @@ class Incident:
         return replace(self, tried={**self.tried, name: self.tried.get(name, 0) + 1})
 
     def with_parked(self, name: str, reason: str) -> Incident:
-        """A subsystem that recovery has given up on."""
+        """Return a subsystem that recovery has given up on."""
         return replace(self, parked={**self.parked, name: reason})
 
     def without(self, name: str) -> Incident:

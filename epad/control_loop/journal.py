@@ -315,7 +315,7 @@ class Journal:
             return None
 
     def _to_monotonic(self, monotonic: float, boot_id: str, utc: str) -> float:
-        """A stamp of this boot as it is; one of a former boot by its age on the wall clock."""
+        """Return a stamp of this boot as it is; one of a former boot by its age on the wall clock."""
         if boot_id == self._boot_id:
             return monotonic
         age = (self._clock.utc() - datetime.fromisoformat(utc)).total_seconds()

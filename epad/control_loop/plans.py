@@ -97,7 +97,7 @@ def within_blast_ratio(
 
 
 def plan_for(row: Row, containment: Sequence[Step], targets: Sequence[Target]) -> list[Plan]:
-    """The plans of a transition: containment in its own lane, the phase's response in the other."""
+    """Return the plans of a transition: containment in its own lane, the phase's response in the other."""
     if row.destination is Phase.LIFEBOAT:
         # One lane here: what is irreplaceable is saved at once, the children are stopped in order, and the bundle
         # is written once they have.

@@ -97,7 +97,7 @@ def _item(
 
 
 async def recovery_attempts(database: Database) -> list[decisions.Attempt]:
-    """The newest attempts, newest first, each with its steps and the evidence that it began on."""
+    """Return the newest attempts, newest first, each with its steps and the evidence that it began on."""
 
     def work(connection: apsw.Connection) -> list[decisions.Attempt]:
         rows = fetch(connection, _ATTEMPTS, (Phase.RECOVERY, ATTEMPTS_SHOWN))

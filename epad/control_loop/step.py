@@ -92,7 +92,7 @@ class Operation:
     steps: tuple[StepRecord, ...]
 
     def waves(self) -> Iterator[tuple[StepRecord, ...]]:
-        """The steps in order, those that are done at once together."""
+        """Yield the steps in order, those that are done at once together."""
         for (_, wave), records in groupby(
             self.steps, key=lambda r: (r.step.name, r.step.arguments.get(WAVE))
         ):

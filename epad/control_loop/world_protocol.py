@@ -13,7 +13,7 @@ class World(Protocol):
     """Gives the decider and the controller access to the rest of the house."""
 
     def containables(self) -> Sequence[Containable]:
-        """The subsystems in dependency order, providers first."""
+        """Return the subsystems in dependency order, providers first."""
         ...
 
     def failed(self) -> frozenset[str]:

@@ -71,7 +71,7 @@ class House:
         self.events.emit(EventKind.LOOP_LAGGED, seconds=round(seconds, 3))
 
     def ledger_commits(self) -> int | None:
-        """The ledger writer's count of commits, or None while nothing waits for it."""
+        """Return the ledger writer's count of commits, or None while nothing waits for it."""
         return self._stores.ledger.commits if self._stores.ledger.waiting else None
 
     # Opened and closed in order.
@@ -116,7 +116,7 @@ class House:
             self.controller.request(Requested(plan))
 
     def lanes(self) -> list[tuple[Lane, Coroutine[Any, Any, None]]]:
-        """A worker for each lane of the responder."""
+        """Return a worker for each lane of the responder."""
         return [(lane, self._core.control.responder.run(lane)) for lane in Lane]
 
     async def stop_doors(self) -> None:

@@ -163,7 +163,7 @@ class Reading:
     records: int = 0
 
     def read(self, records: int) -> None:
-        """The newest record that has been read."""
+        """Note the newest record that has been read."""
         self.records = records
 
     def words(self) -> str:
@@ -346,7 +346,7 @@ class Daemon:
         return bool(done - ends)
 
     async def _shut_down(self, house: House) -> None:
-        """An orderly stop: nothing new is let in, the children end in order, everything is written."""
+        """Stop in order: nothing new is let in, the children end in order, everything is written."""
         notify("STOPPING=1", "STATUS=stopping")
         self._log.info("daemon.stopping")
         house.events.emit(EventKind.DAEMON_STOPPING)

@@ -32,7 +32,7 @@ class Chores:
     calm: Callable[[], bool] = lambda: True
 
     def schedule(self, config: ScheduleConfig) -> Schedule:
-        """The jobs at their times; not started yet."""
+        """Return the jobs at their times; not started yet."""
         return Schedule(
             {
                 "nightly": (config.nightly_verify, self.nightly),

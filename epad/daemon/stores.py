@@ -185,7 +185,7 @@ async def _budgets(
 
 
 def budget_limits(config: Config) -> dict[str, BudgetConfig]:
-    """The own budget of each subsystem that asks the gateway."""
+    """Return the own budget of each subsystem that asks the gateway."""
     return {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
 
 
@@ -194,7 +194,7 @@ def _groups(config: Config) -> dict[str, str]:
 
 
 def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
-    """The shared budgets; `groups` has the subsystems too that are configured no more."""
+    """Return the shared budgets; `groups` has the subsystems too that are configured no more."""
     return SharedBudgets(
         groups={name: group.budget for name, group in config.groups.items()},
         group_of=groups,
@@ -241,7 +241,7 @@ def all_spent(config: Config, age_seconds: float) -> list[Spend]:
 
 
 def _most(budgets: Sequence[LimitsConfig]) -> tuple[int, int, int]:
-    """The largest limits of tokens, micro-USD and requests among these."""
+    """Return the largest limits of tokens, micro-USD and requests among these."""
 
     def largest(prefix: str) -> float:
         names = [name for name in LimitsConfig.__struct_fields__ if name.startswith(prefix)]

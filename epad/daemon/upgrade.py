@@ -41,6 +41,6 @@ async def is_restarted(environment: Mapping[str, str], cgroup: str) -> bool:
 
 
 def unit_of(cgroup: str) -> str:
-    """The name of the service that a process is in; empty if it is in none."""
+    """Return the name of the service that a process is in; empty if it is in none."""
     name = cgroup.strip().rpartition("\n")[2].rpartition("/")[2]
     return name if name.endswith(".service") else ""

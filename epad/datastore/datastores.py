@@ -94,7 +94,7 @@ class Datastores:
         self._due |= dict.fromkeys(names, self._clock.monotonic())
 
     def to_restore(self) -> dict[str, str]:
-        """The damaged stores that RECOVERY may restore, each with who writes it."""
+        """Return the damaged stores that RECOVERY may restore, each with who writes it."""
         return {name: self._stores[name].subsystem for name in self._looks if self._is_to_restore(name)}
 
     def hold_on(self, subsystem: str) -> Hold | None:

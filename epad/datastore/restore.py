@@ -139,7 +139,7 @@ def last_restored(home: Path) -> Restored | None:
 
 
 def sound_copies(name: str, home: Path, checkpoints: Path) -> Iterator[Copy]:
-    """The last sound copy, then those in verified checkpoints, newest first. Raises CheckpointError."""
+    """Yield the last sound copy, then those in verified checkpoints, newest first. Raises CheckpointError."""
     if (baseline := load_baseline(home)) is not None:
         as_of = datetime.fromtimestamp(baseline.made_ns / 1e9, UTC)
         rows = sum(baseline.rows.values())
@@ -318,7 +318,7 @@ def _with(path: Path, suffix: str) -> Path:
 
 
 def _free(wanted: Path) -> Path:
-    """A name that nothing has: nobody's file is run over."""
+    """Return a name that nothing has: nobody's file is run over."""
     number, place = 1, wanted
     while place.exists():
         number += 1

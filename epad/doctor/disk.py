@@ -19,7 +19,7 @@ SLOW_FSYNC_SECONDS = 0.02
 
 
 def existing(directory: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
+    """Return the directory, or the nearest one above it that is there."""
     return next(path for path in (directory, *directory.parents) if path.is_dir())
 
 

@@ -68,7 +68,7 @@ def check_pressure(proc: Path = Path("/proc")) -> Iterator[Check]:
 
 
 def adjtimex() -> int:
-    """The kernel's word on its clock, by a call that changes nothing. Raises OSError."""
+    """Return the kernel's word on its clock, by a call that changes nothing. Raises OSError."""
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     if state < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -32,7 +32,7 @@ def name(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """A time to wait."""
+    """Return a time to wait."""
     try:
         value = float(text)
     except ValueError:
@@ -43,7 +43,7 @@ def seconds(text: str) -> float:
 
 
 def whole(low: int) -> Callable[[str], int]:
-    """A whole number of at least `low`."""
+    """Return a whole number of at least `low`."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) < 2**63:
@@ -69,7 +69,7 @@ def moment(text: str, now: Callable[[], float] = time.time) -> float:
 
 
 def event_or_moment(text: str) -> int | float:
-    """An event's id as a whole number, a time as a float."""
+    """Return an event's id as a whole number, a time as a float."""
     return whole(0)(text) if text.lstrip("-").isdecimal() else moment(text)
 
 

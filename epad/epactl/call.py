@@ -36,7 +36,7 @@ _OF_A_STATE = ("ledger.db", "state.db", "daemon.lock")
 
 
 def unknown_subsystem(name: str, status: Mapping[str, Any]) -> UnknownNameError:
-    """The error for a name that no subsystem of a status has; it names the nearest."""
+    """Return the error for a name that no subsystem of a status has; it names the nearest."""
     from epad.formatting.nearest import fix  # noqa: PLC0415
 
     return UnknownNameError(
@@ -59,12 +59,15 @@ class Call:
 
     @property
     def client(self) -> ControlClient:
-        """The daemon's API. Raises NotRunningError if no socket is found."""
+        """Return the daemon's API. Raises NotRunningError if no socket is found."""
         return ControlClient(find_socket(self.arguments.socket, self.environment))
 
 
 def find_socket(chosen: str | None, environment: Mapping[str, str]) -> str:
-    """The socket named by --socket or $EPAD_SOCKET, else the first that is there. Raises NotRunningError."""
+    """Return the socket named by --socket or $EPAD_SOCKET, else the first that is there.
+
+    Raises NotRunningError.
+    """
     named = chosen or environment.get("EPAD_SOCKET")
     if named:
         return named
@@ -99,7 +102,10 @@ def is_there(path: str, kind: Any) -> bool:
 
 
 def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
-    """The state directory named, else the first with a ledger in it, else the user's own. Raises RefusedError."""
+    """Return the state directory named, else the first with a ledger in it, else the user's own.
+
+    Raises RefusedError.
+    """
     candidates: Sequence[str] = [chosen] if chosen else [SYSTEM_STATE, _own_state(environment)]
     found = next((d for d in candidates if is_there(f"{d}/ledger.db", stat.S_ISREG)), candidates[-1])
     refuse_unreadable(found)
@@ -107,7 +113,7 @@ def find_state(chosen: str | None, environment: Mapping[str, str]) -> str:
 
 
 def state_of(call: Call) -> str:
-    """The state directory: named, that of the socket named, or where a daemon keeps it.
+    """Return the state directory: named, that of the socket named, or where a daemon keeps it.
 
     Raises UsageError, RefusedError.
     """

@@ -61,7 +61,7 @@ REASONS = {Operation.RELOAD: "asked for"}
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the whole command line."""
     parser = Parser(
         "epactl",
         description="Look at a running epad and give it orders.",

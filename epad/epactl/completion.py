@@ -104,7 +104,7 @@ class _Walk:
             self.step(word)
 
     def option(self, name: str) -> argparse.Action | None:
-        """The option of a name, none if there is none."""
+        """Return the option of a name, none if there is none."""
         return next((action for action in _actions(self.parser) if name in action.option_strings), None)
 
 
@@ -190,7 +190,7 @@ def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def commands_of(action: argparse.Action) -> dict[str, argparse.ArgumentParser]:
-    """The parsers below one by each name they have, their own names first."""
+    """Return the parsers below one by each name they have, their own names first."""
     return action.choices if isinstance(action.choices, dict) else {}
 
 

@@ -30,7 +30,7 @@ class Kept:
     bytes: int
 
     def line(self) -> str:
-        """The same for people."""
+        """Return the same for people."""
         number = f"{self.number:,}" if self.number else "-"
         return f"{self.what:34} {number:>12}  {_size(self.bytes):>9}  {self.since or '-'}"
 
@@ -69,7 +69,7 @@ def _of_state(path: Path) -> Iterator[Kept]:
 
 
 def _files(path: Path) -> list[Path]:
-    """A database and its log."""
+    """Return a database and its log."""
     return [each for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]
 
 

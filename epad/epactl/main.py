@@ -72,7 +72,7 @@ def _run(call: Call) -> int:
 
 
 def _is_forbidden(error: Exception) -> bool:
-    """Whether this user may not read a file; what the daemon refuses has its own words."""
+    """Tell whether this user may not read a file; what the daemon refuses has its own words."""
     return not isinstance(error, ClientError) and isinstance(error.__cause__ or error, PermissionError)
 
 

@@ -87,7 +87,7 @@ class Commands:
         """Those that have a command."""
 
     def add(self, name: str, run: Callable[[Call], int], words: str) -> Parser:
-        """A command that does something."""
+        """Return a command that does something."""
         parser = self._commands.add_parser(
             name,
             aliases=ALIASES.get(name, ()),
@@ -101,7 +101,7 @@ class Commands:
         return parser
 
     def ask(self, operation: Operation, run: Callable[[Call], int]) -> Parser:
-        """A command that asks the daemon for something, with the words of its operation."""
+        """Return a command that asks the daemon for something, with the words of its operation."""
         self.operations.add(operation)
         return self.add(operation.command.split()[-1], run, operation.words)
 
@@ -121,14 +121,14 @@ class Commands:
         return parser
 
     def group(self, name: str, words: str) -> Commands:
-        """A command that is only the first word of others."""
+        """Return a command that is only the first word of others."""
         if name not in self._groups:
             parser = self._commands.add_parser(name, help=words, formatter_class=Formatter)
             self.below(name, parser, required=True)
         return self._groups[name]
 
     def below(self, name: str, parser: Parser, *, required: bool = False) -> Commands:
-        """The commands that may (or must) follow another."""
+        """Return the commands that may (or must) follow another."""
         commands = parser.add_subparsers(required=required, metavar="COMMAND")
         self._groups[name] = Commands(commands, self._common)
         return self._groups[name]

@@ -100,7 +100,7 @@ def incident_lines(incidents: Sequence[Incident], style: Style = PLAIN) -> list[
 
 
 def subsystem_table(subsystems: Sequence[Subsystem], style: Style = PLAIN) -> list[str]:
-    """The subsystems, one a row; the hold stands last, since it is a sentence."""
+    """Return the subsystems, one a row; the hold stands last, since it is a sentence."""
     heads = (
         "NAME",
         "STATE",
@@ -175,7 +175,7 @@ def subsystem_lines(subsystem: Subsystem, anomalies: Sequence[Anomaly]) -> list[
 
 
 def _hold_line(subsystem: Subsystem) -> str:
-    """The whole sentence: who, why, until when, and the command."""
+    """Return the whole sentence: who, why, until when, and the command."""
     sentence = subsystem.get("sentence")
     return clean(sentence["line"]) if sentence else hold(subsystem["hold"], characters=500)
 
@@ -240,7 +240,7 @@ def event_line(event: Event) -> str:
 
 
 def explain_lines(explanation: Explanation, style: Style = PLAIN, *, evidence: bool = True) -> list[str]:
-    """A summary, then the chain, one link a line, with the ids that join to events, ledger and logs.
+    """Return a summary, then the chain, one link a line, with the ids that join to events, ledger and logs.
 
     With `evidence`, each link is followed by its fields.
     """
@@ -295,7 +295,7 @@ def _reason_of_step(link: Link) -> str:
 
 
 def phase_lines(phase: PhaseAnswer, style: Style = PLAIN) -> list[str]:
-    """The phase and the transitions that led to it, oldest first."""
+    """Return the phase and the transitions that led to it, oldest first."""
     name = str(phase["phase"])
     painted = style.paint(clean(name), _PHASE_STYLE.get(name, "red"))
     lines = [f"{painted} since {clean(phase['since'])}: {clean(phase['sentence'])}"]
@@ -361,7 +361,7 @@ def hold(value: Hold, characters: int = HOLD_CHARACTERS) -> str:
 
 
 def _value(value: object) -> str:
-    """A field's value: a word as it is, anything else as JSON."""
+    """Return a field's value: a word as it is, anything else as JSON."""
     if isinstance(value, str) and " " not in value and value:
         return clean(value)
     return clean(json.dumps(value, ensure_ascii=False))

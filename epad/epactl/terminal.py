@@ -30,7 +30,7 @@ class Terminal:
         self.style = Style(colour=self._out.isatty() and not plain, wide=output == "wide")
 
     def show(self, value: Any, lines: Iterable[str]) -> None:
-        """The answer: as JSON if that was asked for, else as lines for people."""
+        """Print the answer: as JSON if that was asked for, else as lines for people."""
         if self._one_line:
             self.lines(json.dumps(item) for item in (value if isinstance(value, list) else [value]))
         else:
@@ -48,7 +48,7 @@ class Terminal:
         self._err.write(f"epactl: {clean(text)}\n")
 
     def progress(self, text: str) -> None:
-        """A line that the next one overwrites; only for a person who is watching."""
+        """Print a line that the next one overwrites; only for a person who is watching."""
         if self._err.isatty():
             self._err.write(f"\r\x1b[K{text}")
             self._err.flush()

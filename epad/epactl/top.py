@@ -87,7 +87,7 @@ def _narrow_subsystem(subsystem: Subsystem, columns: int, style: Style) -> list[
 
 
 def _ladder(status: Status, style: Style) -> str:
-    """The five phases, the present one marked."""
+    """Return the five phases, the present one marked."""
     steps = []
     for phase in LADDER:
         here = status["phase"] == phase
@@ -177,7 +177,7 @@ def fullest(windows: Mapping[str, Use]) -> tuple[float | None, str]:
 
 
 def bar(ratio: float | None, style: Style = PLAIN) -> str:
-    """A bar of fixed width; empty where there is no limit."""
+    """Return a bar of fixed width; empty where there is no limit."""
     if ratio is None:
         return " " * (BAR_CELLS + 2)
     cells = min(BAR_CELLS, round(BAR_CELLS * ratio))

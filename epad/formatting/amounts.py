@@ -35,7 +35,10 @@ def read(text: str) -> int | float:
 
 
 def _scaled(text: str, factor: int) -> int:
-    """A decimal fraction of thousands or millions, counted in whole numbers: none of it is lost. Raises ValueError."""
+    """Return a decimal fraction of thousands or millions, counted in whole numbers: none of it is lost.
+
+    Raises ValueError.
+    """
     whole, point, part = text[:-1].partition(".")
     if not all(digits.isascii() and digits.isdecimal() for digits in ([whole, part] if point else [whole])):
         raise ValueError(text)
@@ -46,14 +49,14 @@ def _scaled(text: str, factor: int) -> int:
 
 
 def count(number: int) -> str:
-    """A number in at most four digits."""
+    """Return a number in at most four digits."""
     if number < 10_000:
         return str(number)
     return f"{number / 1_000:.0f}k" if number < 10_000_000 else f"{number / 1_000_000:.0f}M"
 
 
 def fullest(windows: Mapping[str, Use]) -> str:
-    """The limit that is nearest to being reached, and how many more there are; `-` without any.
+    """Return the limit that is nearest to being reached, and how many more there are; `-` without any.
 
     How many turns may be in flight is a cap and no budget: it is not among them.
     """
@@ -87,7 +90,7 @@ def _words(span: str) -> str:
 
 
 def dollars(microusd: int) -> str:
-    """An amount of money to the cent; a spend under a cent is not none."""
+    """Return an amount of money to the cent; a spend under a cent is not none."""
     if 0 < microusd < MICROUSD // 100:
         return "<$0.01"
     return f"${microusd / MICROUSD:,.2f}"

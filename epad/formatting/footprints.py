@@ -32,7 +32,7 @@ def in_full(subsystem: Subsystem) -> str:
 
 
 def size(number: int) -> str:
-    """A size in at most three digits and its unit."""
+    """Return a size in at most three digits and its unit."""
     if number < _GIB:
         return f"{number >> 20} MiB"
     return f"{number / _GIB:.1f} GiB" if number < 100 * _GIB else f"{number / _GIB:.0f} GiB"

@@ -16,6 +16,6 @@ def guess(name: str, known: Iterable[str]) -> str:
 
 
 def fix(name: str, known: Iterable[str]) -> str:
-    """The guess, and all the names there are."""
+    """Return the guess, and all the names there are."""
     names = list(known)
     return f"{guess(name, names)} there are: {', '.join(names) or 'none'}".lstrip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def duration(seconds: float | None) -> str:
-    """A time as people say it: its two largest units."""
+    """Return a time as people say it: its two largest units."""
     if seconds is None:
         return "-"
     whole = int(seconds)

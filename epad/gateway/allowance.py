@@ -41,7 +41,7 @@ class Wish(Struct, frozen=True, gc=False):
 
     @property
     def most(self) -> int:
-        """The most that a choice can have, whatever the budgets say."""
+        """Return the most that a choice can have, whatever the budgets say."""
         return min(self.tokens, self.context_tokens) if self.context_tokens else self.tokens
 
     @property

@@ -95,7 +95,7 @@ class Answer:
         return form
 
     def fields(self) -> list[Field]:
-        """The header fields that are passed on to the client."""
+        """Return the header fields that are passed on to the client."""
         unpacked = _NOT_RETURNED if self._decoder is None else _NOT_RETURNED_UNPACKED
         return self._incoming.fields.without(unpacked)
 
@@ -146,7 +146,7 @@ class Answer:
         return piece
 
     async def read(self, most: int = MAX_ANSWER_BYTES) -> bytes:
-        """The whole body. Raises UpstreamError."""
+        """Return the whole body. Raises UpstreamError."""
         parts = []
         size = 0
         while data := self.arrived() or await self.more():
@@ -160,7 +160,7 @@ class Answer:
 
 
 def broke_off(upstream: str, error: Exception) -> UpstreamError:
-    """An answer that came to no end, or a connection that did."""
+    """Return an answer that came to no end, or a connection that did."""
     detail = str(error) or type(error).__name__
     failure = Failure.SILENT if isinstance(error, TimeoutError) else Failure.BROKE_OFF
     return UpstreamError(f"upstream {upstream} broke off: {detail}", failure=failure)

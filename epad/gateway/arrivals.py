@@ -89,7 +89,7 @@ def may_be_measured(
 
 
 async def measured(arrival: Arrival, tokenizers: Tokenizers) -> Arrival:
-    """The request with its prompt counted by the tokenizer of the only server that it may go to."""
+    """Return the request with its prompt counted by the tokenizer of the only server that it may go to."""
     [upstream], ask, route = arrival.upstream.candidates, arrival.ask, arrival.endpoint.path
     tokens = await tokenizers.count(upstream, route, ask)
     if tokens is None or tokens >= arrival.prompt.tokens:
@@ -99,7 +99,7 @@ async def measured(arrival: Arrival, tokenizers: Tokenizers) -> Arrival:
 
 
 def _named(parts: GatewayParts, ask: Ask, dialect: str) -> Ask:
-    """The request with the model that it is for; one that names none is for the only one there is."""
+    """Return the request with the model that it is for; one that names none is for the only one there is."""
     if ask.model:
         return ask
     models = parts.upstreams.models(dialect)
@@ -115,7 +115,7 @@ def _named(parts: GatewayParts, ask: Ask, dialect: str) -> Ask:
 def _candidates(
     parts: GatewayParts, name: str, endpoint: Endpoint, ask: Ask
 ) -> tuple[list[Upstream], Judged]:
-    """The upstreams that serve the model and may be asked with these fields. Raises RefusalError."""
+    """Return the upstreams that serve the model and may be asked with these fields. Raises RefusalError."""
     dialect = endpoint.dialect.name
     serving = parts.upstreams.routes(ask.model, dialect)
     if not serving:
@@ -147,7 +147,7 @@ def _candidates(
 def _bounded(
     prompts: Prompts, candidates: Sequence[Upstream], dialect: str, ask: Ask, *, unbounded: bool
 ) -> tuple[tuple[Upstream, ...], PromptBound]:
-    """The upstreams on which something bounds the prompt, and the bound that holds on all of them.
+    """Return the upstreams on which something bounds the prompt, and the bound that holds on all of them.
 
     Raises RefusalError.
     """

@@ -76,7 +76,7 @@ class NotedSpend:
     at: float
 
     def aged(self, now: float) -> Spend:
-        """The same, as old as it is now."""
+        """Return the same, as old as it is now."""
         return Spend(self.subsystem, self.tokens, now - self.at, self.microusd, self.requests)
 
 
@@ -176,7 +176,7 @@ class Budgets:
         }
 
     def _scope(self, name: str, limits: BudgetConfig | SharedBudgetConfig) -> Scope:
-        """The scope of that name with these limits, be it there already or not."""
+        """Return the scope of that name with these limits, be it there already or not."""
         known = self._all.get(name)
         if known is None and name in self._former:
             known = self._former[name][0]
@@ -239,7 +239,7 @@ class Budgets:
         return self._asked[subsystem].limits_tokens
 
     def scopes_of(self, subsystem: str) -> tuple[str, ...]:
-        """The scopes that a turn of the subsystem counts in."""
+        """Return the scopes that a turn of the subsystem counts in."""
         return self._asked[subsystem].scopes
 
     def wait(self, subsystem: str, *, by: int) -> None:
@@ -258,7 +258,7 @@ class Budgets:
         return None if meter is None else meter.smallest
 
     def largest_limit(self, subsystem: str) -> int | None:
-        """The smallest limit of tokens that applies; None if there is none."""
+        """Return the smallest limit of tokens that applies; None if there is none."""
         meter = self._asked[subsystem].largest
         return None if meter is None else meter.smallest_limit
 
@@ -312,7 +312,7 @@ class Budgets:
         return self._known(scope).in_flight
 
     def overrun(self, subsystem: str) -> Refused | None:
-        """The spend that went above its reservation, if one did."""
+        """Return the spend that went above its reservation, if one did."""
         return self._scopes[subsystem][0].overrun
 
     def forget(self, subsystem: str) -> None:

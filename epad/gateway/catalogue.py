@@ -95,7 +95,7 @@ class ModelList:
         return Reply(msgspec.json.encode({**envelope, self.catalogue.entries: entries}))
 
     async def lists(self, upstreams: Upstreams) -> list[_Listed]:
-        """The lists of those that answer. Raises UpstreamError if none does."""
+        """Return the lists of those that answer. Raises UpstreamError if none does."""
         asked = upstreams.of(self.dialect.name)
         results = await asyncio.gather(
             *(self._list(upstreams, upstream) for upstream in asked), return_exceptions=True

@@ -21,7 +21,7 @@ class Environments:
         self._subsystems = subsystems
 
     async def of(self, name: str) -> dict[str, str]:
-        """The variables for one start of a subsystem. Raises DatabaseError."""
+        """Return the variables for one start of a subsystem. Raises DatabaseError."""
         if not self._subsystems[name].gateway:
             return {}
         key = await self._identities.issue(name, alone=True)

@@ -31,17 +31,17 @@ class Headers(Protocol):
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """The key under which the answer is kept. Raises RequestError."""
+    """Return the key under which the answer is kept. Raises RequestError."""
     return _name(headers, IDEMPOTENCY_HEADER)
 
 
 def conversation(headers: Headers) -> str | None:
-    """The conversation that the client says this is. Raises RequestError."""
+    """Return the conversation that the client says this is. Raises RequestError."""
     return _name(headers, CONVERSATION_HEADER)
 
 
 def attempt(headers: Headers) -> str:
-    """The runner's own mark of which try this is; empty if it gives none. Raises RequestError."""
+    """Return the runner's own mark of which try this is; empty if it gives none. Raises RequestError."""
     mark = headers.get(ATTEMPT_HEADER)
     if mark and not _ATTEMPT.fullmatch(mark):
         raise RequestError(f"{ATTEMPT_HEADER}: at most 64 ASCII characters without a space")
@@ -49,7 +49,7 @@ def attempt(headers: Headers) -> str:
 
 
 def retry_count(headers: Headers) -> int:
-    """The client's own count, as OpenAI's and Anthropic's libraries send it."""
+    """Return the client's own count, as OpenAI's and Anthropic's libraries send it."""
     count = headers.get(_RETRY_HEADER) or ""
     return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
 

@@ -72,7 +72,7 @@ class KeptAnswer:
     body: bytes
 
     def response(self) -> Response:
-        """The answer once more, with the turn that was paid for it."""
+        """Return the answer once more, with the turn that was paid for it."""
         fields = [(name.encode(_BYTES), value.encode(_BYTES)) for name, value in self.headers]
         return Response(200, self.body, [*fields, (REPLAYED_HEADER.encode(), b"true")])
 
@@ -93,7 +93,7 @@ class Answers:
 
     @asynccontextmanager
     async def claim(self, claim: Claim) -> AsyncIterator[KeptAnswer | None]:
-        """The answer kept for this claim; or None, and then the turn is the caller's to make.
+        """Yield the answer kept for this claim; or None, and then the turn is the caller's to make.
 
         One that is under way is waited for; if it comes to nothing, the first of those who wait makes it.
         Raises KeyReusedError, DatabaseError.
@@ -197,7 +197,7 @@ class Copier:
         return cast("StreamMeter", _CopyingMeter(self._endpoint.meter(ask), self._copied))
 
     def answer(self, turn: str, response: Response) -> KeptAnswer:
-        """The answer that was given, whole or in pieces."""
+        """Return the answer that was given, whole or in pieces."""
         body = b"".join(self._copied) if self._copied else response.body
         headers = [
             (lower, value.decode(_BYTES))

@@ -59,7 +59,7 @@ class Price:
         )
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that so many tokens can cost, whatever they turn out to be."""
+        """Return the most that so many tokens can cost, whatever they turn out to be."""
         return _up(input_tokens * self._dearest_input + output_tokens * max(self.output, self.reasoning))
 
     def affordable_output(self, input_tokens: int, amount_microusd: int) -> int:
@@ -98,7 +98,7 @@ class Prices:
         ]
 
     def of(self, model: str) -> Price | None:
-        """The price of a model; None if the table does not say."""
+        """Return the price of a model; None if the table does not say."""
         exact = self._exact.get(model)
         if exact is not None:
             return exact
@@ -106,12 +106,12 @@ class Prices:
 
 
 def microusd(usd: float) -> int:
-    """An amount of the configuration as it is counted."""
+    """Return an amount of the configuration as it is counted."""
     return round(usd * MICROUSD)
 
 
 def dollars(amount_microusd: int) -> str:
-    """An amount as people read it."""
+    """Return an amount as people read it."""
     return f"${amount_microusd / MICROUSD:.6f}"
 
 

@@ -36,12 +36,12 @@ class Door:
 
     @property
     def path(self) -> Path | None:
-        """The path of its Unix socket."""
+        """Return the path of its Unix socket."""
         return Path(self.listen.removeprefix(_UNIX)) if self.listen.startswith(_UNIX) else None
 
 
 def doors(subsystems: Mapping[str, SubsystemConfig], known: Iterable[Door] = ()) -> tuple[Door, ...]:
-    """The doors that a configuration asks for; every subsystem with a gateway has its uid among them.
+    """Return the doors that a configuration asks for; every subsystem with a gateway has its uid among them.
 
     `known` are those that are there already, whose users stay. Raises GatewayError for a user whom this machine
     does not know.
@@ -145,7 +145,7 @@ def _is_for(path: Path, uid: int | None) -> bool:
 
 
 def _bind(path: Path, uid: int | None) -> socket.socket:
-    """A socket for one user: closed to all others before it listens. Raises OSError."""
+    """Return a socket for one user: closed to all others before it listens. Raises OSError."""
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise OSError(f"a Unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
     with contextlib.suppress(FileNotFoundError):

@@ -169,7 +169,10 @@ class Prompts:
 
 
 def _model(upstream: Upstream, ask: Ask) -> tuple[Upstream, str]:
-    """The server and the model. Some servers take any name for the one model that they have: these are one here."""
+    """Return the server and the model.
+
+    Some servers take any name for the one model that they have: these are one here.
+    """
     known = ask.model in upstream.models or ask.model in upstream.profile.models
     return upstream, ask.model if known else ""
 

@@ -39,7 +39,7 @@ class Refusal:
     details: Mapping[str, str | int] = field(default_factory=dict)
 
     def headers(self) -> dict[str, str]:
-        """The headers that tell a client whether to come back, and when."""
+        """Return the headers that tell a client whether to come back, and when."""
         headers = {} if self.retriable else {"x-should-retry": "false"}
         if self.retry_after_seconds is not None:
             headers["Retry-After"] = str(self.retry_after_seconds)
@@ -93,19 +93,19 @@ UNKNOWN_IDENTITY = Refusal(
 
 
 def wrong_user(name: str) -> Refusal:
-    """A key, or a door, in the hands of another user than the subsystem's own."""
+    """Refuse a key, or a door, in the hands of another user than the subsystem's own."""
     message = f"{name} is another user's: [subsystems.{name}] user says whose"
     return Refusal(403, "permission_error", "wrong_user", message)
 
 
 def strange_host(reason: str) -> Refusal:
-    """A public name that nobody configured: a site may have pointed it here (DNS rebinding)."""
+    """Refuse a public name that nobody configured: a site may have pointed it here (DNS rebinding)."""
     message = f"{reason}: send a key, ask by an address or localhost, or name the host in [gateway] hosts"
     return Refusal(403, "permission_error", "strange_host", message)
 
 
 def strange_site(reason: str) -> Refusal:
-    """A page of another site, in a browser on this machine."""
+    """Refuse a page of another site, in a browser on this machine."""
     message = f"{reason} without a key: send one, or name the page's host in [gateway] hosts"
     return Refusal(403, "permission_error", "strange_site", message)
 
@@ -130,13 +130,13 @@ BODY_TOO_SLOW = Refusal(
 
 
 def not_metered(method: str, path: str, metered: Iterable[str]) -> Refusal:
-    """A route that epad cannot account for."""
+    """Refuse a route that epad cannot account for."""
     message = f"{method} {path[:100]} is not metered, so it is not forwarded; metered: {', '.join(metered)}"
     return Refusal(403, "permission_error", "route_not_metered", message)
 
 
 def route_denied(method: str, path: str) -> Refusal:
-    """A route that manages models."""
+    """Refuse a route that manages models."""
     message = (
         f"{method} {path[:100]} changes what every subsystem is served, so it is denied through the gateway; "
         "manage models at the model server itself"
@@ -145,18 +145,18 @@ def route_denied(method: str, path: str) -> Refusal:
 
 
 def reservation_exceeded(upstream: str, cap_tokens: int) -> Refusal:
-    """A stream that goes on beyond the most it was asked for."""
+    """End a stream that goes on beyond the most it was asked for."""
     message = f"upstream {upstream} went on beyond the {cap_tokens} output tokens that it was told to stop at"
     return Refusal(502, "upstream_error", "reservation_exceeded", message)
 
 
 def invalid_request(message: str) -> Refusal:
-    """A body that cannot be read, or a value in it that cannot be."""
+    """Refuse a body that cannot be read, or a value in it that cannot be."""
     return Refusal(400, "invalid_request_error", "invalid_request", message)
 
 
 def body_too_large(limit_bytes: int) -> Refusal:
-    """A body beyond `max_body_bytes`."""
+    """Refuse a body beyond `max_body_bytes`."""
     message = f"the request's body is larger than {limit_bytes} bytes ([gateway] max_body_bytes)"
     return Refusal(413, "invalid_request_error", "request_too_large", message)
 
@@ -179,7 +179,7 @@ def too_many_bodies(name: str, coming: int) -> Refusal:
 
 
 def unknown_model(model: str, dialect: str, patterns: Iterable[str]) -> Refusal:
-    """A model that no upstream serves in this dialect."""
+    """Refuse a model that no upstream serves in this dialect."""
     served = ", ".join(patterns) or "nothing"
     message = f"no upstream serves {model!r} in the {dialect} dialect; [upstreams] serve: {served}"
     return Refusal(404, "invalid_request_error", "model_not_found", message)
@@ -247,7 +247,7 @@ def over_budget(refused: Refused) -> Refusal:
 
 
 def not_priced(model: str) -> Refusal:
-    """A model whose cost is not known, for a subsystem whose money is counted."""
+    """Refuse a model whose cost is not known, for a subsystem whose money is counted."""
     message = (
         f'{model!r} has no price, and a budget in USD applies: give [prices."{model}"] input and output '
         "in USD per million tokens, or mark its upstream free = true"
@@ -256,7 +256,7 @@ def not_priced(model: str) -> Refusal:
 
 
 def key_reused(key: str) -> Refusal:
-    """An Idempotency-Key that stands for another request; 422, since clients repeat a 409."""
+    """Refuse an Idempotency-Key that stands for another request; 422, since clients repeat a 409."""
     message = f"Idempotency-Key {key!r} was used with another request: send a new key with a new request"
     return Refusal(422, "invalid_request_error", "idempotency_key_reused", message)
 
@@ -288,7 +288,7 @@ def upstream_unavailable(down: Unavailable) -> Refusal:
 
 
 def _limited(down: Unavailable) -> Refusal:
-    """A server's own limit, for as long as it told: a long wait is not to be repeated by itself."""
+    """Pass on a server's own limit, for as long as it told: a long wait is not to be repeated by itself."""
     seconds = max(1, math.ceil(down.seconds))
     return Refusal(
         429,

@@ -19,7 +19,7 @@ class Rendered:
         self._bodies: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
 
     def body(self, dialect: Dialect, refusal: Refusal) -> bytes:
-        """A refusal as the dialect says it."""
+        """Return a refusal as the dialect says it."""
         if refusal.details:
             return dialect.error_body(refusal)
         key = (dialect.name, refusal.code, refusal.message)

@@ -303,7 +303,7 @@ def _gone(turn: Turn) -> ClientGoneError:
 
 
 def _start_of(body: bytes) -> str:
-    """The beginning of an error's body, as text."""
+    """Return the beginning of an error's body, as text."""
     return body[:_READ_BYTES].decode("utf-8", "replace")
 
 
@@ -324,7 +324,7 @@ def _target(request: Request, turn: Turn) -> str:
 
 
 def _written(turn: Turn, lessons: _Lessons | None, upstream: Upstream) -> bytes:
-    """The request as this upstream gets it."""
+    """Return the request as this upstream gets it."""
     arrival = turn.arrival
     refused = lessons.refused if lessons is not None and upstream is lessons.teacher else frozenset()
     habits = upstream.habits(arrival.endpoint.path, arrival.ask.model, refused)

@@ -41,7 +41,7 @@ class Upstream:
 
     @property
     def server(self) -> Server:
-        """Its kind, as far as it is known by now."""
+        """Return its kind, as far as it is known by now."""
         return self.profile.server
 
     def context(self, model: str) -> int:
@@ -58,7 +58,7 @@ class Upstream:
         return any(pattern.match(model) for text, pattern in pairs if text != "*")
 
     def server_for(self, dialect: str) -> Server:
-        """Its kind, as a request in one dialect takes it."""
+        """Return its kind, as a request in one dialect takes it."""
         return self.profile.for_dialect(dialect)
 
     def habits(self, path: str, model: str, refused: frozenset[str] = frozenset()) -> Habits:

@@ -112,7 +112,7 @@ class Gateway:
 
 
 def _own_names(config: GatewayConfig) -> frozenset[str]:
-    """The public names that the gateway is asked by."""
+    """Return the public names that the gateway is asked by."""
     return frozenset(map(without_port, (*config.hosts, config.listen)))
 
 

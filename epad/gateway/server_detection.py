@@ -68,7 +68,7 @@ class Head(Protocol):
     """The header fields of an answer."""
 
     def get(self, name: str, /) -> str | None:
-        """The first field of that name, whatever its case."""
+        """Return the first field of that name, whatever its case."""
 
 
 class _Model(Struct):
@@ -215,7 +215,7 @@ def contexts(path: str, body: bytes) -> dict[str, int]:
 
 
 def models_listed(path: str, body: bytes) -> tuple[str, ...]:
-    """The names of the models in a list of them."""
+    """Return the names of the models in a list of them."""
     answer = _read(body)
     if answer is None:
         return ()
@@ -282,7 +282,7 @@ def _shown(answer: _Answer) -> int:
 
 
 def _tokens(value: object) -> int:
-    """A number of tokens; 0 if it is none."""
+    """Return a number of tokens; 0 if it is none."""
     return value if type(value) is int and 0 < value < _MOST_TOKENS else 0
 
 

@@ -86,7 +86,7 @@ class Fields(Struct, frozen=True):
         return self is not NOTHING
 
     def refused(self) -> tuple[str, ...]:
-        """The fields that a hard budget cannot bear, those on no list apart."""
+        """Return the fields that a hard budget cannot bear, those on no list apart."""
         return self.lookalikes + self.raises + self.server_tools + self.later + self.price + self.manages
 
 
@@ -311,14 +311,14 @@ def why(server: Server, route: str, name: str) -> str:
 
 @cache
 def names_of(kind: Kind, route: str, server: Server = GENERIC) -> tuple[str, ...]:
-    """The names of the fields of one kind, at a server of which nothing is known if none is given."""
+    """Return the names of the fields of one kind, at a server of which nothing is known if none is given."""
     entries = _table(server.name, route).entries
     return tuple(sorted(name for name, entry in entries.items() if entry.kind is kind))
 
 
 @cache
 def published(server: str, route: str) -> frozenset[str]:
-    """The fields that a kind of server publishes for a route; none if it publishes no list."""
+    """Return the fields that a kind of server publishes for a route; none if it publishes no list."""
     return frozenset(_lists().get(server, {}).get(route, {}).get("fields", ()))
 
 

@@ -94,7 +94,7 @@ class ServerProfile:
         return self._refusals.get(model, _NO_REFUSALS).names
 
     def most_output(self, model: str) -> int:
-        """The longest answer of a model, as a refusal said; 0 if none did."""
+        """Return the longest answer of a model, as a refusal said; 0 if none did."""
         return self._refusals.get(model, _NO_REFUSALS).output
 
     def room(self, model: str) -> int:

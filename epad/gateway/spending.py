@@ -55,7 +55,7 @@ class SpendingBook:
             self._microusd[event.subsystem] += event.microusd
 
     def tokens(self, subsystem: str) -> status.Tokens:
-        """Tokens and turns over all time."""
+        """Return tokens and turns over all time."""
         use = self._uses.get(subsystem, _Use())
         return {"input": use.input_tokens, "output": use.output_tokens, "turns": use.turns}
 
@@ -64,7 +64,7 @@ class SpendingBook:
         return self._microusd[subsystem]
 
     def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
-        """The same for every scope: all together, the groups, the subsystems."""
+        """Return the same for every scope: all together, the groups, the subsystems."""
         now = self._clock.monotonic()
         return {
             scope: {limit: (usage.limit, usage.used) for limit, usage in usages.items()}

@@ -68,7 +68,7 @@ class Tokenizers:
         return upstream.name in self._files or (upstream.server.name, route) in _SERVERS
 
     async def count(self, upstream: Upstream, route: str, ask: Ask) -> int | None:
-        """The most tokens that a prompt has on an upstream."""
+        """Return the most tokens that a prompt has on an upstream."""
         way = self._way(upstream, route, ask)
         if way is None:
             return None
@@ -190,7 +190,7 @@ def _texts(value: object) -> Iterable[str]:
 
 
 def _fields(ask: Ask, names: Iterable[str]) -> bytes:
-    """Some of a request's fields, as they came."""
+    """Return some of a request's fields, as they came."""
     parts = [b'"%b":%b' % (name.encode(), ask.fields.raw(name)) for name in names if ask.fields.has(name)]
     return b"{" + b",".join(parts) + b"}"
 

@@ -246,5 +246,5 @@ class BrokenTurnError(Exception):
 
 
 def turn_field(turn: Turn) -> Field:
-    """The header field that says which turn an answer belongs to."""
+    """Return the header field that says which turn an answer belongs to."""
     return TURN_HEADER, turn.id.encode()

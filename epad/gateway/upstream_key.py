@@ -23,7 +23,7 @@ def read_keys(config: Mapping[str, UpstreamConfig], credentials: Path | None) ->
 
 
 def key_fields(key: str, dialects: frozenset[str], path: str) -> list[Field]:
-    """An upstream's key, where it is looked for.
+    """Return an upstream's key, where it is looked for.
 
     Anthropic takes x-api-key, everyone else Authorization. A server of several dialects gets both where both
     may be meant: vLLM has /v1/messages too, and looks at Authorization alone.

@@ -58,7 +58,7 @@ def make_upstream(name: str, config: UpstreamConfig, key: str, health: Health) -
 
 
 def without_secrets(url: str) -> str:
-    """The URL of an upstream as people may see it."""
+    """Return the URL of an upstream as people may see it."""
     if url.startswith(f"{_UNIX}:"):
         return url
     return str(URL(url).with_user(None).with_query(None).with_fragment(None))

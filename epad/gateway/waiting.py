@@ -140,7 +140,7 @@ class Waiting(Generic[T]):
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _blocked_by(self, scopes: tuple[str, ...]) -> Refused | None:
-        """The limit that someone who came before waits for, in any of these scopes."""
+        """Return the limit that someone who came before waits for, in any of these scopes."""
         for waiter in self._queue:
             if not waiter.ended.done() and waiter.refused.scope in scopes:
                 return waiter.refused

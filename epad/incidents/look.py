@@ -124,7 +124,7 @@ class IncidentLook:
                 ends.labels(name).set(utc + at - now)
 
     def line_of(self, subsystem: str) -> str:
-        """The same as text; empty if it is not held."""
+        """Return the same as text; empty if it is not held."""
         sentence = self.of(subsystem)
         return "" if sentence is None else sentence.line
 
@@ -332,7 +332,7 @@ class IncidentLook:
         return self._anomalies.get((probe, subsystem))
 
     def _at(self, monotonic: float) -> str:
-        """A time to come, as a clause."""
+        """Return a time to come, as a clause."""
         soon = monotonic <= self._clock.monotonic() + 1.0
         return "within a second" if soon else f"at {self._moment(monotonic)}"
 

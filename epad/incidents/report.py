@@ -41,7 +41,7 @@ class IncidentReport:
         return self.look().of(subsystem)
 
     def line_of(self, subsystem: str) -> str:
-        """The same as text; empty if it is not held."""
+        """Return the same as text; empty if it is not held."""
         return self.look().line_of(subsystem)
 
     def phase(self) -> Sentence | None:

@@ -63,7 +63,7 @@ class Sentence:
         return f"{text}; {'see ' if self.do.startswith('epactl ') else ''}{self.do}"
 
     def as_json(self) -> status.Sentence:
-        """The parts and the whole, as the API shows them."""
+        """Return the parts and the whole, as the API shows them."""
         return {
             "who": self.who,
             "what": self.what,
@@ -93,7 +93,7 @@ def with_user_names(text: str, name_of: Callable[[int], str]) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The user of that number; empty if this machine knows none."""
+    """Return the user of that number; empty if this machine knows none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):

@@ -11,7 +11,7 @@ SHORT_BYTES = 4
 
 
 def one_bit(before: bytes, after: bytes) -> int | None:
-    """The offset of the one byte in which they differ by one bit; None if they differ otherwise."""
+    """Return the offset of the one byte in which they differ by one bit; None if they differ otherwise."""
     if len(before) != len(after):
         return None
     difference = int.from_bytes(before, "big") ^ int.from_bytes(after, "big")
@@ -46,7 +46,7 @@ def _is_text(value: bytes, at: int) -> bool:
 
 
 def _is_usual_edit(before: int, after: int) -> bool:
-    """A digit for a digit, or a letter for the same letter in the other case."""
+    """Return a digit for a digit, or a letter for the same letter in the other case."""
     old, new = chr(before), chr(after)
     digits = old.isdigit() and new.isdigit()
     same_letter = before ^ after == 0x20 and old.isascii() and old.isalpha()

@@ -37,7 +37,7 @@ class Changes:
 
 
 def changed_pages(before: Path, after: Path) -> tuple[int, dict[int, int | None]]:
-    """The page size, and each page that differs with the offset of its one flipped bit, or None."""
+    """Return the page size, and each page that differs with the offset of its one flipped bit, or None."""
     changed: dict[int, int | None] = {}
     with before.open("rb") as old_file, after.open("rb") as new_file:
         header = new_file.read(100)

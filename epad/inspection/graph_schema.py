@@ -51,7 +51,7 @@ class Table:
 
     @property
     def times(self) -> list[str]:
-        """The columns that hold moments."""
+        """Return the columns that hold moments."""
         return [c for c in self.columns if c.lower() in _TIMES or c.lower().endswith("_at")]
 
 
@@ -66,7 +66,7 @@ class Graph:
 
 
 def tables_of(connection: apsw.Connection) -> list[Table]:
-    """The tables that hold rows of their own: no virtual ones, no shadows, none of SQLite's."""
+    """Return the tables that hold rows of their own: no virtual ones, no shadows, none of SQLite's."""
     found = []
     for schema, name, kind, _, without_rowid, _ in fetch(connection, "PRAGMA table_list"):
         if schema == "main" and kind == "table" and not name.startswith("sqlite_"):
@@ -77,7 +77,7 @@ def tables_of(connection: apsw.Connection) -> list[Table]:
 
 
 def graph_of(tables: Sequence[Table]) -> Graph | None:
-    """The graph among these tables, if they are one."""
+    """Return the graph among these tables, if they are one."""
     entities = _named(tables, _ENTITIES)
     if entities is None:
         return None
@@ -98,7 +98,7 @@ def graph_of(tables: Sequence[Table]) -> Graph | None:
 
 
 def quoted(name: str) -> str:
-    """An identifier as SQL has it."""
+    """Return an identifier as SQL has it."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -248,7 +248,7 @@ def _take_copy(path: Path, candidate: Path, kind: str, baseline: Baseline | None
 
 
 def _sound_copy(home: Path, baseline: Baseline) -> Path | None:
-    """The last sound copy, unless it has rotted itself: it must not accuse the store."""
+    """Return the last sound copy, unless it has rotted itself: it must not accuse the store."""
     good = home / GOOD_FILE
     try:
         return good if digest_of(good) == baseline.good_sha256 else None

@@ -86,7 +86,7 @@ class _Watch:
         return changed
 
     def rested_seconds(self) -> float:
-        """For how long nobody has written to it."""
+        """Return for how long nobody has written to it."""
         self.has_changed()
         watched = time.monotonic() - self._since
         # What its time says counts only for a file that was not seen to change: one moved here brings its own.

@@ -87,7 +87,10 @@ def every_path() -> list[str]:
 
 
 def _unit(program: Path) -> str:
-    """The unit with this machine's programs. Raises ValueError for a path that systemd would take apart."""
+    """Return the unit with this machine's programs.
+
+    Raises ValueError for a path that systemd would take apart.
+    """
     quoted = {name: _argument(program.with_name(name)) for name in ("epad", "epactl")}
     text = _shipped("epad.service")
     text = re.sub(r"(?m)^ExecStart=\S+", lambda _: f"ExecStart={quoted['epad']}", text)
@@ -125,7 +128,7 @@ def _digest(text: str) -> str:
 
 
 def _shipped(name: str) -> str:
-    """A file of systemd/: packed into the wheel, or beside the package in a checkout."""
+    """Return a file of systemd/: packed into the wheel, or beside the package in a checkout."""
     packed = resources.files("epad") / "systemd_files" / name
     return packed.read_text() if packed.is_file() else (_CHECKOUT / name).read_text()
 

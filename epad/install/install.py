@@ -75,7 +75,7 @@ def uninstall(target: Target) -> None:
 
 
 def program_that_runs() -> Path:
-    """The `epad` of the interpreter that runs this. Raises InstallError."""
+    """Return the `epad` of the interpreter that runs this. Raises InstallError."""
     called = Path(sys.argv[0]).absolute()
     program = called if called.name == "epad" else Path(sysconfig.get_path("scripts")) / "epad"
     for path in (program, program.with_name("epactl")):

@@ -121,7 +121,7 @@ class Target:
             self.run_tool(command)
 
     def number_of(self, user: str) -> int | None:
-        """A user's number there; None if there is no such user."""
+        """Return a user's number there; None if there is no such user."""
         for line in read(self.at("/etc/passwd")).splitlines():
             name, *rest = line.split(":")
             if name == user and len(rest) > 1 and rest[1].isdecimal():
@@ -138,7 +138,7 @@ def _leads(place: Path) -> Path | None:
 
 
 def read(path: Path) -> str:
-    """The text of a file; empty if there is none."""
+    """Return the text of a file; empty if there is none."""
     try:
         return path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):

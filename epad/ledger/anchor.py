@@ -68,7 +68,10 @@ def read_heads(anchor: Path, log_bytes: int | None = LOG_TAIL_BYTES) -> Heads:
 
 
 def _notes(anchor: Path, log_bytes: int | None) -> list[tuple[Path, str]]:
-    """The notes in the log, then the newest. A note is torn off where a crash ended it; that is no fault."""
+    """Return the notes in the log, then the newest.
+
+    A note is torn off where a crash ended it; that is no fault.
+    """
     notes = []
     log, newest = anchor / LOG_FILE, anchor / HEAD_FILE
     if log.exists() and log_bytes != 0:
@@ -151,7 +154,7 @@ class Anchor:
                 replace_file(self._witness, f"{self._signer.verifier_key}\n{note}".encode())
 
     def _with_witness(self, heads: Heads) -> Heads:
-        """The heads, and that of the witness if it knows of more."""
+        """Return the heads, and that of the witness if it knows of more."""
         if self._witness is None or not self._witness.exists():
             return heads
         key, _, note = self._witness.read_text(errors="replace").partition("\n")

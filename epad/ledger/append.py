@@ -168,7 +168,7 @@ class Appender:
         return self._transaction(work)
 
     def connection(self) -> apsw.Connection:
-        """The open file; opened again, and its tail read back, if an I/O error had ended it."""
+        """Return the open file; opened again, and its tail read back, if an I/O error had ended it."""
         if self._connection is None:
             connection = self._connect()
             try:

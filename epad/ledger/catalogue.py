@@ -119,7 +119,7 @@ def _marks(connection: apsw.Connection) -> list[tuple[str, bytes, str, bytes]]:
 
 
 def _stored_digest(connection: apsw.Connection) -> bytes | None:
-    """None in a ledger from before there was one."""
+    """Return None in a ledger from before there was one."""
     return next((value for _, key, _, value in _marks(connection) if key == DIGEST.encode()), None)
 
 
@@ -153,7 +153,7 @@ def _mend_schema(connection: apsw.Connection) -> None:
 
 
 def _whole_seals(connection: apsw.Connection, segments: Path) -> Iterator[Seal]:
-    """The seals of segments that are whole, follow each other, and end with a record of this ledger."""
+    """Yield the seals of segments that are whole, follow each other, and end with a record of this ledger."""
     previous, trimmed = None, trimmed_through(connection)
     for path in segment_paths(segments):
         try:

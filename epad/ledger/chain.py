@@ -154,7 +154,7 @@ class Walker:
             self._missing(last)
 
     def _is_sound(self, row: Row) -> bool:
-        """The whole check of an undamaged row."""
+        """Return the whole check of an undamaged row."""
         if not isinstance(row.body, bytes) or len(self._links) != 1:
             return False
         leaf = leaf_hash(row.body)
@@ -293,7 +293,7 @@ def _are_copies(
 
 
 def walker_at(connection: apsw.Connection, first: int) -> Walker:
-    """A walker for the rows of this file from record `first` on."""
+    """Return a walker for the rows of this file from record `first` on."""
     links, lost = links_before(connection, first), repaired_spans(connection)
     return Walker(first, links, lost, lambda: trimmed_through(connection))
 

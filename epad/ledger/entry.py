@@ -82,7 +82,7 @@ class TurnNames:
         self._chance = _chance()
 
     def __call__(self, at_seconds: float) -> str:
-        """The name of a turn that begins at this time of the clock."""
+        """Return the name of a turn that begins at this time of the clock."""
         return f"{int(at_seconds * 1_000):012x}{next(self._chance)}"
 
 
@@ -93,7 +93,7 @@ def _chance() -> Iterator[str]:
 
 
 def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
-    """The record of an opened turn."""
+    """Return the record of an opened turn."""
     return TurnOpened(
         turn=entry.turn,
         subsystem=entry.subsystem,
@@ -114,7 +114,7 @@ def opened(entry: OpenTurn, stamp: Stamp) -> TurnOpened:
 
 
 def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
-    """The record of a closed turn."""
+    """Return the record of a closed turn."""
     return TurnClosed(
         turn=entry.turn,
         subsystem=entry.subsystem,
@@ -134,7 +134,7 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
 
 
 def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
-    """The record of either."""
+    """Return the record of either."""
     return opened(entry, stamp) if isinstance(entry, OpenTurn) else closed(entry, stamp)
 
 

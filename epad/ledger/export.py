@@ -53,7 +53,7 @@ def records_from(connection: apsw.Connection, first: int, last: int | None = Non
 
 
 def newest_records(connection: apsw.Connection, count: int) -> Iterator[Shown]:
-    """The last so many."""
+    """Return the last so many."""
     last = known_last(connection) or 0
     return records_from(connection, max(1, last - count + 1))
 

@@ -53,11 +53,11 @@ class Signer:
 
     @property
     def verifier_key(self) -> str:
-        """The public half, as C2SP writes it: name, id, key."""
+        """Return the public half, as C2SP writes it: name, id, key."""
         return f"{ORIGIN}+{_key_id(self._public).hex()}+{_encode(_ED25519 + self._public)}"
 
     def sign(self, head: Head) -> str:
-        """The head as a signed note."""
+        """Return the head as a signed note."""
         return self.sign_text(head.text())
 
     def sign_text(self, text: str) -> str:
@@ -73,11 +73,11 @@ class Verifier:
         self._keys = dict(_public_key(line) for line in verifier_keys)
 
     def read(self, note: str) -> Head:
-        """The head in a signed note. Raises HeadError if it cannot be believed."""
+        """Return the head in a signed note. Raises HeadError if it cannot be believed."""
         return _parsed(self.text(note))
 
     def text(self, note: str) -> str:
-        """The text of a signed note. Raises HeadError if it cannot be believed."""
+        """Return the text of a signed note. Raises HeadError if it cannot be believed."""
         text, separator, signatures = note.partition("\n\n")
         text += "\n"
         if not separator:
@@ -113,7 +113,7 @@ def is_key(line: str) -> bool:
 
 
 def load_or_make_key(path: Path) -> Signer:
-    """The key in this file, made there at first. Raises HeadError, OSError."""
+    """Return the key in this file, made there at first. Raises HeadError, OSError."""
     try:
         encoded = path.read_text().strip()
     except FileNotFoundError:

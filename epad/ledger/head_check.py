@@ -33,7 +33,7 @@ class Judgement:
 
 
 def heads_at(anchor: Path | None, log_bytes: int | None) -> Heads:
-    """The heads, none where none are kept. Raises LedgerUnavailableError."""
+    """Return the heads, none where none are kept. Raises LedgerUnavailableError."""
     if anchor is None:
         return Heads()
     try:

@@ -137,7 +137,7 @@ class Integrity:
         return RepairOutcome(tuple(restored), tuple(lost))
 
     def status(self) -> LedgerStatus:
-        """The verdict as of the last check."""
+        """Return the verdict as of the last check."""
         if self._last is None:
             return LedgerStatus(self._ledger.records, "unknown", "not checked yet")
         details = [f"record {f.seq}: {f.kind}" for f in self._last.faults[:3]]
@@ -167,7 +167,7 @@ class Integrity:
         return tuple(Fault(0, FaultKind.FILE, loss) for loss in losses if loss)
 
     def _unseen(self, faults: tuple[Fault, ...]) -> Report:
-        """A report of no record: there is nothing to read, or it is not ours."""
+        """Return a report of no record: there is nothing to read, or it is not ours."""
         return Report(Verdict.CORRUPT, 0, 1, self._ledger.records, faults)
 
     def _note(self, report: Report) -> None:

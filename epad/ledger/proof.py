@@ -17,7 +17,7 @@ from epad.ledger.tree import LOST_LEAF, inclusion_path, root_from_path
 
 
 def prove(connection: apsw.Connection, anchor: Path, sequence: int) -> dict[str, Any]:
-    """The record, its way up to the newest head's root, and that head. Raises LedgerError."""
+    """Return the record, its way up to the newest head's root, and that head. Raises LedgerError."""
     try:
         head = read_heads(anchor, 0).newest
         note = (anchor / HEAD_FILE).read_text(errors="replace")

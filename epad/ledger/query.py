@@ -68,7 +68,7 @@ def unclosed_turns(connection: apsw.Connection, last: int = LAST) -> Iterator[Tu
 
 
 def opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
-    """The record that opened a turn, where it is there and sound."""
+    """Yield the record that opened a turn, where it is there and sound."""
     for sequence, body, leaf in fetch(connection, _OPENING, (turn,)):
         record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):
@@ -76,7 +76,7 @@ def opening(connection: apsw.Connection, turn: object) -> Iterator[TurnOpened]:
 
 
 def sound(sequence: int, body: object, leaf: object) -> Record | None:
-    """A record, or None for a damaged one: the probe reports it, sums go on."""
+    """Return a record, or None for a damaged one: the probe reports it, sums go on."""
     if not isinstance(body, bytes) or leaf_hash(body) != leaf:
         return None
     try:

@@ -234,7 +234,7 @@ def decode(sequence: int, body: bytes) -> Record:
 
 
 def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
-    """The values that are copied into columns of their own: turn, kind, subsystem, wall_ns."""
+    """Return the values that are copied into columns of their own: turn, kind, subsystem, wall_ns."""
     kind = KINDS[type(record)]
     if isinstance(record, TurnOpened | TurnClosed):
         return record.turn, kind, record.subsystem, record.wall_ns

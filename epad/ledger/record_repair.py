@@ -23,7 +23,7 @@ class Copy(Protocol):
     def name(self) -> str: ...
 
     def row(self, sequence: int) -> Row | None:
-        """The record there, None where it is not; only its body, leaf and link count."""
+        """Return the record there, None where it is not; only its body, leaf and link count."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Mender:
     def _vouched(
         self, sequence: int, row: Row, previous: bytes | None, of_body: bytes | None
     ) -> tuple[bytes, bytes] | None:
-        """The leaf and link that the chain bears out, from this row or from a copy of it."""
+        """Return the leaf and link that the chain bears out, from this row or from a copy of it."""
         if previous is None:
             known = of_body is not None and of_body == row.leaf and isinstance(row.link, bytes)
             return (row.leaf, row.link) if known else None  # type: ignore[return-value]
@@ -137,7 +137,7 @@ class Mender:
         )
 
     def _link_of(self, sequence: int) -> bytes | None:
-        """A link that is sure, None where it was lost."""
+        """Return a link that is sure, None where it was lost."""
         if sequence in self._links:
             return self._links[sequence]
         row = self._rows.get(sequence)
@@ -173,7 +173,7 @@ def _runs(damaged: Sequence[int], rows: Mapping[int, Row]) -> Iterator[list[int]
 
 
 def _chained(copy: Copy, run: Sequence[int], previous: bytes | None) -> Iterator[Parts]:
-    """The copy's records of a run, for as long as each follows from the one before."""
+    """Yield the copy's records of a run, for as long as each follows from the one before."""
     for sequence in run:
         row = copy.row(sequence)
         if row is None or previous is None or not isinstance(row.body, bytes):

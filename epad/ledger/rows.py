@@ -115,7 +115,7 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def known_last(connection: apsw.Connection) -> int | None:
-    """The newest record's number, None where damage hides it."""
+    """Return the newest record's number, None where damage hides it."""
     try:
         return last_sequence(connection)
     except apsw.CorruptError:
@@ -123,7 +123,7 @@ def known_last(connection: apsw.Connection) -> int | None:
 
 
 def last_sequence(connection: apsw.Connection) -> int:
-    """The newest record's number, 0 without records."""
+    """Return the newest record's number, 0 without records."""
     return int(fetch(connection, "SELECT coalesce(max(seq), 0) FROM record")[0][0])
 
 
@@ -191,7 +191,7 @@ def _in_chunks(connection: apsw.Connection, position: int, chunk_rows: int) -> I
 
 
 def _carefully(connection: apsw.Connection, position: int, limit: int) -> Iterator[Row | Unreadable]:
-    """Some rows one by one, past one stretch of damage at the most."""
+    """Yield some rows one by one, past one stretch of damage at the most."""
     for _ in range(limit):
         item = _first_row(connection, position)
         if item is None:
@@ -203,19 +203,19 @@ def _carefully(connection: apsw.Connection, position: int, limit: int) -> Iterat
 
 
 def repaired_spans(connection: apsw.Connection) -> tuple[Span, ...]:
-    """The records that repairs have given up as lost, from repair records whose bytes are sound."""
+    """Return the records that repairs have given up as lost, from repair records whose bytes are sound."""
     repairs = _sound_records(connection, "kind = 4 ORDER BY seq")
     return tuple(span for record in repairs if isinstance(record, Repaired) for span in record.lost)
 
 
 def newest_trim(connection: apsw.Connection) -> Trimmed | None:
-    """The record that says up to where bodies are no longer kept; None where all are."""
+    """Return the record that says up to where bodies are no longer kept; None where all are."""
     trims = _sound_records(connection, "kind = 5 ORDER BY seq DESC")
     return next((record for record in trims if isinstance(record, Trimmed)), None)
 
 
 def trimmed_through(connection: apsw.Connection) -> int:
-    """The newest record whose body need not be there, 0 where all must be."""
+    """Return the newest record whose body need not be there, 0 where all must be."""
     trim = newest_trim(connection)
     return trim.through if trim is not None else 0
 
@@ -243,7 +243,7 @@ def _rows_from(connection: apsw.Connection, position: int, limit: int) -> list[R
 
 
 def _row_of(values: tuple[Any, ...]) -> Row:
-    """A row from its number, and the type and value of each column."""
+    """Return a row from its number, and the type and value of each column."""
     columns: list[object] = []
     mistyped = ""
     for name, kind, value in zip(_VALUES, values[1::2], values[2::2], strict=True):
@@ -265,7 +265,7 @@ def _first_row(connection: apsw.Connection, position: int) -> Row | Unreadable |
 
 
 def _next_readable(connection: apsw.Connection, position: int) -> int | None:
-    """The number of the next row that can be read, None where none is known."""
+    """Return the number of the next row that can be read, None where none is known."""
     last = known_last(connection)
     if last is None:
         return None

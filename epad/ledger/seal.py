@@ -125,7 +125,7 @@ def add_seal(connection: apsw.Connection, seal: Seal) -> None:
 
 
 def newest_seal(connection: apsw.Connection, through: int | None = None) -> Seal | None:
-    """The newest seal whose own parts agree, of those that end at record `through` or before."""
+    """Return the newest seal whose own parts agree, of those that end at record `through` or before."""
     limit = 2**62 if through is None else through
     statement = (
         "SELECT CAST(sha256 AS BLOB), CAST(trailer AS BLOB) FROM seal WHERE last <= ? ORDER BY no DESC"

@@ -47,7 +47,7 @@ class Trailer(Struct, frozen=True, array_like=True):
     wall_ns: int
 
     def frontier(self) -> Frontier:
-        """The tree as it was when this was sealed. Raises ValueError."""
+        """Return the tree as it was when this was sealed. Raises ValueError."""
         return Frontier(self.last, self.peaks)
 
 
@@ -63,7 +63,7 @@ class Frame(NamedTuple):
 
 
 def encode_frames(frames: Iterable[Frame]) -> bytes:
-    """Their bytes, one after another."""
+    """Return their bytes, one after another."""
     return b"".join(
         _pack_frame(NO_BODY, leaf, link) if body is None else _pack_frame(len(body), leaf, link) + body
         for body, leaf, link in frames
@@ -83,7 +83,7 @@ class Seal:
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
-    """Its bytes, in the file and in the database."""
+    """Return its bytes, in the file and in the database."""
     return msgspec.msgpack.encode(trailer)
 
 
@@ -139,7 +139,7 @@ def check_segment(path: Path) -> Seal:
 
 
 def read_segment(path: Path) -> tuple[Trailer, list[Frame]]:
-    """The records of a segment, not checked: the chain says which to believe. Raises SegmentError."""
+    """Return the records of a segment, not checked: the chain says which to believe. Raises SegmentError."""
     data = _read(path)
     trailer = _trailer(data, path)
     frames: list[Frame] = []
@@ -165,7 +165,7 @@ def decode_trailer(encoded: bytes, path: Path) -> Trailer:
 
 
 def segment_paths(directory: Path) -> list[Path]:
-    """The segments there are, oldest first."""
+    """Return the segments there are, oldest first."""
     return sorted(directory.glob(f"*{SUFFIX}")) if directory.is_dir() else []
 
 
@@ -213,7 +213,7 @@ class SegmentsCopy:
         return str(self.directory)
 
     def row(self, sequence: int) -> Row | None:
-        """The record, if any segment has it; one segment is held in memory at a time."""
+        """Return the record, if any segment has it; one segment is held in memory at a time."""
         if sequence not in self._rows:
             self._rows = self._load(sequence)
         return self._rows.get(sequence)
@@ -235,13 +235,13 @@ class SegmentsCopy:
 
 
 def _span(path: Path) -> tuple[int, int]:
-    """A segment's first and last record, from its end alone. Raises SegmentError."""
+    """Return a segment's first and last record, from its end alone. Raises SegmentError."""
     trailer = read_trailer(path)
     return trailer.first, trailer.last
 
 
 def read_trailer(path: Path) -> Trailer:
-    """A segment's trailer, without reading the rest. Raises SegmentError."""
+    """Return a segment's trailer, without reading the rest. Raises SegmentError."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

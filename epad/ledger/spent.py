@@ -121,7 +121,7 @@ def spending(
 def sums_through(
     connection: apsw.Connection, last: int, verifier: Verifier | None, pause: Callable[[], None]
 ) -> bytes | None:
-    """The sums of all records up to `last`; None where one of them is damaged, or missing."""
+    """Return the sums of all records up to `last`; None where one of them is damaged, or missing."""
     before = (sums for sums in _known_sums(connection, verifier) if sums.through <= last)
     summing = Summing(next(before, None))
     damaged = add_records(connection, summing, through=last, pause=pause)
@@ -158,7 +158,7 @@ def _known_sums(connection: apsw.Connection, verifier: Verifier | None) -> Itera
 
 
 def _trimmed_sums(connection: apsw.Connection) -> Iterator[Sums]:
-    """The sums of the records whose bodies have gone, if any have: the chain vouches for them."""
+    """Yield the sums of the records whose bodies have gone, if any have: the chain vouches for them."""
     trim = newest_trim(connection)
     if trim is not None:
         with suppress(RecordError):

@@ -58,7 +58,7 @@ class Counted(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """The same for a person."""
+        """Return the same for a person."""
         return f"{self.count} opening(s) and closings, the last at {self.utc}"
 
 

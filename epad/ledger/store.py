@@ -134,7 +134,7 @@ class Ledger:
 
     @property
     def records(self) -> int:
-        """The newest record's number, which is how many there are."""
+        """Return the newest record's number, which is how many there are."""
         return self._appender.tail.seq
 
     @property
@@ -256,7 +256,7 @@ class Ledger:
         return digest
 
     async def payload(self, digest: bytes) -> bytes | None:
-        """A payload by its SHA-256, if it is kept and whole."""
+        """Return a payload by its SHA-256, if it is kept and whole."""
         return await self._read(lambda connection: kept_payload(connection, digest))
 
     async def drop_payload(self, digest: bytes) -> None:

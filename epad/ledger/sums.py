@@ -166,7 +166,7 @@ class Summing:
         return {name: Totals(*sums) for name, sums in self._totals.items()}
 
     def opened_before(self, epoch: int) -> list[Opened]:
-        """The turns that a former life left open, oldest first."""
+        """Return the turns that a former life left open, oldest first."""
         return [opened for opened in self._opened.values() if opened.epoch < epoch]
 
     def spending(
@@ -324,7 +324,7 @@ _decoder = msgspec.msgpack.Decoder(Sums)
 
 
 def encode_sums(sums: Sums) -> bytes:
-    """Their bytes. Raises OverflowError for numbers that no budget has."""
+    """Return their bytes. Raises OverflowError for numbers that no budget has."""
     return _encoder.encode(sums)
 
 

@@ -77,5 +77,5 @@ class Timeline:
 
 
 def _clock_ns(stamp: Stamped) -> int:
-    """The boot's clock; the wall clock where the boot is not known."""
+    """Return the boot's clock; the wall clock where the boot is not known."""
     return stamp.monotonic_ns if stamp.boot_id else stamp.wall_ns

@@ -15,7 +15,7 @@ LOST_LEAF = bytes(HASH_BYTES)
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """An inner node."""
+    """Return an inner node."""
     return sha256(_NODE_PREFIX + left + right).digest()
 
 
@@ -85,7 +85,7 @@ def sibling_ranges(index: int, size: int) -> list[Range]:
 
 
 def inclusion_path(index: int, size: int, leaves: Iterable[bytes]) -> list[bytes]:
-    """The proof's hashes, reading the leaves once and keeping none: a million need no memory."""
+    """Return the proof's hashes, reading the leaves once and keeping none: a million need no memory."""
     ranges = sibling_ranges(index, size)
     subtrees = {one: Frontier() for one in ranges}
     ordered = sorted(ranges, key=lambda one: one.first)
@@ -107,7 +107,7 @@ def _parts(ordered: Sequence[Range], leaves: Iterable[bytes]) -> Iterator[tuple[
 
 
 def root_from_path(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes:
-    """The root that a proof leads to. Raises ValueError where its length is wrong."""
+    """Return the root that a proof leads to. Raises ValueError where its length is wrong."""
     ranges = sibling_ranges(index, size)
     if len(path) != len(ranges):
         raise ValueError(f"leaf {index} of {size} needs {len(ranges)} hashes, not {len(path)}")

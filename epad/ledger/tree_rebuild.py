@@ -86,7 +86,7 @@ def _compare(
 
 
 def _true_leaf(previous: Row | None, row: Row) -> bytes:
-    """The leaf that the link vouches for, should the stored one be damaged."""
+    """Return the leaf that the link vouches for, should the stored one be damaged."""
     of_body = leaf_hash(row.body) if isinstance(row.body, bytes) else None
     if of_body is not None and of_body == row.leaf:
         return of_body

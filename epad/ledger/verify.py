@@ -82,7 +82,7 @@ class Report:
 
 
 def verdict_of(faults: Iterable[Fault], unanchored: int) -> Verdict:
-    """The gravest thing that is known."""
+    """Return the gravest thing that is known."""
     kinds = {fault.kind for fault in faults}
     if FaultKind.FORKED in kinds:
         return Verdict.FORKED
@@ -94,7 +94,7 @@ def verdict_of(faults: Iterable[Fault], unanchored: int) -> Verdict:
 
 
 def verdict_words(verdict: Verdict, faults: Sequence[Fault], unanchored: int) -> str:
-    """A verdict with the number or record that it is about."""
+    """Return a verdict with the number or record that it is about."""
     fault = next((one for one in sorted(faults) if str(one.kind) == str(verdict)), min(faults, default=None))
     match verdict:
         case Verdict.UNANCHORED_TAIL:
@@ -253,7 +253,7 @@ class Scrubber:
         return Report(Verdict.OK, checked, first, newest, unanchored=judged.unanchored)
 
     def _slice(self, connection: apsw.Connection, newest: int) -> Walker:
-        """The rolling part: as many records as the time since the last call allows."""
+        """Return the rolling part: as many records as the time since the last call allows."""
         now = self._clock.monotonic()
         elapsed = 0.0 if self._checked_at is None else min(now - self._checked_at, MAX_SLICE_SECONDS)
         self._checked_at = now

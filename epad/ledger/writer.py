@@ -56,7 +56,7 @@ class Batch:
     futures: list[asyncio.Future[int]] = field(default_factory=list)
 
     def parts(self, most: int) -> Iterator[Batch]:
-        """The same in batches of at most so many."""
+        """Yield the same in batches of at most so many."""
         for start in range(0, len(self.entries), most):
             end = start + most
             yield Batch(self.entries[start:end], self.futures[start:end])

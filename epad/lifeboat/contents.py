@@ -53,7 +53,7 @@ class Cargo:
     saved_records: Callable[[], int]
 
     def items(self, reason: str) -> Sequence[Item]:
-        """In the order of their worth by size."""
+        """Return them in the order of their worth by size."""
         # What the daemon itself knows is taken now, in its own thread; the rest is read from the disk later.
         config = self.config()
         why = {"reason": reason, **self.facts(), "config_sha256": hashlib.sha256(config).hexdigest()}
@@ -90,7 +90,7 @@ class Cargo:
         return json.dumps(turns).encode()
 
     def _ledger_tail(self, room: int) -> bytes:
-        """The records that no checkpoint has; the newest, where they are more than fit."""
+        """Return the records that no checkpoint has; the newest, where they are more than fit."""
         rows: list[TailRow] = []
         size, ends = 16, time.monotonic() + TAIL_SECONDS
         with contextlib.closing(open_reader(self.ledger_database)) as connection:
@@ -103,7 +103,7 @@ class Cargo:
 
 
 def read_tail(data: bytes) -> list[TailRow]:
-    """The ledger rows of a first tier, oldest first. Raises msgspec.MsgspecError."""
+    """Return the ledger rows of a first tier, oldest first. Raises msgspec.MsgspecError."""
     return msgspec.msgpack.decode(data, type=list[TailRow])
 
 

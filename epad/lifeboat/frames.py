@@ -100,7 +100,7 @@ class Writer:
 
 
 def encode(boat: bytes, index: int, name: str, data: bytes) -> bytes:
-    """A frame's bytes, filled up to a whole number of blocks."""
+    """Return a frame's bytes, filled up to a whole number of blocks."""
     named = name.encode()
     digest = _digest(boat, index, named, data)
     frame = _HEADER.pack(MAGIC, boat, index, len(named), len(data), digest) + named + data
@@ -118,7 +118,10 @@ def frames(data: bytes) -> Iterator[Frame]:
 
 
 def newest(data: bytes) -> list[Frame]:
-    """The frames of the last writing: it began at the front. Behind it stand remains of longer ones before."""
+    """Return the frames of the last writing: it began at the front.
+
+    Behind it stand remains of longer ones before.
+    """
     found = list(frames(data))
     return [frame for frame in found if frame.boat == found[0].boat]
 

@@ -151,7 +151,7 @@ def _has_core(bundle: Bundle) -> bool:
 
 
 def _frames_of(path: Path) -> list[Frame]:
-    """The first tier's frames. Raises RelaunchError."""
+    """Return the first tier's frames. Raises RelaunchError."""
     found = newest(path.read_bytes())
     if not found:
         raise RelaunchError(f"{path} holds no frame: nothing was ever written to it, or all of it is damaged")

@@ -21,7 +21,7 @@ class GuestProtocol(Guest, Protocol):
     """A connection that asyncio can be given."""
 
     def as_protocol(self) -> asyncio.BaseProtocol:
-        """The same, as asyncio sees it."""
+        """Return the same, as asyncio sees it."""
         ...
 
 
@@ -74,7 +74,7 @@ class Accepting:
                 raise
 
     async def _accept(self) -> socket.socket:
-        """The next one. Raises OSError."""
+        """Return the next one. Raises OSError."""
         try:
             return self._server.accept()[0]  # one that waits already costs no registration with the loop
         except BlockingIOError:

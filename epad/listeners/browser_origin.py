@@ -18,7 +18,7 @@ NOBODY: frozenset[str] = frozenset()
 
 
 def without_port(host: str) -> str:
-    """The name or address in a Host, in lower case and without the root's dot."""
+    """Return the name or address in a Host, in lower case and without the root's dot."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     name = host.rpartition(":")[0] if ":" in host else host

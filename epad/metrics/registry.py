@@ -69,5 +69,5 @@ class Metrics:
                 made.remove_by_labels({SUBSYSTEM: subsystem})
 
     def render(self) -> bytes:
-        """The Prometheus text of everything."""
+        """Return the Prometheus text of everything."""
         return generate_latest(self.registry)

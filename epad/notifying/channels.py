@@ -159,12 +159,12 @@ class Desktop:
 
 
 def title(message: Message, host: str) -> str:
-    """The few words above a message; ASCII, since they travel in a header."""
+    """Return the few words above a message; ASCII, since they travel in a header."""
     return _TITLES[message.kind].format(host=host.encode("ascii", "replace").decode())
 
 
 def this_host() -> str:
-    """The machine's name, without its domain."""
+    """Return the machine's name, without its domain."""
     return socket.gethostname().partition(".")[0] or "this machine"
 
 

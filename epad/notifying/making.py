@@ -64,7 +64,7 @@ def make_channels(config: NotifyConfig, environment: Mapping[str, str]) -> tuple
 
 
 def zone_of(config: NotifyConfig) -> tzinfo | None:
-    """The zone whose hours count; None for the machine's. Raises ValueError, ZoneInfoNotFoundError."""
+    """Return the zone whose hours count; None for the machine's. Raises ValueError, ZoneInfoNotFoundError."""
     return ZoneInfo(config.zone) if config.zone else None
 
 

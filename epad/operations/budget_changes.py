@@ -76,7 +76,7 @@ class BudgetChanges:
         self._changes = {(row[0], row[1]): LimitChange(*row) for row in rows if row[1] in LIMITS}
 
     def applied(self, config: Config) -> Config:
-        """A configuration as it was read, with every change that it does not contradict."""
+        """Return a configuration as it was read, with every change that it does not contradict."""
         self._configured = config
         for key, change in tuple(self._changes.items()):
             if self.in_force(change.scope, change.name) is None:
@@ -92,7 +92,7 @@ class BudgetChanges:
         return config
 
     def in_force(self, scope: str, name: str) -> LimitChange | None:
-        """The change of a limit, unless the configuration has said something else since."""
+        """Return the change of a limit, unless the configuration has said something else since."""
         change = self._changes.get((scope, name))
         if change is None or scope not in scopes(self._configured):
             return None
@@ -127,7 +127,7 @@ def scopes(config: Config) -> dict[str, LimitsConfig]:
 
 
 def limits_of(config: Config, scope: str) -> LimitsConfig:
-    """The configured limits of a budget. Raises UnknownScopeError."""
+    """Return the configured limits of a budget. Raises UnknownScopeError."""
     known = scopes(config)
     if scope not in known:
         raise UnknownScopeError(scope, list(known))
@@ -150,7 +150,10 @@ def check_limits(values: Mapping[str, Number]) -> dict[str, Number]:
 
 
 def with_limits(config: Config, scope: str, values: Mapping[str, Number]) -> Config:
-    """A configuration with some limits of one budget changed. Raises BudgetChangeError, UnknownScopeError."""
+    """Return a configuration with some limits of one budget changed.
+
+    Raises BudgetChangeError, UnknownScopeError.
+    """
     former = limits_of(config, scope)
     limits = structs.replace(former, **check_limits(values))
     changed = _placed(config, scope, limits)

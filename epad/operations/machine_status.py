@@ -53,7 +53,7 @@ class MachineView:
         return [self._gpu(state) for state in self._vram.states()]
 
     def host(self) -> status.Host:
-        """The machine itself; without figures while they are old."""
+        """Return the machine itself; without figures while they are old."""
         reading = self._host.fresh_reading()
         pressure = {} if reading is None else reading.pressure
         return {

@@ -97,7 +97,10 @@ class Operations(Protocol):
         ...
 
     async def explain(self, subject: str | None) -> Explanation:
-        """The chain finding, anomaly, rule, step, result. Raises UnknownSubsystemError, UnknownIdError."""
+        """Return the chain finding, anomaly, rule, step, result.
+
+        Raises UnknownSubsystemError, UnknownIdError.
+        """
         ...
 
     async def recovery(self) -> Recovery:
@@ -105,7 +108,7 @@ class Operations(Protocol):
         ...
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:
-        """The last lines a subsystem has printed, of those since a time in seconds of UTC.
+        """Return the last lines a subsystem has printed, of those since a time in seconds of UTC.
 
         Raises UnknownSubsystemError, ConflictError.
         """

@@ -195,5 +195,5 @@ class Operation(StrEnum):
         return _NAMED[self.path.split("/")[2]] if "{name}" in self.path else ""
 
     def target(self, name: str = "") -> str:
-        """Its path, with a name as it may stand in a URL."""
+        """Return its path, with a name as it may stand in a URL."""
         return self.path.replace("{name}", name)

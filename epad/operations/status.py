@@ -44,7 +44,7 @@ class Spending(Protocol):
         ...
 
     def budgets(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
-        """The same for every scope: all together, the groups, the subsystems."""
+        """Return the same for every scope: all together, the groups, the subsystems."""
         ...
 
 
@@ -80,7 +80,7 @@ class StatusBoard:
         return IncidentReport(self.decider, self.clock, self.upstreams)
 
     def render(self) -> answer.Status:
-        """The JSON of `GET /v1/status`."""
+        """Return the JSON of `GET /v1/status`."""
         now, phase = self.clock.monotonic(), self.decider.phase
         since = self.clock.utc() - timedelta(seconds=self.decider.phase_seconds)
         ledger, report = self.ledger(), self.report.look()

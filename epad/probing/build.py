@@ -237,7 +237,7 @@ def _lag(probes: ProbesConfig, clock: Clock) -> LoopLag:
 
 
 def make_assessor(rules: Mapping[str, Hysteresis]) -> Assessor:
-    """The hysteresis of every probe, and a person's."""
+    """Return the hysteresis of every probe, and a person's."""
     return Assessor(_by_probe(rules), rules["default"])
 
 

@@ -51,7 +51,7 @@ _UP = frozenset({SubsystemState.RUNNING, SubsystemState.THROTTLED})
 
 
 def upstream_node(name: str) -> str:
-    """An upstream's node; no subsystem can have this name."""
+    """Return an upstream's node; no subsystem can have this name."""
     return _PREFIX + name
 
 
@@ -144,7 +144,7 @@ class Looks:
             self._open_turns[event.turn] = node
 
     def _node_of(self, model: str) -> str:
-        """The node of the one upstream that serves a model.
+        """Return the node of the one upstream that serves a model.
 
         Empty where there are several: such a model depends on none of them, since where one is down, another is
         asked.
@@ -161,7 +161,7 @@ class Looks:
         return any(fnmatchcase(model, pattern) for pattern in patterns if pattern != but)
 
     def refused(self, event: TurnRefused) -> None:
-        """A turn that its upstream cannot serve; any other refusal says nothing of who is well."""
+        """Note a turn that its upstream cannot serve; any other refusal says nothing of who is well."""
         if event.upstream not in self._upstreams or event.fault not in _UNSERVED:
             return
         self._graph.learn(event.subsystem, upstream_node(event.upstream))
@@ -181,7 +181,7 @@ class Looks:
             self._turn_looks.append(Look(upstream, event.at, "" if done else _UNANSWERED, told=True))
 
     def _process(self, snapshot: SubsystemSnapshot, now: float) -> Look | None:
-        """None where there is nothing to judge: it is paused, has ended, or has not begun."""
+        """Return None where there is nothing to judge: it is paused, has ended, or has not begun."""
         name, state = snapshot.name, snapshot.state
         answered = name in self._answered
         if fact := self._fact(snapshot):

@@ -59,7 +59,7 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def disk_of(directory: Path) -> Disk:
-    """The room under a directory, as far as it is the daemon's own to use."""
+    """Return the room under a directory, as far as it is the daemon's own to use."""
     found = os.statvfs(directory)
     return Disk(
         total_bytes=found.f_blocks * found.f_frsize,

@@ -68,7 +68,7 @@ class ProbeLoops:
         ]
 
     def loops(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """A named loop for each probe, to be run as a task."""
+        """Return a named loop for each probe, to be run as a task."""
         return [(f"probe:{probe.name}", self._run(probe)) for probe in self._probes]
 
     async def _run(self, probe: Probe) -> None:

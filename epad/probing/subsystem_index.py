@@ -53,7 +53,7 @@ class Roster:
         return self._budgets.get(name, _NO_BUDGET)
 
     def units(self) -> Mapping[str, str]:
-        """The subsystem that each systemd unit is."""
+        """Return the subsystem that each systemd unit is."""
         return self._units
 
     def gpu_fillers(self) -> Collection[str]:

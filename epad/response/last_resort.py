@@ -102,7 +102,7 @@ class Rescue:
         self._log = structlog.get_logger("epad.rescue")
 
     def work(self) -> dict[StepName, StepWork]:
-        """The steps it does."""
+        """Return the steps it does."""
         return {
             StepName.REPLAY: self.replay.replay,
             StepName.FIRST_TIER: self._lifeboat.save_first,

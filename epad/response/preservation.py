@@ -81,7 +81,7 @@ class Preservation:
 
     @property
     def newest(self) -> NewestCheckpoint | None:
-        """The newest one, good or not; None if there is none."""
+        """Return the newest one, good or not; None if there is none."""
         return self._newest
 
     def last_verified(self) -> Bundle | None:

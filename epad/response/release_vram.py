@@ -49,7 +49,7 @@ class ModelServer:
     socket_path: str = ""
 
     def session(self) -> aiohttp.ClientSession:
-        """A connection of its own: it is asked a few times a year, and not through the gateway's."""
+        """Return a connection of its own: it is asked a few times a year, and not through the gateway's."""
         connector = aiohttp.UnixConnector(self.socket_path) if self.socket_path else aiohttp.TCPConnector()
         return aiohttp.ClientSession(connector=connector)
 

@@ -79,12 +79,12 @@ class Responses:
         }
 
     def last_verified(self) -> str:
-        """The id of the newest verified checkpoint; empty if there is none."""
+        """Return the id of the newest verified checkpoint; empty if there is none."""
         bundle = self._preservation.last_verified()
         return bundle.id if bundle else ""
 
     def newest_checkpoint(self) -> NewestCheckpoint | None:
-        """The newest checkpoint, good or not; None if there is none."""
+        """Return the newest checkpoint, good or not; None if there is none."""
         return self._preservation.newest
 
     async def drill(self) -> None:

@@ -35,7 +35,7 @@ def hand_down(pid: int) -> None:
 
 
 def room_of(limit: int) -> int:
-    """A limit as a number of files."""
+    """Return a limit as a number of files."""
     return ENOUGH_FILES if limit == resource.RLIM_INFINITY else limit
 
 

@@ -62,7 +62,7 @@ class Handover(NoHandover):
                 listening.close()
 
     def take(self, address: Address) -> socket.socket | None:
-        """The socket that listens there already, if the daemon before has left one."""
+        """Return the socket that listens there already, if the daemon before has left one."""
         return self._received.pop(address, None)
 
     def keep(self, listening: socket.socket) -> None:
@@ -111,7 +111,7 @@ def _name(listening: socket.socket) -> str:
 
 
 def _received(environment: MutableMapping[str, str]) -> Iterator[socket.socket]:
-    """The sockets among the descriptors that this process was started with."""
+    """Yield the sockets among the descriptors that this process was started with."""
     inherited = environment.pop(_INHERITED, "")
     said = [environment.pop(name, "") for name in _FROM_SYSTEMD]
     numbers = [int(number) for number in inherited.split(",") if number.isdecimal()]

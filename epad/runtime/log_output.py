@@ -153,7 +153,7 @@ def journal_datagram(event: Mapping[str, Any]) -> bytes:
 
 
 def _field_name(key: str) -> str:
-    """A name the journal accepts: A-Z, 0-9 and _, at most 64 long (systemd.journal-fields(7))."""
+    """Return a name the journal accepts: A-Z, 0-9 and _, at most 64 long (systemd.journal-fields(7))."""
     return ("EPAD_" + re.sub(r"[^A-Z0-9_]", "_", key.upper()))[:64]
 
 

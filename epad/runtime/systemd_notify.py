@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 
 def reloading() -> tuple[str, str]:
-    """The lines that begin a reload; READY=1 ends it (sd_notify(3))."""
+    """Return the lines that begin a reload; READY=1 ends it (sd_notify(3))."""
     microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
     return "RELOADING=1", f"MONOTONIC_USEC={microseconds}"
 

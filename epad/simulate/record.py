@@ -195,7 +195,7 @@ class Began(Struct, frozen=True, tag="began"):
         )
 
     def loaded(self, now: float) -> Loaded:
-        """The same as the journal gave it to the daemon."""
+        """Return the same as the journal gave it to the daemon."""
         waiting = Operation(0, "", Lane.PHASE, "", ())
         return Loaded(
             phase=Phase(self.phase),

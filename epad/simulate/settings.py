@@ -60,7 +60,7 @@ def _parse(text: str) -> Setting:
 
 
 def _amount(text: str) -> int | float | str:
-    """An amount that is no TOML, as 20k; the text where it is none."""
+    """Return an amount that is no TOML, as 20k; the text where it is none."""
     try:
         return amounts.read(text)
     except amounts.AmountError:
@@ -76,7 +76,7 @@ def can_be_tried(path: tuple[str, ...]) -> bool:
 
 
 def apply(config: Config, settings: Sequence[Setting]) -> Config:
-    """The configuration with these settings. Raises SettingError."""
+    """Return the configuration with these settings. Raises SettingError."""
     tables = msgspec.to_builtins(config)
     for path, value in settings:
         if path[0] == "hysteresis" and path[1] in PROBES:  # without a table of its own it goes by the default

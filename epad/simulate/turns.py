@@ -75,7 +75,7 @@ class Turns:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """A reload: other budgets, the same detectors."""
+        """Take a reload: other budgets, the same detectors."""
         own, shared = _limits(config)
         self._budgets.configure(own, config.gateway.max_in_flight, shared)
         self._limits = {
@@ -126,7 +126,7 @@ class Turns:
             self.would[event.subsystem, BUDGET_EXCEEDED] += max(0, count - MOST_REFUSALS)
 
     def finished(self, event: TurnFinished) -> None:
-        """A turn that was closed."""
+        """Take in a turn that was closed."""
         if event.turn in self._never:
             self._never.discard(event.turn)
             return
@@ -142,7 +142,7 @@ class Turns:
         return list(_at_once(self._burn.sample()))
 
     def as_rows(self) -> list[RefusedTurns]:
-        """Both tallies, side by side."""
+        """Return both tallies, side by side."""
         return [
             {"subsystem": key[0], "code": key[1], "did": self.did[key], "would": self.would[key]}
             for key in sorted(self.did.keys() | self.would.keys())

@@ -135,7 +135,7 @@ class EventLog:
                 queue.put_nowait(event.as_json())
 
     async def since(self, event_id: int, limit: int) -> list[decisions.Event]:
-        """The events after an id, oldest first; an id of -n means the newest n."""
+        """Return the events after an id, oldest first; an id of -n means the newest n."""
 
         def work(connection: apsw.Connection) -> list[decisions.Event]:
             start = event_id
@@ -153,7 +153,7 @@ class EventLog:
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[asyncio.Queue[decisions.Event]]:
-        """A queue of the events from now on."""
+        """Yield a queue of the events from now on."""
         queue: asyncio.Queue[decisions.Event] = asyncio.Queue(MAX_BACKLOG)
         self._listeners.add(queue)
         try:

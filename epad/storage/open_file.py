@@ -38,7 +38,7 @@ class OpenFile:
 
     @classmethod
     def at(cls, path: Path, *, grows: bool = False) -> OpenFile:
-        """The file or directory that is there now. Raises OSError."""
+        """Return the file or directory that is there now. Raises OSError."""
         status = path.stat()  # not open(): closing it would drop SQLite's locks
         return cls(path, status.st_dev, status.st_ino, status.st_size, grows)
 

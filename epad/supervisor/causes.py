@@ -72,7 +72,7 @@ class OomKills:
 
 
 def with_cause(status: ExitStatus, cause: str) -> ExitStatus:
-    """The same status, its cause told with it."""
+    """Return the same status, its cause told with it."""
     return replace(status, text=f"{status.text} ({cause})") if cause else status
 
 

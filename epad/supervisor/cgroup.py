@@ -87,7 +87,7 @@ class Cgroup:
         return int(count) if count else 0
 
     def memory_limit(self) -> int:
-        """The maximum that the kernel holds it below, in bytes; 0 where there is none."""
+        """Return the maximum that the kernel holds it below, in bytes; 0 where there is none."""
         most = self._read("memory.max").strip()
         return int(most) if most.isdecimal() else 0
 

@@ -73,7 +73,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The word shown in status."""
+        """Return the word shown in status."""
         ...
 
     def describe(self) -> str:

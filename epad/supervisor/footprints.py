@@ -117,7 +117,7 @@ class FootprintReader:
         return MemoryReading(footprints, self.host())
 
     def host(self) -> HostMemory | None:
-        """The machine's memory; None where /proc does not tell."""
+        """Return the machine's memory; None where /proc does not tell."""
         fields = _kilobytes(self._text("meminfo"), ("MemTotal", "MemAvailable"))
         if len(fields) < 2:
             return None
@@ -240,7 +240,7 @@ class FootprintReader:
         return int(total * share.ratio)
 
     def _size(self, process: _Process) -> int:
-        """Its anonymous and shared memory, in RAM or in the swap."""
+        """Return its anonymous and shared memory, in RAM or in the swap."""
         key = (process.pid, process.start_ticks)
         pages, size = self._sizes.get(key, (-_SAME_PAGES, 0))
         if abs(process.pages - pages) < _SAME_PAGES:
@@ -298,6 +298,6 @@ def _is(process: _Process | None, identity: ProcessIdentity) -> bool:
 
 
 def _kilobytes(text: str, names: Sequence[str]) -> dict[str, int]:
-    """The fields of these names, which /proc has in kB, in bytes."""
+    """Return the fields of these names, which /proc has in kB, in bytes."""
     found = re.findall(rf"^({'|'.join(names)}):\s+(\d+) kB$", text, re.MULTILINE)
     return {name: int(size) << 10 for name, size in found}

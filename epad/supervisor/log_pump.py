@@ -94,7 +94,7 @@ class LogPump:
 
     @property
     def pids(self) -> frozenset[int]:
-        """The pump's process, if there is one."""
+        """Return the pump's process, if there is one."""
         return frozenset() if self._process is None else frozenset({self._process.pid})
 
     async def run(self) -> None:

@@ -26,7 +26,7 @@ _MOST_BYTES = 16 << 20
 
 
 def last_lines(log: ChildLog, count: int, since: float | None = None) -> list[str]:
-    """The last `count` lines, of those written after `since` (seconds of UTC) where that is given.
+    """Return the last `count` lines, of those written after `since` (seconds of UTC) where that is given.
 
     The marks are seconds apart, so some lines from just before `since` may be among them.
     """
@@ -174,7 +174,7 @@ def _close(file: int) -> None:
 
 
 def _tail(path: Path, count: int, start: int) -> list[str]:
-    """The last lines of a file, read from its end backwards, and never from before `start`."""
+    """Return the last lines of a file, read from its end backwards, and never from before `start`."""
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         position = file.seek(0, os.SEEK_END)
         data = b""

@@ -180,7 +180,7 @@ class ProcessSubsystem:
         return self._process.stage is Stage.FAILED
 
     def workload(self) -> Workload | None:
-        """Its processes, where it has any."""
+        """Return its processes, where it has any."""
         child = self._process.child
         return None if child is None else Workload(self.name, child.identity, child.tree.group)
 

@@ -51,7 +51,7 @@ class ProcessRecord:
 
     @property
     def identity(self) -> ProcessIdentity | None:
-        """The process it speaks of; None before one is known."""
+        """Return the process it speaks of; None before one is known."""
         if self.pid is None or self.start_ticks is None:
             return None
         return ProcessIdentity(self.pid, self.start_ticks, self.boot_id)

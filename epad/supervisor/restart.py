@@ -45,7 +45,7 @@ class History:
     failed_at: tuple[float, ...] = ()
 
     def for_trial(self) -> History:
-        """The history with which a recovery starts it: an unspent budget, in a row that goes on.
+        """Return the history with which a recovery starts it: an unspent budget, in a row that goes on.
 
         Only a healthy run ends the row. Without that, a loop that outlives the recovery's verification would begin
         anew with each of them, and no row would ever be long.

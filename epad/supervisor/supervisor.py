@@ -220,7 +220,7 @@ class Supervisor:
         )
 
     def workloads(self) -> tuple[Workload, ...]:
-        """The processes of every subsystem that has any."""
+        """Return the processes of every subsystem that has any."""
         found = (process.workload() for process in self._processes.values())
         return tuple(workload for workload in found if workload is not None)
 

@@ -160,7 +160,7 @@ class UnitSubsystem:
         return self._facts.active == "failed" and self._held.rung is not Rung.STOP
 
     def workload(self) -> Workload | None:
-        """Its processes, where it has any: systemd keeps each unit's in a control group."""
+        """Return its processes, where it has any: systemd keeps each unit's in a control group."""
         if not self._facts.group or self._facts.active in DOWN or (mounted := _mount_point()) is None:
             return None
         return Workload(self.name, None, Cgroup(mounted / self._facts.group.lstrip("/")))

@@ -36,7 +36,7 @@ class _Notification(msgspec.Struct, frozen=True):
 
 
 def read_notification(body: bytes) -> list[Alert]:
-    """The alerts of one notification. Raises AlertBodyError."""
+    """Return the alerts of one notification. Raises AlertBodyError."""
     try:
         notification = msgspec.json.decode(body, type=_Notification)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -89,7 +89,7 @@ def chain(links: Sequence[Link]) -> Html:
 
 
 def event_table(events: Sequence[Event]) -> Html:
-    """The newest events, newest first."""
+    """Return the newest events, newest first."""
     rows = (
         (clock_time(event["at"]), event["kind"], event["subsystem"] or "-", _fields(event["fields"]))
         for event in reversed(events)
@@ -98,7 +98,7 @@ def event_table(events: Sequence[Event]) -> Html:
 
 
 def table(heads: Sequence[str], rows: Any, label: str) -> Html:
-    """A table that scrolls by itself where it is wider than the page, from the keyboard too."""
+    """Return a table that scrolls by itself where it is wider than the page, from the keyboard too."""
     return tag(
         "div",
         tag(
@@ -124,7 +124,7 @@ def table(heads: Sequence[str], rows: Any, label: str) -> Html:
 
 
 def clock_time(at: str) -> Html:
-    """A UTC stamp: the time of day to read, the whole of it for machines and on hovering."""
+    """Return a UTC stamp: the time of day to read, the whole of it for machines and on hovering."""
     return tag("time", at[11:19] + "Z" if len(at) > 19 else at, datetime=at, title=at)
 
 

@@ -38,7 +38,7 @@ def join(*children: Child) -> Html:
 
 
 def document(head: Html, body: Html) -> bytes:
-    """A whole page."""
+    """Return a whole page."""
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n".encode()
 
 

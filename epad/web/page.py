@@ -44,13 +44,13 @@ class Detail:
 
 
 def overview_page(view: Overview) -> bytes:
-    """The first page."""
+    """Return the first page."""
     phase = view.status["phase"]
     return _page(f"{phase} · epad", view.status, overview_main(view), live="/main")
 
 
 def overview_main(view: Overview) -> Html:
-    """The part of the first page that changes; the script fetches it anew when something happens."""
+    """Return the part of the first page that changes; the script fetches it anew when something happens."""
     status = view.status
     victims = {name for incident in status["incidents"] for name in incident["victims"]}
     graph = dependency_graph(status["subsystems"], victims)
@@ -73,7 +73,7 @@ def _trouble(status: Status) -> tuple[Html | None, Html | None]:
 
 
 def detail_page(view: Detail) -> bytes:
-    """The page of one subsystem."""
+    """Return the page of one subsystem."""
     name = view.subsystem["name"]
     anomalies = [a for a in view.status["anomalies"] if a["subsystem"] == name]
     main = join(

@@ -34,7 +34,7 @@ class Reports:
     work_directory: Callable[[str], Path]
 
     def of(self, subsystem: str) -> list[str]:
-        """The names of a subsystem's reports, relative to its working directory, newest first."""
+        """Return the names of a subsystem's reports, relative to its working directory, newest first."""
         top = self.work_directory(subsystem)
         found: list[tuple[float, str]] = []
         entries = 0

@@ -53,7 +53,7 @@ def _row(subsystem: Subsystem) -> Html:
 
 
 def state_chip(subsystem: Subsystem) -> Html:
-    """The state as a word; its colour says nothing that the word does not."""
+    """Return the state as a word; its colour says nothing that the word does not."""
     state = "hung" if subsystem["hung"] else subsystem["state"]
     return tag("span", state, class_=f"chip state-{state}")
 
@@ -69,7 +69,7 @@ def progress_bar(progress: Progress | None) -> Html:
 
 
 def budget_bar(windows: Mapping[str, Use]) -> Html:
-    """The fullest budget, as a bar that changes where it becomes tight."""
+    """Return the fullest budget, as a bar that changes where it becomes tight."""
     limited = {name: w for name, w in windows.items() if w["limit"] and name != limits.IN_FLIGHT}
     if not limited:
         return Html("-")
@@ -79,7 +79,7 @@ def budget_bar(windows: Mapping[str, Use]) -> Html:
 
 
 def _bar(value: int, most: int, kind: str) -> Html:
-    """A bar as SVG: a `style` attribute would need a policy that lets any style through."""
+    """Return a bar as SVG: a `style` attribute would need a policy that lets any style through."""
     share = min(1.0, value / most)
     tight = " full" if share >= 0.999 else " tight" if share >= 0.8 else ""
     return tag(

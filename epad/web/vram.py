@@ -63,7 +63,7 @@ def _chart(gpu: Gpu) -> Html | None:
 
 
 def _lines(history: Sequence[Point], span: float, total: int) -> Iterator[list[str]]:
-    """The points of each unbroken stretch, oldest first."""
+    """Yield the points of each unbroken stretch, oldest first."""
     stretch: list[str] = []
     before = None
     for age, used in history:

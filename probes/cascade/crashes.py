@@ -39,7 +39,7 @@ class Row:
 
     @classmethod
     def begin(cls, event: SubsystemExited, short_seconds: float) -> Row:
-        """A row of one crash. The run before it belongs to the row if it was short."""
+        """Return a row of one crash. The run before it belongs to the row if it was short."""
         life = event.life_seconds
         if not 0 < life <= short_seconds:
             return cls(event.at, event.at)
@@ -165,5 +165,5 @@ class Crashes:
         return sorted(found)
 
     def last(self, name: str) -> SubsystemExited:
-        """Its last crash."""
+        """Return its last crash."""
         return self._tracks[name].last

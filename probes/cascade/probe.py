@@ -128,7 +128,7 @@ class Cascade:
         ]
 
     def victims(self) -> Mapping[str, str]:
-        """The subsystems that suffer from another subsystem's trouble, each with the name of that one.
+        """Return the subsystems that suffer from another subsystem's trouble, each with the name of that one.
 
         Providers stand first. Victims of a root outside of this house are left out: no recovery here can mend that.
         """
@@ -285,7 +285,7 @@ class Cascade:
         )
 
     def _failing(self, incident: CascadeIncident, now: float) -> Finding:
-        """A root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
+        """Return a root that looks failed, and of which nobody else says so: shown, and left to RECOVERY."""
         subsystem = self._answers_for(incident.root)
         severity = self._severity(incident)
         if (

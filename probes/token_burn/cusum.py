@@ -117,7 +117,7 @@ class BusyCusum:
         )
 
     def _sum_now(self) -> float:
-        """The sum with the minute that is not over yet: it can only add to it."""
+        """Return the sum with the minute that is not over yet: it can only add to it."""
         return min(self._sum + max(0.0, self._excess(self._tokens)), CEILING * self._settings.cusum_act)
 
     def _excess(self, tokens: int) -> float:

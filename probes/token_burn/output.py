@@ -205,7 +205,7 @@ def _is_running_prose(text: str) -> bool:
 
 
 def _repeated(tail: str, period: int) -> int:
-    """For how many of the last characters each is the same as the one a period before it."""
+    """Return for how many of the last characters each is the same as the one a period before it."""
     low, high = 0, len(tail) - period
     while low < high:
         middle = (low + high + 1) // 2

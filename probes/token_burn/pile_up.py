@@ -47,7 +47,7 @@ class OpenTurns:
         return len(self._turns)
 
     def streaming(self, turn: str, at: float) -> OpenTurn | None:
-        """A turn that has just put something out; None for one that is not in flight."""
+        """Return a turn that has just put something out; None for one that is not in flight."""
         open_turn = self._turns.get(turn)
         if open_turn is None:
             return None
@@ -121,7 +121,10 @@ class OpenTurns:
         return sustained and wanted > self._settings.pile_up_ratio * cap
 
     def _most_silent(self, now: float) -> tuple[str, float]:
-        """The turn without output for the longest. Those that began later than `oldest_seconds` ago need no look."""
+        """Return the turn without output for the longest.
+
+        Those that began later than `oldest_seconds` ago need no look.
+        """
         silent, longest = "", 0.0
         for name, turn in self._turns.items():
             if now - turn.at <= self._settings.oldest_seconds:

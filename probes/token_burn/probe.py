@@ -37,12 +37,12 @@ RESTATE_SECONDS = 1.0
 
 
 def always(_: str) -> bool:
-    """A subsystem whose answers may be ended."""
+    """Return a subsystem whose answers may be ended."""
     return True
 
 
 def never_progressed(_: str) -> float:
-    """A subsystem that says nothing of its progress."""
+    """Return a subsystem that says nothing of its progress."""
     return float("-inf")
 
 

@@ -160,7 +160,7 @@ class Repetition:
             question.tokens = event.output_tokens
 
     def _prompt(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
-        """The whole prompt, word for word; say whether it came back."""
+        """Take in the whole prompt, word for word; say whether it came back."""
         if not event.prompt_digest:
             return False
         question, again = self._prompts.ask(event.prompt_digest)
@@ -195,7 +195,7 @@ class Repetition:
         return told.sampled(t, event, round(drawn) + of, of)
 
     def _append(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
-        """The last message, on a prompt that has grown; say whether it came back."""
+        """Take in the last message, on a prompt that has grown; say whether it came back."""
         if not (event.conversation and event.last_message):
             return False
         talk = self._conversations.pop(event.conversation, None) or _Conversation()
@@ -238,7 +238,7 @@ class Repetition:
         return None
 
     def _renumber(self, event: TurnAdmitted, asked: list[Asked], verdicts: list[Verdict]) -> bool:
-        """The last message but for its numbers; say whether it came back."""
+        """Take in the last message but for its numbers; say whether it came back."""
         if not event.shape:
             return False
         question, again = self._numbered.ask(event.shape)

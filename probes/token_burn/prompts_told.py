@@ -25,7 +25,7 @@ def identical(t: TokenBurnSettings, event: TurnAdmitted, question: Question) -> 
 
 
 def cycle(t: TokenBurnSettings, event: TurnAdmitted, looping: list[Question], needed: int) -> Verdict:
-    """A few prompts in turn."""
+    """Return a few prompts in turn."""
     of = len(looping)
     times = sum(max(0, question.in_a_row - 1) for question in looping)
     return _verdict(
@@ -72,7 +72,7 @@ def appended(
     *,
     answers_differ: bool,
 ) -> Verdict:
-    """A prompt that grows by the same message."""
+    """Return a prompt that grows by the same message."""
     what = "the same message" if of <= 1 else f"the same {of} messages in turn"
     answered = "" if answers_differ else " with the same answers"
     return _verdict(
@@ -94,7 +94,7 @@ def appended(
 
 
 def renumbered(t: TokenBurnSettings, event: TurnAdmitted, question: Question) -> Verdict:
-    """A prompt with a counter, a time or an id in it."""
+    """Return a prompt with a counter, a time or an id in it."""
     times = question.in_a_row + 1
     return _verdict(
         t,

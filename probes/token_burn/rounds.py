@@ -101,7 +101,7 @@ class Rounds:
         return question, again
 
     def looping(self) -> list[Question]:
-        """The questions of the last few turns that came back."""
+        """Return the questions of the last few turns that came back."""
         return [question for question in self._distinct() if question.counted]
 
     def answer(self, asked: Asked, reply: bytes, weight: float) -> None:

@@ -71,5 +71,5 @@ class Verdict:
 
 
 def firmest(verdicts: list[Verdict]) -> Verdict | None:
-    """The one to act upon: the most severe, of those the one with the firmest rung."""
+    """Return the one to act upon: the most severe, of those the one with the firmest rung."""
     return max(verdicts, key=lambda verdict: (verdict.severity, verdict.rung), default=None)

@@ -40,7 +40,7 @@ class WindowSum:
             self._drop(slot)
 
     def slots(self, now: float) -> int:
-        """In how many of its `WINDOW_SLOTS` parts something was counted."""
+        """Return in how many of its `WINDOW_SLOTS` parts something was counted."""
         self._forget(now)
         return len(self._slots)
 

@@ -55,7 +55,7 @@ class GpuReading:
 
     @property
     def ratio(self) -> float:
-        """The share of the card that no allocation can have any more."""
+        """Return the share of the card that no allocation can have any more."""
         # The reserve counts: 400 of 12,227 MiB are 3.3 %, so that used alone never reaches a limit of 0.97.
         return (self.used_bytes + self.reserved_bytes) / self.total_bytes
 

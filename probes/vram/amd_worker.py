@@ -52,7 +52,7 @@ class _Pool:
 
 
 def _pool(card: Path) -> tuple[_Pool | None, str]:
-    """The memory of a card, or None and why it cannot be judged."""
+    """Return the memory of a card, or None and why it cannot be judged."""
     device = card / "device"
     try:
         vram = _Pool(_whole(device / "mem_info_vram_total"), _whole(device / "mem_info_vram_used"))
@@ -174,7 +174,7 @@ def _fdinfo(text: str) -> Mapping[str, str]:
 
 
 def _bytes(text: str) -> int:
-    """A size as the kernel writes it: without a unit it is bytes (drm-usage-stats.rst)."""
+    """Return a size as the kernel writes it: without a unit it is bytes (drm-usage-stats.rst)."""
     number, _, unit = text.partition(" ")
     return int(number) * _UNITS.get(unit.strip(), 1)
 
@@ -193,7 +193,7 @@ def _kfd_processes(root: Path) -> Held:
 
 
 def _kfd_addresses(kfd: Path) -> Iterator[tuple[str, str]]:
-    """The PCI address of each GPU of KFD's topology; gpu_id 0 is a CPU."""
+    """Yield the PCI address of each GPU of KFD's topology; gpu_id 0 is a CPU."""
     for node in kfd.glob("topology/nodes/*"):
         with suppress(OSError, ValueError):
             gpu = _text(node / "gpu_id")

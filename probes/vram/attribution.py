@@ -50,7 +50,7 @@ class GpuState:
 
 
 def owners(reading: GpuReading, owner_of: OwnerOf) -> dict[str, int]:
-    """Bytes by owner, FOREIGN and UNATTRIBUTED among them where they are known."""
+    """Return bytes by owner, FOREIGN and UNATTRIBUTED among them where they are known."""
     held: dict[str, int] = {}
     for process in reading.processes or ():
         name = owner_of(process.pid) or FOREIGN

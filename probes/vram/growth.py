@@ -48,7 +48,7 @@ class Growth:
 
     @property
     def per_second(self) -> float | None:
-        """The slope that the whole window and its last quarter both show; None before enough is known.
+        """Return the slope that the whole window and its last quarter both show; None before enough is known.
 
         A step in the middle of the window makes more than half of all pairs rise: the median alone would call
         a model that was loaded five minutes ago a leak of 18 MB/s. The last quarter is level by then.

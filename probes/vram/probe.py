@@ -83,7 +83,7 @@ class Vram:
         return tuple(self._states[gpu] for gpu in sorted(self._states))
 
     def readings(self) -> tuple[GpuReading, ...]:
-        """The readings alone."""
+        """Return the readings alone."""
         return tuple(state.reading for state in self.states())
 
     def is_fresh(self, reading: GpuReading) -> bool:

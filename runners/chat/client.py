@@ -33,7 +33,7 @@ class Turn:
 
 
 def request_body(model: str, question: str) -> dict[str, Any]:
-    """The request in the OpenAI dialect."""
+    """Return the request in the OpenAI dialect."""
     return {
         "model": model,
         "messages": [{"role": "user", "content": question}],

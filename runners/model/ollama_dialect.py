@@ -41,14 +41,14 @@ def tags(names: Iterable[str], at: datetime) -> dict[str, Any]:
 def plain(
     request: ChatRequest, completion: Completion, at: datetime, duration_nanoseconds: int
 ) -> dict[str, Any]:
-    """An answer in one piece."""
+    """Return an answer in one piece."""
     return _line(request, completion.choices[0].text, at) | _end(completion, duration_nanoseconds)
 
 
 def lines(
     request: ChatRequest, completion: Completion, at: datetime, duration_nanoseconds: int
 ) -> Iterator[bytes]:
-    """An answer as NDJSON, one line a token, then one with the reason it ended and the counts."""
+    """Yield an answer as NDJSON, one line a token, then one with the reason it ended and the counts."""
     for token in completion.choices[0].tokens:
         yield _encode(_line(request, token, at) | {"done": False})
     yield _encode(_line(request, "", at) | _end(completion, duration_nanoseconds))

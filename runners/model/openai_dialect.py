@@ -25,7 +25,7 @@ def error(message: str, kind: str, code: str | None, parameter: str | None = Non
 
 
 def usage(completion: Completion) -> dict[str, int]:
-    """The counts that are charged."""
+    """Return the counts that are charged."""
     return {
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,
@@ -34,7 +34,7 @@ def usage(completion: Completion) -> dict[str, int]:
 
 
 def plain(request: ChatRequest, completion: Completion, turn: str, created: int) -> dict[str, Any]:
-    """An answer in one piece."""
+    """Return an answer in one piece."""
     return {
         "id": turn,
         "object": "chat.completion",
@@ -54,7 +54,7 @@ def plain(request: ChatRequest, completion: Completion, turn: str, created: int)
 
 
 def events(request: ChatRequest, completion: Completion, turn: str, created: int) -> Iterator[bytes]:
-    """An answer as server-sent events, one a token, then one with the reason it ended.
+    """Yield an answer as server-sent events, one a token, then one with the reason it ended.
 
     With `include_usage` every chunk carries `usage: null` and a last one, without choices, the counts.
     """

@@ -52,7 +52,7 @@ class ModelServer:
         self.answered = 0
 
     def application(self) -> web.Application:
-        """The aiohttp application, ready to be run."""
+        """Return the aiohttp application, ready to be run."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.add_routes(
             [

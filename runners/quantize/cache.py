@@ -58,7 +58,7 @@ def code_digest() -> str:
 
 
 def key_of(content: Mapping[str, Any]) -> str:
-    """The digest that rows of this content are filed under."""
+    """Return the digest that rows of this content are filed under."""
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 

@@ -51,7 +51,7 @@ class Checkpoint:
 
     @classmethod
     def open_exported(cls, folder: Path) -> Checkpoint:
-        """The same for a model that may be quantized, such as one of our own exports."""
+        """Return the same for a model that may be quantized, such as one of our own exports."""
         config_file = folder / "config.json"
         if not config_file.is_file():
             raise CheckpointError(
@@ -128,7 +128,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _header(shard: Path) -> list[TensorShape]:
-    """The JSON header of one shard: eight bytes of length, then names, dtypes and shapes."""
+    """Return the JSON header of one shard: eight bytes of length, then names, dtypes and shapes."""
     try:
         with shard.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -35,7 +35,7 @@ def prepare_threads(threads: int) -> None:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory that was taken: the device's, or on a CPU the whole process's."""
+    """Return the most memory that was taken: the device's, or on a CPU the whole process's."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -49,7 +49,7 @@ class MicroBatch:
         self.halvings = 0
 
     def parts(self, count: int) -> Iterator[slice]:
-        """The windows' indices in pieces of this size."""
+        """Return the windows' indices in pieces of this size."""
         return (slice(start, min(start + self.size, count)) for start in range(0, count, self.size))
 
     def retrying(self, work: Callable[[], T]) -> T:

@@ -87,6 +87,6 @@ class Divergence:
 
 
 def worst_layers(bits: Mapping[str, int], rows: Mapping[tuple[str, int], ScoreRow], count: int) -> list[str]:
-    """The layers that cost most nats as they were allocated: the ones to treat next."""
+    """Return the layers that cost most nats as they were allocated: the ones to treat next."""
     scored: Sequence[str] = [layer for layer in bits if (layer, bits[layer]) in rows]
     return sorted(scored, key=lambda layer: (-rows[layer, bits[layer]].fisher, layer))[:count]

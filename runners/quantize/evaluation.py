@@ -33,7 +33,7 @@ class WindowLosses:
 
 
 def no_overrides(index: int) -> Weights:  # noqa: ARG001 - the checkpoint's own weights, whatever the block
-    """The model as it is."""
+    """Return the model as it is."""
     return {}
 
 
@@ -70,7 +70,7 @@ def _log_chances(network: Network, states: torch.Tensor) -> torch.Tensor:
 
 
 def chunks(ids: torch.Tensor, network: Network) -> Sequence[slice]:
-    """The windows in pieces whose hidden states fit `CHUNK_BYTES`."""
+    """Return the windows in pieces whose hidden states fit `CHUNK_BYTES`."""
     windows, window = ids.shape
     width = int(network.config.hidden_size) * torch.finfo(network.dtype).bits // 8
     size = max(1, CHUNK_BYTES // (window * width))

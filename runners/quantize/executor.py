@@ -53,7 +53,7 @@ class Local:
         self._network = network
 
     def run(self, work: BlockWork[R], indices: Sequence[int]) -> Iterator[Done[R]]:
-        """In the order given."""
+        """Yield them in the order given."""
         for index in indices:
             yield timed(work, self._network(), index)
 

@@ -44,7 +44,7 @@ class Footprint:
         self._bits = len(settings.bits)
 
     def of(self, stage: str) -> int:
-        """Bytes of a stage by its name in the journal; 0 for one that needs no device."""
+        """Return bytes of a stage by its name in the journal; 0 for one that needs no device."""
         kind = stage.partition("-")[0]
         forward = self._resident + 2 * self._block_weights + self._activations
         extra = {
@@ -60,7 +60,7 @@ class Footprint:
 
     @property
     def most(self) -> int:
-        """The largest stage's."""
+        """Return the largest stage's."""
         return max(map(self.of, STAGES))
 
     @property

@@ -21,7 +21,7 @@ class Grid:
 
     @property
     def top(self) -> int:
-        """The largest code."""
+        """Return the largest code."""
         return int(2**self.bits - 1)
 
 

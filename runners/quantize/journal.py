@@ -94,14 +94,14 @@ class Journal:
         return {n: json.loads(v) for n, v in self._connection.execute("SELECT name, value FROM identity")}
 
     def unit(self, stage: str, index: int) -> Unit | None:
-        """The committed unit, if it is."""
+        """Return the committed unit, if it is."""
         rows = list(
             self._connection.execute("SELECT * FROM unit WHERE stage = ? AND idx = ?", (stage, index))
         )
         return Unit(*rows[0]) if rows else None
 
     def units(self, stage: str) -> dict[int, Unit]:
-        """The committed units of a stage by index."""
+        """Return the committed units of a stage by index."""
         rows = self._connection.execute("SELECT * FROM unit WHERE stage = ? ORDER BY idx", (stage,))
         return {row[1]: Unit(*row) for row in rows}
 
@@ -130,7 +130,7 @@ class Journal:
         self._connection.execute("DELETE FROM unit WHERE stage = ? AND idx = ?", (stage, index))
 
     def notes(self) -> list[Note]:
-        """In an order that does not depend on when they were made."""
+        """Return them in an order that does not depend on when they were made."""
         rows = self._connection.execute("SELECT kind, layer, detail FROM note ORDER BY kind, layer, detail")
         return [Note(*row) for row in rows]
 
@@ -140,7 +140,7 @@ class Journal:
         self._connection.execute("INSERT OR REPLACE INTO result VALUES(?, ?)", (name, text))
 
     def get(self, name: str) -> Any:
-        """A result that was kept, or None."""
+        """Return a result that was kept, or None."""
         rows = list(self._connection.execute("SELECT value FROM result WHERE name = ?", (name,)))
         return json.loads(rows[0][0]) if rows else None
 

@@ -24,7 +24,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A manifest of this schema; a folder stands for the manifest in it."""
+    """Return a manifest of this schema; a folder stands for the manifest in it."""
     file = path / "manifest.json" if path.is_dir() else path
     try:
         content = dict[str, Any](json.loads(file.read_bytes()))
@@ -71,7 +71,7 @@ def _differences(where: str, left: Any, right: Any) -> list[Difference]:
 
 
 def moved_layers(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    """The layers whose bits differ, one line each."""
+    """Return the layers whose bits differ, one line each."""
     lines = []
     for layer in sorted(left["layers"].keys() | right["layers"].keys()):
         before, after = (side["layers"].get(layer, {}) for side in (left, right))

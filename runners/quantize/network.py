@@ -74,7 +74,7 @@ class Network:
 
     @property
     def window_limit(self) -> int:
-        """The longest window that the model was made for."""
+        """Return the longest window that the model was made for."""
         return int(self.config.max_position_embeddings)
 
     def linears(self, index: int) -> list[str]:

@@ -25,7 +25,7 @@ PLACES = "places"
 
 @contextmanager
 def run_in(folder: Path, cache: Path | None, model: Path, texts: Texts, settings: Settings) -> Iterator[Run]:
-    """A run with its folder locked and its cache open, closed again at the end."""
+    """Yield a run with its folder locked and its cache open, closed again at the end."""
     for text in (texts.calibration, texts.evaluation):
         if not text.is_file():
             raise SettingsError(f"{text}: there is no such text file")
@@ -43,7 +43,7 @@ def run_in(folder: Path, cache: Path | None, model: Path, texts: Texts, settings
 def opened(
     options: argparse.Namespace, model: Path, texts: tuple[Path, Path], settings: Settings
 ) -> Iterator[tuple[Run, Executor]]:
-    """A run from options, and where its blocks are done."""
+    """Yield a run from options, and where its blocks are done."""
     with run_in(options.work, options.cache, model, Texts(*texts), settings) as run:
         places = [str(path.resolve()) for path in (model, *texts)]
         run.workspace.journal.put(PLACES, places)
@@ -59,7 +59,10 @@ def opened(
 
 @contextmanager
 def reopened(folder: Path, cache: Path | None) -> Iterator[tuple[Run, dict[str, int]]]:
-    """A finished run and its allocation. Its model and texts must still lie where they were, unchanged."""
+    """Yield a finished run and its allocation.
+
+    Its model and texts must still lie where they were, unchanged.
+    """
     layers = manifest.read(folder)["layers"]
     journal = Journal(folder / "run.db")
     try:

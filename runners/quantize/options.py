@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def size(text: str) -> int:
-    """Bytes from `12GiB`, `800MB` or a plain number."""
+    """Return bytes from `12GiB`, `800MB` or a plain number."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)?\s*", text.upper())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected bytes such as 12GiB, 800MB or 1048576")

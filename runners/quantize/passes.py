@@ -64,7 +64,7 @@ def forward(
 def backward(
     network: Network, index: int, hidden: torch.Tensor, gradient: torch.Tensor, micro: MicroBatch
 ) -> torch.Tensor:
-    """The loss's gradient in front of the block, from the one behind it."""
+    """Return the loss's gradient in front of the block, from the one behind it."""
     block = network.block(index)
     arguments = network.arguments(index, torch.zeros(hidden.shape[:2], dtype=torch.long))
 
@@ -143,7 +143,7 @@ class Score:
 
     @property
     def drift(self) -> float:
-        """The source's signal: squared error over squared output."""
+        """Return the source's signal: squared error over squared output."""
         return self.error / self.power if self.power else 0.0
 
     @property

@@ -36,7 +36,7 @@ class Plan:
     ceiling: str
 
     def lines(self) -> list[str]:
-        """The plan for a reader."""
+        """Return the plan for a reader."""
         bits = 8 * self.layers_limit_bytes / self.weights
         return [
             f"layers        {self.layers} linear layers, {self.weights:,} weights; the rest stays as it is",

@@ -47,7 +47,7 @@ class Method:
         return (*first[self.solver], Rtn())
 
     def grid(self, bits: int) -> Grid:
-        """The format's grid; GGUF keeps its scales in float16, the others in the weights' bfloat16."""
+        """Return the format's grid; GGUF keeps its scales in float16, the others in the weights' bfloat16."""
         scale_dtype = torch.float16 if self.storage.name == "gguf" else torch.bfloat16
         return Grid(bits, self.group, self.storage.zero, scale_dtype)
 
@@ -102,7 +102,7 @@ def _row(
 def scores_by(
     signal: str, rows: Mapping[tuple[str, int], ScoreRow], kl: Mapping[tuple[str, int], float]
 ) -> dict[tuple[str, int], float]:
-    """The figures that the allocator minimises."""
+    """Return the figures that the allocator minimises."""
     if signal == "kl":
         return dict(kl)
     return {key: float(getattr(row, signal)) for key, row in rows.items()}

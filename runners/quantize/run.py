@@ -61,7 +61,7 @@ class Run:
 
     @property
     def here(self) -> Local:
-        """The executor of this process."""
+        """Return the executor of this process."""
         return Local(lambda: self.network)
 
     @property

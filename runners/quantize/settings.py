@@ -104,7 +104,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """The settings that `as_json` told of."""
+        """Return the settings that `as_json` told of."""
         plain = {**values, "bits": tuple(values["bits"]), "memory": Memory(**values["memory"])}
         return cls(**{**plain, "bounds": tuple(Bound.parse(text) for text in values["bounds"])})
 

@@ -30,12 +30,12 @@ class Items:
 
     @property
     def weights(self) -> int:
-        """Bytes of the exported tensors."""
+        """Return bytes of the exported tensors."""
         return self.layers + self.embedding + self.head + self.rest
 
     @property
     def total(self) -> int:
-        """Bytes on the card."""
+        """Return bytes on the card."""
         return self.weights + self.key_value_cache + self.lora + self.reserve
 
     def as_json(self) -> dict[str, int]:

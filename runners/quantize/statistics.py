@@ -51,7 +51,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def share_interval(hits: int, n: int) -> Interval:
-    """A share with Wilson's interval, which stays inside 0 and 1 and is honest at the ends."""
+    """Return a share with Wilson's interval, which stays inside 0 and 1 and is honest at the ends."""
     share, z2 = hits / n, Z_95 * Z_95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)

@@ -35,7 +35,7 @@ class Storage:
     matrix_bytes: Callable[[int, int, int, int], int]
 
     def bytes_of(self, rows: int, columns: int, bits: int, group: int) -> int:
-        """Bytes of a `rows` x `columns` weight with its scales and zeros; 16 bits means as it was."""
+        """Return bytes of a `rows` x `columns` weight with its scales and zeros; 16 bits means as it was."""
         return 2 * rows * columns if bits == UNQUANTIZED else self.matrix_bytes(rows, columns, bits, group)
 
     def check(self, bits: tuple[int, ...], group: int) -> None:
@@ -55,7 +55,7 @@ def _packed_bytes(rows: int, columns: int, bits: int, group: int) -> int:
 
 
 def _packed_with_zeros_bytes(rows: int, columns: int, bits: int, group: int) -> int:
-    """The same with `weight_zero_point`."""
+    """Return the same with `weight_zero_point`."""
     return _packed_bytes(rows, columns, bits, group) + 4 * ceil(rows * bits / 32) * (columns // group)
 
 

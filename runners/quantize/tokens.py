@@ -13,7 +13,7 @@ from runners.quantize.fault import CheckpointError, SettingsError
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The model's own tokenizer, which must not make ids that its embedding has no row for."""
+    """Return the model's own tokenizer, which must not make ids that its embedding has no row for."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - the quantize extra
 
     try:
@@ -32,7 +32,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def token_ids(tokenizer: Any, path: Path) -> torch.Tensor:
-    """The text's ids, one long row."""
+    """Return the text's ids, one long row."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -34,7 +34,7 @@ class Variant:
 
     @property
     def windows_helped(self) -> Interval:
-        """The share of windows on which the change lowered the loss."""
+        """Return the share of windows on which the change lowered the loss."""
         worse = self.change.windows_worse
         return share_interval(round(worse.n * (1 - worse.value)), worse.n)
 
@@ -59,7 +59,7 @@ class Variant:
 
 
 def promoted(bits: Mapping[str, int], patterns: list[str], least: int) -> dict[str, int]:
-    """The same allocation with every layer of these names at no fewer bits."""
+    """Return the same allocation with every layer of these names at no fewer bits."""
     bounds = [Bound(pattern, ">=", least) for pattern in patterns]
     found = {n: max(b, least) if any(bound.covers(n) for bound in bounds) else b for n, b in bits.items()}
     if found == dict(bits):

@@ -77,7 +77,7 @@ class Workspace:
         self.reporter.step(done.peak_bytes)
 
     def read(self, stage: str, index: int) -> dict[str, torch.Tensor]:
-        """A committed unit's tensors."""
+        """Return a committed unit's tensors."""
         unit = self.journal.unit(stage, index)
         if unit is None:
             raise HsaqError(f"{self.folder}: {stage} {index} was not made yet")

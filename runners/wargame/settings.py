@@ -53,7 +53,7 @@ class Settings:
 
 
 def settings_hash(description: Mapping[str, Any]) -> str:
-    """The settings' fingerprint; a store belongs to one."""
+    """Return the settings' fingerprint; a store belongs to one."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 

@@ -99,7 +99,7 @@ class Store:
             self._lock = None
 
     def run(self, run_id: str | None = None) -> RunRow | None:
-        """The run of that id, or the one that was begun last, if there is any."""
+        """Return the run of that id, or the one that was begun last, if there is any."""
         try:
             row = self._connection.execute(
                 f"SELECT {', '.join(RUN_COLUMNS)} FROM run WHERE run_id = coalesce(?, run_id)"  # noqa: S608 - our names
@@ -207,7 +207,7 @@ class Store:
         self._execute("DELETE FROM claim WHERE run_id = ?", (run_id,))
 
     def turns(self, run_id: str, index: int) -> tuple[str, ...]:
-        """The turns of a round that was played."""
+        """Return the turns of a round that was played."""
         rows = self._connection.execute(
             "SELECT text FROM turn WHERE run_id = ? AND idx = ? ORDER BY number", (run_id, index)
         )

@@ -168,7 +168,7 @@ async def _infer_nothing(_: str) -> str:
 
 
 def _way(health: HealthConfig) -> str:
-    """The check that can be asked of a process that is not known to run."""
+    """Return the check that can be asked of a process that is not known to run."""
     return health.http or health.tcp or " ".join(health.command)
 
 

@@ -33,7 +33,7 @@ def show(call: Call) -> int:
 
 
 def _of_scope(call: Call, rows: list[Limit], name: str) -> list[Limit]:
-    """The limits of one; a subsystem may have none. Raises UnknownNameError."""
+    """Return the limits of one; a subsystem may have none. Raises UnknownNameError."""
     chosen = [row for row in rows if row["scope"] == name]
     scopes = {row["scope"] for row in rows}
     if not chosen:
@@ -48,7 +48,7 @@ def _of_scope(call: Call, rows: list[Limit], name: str) -> list[Limit]:
 
 
 def lines(rows: Sequence[Limit], style: render.Style) -> list[str]:
-    """The limits, one a row; who set it stands last, since it is a sentence."""
+    """Return the limits, one a row; who set it stands last, since it is a sentence."""
     if not rows:
         return ["no limits"]
     cells = [
@@ -72,7 +72,7 @@ def _origin(row: Limit) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """An amount in a limit's own unit."""
+    """Return an amount in a limit's own unit."""
     return limits.dollars(round(value * limits.MICROUSD)) if name.startswith("usd_") else f"{value:,}"
 
 

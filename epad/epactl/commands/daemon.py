@@ -100,7 +100,10 @@ def events(call: Call) -> int:
 
 
 def _last_event_before(client: ControlClient, utc: float) -> int:
-    """The id of the newest event that is older than a time; 0 if none is. Ids grow with time: halve until found."""
+    """Return the id of the newest event that is older than a time; 0 if none is.
+
+    Ids grow with time: halve until found.
+    """
     newest = [
         event["id"] for event in client.lines(Operation.EVENTS_READ.path, {"since": "-1", "limit": "1"})
     ]

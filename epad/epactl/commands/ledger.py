@@ -66,7 +66,7 @@ def prove(call: Call) -> int:
 
 
 def bar(done: int, total: int, unit: str) -> str:
-    """A progress bar; empty when there is nothing left to show."""
+    """Return a progress bar; empty when there is nothing left to show."""
     if done >= total:
         return ""
     cells = BAR_CELLS * done // total

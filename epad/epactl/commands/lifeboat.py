@@ -36,7 +36,7 @@ def recovery(call: Call) -> int:
 
 
 def recovery_lines(answer: Recovery) -> Iterator[str]:
-    """The plan, the attempts, and the turns that are left to a person."""
+    """Yield the plan, the attempts, and the turns that are left to a person."""
     yield (
         f"{clean(answer['phase'])}: {answer['attempts']} of {answer['attempts_allowed']} attempts made in "
         f"this incident, {answer['recoveries_this_hour']} recoveries within the hour"
@@ -198,7 +198,7 @@ def _state(call: Call) -> Path:
 
 
 def _find(state: Path, source: str) -> Path:
-    """A bundle by its name in the state directory, or by its path. Raises UnknownNameError."""
+    """Return a bundle by its name in the state directory, or by its path. Raises UnknownNameError."""
     from pathlib import Path  # noqa: PLC0415
 
     for path in (Path(source), state / "checkpoints" / source, state / "lifeboat" / source):

@@ -47,13 +47,13 @@ def nodes(
 
 
 def below(all_nodes: list[Node], node: Node) -> list[Node]:
-    """The commands that may follow a command."""
+    """Return the commands that may follow a command."""
     depth = len(node.words)
     return [n for n in all_nodes if len(n.words) == depth + 1 and n.words[:depth] == node.words]
 
 
 def man(parser: argparse.ArgumentParser) -> str:
-    """The manual page, in roff."""
+    """Return the manual page, in roff."""
     every = [node for node in nodes(parser) if node.words]
     root = next(iter(nodes(parser)))
     lines = [

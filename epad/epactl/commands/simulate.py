@@ -71,7 +71,7 @@ def _replay(call: Call, path: str) -> Simulation:
 
 
 def answer_of(settings: list[str], since: float, actual: list[Move], replayed: Replayed) -> Simulation:
-    """Both histories side by side, as JSON."""
+    """Return both histories side by side, as JSON."""
     rows = [row for row in side_by_side(actual, replayed.moves) if row["at"] >= _stamp(since)]
     refusals = list(replayed.refusals)
     same = all(row["which"] == BOTH for row in rows) and all(r["did"] == r["would"] for r in refusals)

@@ -50,7 +50,7 @@ def _usage(call: Call, files: Files) -> int:
 
 
 def lines(answer: dict[str, Any], style: render.Style) -> list[str]:
-    """A row for each agent, model or day, and their sum."""
+    """Return a row for each agent, model or day, and their sum."""
     by, total = answer["by"], answer["total"]
     if not answer["rows"]:
         return [f"no turns since {answer['since']}"]

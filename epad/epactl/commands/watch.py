@@ -124,7 +124,7 @@ class _Screen:
         _write(_LEAVE)
 
     def sizes(self, interval: float) -> Iterator[tuple[int, int]]:
-        """The terminal's size, again and again, until q is pressed."""
+        """Yield the terminal's size, again and again, until q is pressed."""
         import select  # noqa: PLC0415
 
         while True:

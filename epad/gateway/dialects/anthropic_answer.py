@@ -146,11 +146,11 @@ class MessageStream(EventStream):
         self._block: object = None  # the number of the one that has begun and not ended
 
     def cut(self, refusal: Refusal) -> bytes:
-        """The error event; nothing may follow it, `message_stop` would make the answer look whole."""
+        """Return the error event; nothing may follow it, `message_stop` would make the answer look whole."""
         return sse_event("error", self._dialect.error_body(refusal))
 
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
-        """The end of the block that is open, and of the message."""
+        """Return the end of the block that is open, and of the message."""
         del input_tokens  # `message_start` has told it
         delta = {"stop_reason": ending.ANTHROPIC, "stop_sequence": None}
         events: list[dict[str, object]] = [

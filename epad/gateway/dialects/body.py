@@ -56,7 +56,7 @@ class JsonObject(Struct, frozen=True):
         return raw is not None and raw != _NULL
 
     def raw(self, name: str) -> bytes:
-        """A field's value as it came; null if it is absent."""
+        """Return a field's value as it came; null if it is absent."""
         return bytes(self.values.get(name, _NULL))
 
     def begins(self, name: str) -> bytes:
@@ -74,7 +74,7 @@ class JsonObject(Struct, frozen=True):
         return None if raw is None or raw == _NULL else read_entries(raw, name, kind)
 
     def child(self, name: str, ours: frozenset[str]) -> JsonObject | None:
-        """A field that is an object itself; None if it is absent or null. Raises RequestError."""
+        """Return a field that is an object itself; None if it is absent or null. Raises RequestError."""
         return read_object(self.raw(name), ours, name) if self.has(name) else None
 
     def splice(self, edits: Mapping[str, bytes]) -> bytes:
@@ -97,7 +97,7 @@ class JsonObject(Struct, frozen=True):
         return b"".join([*parts, self.text[at:insert], added, self.text[insert:]])
 
     def replaced(self, edits: Mapping[str, bytes]) -> JsonObject:
-        """The object with these values in the place of those that it has."""
+        """Return the object with these values in the place of those that it has."""
         values = {name: Raw(edits[name]) if name in edits else raw for name, raw in self.values.items()}
         return JsonObject(self.splice(edits), values)
 
@@ -199,7 +199,7 @@ def is_json(text: bytes) -> bool:
 
 
 def read_model(fields: JsonObject) -> str:
-    """The model asked for; empty if none is named. Raises RequestError."""
+    """Return the model asked for; empty if none is named. Raises RequestError."""
     model = fields.read("model", str) or ""
     if len(model) > MAX_MODEL_LENGTH:
         raise RequestError(f"model: longer than {MAX_MODEL_LENGTH} characters")

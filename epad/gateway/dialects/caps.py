@@ -21,7 +21,10 @@ _BEST_OF = "best_of"
 
 
 def read_caps(fields: JsonObject) -> dict[str, int]:
-    """The caps that a request names, by their names. Raises RequestError for one that is no whole number."""
+    """Return the caps that a request names, by their names.
+
+    Raises RequestError for one that is no whole number.
+    """
     there = _OPTION_CAPS.intersection(fields.values)
     if not there:
         return {}
@@ -59,7 +62,7 @@ def options_of(fields: JsonObject) -> JsonObject | None:
 
 
 def option_edits(fields: JsonObject, cap: int) -> dict[str, bytes]:
-    """The options in which no cap is larger than this one, where they are not that already."""
+    """Return the options in which no cap is larger than this one, where they are not that already."""
     if _OPTIONS not in fields.values:
         return {}
     options = options_of(fields)

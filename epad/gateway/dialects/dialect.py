@@ -27,7 +27,7 @@ class OutputLimits:
     template_tokens: int
 
     def cap(self, wish: int | None) -> int:
-        """The most output tokens a choice may have; no wish, or one for no limit, gets the default."""
+        """Return the most output tokens a choice may have; no wish, or one for no limit, gets the default."""
         return min(self.default_tokens if wish is None else wish, self.max_tokens)
 
 
@@ -112,7 +112,7 @@ class StreamMeter(Protocol):
         ...
 
     def cut(self, refusal: Refusal) -> bytes:
-        """The end of a stream that is broken off here: the dialect's error and terminator."""
+        """Return the end of a stream that is broken off here: the dialect's error and terminator."""
         ...
 
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
@@ -142,7 +142,7 @@ class Endpoint(Protocol):
         ...
 
     def usage(self, body: bytes) -> TokenUsage | None:
-        """The usage in a whole answer."""
+        """Return the usage in a whole answer."""
         ...
 
     def reply(self, body: bytes) -> Reply:
@@ -164,7 +164,7 @@ class Dialect(Protocol):
     def catalogue(self) -> Catalogue: ...
 
     def error_body(self, refusal: Refusal) -> bytes:
-        """A refusal as a whole answer."""
+        """Return a refusal as a whole answer."""
         ...
 
 

@@ -20,7 +20,7 @@ _LINE = ("model", "created_at")
 
 
 def told(event: loose.JsonDict, why: str) -> loose.JsonDict:
-    """The event with the reason in it."""
+    """Return the event with the reason in it."""
     return {**event, "epad": {"code": CODE, "message": f"epad ended this answer: {why}"}}
 
 
@@ -35,7 +35,7 @@ def openai_chunk(last: bytes) -> loose.JsonDict:
 
 
 def ollama_line(last: bytes) -> loose.JsonDict:
-    """A line without anything said, like the last one that came."""
+    """Return a line without anything said, like the last one that came."""
     line = loose.as_dict(loose.read(last))
     said: loose.JsonDict = (
         {"response": ""} if "response" in line else {"message": {"role": "assistant", "content": ""}}

@@ -224,7 +224,7 @@ def names_error(event: bytes) -> bool:
 
 
 def sse_event(name: str, data: bytes) -> bytes:
-    """A server-sent event with a name."""
+    """Return a server-sent event with a name."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 

@@ -178,7 +178,10 @@ def _is_users(message: bytes, role: Raw | None) -> bool:
 
 
 def _unmarked(message: bytes) -> bytes:
-    """The message without its marks. Of a large one only the neighbourhood of each mark is searched."""
+    """Return the message without its marks.
+
+    Of a large one only the neighbourhood of each mark is searched.
+    """
     if _MARK not in message:
         return message
     if len(message) <= _SEARCHED_BYTES:

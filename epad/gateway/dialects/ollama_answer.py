@@ -140,7 +140,7 @@ class LineStream(EventStream):
         return self._dialect.error_body(refusal) + b"\n"
 
     def stop(self, why: str, input_tokens: int, output_tokens: int) -> bytes:
-        """The last line, with the counts."""
+        """Return the last line, with the counts."""
         line = ending.ollama_line(self._last)
         counts = {"prompt_eval_count": input_tokens, "eval_count": output_tokens}
         last = {**line, "done": True, "done_reason": ending.OLLAMA, **counts}

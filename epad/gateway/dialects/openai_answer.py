@@ -136,14 +136,14 @@ def _seen_vectors(usage: object) -> Seen:
 
 
 def usage_of(body: bytes) -> TokenUsage | None:
-    """The usage in a whole answer."""
+    """Return the usage in a whole answer."""
     answer = loose.read(body)
     counts = openai_counts(loose.as_dict(answer).get("usage"))
     return None if counts is None or counts.absurd else counts.usage()
 
 
 def error_fields(refusal: Refusal) -> dict[str, object]:
-    """A refusal as OpenAI's error object; the budget's figures beside it, where one refused."""
+    """Return a refusal as OpenAI's error object; the budget's figures beside it, where one refused."""
     error: dict[str, object] = {
         "message": refusal.message,
         "type": refusal.type,

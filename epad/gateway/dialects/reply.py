@@ -92,7 +92,7 @@ class Reply:
         self._calls.update(said)
 
     def take(self) -> list[str]:
-        """The pieces that came since the last time."""
+        """Return the pieces that came since the last time."""
         if not self._pieces:
             return []
         pieces, self._pieces = self._pieces, []

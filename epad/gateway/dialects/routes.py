@@ -72,7 +72,7 @@ class Routes:
         return self._openai
 
     def endpoint(self, method: str, path: str) -> Endpoint | None:
-        """The metered route, if it is one."""
+        """Return the metered route, if it is one."""
         return self._endpoints.get(_with_version(path)) if method == "POST" else None
 
     def greets(self, method: str, path: str) -> bool:
@@ -101,7 +101,7 @@ class Routes:
 
 
 def _with_version(path: str) -> str:
-    """The path by which a route is known here."""
+    """Return the path by which a route is known here."""
     if path in _WITHOUT_VERSION or path.startswith(_MODEL_WITHOUT_VERSION):
         return "/v1" + path
     return path

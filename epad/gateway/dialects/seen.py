@@ -83,14 +83,14 @@ def seen_whole(
 
 
 def unreadable(body: bytes) -> Whole:
-    """A whole answer that is no JSON: an error page if it looks like one, else nobody knows."""
+    """Return a whole answer that is no JSON: an error page if it looks like one, else nobody knows."""
     if body.lstrip()[:1] == b"<":
         return Whole(Seen(nothing_came=True), Reply(), Fault.NO_ANSWER, "a page of HTML or XML")
     return Whole(Seen(bounded=False), Reply(), Fault.UNREADABLE, "what is no JSON")
 
 
 def no_object(body: bytes, value: Any) -> Whole:
-    """A body that is no JSON object: a list is an error of Gemini's, anything else nobody knows."""
+    """Return a body that is no JSON object: a list is an error of Gemini's, anything else nobody knows."""
     if isinstance(value, list):
         said = loose.what_it_says(value[0] if value else "")
         return Whole(Seen(nothing_came=True), Reply(), Fault.NO_ANSWER, said)
@@ -112,5 +112,5 @@ def no_answer(
 
 
 def trusted(seen: Seen) -> TokenUsage | None:
-    """The usage, unless it is absurd."""
+    """Return the usage, unless it is absurd."""
     return None if seen.absurd else seen.usage

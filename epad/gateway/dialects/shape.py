@@ -95,7 +95,7 @@ class _Scan:
         self._long = False
 
     def take(self, parts: list[bytes]) -> None:
-        """A window, parted at its quotes."""
+        """Take a window, parted at its quotes."""
         first = 0 if self._inside else 1
         long_key = self._find_long_key(parts, first)
         outside = b"".join(parts[1 - first :: 2]).translate(None, _NO_MARKS)

@@ -21,7 +21,7 @@ class House(Protocol):
     stopping: bool
 
     def date(self, now: float) -> bytes:
-        """The time as HTTP writes it."""
+        """Return the time as HTTP writes it."""
         ...
 
 

@@ -78,7 +78,7 @@ class Shared:
     _date: tuple[int, bytes] = (0, b"")
 
     def date(self, now: float) -> bytes:
-        """The time as HTTP writes it, made once a second."""
+        """Return the time as HTTP writes it, made once a second."""
         second = int(now)
         if self._date[0] != second:
             self._date = (second, formatdate(usegmt=True).encode())
@@ -105,7 +105,7 @@ class Connection(AnswerWriter, RequestReader):
 
     @property
     def owner(self) -> str:
-        """The subsystem whose own socket it came in by; empty where others come in by it too."""
+        """Return the subsystem whose own socket it came in by; empty where others come in by it too."""
         return self.entrance.owner
 
     @property
@@ -130,7 +130,7 @@ class Connection(AnswerWriter, RequestReader):
         return self._current is not None
 
     def as_protocol(self) -> asyncio.BaseProtocol:
-        """The same, as asyncio sees it."""
+        """Return the same, as asyncio sees it."""
         return self
 
     def send_away(self) -> None:

@@ -34,7 +34,7 @@ class Fields:
         self._first: dict[bytes, bytes] = {name.lower(): value for name, value in reversed(raw)}
 
     def get(self, name: str, /) -> str | None:
-        """The first field of that name; bytes that are not UTF-8 come as lone surrogates."""
+        """Return the first field of that name; bytes that are not UTF-8 come as lone surrogates."""
         value = self._first.get(_lower(name))
         return None if value is None else value.decode("utf-8", "surrogateescape")
 
@@ -46,7 +46,7 @@ class Fields:
         return not names.isdisjoint(self._first)
 
     def without(self, dropped: frozenset[bytes]) -> list[Field]:
-        """The fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
+        """Return the fields that are dropped neither by name nor by `Connection`; see HOP_BY_HOP."""
         connection = self._first.get(b"connection")
         if connection:
             dropped |= {name.strip().lower() for name in connection.split(b",")}
@@ -70,23 +70,23 @@ class Response(Struct):
 
 
 def json_response(status: int, body: bytes, fields: Iterable[Field] = ()) -> Response:
-    """A whole answer of ours."""
+    """Return a whole answer of ours."""
     return Response(status, body, [*fields, (b"Content-Type", b"application/json")])
 
 
 def response_head(status: int, reason: bytes, fields: list[Field], ours: bytes) -> bytes:
-    """The head of an answer; `ours` are lines about this connection, each with its end."""
+    """Return the head of an answer; `ours` are lines about this connection, each with its end."""
     phrase = reason or _REASONS.get(status, b"")
     return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, phrase, _lines(fields), ours)
 
 
 def request_head(method: bytes, target: bytes, fields: list[Field]) -> bytes:
-    """The head of a request."""
+    """Return the head of a request."""
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, _lines(fields))
 
 
 def _lines(fields: list[Field]) -> bytes:
-    """The fields as lines, each with its end."""
+    """Return the fields as lines, each with its end."""
     return b"\r\n".join([*map(b": ".join, fields), b""])
 
 
@@ -104,7 +104,7 @@ def has_body(method: bytes, status: int) -> bool:
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a body whose length is not known; an empty one would be its end."""
+    """Return a piece of a body whose length is not known; an empty one would be its end."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 

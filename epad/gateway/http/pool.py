@@ -87,7 +87,7 @@ class Pool:
         await asyncio.sleep(0)
 
     def _take(self, origin: Origin) -> ClientConnection | None:
-        """A kept connection, the last one used first: those that are not needed grow old."""
+        """Return a kept connection, the last one used first: those that are not needed grow old."""
         idle = self._idle.get(origin)
         now = asyncio.get_running_loop().time()
         while idle:

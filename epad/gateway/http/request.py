@@ -79,7 +79,7 @@ class Channel(Protocol):
 
     @property
     def owner(self) -> str:
-        """The subsystem whose own socket it came in by; empty where others come in by it too."""
+        """Return the subsystem whose own socket it came in by; empty where others come in by it too."""
         ...
 
     @property
@@ -213,7 +213,7 @@ def _one_spelling(path: str) -> str:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target that names its host as well, as clients of proxies send it."""
+    """Return the path and query of a target that names its host as well, as clients of proxies send it."""
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError:

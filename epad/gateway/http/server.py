@@ -138,7 +138,7 @@ class HttpServer:
                         connection.close_when_idle()
 
     def listeners_of(self, owner: str) -> list[Listener]:
-        """The sockets that are one subsystem's alone."""
+        """Return the sockets that are one subsystem's alone."""
         return [listener for listener in self._listeners if listener.owner == owner]
 
     async def stop(self, seconds: float) -> None:

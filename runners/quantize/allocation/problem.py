@@ -87,12 +87,12 @@ class Allocation:
 
 
 def rounded(score: float) -> int:
-    """A score as whole billionths with six significant digits, never below 0."""
+    """Return a score as whole billionths with six significant digits, never below 0."""
     return max(0, round(float(f"{score:.{SIGNIFICANT_DIGITS - 1}e}") * NANO))
 
 
 def fused_groups(layers: Sequence[str], *, fused: bool) -> list[tuple[str, ...]]:
-    """The layers in their order, those that are fused taken together."""
+    """Return the layers in their order, those that are fused taken together."""
     groups: dict[str, list[str]] = {}
     for layer in layers:
         parent, _, name = layer.rpartition(".")

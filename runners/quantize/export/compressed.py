@@ -76,7 +76,7 @@ def _rest(network: Network) -> dict[str, torch.Tensor]:
 
 
 def packed(name: str, weight: QuantizedWeight, storage: Storage) -> dict[str, torch.Tensor]:
-    """The tensors of one module. compressed-tensors counts codes from the middle of the range."""
+    """Return the tensors of one module. compressed-tensors counts codes from the middle of the range."""
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32  # noqa: PLC0415 - needed here only
 
     bits, middle = weight.grid.bits, 1 << (weight.grid.bits - 1)

@@ -56,7 +56,7 @@ def _write(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
 
 
 def _write_llama_plan(run: Run, blocks: QuantizedBlocks, folder: Path) -> None:
-    """The same allocation for the types that only llama.cpp's own quantizer makes."""
+    """Write the same allocation for the types that only llama.cpp's own quantizer makes."""
     folder.mkdir()
     llama_quantize.write_types(folder / llama_quantize.TYPES_FILE, blocks.bits)
     powers = {name: power for i in range(run.block_count) for name, power in blocks.input_power(i).items()}

@@ -72,7 +72,7 @@ def interleaved(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def halved(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """The way back."""
+    """Return the way back."""
     return rows.view(heads, -1, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 

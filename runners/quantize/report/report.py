@@ -86,7 +86,7 @@ def tables(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def outside(found: Mapping[str, Any]) -> str:
-    """A flag where the measured loss is not within half and twice the predicted."""
+    """Return a flag where the measured loss is not within half and twice the predicted."""
     predicted, measured = found["predicted"]["delta_nll"], found["measured"]["delta_nll"]
     inside = measured["low"] <= 2 * predicted and measured["high"] >= predicted / 2
     return "" if inside else " (OUTSIDE 0.5-2 x of what was measured: the prediction does not hold here)"

@@ -35,7 +35,7 @@ class Fold:
     norms: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def weight(self, layer: str, weight: torch.Tensor) -> torch.Tensor:
-        """The layer's weight in the folded model."""
+        """Return the layer's weight in the folded model."""
         if layer in self.columns:
             weight = weight * self.columns[layer]
         return weight / self.rows[layer].unsqueeze(-1) if layer in self.rows else weight
@@ -58,7 +58,7 @@ def power_of_two(scale: torch.Tensor) -> torch.Tensor:
 def find_scale(
     weights: Sequence[torch.Tensor], grids: Sequence[Grid], inputs: InputStatistics
 ) -> torch.Tensor:
-    """The factors that leave least error at the outputs of layers that share these inputs."""
+    """Return the factors that leave least error at the outputs of layers that share these inputs."""
     spread = inputs.importance.clamp(min=1e-12).sqrt()
     spread = spread / spread.log().mean().exp()
     best, least = torch.ones_like(spread), float("inf")

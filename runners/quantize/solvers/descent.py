@@ -31,7 +31,7 @@ class Candidate:
 
     @property
     def values(self) -> torch.Tensor:
-        """The weights that the codes stand for."""
+        """Return the weights that the codes stand for."""
         return (self.codes - self.by_column(self.zero)) * self.by_column(self.scale)
 
 

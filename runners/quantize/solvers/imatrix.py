@@ -46,7 +46,7 @@ def search_grid(
 def fitted(
     groups: torch.Tensor, importance: torch.Tensor, codes: torch.Tensor, zero: torch.Tensor, grid: Grid
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least-squares scale (and float zero point) for codes that are given."""
+    """Return the least-squares scale (and float zero point) for codes that are given."""
     weight = importance.expand_as(groups)
     steps = codes - zero.unsqueeze(-1)
     scale = (weight * groups * steps).sum(-1) / (weight * steps * steps).sum(-1).clamp(min=1e-30)

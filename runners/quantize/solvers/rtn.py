@@ -35,14 +35,14 @@ def range_grid(
 
 
 def stored_scale(scale: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """The scale as the file will hold it; codes must be chosen for that one."""
+    """Return the scale as the file will hold it; codes must be chosen for that one."""
     stored = scale.to(grid.scale_dtype).float()
     usable = (stored != 0) if grid.zero is Zero.MIDDLE else (stored > 0)
     return torch.where(usable & torch.isfinite(stored), stored, torch.ones_like(stored))
 
 
 def codes_of(weight: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, top: int) -> torch.Tensor:
-    """The nearest code of each weight in groups (..., group)."""
+    """Return the nearest code of each weight in groups (..., group)."""
     return (weight / scale.unsqueeze(-1) + zero.unsqueeze(-1)).round().clamp(0, top)
 
 

@@ -62,7 +62,7 @@ class InputStatistics:
         return self.gram.diagonal() / max(self.tokens, 1)
 
     def curvature(self, damping: float) -> Curvature:
-        """The damped Gram, worked out once for all layers that read this input."""
+        """Return the damped Gram, worked out once for all layers that read this input."""
         if damping not in self._curvatures:
             self._curvatures[damping] = self._curvature(damping)
         return self._curvatures[damping]

@@ -19,7 +19,7 @@ from runners.quantize.storage import UNQUANTIZED
 def problem(
     run: Run, rows: Mapping[tuple[str, int], ScoreRow], kl: Mapping[tuple[str, int], float]
 ) -> Problem:
-    """The run's allocation problem. Leaving a layer as it is costs its bytes and loses nothing."""
+    """Return the run's allocation problem. Leaving a layer as it is costs its bytes and loses nothing."""
     settings, checkpoint = run.settings, run.checkpoint
     scores = scores_by(settings.signal, rows, kl)
     scores |= {(layer, UNQUANTIZED): 0.0 for layer in run.layers}
@@ -42,6 +42,9 @@ def solve(run: Run, posed: Problem) -> Allocation:
 
 
 def predicted(allocation: Allocation, rows: Mapping[tuple[str, int], ScoreRow]) -> dict[str, Any]:
-    """The loss to expect. Fisher's sum is in nats whatever signal was allocated on; the others predict nothing."""
+    """Return the loss to expect.
+
+    Fisher's sum is in nats whatever signal was allocated on; the others predict nothing.
+    """
     nats = sum(rows[key].fisher for key in allocation.bits.items() if key in rows)
     return {"delta_nll": round(nats, 9), "objective": allocation.loss / NANO, "gap": allocation.gap}

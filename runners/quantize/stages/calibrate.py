@@ -21,7 +21,7 @@ CALIBRATION, EVALUATION = 0, 1
 
 
 def windows(run: Run, which: int) -> torch.Tensor:
-    """The windows to calibrate or evaluate on, tokenized once."""
+    """Return the windows to calibrate or evaluate on, tokenized once."""
     run.workspace.tensor_stage(TOKENS, [which], lambda _, i: ({"ids": _windows(run, i)}, ()), run.here)
     return run.workspace.read(TOKENS, which)["ids"]
 
@@ -65,5 +65,5 @@ def hidden(run: Run, index: int) -> torch.Tensor:
 
 
 def gradient(run: Run, index: int) -> torch.Tensor:
-    """The loss's gradient in front of block `index`, which is behind the block before it."""
+    """Return the loss's gradient in front of block `index`, which is behind the block before it."""
     return run.workspace.read(GRADIENT, index)[GRADIENT]

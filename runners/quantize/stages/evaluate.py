@@ -73,7 +73,7 @@ def evaluate(run: Run, stage: str, overrides_of: OverridesOf, limit: int = 0) ->
 
 
 def baseline(run: Run) -> WindowLosses:
-    """The model as it is, and whether text and tokenizer are its own."""
+    """Return the model as it is, and whether text and tokenizer are its own."""
     losses = evaluate(run, BASELINE, no_overrides)
     check_tokenizer(run, losses)
     return losses
@@ -145,7 +145,7 @@ def prediction_holds(predicted: float, measured: Paired) -> bool:
 
 
 def percent(nats: float) -> float:
-    """A rise of the mean loss as a rise of perplexity."""
+    """Return a rise of the mean loss as a rise of perplexity."""
     return 100 * (exp(nats) - 1)
 
 

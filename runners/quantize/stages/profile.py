@@ -45,7 +45,7 @@ class ProfileBlock:
 
 
 def state_files(run: Run, stage: str) -> dict[int, StateFile]:
-    """The committed states of one kind."""
+    """Return the committed states of one kind."""
     workspace = run.workspace
     return {
         i: StateFile(workspace.path(stage, i), u.digest) for i, u in workspace.journal.units(stage).items()

@@ -75,7 +75,7 @@ class QuantizeBlock:
         weights: Mapping[str, torch.Tensor],
         statistics: Mapping[str, InputStatistics],
     ) -> tuple[Fold, dict[str, torch.Tensor]]:
-        """The block's fold, and the tensors that record it."""
+        """Return the block's fold, and the tensors that record it."""
         mine = self.treated.intersection(weights)
         if not mine:
             return Fold(), {}
@@ -145,7 +145,7 @@ class QuantizedBlocks:
         return found
 
     def overrides(self, index: int) -> Weights:
-        """The block's weights as they will be after loading, to stand in for the checkpoint's."""
+        """Return the block's weights as they will be after loading, to stand in for the checkpoint's."""
         linear = {
             f"{name}.weight": layer.dequantized() if isinstance(layer, QuantizedWeight) else layer
             for name, layer in self.layers(index).items()
@@ -178,7 +178,7 @@ class QuantizedBlocks:
         return Fold(columns, rows)
 
     def digests(self) -> dict[str, str]:
-        """The digest of each block's file."""
+        """Return the digest of each block's file."""
         return {f"{index:04d}": file.digest for index, file in sorted(self._files.items())}
 
     def check(self, network: Network) -> int:

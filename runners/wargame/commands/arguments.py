@@ -59,7 +59,7 @@ def add_plan(command: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """A number from 1 up."""
+    """Return a number from 1 up."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
@@ -67,7 +67,7 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A finite time from 0 up."""
+    """Return a finite time from 0 up."""
     number = float(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, not {text}")
@@ -75,7 +75,7 @@ def seconds(text: str) -> float:
 
 
 def utf8(text: str) -> str:
-    """A name that a store and a request can hold."""
+    """Return a name that a store and a request can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
 
 @contextmanager
 def opened(path: Path, run_id: str | None = None, *, readonly: bool = True) -> Iterator[tuple[Store, RunRow]]:
-    """A store that exists, and a run in it. Raises StoreError."""
+    """Yield a store that exists, and a run in it. Raises StoreError."""
     if not path.exists():
         raise StoreError(f"{path}: there is no such store; `run --store {path}` makes one")
     store = Store(path, readonly=readonly)

@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
 
 
 def speaker(options: argparse.Namespace, run: RunRow) -> Speaker:
-    """The one that fits: JSON if asked for, a bar on a terminal, else lines."""
+    """Return the one that fits: JSON if asked for, a bar on a terminal, else lines."""
     if options.json:
         return JsonSpeaker(run, quiet=options.quiet)
     if sys.stdout.isatty() and not options.quiet:

@@ -19,7 +19,7 @@ ECE_BINS: Final = 10
 
 
 def sigmoid(x: float) -> float:
-    """The probability of log-odds, without overflow."""
+    """Return the probability of log-odds, without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
@@ -103,14 +103,14 @@ def roc(scored: Scored) -> list[Point]:
 
 
 def catch_at(scored: Scored, ceiling: float) -> float | None:
-    """The catch rate at the last threshold whose false alarms stay within the ceiling."""
+    """Return the catch rate at the last threshold whose false alarms stay within the ceiling."""
     if len({is_attack for _, is_attack in scored}) < 2:
         return None
     return max(point.catch for point in roc(scored) if point.false_alarm <= ceiling)
 
 
 def threshold_at(scored: Scored, ceiling: float) -> float:
-    """The lowest threshold whose false alarms stay within the ceiling."""
+    """Return the lowest threshold whose false alarms stay within the ceiling."""
     return [point.threshold for point in roc(scored) if point.false_alarm <= ceiling][-1]
 
 
@@ -165,7 +165,7 @@ def clustered_interval(
     resamples: int = 400,
     seed: int = 1,
 ) -> tuple[float, float] | None:
-    """A 95 % interval by drawing whole families with replacement; None where it says nothing."""
+    """Return a 95 % interval by drawing whole families with replacement; None where it says nothing."""
     if len(clusters) < 2:
         return None
     rng = Random(seed)

@@ -19,7 +19,7 @@ class Judged:
     index: int = 0
 
     def without(self, role: str) -> Judged:
-        """The same round with one defender away."""
+        """Return the same round with one defender away."""
         return replace(self, ballots=tuple(b for b in self.ballots if b.role != role))
 
 

@@ -71,7 +71,7 @@ class Minutes:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "index": self.index_version,
             "red": asdict(self.red),
@@ -141,7 +141,7 @@ def _read(name: str, text: str) -> Analysis:
 
 
 def as_text(minutes: Minutes) -> str:
-    """The minutes for a person."""
+    """Return the minutes for a person."""
     lines = ["# Council", ""]
     for name, analysis in (("Red", minutes.red), ("Blue", minutes.blue), ("Reconciled", minutes.reconciled)):
         lines += [f"## {name}", ""]

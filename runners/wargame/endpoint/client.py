@@ -56,7 +56,7 @@ class ModelClient:
 
     @property
     def down(self) -> list[Breaker]:
-        """The models that are not asked now, the one that may be tried first in front."""
+        """Return the models that are not asked now, the one that may be tried first in front."""
         return sorted((b for b in self._breakers.values() if b.is_open), key=lambda b: b.retry_at)
 
     async def owners(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class ModelClient:
             await asyncio.sleep(delay)
 
     def breaker(self, model: str) -> Breaker:
-        """The model's breaker."""
+        """Return the model's breaker."""
         return self._breakers.setdefault(model, Breaker(model, self._limits))
 
     def _overflows(self, question: Question) -> bool:

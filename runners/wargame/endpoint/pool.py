@@ -26,7 +26,7 @@ class Pool:
 
     @property
     def down(self) -> list[Breaker]:
-        """The models that are not asked now, the one that may be tried first in front."""
+        """Return the models that are not asked now, the one that may be tried first in front."""
         return sorted((b for c in self.clients.values() for b in c.down), key=lambda b: b.retry_at)
 
     async def probe(self, breaker: Breaker) -> bool:

@@ -37,7 +37,7 @@ def path(endpoint: Endpoint) -> str:
 
 
 def body(question: Question, endpoint: Endpoint) -> dict[str, Any]:
-    """The request in the endpoint's dialect."""
+    """Return the request in the endpoint's dialect."""
     return _ollama(question, endpoint) if endpoint.dialect == "ollama" else _openai(question, endpoint)
 
 

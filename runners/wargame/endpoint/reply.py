@@ -122,7 +122,7 @@ def _count(value: Any) -> int:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds to wait; the date form needs the wall clock, so it is left to our own pause."""
+    """Return seconds to wait; the date form needs the wall clock, so it is left to our own pause."""
     try:
         seconds = float(headers.get("Retry-After", ""))
     except ValueError:

@@ -46,7 +46,7 @@ class ControlResult:
 
 
 def load_controls(pairs: int) -> list[Control]:
-    """The first so many pairs of the frozen conversations."""
+    """Return the first so many pairs of the frozen conversations."""
     text = (resources.files("runners.wargame.play") / "controls.toml").read_text(encoding="utf-8")
     frozen = tomllib.loads(text)["controls"][:pairs]
     controls = []

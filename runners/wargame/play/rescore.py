@@ -53,7 +53,7 @@ def rescore(store: Store, run: RunRow) -> list[Change]:
 def _judge(
     settings: Mapping[str, Any], index: int, label: Label, replies: Mapping[str, Reply]
 ) -> RoundRecord | None:
-    """The round as it is judged now; None if its defenders were never asked."""
+    """Return the round as it is judged now; None if its defenders were never asked."""
     roles = [Role(r["name"], r["instruction"], r["model"], r["weight"]) for r in settings["roles"]]
     if any(role.name not in replies for role in roles):
         return None

@@ -73,7 +73,7 @@ class RoundRecord:
 
     @property
     def letters(self) -> str:
-        """The votes in role order: a attack, b benign, - abstained, ? invalid, ! error."""
+        """Return the votes in role order: a attack, b benign, - abstained, ? invalid, ! error."""
         return "".join(_LETTER[vote.kind] for vote in self.votes)
 
 

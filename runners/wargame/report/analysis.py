@@ -47,7 +47,7 @@ class RuleResult:
     calibration_error: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self) | {"rates": self.rates.as_json()}
 
 
@@ -99,7 +99,7 @@ class Analysis:
 
     @property
     def precision(self) -> dict[str, float | None]:
-        """The headline's precision at base rates that a deployment may have."""
+        """Return the headline's precision at base rates that a deployment may have."""
         return _precision(self.headline.catch.rate, self.headline.false_alarm.rate)
 
     @property
@@ -109,7 +109,7 @@ class Analysis:
         return _precision(catch and catch[0], alarm and alarm[1])
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "rule": self.judgement.chosen,
             "why": self.judgement.why,

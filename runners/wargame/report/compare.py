@@ -35,7 +35,7 @@ class Paired:
 
     @property
     def least_detectable(self) -> float | None:
-        """The difference that so many rounds, with so much discord, would show four times in five."""
+        """Return the difference that so many rounds, with so much discord, would show four times in five."""
         if not self.rounds:
             return None
         discord = max(self.only_first + self.only_second, 1) / self.rounds
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In one sentence; a refusal if the runs cannot be compared."""
+        """Say it in one sentence; a refusal if the runs cannot be compared."""
         if self.refusal:
             return f"NOT COMPARABLE: {self.refusal}"
         said = []
@@ -71,7 +71,7 @@ class Comparison:
         return "; ".join(said)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "differences": self.differences,
             "comparable": not self.refusal,

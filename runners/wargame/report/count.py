@@ -52,7 +52,7 @@ class Report:
 
     @property
     def headline(self) -> Rates:
-        """The chosen rule on families that neither rule nor threshold has seen."""
+        """Return the chosen rule on families that neither rule nor threshold has seen."""
         return self.analysis.headline
 
     @property
@@ -166,7 +166,7 @@ def build(store: Store, run: RunRow) -> Report:
 
 
 def _bounds(store: Store, run: RunRow, catch: Proportion) -> tuple[Proportion, Proportion]:
-    """The catch rate if every unscored attack were a miss, and if each were a catch."""
+    """Return the catch rate if every unscored attack were a miss, and if each were a catch."""
     unscored = store.rows(
         "SELECT count(*) FROM round WHERE run_id = ? AND state <> 'scored' AND label = 'attack'",
         (run.run_id,),

@@ -48,7 +48,7 @@ class Evidence:
         return [f"after {at} rounds: {result.fault}" for at, result in self.controls.items() if result.fault]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "controls": {str(at): asdict(r) | {"fault": r.fault} for at, r in self.controls.items()},
             "novelty": {name: asdict(found) for name, found in self.novelty.items()},

@@ -21,7 +21,7 @@ MOST_PARTS: Final = 24
 
 
 def forest(title: str, whole: Mapping[str, Rates], parts: Mapping[str, Rates]) -> str:
-    """The whole runs first, then their parts, the largest if there are too many."""
+    """Return the whole runs first, then their parts, the largest if there are too many."""
     shown = sorted(parts, key=lambda name: -_rounds(parts[name]))[:MOST_PARTS]
     more = f"; the {MOST_PARTS} with the most rounds of {len(parts)}" if len(parts) > MOST_PARTS else ""
     rows = [*whole.items(), *((name, parts[name]) for name in sorted(shown))]

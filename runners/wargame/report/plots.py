@@ -37,7 +37,7 @@ class Axis:
 
 
 def percent(value: float) -> str:
-    """A share as people read it."""
+    """Return a share as people read it."""
     return f"{100 * value:g}%"
 
 
@@ -45,12 +45,12 @@ UNIT: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def unit_axis(label: str) -> Axis:
-    """From 0 to 100 %."""
+    """Scale from 0 to 100 %."""
     return Axis(label, 0.0, 1.0, UNIT, percent)
 
 
 def nice_axis(label: str, values: Iterable[float]) -> Axis:
-    """From 0 in steps of 1, 2 or 5 times a power of ten to just above every value."""
+    """Scale from 0 in steps of 1, 2 or 5 times a power of ten to just above every value."""
     top = max([*values, 0.0]) or 1.0
     power = 10.0 ** math.floor(math.log10(top / 5))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= top)
@@ -68,13 +68,13 @@ class Plot:
         self._parts: list[str] = []
 
     def line(self, points: Points, kind: str = "a") -> Plot:
-        """A line through points."""
+        """Return a line through points."""
         joined = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in points)
         self._parts.append(f'<polyline class="line {kind}" points="{joined}"/>')
         return self
 
     def band(self, lows: Points, highs: Points, kind: str = "a") -> Plot:
-        """The area between two lines: an interval."""
+        """Return the area between two lines: an interval."""
         around = [*lows, *reversed(highs)]
         joined = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in around)
         self._parts.append(f'<polygon class="band {kind}" points="{joined}"/>')
@@ -90,7 +90,7 @@ class Plot:
         return self
 
     def names(self, points: Sequence[tuple[float, float, str]]) -> Plot:
-        """A name beside each of some dots."""
+        """Return a name beside each of some dots."""
         dots = [(self._px(x), self._py(y), said) for x, y, said in points]
         frame = Box(LEFT, TOP - LINE / 2, WIDTH - RIGHT, HEIGHT - BOTTOM)
         for (x, y, _), label in zip(dots, place(dots, frame), strict=True):
@@ -109,7 +109,7 @@ class Plot:
         return self
 
     def mark(self, x: float, said: str) -> Plot:
-        """A vertical line that means something, with its name on top."""
+        """Return a vertical line that means something, with its name on top."""
         at = self._px(x)
         self._parts.append(
             f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
@@ -118,7 +118,7 @@ class Plot:
         return self
 
     def svg(self, legend: Sequence[tuple[str, str]] = ()) -> str:
-        """The whole plot with its axes, under its title and legend."""
+        """Return the whole plot with its axes, under its title and legend."""
         keys = "".join(f'<span class="key {kind}">{escape(text)}</span>' for kind, text in legend)
         return (
             f'<figure><figcaption>{escape(self._title)}<div class="keys">{keys}</div></figcaption>'

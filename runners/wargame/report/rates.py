@@ -33,7 +33,7 @@ class Rates:
         return matthews(caught, self.catch.trials - caught, alarmed, self.false_alarm.trials - alarmed)
 
     def as_json(self) -> dict[str, object]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "catch": self.catch.as_json(),
             "false_alarm": self.false_alarm.as_json(),

@@ -89,7 +89,7 @@ def evidence(report: Report) -> list[str]:
 
 
 def _controls(controls: Mapping[int, ControlResult]) -> list[str]:
-    """The valid ones counted, the others in full: a long night has fifty."""
+    """Return the valid ones counted, the others in full: a long night has fifty."""
     if not controls:
         return ["no positive control was played"]
     faulty = [
@@ -118,5 +118,5 @@ def limits(report: Report) -> list[str]:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or that there is none."""
+    """Return a figure, or that there is none."""
     return "n/a" if value is None else f"{value:.{digits}f}"

@@ -45,5 +45,5 @@ class Proportion:
         return f"{100 * rate:.1f} % ({counted}) {bounds}"
 
     def as_json(self) -> dict[str, object]:
-        """Plain values."""
+        """Return plain values."""
         return {"k": self.successes, "n": self.trials, "rate": self.rate, "wilson95": self.interval}

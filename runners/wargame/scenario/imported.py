@@ -55,7 +55,7 @@ def convert(
 
 
 def written(entries: Iterable[DialogueEntry]) -> Iterator[str]:
-    """The lines of a scenario file."""
+    """Return the lines of a scenario file."""
     return (msgspec.json.encode(entry).decode() for entry in entries)
 
 

@@ -82,12 +82,12 @@ def load_grammar(paths: Sequence[Path] = ()) -> Grammar:
 
 
 def shipped() -> str:
-    """The text of the library that comes with the program."""
+    """Return the text of the library that comes with the program."""
     return (resources.files("runners.wargame.scenario") / "families.toml").read_text(encoding="utf-8")
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """A fingerprint of the files, for a run's identity; empty for the shipped ones."""
+    """Return a fingerprint of the files, for a run's identity; empty for the shipped ones."""
     if not paths:
         return ""
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]

@@ -222,7 +222,7 @@ def _balanced(rows: Sequence[Row], out: Export) -> list[Row]:
 
 
 def _lot(row: Row) -> bytes:
-    """An order that is a function of the row alone, so that an export repeats exactly."""
+    """Return an order that is a function of the row alone, so that an export repeats exactly."""
     return hashlib.sha256(f"{row.metadata['role']}\n{row.prompt}".encode()).digest()
 
 
