@@ -163,7 +163,7 @@ def _table(
     flat = {name: below for name, below in hints.items() if name not in inner}
     yield from ("", f"## [{'.'.join(path)}]", "", _sentence(hint), "")
     if flat:
-        yield from ("| key | meaning | default | |", "|---|---|---|---|")
+        yield from ("| key | value | default | meaning |", "|---|---|---|---|")
         for name, below in flat.items():
             yield _row(path, name, below, _default(hint, name, defaults), comments)
     for name, below in inner.items():
