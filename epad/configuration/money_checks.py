@@ -1,4 +1,4 @@
-"""Prices and budgets held against each other: one price mistyped by a million has locked a house out for days.
+"""Prices and budgets held against each other: one price mistyped by a million has locked a user out for days.
 
 A price given per token instead of per million tokens is a million times too small, and lets everything through;
 one that was scaled twice is a million times too large, and refuses everything (litellm#20615).

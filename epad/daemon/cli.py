@@ -154,7 +154,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _try(config: Config, seconds: float, said: TextIO) -> bool:
-    """Start each subsystem in a dry house, telling of each in a line of its own; True if none failed."""
+    """Start each subsystem in a dry daemon, telling of each in a line of its own; True if none failed."""
     from epad.daemon.dry_run import trial  # noqa: PLC0415
     from epad.formatting.text import clean  # noqa: PLC0415
 
@@ -164,7 +164,9 @@ def _try(config: Config, seconds: float, said: TextIO) -> bool:
             print(f"       | {clean(line)}", file=said)
         said.flush()
 
-    print("each is tried in a house of its own, where a stub answers for every model:", file=said, flush=True)
+    print(
+        "each is tried by a daemon of its own, where a stub answers for every model:", file=said, flush=True
+    )
     try:
         return trial.run(config, seconds, os.environ, say)
     except EpadError as error:

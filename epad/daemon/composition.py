@@ -23,7 +23,7 @@ from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import WorldContext, WorldView
 from epad.daemon.joints import Joints
-from epad.daemon.lifecycle import House
+from epad.daemon.lifecycle import Composition
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.metrics import make_metrics
 from epad.daemon.parts import Control, Core, Foundation, Given, Probing, Supervision, Surfaces
@@ -67,7 +67,7 @@ from epad.web.reports import Reports
 from epad.web.server import WebPage
 
 
-def compose(given: Given) -> House:
+def compose(given: Given) -> Composition:
     """Make the daemon: every part, in this order; and then join them."""
     joints = Joints(given)
     foundation = make_foundation(given, joints)
@@ -79,7 +79,7 @@ def compose(given: Given) -> House:
     core = Core(foundation, supervision, probing, gateway, responses, control)
     surfaces = make_surfaces(given, joints, core)
     joints.connect(core, surfaces)
-    return House(given, joints, core, surfaces)
+    return Composition(given, joints, core, surfaces)
 
 
 def make_foundation(given: Given, joints: Joints) -> Foundation:

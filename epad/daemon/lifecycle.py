@@ -24,7 +24,7 @@ from statemachine.finding import HOST
 PORT_NOTE = "gateway_port"
 
 
-class House:
+class Composition:
     """The composed daemon: its parts, and the stages in which they are opened and closed."""
 
     def __init__(self, given: Given, joints: Joints, core: Core, surfaces: Surfaces) -> None:

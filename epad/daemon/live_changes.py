@@ -1,4 +1,4 @@
-"""Carry a reload out on the parts of a running house.
+"""Carry a reload out on the parts of a running daemon.
 
 First come the steps that can be refused: new listeners, keys, the addresses of the page and the metrics. Then budgets,
 before any request can spend by them; then the facts of every decision; last the processes. Opened parts are closed
@@ -63,7 +63,7 @@ class LiveChanges:
     world: WorldView
 
     async def apply(self, changes: Changes) -> None:
-        """Bring the house from its configuration to a changed one: leaving parts accept nothing new.
+        """Bring the parts from its configuration to a changed one: leaving parts accept nothing new.
 
         Raises ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then all decisions
         follow it, and the next reload does the rest.

@@ -1,4 +1,4 @@
-"""The daemon: one run loop around the composed house, with an ordered start and an ordered stop."""
+"""The daemon: one run loop around the composition, with an ordered start and an ordered stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.load import ConfigError, Loaded
 from epad.configuration.schema import Config
 from epad.daemon.composition import compose
-from epad.daemon.lifecycle import House
+from epad.daemon.lifecycle import Composition
 from epad.daemon.parts import Given
 from epad.daemon.state_format import claim
 from epad.daemon.stores import open_stores
@@ -172,7 +172,7 @@ class Reading:
 
 
 class Daemon:
-    """Starts the house in order, watches its tasks, and stops it in order."""
+    """Starts the parts in order, watches their tasks, and stops them in order."""
 
     def __init__(
         self,
@@ -204,42 +204,42 @@ class Daemon:
         share_one_heap()
         reading = Reading()
         async with asking_for_time(reading.words):
-            house = await self._make_house(reading)
+            composition = await self._compose(reading)
             try:
-                await self._start(house)
+                await self._start(composition)
             except BaseException:
-                await self._leave(house)
+                await self._leave(composition)
                 raise
         try:
             # What is there now stays: looking through it all for cycles took 35 ms, every 3,000 requests.
             gc.freeze()
-            failed = await self._until_stopped(house)
+            failed = await self._until_stopped(composition)
         except BaseException:
-            await self._leave(house)
+            await self._leave(composition)
             raise
         if failed:
-            await self._leave(house)
+            await self._leave(composition)
             return EXIT_FAILED
-        if house.begin_again.is_set():
+        if composition.begin_again.is_set():
             # Nobody feeds systemd's watchdog while the next program starts; it sets its own time again when ready.
             patience = f"WATCHDOG_USEC={int(START_SECONDS * 1e6)}"
             notify(*reloading(), patience, "STATUS=begins again as what is installed now")
-            await self._leave(house)
+            await self._leave(composition)
             self._handover.inherit()
             return BEGIN_AGAIN
-        if await self._is_restarted(house):
+        if await self._is_restarted(composition):
             self._log.info("daemon.restarting", children="run on")
-            await self._leave(house)
+            await self._leave(composition)
             return EXIT_OK
-        await self._shut_down(house)
-        return EXIT_LIFEBOAT if house.abandoned.is_set() else EXIT_OK
+        await self._shut_down(composition)
+        return EXIT_LIFEBOAT if composition.abandoned.is_set() else EXIT_OK
 
-    async def _make_house(self, reading: Reading) -> House:
+    async def _compose(self, reading: Reading) -> Composition:
         """Open the files on the disk, and make every part."""
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot, reading.read)
         in_force = stores.budget_changes.applied
-        house = compose(
+        composition = compose(
             Given(
                 config=in_force(self._config),
                 read=lambda: in_force(self._read()),
@@ -252,9 +252,9 @@ class Daemon:
         )
         self._spawn("clock marks", stores.clock_marks.run())
         self._spawn("starts", stores.starts.run())
-        return house
+        return composition
 
-    async def _reload_when_told(self, house: House) -> None:
+    async def _reload_when_told(self, composition: Composition) -> None:
         """Reload at each SIGHUP; several that come during one reload are one more."""
         told = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told.set)
@@ -262,81 +262,83 @@ class Daemon:
             await told.wait()
             told.clear()
             try:
-                await house.reloader.reload()
+                await composition.reloader.reload()
             except (ConfigError, ChangeRefusedError):
                 pass  # it has been logged, with every place; what was in force still is
             except EpadError:
                 pass  # so has this, and the next reload takes up what it has left undone
 
-    async def _start(self, house: House) -> None:
+    async def _start(self, composition: Composition) -> None:
         """Start the parts in order: readers before writers, listeners before clients, each after the parts it needs."""
-        self._spawn("events", house.events.run())
-        self._spawn("recording", house.recorder.run())
-        gateway_url = await house.start_gateway()
-        for lane, worker in house.lanes():
+        self._spawn("events", composition.events.run())
+        self._spawn("recording", composition.recorder.run())
+        gateway_url = await composition.start_gateway()
+        for lane, worker in composition.lanes():
             self._spawn(f"lane:{lane}", worker)
-        self._spawn("controller", house.controller.run(self._config.daemon.tick_seconds))
-        metrics_url = await house.start_surfaces()
-        self._spawn("child logs", house.logs.run())
-        await house.start_subsystems()
-        for name, loop in house.probe_loops.loops():
+        self._spawn("controller", composition.controller.run(self._config.daemon.tick_seconds))
+        metrics_url = await composition.start_surfaces()
+        self._spawn("child logs", composition.logs.run())
+        await composition.start_subsystems()
+        for name, loop in composition.probe_loops.loops():
             self._spawn(name, loop)
-        self._spawn("lag", house.watch_own_loop())
-        self._spawn("reload", self._reload_when_told(house))
-        self._spawn("lifeboat", house.rescue.keep_ready(lambda: house.decider.phase))
-        self._spawn("clock", watch_clock(house.clock, house.clock_jumped))
-        self._spawn("status", self._tell_systemd(house))
-        self._spawn_notifier(house)
+        self._spawn("lag", composition.watch_own_loop())
+        self._spawn("reload", self._reload_when_told(composition))
+        self._spawn("lifeboat", composition.rescue.keep_ready(lambda: composition.decider.phase))
+        self._spawn("clock", watch_clock(composition.clock, composition.clock_jumped))
+        self._spawn("status", self._tell_systemd(composition))
+        self._spawn_notifier(composition)
         interval = interval_seconds(self._environment, os.getpid())
         if interval is not None:
             notify(f"WATCHDOG_USEC={self._environment['WATCHDOG_USEC']}", "WATCHDOG=1")
-            self._spawn("watchdog", feed(interval, lambda: house.controller.cycles, house.ledger_commits))
-        house.schedule.start()
-        house.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
+            self._spawn(
+                "watchdog", feed(interval, lambda: composition.controller.cycles, composition.ledger_commits)
+            )
+        composition.schedule.start()
+        composition.events.emit(EventKind.DAEMON_STARTED, version=__version__, pid=os.getpid())
         self._handover.close_the_rest()
-        notify("READY=1", f"STATUS={house.decider.phase}", f"MAINPID={os.getpid()}")
+        notify("READY=1", f"STATUS={composition.decider.phase}", f"MAINPID={os.getpid()}")
         self._log.info(
             "daemon.ready",
             version=__version__,
-            phase=house.decider.phase,
+            phase=composition.decider.phase,
             subsystems=sorted(self._config.subsystems),
             state=str(self._directories.state),
             gateway=gateway_url,
             metrics=metrics_url or "off",
             status=f"epactl --socket {self._directories.control_socket} status",
-            notices=house.board.notices(),
+            notices=composition.board.notices(),
         )
         if sys.stderr.isatty():
-            sys.stderr.write(greeting(house.board.render(), self._directories))
+            sys.stderr.write(greeting(composition.board.render(), self._directories))
 
-    def _spawn_notifier(self, house: House) -> None:
+    def _spawn_notifier(self, composition: Composition) -> None:
         """Tell a person of incidents, where the configuration says how."""
-        look = partial(view_of, house.decider, house.board.report.headline)
+        look = partial(view_of, composition.decider, composition.board.report.headline)
         state = self._directories.state
-        notifier = make_notifier(self._config.notify, self._environment, look, house.clock, state)
+        notifier = make_notifier(self._config.notify, self._environment, look, composition.clock, state)
         if notifier is not None:
             self._spawn("notify", notifier.run())
 
-    async def _tell_systemd(self, house: House) -> None:
+    async def _tell_systemd(self, composition: Composition) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""
         while True:
-            notify(f"STATUS={house.decider.phase}: {house.board.report.headline()}"[:500])
+            notify(f"STATUS={composition.decider.phase}: {composition.board.report.headline()}"[:500])
             await sleep_to_beat(self._config.daemon.tick_seconds * 4)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = name
 
-    async def _is_restarted(self, house: House) -> bool:
+    async def _is_restarted(self, composition: Composition) -> bool:
         """Tell if systemd restarts the daemon at once; the next one adopts the children, since each is a unit."""
-        if house.abandoned.is_set() or not house.supervisor.engine.startswith("systemd:"):
+        if composition.abandoned.is_set() or not composition.supervisor.engine.startswith("systemd:"):
             return False
         cgroup = await asyncio.to_thread(Path("/proc/self/cgroup").read_text)
         return await is_restarted(self._environment, cgroup)
 
-    async def _until_stopped(self, house: House) -> bool:
+    async def _until_stopped(self, composition: Composition) -> bool:
         """Wait for a signal, an order, the end of LIFEBOAT, or of a side task: none ever should, that is a failure."""
-        events = (self._stop, house.abandoned, house.begin_again)
+        events = (self._stop, composition.abandoned, composition.begin_again)
         ends = {asyncio.create_task(event.wait(), name="stop") for event in events}
         done, _ = await asyncio.wait({*ends, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - ends:
@@ -345,33 +347,33 @@ class Daemon:
             end.cancel()
         return bool(done - ends)
 
-    async def _shut_down(self, house: House) -> None:
+    async def _shut_down(self, composition: Composition) -> None:
         """Stop in order: nothing new is let in, the children end in order, everything is written."""
         notify("STOPPING=1", "STATUS=stopping")
         self._log.info("daemon.stopping")
-        house.events.emit(EventKind.DAEMON_STOPPING)
+        composition.events.emit(EventKind.DAEMON_STOPPING)
         self._handover.end()
-        await house.stop_doors()
+        await composition.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):
-                await house.supervisor.stop_all(house.logs.pids)
+                await composition.supervisor.stop_all(composition.logs.pids)
         except TimeoutError:
             self._log.error("daemon.stop_timed_out", seconds=self._config.daemon.shutdown_seconds)
-        await house.logs.finish()
-        await self._close(house)
+        await composition.logs.finish()
+        await self._close(composition)
         self._log.info("daemon.stopped")
 
-    async def _leave(self, house: House) -> None:
+    async def _leave(self, composition: Composition) -> None:
         """A failure of ours is not the children's: they live on, and the next daemon adopts them.
 
         The gateway goes down with us, so nothing is spent meanwhile.
         """
-        await house.stop_doors()
-        await house.supervisor.detach()
-        await self._close(house)
+        await composition.stop_doors()
+        await composition.supervisor.detach()
+        await self._close(composition)
 
-    async def _close(self, house: House) -> None:
+    async def _close(self, composition: Composition) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await house.close()
+        await composition.close()

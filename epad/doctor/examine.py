@@ -9,7 +9,7 @@ from pathlib import Path
 from epad.configuration.directories import resolve
 from epad.configuration.load import ConfigError, find, load
 from epad.configuration.schema import Config
-from epad.doctor import disk, gpus, house, machine
+from epad.doctor import configured, disk, gpus, machine
 from epad.doctor.finding import Check, Verdict, look
 from epad.supervisor.engine_choice import would_use
 
@@ -34,7 +34,7 @@ def examine(
         yield Check("configuration", Verdict.OK, named)
     yield from _of_machine(config, environment)
     place = state or resolve(config.daemon, environment).state
-    yield from _of_house(config, place, environment, runs=bool(daemon))
+    yield from _of_configured(config, place, environment, runs=bool(daemon))
 
 
 def _of_machine(config: Config, environment: Mapping[str, str]) -> Iterator[Check]:
@@ -48,13 +48,15 @@ def _of_machine(config: Config, environment: Mapping[str, str]) -> Iterator[Chec
     yield from look("gpus", lambda: gpus.check_gpus(Path(config.probes.vram.root)))
 
 
-def _of_house(config: Config, state: Path, environment: Mapping[str, str], *, runs: bool) -> Iterator[Check]:
+def _of_configured(
+    config: Config, state: Path, environment: Mapping[str, str], *, runs: bool
+) -> Iterator[Check]:
     yield from look("state", lambda: disk.check_state(state, config.probes.host))
-    yield from look("doors", lambda: house.check_doors(config, runs))
-    yield from look("upstreams", lambda: house.check_upstreams(config.upstreams))
-    yield from look("keys", lambda: house.check_keys(config.upstreams, environment))
-    yield from look("programs", lambda: house.check_programs(config.subsystems))
-    yield from look("datastores", lambda: house.check_datastores(config.datastores))
+    yield from look("doors", lambda: configured.check_doors(config, runs))
+    yield from look("upstreams", lambda: configured.check_upstreams(config.upstreams))
+    yield from look("keys", lambda: configured.check_keys(config.upstreams, environment))
+    yield from look("programs", lambda: configured.check_programs(config.subsystems))
+    yield from look("datastores", lambda: configured.check_datastores(config.datastores))
 
 
 def _engine(config: Config, environment: Mapping[str, str]) -> Check:

@@ -24,7 +24,7 @@ async def _no_datastores() -> Sequence[DatastoreCheck]:
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """Gives the knowledge about the house beside its processes.
+    """Gives the knowledge about the daemon beside its processes.
 
     `upstreams` gives each with its `name`, its `healthy`, and the `reason` if it is not; `hold_of`, the hold of a
     subsystem; `datastores`, the last looks at them; `last_verified`, the name of the checkpoint to go back to.

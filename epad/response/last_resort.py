@@ -61,7 +61,7 @@ class OpenStores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """Gives the rescue its parts of the house."""
+    """Gives the rescue its parts of the daemon."""
 
     configured: Callable[[], Config]
     directories: Directories

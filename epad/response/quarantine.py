@@ -27,7 +27,7 @@ class VramRelease(Protocol):
 
 
 class NoVramRelease:
-    """For a house that knows no gentle way."""
+    """For a daemon that knows no gentle way."""
 
     async def release(self, subsystem: str) -> str:
         raise StepFailedError(f"there is no way to free the GPU memory of {subsystem} but to end it")

@@ -32,7 +32,7 @@ DRILL_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """Gives responses their parts of the house."""
+    """Gives responses their parts of the daemon."""
 
     access: Access
     supervisor: Supervisor

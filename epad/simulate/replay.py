@@ -81,7 +81,7 @@ class _Clock:
 
 
 class _World:
-    """The house as it was recorded; implements `epad.control_loop.world_protocol.World`."""
+    """Gives the world as it was recorded; implements `epad.control_loop.world_protocol.World`."""
 
     def __init__(self) -> None:
         self.turns: Turns | None = None

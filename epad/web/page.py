@@ -59,7 +59,7 @@ def overview_main(view: Overview) -> Html:
         _section("Trouble", *_trouble(status)),
         _section("Subsystems", subsystem_table(status["subsystems"]), graph),
         _section("GPU memory", gpu_list(status["gpus"])) if status["gpus"] else None,
-        _section("House", _house(status)),
+        _section("Daemon", _daemon(status)),
         _section("Transitions", transition_list(view.transitions)),
         _section("Events", event_table(view.events)),
     )
@@ -127,7 +127,7 @@ def _section(title: str, *parts: Html | None) -> Html:
     return tag("section", tag("h2", title, id=anchor), parts, aria_labelledby=anchor)
 
 
-def _house(status: Status) -> Html:
+def _daemon(status: Status) -> Html:
     """Render ledger, probes, gateway, upstreams, and the notes for a person."""
     ledger, blind = status["ledger"], [p["name"] for p in status["probes"] if not p["success"]]
     sees = f"{len(status['probes']) - len(blind)} of {len(status['probes'])} see"

@@ -12,7 +12,7 @@ from sick_server import SickServer
 
 from epad.configuration.load import load
 from epad.configuration.schema import DatastoreConfig, SubsystemConfig, UpstreamConfig
-from epad.doctor import disk, house, machine
+from epad.doctor import configured, disk, machine
 from epad.doctor.examine import examine
 from epad.doctor.finding import Check, Verdict, look
 from epad.doctor.gpus import check_source
@@ -112,9 +112,9 @@ def test_upstreams_are_connected_to(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = UpstreamConfig(url=f"http://127.0.0.1:{server.getsockname()[1]}", dialects=("openai",))
         gone = UpstreamConfig(url=f"unix:{tmp_path}/model.sock", dialects=("openai",))
-        found = verdicts(house.check_upstreams({"here": here, "gone": gone}))
+        found = verdicts(configured.check_upstreams({"here": here, "gone": gone}))
     assert found == {"upstream here": Verdict.OK, "upstream gone": Verdict.BROKEN}
-    closed = verdicts(house.check_upstreams({"here": here}))
+    closed = verdicts(configured.check_upstreams({"here": here}))
     assert closed["upstream here"] is Verdict.BROKEN
 
 
@@ -128,7 +128,7 @@ def test_upstreams_are_asked(how: str, verdict: Verdict, found: str) -> None:
     server = SickServer(how)
     try:
         upstream = UpstreamConfig(url=f"http://127.0.0.1:{server.port}/v1", dialects=("openai",))
-        check = one(house.check_upstreams({"vllm": upstream}))
+        check = one(configured.check_upstreams({"vllm": upstream}))
     finally:
         server.close()
     assert check.verdict is verdict
@@ -145,7 +145,7 @@ def test_keys_are_read_and_never_shown(tmp_path: Path) -> None:
         if text is not None:
             path.write_text(text)
             path.chmod(mode)
-        seen.append(one(house.check_keys({"u": upstream}, {})))
+        seen.append(one(configured.check_keys({"u": upstream}, {})))
     assert [check.verdict for check in seen] == [
         Verdict.BROKEN,
         Verdict.BROKEN,
@@ -158,7 +158,7 @@ def test_keys_are_read_and_never_shown(tmp_path: Path) -> None:
 def test_programs_that_are_not_there() -> None:
     """By name on the path, or as a file."""
     here, gone = SubsystemConfig(command=("sh",)), SubsystemConfig(command=("/nowhere/agent",))
-    found = verdicts(house.check_programs({"here": here, "gone": gone}))
+    found = verdicts(configured.check_programs({"here": here, "gone": gone}))
     assert found == {"program of here": Verdict.OK, "program of gone": Verdict.BROKEN}
 
 
@@ -169,7 +169,7 @@ def test_datastores(tmp_path: Path) -> None:
         "gone": DatastoreConfig("/proc/none/memory.db", restore=True),
         "told": DatastoreConfig("/proc/none/other.db"),
     }
-    found = verdicts(house.check_datastores(stores))
+    found = verdicts(configured.check_datastores(stores))
     assert found == {"datastore here": Verdict.OK, "datastore gone": Verdict.LACKING}
 
 

@@ -30,7 +30,7 @@ import epad.probing.build
 from epad.configuration.directories import Directories
 from epad.configuration.load import load
 from epad.daemon.composition import compose
-from epad.daemon.lifecycle import House
+from epad.daemon.lifecycle import Composition
 from epad.daemon.parts import Given
 from epad.ledger.writer import Writer
 from epad.probing.build import Watchers
@@ -89,7 +89,7 @@ SELDOM_TIMES = (
 class VirtualDaemon:
     """A running daemon, and how to look at it."""
 
-    house: House
+    house: Composition
     engine: VirtualEngine
     directories: Directories
     clock: VirtualTime
@@ -145,7 +145,7 @@ async def virtual_daemon(
     root = Path(tempfile.mkdtemp(prefix="epad-", dir=ram if ram.is_dir() else None))
     file = root / "epad.toml"
     file.write_text(BASE.format(state=root / "s", tick=tick_seconds) + toml)
-    houses: list[House] = []
+    houses: list[Composition] = []
     engine = VirtualEngine()
     calls = _LedgerCalls(houses)
     clock.loop.hold_while("the ledger", calls.waiting)
@@ -189,8 +189,8 @@ async def virtual_daemon(
             await running
 
 
-def _remembering(houses: list[House]) -> Callable[[Given], House]:
-    def remembered(given: Given) -> House:
+def _remembering(houses: list[Composition]) -> Callable[[Given], Composition]:
+    def remembered(given: Given) -> Composition:
         houses.append(compose(given))
         return houses[-1]
 
@@ -210,7 +210,7 @@ async def _rests(*_: Any) -> None:
 class _LedgerCalls:
     """What the ledger's own thread has been asked for and has not answered."""
 
-    def __init__(self, houses: list[House]) -> None:
+    def __init__(self, houses: list[Composition]) -> None:
         self._houses = houses
         self._calls = 0
 

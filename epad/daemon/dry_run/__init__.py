@@ -1,1 +1,1 @@
-"""`epad check --try`: each subsystem is started once in a house of its own, which is gone afterwards."""
+"""`epad check --try`: each subsystem is started once in a daemon of its own, which is gone afterwards."""

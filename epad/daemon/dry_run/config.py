@@ -1,4 +1,4 @@
-"""The configuration of a dry house: the same subsystems, and nothing by which they could reach the real one.
+"""The configuration of a dry daemon: the same subsystems, and nothing by which they could reach the real one.
 
 Pure. It gives this up: upstreams are a stub, `unit` and `client` subsystems are left alone, and a health check that
 asks a model for a token is not run.
@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from epad.configuration.schema import Config, HealthConfig, RestartConfig, SubsystemConfig, UpstreamConfig
 
 STOP_SECONDS = 5.0
-# The trial itself says when a process has had its time; the supervisor of the dry house never does.
+# The trial itself says when a process has had its time; the supervisor of the dry daemon never does.
 _FOREVER_SECONDS = 1e6
 _THIS_HOST = ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]")  # noqa: S104  names in texts, not bound
 
 
 def dry(config: Config, stub: str, gateway: str, work: Path, left_alone: Collection[str] = ()) -> Config:
-    """Return the configuration that a dry house runs on.
+    """Return the configuration that a dry daemon runs on.
 
     `stub` is the URL of the answering stub, `gateway` the address to listen on. `work` holds the directories of the
     real subsystems, where a relative command is found. `left_alone` are processes that must not be started.

@@ -1,6 +1,6 @@
-"""Start each subsystem once in a dry house, report its fate, and leave nothing behind.
+"""Start each subsystem once in a dry daemon, report its fate, and leave nothing behind.
 
-The house has a state directory, sockets, a gateway and keys of its own. Its processes are real: a program that changes
+It has a state directory, sockets, a gateway and keys of its own. Its processes are real: a program that changes
 its own files, or uses another network, does so here too.
 """
 
@@ -24,7 +24,7 @@ from epad.configuration.schema import Config, HealthConfig, SubsystemConfig
 from epad.daemon.composition import compose
 from epad.daemon.dry_run.config import dry
 from epad.daemon.dry_run.stub import answering
-from epad.daemon.lifecycle import House
+from epad.daemon.lifecycle import Composition
 from epad.daemon.parts import Given
 from epad.daemon.stores import open_stores
 from epad.runtime import log_output
@@ -58,10 +58,10 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class DryHouse:
+class DryDaemon:
     """A daemon whose control loop never runs, and the end of each of its processes."""
 
-    house: House
+    composition: Composition
     exits: Mapping[str, SubsystemExited]
 
 
@@ -97,11 +97,11 @@ async def _try_all(
         gateway = f"127.0.0.1:{_free_port()}"
         changed = with_embedded_default(dry(config, stub, gateway, real.state / "subsystems", taken), own)
         asked = config.subsystems or changed.subsystems
-        async with _dry_house(changed, own) as (dry_house, starting):
+        async with _dry_daemon(changed, own) as (dry_daemon, starting):
             found = dict(taken)
             for one in taken.values():
                 say(one)
-            watch = _Watch(dry_house, starting, asked, seconds, real, own)
+            watch = _Watch(dry_daemon, starting, asked, seconds, real, own)
             await watch.until_all_are_known(found, say)
     return not any(one.has_failed for one in found.values())
 
@@ -125,7 +125,9 @@ def _free_port() -> int:
 
 
 @asynccontextmanager
-async def _dry_house(config: Config, own: Directories) -> AsyncIterator[tuple[DryHouse, asyncio.Task[None]]]:
+async def _dry_daemon(
+    config: Config, own: Directories
+) -> AsyncIterator[tuple[DryDaemon, asyncio.Task[None]]]:
     """Open the gateway and begin to start every process, which is a task; stop all of it at the end."""
     clock, boot = SystemClock(), boot_id()
     stores = await open_stores(config, own, clock, boot)
@@ -135,21 +137,21 @@ async def _dry_house(config: Config, own: Directories) -> AsyncIterator[tuple[Dr
         exits[event.subsystem] = event
 
     given = Given(config, lambda: config, own, stores, clock, boot, also_exited=ended)
-    house = compose(given)
-    await house.start_gateway()
-    pumping = asyncio.create_task(house.logs.run())
-    starting = asyncio.create_task(house.start_subsystems())
+    composition = compose(given)
+    await composition.start_gateway()
+    pumping = asyncio.create_task(composition.logs.run())
+    starting = asyncio.create_task(composition.start_subsystems())
     try:
-        yield DryHouse(house, exits), starting
+        yield DryDaemon(composition, exits), starting
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        await house.stop_doors()
+        await composition.stop_doors()
         async with asyncio.timeout(_STOP_SECONDS):
-            await house.supervisor.stop_all(house.logs.pids)
-        await house.logs.finish()
+            await composition.supervisor.stop_all(composition.logs.pids)
+        await composition.logs.finish()
         pumping.cancel()
-        await house.close()
+        await composition.close()
 
 
 async def _already_answering(config: Config, real: Directories) -> dict[str, Tried]:
@@ -183,18 +185,18 @@ def _holder(name: str, real: Directories) -> str:
 
 
 class _Watch:
-    """Watches the processes of a dry house until the fate of each is known."""
+    """Watches the processes of a dry daemon until the fate of each is known."""
 
     def __init__(
         self,
-        dry_house: DryHouse,
+        dry_daemon: DryDaemon,
         starting: asyncio.Task[None],
         asked: Mapping[str, SubsystemConfig],
         seconds: float,
         real: Directories,
         own: Directories,
     ) -> None:
-        self._house, self._exits = dry_house.house, dry_house.exits
+        self._composition, self._exits = dry_daemon.composition, dry_daemon.exits
         self._starting = starting
         self._asked = asked
         self._seconds = seconds
@@ -208,7 +210,7 @@ class _Watch:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._starting.done():
                 self._starting.result()
-            for snapshot in self._house.supervisor.snapshots():
+            for snapshot in self._composition.supervisor.snapshots():
                 if snapshot.name in found:
                     continue
                 tried = await self._judge(snapshot, found)
@@ -231,7 +233,7 @@ class _Watch:
         return Tried(name, f"not started: it waits for {waits}", has_failed=True) if waits else None
 
     async def _judge_running(self, seen: SubsystemSnapshot, spec: SubsystemConfig) -> Tried | None:
-        now = self._house.clock.monotonic()
+        now = self._composition.clock.monotonic()
         ran = now - self._began.setdefault(seen.name, now)
         is_ready = seen.state is SubsystemState.RUNNING
         if is_ready and ran >= min(STEADY_SECONDS, self._seconds):
@@ -257,12 +259,14 @@ class _Watch:
         if spec.notifies:
             return await self._failed(name, f"not ready: no READY=1 within {within}")
         checker = HealthChecker(_infer_nothing, inherited(os.environ))
-        why = await checker.check(self._house.config.subsystems[name].health)
+        why = await checker.check(self._composition.config.subsystems[name].health)
         return await self._failed(name, f"not ready: its check did not pass ({why}) within {within}")
 
     async def _failed(self, name: str, text: str) -> Tried:
         await asyncio.to_thread(wait_until_read, self._own.log_pipe(name), _LAST_WORDS_SECONDS)
-        lines = last_lines(ChildLog(self._own.log(name), self._house.config.subsystems[name].log), LAST_LINES)
+        lines = last_lines(
+            ChildLog(self._own.log(name), self._composition.config.subsystems[name].log), LAST_LINES
+        )
         return Tried(name, text + _holder(name, self._real), has_failed=True, lines=tuple(lines))
 
 

@@ -15,7 +15,7 @@ _DATE = b"date"
 _name_of: Callable[[Field], bytes] = itemgetter(0)
 
 
-class House(Protocol):
+class ServerFields(Protocol):
     """Holds the server's fields of an answer."""
 
     stopping: bool
@@ -31,8 +31,8 @@ class AnswerWriter(asyncio.BufferedProtocol):
     All of the writing raises ConnectionResetError if the client is gone.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, server: ServerFields) -> None:
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._current: Request | None = None
@@ -118,10 +118,10 @@ class AnswerWriter(asyncio.BufferedProtocol):
     def _own_lines(self, request: Request, fields: list[Field]) -> bytes:
         """Return the fields for this connection alone, and the date if none was given."""
         lines = b""
-        if self._closing or self._house.stopping:
+        if self._closing or self._server.stopping:
             lines = b"Connection: close\r\n"
         elif not request.http11:
             lines = b"Connection: keep-alive\r\n"
         if _DATE in map(bytes.lower, map(_name_of, fields)):
             return lines
-        return lines + b"Date: %b\r\n" % self._house.date(self._loop.time())
+        return lines + b"Date: %b\r\n" % self._server.date(self._loop.time())
