@@ -28,8 +28,8 @@ The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file tha
 a changed file, and names the changes that wait for a restart. Seconds may have a fraction. A key without a default must
 be given.
 
-`epad check --try` also starts each subsystem once, by a daemon of its own that is gone afterwards (state, sockets, keys,
-a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
+`epad check --try` also starts each subsystem once, by a daemon of its own that is gone afterwards (state, sockets,
+keys, a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
 with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
 programs are real: their effects on their own files, ports and GPUs they do here too. Run it as the daemon's user.
 """
