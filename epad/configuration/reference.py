@@ -29,9 +29,10 @@ a changed file, and names the changes that wait for a restart. Seconds may have 
 be given.
 
 `epad check --try` also starts each subsystem once, by a daemon of its own that is gone afterwards (state, sockets,
-keys, a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or ended, and
-with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not touched. The
-programs are real: their effects on their own files, ports and GPUs they do here too. Run it as the daemon's user.
+keys, a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or
+ended, and with which last lines. A stub answers for every model, so no token is spent; a daemon that runs is not
+touched. The programs are real: their effects on their own files, ports and GPUs they do here too. Run it as the
+daemon's user.
 """
 
 # Explains the tables that the shipped defaults lack, since only a user's configuration has them.
