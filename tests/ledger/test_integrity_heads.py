@@ -83,7 +83,8 @@ async def test_what_the_nightly_check_finds_the_next_tick_does_not_forget(
     file = segment_paths(tmp_path / "segments")[0]
     before = file.read_bytes()
     file.chmod(0o644)
-    file.write_bytes(before[:-40] + b"x" + before[-39:])
+    at = 64  # in the first record, far before the trailer: its place and its bytes differ from run to run
+    file.write_bytes(before[:at] + bytes([before[at] ^ 1]) + before[at + 1 :])
     assert await severity(integrity) is Severity.OK
     assert (await integrity.verify_all()).words() == "CORRUPT(1, segment)"
     for _ in range(2):

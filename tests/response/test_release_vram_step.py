@@ -71,6 +71,8 @@ class House:
         self.supervisor = self.world.supervisor({"it": spec})
         await self.supervisor.start()
         await until(lambda: snapshot(self.held, "it").state is SubsystemState.RUNNING)
+        # One that has not begun its program yet is not known by it.
+        await until(lambda: bool(self.world.living()))
 
     @property
     def held(self) -> Supervisor:
