@@ -24,7 +24,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 run: $(VENV)/.installed                 ## start the daemon with its embedded default
 	$(BIN)/epad run
 
-test: $(VENV)/.installed-dev            ## every kind of test: under ten minutes on two cores, set-up included
+test: $(VENV)/.installed-dev            ## every kind of test: about nine minutes on two cores, after set-up
 	$(TESTS)
 
 test-ci: $(VENV)/.installed-dev         ## and more of each kind, as CI runs them
