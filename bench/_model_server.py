@@ -21,6 +21,20 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 STUB_MILLISECONDS = 400
+IN_FRONT = """
+[gateway]
+listen = "127.0.0.1:0"
+[metrics]
+listen = ""
+[web]
+listen = ""
+[upstreams.real]
+url = "{url}"
+dialects = ["openai"]
+models = ["*"]
+free = true
+"""
+"""The configuration of an epad in front of it, with no door but the gateway's."""
 
 
 @dataclass

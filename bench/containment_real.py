@@ -24,24 +24,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
 from _harness import Row, run  # noqa: E402
-from _model_server import the_server  # noqa: E402
+from _model_server import IN_FRONT, the_server  # noqa: E402
 from installed import Installation, installation  # noqa: E402
 
 COMMAND = "python bench/containment_real.py"
 LOOK_SECONDS = 1.0
-CONFIG = """
-[gateway]
-listen = "127.0.0.1:0"
-[metrics]
-listen = ""
-[web]
-listen = ""
-[upstreams.real]
-url = "{url}"
-dialects = ["openai"]
-models = ["*"]
-free = true
-"""
 CLIENT = """
 [subsystems.{name}]
 kind = "client"
@@ -188,7 +175,7 @@ def measure(quick: bool) -> list[Row]:
         with installation("") as house:
             doors = {name: house.directory / f"{name}.sock" for name in told}
             house.config.write_text(
-                CONFIG.format(url=server.url)
+                IN_FRONT.format(url=server.url)
                 + "".join(CLIENT.format(name=name, socket=door) for name, door in doors.items())
             )
             house.start()

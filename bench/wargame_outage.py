@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
 from _harness import Row, run  # noqa: E402
-from _model_server import Server, the_server  # noqa: E402
+from _model_server import IN_FRONT, Server, the_server  # noqa: E402
 from installed import Installation, installation  # noqa: E402
 
 from runners.wargame.locking import StoreError  # noqa: E402
@@ -35,18 +35,9 @@ LONGEST_SECONDS = 2 * 3_600.0
 LOOK_SECONDS = 1.0
 STUB_PACE_SECONDS = 1.0
 COMMAND = "python bench/wargame_outage.py"
-WARGAME = """
-[gateway]
-listen = "127.0.0.1:0"
-[metrics]
-listen = ""
-[web]
-listen = ""
-[upstreams.real]
-url = "{url}"
-dialects = ["openai"]
-models = ["*"]
-free = true
+WARGAME = (
+    IN_FRONT
+    + """
 [subsystems.wargame]
 command = {command}
 notifies = true
@@ -56,6 +47,7 @@ budget = {{ max_in_flight = 8 }}
 [subsystems.bystander]
 command = ["sleep", "100000"]
 """
+)
 PLAN = """
 [run]
 verdict_tokens = {tokens}

@@ -106,12 +106,19 @@ def open_reader(path: Path) -> apsw.Connection:
         raise LedgerUnavailableError(str(error)) from error
     try:
         connection.pragma("schema_version")
-    except DAMAGE as error:
-        if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) not in _UNREADABLE_BYTES:
+    except apsw.Error as error:
+        if not _is_of_bytes(error):
             connection.close()
             why = f"SQLite cannot prepare to read it: {in_words(path, error)}"
             raise LedgerUnavailableError(why) from error
     return connection
+
+
+def _is_of_bytes(error: apsw.Error) -> bool:
+    """Tell if an error is about the bytes of a file: whoever reads them tells which."""
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", 0) in _UNREADABLE_BYTES
+    return isinstance(error, DAMAGE)
 
 
 def known_last(connection: apsw.Connection) -> int | None:

@@ -242,7 +242,7 @@ def test_no_ledger_is_not_damage(path):
 
 
 @contextlib.contextmanager
-def every_write_failing() -> Iterator[None]:
+def every_write_failing(_: Path) -> Iterator[None]:
     """On any disk, for this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
@@ -252,12 +252,26 @@ def every_write_failing() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_nothing_is_not_damage(path, pristine):
+@contextlib.contextmanager
+def log_in_the_way(path: Path) -> Iterator[None]:
+    """SQLite cannot open its log, as in a directory that is closed to this user."""
+    log = path.with_name(f"{path.name}-wal")
+    log.mkdir()
+    try:
+        yield
+    finally:
+        log.rmdir()
+
+
+@pytest.mark.parametrize("harm", [every_write_failing, log_in_the_way])
+def test_what_keeps_from_reading_is_not_damage(path, pristine, harm):
     """SQLite's first reader writes the index of the log; what it says of that is nothing about the records."""
     path.write_bytes(pristine)
     scrubber = Scrubber(path, config(), ManualClock())
     for look in (lambda: verify(path), scrubber.check):
-        with every_write_failing(), pytest.raises(LedgerUnavailableError, match="cannot prepare to read"):
+        for left in path.parent.glob("ledger.db-*"):
+            left.unlink()
+        with harm(path), pytest.raises(LedgerUnavailableError, match="cannot prepare to read"):
             look()
         assert look().faults == ()
 
