@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -64,7 +63,7 @@ _OF_MACHINE: Final[Mapping[str, Mapping[str, int]]] = {
     "x86_64": {"pivot_root": 155, "seccomp": 317},
     "aarch64": {"pivot_root": 41, "seccomp": 277},
 }
-_NUMBERS: Final = {**_COMMON, **_OF_MACHINE.get(platform.machine(), {})}
+_NUMBERS: Final = {**_COMMON, **_OF_MACHINE.get(os.uname().machine, {})}
 
 
 def syscall(name: str, *arguments: Any) -> int:
