@@ -159,7 +159,7 @@ def _show(plan: CellPlan) -> None:
     The supervisor finds processes by their marks. Written over the block that the kernel made when the zygote was
     started, which was given room for this; what does not fit is cut.
     """
-    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+    with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     arguments, arguments_end, environment, environment_end = map(int, fields[_BLOCKS])
     _overwrite(arguments, arguments_end, f"epad-cell: {plan.name}".encode())

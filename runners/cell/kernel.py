@@ -187,5 +187,5 @@ def _word(value: Any) -> Any:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (pathlib would be a third of the zygote's memory)
+    with open(path, encoding="utf-8") as file:
         return file.read()
