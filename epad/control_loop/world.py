@@ -50,7 +50,7 @@ class WorldContext:
     on_journal_failed: Callable[[str], Awaitable[None]] = _nobody
 
 
-class WorldView:
+class DaemonWorld:
     """Implements `epad.control_loop.world_protocol.World` over the real rooms."""
 
     def __init__(self, subsystems: Mapping[str, SubsystemConfig], context: WorldContext) -> None:

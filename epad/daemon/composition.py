@@ -21,7 +21,7 @@ from epad.control_loop.history import History
 from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
-from epad.control_loop.world import WorldContext, WorldView
+from epad.control_loop.world import DaemonWorld, WorldContext
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.live_changes import LiveChanges
@@ -43,10 +43,10 @@ from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
-from epad.operations.implementation import Orders
+from epad.operations.implementation import DaemonOperations
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.probing.build import Senses, make_assessor, make_watchers
 from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
@@ -261,7 +261,7 @@ def make_control(
 
 def make_world(
     given: Given, foundation: Foundation, supervision: Supervision, probing: Probing, responses: Responses
-) -> WorldView:
+) -> DaemonWorld:
     """Make the world as the control loop sees it."""
     context = WorldContext(
         supervisor=supervision.supervisor,
@@ -273,7 +273,7 @@ def make_world(
         stores_to_restore=foundation.datastores.to_restore,
         on_journal_failed=responses.rescue.journal_failed,
     )
-    world = WorldView(given.config.subsystems, context)
+    world = DaemonWorld(given.config.subsystems, context)
     world.serve([upstream.served_by for upstream in given.config.upstreams.values()])
     return world
 
@@ -284,37 +284,37 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     machine = MachineView(watchers.vram, watchers.host, given.clock, foundation.metrics)
     snapshots, footprints = core.supervision.supervisor.snapshots, watchers.memory.footprints
     subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
-    board = make_board(given, core, machine)
+    daemon_status = make_status(given, core, machine)
     reloader = Reloader(given.config, given.read, joints.apply, foundation.events)
-    orders = make_orders(given, joints, core, board, reloader)
+    operations = make_operations(given, joints, core, daemon_status, reloader)
     metrics_server = MetricsServer(
         given.config.metrics.listen,
         foundation.metrics,
-        partial(refresh, core, board, machine, subsystems),
+        partial(refresh, core, daemon_status, machine, subsystems),
         given.config.metrics.hosts,
     )
     page = WebPage(
         given.config.web,
-        orders,
+        operations,
         Reports(given.directories.work),
         given.directories.web_token,
         AlertDoor(given.directories.alerts_token, watchers.alerts.receive),
     )
     return Surfaces(
-        board=board,
+        daemon_status=daemon_status,
         metrics_server=metrics_server,
         reloader=reloader,
-        orders=orders,
-        api=ControlApi(orders, given.directories.control_socket, given.config.control.operator_group),
+        operations=operations,
+        api=ControlApi(operations, given.directories.control_socket, given.config.control.operator_group),
         page=page,
-        live=make_live(given, joints, core, board, metrics_server, page),
+        live=make_live(given, joints, core, daemon_status, metrics_server, page),
     )
 
 
-def make_board(given: Given, core: Core, machine: MachineView) -> StatusBoard:
+def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
     """Make the state of everything, as one answer."""
     supervisor, watchers = core.supervision.supervisor, core.probing.watchers
-    return StatusBoard(
+    return DaemonStatus(
         config=given.config,
         clock=given.clock,
         started_at=given.clock.monotonic(),
@@ -336,11 +336,13 @@ def make_board(given: Given, core: Core, machine: MachineView) -> StatusBoard:
     )
 
 
-def make_orders(given: Given, joints: Joints, core: Core, board: StatusBoard, reloader: Reloader) -> Orders:
+def make_operations(
+    given: Given, joints: Joints, core: Core, daemon_status: DaemonStatus, reloader: Reloader
+) -> DaemonOperations:
     """Make the operations that can be asked of the daemon."""
     foundation, control, stores, clock = core.foundation, core.control, given.stores, given.clock
-    return Orders(
-        board,
+    return DaemonOperations(
+        daemon_status,
         control.controller,
         control.decider,
         foundation.history,
@@ -359,14 +361,19 @@ def make_orders(given: Given, joints: Joints, core: Core, board: StatusBoard, re
 
 
 def make_live(
-    given: Given, joints: Joints, core: Core, board: StatusBoard, metrics_server: MetricsServer, page: WebPage
+    given: Given,
+    joints: Joints,
+    core: Core,
+    daemon_status: DaemonStatus,
+    metrics_server: MetricsServer,
+    page: WebPage,
 ) -> LiveChanges:
     """Make what carries a reload out, on every part that it reaches."""
     foundation = core.foundation
     return LiveChanges(
         configured=joints.configured,
         access=foundation.access,
-        board=board,
+        daemon_status=daemon_status,
         decider=core.control.decider,
         environments=foundation.environments,
         gateway=core.gateway,
@@ -383,10 +390,12 @@ def make_live(
     )
 
 
-def refresh(core: Core, board: StatusBoard, machine: MachineView, subsystems: SubsystemSeries) -> Status:
+def refresh(
+    core: Core, daemon_status: DaemonStatus, machine: MachineView, subsystems: SubsystemSeries
+) -> Status:
     """Bring the series that follow state, not events, up to date, and return the state."""
     subsystems.show()
     core.gateway.show_series()
     machine.show()
-    board.report.observe(core.foundation.metrics)
-    return board.render()
+    daemon_status.report.observe(core.foundation.metrics)
+    return daemon_status.render()

@@ -103,15 +103,15 @@ class Joints:
         return self._core.responses.last_verified()
 
     def facts(self) -> Mapping[str, Any]:
-        return self._surfaces.board.facts()
+        return self._surfaces.daemon_status.facts()
 
     def line_of(self, subsystem: str) -> str:
         """Say in one line how a subsystem is held."""
-        return self._surfaces.board.report.line_of(subsystem)
+        return self._surfaces.daemon_status.report.line_of(subsystem)
 
     async def apply(self, changes: Changes) -> None:
         await self._surfaces.live.apply(changes)
 
     def configured(self, config: Config) -> None:
         """Take a configuration as the one in force."""
-        self.config = self._surfaces.board.config = config
+        self.config = self._surfaces.daemon_status.config = config

@@ -44,7 +44,7 @@ class Composition:
         self.decider = core.control.decider
         self.controller = core.control.controller
         self.schedule = core.control.schedule
-        self.board = surfaces.board
+        self.daemon_status = surfaces.daemon_status
         self.reloader = surfaces.reloader
 
     @property
@@ -94,9 +94,9 @@ class Composition:
     async def start_surfaces(self) -> str:
         """Open the metrics endpoint, the status page and the control socket; return the metrics URL."""
         url = await self._surfaces.metrics_server.start()
-        self.board.gateway_url = self._core.foundation.environments.gateway_url
-        self.board.metrics_url = url
-        self.board.web_url = await self._surfaces.page.start()
+        self.daemon_status.gateway_url = self._core.foundation.environments.gateway_url
+        self.daemon_status.metrics_url = url
+        self.daemon_status.web_url = await self._surfaces.page.start()
         await self._surfaces.api.start()
         return url
 

@@ -17,7 +17,7 @@ import structlog
 from epad.configuration.schema import Config
 from epad.control_loop.decider import Decider
 from epad.control_loop.rules import make_rules
-from epad.control_loop.world import WorldView
+from epad.control_loop.world import DaemonWorld
 from epad.daemon.stores import Stores
 from epad.gateway.access import Access
 from epad.gateway.change import ReadyChange
@@ -29,7 +29,7 @@ from epad.ledger.errors import LedgerError
 from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer, SurfaceError
 from epad.operations.reload import ChangeRefusedError, Changes
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.probing.build import Watchers, configure_assessor
 from epad.simulate.recorder import Recorder
 from epad.storage.database import DatabaseError
@@ -47,7 +47,7 @@ class LiveChanges:
 
     configured: Callable[[Config], None]
     access: Access
-    board: StatusBoard
+    daemon_status: DaemonStatus
     decider: Decider
     environments: Environments
     gateway: Gateway
@@ -60,7 +60,7 @@ class LiveChanges:
     stores: Stores
     supervisor: Supervisor
     watchers: Watchers
-    world: WorldView
+    world: DaemonWorld
 
     async def apply(self, changes: Changes) -> None:
         """Bring the parts from its configuration to a changed one: leaving parts accept nothing new.
@@ -86,7 +86,7 @@ class LiveChanges:
 
     async def _make_ready(self, changes: Changes, undo: AsyncExitStack) -> ReadyChange:
         """Do the steps that can be refused; `undo` gets the ways back. Raises ChangeRefusedError."""
-        config, former, tables = changes.config, self.board.config, changes.tables
+        config, former, tables = changes.config, self.daemon_status.config, changes.tables
         try:
             ready = await self.gateway.changes.make_ready(config, tables)
             undo.push_async_callback(self.gateway.changes.give_up, ready)
@@ -105,14 +105,14 @@ class LiveChanges:
         try:
             await self.page.move(config.web)
         finally:
-            self.board.web_url = self.page.url
+            self.daemon_status.web_url = self.page.url
 
     async def _move_metrics(self, config: Config) -> None:
         """Open the metrics where they are to be. Raises SurfaceError."""
         try:
             await self.metrics_server.move(config.metrics.listen, config.metrics.hosts)
         finally:
-            self.board.metrics_url = self.metrics_server.url
+            self.daemon_status.metrics_url = self.metrics_server.url
 
     async def _move_back(self, move: Callable[[Config], Awaitable[None]], former: Config) -> None:
         """Open the page, or the metrics, where it was; why the change is given up is told, and not this."""
@@ -127,7 +127,7 @@ class LiveChanges:
     def _configure(self, changes: Changes) -> None:
         """Have every part go by the configuration, at once: no decision is made by half of it."""
         config = changes.config
-        gone = self.board.config.upstreams.keys() - config.upstreams.keys()
+        gone = self.daemon_status.config.upstreams.keys() - config.upstreams.keys()
         self.configured(config)
         self.recorder.configured(config)
         for part in (self.environments, self.keys, self.world, self.watchers.roster, self.metrics):

@@ -12,7 +12,7 @@ from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
 from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
-from epad.control_loop.world import WorldView
+from epad.control_loop.world import DaemonWorld
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.stores import Stores
 from epad.datastore.datastores import Datastores
@@ -25,9 +25,9 @@ from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer
-from epad.operations.implementation import Orders
+from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Reloader
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.probing.build import Watchers
 from epad.probing.fan_out import ExitFanout
 from epad.probing.loops import ProbeLoops
@@ -99,7 +99,7 @@ class Probing:
 class Control:
     """The control loop, the responder of its steps, and the jobs of the wall clock."""
 
-    world: WorldView
+    world: DaemonWorld
     decider: Decider
     controller: Controller
     responder: Responder
@@ -122,10 +122,10 @@ class Core:
 class Surfaces:
     """What shows the daemon, and what carries out the operations that are asked of it."""
 
-    board: StatusBoard
+    daemon_status: DaemonStatus
     metrics_server: MetricsServer
     reloader: Reloader
-    orders: Orders
+    operations: DaemonOperations
     api: ControlApi
     page: WebPage
     live: LiveChanges

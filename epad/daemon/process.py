@@ -306,14 +306,14 @@ class Daemon:
             gateway=gateway_url,
             metrics=metrics_url or "off",
             status=f"epactl --socket {self._directories.control_socket} status",
-            notices=composition.board.notices(),
+            notices=composition.daemon_status.notices(),
         )
         if sys.stderr.isatty():
-            sys.stderr.write(greeting(composition.board.render(), self._directories))
+            sys.stderr.write(greeting(composition.daemon_status.render(), self._directories))
 
     def _spawn_notifier(self, composition: Composition) -> None:
         """Tell a person of incidents, where the configuration says how."""
-        look = partial(view_of, composition.decider, composition.board.report.headline)
+        look = partial(view_of, composition.decider, composition.daemon_status.report.headline)
         state = self._directories.state
         notifier = make_notifier(self._config.notify, self._environment, look, composition.clock, state)
         if notifier is not None:
@@ -322,7 +322,7 @@ class Daemon:
     async def _tell_systemd(self, composition: Composition) -> None:
         """Keep the phase in `systemctl status`, as one sentence."""
         while True:
-            notify(f"STATUS={composition.decider.phase}: {composition.board.report.headline()}"[:500])
+            notify(f"STATUS={composition.decider.phase}: {composition.daemon_status.report.headline()}"[:500])
             await sleep_to_beat(self._config.daemon.tick_seconds * 4)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

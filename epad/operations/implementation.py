@@ -35,7 +35,7 @@ from epad.operations.protocol import (
 )
 from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.response.preservation import NewestCheckpoint
 from epad.storage.event_log import EventKind, EventLog
 from epad.supervisor.child_logs import ChildLog
@@ -60,10 +60,10 @@ Reload = Callable[[], Awaitable[list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class DaemonOperations:
     """Implements `epad.operations.protocol.Operations`."""
 
-    board: StatusBoard
+    daemon_status: DaemonStatus
     controller: Controller
     decider: Decider
     history: History
@@ -80,10 +80,10 @@ class Orders:
     plan_recovery: Callable[[], Awaitable[Recovery]]
 
     def status(self) -> Status:
-        return self.board.render()
+        return self.daemon_status.render()
 
     async def phase(self) -> PhaseAnswer:
-        status = self.board.render()
+        status = self.daemon_status.render()
         return {
             "phase": status["phase"],
             "since": status["phase_since"],
@@ -229,7 +229,7 @@ class Orders:
 
     def _where_logged(self, name: str) -> str:
         """Say which log has the output of a subsystem whose process is not ours."""
-        spec = self.board.config.subsystems.get(name)
+        spec = self.daemon_status.config.subsystems.get(name)
         if spec is not None and spec.kind == "unit":
             return f"what {name} prints is in systemd's journal: journalctl -u {spec.unit}"
         return f"{name} is no process of epad's, so nothing it prints is kept"
@@ -341,7 +341,7 @@ class Orders:
         return IncidentReport(self.decider, self.clock)
 
     def _names(self) -> Sequence[str]:
-        return [snapshot.name for snapshot in self.board.snapshots()]
+        return [snapshot.name for snapshot in self.daemon_status.snapshots()]
 
     def _check(self, name: str) -> None:
         if name not in self._names():

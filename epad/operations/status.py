@@ -49,7 +49,7 @@ class Spending(Protocol):
 
 
 @dataclass(slots=True)
-class StatusBoard:
+class DaemonStatus:
     """Assembles everything `epactl status` shows. The URLs are known once the listeners are open."""
 
     config: Config

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from epad.configuration.schema import SubsystemConfig
 from epad.control_loop.plans import LEDGER, Target
-from epad.control_loop.world import WorldContext, WorldView, dependency_layers
+from epad.control_loop.world import DaemonWorld, WorldContext, dependency_layers
 from epad.gateway.access import Access
 from epad.supervisor.supervisor import Supervisor
 from statemachine.clock import ManualClock
@@ -31,7 +31,7 @@ class Toys:
         self.forgotten.append(subsystem)
 
 
-def world(toys: Toys, access: Access) -> WorldView:
+def world(toys: Toys, access: Access) -> DaemonWorld:
     subsystems = {
         "chat": SubsystemConfig(command=("x",), depends_on=("model",)),
         "guest": SubsystemConfig(kind="client"),
@@ -45,7 +45,7 @@ def world(toys: Toys, access: Access) -> WorldView:
         lambda: frozenset({"vram"}),
         stores_to_restore=lambda: toys.to_restore,
     )
-    return WorldView(subsystems, context)
+    return DaemonWorld(subsystems, context)
 
 
 def test_containables_come_providers_first() -> None:
@@ -68,7 +68,7 @@ def test_who_may_be_cut_and_who_is_needed_by_others() -> None:
         "night": SubsystemConfig(command=("x",), background=True),
     }
     toys = Toys()
-    view = WorldView(
+    view = DaemonWorld(
         specs, WorldContext(cast("Supervisor", toys), Access(ManualClock()), [], lambda: 0, frozenset)
     )
     view.serve(["ollama", ""])

@@ -70,7 +70,7 @@ def connected(joints: Joints, controller: Controller, **foundation: Any) -> Join
         foundation=SimpleNamespace(**foundation),
         probing=SimpleNamespace(exits=SimpleNamespace(exited=lambda _: None)),
     )
-    surfaces = SimpleNamespace(board=SimpleNamespace(config=joints.config))
+    surfaces = SimpleNamespace(daemon_status=SimpleNamespace(config=joints.config))
     joints.connect(cast("Core", core), cast("Surfaces", surfaces))
     return joints
 
@@ -124,11 +124,11 @@ def test_the_hold_of_a_writer_goes_before_the_decided_one() -> None:
 
 
 def test_one_configuration_is_in_force() -> None:
-    """The board shows what every part asks for; and whoever else is to know of an exit does."""
+    """The status shows what every part asks for; and whoever else is to know of an exit does."""
     heard: list[SubsystemExited] = []
     joints = connected(Joints(given(also_exited=heard.append)), Controller())
     changed = structs.replace(shipped())
     joints.configured(changed)
-    assert joints.config is changed is joints._surfaces.board.config
+    assert joints.config is changed is joints._surfaces.daemon_status.config
     joints.exited(EXIT)
     assert heard == [EXIT]

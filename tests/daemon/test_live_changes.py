@@ -83,19 +83,19 @@ async def test_what_fails_after_it_was_made_ready_is_given_up(
         broken.setattr(Stores, "change_budgets", fails)
         with pytest.raises(ChangeRefusedError, match="cannot be read"):
             await reloading.reload(CHANGED, metrics="127.0.0.1:0")
-    assert house.config is house.board.config is before
+    assert house.config is house.daemon_status.config is before
     assert house._core.gateway._server.listeners_of("stays") == [door]
     assert house._core.gateway._server.listeners_of("comes") == []
     assert await reloading.asked() == 404
     assert house._core.foundation.access.held("goes").rung is Rung.OPEN
     assert house._core.gateway.upstreams() == []
-    assert house.board.metrics_url == ""
-    async with aiohttp.ClientSession() as http, http.get(house.board.web_url) as answer:
+    assert house.daemon_status.metrics_url == ""
+    async with aiohttp.ClientSession() as http, http.get(house.daemon_status.web_url) as answer:
         assert answer.status == 200
     assert await reloading.reload(FORMER, web="127.0.0.1:0") == ["nothing has changed"]
     assert "removed: goes" in await reloading.reload(CHANGED)
     assert [each["name"] for each in house._core.gateway.upstreams()] == ["new"]
-    assert house.board.web_url == ""
+    assert house.daemon_status.web_url == ""
 
 
 async def test_an_address_that_is_not_to_be_had_gives_up_what_was_opened_before_it(
@@ -106,7 +106,7 @@ async def test_an_address_that_is_not_to_be_had_gives_up_what_was_opened_before_
     await reloading.reload(FORMER, web="127.0.0.1:0")
     with pytest.raises(ChangeRefusedError, match=r"metrics\.listen"):
         await reloading.reload(CHANGED, web="", metrics="192.0.2.1:1")
-    async with aiohttp.ClientSession() as http, http.get(house.board.web_url) as answer:
+    async with aiohttp.ClientSession() as http, http.get(house.daemon_status.web_url) as answer:
         assert answer.status == 200
     assert await reloading.asked() == 404
     assert house._core.gateway.upstreams() == []

@@ -24,7 +24,7 @@ from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.operations import implementation as module
 from epad.operations.budgets import BudgetOrders
-from epad.operations.implementation import Orders
+from epad.operations.implementation import DaemonOperations
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -33,7 +33,7 @@ from epad.operations.protocol import (
     UnknownSubsystemError,
 )
 from epad.operations.registry import Operation as Permitted
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.supervisor.log_keeper import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
@@ -47,7 +47,7 @@ def ended(state: StepState, *failures: str) -> OperationEnded:
 
 
 class Bench:
-    """Orders over a story, with a controller and a board that answer as they are told."""
+    """Orders over a story, with a controller and a status that answer as they are told."""
 
     def __init__(self, directory: Path) -> None:
         self.story = Story()
@@ -58,8 +58,8 @@ class Bench:
         self.logs.configure({"chat": LogConfig()})
         self.config = SimpleNamespace(subsystems={})
         self.reloaded: Exception | list[str] = ["added: c"]
-        self.orders = Orders(
-            cast("StatusBoard", self),
+        self.orders = DaemonOperations(
+            cast("DaemonStatus", self),
             cast("Controller", self),
             self.story.decider,
             History(self.story.database),

@@ -17,7 +17,7 @@ from epad.api.routes import HANDLERS, ROUTES
 from epad.epactl.command_line import make_parser
 from epad.epactl.commands.shell import nodes
 from epad.operations import bodies
-from epad.operations.implementation import Orders
+from epad.operations.implementation import DaemonOperations
 from epad.operations.registry import Operation
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_a_planted_operation_appears_everywhere_by_its_row_alone() -> None:
 @pytest.mark.parametrize("operation", ORDERS)
 def test_an_order_has_its_method_with_what_its_row_names(operation: Operation) -> None:
     """The name of what it is about, what its body has beside the reason, the reason, and who gave it."""
-    taken = list(inspect.signature(getattr(Orders, operation)).parameters)[1:]
+    taken = list(inspect.signature(getattr(DaemonOperations, operation)).parameters)[1:]
     body = getattr(bodies, operation.body)
     assert issubclass(body, bodies.OrderBody)
     assert len(taken) == bool(operation.about) + len(body.__struct_fields__) + 1
@@ -63,7 +63,7 @@ def test_an_order_has_its_method_with_what_its_row_names(operation: Operation) -
 @pytest.mark.parametrize("operation", [one for one in ROUTES if not one.is_order and one not in HANDLERS])
 def test_a_question_has_its_method_with_what_its_query_names(operation: Operation) -> None:
     """Whatever may be asked for may also be left out."""
-    method = getattr(Orders, operation.removesuffix("_read"))
+    method = getattr(DaemonOperations, operation.removesuffix("_read"))
     assert tuple(inspect.signature(method).parameters)[1:] == operation.query
 
 

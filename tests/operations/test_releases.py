@@ -17,7 +17,7 @@ from epad.control_loop.step import Lane, OperationEnded, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Resumed, Stimulus
 from epad.gateway.access import WORDS_SECONDS, Access
 from epad.incidents.report import IncidentReport
-from epad.operations.implementation import Orders
+from epad.operations.implementation import DaemonOperations
 from epad.operations.protocol import ConflictError, UnknownSubsystemError
 from statemachine.containment import Rung
 from statemachine.finding import HOST, Severity
@@ -32,14 +32,14 @@ def _quiet() -> Iterator[None]:
 
 
 class Desk:
-    """Orders that are carried out on a story at once; stands for the board, the controller and the rest."""
+    """Orders that are carried out on a story at once; stands for the status, the controller and the rest."""
 
     def __init__(self, begin: Callable[[Story], object]) -> None:
         self.story = Story()
         begin(self.story)
-        parts: dict[str, Any] = {field.name: self for field in fields(Orders)}
+        parts: dict[str, Any] = {field.name: self for field in fields(DaemonOperations)}
         story = {"decider": self.story.decider, "event_log": self.story.events, "clock": self.story.clock}
-        self.orders = Orders(**{**parts, **story})
+        self.orders = DaemonOperations(**{**parts, **story})
 
     def snapshots(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=name) for name in NAMES]

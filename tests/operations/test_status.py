@@ -21,7 +21,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
 from epad.ledger.integrity import LedgerStatus
-from epad.operations.status import StatusBoard
+from epad.operations.status import DaemonStatus
 from epad.probing.loops import ProbeLoops
 from probes.cascade import CascadeIncident
 from probes.memory import Footprint
@@ -76,7 +76,7 @@ class Bench:
         self.loops = ProbeLoops(
             [NoGpu()], lambda _: None, self.story.clock, self.story.events, self.story.metrics
         )
-        self.board = StatusBoard(
+        self.daemon_status = DaemonStatus(
             config=config or configured(**SPECS),
             directories=Directories(Path("/state"), Path("/run/epad"), Path("/srv/mine.toml")),
             clock=self.story.clock,
@@ -120,9 +120,9 @@ def _quiet() -> Iterator[None]:
 def test_it_is_json_and_says_who_and_where_it_is() -> None:
     """URLs once the doors are open."""
     bench = Bench()
-    bench.board.gateway_url = "http://127.0.0.1:8700"
+    bench.daemon_status.gateway_url = "http://127.0.0.1:8700"
     bench.story.clock.advance(9)
-    told = json.loads(json.dumps(bench.board.render()))
+    told = json.loads(json.dumps(bench.daemon_status.render()))
     assert (told["version"], told["pid"]) == (__version__, os.getpid())
     assert (told["phase"], told["phase_number"], told["uptime_seconds"]) == ("NORMAL", 0, 9.0)
     assert (told["state_directory"], told["config_file"]) == ("/state", "/srv/mine.toml")
@@ -138,8 +138,8 @@ def test_it_has_the_shape_that_the_api_describes() -> None:
     bench.incidents.append(
         CascadeIncident("model", 0.0, "it hangs", ("chat",), settled=False, told=True, flapping=False)
     )
-    bench.board.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
-    told = json.loads(json.dumps(bench.board.render()))
+    bench.daemon_status.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
+    told = json.loads(json.dumps(bench.daemon_status.render()))
     assert msgspec.convert(told, status.Status) == told
 
 
@@ -148,7 +148,7 @@ def test_phase_sentence_anomalies_and_holds_are_the_deciders() -> None:
     bench = Bench()
     bench.story.find("chat")
     bench.story.clock.advance(7)
-    told = bench.board.render()
+    told = bench.daemon_status.render()
     assert told["phase"] == Phase.QUARANTINE
     assert told["phase_seconds"] == 7.0
     assert told["phase_since"] == "2026-01-01T00:00:00+00:00"
@@ -183,7 +183,7 @@ def test_an_incident_is_shown_with_its_victims_and_its_age() -> None:
     )
     bench.incidents.append(incident)
     bench.story.clock.advance(2)
-    assert bench.board.render()["incidents"] == [
+    assert bench.daemon_status.render()["incidents"] == [
         {
             "root": "model",
             "reason": "it hangs",
@@ -197,7 +197,7 @@ def test_an_incident_is_shown_with_its_victims_and_its_age() -> None:
 
 def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:
     """No progress reported is not progress 0; what ended tells how."""
-    model, chat = Bench().board.render()["subsystems"]
+    model, chat = Bench().daemon_status.render()["subsystems"]
     assert (model["state"], model["pid"], model["progress"], model["budget"]) == ("running", 7, None, {})
     assert chat["progress"] == {"done": 0, "total": 100}
     assert (model["vram_wanted_bytes"], chat["vram_wanted_bytes"]) == (None, 5 << 30)
@@ -209,8 +209,8 @@ def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:
 def test_memory_and_cpu_are_shown_where_they_are_known() -> None:
     """And are none, not 0, where there are no processes, or nobody has looked yet."""
     bench = Bench()
-    bench.board.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
-    model, chat = bench.board.render()["subsystems"]
+    bench.daemon_status.footprints = lambda: {"chat": Footprint(3 << 30, 12.345, 2, cpu_cores=0.25)}
+    model, chat = bench.daemon_status.render()["subsystems"]
 
     def figures(one: Subsystem) -> list[float | None]:
         return [one["memory_bytes"], one["cpu_seconds"], one["cpu_cores"], one["processes"]]
@@ -232,14 +232,14 @@ def test_what_only_embedded_models_answer_is_marked(
     config: Callable[[], Config], embedded: dict[str, bool]
 ) -> None:
     """Nobody may take it for an LLM's result; with a real upstream beside it, it is not known whose it was."""
-    board = Bench(config()).board
-    assert {row["name"]: row["embedded"] for row in board.render()["subsystems"]} == embedded
-    assert (NOTICE in board.notices()) == any(u.embedded for u in config().upstreams.values())
+    daemon_status = Bench(config()).daemon_status
+    assert {row["name"]: row["embedded"] for row in daemon_status.render()["subsystems"]} == embedded
+    assert (NOTICE in daemon_status.notices()) == any(u.embedded for u in config().upstreams.values())
 
 
 async def test_notices_hold_what_a_probe_has_to_say() -> None:
     """No GPU is one line."""
     bench = Bench()
-    assert bench.board.notices() == []
+    assert bench.daemon_status.notices() == []
     await bench.loops._look(bench.loops._probes[0])
-    assert bench.board.notices() == ["no NVIDIA driver: not watched"]
+    assert bench.daemon_status.notices() == ["no NVIDIA driver: not watched"]

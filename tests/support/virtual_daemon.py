@@ -96,7 +96,7 @@ class VirtualDaemon:
 
     @property
     def url(self) -> str:
-        return str(self.house.board.gateway_url)
+        return str(self.house.daemon_status.gateway_url)
 
     @property
     def phase(self) -> Phase:
@@ -118,7 +118,7 @@ class VirtualDaemon:
 
     async def restart(self, name: str) -> None:
         """Start a process anew, as `epactl restart` does."""
-        await self.house._surfaces.orders.restart(name, "by hand", "a test")
+        await self.house._surfaces.operations.restart(name, "by hand", "a test")
 
     def hold_of(self, name: str) -> Hold:
         return self.house.controller.hold_of(name)
@@ -178,7 +178,7 @@ async def virtual_daemon(
         daemon = epad.daemon.process.Daemon(config, lambda: load(file), directories, environment or {})
         running = asyncio.ensure_future(daemon.run())
         try:
-            while not (houses and houses[0].board.gateway_url and houses[0].supervisor.snapshots()):
+            while not (houses and houses[0].daemon_status.gateway_url and houses[0].supervisor.snapshots()):
                 if running.done():
                     raise RuntimeError(f"the daemon ended with {running.result()}")
                 await asyncio.sleep(0.01)
