@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.process_tree import Tree
+from runners.cell.plan import CellPlan
 
 UNKNOWN_STATUS: Final = "unknown"
 
@@ -34,6 +35,8 @@ class Launch:
     memory_max_bytes: int = 0
     memory_high_bytes: int = 0
     """Limits for the kernel to hold, where the engine has a control group with a memory controller; 0: none."""
+    cell: CellPlan | None = None
+    """The walls around it; None: it is not confined."""
 
 
 @dataclass(frozen=True, slots=True)

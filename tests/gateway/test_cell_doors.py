@@ -34,10 +34,11 @@ class HandedOver(NoHandover):
 
 @pytest.fixture
 def door() -> Iterator[socket.socket]:
-    """A socket as a cell hands it over; the test's own copy of it stays open."""
-    one = socket.create_server(("127.0.0.1", 0))
-    yield one
-    one.close()
+    """A socket as a cell hands it over, with a port of its choice; the test's own copy of it stays open."""
+    with socket.create_server(("127.0.0.1", 0)) as any_port:
+        port = any_port.getsockname()[1]
+    with socket.create_server(("127.0.0.1", port)) as one:
+        yield one
 
 
 def url_of(door: socket.socket) -> str:
@@ -71,18 +72,19 @@ async def test_a_cut_door_lets_nobody_in_until_it_is_opened_again(
     """An idle connection ends with it. `listen` on the same socket opens it again, at its old address."""
     async with two_subsystems(tmp_path) as w:
         doors = w.gateway.cell_doors
+        address = door.getsockname()
         await doors.open("writer", door.dup())
-        reader, writer = await asyncio.open_connection(*door.getsockname())
-        await asyncio.sleep(0)
+        reader, writer = await asyncio.open_connection(*address)
         door.shutdown(socket.SHUT_RDWR)
         await doors.close("writer")
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await reader.read() == b""
         writer.close()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*door.getsockname())
+            await asyncio.open_connection(*address)
         await doors.open("writer", door.dup())
         assert (await ask(door))[0] == 200
+        assert door.getsockname() == address
 
 
 async def test_a_stream_through_a_cut_door_ends_and_says_why(tmp_path: Path, door: socket.socket) -> None:
