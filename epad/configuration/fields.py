@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -13,9 +14,14 @@ from epad.configuration.toml_lines import KeyPath
 
 
 def fields_of(struct: Any) -> dict[str, Any]:
-    """Return the type of each field of a table, in the table's order."""
+    """Return the type of each field of a table, in the table's order; of a table that may be absent, the table's."""
     hints = get_type_hints(struct, include_extras=True)
-    return {name: hints[name] for name in struct.__struct_fields__}
+    return {name: _table_or_none(hints[name]) for name in struct.__struct_fields__}
+
+
+def _table_or_none(hint: Any) -> Any:
+    given = [part for part in get_args(hint) if part is not NoneType]
+    return given[0] if get_origin(hint) is UnionType and is_table(given[0]) else hint
 
 
 def is_table(hint: Any) -> bool:

@@ -73,6 +73,18 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",
     "probes.PROBE.enforce": "by detector: observe (only told) or contain",
     "subsystems.NAME.enforce": "for this one alone, by detector: observe (only told) or contain",
+    "confine.profile": "open: no walls; gateway-only: its model and `hosts`, the files of its user; workspace: files of"
+    " its own alone; sealed: no network, and no file to write but in /tmp",
+    "confine.workspace": "the directory that it may write to, from the root or from ~/; empty: where it starts",
+    "confine.read": "further files and directories that it may read, from the root or from ~/",
+    "confine.never": "what stays read-only in the workspace, from there, as CLAUDE.md; .git/hooks, .envrc, .vscode and"
+    " their like always do",
+    "confine.hosts": 'what it may reach, as "github.com", "*.example.org" or "example.org:8443" (443 if left out); a'
+    ' private network\'s as "10.0.0.5:8000" or "private:git.example.org"',
+    "confine.ask": "a host that is not named waits for a person, rather than being refused",
+    "confine.gpu": "the GPUs' devices, and what CUDA needs of the kernel",
+    "confine.require": "all: no start without every wall; best: it starts without those that this machine cannot give,"
+    " and status names them",
     "state.files": "saved as they are",
     "state.directories": "saved with all that is in them",
     "state.databases": "SQLite databases, saved by SQLite's own backup",

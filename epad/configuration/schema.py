@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
 from epad.configuration.notify_schema import NotifyConfig
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.sizes import Size
@@ -333,6 +334,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     state: StateConfig = StateConfig()
     background: bool = False
     enforce: Enforce = {}
+    confine: ConfineConfig | None = None
 
     @property
     def ready_at_once(self) -> bool:
@@ -360,6 +362,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: ScheduleConfig
     retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
+    confine: HouseConfineConfig = HouseConfineConfig()
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}

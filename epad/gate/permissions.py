@@ -10,8 +10,8 @@ from typing import Protocol
 
 from epad.gate.risk import Risk
 
-# What the kernel reports for a peer from a user namespace in which its uid has no name here
-# (/proc/sys/kernel/overflowuid). It may be anyone, so it is no one.
+# What the kernel reports for a peer whose uid has no name here (/proc/sys/kernel/overflowuid), and the uid of `nobody`.
+# It may be anyone: it may look, as anyone may who reaches the socket, and no group makes it an operator.
 UNMAPPED_UID = 65_534
 
 
@@ -72,8 +72,8 @@ def tier_of_peer(uid: int, gids: Collection[int], own_uid: int, operator_gid: in
     """
     if uid in {0, own_uid}:
         return Tier.OPERATOR
-    if uid < 0 or uid == UNMAPPED_UID:
+    if uid < 0:
         return Tier.STRANGER
-    if operator_gid is not None and operator_gid in gids:
+    if uid != UNMAPPED_UID and operator_gid is not None and operator_gid in gids:
         return Tier.OPERATOR
     return Tier.OBSERVER

@@ -26,7 +26,7 @@ from epad.operations.protocol import Peer
 from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 
 OBSERVER = Peer(1, 54_321, (54_321,))
-STRANGER = Peer(1, 65_534, (65_534,))
+STRANGER = Peer(1, -1, ())
 
 
 def session_at(path: Path) -> aiohttp.ClientSession:

@@ -68,14 +68,15 @@ def test_every_pair_is_decided_as_written(tier: Tier, operation: Operation) -> N
         (1000, (1000, OPERATOR_GID), None, Tier.OBSERVER),
         (1000, (1000,), OPERATOR_GID, Tier.OBSERVER),
         (1000, (), OPERATOR_GID, Tier.OBSERVER),
-        (UNMAPPED_UID, (OPERATOR_GID,), OPERATOR_GID, Tier.STRANGER),
+        (UNMAPPED_UID, (OPERATOR_GID,), OPERATOR_GID, Tier.OBSERVER),
+        (UNMAPPED_UID, (), None, Tier.OBSERVER),
         (-1, (), None, Tier.STRANGER),
     ],
 )
 def test_the_tier_comes_from_the_credentials(
     uid: int, gids: tuple[int, ...], operator_gid: int | None, tier: Tier
 ) -> None:
-    """Root, the daemon's user and operators give orders; other users look; the unmapped do neither."""
+    """Root, the daemon's user and operators give orders; other users look, `nobody` and the unmapped too."""
     assert tier_of_peer(uid, gids, OWN_UID, operator_gid) is tier
 
 

@@ -1,0 +1,1 @@
+"""Say what a subsystem's processes may reach, and what a change of that widens."""

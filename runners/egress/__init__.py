@@ -1,0 +1,1 @@
+"""The way out: the proxy through which a confined subsystem reaches the hosts that its policy names."""
