@@ -281,7 +281,7 @@ def watch(
     return child
 
 
-def _note_exit(loop: asyncio.AbstractEventLoop, child: Child, in_cell: bool) -> None:  # noqa: FBT001 - the loop passes no names
+def _note_exit(loop: asyncio.AbstractEventLoop, child: Child, in_cell: bool) -> None:
     loop.remove_reader(child.descriptor)
     if not child.exited.done():
         status = _exit_status(child.descriptor)
