@@ -80,7 +80,7 @@ WORDS: Mapping[str, str] = {
     "confine.never": "what stays read-only in the workspace, from there, as CLAUDE.md; .git/hooks, .envrc, .vscode and"
     " their like always do",
     "confine.hosts": 'what it may reach, as "github.com", "*.example.org" or "example.org:8443" (443 if left out); a'
-    ' private network\'s as "10.0.0.5:8000" or "private:git.example.org"',
+    ' private network\'s with its address, as "10.0.0.5:8000" or "git.lan=10.0.0.6"',
     "confine.ask": "a host that is not named waits for a person, rather than being refused",
     "confine.gpu": "the GPUs' devices, and what CUDA needs of the kernel",
     "confine.require": "all: no start without every wall; best: it starts without those that this machine cannot give,"

@@ -40,21 +40,22 @@ SOCKETS: Final = ("/run", "/var/run")
 """Where a machine's services listen: docker.sock, D-Bus, systemd."""
 
 PROTECTED: Final = (
-    *(".git/config", ".git/hooks", ".git/info/attributes", ".git/modules", ".githooks", ".gitmodules"),
-    *(".husky", ".claude", ".cursor", ".devcontainer", ".envrc", ".idea", ".mcp.json", ".vscode"),
-    *(".zed", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".gitconfig", ".profile"),
+    *(".git/config", ".git/hooks/", ".git/info/attributes", ".git/modules/", ".githooks/", ".gitmodules"),
+    *(".husky/", ".claude/", ".cursor/", ".devcontainer/", ".envrc", ".idea/", ".mcp.json", ".vscode/"),
+    *(".zed/", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".gitconfig", ".profile"),
     *(".zlogin", ".zprofile", ".zshenv", ".zshrc"),
 )
 """In a workspace: what git, a shell, direnv or an editor runs, or obeys, when a person comes there.
 
-CLAUDE.md and AGENTS.md are not among them: agents write them as a part of their work, and what they say is read by
-models, which are confined too. `never` names them where that is not wanted.
+A `/` at the end is a directory's, for whoever has to make it. CLAUDE.md and AGENTS.md are not among them: agents write
+them as a part of their work, and what they say is read by models, which are confined too. `never` names them where that
+is not wanted.
 """
 
 PROTECTED_AT_HOME: Final = (
-    *(".config/autostart", ".config/environment.d", ".config/fish", ".config/git", ".config/systemd"),
-    *(".config/zsh", ".local/bin", ".local/share/applications", ".local/share/dbus-1"),
-    *(".local/share/systemd", ".pam_environment", ".xinitrc", ".xprofile", ".xsession", ".xsessionrc"),
+    *(".config/autostart/", ".config/environment.d/", ".config/fish/", ".config/git/", ".config/systemd/"),
+    *(".config/zsh/", ".local/bin/", ".local/share/applications/", ".local/share/dbus-1/"),
+    *(".local/share/systemd/", ".pam_environment", ".xinitrc", ".xprofile", ".xsession", ".xsessionrc"),
 )
 """The same in a home directory."""
 
@@ -79,3 +80,9 @@ MACHINE_SECRETS: Final = (
     "/etc/ssl/private",
 )
 """The same of the machine."""
+
+
+def placeholder(path: str) -> str:
+    """Return a protected path as a cell's plan has it: with a `/` at its end where a directory is to be made."""
+    folders = (name for name in (*PROTECTED, *PROTECTED_AT_HOME) if name.endswith("/"))
+    return f"{path}/" if any(f"{path}/".endswith(f"/{name}") for name in folders) else path

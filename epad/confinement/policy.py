@@ -71,11 +71,14 @@ class FileRequest:
 
 @dataclass(frozen=True, slots=True)
 class HostRequest:
-    """Asks for a connection; `private` tells that the name resolves to an address that is no global one."""
+    """Asks for a connection to a host, in the form of `rules.host_name`.
+
+    `address` is where it is found: empty for wherever its name leads among public addresses.
+    """
 
     host: str
     port: int
-    private: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +143,9 @@ def allows(policy: Policy, request: Request) -> bool:
     match request:
         case FileRequest(path, write):
             return access_at(policy, path) >= (Access.WRITE if write else Access.READ)
-        case HostRequest(host, port, private):
-            if policy.every_host:
-                return True
+        case HostRequest(host, port, address):
             rule = first_match(policy.hosts, host, port)
-            return rule is not None and (rule.private or rule.is_address or not private)
+            return policy.every_host or (rule is not None and rule.pinned == address)
         case AbilityRequest(ability):
             return ability in policy.abilities
 
@@ -199,7 +200,7 @@ def policy_of(
         workspace,
         directory,
         tuple(FileRule(path, access) for path, access in sorted(rules.items())),
-        tuple(sorted({parse(text) for text in confine.hosts})) if confine.profile != "sealed" else (),
+        _hosts(confine),
         abilities=frozenset(_abilities(confine, gateway=spec.gateway)),
         ask=confine.ask and confine.profile != "sealed",
     )
@@ -228,10 +229,10 @@ class _Roots:
         rules |= kept
         for root in kept:
             if root != self.own:
-                rules |= dict.fromkeys((f"{root}/{name}" for name in PROTECTED), Access.READ)
+                rules |= dict.fromkeys((_normal(f"{root}/{name}") for name in PROTECTED), Access.READ)
             if own is Access.WRITE and is_below(self.home, root):
-                names = (f"{self.home}/{name}" for name in (*PROTECTED, *PROTECTED_AT_HOME))
-                rules |= dict.fromkeys(names, Access.READ)
+                names = (*PROTECTED, *PROTECTED_AT_HOME)
+                rules |= dict.fromkeys((_normal(f"{self.home}/{name}") for name in names), Access.READ)
         return rules | dict.fromkeys(never, Access.READ)
 
 
@@ -249,6 +250,12 @@ def _base(profile: ProfileName, roots: _Roots, readable: Iterable[str]) -> dict[
     if profile == "workspace" and not _within(roots.home, (*rules, *read, roots.workspace, roots.directory)):
         rules[roots.home] = Access.OWN
     return rules | read
+
+
+def _hosts(confine: ConfineConfig) -> tuple[HostRule, ...]:
+    """Return the rules in one order, however they are written: the first of two for the same host decides."""
+    rules = {parse(text) for text in confine.hosts} if confine.profile != "sealed" else set()
+    return tuple(sorted(rules, key=str))
 
 
 def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:

@@ -1,1 +1,1 @@
-"""The way out: the proxy through which a confined subsystem reaches the hosts that its policy names."""
+"""The way out: a proxy that lets a cell reach the hosts its rules name, and tells the daemon of each connection."""

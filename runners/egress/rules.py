@@ -1,11 +1,16 @@
-"""Host rules: their text in the configuration, their value, and which requests they let out.
+"""Read the rules that name the hosts a cell may reach, and tell if one matches.
 
-The daemon parses and compares them (`epad/confinement`), the proxy child decides by them; so they stand here, where
-both may import them. Standard library only, no look-up of names.
+A rule is written as a person writes it:
 
-A rule is `name`, `*.name`, an IP address, each with `:port` (443 if it is left out). A name may resolve to global
-addresses alone; `private:name` may resolve to the addresses of a private network too. Loopback, link-local and the
-other special addresses are reached by an address as the rule, and never by a name.
+    github.com                  that host, port 443
+    packages.example:8443       that host, that port
+    *.github.com                every host below it, at any depth, and not github.com itself
+    10.0.0.5:8000, [fd00::5]:1  that address, public or not
+    nas.lan=10.0.0.5:8443       that host, always at that address: names are looked up for public addresses only
+
+Both sides of the way out read rules here: the daemon to check and compare them, the proxy to obey them. Names are
+compared as DNS has them: lower case, IDNA, no trailing dot. A host that only looks like a number (`127.1`,
+`0x7f000001`, `2130706433`) is no name: a C library would take it for an address.
 """
 
 from __future__ import annotations
@@ -16,125 +21,137 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-DEFAULT_PORT: Final = 443
-_MAX_PORT: Final = 65_535
-_MAX_NAME: Final = 253
-_PRIVATE: Final = "private:"
-_WILDCARD: Final = "*."
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-# The last label of a name is never a number: it would be an address to some readers (WHATWG URL).
+HTTPS_PORT: Final = 443
+SSH_PORT: Final = 22
+_MOST_NAME_CHARACTERS: Final = 253
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_PARTS = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([^:]*))?")
+# IDNA 2003 and 2008 read these differently, so a name with one of them may mean two hosts (UTS 46, section 7).
+_READ_TWO_WAYS = frozenset("\u00df\u03c2\u200c\u200d")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class RuleError(ValueError):
-    """A host or a rule cannot be read; the message says why and what to write."""
+    """A text is no rule, or no host; the message names what is wrong with it and what to write instead."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class HostRule:
-    """Lets requests to one host out, or with `wildcard` to every host below a name, at one port.
+    """Holds what may be reached: a host, or every host below it, at one port.
 
-    `name` is in lower case, as A-labels, without a dot at its end; or an IP address in its usual form. `private` lets
-    the name resolve to addresses of a private network.
+    `name` is lower case and ASCII; of a rule by address it is the address. `address` is where that host is always
+    found; empty for a host whose name is looked up.
     """
 
     name: str
     wildcard: bool = False
-    port: int = DEFAULT_PORT
-    private: bool = False
+    port: int = HTTPS_PORT
+    address: str = ""
 
     @property
-    def is_address(self) -> bool:
-        """Tell if it names an IP address, which then needs not be a global one."""
-        return address_of(self.name) is not None
+    def pinned(self) -> str:
+        """Return the address that the rule names itself; empty if it is to be looked up."""
+        return self.address or (self.name if address_of(self.name) else "")
 
     def __str__(self) -> str:
-        """Return the text that `parse` reads."""
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        private, wildcard = _PRIVATE if self.private else "", _WILDCARD if self.wildcard else ""
-        return f"{private}{wildcard}{name}:{self.port}"
+        """Write the rule as `parse` reads it."""
+        name = f"*.{self.name}" if self.wildcard else self.name
+        place = f"{name}={_bracketed(self.address)}" if self.address else _bracketed(name)
+        return f"{place}:{self.port}"
 
 
 def parse(text: str) -> HostRule:
     """Read a rule. Raises RuleError."""
-    bare = text.removeprefix(_PRIVATE)
-    private = bare != text
-    if "/" in bare:
-        raise RuleError("is a URL or a network; give a host, as in example.org or example.org:8443")
-    match = _PARTS.fullmatch(bare)
-    if match is None:
+    named, is_pinned, rest = text.strip().partition("=")
+    place, port = _split_port(rest if is_pinned else named)
+    if not is_pinned:
+        wildcard = place.startswith("*.")
+        name = host_name(place[2:] if wildcard else place)
+        if wildcard and (address_of(name) or "." not in name):
+            raise RuleError(
+                f"{text!r} names too much: write at least two labels behind the star, `*.example.org`"
+            )
+        return HostRule(name, wildcard, port)
+    address = address_of(place)
+    if address is None:
         raise RuleError(
-            "is no host; give a name or an address, an IPv6 one in brackets, with :port if not 443"
+            f"{text!r}: {place!r} is no address: write NAME=ADDRESS:PORT, `nas.lan=10.0.0.5:8443`"
         )
-    wildcard = match[1].startswith(_WILDCARD)
-    name = normal(match[1].removeprefix(_WILDCARD).lower() if wildcard else match[1])
-    port = DEFAULT_PORT if match[2] is None else _port(match[2])
-    if address_of(name) is not None and (wildcard or private):
-        raise RuleError("is an address with *. or private:, which only a name has; take it out")
-    if wildcard and "." not in name:
-        raise RuleError(f"is every host below .{name}; name the hosts, or let ask = true ask for each")
-    return HostRule(name, wildcard, port, private)
+    name = host_name(named)
+    if address_of(name):
+        raise RuleError(f"{text!r} names two addresses: write {_bracketed(str(address))}:{port} alone")
+    return HostRule(name, port=port, address=str(address))
 
 
 def matches(rule: HostRule, host: str, port: int) -> bool:
-    """Tell if a rule lets a request to `host`, as `normal` returns it, out at `port`."""
+    """Tell if a rule allows a host, as `host_name` returns it, at a port."""
     if port != rule.port:
         return False
-    if rule.wildcard:
-        return address_of(host) is None and host.endswith(f".{rule.name}")
-    return host == rule.name
+    return host.endswith(f".{rule.name}") if rule.wildcard else host == rule.name
 
 
 def first_match(rules: Iterable[HostRule], host: str, port: int) -> HostRule | None:
-    """Return the rule that lets a request out, the one with `private` if there are several; None if none does."""
+    """Return the rule that allows a host at a port: the one that names it, before a wildcard."""
     found = [rule for rule in rules if matches(rule, host, port)]
-    return max(found, key=lambda rule: rule.private, default=None)
+    return min(found, key=lambda rule: rule.wildcard, default=None)
 
 
-def normal(host: str) -> str:
-    """Return a host as rules have it. Raises RuleError for text that two readers could take for different hosts."""
-    bare = host.removesuffix(".").lower()
-    if bare.startswith("[") and bare.endswith("]"):
-        bare = bare[1:-1]
-        if ":" not in bare:
-            raise RuleError("has brackets, which only an IPv6 address has")
-    address = address_of(bare)
+def host_name(text: str) -> str:
+    """Return a host's name as DNS has it, or its address as it is usually written. Raises RuleError."""
+    address = address_of(text)
     if address is not None:
         return str(address)
-    if not bare.isascii():
-        bare = _a_labels(bare)
-    labels = bare.split(".")
-    if len(bare) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
-        raise RuleError("is no host; give a name such as example.org, or an address")
+    if not text.isascii():
+        text = _ascii(text)
+    name = text.lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > _MOST_NAME_CHARACTERS or not all(map(_LABEL.fullmatch, labels)):
+        raise RuleError(
+            f"{text[:_MOST_NAME_CHARACTERS]!r} is no host name: write a name such as `example.org`"
+        )
     if _NUMBER.fullmatch(labels[-1]):
-        raise RuleError("is a number that some programs take for an address; write it as 192.0.2.1")
-    return bare
+        raise RuleError(
+            f"{text!r} is a number that some programs take for an address: write the address itself"
+        )
+    return name
 
 
-def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is; None for a name, and for an IPv6 address with a zone, which names a card."""
-    if "%" in host:
-        return None
+def address_of(text: str) -> Address | None:
+    """Return the address that a text is, in its usual form; None for anything else, also for one with a zone."""
     try:
-        return ipaddress.ip_address(host)
+        address = ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     except ValueError:
         return None
+    return None if "%" in str(address) else address
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) <= _MAX_PORT:
-        raise RuleError(f"has port {text!r}; give one from 1 to {_MAX_PORT}")
-    return int(text)
-
-
-def _a_labels(name: str) -> str:
-    """Return a name as A-labels. Raises RuleError where IDNA 2003 and 2008 disagree, as they do about an sz."""
+def _ascii(text: str) -> str:
+    """Return an international name as it stands in DNS. Raises RuleError."""
+    if _READ_TWO_WAYS.intersection(text):
+        raise RuleError(f"{text!r} can be read in two ways: write it as it stands in DNS, with `xn--`")
     try:
-        encoded = name.encode("idna")
-        back = encoded.decode("idna")
+        return text.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise RuleError("is no name that DNS knows; write it in its xn-- form") from error
-    if back != name:
-        raise RuleError("is read in two ways by the two standards of such names; write it in its xn-- form")
-    return encoded.decode("ascii")
+        raise RuleError(f"{text!r} is no host name: {error}") from None
+
+
+def _split_port(text: str) -> tuple[str, int]:
+    """Split `place:port`; a place without a port has that of HTTPS. Raises RuleError."""
+    if text.count(":") > 1 and not text.startswith("["):
+        return text, HTTPS_PORT
+    place, colon, digits = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        return text, HTTPS_PORT
+    return place, port_number(digits)
+
+
+def port_number(digits: str) -> int:
+    """Read a port. Raises RuleError."""
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 5 and 1 <= int(digits) <= 65535:
+        return int(digits)
+    raise RuleError(f"{digits!r} is no port: write a number from 1 to 65535")
+
+
+def _bracketed(place: str) -> str:
+    return f"[{place}]" if ":" in place else place

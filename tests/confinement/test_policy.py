@@ -56,7 +56,7 @@ def test_without_a_table_nothing_is_confined() -> None:
     of = policy()
     assert not of.confined
     assert allows(of, FileRequest("/home/me/.ssh/id_ed25519", write=True))
-    assert allows(of, HostRequest("169.254.169.254", 80, private=True))
+    assert allows(of, HostRequest("169.254.169.254", 80, "169.254.169.254"))
     assert all(allows(of, AbilityRequest(ability)) for ability in Ability)
 
 
@@ -160,13 +160,14 @@ def test_gateway_only_has_the_files_of_its_user_and_no_sockets_of_the_machine() 
     assert not allows(of, AbilityRequest(Ability.MACHINE))
 
 
-def test_a_name_leads_to_no_private_address_unless_it_is_named_so() -> None:
+def test_a_name_leads_to_public_addresses_unless_its_rule_says_where_it_is() -> None:
     """An address as the rule is as good."""
-    of = policy({"hosts": ["a.example", "private:b.example", "10.0.0.5:8000"]})
+    of = policy({"hosts": ["a.example", "b.example=10.0.0.6", "10.0.0.5:8000"]})
     assert allows(of, HostRequest("a.example", 443))
-    assert not allows(of, HostRequest("a.example", 443, private=True))
-    assert allows(of, HostRequest("b.example", 443, private=True))
-    assert allows(of, HostRequest("10.0.0.5", 8000, private=True))
+    assert not allows(of, HostRequest("a.example", 443, "10.0.0.6"))
+    assert allows(of, HostRequest("b.example", 443, "10.0.0.6"))
+    assert not allows(of, HostRequest("b.example", 443))
+    assert allows(of, HostRequest("10.0.0.5", 8000, "10.0.0.5"))
 
 
 def test_abilities_are_as_the_table_says() -> None:
