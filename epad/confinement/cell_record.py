@@ -13,7 +13,7 @@ class CellRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
     profile: str
     doors: dict[str, tuple[str, int]] = {}
-    missing: tuple[str, ...] = ()
+    missing: dict[str, str] = {}
     own_network: bool = False
 
 

@@ -35,6 +35,7 @@ from structlog.typing import FilteringBoundLogger
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.errors import ConfinementError
 from epad.confinement.policy import Ability, Policy
+from epad.confinement.zygote import Cell
 from runners.cell.plan import CellPlan, Door, Wall
 
 _BACKLOG: Final = 1_024
@@ -66,27 +67,10 @@ class Doorkeeper(Protocol):
         ...
 
 
-class MadeCell(Protocol):
-    """A cell that stands, and its program started."""
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def doors(self) -> Sequence[socket.socket]:
-        """Return its listening sockets, in the order of the plan's doors."""
-        ...
-
-    @property
-    def missing(self) -> Sequence[str]:
-        """Return the walls that could not be had."""
-        ...
-
-
 class Spawner(Protocol):
     """Makes cells out of plans; `epad/confinement/zygote.py` is one."""
 
-    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> MadeCell:
+    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
         """Make a cell and start its program. Raises ConfinementError."""
         ...
 
@@ -145,10 +129,13 @@ class _Living:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Says how a subsystem is confined. `trouble` is why its doors are not as they should be."""
+    """Says how a subsystem is confined. `missing` are walls it has to do without, each with the reason.
+
+    `trouble` is why its doors are not as they should be.
+    """
 
     profile: str
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -201,7 +188,7 @@ class Cells:
         kinds = [kind for kind in DoorKind if Door(*ADDRESSES[kind]) in plan.doors]
         profile = self._context.policies(plan.name).profile
         own_network = Wall.NETWORK in plan.walls
-        record = CellRecord(profile, {kind: ADDRESSES[kind] for kind in kinds}, (), own_network)
+        record = CellRecord(profile, {kind: ADDRESSES[kind] for kind in kinds}, {}, own_network)
         self._write(plan.name, record)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -211,9 +198,9 @@ class Cells:
             raise
         finally:
             os.close(nothing)
-        record = structs.replace(record, missing=tuple(made.missing))
+        record = structs.replace(record, missing=dict(made.missing))
         self._write(plan.name, record)
-        living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=True)))
+        living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=False)))
         await self._bring(plan.name, living)
         return made.pid
 

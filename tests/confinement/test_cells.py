@@ -72,12 +72,12 @@ async def test_a_wall_that_cannot_be_had_is_an_error_or_is_said(world: CellWorld
     with pytest.raises(ConfinementError, match="pivot_root"):
         await world.start()
     assert not world.cells.has("agent")
-    world.spawner.refuses, world.spawner.missing = "", ("files",)
+    world.spawner.refuses, world.spawner.missing = "", {"files": "pivot_root: not here"}
     await world.start()
-    assert world.cells.confinement("agent") == Confinement("workspace", ("files",))
+    assert world.cells.confinement("agent") == Confinement("workspace", {"files": "pivot_root: not here"})
     later = world.another()
     await later.adopt("agent", 1)
-    assert later.confinement("agent") == Confinement("workspace", ("files",))
+    assert later.confinement("agent") == Confinement("workspace", {"files": "pivot_root: not here"})
 
 
 async def test_shut_doors_refuse_before_anything_is_awaited(world: CellWorld) -> None:

@@ -17,6 +17,7 @@ from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
 from epad.confinement.errors import ConfinementError
 from epad.confinement.policy import Ability, Policy
+from epad.confinement.zygote import Cell
 from runners.cell.plan import CellPlan, Door, Wall
 
 
@@ -47,15 +48,6 @@ class Keeper:
             door.close()
 
 
-@dataclass(frozen=True)
-class Made:
-    """A cell as its maker returns it."""
-
-    pid: int
-    doors: Sequence[socket.socket]
-    missing: Sequence[str]
-
-
 @dataclass
 class PlainSpawner:
     """Makes "cells" that are processes without walls, and doors on this machine's own loopback.
@@ -63,7 +55,7 @@ class PlainSpawner:
     A program that `refuses` names is not started; `missing` are the walls that are said to be.
     """
 
-    missing: tuple[str, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
     refuses: str = ""
     made: list[CellPlan] = field(default_factory=list)
     reopened: list[tuple[int, tuple[Door, ...]]] = field(default_factory=list)
@@ -71,7 +63,7 @@ class PlainSpawner:
     addresses: list[tuple[str, int]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
 
-    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Made:
+    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
         if self.refuses:
             raise ConfinementError(self.refuses, permanent=True)
         self.made.append(plan)
@@ -86,7 +78,7 @@ class PlainSpawner:
         )
         process.returncode = 0
         self.pids.append(process.pid)
-        return Made(process.pid, self._listen(plan.doors), self.missing)
+        return Cell(process.pid, tuple(self._listen(plan.doors)), self.missing, ())
 
     async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
         if self.refuses:
