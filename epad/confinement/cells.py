@@ -80,23 +80,32 @@ class Spawner(Protocol):
 
     async def close(self) -> None: ...
 
+    @property
+    def pid(self) -> int | None:
+        """Return the process that makes cells; None if there is none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CellOrder:
-    """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own."""
+    """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own.
+
+    `shown` are directories of epad's that are read inside whatever the policy says: that of its notify socket.
+    """
 
     policy: Policy
     command: tuple[str, ...]
     environment: Mapping[str, str]
     directory: Path
     doors: tuple[Door, ...]
+    shown: tuple[str, ...] = ()
 
 
 class Planner(Protocol):
     """Knows which walls this machine has."""
 
-    async def has_network(self) -> bool:
-        """Tell if a cell here has a network of its own, and so doors."""
+    async def has_network(self, subsystem: str) -> bool:
+        """Tell if a subsystem's cell here has a network of its own, and so doors. Raises ConfinementError."""
         ...
 
     async def plan(self, order: CellOrder) -> CellPlan:
@@ -177,7 +186,9 @@ class Cells:
             self._context.records.forget(subsystem)
             return None
         doors = tuple(Door(*ADDRESSES[kind]) for kind in await self._doors(policy))
-        return await self._context.planner.plan(CellOrder(policy, command, environment, directory, doors))
+        shown = tuple(str(Path(path).parent) for name, path in environment.items() if name == "NOTIFY_SOCKET")
+        order = CellOrder(policy, command, environment, directory, doors, shown)
+        return await self._context.planner.plan(order)
 
     async def start(self, plan: CellPlan, output: int) -> int:
         """Make a cell, print into `output`, and return the pid of its first process. Raises ConfinementError.
@@ -270,6 +281,12 @@ class Cells:
             return Confinement(self._context.policies(subsystem).profile)
         return Confinement(living.record.profile, living.record.missing, living.trouble)
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """Return the processes of ours that make cells."""
+        pid = self._context.spawner.pid
+        return frozenset() if pid is None else frozenset({pid})
+
     async def close(self) -> None:
         """Let go of all cells, which live on with their doors closed: the next daemon makes these anew."""
         for living in self._living.values():
@@ -280,7 +297,9 @@ class Cells:
 
     async def _doors(self, policy: Policy) -> tuple[DoorKind, ...]:
         """Return the doors that a policy has here: none without a network of its own."""
-        if not policy.confined or policy.profile == "sealed" or not await self._context.planner.has_network():
+        if not policy.confined or policy.profile == "sealed":
+            return ()
+        if not await self._context.planner.has_network(policy.subsystem):
             return ()
         wanted = {DoorKind.GATEWAY: Ability.MODEL in policy.abilities, DoorKind.WAY_OUT: True}
         return tuple(kind for kind in DoorKind if wanted[kind] and kind in self._context.keepers)

@@ -9,7 +9,9 @@ import structlog
 
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.planning import MachinePlanner
 from epad.confinement.policy import Policy, policy_of
+from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 
@@ -29,15 +31,22 @@ class GatewayDoors:
 
 def make_cells(given: Given, joints: Joints) -> Cells:
     """Make the cells' maker: it starts nothing before a subsystem is confined."""
+    zygote = Zygote()
 
     def policy(name: str) -> Policy:
         return policy_of(name, joints.config, given.directories, Path.home())
 
+    def user(name: str) -> str:
+        return joints.config.subsystems[name].user
+
+    def ports() -> tuple[int, ...]:
+        return (joints.gateway_port(),)
+
     return Cells(
         CellsContext(
             policies=policy,
-            planner=planner,
-            spawner=spawner,
+            planner=MachinePlanner(zygote, user, ports),
+            spawner=zygote,
             records=CellRecords(given.directories.cells),
             keepers={DoorKind.GATEWAY: GatewayDoors(joints)},
             log=structlog.get_logger("epad.cells"),

@@ -94,6 +94,10 @@ class Joints:
         """Return the gateway, for whoever needs it once it is made."""
         return self._core.gateway
 
+    def gateway_port(self) -> int:
+        """Return the port that the gateway listens on for everyone."""
+        return int(self._core.foundation.environments.gateway_url.rpartition(":")[2])
+
     # To the supervisor and its logs.
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:

@@ -53,6 +53,11 @@ class Composition:
         """Return the configuration in force."""
         return self._joints.config
 
+    @property
+    def helpers(self) -> frozenset[int]:
+        """Return the processes of ours that are no subsystem's."""
+        return self.logs.pids | self._core.foundation.cells.pids
+
     # Facts that the run loop passes on.
 
     def clock_jumped(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,10 @@ class Engine(Protocol):
 
     async def isolate(self, child: Child, /, *, cut: bool) -> str:
         """Cut the tree off every network but loopback, or join it again; why not, where that cannot be."""
+        ...
+
+    def signal(self, child: Child, number: signal.Signals, /) -> None:
+        """Send a signal to the program that was started. Raises OSError."""
         ...
 
     def is_stopped(self, child: Child) -> bool:

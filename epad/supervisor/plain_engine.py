@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -161,6 +162,15 @@ class PlainEngine:
         if self._cells.has_own_network(leaf_name(child.marks)):
             return ""  # its doors are shut by whoever holds it, and nothing else leads out
         return "the plain engine cannot cut a network: systemd's system manager can" if cut else ""
+
+    def signal(self, child: Child, number: signal.Signals) -> None:
+        program = child.identity
+        if self._cells.has(leaf_name(child.marks)):
+            program = self._table.first_child(program) or program  # the root is the cell's first process
+        if program == child.identity:
+            signal.pidfd_send_signal(child.descriptor, number)
+        elif not self._table.signal(program, number):
+            raise ProcessLookupError(errno.ESRCH, "it has ended")
 
     def is_stopped(self, child: Child) -> bool:
         return self._table.is_stopped(child.identity) or child.tree.is_frozen()

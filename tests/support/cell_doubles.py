@@ -62,6 +62,7 @@ class PlainSpawner:
     doors: list[socket.socket] = field(default_factory=list)
     addresses: list[tuple[str, int]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
+    pid: int | None = None
 
     async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
         if self.refuses:
@@ -103,7 +104,8 @@ class PlannerDouble:
     network: bool = True
     refuses: str = ""
 
-    async def has_network(self) -> bool:
+    async def has_network(self, subsystem: str) -> bool:
+        del subsystem
         return self.network
 
     async def plan(self, order: CellOrder) -> CellPlan:
