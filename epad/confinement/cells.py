@@ -23,7 +23,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -340,9 +339,12 @@ class Cells:
 
 
 def _refuse_all(living: _Living) -> None:
-    """Have the kernel refuse who connects, and reset who waits to be accepted."""
+    """Have the kernel refuse who connects, and reset who waits to be accepted.
+
+    Once, and no more: shut down again, a socket that does not listen breaks every connection that it accepts later.
+    """
     for listening in living.doors.values():
-        with suppress(OSError):  # it listens no more already
+        if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             listening.shutdown(socket.SHUT_RDWR)
 
 

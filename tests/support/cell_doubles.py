@@ -178,6 +178,15 @@ class CellWorld:
             return True
         return False
 
+    def passes(self, number: int = 0) -> bool:
+        """Whether what connects to a door is accepted there, and its words come through, both ways."""
+        with socket.create_connection(self.spawner.addresses[number], 5) as inside:
+            outside, _ = self.spawner.doors[number].accept()
+            with outside:
+                inside.sendall(b"in")
+                outside.sendall(b"out")
+                return (outside.recv(9), inside.recv(9)) == (b"in", b"out")
+
     def end(self) -> None:
         """End the processes and the sockets, whatever the test did."""
         for pid in self.spawner.pids:
