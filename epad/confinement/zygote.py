@@ -47,10 +47,10 @@ class Cell:
 
 
 class Zygote:
-    """Keeps the zygote, and asks it for cells. `command` starts it; as another user in tests."""
+    """Keeps the zygote, and asks it for cells. `command` begins the one that starts it: its interpreter."""
 
     def __init__(self, command: Sequence[str] = ()) -> None:
-        self._command = (*command, "-I", "-S", "-X", "utf8", str(_PROGRAM)) if command else default_command()
+        self._command = [*(command or (sys.executable,)), "-I", "-S", "-X", "utf8", str(_PROGRAM)]
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -69,7 +69,7 @@ class Zygote:
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220 (vfork returns at exec)
                     self._command,
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     env={"EPAD_ROOM": "-" * _ROOM},
                     cwd="/",
@@ -203,8 +203,3 @@ class _Answer:
             self._is_settled = True
         else:
             self.message = message
-
-
-def default_command() -> tuple[str, ...]:
-    """Return the command that starts a zygote under this interpreter."""
-    return (sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM))

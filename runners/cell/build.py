@@ -4,8 +4,8 @@
     builder -- fork --> first process (process 1 of the cell): file tree, /proc, rights, limits, system calls
     first process -- fork --> program: Landlock, exec
 
-A wall that fails while the plan requires it ends all three, and the reason goes to the daemon. When the builder has ended,
-the first process falls to the daemon, which has made itself the parent of orphans.
+A wall that fails while the plan requires it ends all three, and the reason goes to the daemon. When the builder has
+ended, the first process falls to the daemon, which has made itself the parent of orphans.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def build(plan: CellPlan, streams: Sequence[int], answer: socket.socket) -> NoRe
     try:
         made, listeners = _enter(plan, report)
         pid = os.fork()
-    except BaseException as error:  # noqa: BLE001 (this is a forked child: nothing above may run)
+    except BaseException as error:  # this is a forked child: nothing above may run
         report.fail(error)
         report.close()
     else:
@@ -74,7 +74,10 @@ def _enter_user_namespace(plan: CellPlan, report: Report) -> bool:
         namespaces.enter_user_namespace()
     except OSError as error:
         reason = error.strerror or str(error)
-        return all([report.attempt(wall, _refuse(reason)) for wall in namespaces.FLAGS if wall in plan.walls])
+        for wall in namespaces.FLAGS:
+            if wall in plan.walls:
+                report.attempt(wall, _refuse(reason))
+        return False
     return True
 
 

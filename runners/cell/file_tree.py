@@ -67,6 +67,14 @@ class _Empty:
 _Entry = _Copy | _Link | _Empty
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Names whose the empty directories of a cell are."""
+
+    uid: int
+    gid: int
+
+
 @dataclass(slots=True)
 class Built:
     """Tells what was made outside of the cell for it: placeholders of protected paths."""
@@ -74,7 +82,7 @@ class Built:
     placeholders: list[str] = field(default_factory=list)
 
 
-def build(tree: Tree, put_proc: Callable[[str], None]) -> Built:
+def build(tree: Tree, owner: Owner, put_proc: Callable[[str], None]) -> Built:
     """Build the tree, and make it this process's root. Raises OSError that names the place.
 
     `put_proc` mounts /proc on the place that it is given, while the one of the start is still within reach: the kernel
@@ -83,14 +91,15 @@ def build(tree: Tree, put_proc: Callable[[str], None]) -> Built:
     built = Built()
     entries = sorted(_entries(tree, built), key=_place)
     if tree.base == "host":
-        _put("", entries)
+        _put("", entries, owner)
+        _furnish_devices("")
         put_proc("/proc")
         return built
     stage = next(place for place in _STAGES if os.path.isdir(place))  # noqa: PTH112
     kernel.mount("tmpfs", stage, _PRIVATE, "mode=755,size=16m")
     try:
         _furnish(stage)
-        _put(stage, entries)
+        _put(stage, entries, owner)
         _furnish_devices(stage)
         put_proc(f"{stage}/proc")
     except OSError:
@@ -127,18 +136,16 @@ def _place(entry: _Entry) -> tuple[tuple[str, ...], int]:
 
 def _entries(tree: Tree, built: Built) -> Iterator[_Entry]:
     """Yield all that is put into the tree, each with a descriptor that was opened before anything is covered."""
-    if tree.base == "empty":
-        yield from _read_entries(tree.read)
-        yield from (_copy(path, 3, attributes=0) for path in _present((*_BASIC_DEVICES, *tree.devices)))
-        yield from (_Empty(path, 0o1777, 3) for path in ("/tmp", "/dev/shm"))  # noqa: S108
-    yield from (_Empty(path, 0o700, 1) for path in tree.empty)
+    yield from _read_entries(tree.read)
+    yield _Empty("/dev", 0o755, 1)
+    yield from (_copy(path, 3, attributes=0) for path in _present((*_BASIC_DEVICES, *tree.devices)))
+    yield from (_Empty(path, 0o700, 1) for path in (*tree.empty, "/dev/shm"))  # noqa: S108 (the cell's)
     for root in _present(tree.write):
         held = _open_exactly(root)
         yield _copy_of(held, root, 2, attributes=_PLAIN)
-        yield from _protected(held, root, tree.protect, built)
+        yield from _protected(held, root, tree, built)
         os.close(held)
-    for path in _present(tree.hide):
-        yield _covering(path)
+    yield from (_covering(path) for path in _present(tree.hide))
     yield from (_copy(path, 5, attributes=_PLAIN) for path in _present(tree.sockets))
 
 
@@ -173,13 +180,13 @@ def _open_exactly(path: str) -> int:
         os.close(root)
 
 
-def _protected(held: int, root: str, paths: Iterable[str], built: Built) -> Iterator[_Copy]:
-    """Yield the read-only copies of protected paths below a root, and pins of the directories above them.
+def _protected(held: int, root: str, tree: Tree, built: Built) -> Iterator[_Copy]:
+    """Yield the read-only copies of protected and hidden paths below a root, and pins of the directories above them.
 
     A directory that holds a protected one could be renamed, and another be made in its place; a mount point cannot.
     """
     pinned: set[str] = set()
-    for path in paths:
+    for path in (*tree.protect, *(f"{path}/" for path in tree.hide)):
         below = path.rstrip("/").removeprefix(root.rstrip("/") + "/")
         if below == path.rstrip("/"):
             continue
@@ -214,7 +221,7 @@ def _placeholder(held: int, root: str, below: str, built: Built, *, is_directory
         return None
     try:
         if is_directory:
-            os.mkdir(name, 0o755, dir_fd=above)  # noqa: PTH102
+            os.mkdir(name, 0o755, dir_fd=above)
         else:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644, dir_fd=above))
     except OSError:
@@ -240,7 +247,7 @@ def _copy_of(held: int, path: str, order: int, *, attributes: int) -> _Copy:
     return _Copy(path, copy, stat.S_ISDIR(os.fstat(held).st_mode), order)
 
 
-def _put(stage: str, entries: Iterable[_Entry]) -> None:
+def _put(stage: str, entries: Iterable[_Entry], owner: Owner) -> None:
     for entry in entries:
         place = f"{stage}{entry.path}"
         match entry:
@@ -249,7 +256,7 @@ def _put(stage: str, entries: Iterable[_Entry]) -> None:
                 os.symlink(target, place)  # noqa: PTH211
             case _Empty(mode=mode):
                 os.makedirs(place, exist_ok=True)  # noqa: PTH103
-                kernel.mount("tmpfs", place, _PRIVATE, f"mode={mode:o}")
+                kernel.mount("tmpfs", place, _PRIVATE, f"mode={mode:o},uid={owner.uid},gid={owner.gid}")
             case _Copy(is_directory=is_directory):
                 _make_target(place, is_directory=is_directory)
                 _attach(entry, place)
@@ -273,16 +280,18 @@ def _attach(copy: _Copy, place: str) -> None:
 
 
 def _furnish(stage: str) -> None:
-    for name in ("proc", "dev", "dev/pts", "run", "etc", "var"):
+    for name in ("proc", "run", "etc", "var"):
         os.makedirs(f"{stage}/{name}", exist_ok=True)  # noqa: PTH103
-    os.symlink("/tmp", f"{stage}/var/tmp")  # noqa: PTH211, S108
 
 
 def _furnish_devices(stage: str) -> None:
     for path, target in _DEVICE_LINKS:
         os.symlink(target, f"{stage}{path}")  # noqa: PTH211
+    os.mkdir(f"{stage}/dev/pts")  # noqa: PTH102
     try:
-        kernel.mount("devpts", f"{stage}/dev/pts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666")
+        kernel.mount(
+            "devpts", f"{stage}/dev/pts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666"
+        )
     except OSError:
         return  # terminals are a comfort and no wall
 

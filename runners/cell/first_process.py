@@ -20,7 +20,14 @@ from runners.cell.report import Report
 
 # Fields 48 to 51 of /proc/PID/stat, counted behind the name: the ends of the arguments, and of the environment.
 _BLOCKS: Final = slice(45, 49)
-_ENDINGS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_ENDINGS: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
@@ -32,7 +39,7 @@ def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
         _show(plan)
         _wall_in(plan, made, report)
         program = os.fork()
-    except BaseException as error:  # noqa: BLE001 (this is a forked child: nothing above may run)
+    except BaseException as error:  # this is a forked child: nothing above may run
         report.fail(error)
         os._exit(EXIT_NO_CELL)
     if program == 0:
@@ -46,6 +53,8 @@ def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
     """Put up the walls that hold this process too."""
     if Wall.FILES in made:
         report.attempt(Wall.FILES, lambda: _build_tree(plan, made, report))
+    elif Wall.PROC in plan.walls:
+        report.attempt(Wall.PROC, _refuse_proc)
     if Wall.PRIVILEGES in plan.walls:
         report.attempt(Wall.PRIVILEGES, kernel.drop_capabilities)
     if plan.uid is not None and not plan.user_namespace:
@@ -61,12 +70,23 @@ def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
 
 def _build_tree(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
     def put_proc(place: str) -> None:
-        wanted = Wall.PROC in plan.walls
-        if not (wanted and report.attempt(Wall.PROC, lambda: _mount_proc(place, made))):
-            if plan.tree.base == "empty":
-                file_tree.show_host_proc(place)
+        has_own = Wall.PROC in plan.walls and report.attempt(Wall.PROC, lambda: _mount_proc(place, made))
+        if not has_own and plan.tree.base == "empty":
+            file_tree.show_host_proc(place)
 
-    report.placed(file_tree.build(plan.tree, put_proc).placeholders)
+    owner = file_tree.Owner(*_owner(plan))
+    report.placed(file_tree.build(plan.tree, owner, put_proc).placeholders)
+
+
+def _owner(plan: CellPlan) -> tuple[int, int]:
+    """Return the uid and gid that the program will have."""
+    if plan.uid is None:
+        return os.geteuid(), os.getegid()
+    return plan.uid, plan.uid if plan.gid is None else plan.gid
+
+
+def _refuse_proc() -> None:
+    raise OSError(1, "it is mounted in a mount namespace, and there is none")
 
 
 def _mount_proc(place: str, made: frozenset[Wall]) -> None:
@@ -77,7 +97,10 @@ def _mount_proc(place: str, made: frozenset[Wall]) -> None:
 
 def _limit(plan: CellPlan) -> None:
     for name, value in plan.limits:
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        kind = getattr(resource, f"RLIMIT_{name}")
+        _, most = resource.getrlimit(kind)
+        held = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(kind, (held, held))
 
 
 def _give_up_privileges() -> None:
@@ -87,12 +110,10 @@ def _give_up_privileges() -> None:
 
 def become_user(plan: CellPlan) -> None:
     """Become the plan's user, for good. Raises OSError."""
-    if plan.uid is None:
-        return
-    gid = plan.gid if plan.gid is not None else plan.uid
+    uid, gid = _owner(plan)
     os.setgroups(plan.groups)
     os.setresgid(gid, gid, gid)
-    os.setresuid(plan.uid, plan.uid, plan.uid)
+    os.setresuid(uid, uid, uid)
 
 
 def _become(plan: CellPlan, report: Report) -> NoReturn:
@@ -102,7 +123,7 @@ def _become(plan: CellPlan, report: Report) -> NoReturn:
         for number in (*_ENDINGS, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(plan.command[0], plan.command, dict(plan.environment))  # noqa: S606
-    except BaseException as error:  # noqa: BLE001 (as above)
+    except BaseException as error:
         report.fail(error)
         os._exit(EXIT_NO_CELL)
 

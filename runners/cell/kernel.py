@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 from collections.abc import Mapping
@@ -74,7 +75,14 @@ def syscall(name: str, *arguments: Any) -> int:
 
 def unshare(flags: int) -> None:
     """Leave namespaces for new ones. Raises OSError."""
-    check("unshare", _LIBC.unshare(flags))
+    try:
+        check("unshare", _LIBC.unshare(flags))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(
+                error.errno, "unshare: the limit of them is reached (sysctl user.max_*_namespaces)"
+            ) from error
+        raise
 
 
 def join(descriptor: int, flags: int) -> None:

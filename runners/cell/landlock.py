@@ -86,18 +86,33 @@ def ruleset(walls: Collection[Wall]) -> Ruleset:
 
 def rules(plan: CellPlan, refused: int) -> Iterator[tuple[str, int]]:
     """Yield each path of a plan, and the rights that are given back below it."""
-    everything = refused & ~_NEVER
-    if plan.tree.base == "host":
+    tree, everything = plan.tree, refused & ~_NEVER
+    if tree.base == "host":
         yield "/", everything
         return
-    is_own = Wall.FILES in plan.walls
-    yield from ((path, _READ & refused) for path in (*plan.tree.read, "/proc", *(("/dev",) if is_own else ())))
-    own = (*plan.tree.empty, "/tmp", "/dev/shm") if is_own else ()  # noqa: S108 (the cell's own)
-    yield from ((path, everything) for path in (*plan.tree.write, *own))
+    if Wall.FILES in plan.walls:
+        # Nothing is in the tree but by the plan, so its directories may be listed.
+        yield "/", _READ_DIR & refused
+        yield from ((path, everything) for path in (*tree.write, *tree.empty, "/dev/shm"))  # noqa: S108 (the cell's)
+        yield from ((path, _READ & refused) for path in (*tree.read, "/dev"))
+    else:
+        yield from ((path, everything) for path in tree.write)
+        yield from ((path, _READ & refused) for root in tree.read for path in around(root, tree.hide))
+    yield "/proc", _READ & refused
     device = (_READ_FILE | _WRITE_FILE | _READ_DIR | _TRUNCATE | _IOCTL) & refused
-    yield from ((path, device) for path in (*SYSTEM_DEVICES, *plan.tree.devices))
+    yield from ((path, device) for path in (*SYSTEM_DEVICES, *tree.devices))
     if plan.gpu:
         yield "/proc", (_READ_FILE | _WRITE_FILE | _READ_DIR | _TRUNCATE) & refused
+
+
+def around(root: str, hidden: Collection[str]) -> Iterator[str]:
+    """Yield the paths that make up a root without these below it: what there is now, since rules only allow."""
+    below = [path for path in hidden if path == root or path.startswith(f"{root.rstrip('/')}/")]
+    if not below:
+        yield root
+    elif root not in below:
+        for name in os.listdir(root):  # noqa: PTH208
+            yield from around(f"{root.rstrip('/')}/{name}", below)
 
 
 def confine(plan: CellPlan, attempt: Callable[[Wall, Callable[[], None]], bool]) -> None:

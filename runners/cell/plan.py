@@ -65,8 +65,8 @@ class Tree:
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
-    """Read only, inside a root that may be written. Where one does not exist yet, an empty placeholder is made so that it
-    cannot be created: a directory if its name ends in `/`. Not made where its parent does not exist."""
+    """Read only, inside a root that may be written. Where one does not exist yet, an empty placeholder is made, so that
+    none can be created: a directory if its name ends in `/`. Not made where its parent does not exist."""
     hide: tuple[str, ...] = ()
     """Covered by an empty directory or file, inside a root that may be read."""
     empty: tuple[str, ...] = ()

@@ -13,26 +13,26 @@ the cells live on.
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import select
 import socket
 import sys
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 sys.path.insert(0, __file__.rsplit("/", 3)[0])  # `python -I` does not look beside the program
 
-from runners.cell import reopen  # noqa: E402
-from runners.cell.build import build  # noqa: E402
-from runners.cell.plan import CellPlan  # noqa: E402
+from runners.cell import reopen
+from runners.cell.build import build
+from runners.cell.plan import CellPlan
 
 _MESSAGE_BYTES: Final = 1 << 12
 _MOST_DESCRIPTORS: Final = 8
 
 
 class Zygote:
-    """Serves one control socket. `_builders` are the pidfds of forked ones, each with its pid and its answer's socket."""
+    """Serves one control socket. `_builders` has each builder's pidfd, its pid and the socket of its answer."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -76,7 +76,7 @@ class Zygote:
                 plan, *streams = given
                 build(CellPlan.from_json(_read_all(plan)), streams, answer)
             reopen.reopen(given[0], [(host, port) for host, port in order["doors"]], answer)
-        except BaseException as error:  # noqa: BLE001 (a forked child must not go on as the zygote)
+        except BaseException as error:  # a forked child must not go on as the zygote
             answer.send(json.dumps({"failure": str(error) or repr(error)}).encode())
         os._exit(1)
 
@@ -85,10 +85,8 @@ class Zygote:
         self._poll.unregister(descriptor)
         os.close(descriptor)
         _, status = os.waitpid(pid, 0)
-        try:
+        with suppress(OSError):  # whoever asked may wait no more
             answer.send(json.dumps({"ended": status}).encode())
-        except OSError:
-            pass  # noqa: S110 (whoever asked waits no more)
         answer.close()
 
 
