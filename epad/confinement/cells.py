@@ -184,6 +184,7 @@ class Cells:
         if not policy.confined:
             self._context.records.forget(subsystem)
             return None
+        _require_workspace(policy)
         doors = tuple(Door(*ADDRESSES[kind]) for kind in await self._doors(policy))
         shown = tuple(str(Path(path).parent) for name, path in environment.items() if name == "NOTIFY_SOCKET")
         order = CellOrder(policy, command, environment, directory, doors, shown)
@@ -336,6 +337,13 @@ class Cells:
             self._context.records.write(subsystem, record)
         except OSError as error:
             self._context.log.error("cell.unrecorded", subsystem=subsystem, error=str(error))
+
+
+def _require_workspace(policy: Policy) -> None:
+    """Raise ConfinementError where a workspace is not there: it would be left out of the tree."""
+    if not Path(policy.workspace).is_dir():
+        where = f"{policy.workspace}, the workspace of {policy.subsystem}"
+        raise ConfinementError("no such directory", "make it, or name another", where=where, permanent=True)
 
 
 def _refuse_all(living: _Living) -> None:

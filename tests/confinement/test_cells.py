@@ -80,6 +80,13 @@ async def test_a_wall_that_cannot_be_had_is_an_error_or_is_said(world: CellWorld
     assert later.confinement("agent") == Confinement("workspace", {"files": "pivot_root: not here"})
 
 
+async def test_a_workspace_that_is_not_there_is_an_error(world: CellWorld) -> None:
+    """It would be left out of the tree, and the program find nothing."""
+    world.workspace = str(world.directory / "nowhere")
+    with pytest.raises(ConfinementError, match="nowhere, the workspace of agent: no such directory; make it"):
+        await world.start()
+
+
 async def test_shut_doors_refuse_before_anything_is_awaited(world: CellWorld) -> None:
     """The kernel refuses from then on, however long it takes to hang up on who is in."""
     await world.start()

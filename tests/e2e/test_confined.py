@@ -172,6 +172,25 @@ def test_confined_children_outlive_the_daemon_and_pass_nothing_meanwhile(way: st
         assert house.children() == {}
 
 
+def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did() -> None:
+    """Its notify socket is another one, in the directory that the cell shows."""
+    source = (
+        "import os, socket, time; one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); number = 0\n"
+        "while True:\n    number += 1; time.sleep(0.02)\n    try:\n"
+        "        one.sendto(f'READY=1\\nSTATUS=round {number}'.encode(), os.environ['NOTIFY_SOCKET'])\n"
+        "    except OSError: pass"
+    )
+    table = f"notifies = true\ncommand = {json.dumps([sys.executable, '-S', '-c', source])}\n"
+    with installation(f"{QUICK}[subsystems.child]\n{table}[subsystems.child.confine]\n") as house:
+        house.start()
+        house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
+        pid = house.subsystem("child")["pid"]
+        house.kill()
+        house.start()
+        house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
+        assert house.subsystem("child")["pid"] == pid
+
+
 def test_a_hold_outlives_the_daemon_with_the_doors_shut() -> None:
     """The next daemon makes them anew and lets nobody in, until the hold is lifted."""
     block = '[containment]\noperator = "block"\n'

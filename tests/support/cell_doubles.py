@@ -122,12 +122,12 @@ class PlannerDouble:
         )
 
 
-def policy(name: str, profile: str = "workspace") -> Policy:
+def policy(name: str, profile: str = "workspace", workspace: str = "/") -> Policy:
     """A policy of a profile, without files."""
     abilities = (
         frozenset({Ability.MODEL}) if profile in {"workspace", "gateway-only"} else frozenset[Ability]()
     )
-    return Policy(name, profile, "/w", "/w", (), abilities=abilities)  # type: ignore[arg-type]  # a test's own words
+    return Policy(name, profile, workspace, workspace, (), abilities=abilities)  # type: ignore[arg-type]  # a test's own words
 
 
 @dataclass
@@ -136,6 +136,7 @@ class CellWorld:
 
     directory: Path
     profiles: dict[str, str] = field(default_factory=dict)
+    workspace: str = "/"
     planner: PlannerDouble = field(default_factory=PlannerDouble)
     spawner: PlainSpawner = field(default_factory=PlainSpawner)
     gateway: Keeper = field(default_factory=Keeper)
@@ -155,7 +156,7 @@ class CellWorld:
         self.gateway, self.way_out = Keeper(), Keeper()
         return Cells(
             CellsContext(
-                policies=lambda name: policy(name, self.profiles.get(name, "workspace")),
+                policies=lambda name: policy(name, self.profiles.get(name, "workspace"), self.workspace),
                 planner=self.planner,
                 spawner=self.spawner,
                 records=CellRecords(self.directory / "cells"),
