@@ -15,7 +15,7 @@ import pytest
 from installed import QUICK, Installation, installation
 from machine_lacks import is_lacking
 
-pytestmark = pytest.mark.skipif(is_lacking("user namespaces"), reason="no cells here: no user namespaces")
+pytestmark = pytest.mark.skipif(is_lacking("user namespaces"), reason="no user namespace of one's own here")
 
 # Asks again and again, and writes down when it saw what: the clock is the machine's, inside and outside.
 AGENT = """
