@@ -23,7 +23,10 @@ MAY_IMPORT = {
     "runners": {"runners"},
 }
 # The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
-SHARED_WITH_CHILDREN = {"runners.cell.plan", "runners.egress.rules"}
+SHARED_WITH_CHILDREN = {
+    "runners.cell.plan",
+    *(f"runners.egress.{name}" for name in ("channel", "messages", "refusal", "rules")),
+}
 MODEL_LIBRARIES = {"torch", "hqq", "transformers", "safetensors", "accelerate"}
 OTHER_SQLITE_LIBRARIES = {"sqlite3", "_sqlite3", "aiosqlite", "pysqlite3", "sqlalchemy"}
 MAX_LINES = 450
