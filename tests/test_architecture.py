@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rooms import SHARED_WITH_CHILDREN
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("epad", "probes", "statemachine", "runners")
@@ -21,11 +22,6 @@ MAY_IMPORT = {
     "probes": {"probes", "statemachine"},
     "statemachine": {"statemachine"},
     "runners": {"runners"},
-}
-# The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
-SHARED_WITH_CHILDREN = {
-    "runners.cell.plan",
-    *(f"runners.egress.{name}" for name in ("channel", "messages", "refusal", "rules")),
 }
 MODEL_LIBRARIES = {"torch", "hqq", "transformers", "safetensors", "accelerate"}
 OTHER_SQLITE_LIBRARIES = {"sqlite3", "_sqlite3", "aiosqlite", "pysqlite3", "sqlalchemy"}
