@@ -126,11 +126,11 @@ class CellsContext:
 
 @dataclass(slots=True)
 class _Living:
-    """Holds a cell that stands. `are_open` tells if its doors are accepted at."""
+    """Holds a cell that stands. `accepted` are the doors that somebody accepts at."""
 
     record: CellRecord
     doors: dict[DoorKind, socket.socket] = field(default_factory=dict)
-    are_open: bool = False
+    accepted: set[DoorKind] = field(default_factory=set)
     trouble: str = ""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -312,25 +312,28 @@ class Cells:
             if subsystem in self._shut:
                 _refuse_all(living)
                 await self._close(subsystem, living)
-            elif not living.are_open:
+            else:
                 await self._open(subsystem, living)
 
     async def _open(self, subsystem: str, living: _Living) -> None:
-        living.are_open, living.trouble = True, ""
+        living.trouble = ""
         for kind, listening in living.doors.items():
             if subsystem in self._shut:  # meanwhile: that call waits for this one, and closes the others
                 return
+            if kind in living.accepted:
+                continue
             try:
                 listening.listen(_BACKLOG)
                 await self._context.keepers[kind].open(subsystem, listening.dup())
+                living.accepted.add(kind)
             except OSError as error:
                 living.trouble = f"its {kind} door could not be opened: {error.strerror}"
                 self._context.log.error("cell.closed", subsystem=subsystem, door=kind, reason=str(error))
 
     async def _close(self, subsystem: str, living: _Living) -> None:
-        living.are_open = False
-        for kind in living.doors:
-            await self._context.keepers[kind].close(subsystem)
+        """Hang up on who is in, at all doors at once."""
+        accepted, living.accepted = living.accepted, set()
+        await asyncio.gather(*(self._context.keepers[kind].close(subsystem) for kind in accepted))
 
     def _write(self, subsystem: str, record: CellRecord) -> None:
         try:

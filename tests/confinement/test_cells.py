@@ -90,11 +90,13 @@ async def test_a_workspace_that_is_not_there_is_an_error(world: CellWorld) -> No
 async def test_shut_doors_refuse_before_anything_is_awaited(world: CellWorld) -> None:
     """The kernel refuses from then on, however long it takes to hang up on who is in."""
     await world.start()
-    shutting = world.cells.shut("agent")
-    with pytest.raises(StopIteration):
-        shutting.send(None)
+    world.gateway.gate = asyncio.Event()
+    shutting = asyncio.create_task(world.cells.shut("agent"))
+    await asyncio.sleep(0)
     assert world.refused(0)
     assert world.refused(1)
+    world.gateway.gate.set()
+    await shutting
     assert world.gateway.closed == world.way_out.closed == ["agent"]
     await world.cells.shut("agent")
     await world.cells.open("agent")

@@ -43,6 +43,8 @@ class Keeper:
         self.doors[subsystem] = listening
 
     async def close(self, subsystem: str) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
         self.closed.append(subsystem)
         if (door := self.doors.pop(subsystem, None)) is not None:
             door.close()
