@@ -136,7 +136,7 @@ class Connection:
                 Why.NO_TLS, f"the tunnel did not begin with a TLS hello within {seconds:g} s"
             ) from None
         except asyncio.IncompleteReadError:
-            raise RefusedError(Why.NO_TLS, "the tunnel ended before its TLS hello") from None
+            raise RefusedError(Why.HUNG_UP, "the tunnel ended before its TLS hello") from None
 
     async def _carry(self, tunnel: Tunnel, wanted: Wanted, first: bytes) -> None:
         """Send the first bytes, then copy until the end, or until nothing moves any more."""

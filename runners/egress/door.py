@@ -117,7 +117,7 @@ class Door:
                 await asyncio.wait({question}, timeout=_HUNG_UP_SECONDS)
                 if connection.has_hung_up and not question.done():
                     connection.report(EventKind.WITHDRAWN)
-                    raise RefusedError(Why.UNANSWERED, f"the client hung up while {target} was asked for")
+                    raise RefusedError(Why.HUNG_UP, f"the client hung up while {target} was asked for")
             return question.result()
         finally:
             del self._questions[connection.number]

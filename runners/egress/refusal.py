@@ -20,6 +20,7 @@ class Why(StrEnum):
     OTHER_SERVER_NAME = "other_server_name"
     ENCRYPTED_HELLO = "encrypted_hello"
     SSH = "ssh"
+    HUNG_UP = "hung_up"
     TOO_SLOW = "too_slow"
     TOO_LARGE = "too_large"
     NOT_OFFERED = "not_offered"
