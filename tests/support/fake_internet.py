@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,9 +44,11 @@ class FakeInternet:
         """Give a name its answers."""
         self.names[host] = list(answers)
 
-    async def serve(self, address: str, port: int, handler: Handler) -> None:
+    async def serve(
+        self, address: str, port: int, handler: Handler, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Have a server at an address."""
-        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=tls)
         self._places[address, port] = server.sockets[0].getsockname()
         self._servers.append(server)
 
