@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from epad import EpadError
+from epad.confinement.errors import ConfinementError
 from epad.confinement.places import placeholder
 from epad.confinement.policy import Access, Policy, access_at, is_below
 from runners.cell.plan import CellPlan, Door, Syscalls, Tree, Wall
@@ -36,7 +36,7 @@ COVERED_BY: Final[Mapping[Wall, frozenset[Wall]]] = {
 """Walls that are not missed where these others stand: by its ABI 2 of Landlock, Debian 12 loses nothing."""
 
 
-class MissingWallsError(EpadError):
+class MissingWallsError(ConfinementError):
     """A cell cannot be had as it is required."""
 
     def __init__(self, subsystem: str, missing: Mapping[Wall, str]) -> None:
@@ -45,6 +45,7 @@ class MissingWallsError(EpadError):
             f"walls that cannot be had: {listed}",
             'run `epactl doctor` for the way to have them, or set require = "best" in its table `confine`',
             where=f"subsystems.{subsystem}",
+            permanent=True,
         )
         self.missing = dict(missing)
 
@@ -79,6 +80,8 @@ class Program:
     group: str = ""
     """The `cgroup.procs` file to join; empty: none."""
     limits: tuple[tuple[str, int], ...] = ()
+    shown: tuple[str, ...] = ()
+    """Directories of epad's that are read inside whatever the policy says: that of its notify socket."""
     uid: int | None = None
     gid: int | None = None
     groups: tuple[int, ...] = ()
@@ -109,7 +112,7 @@ def plan_of(
         environment=program.environment,
         walls=tuple(_walls(abilities)),
         required="all" if policy.require_all else "best",
-        tree=tree_of(policy, program.environment.get("NOTIFY_SOCKET", "")),
+        tree=tree_of(policy, program.shown),
         syscalls=Syscalls(
             unix_sockets=has_network,
             datagrams=has_network,
@@ -138,19 +141,21 @@ def _walls(abilities: Abilities) -> Iterator[Wall]:
             yield wall
 
 
-def tree_of(policy: Policy, notify_socket: str = "") -> Tree:
-    """Return a policy's files as a tree: which roots are read, written, protected, hidden, or the cell's own."""
+def tree_of(policy: Policy, shown: tuple[str, ...] = ()) -> Tree:
+    """Return a policy's files as a tree: which roots are read, written, protected, hidden, or the cell's own.
+
+    Directories that are `shown` are read too. A socket is shown by its directory: another daemon binds another one.
+    """
     is_host = access_at(policy, "/") is Access.WRITE
     written = _outermost(policy, Access.WRITE)
     return Tree(
         base="host" if is_host else "empty",
-        read=tuple(path for path in policy.paths(Access.READ) if not _is_inside(path, written)),
+        read=(*(path for path in policy.paths(Access.READ) if not _is_inside(path, written)), *shown),
         write=tuple(path for path in policy.paths(Access.WRITE) if path != "/"),
         protect=tuple(placeholder(path) for path in policy.paths(Access.READ) if _is_inside(path, written)),
         hide=tuple(path for path in policy.paths(Access.NONE) if _is_seen(policy, path)),
         empty=tuple(path for path in policy.paths(Access.OWN) if path not in _MADE_BY_THE_CELL),
         devices=_GPU_DEVICES if policy.gpu else (),
-        sockets=(notify_socket,) if notify_socket.startswith("/") else (),
     )
 
 

@@ -104,8 +104,9 @@ class WayOut:
         self._decide(
             waited, allow=False, why=Why.DENIED, words=f"{subsystem} is held: nothing of it goes out"
         )
+        known = subsystem in self._told
         self._drop(subsystem)
-        if self._channel is None:
+        if self._channel is None or not known:
             return
         cut = self._cutting.setdefault(subsystem, asyncio.get_running_loop().create_future())
         self._send(CloseDoor(subsystem))

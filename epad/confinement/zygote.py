@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from epad import EpadError
+from epad.confinement.errors import ConfinementError
 from runners.cell.plan import CellPlan, Door
 
 SPAWN_SECONDS: Final = 30.0
@@ -28,7 +28,7 @@ _MOST_DOORS: Final = 16
 _END_SECONDS: Final = 2.0
 
 
-class CellError(EpadError):
+class CellError(ConfinementError):
     """A cell could not be made, or its doors could not be opened again."""
 
 

@@ -146,7 +146,6 @@ def _entries(tree: Tree, built: Built) -> Iterator[_Entry]:
         yield from _protected(held, root, tree, built)
         os.close(held)
     yield from (_covering(path) for path in _present(tree.hide))
-    yield from (_copy(path, 5, attributes=_PLAIN) for path in _present(tree.sockets))
 
 
 def _read_entries(paths: Iterable[str]) -> Iterator[_Entry]:

@@ -73,8 +73,6 @@ class Tree:
     """Directories of the cell's own that begin empty, may be written and end with it."""
     devices: tuple[str, ...] = ()
     """Devices beside /dev/null and its like."""
-    sockets: tuple[str, ...] = ()
-    """Single Unix sockets of the host that stay within reach, such as NOTIFY_SOCKET."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ RULES = (
 )
 POLICY = Policy("agent", "workspace", "/home/me/w", "/home/me/w", RULES)
 BEST = replace(POLICY, abilities=frozenset({Ability.UNWALLED}))
-PROGRAM = Program(("agent",), {"NOTIFY_SOCKET": "/run/epad/notify"}, limits=(("RSS", 7),))
+PROGRAM = Program(("agent",), {}, limits=(("RSS", 7),), shown=("/run/epad/notify/agent",))
 NO_NAMESPACES = Abilities(
     dict.fromkeys(
         (Wall.NETWORK, Wall.FILES, Wall.PROCESSES, Wall.PROC, Wall.IPC, Wall.HOSTNAME, Wall.CGROUPS), "EPERM"
@@ -39,14 +39,13 @@ DEBIAN_12 = Abilities(
 
 def test_rules_become_a_tree() -> None:
     """Read inside a root that is written is protected, none inside what is seen is hidden, /dev is made anyway."""
-    tree = tree_of(POLICY, "/run/epad/notify")
+    tree = tree_of(POLICY, ("/run/epad/notify/agent",))
     assert tree.base == "empty"
-    assert tree.read == ("/usr",)
+    assert tree.read == ("/usr", "/run/epad/notify/agent")
     assert tree.write == ("/home/me/w",)
     assert tree.protect == ("/home/me/w/.envrc", "/home/me/w/.git/hooks/")
     assert tree.hide == ("/home/me/w/.ssh",)
     assert tree.empty == ("/home/me", "/tmp")
-    assert tree.sockets == ("/run/epad/notify",)
 
 
 def test_the_whole_host_may_be_the_base() -> None:
