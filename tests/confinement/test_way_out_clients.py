@@ -1,4 +1,4 @@
-"""Programs as they are found in cells, at the way out's door: curl, git, pip, wget and Python, each with its own code."""
+"""Programs as they are found in cells, at the way out: curl, git, pip, wget and Python, each with code of its own."""
 
 from __future__ import annotations
 
