@@ -50,7 +50,9 @@ def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
     for key, value in table.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, (*above, key))
-        elif value is not None and not isinstance(value, dict):  # None: a key left out, which TOML has no word for
+        elif value is not None and not isinstance(
+            value, dict
+        ):  # None: a key left out, which TOML has no word for
             yield (*above, key), value
 
 
