@@ -6,7 +6,7 @@ import argparse
 
 from epad import __version__
 from epad.epactl import arguments
-from epad.epactl.commands import about, daemon, emergency, keys, local, orders, shell, upgrade, watch
+from epad.epactl.commands import about, confine, daemon, emergency, keys, local, orders, shell, upgrade, watch
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
@@ -43,11 +43,13 @@ GROUPS = {
     "lifeboat": "The last resort.",
     "checkpoint": "Checkpoints.",
     "datastore": "Stores that other programs write.",
+    "confine": "What subsystems may reach.",
 }
 """Commands that are only the first word of others."""
 
 RUN = {
     Operation.UPGRADE: upgrade.upgrade,
+    Operation.RELOAD: confine.reload,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
 }
@@ -56,7 +58,7 @@ RUN = {
 OTHER_WORDS = {Operation.RELEASE: "start"}
 """Orders that have a second word, under which people look for them."""
 
-REASONS = {Operation.RELOAD: "asked for"}
+REASONS = {Operation.RELOAD: orders.NO_REASON}
 """The orders that need no reason of a person's."""
 
 
@@ -74,9 +76,18 @@ def make_parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
-    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage, _add_operations):
+    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage):
         add(commands)
-    for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
+    for add in (
+        _add_confinement,
+        _add_operations,
+        _add_keys,
+        _add_lifeboat,
+        _add_checkpoints,
+        _add_simulation,
+    ):
+        add(commands)
+    for add in (_add_machine, _add_shells):
         add(commands)
     return parser
 
@@ -324,6 +335,11 @@ def _add_simulation(commands: Commands) -> None:
         help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
     )
     _add_state(simulate)
+
+
+def _add_confinement(commands: Commands) -> None:
+    level = commands.group("confine", GROUPS["confine"])
+    level.ask(Operation.CONFINE_DIFF_READ, confine.diff)
 
 
 def _add_machine(commands: Commands) -> None:
