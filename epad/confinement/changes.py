@@ -90,7 +90,7 @@ def _line(widening: Widening) -> confinement.PolicyLine:
 def _shown(widening: Widening) -> str:
     """Return a widening with its witness, where that says more."""
     witness = shown_request(widening.witness)
-    return str(widening) if witness in {str(widening), ""} else f"{widening}, as {witness}"
+    return str(widening) if witness in {str(widening), ""} else f"{widening}, as {witness.partition(' ')[2]}"
 
 
 def shown_request(request: Request) -> str:

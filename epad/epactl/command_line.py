@@ -16,6 +16,12 @@ from epad.epactl.commands import usage as ctl_usage
 from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from epad.epactl.call import Call
+
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
   1    the daemon could not do it, or the ledger is damaged
@@ -55,6 +61,9 @@ RUN = {
 }
 """The orders that are more than a request."""
 
+ASK: Mapping[Operation, Callable[[Call], int]] = {Operation.CONFINE_DIFF_READ: confine.diff}
+"""The questions below a group's word that show their answer in a way of their own."""
+
 OTHER_WORDS = {Operation.RELEASE: "start"}
 """Orders that have a second word, under which people look for them."""
 
@@ -76,18 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
-    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage):
+    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage, _add_operations):
         add(commands)
-    for add in (
-        _add_confinement,
-        _add_operations,
-        _add_keys,
-        _add_lifeboat,
-        _add_checkpoints,
-        _add_simulation,
-    ):
-        add(commands)
-    for add in (_add_machine, _add_shells):
+    for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
         add(commands)
     return parser
 
@@ -247,7 +247,8 @@ def _add_operations(commands: Commands) -> None:
             if other := OTHER_WORDS.get(operation):
                 level.order(operation, run, other, f"{operation.words} The same as {name}.")
         else:
-            add_name(level.ask(operation, orders.question_of(operation)), operation)
+            ask = ASK.get(operation) or orders.question_of(operation)
+            add_name(level.ask(operation, ask), operation)
 
 
 def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
@@ -335,11 +336,6 @@ def _add_simulation(commands: Commands) -> None:
         help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
     )
     _add_state(simulate)
-
-
-def _add_confinement(commands: Commands) -> None:
-    level = commands.group("confine", GROUPS["confine"])
-    level.ask(Operation.CONFINE_DIFF_READ, confine.diff)
 
 
 def _add_machine(commands: Commands) -> None:

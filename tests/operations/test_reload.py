@@ -279,7 +279,7 @@ async def test_what_narrows_says_when_it_is_so() -> None:
     bench.file = configured(a=confined(hosts=("x.org",)))
     said = await bench.reloader.reload()
     assert "adjusted while running: a" in said
-    assert "a: - connect to every host, as connect any.any:443; at once" in said
+    assert "a: - connect to every host, as any.any:443; at once" in said
     assert "a: - write /; when it starts next" in said
     bench.file = configured(a=confined())
     assert await bench.reloader.reload() == [
